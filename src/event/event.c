@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "event/event.h"
+
+#include "base/assert.h"
+
+#include <string.h>
+
+#define EV_ROW(ftype, fname, funit, fprivacy, fwhat)                                               \
+    {.name = #fname,                                                                               \
+     .unit = funit,                                                                                \
+     .what = fwhat,                                                                                \
+     .offset = (uint16_t)offsetof(THIS, fname),                                                    \
+     .bytes = sizeof(((THIS *)0)->fname),                                                          \
+     .type = EV_FT_##ftype,                                                                        \
+     .privacy = EV_##fprivacy},
+#define EV_TEXT_ROW(fname, fbytes, fprivacy, fwhat)                                                \
+    {.name = #fname,                                                                               \
+     .unit = "",                                                                                   \
+     .what = fwhat,                                                                                \
+     .offset = (uint16_t)offsetof(THIS, fname),                                                    \
+     .bytes = fbytes,                                                                              \
+     .type = EV_FT_text,                                                                           \
+     .privacy = EV_##fprivacy},
+
+#define THIS struct ev_request
+static const struct ev_field_row request_fields[] = {EV_REQUEST_FIELDS(EV_ROW, EV_TEXT_ROW)};
+#undef THIS
+#define THIS struct ev_health
+static const struct ev_field_row health_fields[] = {EV_HEALTH_FIELDS(EV_ROW, EV_TEXT_ROW)};
+#undef THIS
+#define THIS struct ev_resource
+static const struct ev_field_row resource_fields[] = {EV_RESOURCE_FIELDS(EV_ROW, EV_TEXT_ROW)};
+#undef THIS
+#define THIS struct ev_tick
+static const struct ev_field_row tick_fields[] = {EV_TICK_FIELDS(EV_ROW, EV_TEXT_ROW)};
+#undef THIS
+#define THIS struct ev_decision
+static const struct ev_field_row decision_fields[] = {EV_DECISION_FIELDS(EV_ROW, EV_TEXT_ROW)};
+#undef THIS
+#define THIS struct ev_outcome
+static const struct ev_field_row outcome_fields[] = {EV_OUTCOME_FIELDS(EV_ROW, EV_TEXT_ROW)};
+#undef THIS
+#define THIS struct ev_config
+static const struct ev_field_row config_fields[] = {EV_CONFIG_FIELDS(EV_ROW, EV_TEXT_ROW)};
+#undef THIS
+#define THIS struct ev_alert
+static const struct ev_field_row alert_fields[] = {EV_ALERT_FIELDS(EV_ROW, EV_TEXT_ROW)};
+#undef THIS
+#define THIS struct ev_gap
+static const struct ev_field_row gap_fields[] = {EV_GAP_FIELDS(EV_ROW, EV_TEXT_ROW)};
+#undef THIS
+#define THIS struct ev_custom
+static const struct ev_field_row custom_fields[] = {EV_CUSTOM_FIELDS(EV_ROW, EV_TEXT_ROW)};
+#undef THIS
+#define THIS struct ev_name
+static const struct ev_field_row name_fields[] = {EV_NAME_FIELDS(EV_ROW, EV_TEXT_ROW)};
+#undef THIS
+#define THIS struct ev_gauge
+static const struct ev_field_row gauge_fields[] = {EV_GAUGE_FIELDS(EV_ROW, EV_TEXT_ROW)};
+#undef THIS
+#define THIS struct ev_proposal
+static const struct ev_field_row proposal_fields[] = {EV_PROPOSAL_FIELDS(EV_ROW, EV_TEXT_ROW)};
+#undef THIS
+#define THIS struct ev_command
+static const struct ev_field_row command_fields[] = {EV_COMMAND_FIELDS(EV_ROW, EV_TEXT_ROW)};
+#undef THIS
+#define THIS struct ev_sample
+static const struct ev_field_row sample_fields[] = {EV_SAMPLE_FIELDS(EV_ROW, EV_TEXT_ROW)};
+#undef THIS
+
+static const struct ev_type_row types[EV_TYPE_END] = {
+#define EVENT(upper, lower, id, ncells, says)                                                      \
+    [id] = {.name = #lower,                                                                        \
+            .what = says,                                                                          \
+            .cells = ncells,                                                                       \
+            .field_count = FB_COUNT(lower##_fields),                                               \
+            .fields = lower##_fields},
+#include "event/events.def"
+#undef EVENT
+};
+static const struct ev_type_row no_type;
+
+#define REASON(rkind, rname, rid, rstatus, rproxy, rsentence)                                      \
+    [rid] = {.name = #rname,                                                                       \
+             .proxy_status = rproxy,                                                               \
+             .sentence = rsentence,                                                                \
+             .id = rid,                                                                            \
+             .status = rstatus,                                                                    \
+             .kind = REASON_KIND_##rkind},
+static const struct ev_reason_row reasons[REASON_END] = {
+#include "event/reasons.def"
+};
+#undef REASON
+static const struct ev_reason_row no_reason;
+
+const struct ev_type_row *ev_type_row(uint8_t type)
+{
+    return type < EV_TYPE_END ? &types[type] : &no_type;
+}
+
+uint8_t ev_type_by_name(struct span name)
+{
+    for (uint8_t i = 0; i < EV_TYPE_END; i++)
+        if (types[i].name && span_eq(name, span_of(types[i].name)))
+            return i;
+    return 0;
+}
+
+const struct ev_reason_row *ev_reason_row(uint16_t reason)
+{
+    return reason < REASON_END ? &reasons[reason] : &no_reason;
+}
+
+uint16_t ev_reason_by_name(struct span name)
+{
+    for (uint16_t i = 0; i < REASON_END; i++)
+        if (reasons[i].name && span_ieq(name, span_of(reasons[i].name)))
+            return i;
+    return 0;
+}
+
+static const char *const class_names[] = {"critical", "default", "degraded", "best-effort"};
+static const char *const mode_names[] = {"observe", "recommend", "act"};
+static const char *const kind_names[] = {"none", "route", "service", "endpoint", "version"};
+static const char *const health_names[] = {"ok", "ramping", "ejected", "half-open", "draining", "gone"};
+static const char *const outcome_names[] = {"better", "no change", "worse", "unknown"};
+static const char *const verb_names[] = {"pin", "unpin", "mode", "freeze", "unfreeze", "reset", "drain", "undrain"};
+
+static const char *name_at(const char *const *names, size_t count, uint8_t i)
+{
+    return i < count ? names[i] : "?";
+}
+
+static int index_of(const char *const *names, size_t count, struct span name)
+{
+    for (size_t i = 0; i < count; i++)
+        if (span_ieq(name, span_of(names[i])))
+            return (int)i;
+    return -1;
+}
+
+const char *ev_class_name(uint8_t class)
+{
+    return name_at(class_names, FB_COUNT(class_names), class);
+}
+int ev_class_by_name(struct span name)
+{
+    if (span_ieq(name, SPAN("best_effort")))
+        return EV_CLASS_BEST_EFFORT;
+    return index_of(class_names, FB_COUNT(class_names), name);
+}
+const char *ev_mode_name(uint8_t mode)
+{
+    return name_at(mode_names, FB_COUNT(mode_names), mode);
+}
+int ev_mode_by_name(struct span name)
+{
+    return index_of(mode_names, FB_COUNT(mode_names), name);
+}
+const char *ev_kind_name(uint8_t kind)
+{
+    return name_at(kind_names, FB_COUNT(kind_names), kind);
+}
+const char *ev_health_name(uint8_t health)
+{
+    return name_at(health_names, FB_COUNT(health_names), health);
+}
+const char *ev_outcome_name(uint8_t outcome)
+{
+    return name_at(outcome_names, FB_COUNT(outcome_names), outcome);
+}
+const char *ev_verb_name(uint8_t verb)
+{
+    return name_at(verb_names, FB_COUNT(verb_names), verb);
+}
+
+bool ev_reason_is_shed(uint16_t reason)
+{
+    return reason >= REASON_SHED_PRIORITY && reason <= REASON_SHED_ATTEMPTS;
+}
+
+bool ev_is_valid(const struct ev_head *ev)
+{
+    const struct ev_type_row *row = ev_type_row(ev->type);
+    return row->name && ev->cells == row->cells && ev->version == 1;
+}
+
+static void field_to_json(struct json *j, const struct ev_field_row *f, const unsigned char *at)
+{
+    uint16_t u16;
+    uint32_t u32;
+    uint64_t u64;
+    double f64;
+    switch (f->type) {
+    case EV_FT_u8:
+        json_u64(j, at[0]);
+        break;
+    case EV_FT_u16:
+        memcpy(&u16, at, sizeof u16);
+        json_u64(j, u16);
+        break;
+    case EV_FT_u32:
+        memcpy(&u32, at, sizeof u32);
+        json_u64(j, u32);
+        break;
+    case EV_FT_u64:
+        memcpy(&u64, at, sizeof u64);
+        json_u64(j, u64);
+        break;
+    case EV_FT_f64:
+        memcpy(&f64, at, sizeof f64);
+        json_f64(j, f64);
+        break;
+    case EV_FT_text:
+        json_span(j, (struct span){(const char *)at, strnlen((const char *)at, f->bytes)});
+        break;
+    }
+}
+
+void ev_to_json(struct json *j, const struct ev_head *ev, uint64_t offset, bool redact)
+{
+    const struct ev_type_row *row = ev_type_row(ev->type);
+    fb_assert(row->name);
+    json_object_begin(j);
+    json_key_str(j, "type", row->name);
+    json_key_u64(j, "offset", offset);
+    json_key_u64(j, "time_us", ev->time_us);
+    json_key_u64(j, "origin", ev->origin);
+    json_key_u64(j, "sequence", ev->sequence);
+    for (uint8_t i = 0; i < row->field_count; i++) {
+        const struct ev_field_row *f = &row->fields[i];
+        if (strncmp(f->name, "reserved", 8) == 0)
+            continue;
+        json_key(j, f->name);
+        if (redact && f->privacy == EV_PERSONAL)
+            json_str(j, "-");
+        else
+            field_to_json(j, f, (const unsigned char *)ev + f->offset);
+    }
+    /* numbers that have a word get it too, so that a reader needs no table */
+    if (ev->type == EV_REQUEST) {
+        const struct ev_request *r = (const struct ev_request *)ev;
+        json_key_str(j, "reason_name", ev_reason_row(r->reason)->name);
+        json_key_str(j, "class_name", ev_class_name(r->class));
+    }
+    json_object_end(j);
+}
+
+void ev_schema(struct json *j, uint8_t type)
+{
+    const struct ev_type_row *row = ev_type_row(type);
+    fb_assert(row->name);
+    json_object_begin(j);
+    json_key_str(j, "$schema", "https://json-schema.org/draft/2020-12/schema");
+    json_key_str(j, "title", row->name);
+    json_key_str(j, "description", row->what);
+    json_key_str(j, "type", "object");
+    json_key(j, "properties");
+    json_object_begin(j);
+    for (uint8_t i = 0; i < row->field_count; i++) {
+        const struct ev_field_row *f = &row->fields[i];
+        if (strncmp(f->name, "reserved", 8) == 0)
+            continue;
+        json_key(j, f->name);
+        json_object_begin(j);
+        json_key_str(j, "type", f->type == EV_FT_text ? "string" : f->type == EV_FT_f64 ? "number" : "integer");
+        json_key_str(j, "description", f->what);
+        if (f->unit[0])
+            json_key_str(j, "x-unit", f->unit);
+        if (f->privacy != EV_OPEN)
+            json_key_str(j, "x-privacy", f->privacy == EV_PERSONAL ? "personal" : "pseudonym");
+        json_object_end(j);
+    }
+    json_object_end(j);
+    json_object_end(j);
+}
