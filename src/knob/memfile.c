@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "knob/memfile.h"
+
+#include "base/assert.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static size_t layout(struct memfile *m, unsigned char *at, uint32_t threads, uint32_t ring_cells);
+
+static size_t up64(size_t n)
+{
+    return (n + 63) & ~(size_t)63;
+}
+
+enum fb_code memfile_create(struct memfile *m, uint32_t threads, uint32_t ring_cells, struct fb_err *err)
+{
+    fb_assert(threads >= 1);
+    fb_assert(threads <= MEMFILE_THREADS_MAX);
+    *m = (struct memfile){.fd = -1};
+    size_t bytes = layout(m, NULL, threads, ring_cells);
+    int fd = memfd_create("foldback", 0);
+    if (fd < 0)
+        return fb_fail(err, FB_E_IO, "memory file: %s", strerror(errno));
+    if (ftruncate(fd, (off_t)bytes) < 0) {
+        close(fd);
+        return fb_fail(err, FB_E_NOMEM, "memory file of %zu bytes: %s; lower `gateway.ring_cells` or `threads`", bytes,
+                       strerror(errno));
+    }
+    unsigned char *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (at == MAP_FAILED) {
+        close(fd);
+        return fb_fail(err, FB_E_NOMEM, "memory file of %zu bytes: %s", bytes, strerror(errno));
+    }
+    layout(m, at, threads, ring_cells);
+    m->fd = fd;
+    *m->head = (struct memfile_head){.magic = MEMFILE_MAGIC,
+                                     .version = MEMFILE_VERSION,
+                                     .head_bytes = sizeof *m->head,
+                                     .bytes = bytes,
+                                     .threads = threads,
+                                     .ring_cells = ring_cells};
+    for (uint32_t i = 0; i < threads; i++)
+        ring_init(m->rings[i], ring_cells);
+    return FB_OK;
+}
+
+enum fb_code memfile_attach(struct memfile *m, int fd, struct fb_err *err)
+{
+    struct stat st;
+    *m = (struct memfile){.fd = -1};
+    if (fstat(fd, &st) < 0)
+        return fb_fail(err, FB_E_IO, "memory file: %s", strerror(errno));
+    size_t bytes = (size_t)st.st_size;
+    if (bytes < sizeof(struct memfile_head))
+        return fb_fail(err, FB_E_VERSION, "memory file: only %zu bytes; start foldback with `foldback run`", bytes);
+    unsigned char *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (at == MAP_FAILED)
+        return fb_fail(err, FB_E_IO, "memory file: %s", strerror(errno));
+    const struct memfile_head *h = (const void *)at;
+    if (h->magic != MEMFILE_MAGIC || h->version != MEMFILE_VERSION || h->bytes != bytes || h->threads < 1 ||
+        h->threads > MEMFILE_THREADS_MAX || layout(m, at, h->threads, h->ring_cells) != bytes) {
+        munmap(at, bytes);
+        *m = (struct memfile){.fd = -1};
+        return fb_fail(err, FB_E_VERSION, "memory file: not of layout version %d; gateway and brain must be of one version",
+                       MEMFILE_VERSION);
+    }
+    m->fd = fd;
+    return FB_OK;
+}
+
+void memfile_close(struct memfile *m)
+{
+    if (m->head)
+        munmap(m->head, m->head->bytes);
+    *m = (struct memfile){.fd = -1};
+}
+
+/* Sets the pointers for a file at <at> (NULL: only counts) and returns its size. */
+static size_t layout(struct memfile *m, unsigned char *at, uint32_t threads, uint32_t ring_cells)
+{
+    size_t pos = 0;
+#define PLACE(field, size)                                                                         \
+    do {                                                                                           \
+        if (at)                                                                                    \
+            m->field = (void *)(at + pos);                                                         \
+        pos += up64(size);                                                                         \
+    } while (0)
+    PLACE(head, sizeof(struct memfile_head));
+    PLACE(knobs, sizeof(struct knob_table));
+    PLACE(routes, sizeof(struct memfile_name) * KNOB_TARGETS_MAX);
+    PLACE(services, sizeof(struct memfile_name) * KNOB_TARGETS_MAX);
+    PLACE(endpoints, sizeof(struct memfile_name) * KNOB_TARGETS_MAX);
+    PLACE(keeps, sizeof(struct memfile_keep) * KNOB_TARGETS_MAX);
+    PLACE(gauges, sizeof(struct memfile_gauge) * KNOB_TARGETS_MAX);
+    for (uint32_t i = 0; i < threads; i++)
+        PLACE(rings[i], ring_bytes(ring_cells));
+#undef PLACE
+    return pos;
+}
+
+static struct memfile_name *names_of(const struct memfile *m, enum ev_kind kind)
+{
+    fb_assert(kind == EV_KIND_ROUTE || kind == EV_KIND_SERVICE || kind == EV_KIND_ENDPOINT);
+    return kind == EV_KIND_ROUTE ? m->routes : kind == EV_KIND_SERVICE ? m->services : m->endpoints;
+}
+
+uint16_t memfile_number(struct memfile *m, enum ev_kind kind, const char *name, uint16_t parent)
+{
+    struct memfile_name *rows = names_of(m, kind);
+    uint16_t unused = EV_NONE;
+    for (uint16_t i = 0; i < KNOB_TARGETS_MAX; i++) {
+        if (!atomic_load_explicit(&rows[i].is_used, memory_order_relaxed)) {
+            if (unused == EV_NONE)
+                unused = i;
+        } else if (strncmp(rows[i].name, name, sizeof rows[i].name - 1) == 0) {
+            rows[i].parent = parent;
+            return i;
+        }
+    }
+    if (unused == EV_NONE)
+        return EV_NONE;
+    struct memfile_name *row = &rows[unused];
+    snprintf(row->name, sizeof row->name, "%s", name);
+    row->parent = parent;
+    atomic_store_explicit(&row->is_used, 1, memory_order_release);
+    atomic_fetch_add_explicit(&m->head->names_version, 1, memory_order_release);
+    return unused;
+}
+
+const char *memfile_name(const struct memfile *m, enum ev_kind kind, uint16_t number)
+{
+    const struct memfile_name *rows = names_of(m, kind);
+    if (number >= KNOB_TARGETS_MAX || !atomic_load_explicit(&rows[number].is_used, memory_order_acquire))
+        return "";
+    return rows[number].name;
+}

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* memfile: the one memory file that supervisor, gateway and brain share.
+ *
+ *   +------+-----------+------------------+---------------+--------+--------+ ... +
+ *   | head | knob table| names (registry) | keeps, gauges | ring 0 | ring 1 |     |
+ *   +------+-----------+------------------+---------------+--------+--------+ ... +
+ *
+ * Writers: head by the supervisor (beats by their processes), knob table by the brain, everything else by
+ * the gateway.  The layout is versioned: a process that finds another version refuses to attach.
+ * Lives as long as the supervisor; survives kill -9 of gateway or brain. */
+#ifndef FB_KNOB_MEMFILE_H
+#define FB_KNOB_MEMFILE_H
+#include "event/ring.h"
+#include "knob/knob.h"
+
+#define MEMFILE_MAGIC UINT64_C(0x314b4342444c4f46) /* "FOLDBCK1" */
+#define MEMFILE_VERSION 1
+#define MEMFILE_THREADS_MAX 64
+
+struct memfile_head {
+    uint64_t magic;
+    uint32_t version, head_bytes;
+    uint64_t bytes;
+    uint32_t threads, ring_cells;
+    uint64_t node_id;
+    _Alignas(FB_CACHE_LINE_BYTES) _Atomic uint64_t brain_beat_us; /* last tick of the brain, CLOCK_MONOTONIC */
+    _Atomic uint32_t brain_epoch;
+    _Alignas(FB_CACHE_LINE_BYTES) _Atomic uint64_t gateway_beat_us;
+    _Atomic uint32_t gateway_epoch;        /* counts gateway starts: the brain sees a restart */
+    _Atomic uint32_t gateway_is_draining;
+    _Atomic uint64_t config_hash;          /* of the configuration that the gateway serves */
+    _Atomic uint64_t connections, requests; /* totals of this gateway process */
+    _Atomic uint32_t names_version;        /* counts changes of the registry */
+};
+
+/* Registry: numbers of routes, services and endpoints, kept over reloads and gateway restarts by name.
+ * Written by the gateway's first thread; a row never changes its name while is_used. */
+struct memfile_name {
+    char name[104]; /* terminated: "shop", "shop /checkout/", "shop 10.0.0.1:80" */
+    _Atomic uint32_t is_used;
+    uint16_t parent; /* service number of a route or endpoint */
+    uint16_t version;
+    uint64_t seen_us;
+    uint64_t reserved;
+};
+
+/* What a new gateway takes over from a dead one, per endpoint; written each tick. */
+struct memfile_keep {
+    double limit, base_us, latency_us, error_ratio;
+    uint64_t saved_us;
+    uint8_t health, reserved[7];
+    double cv;           /* coefficient of variation of the service time */
+    uint64_t reserved2;
+};
+
+/* Present counts of one endpoint, exact over all gateway threads. */
+struct memfile_gauge {
+    _Alignas(FB_CACHE_LINE_BYTES) _Atomic int32_t in_flight;
+    _Atomic uint32_t limit, queued, health;
+};
+
+struct memfile {
+    struct memfile_head *head;
+    struct knob_table *knobs;
+    struct memfile_name *routes, *services, *endpoints; /* KNOB_TARGETS_MAX each */
+    struct memfile_keep *keeps;                         /* by endpoint number */
+    struct memfile_gauge *gauges;                       /* by endpoint number */
+    struct ring *rings[MEMFILE_THREADS_MAX];
+    int fd;
+};
+
+/* A new memory file for <threads> gateway threads with rings of <ring_cells>.  Errors: IO, NOMEM. */
+FB_MUST_USE enum fb_code memfile_create(struct memfile *m, uint32_t threads, uint32_t ring_cells, struct fb_err *err);
+/* Maps the file behind <fd> (not closed).  Errors: IO, VERSION. */
+FB_MUST_USE enum fb_code memfile_attach(struct memfile *m, int fd, struct fb_err *err);
+void memfile_close(struct memfile *m); /* unmaps; the descriptor stays the caller's */
+
+/* The number of <name>, a new one when it has none; EV_NONE when all are taken.  Gateway's first thread. */
+uint16_t memfile_number(struct memfile *m, enum ev_kind kind, const char *name, uint16_t parent);
+/* The name of a number, "" when unused.  Any process. */
+const char *memfile_name(const struct memfile *m, enum ev_kind kind, uint16_t number);
+#endif

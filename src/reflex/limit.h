@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* limit: how many requests one endpoint may work on at once, learned from latency at known in-flight counts.
+ *
+ * "Paired Little" (shared design notes, loops 2.2a): a full limit L has mean latency S x max(1, L / c) with S the
+ * service time and c the workers, so latency at a known count tells c.  Up is tried only while the limit
+ * binds; down only on evidence; a stale base is found by a step whose latency does not follow.
+ * Pure.  Holds always: min <= limit <= max.  Threads: any, one at a time per struct. */
+#ifndef FB_REFLEX_LIMIT_H
+#define FB_REFLEX_LIMIT_H
+#include "event/event.h"
+
+struct limit_conf {
+    uint32_t min, max; /* 1 .. 4096 requests */
+    uint32_t start;    /* first value, before anything is known */
+};
+
+/* Private to limit.c, visible because callers embed it; pointer-free. */
+#include "reflex/limit_state.h"
+
+/* A request in flight, as the learner sees it; embedded in the caller's request. */
+struct limit_tag {
+    uint64_t sent_us;
+    uint64_t generation; /* of the limit value at send */
+    double area;         /* learner's integral at send */
+    uint32_t in_flight;  /* at send, itself included */
+    bool is_tagged;
+};
+
+enum limit_result {
+    LIMIT_OK,        /* complete answer: a sample */
+    LIMIT_FAST_FAIL, /* an error too fast to say anything of the service time */
+    LIMIT_TIMED_OUT, /* its age is a lower bound */
+    LIMIT_GONE       /* never reached the endpoint, or the caller forgets it */
+};
+
+void limit_init(struct limit *l, const struct limit_conf *conf, uint64_t now_us);
+/* What was learned before a restart. */
+void limit_restore(struct limit *l, double limit, double base_us, double cv, uint64_t now_us);
+void limit_set_bounds(struct limit *l, uint32_t min, uint32_t max);
+/* Present limit. */
+uint32_t limit_now(const struct limit *l);
+/* May one more be sent?  False while in flight >= limit or during a pause of the endpoint. */
+bool limit_has_room(const struct limit *l);
+void limit_on_send(struct limit *l, struct limit_tag *tag, uint64_t now_us);
+/* <is_wanted>: more requests wait or were refused for lack of room: the limit binds. */
+void limit_on_done(struct limit *l, const struct limit_tag *tag, enum limit_result result, bool is_wanted,
+                   uint64_t now_us);
+/* Every 5 ms while something is in flight or waits, else every 100 ms. */
+void limit_tick(struct limit *l, bool is_wanted, uint64_t now_us);
+/* The last verdict not yet taken, as a proposal event (endpoint and service are the caller's); false: none. */
+bool limit_take_proposal(struct limit *l, struct ev_proposal *out);
+#endif
