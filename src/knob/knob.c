@@ -92,7 +92,7 @@ bool knob_configure(struct knob_book *book, enum knob_id knob, uint16_t target, 
         dropped = true;
     }
     l->is_used = 1;
-    l->is_configured = isnan(set->configured) ? 0 : 1;
+    l->is_configured = (uint8_t)!isnan(set->configured);
     l->configured = l->is_configured ? set->configured : 0;
     l->min = min;
     l->max = max;
