@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* block: a batch of event records as bytes on disk, and back, bit by bit the same.
+ *
+ *   byte  field (little endian)                        byte  field
+ *      0  magic "fbk1"                                   56  nonce[12]       0 while key_id is 0
+ *      4  version u16 = 1, header bytes u16 = 128        68  tag[16]         0 while key_id is 0
+ *      8  node id u64                                    84  reserved u32    0
+ *     16  epoch u32 (starts of the brain)                88  first time_us u64 (monotonic)
+ *     20  segment u32 (number of the file)               96  last time_us u64
+ *     24  first offset u64 (events, dense)              104  wall - monotonic clock i64, us
+ *     32  count u32 (events)                            112  CRC32C of the stored body u32
+ *     36  raw bytes u32 (records)                       116  reserved u64    0
+ *     40  stored bytes u32 (body)                       124  CRC32C of bytes 0..123 u32
+ *     44  codec u8: 0 none, 1 columns + zstd            128  body, then 0..7 zero bytes: blocks
+ * begin 45  reserved u8[3]   0                                 at multiples of 8 48  key id u32 (0:
+ * clear) 52  position u32 (byte of this header in the segment)
+ *
+ * Segment and position are part of the header so that bytes which merely look like a block (a
+ * misplaced write, a payload that imitates us) are never taken for one. Body of codec 1: u32 length
+ * of the columns, then one zstd frame of them (column.c draws the columns). Decoding trusts
+ * nothing: every length is checked, so it is fuzzed (test/fuzz/block_fuzz.c). Threads: a struct
+ * block_codec belongs to one thread. */
+#ifndef FB_STREAM_BLOCK_H
+#define FB_STREAM_BLOCK_H
+#include "event/event.h"
+
+#define BLOCK_HEADER_BYTES 128
+/* Most bytes of records in one block.  256 KiB fits every broker with margin (the common limit is
+ * about 1 MB), and is 4,096 requests: enough for the columns to compress. */
+#define BLOCK_RAW_BYTES_MAX (256 * KIB)
+/* Header, body and padding of the largest block. */
+#define BLOCK_BYTES_MAX (BLOCK_HEADER_BYTES + BLOCK_RAW_BYTES_MAX + 8)
+#define BLOCK_ALIGN_BYTES 8
+
+enum block_codec_id { BLOCK_CODEC_NONE, BLOCK_CODEC_COLUMNS };
+
+/* A header in the machine's own form. */
+struct block_head {
+    uint64_t node;
+    uint32_t epoch;
+    uint32_t segment, position; /* where it stands */
+    uint64_t first_offset;      /* number of its first event in the log */
+    uint32_t count;             /* events, at least 1 */
+    uint32_t raw_bytes, stored_bytes;
+    uint8_t codec;
+    uint32_t key_id;
+    uint64_t first_us, last_us; /* smallest and largest time_us, monotonic */
+    int64_t wall_minus_mono_us; /* add to time_us for the wall clock */
+    uint32_t body_crc;
+};
+
+struct block_codec;
+struct block_codec *block_codec_new(void); /* NULL without memory; 1.5 MiB */
+void block_codec_free(struct block_codec *c);
+
+/* Encodes <len> bytes of valid records (at most BLOCK_RAW_BYTES_MAX).  In: node, epoch,
+ * first_offset, wall_minus_mono_us of *head; the rest is filled in.  *block is borrowed until the
+ * next call and has no valid header yet: block_seal writes it when the place is known. FB_E_FORMAT:
+ * a record is not valid (ev_is_valid) or the bytes do not end with a record. */
+FB_MUST_USE
+enum fb_code block_encode(struct block_codec *c, struct block_head *head, struct span records,
+                          struct span *block);
+/* Writes the header over the first BLOCK_HEADER_BYTES of the block that block_encode just returned.
+ */
+void block_seal(struct block_codec *c, struct block_head *head, uint32_t segment,
+                uint32_t position);
+
+/* FB_E_DAMAGED: no header, or a checksum or a range is wrong; FB_E_VERSION: a newer layout. */
+FB_MUST_USE
+enum fb_code block_head_read(struct span bytes, struct block_head *head);
+/* Bytes from this header to the next one. */
+uint32_t block_bytes(const struct block_head *head);
+/* Checks the body's CRC; <body> holds at least stored_bytes. */
+FB_MUST_USE
+bool block_body_is_good(const struct block_head *head, struct span body);
+/* Writes head->raw_bytes of records to <out>, which has room for BLOCK_RAW_BYTES_MAX.
+ * FB_E_DAMAGED when the body is not what the header says; <out> is then undefined. */
+FB_MUST_USE
+enum fb_code block_decode(struct block_codec *c, const struct block_head *head, struct span body,
+                          void *out);
+#endif

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* log: the embedded event log; append, group commit, recovery, retention.
+ *
+ *   <dir>/lock  watermark  0000000001-00000000000000000000.fbl  0000000002-...fbl
+ *
+ *   log_append --copy--> chunks (256 KiB, bounded) --writer thread--> encode, write, fdatasync -->
+ * acknowledged
+ *
+ * Promises: an acknowledged event survives a crash of the process and of the machine.  log_append
+ * never waits for the disk: when all chunks are full it drops, counts, and log_gap_take gives a gap
+ * event once writing works again.  Offsets belong to the caller's numbering; a drop leaves a hole
+ * in them. A group is committed after 20 ms or 256 KiB with one fdatasync.  A failed fdatasync
+ * poisons its segment (the kernel may have dropped the pages: never synced again); the group, still
+ * in memory, goes to a new one.  ENOSPC, EIO: state degraded, one try per second with a new
+ * segment.
+ *
+ * Threads: one thread calls append/gap_take; stats from any; the writer thread is the log's own.
+ * Errors: FB_E_CONFLICT (another writer holds the lock), FB_E_IO, FB_E_NOMEM at open only. */
+#ifndef FB_STREAM_LOG_H
+#define FB_STREAM_LOG_H
+#include "event/event.h"
+
+#include <sys/types.h>
+#include <sys/uio.h>
+
+/* System calls that a test replaces to make a disk fail; NULL members: the real ones. */
+struct log_io {
+    ssize_t (*pwrite)(int fd, const void *bytes, size_t len, off_t at);
+    int (*sync)(int fd); /* fdatasync */
+};
+
+struct log_conf {
+    uint64_t node;             /* id of this node, in every block */
+    uint32_t epoch;            /* starts of the brain, from state_epoch_next */
+    uint64_t next_offset_min;  /* numbering never begins below: the offset of the loaded snapshot */
+    uint64_t segment_bytes;    /* 64 KiB .. 1 GiB; 64 MiB */
+    uint64_t retain_bytes;     /* of all segments together; 0: no bound */
+    uint64_t retain_s;         /* age; 0: no bound */
+    uint64_t queue_bytes;      /* records that wait for the disk; 512 KiB .. 1 GiB; 8 MiB */
+    uint32_t group_us;         /* longest wait of an event for its group; 20,000 */
+    uint32_t retry_ms;         /* between tries on a failing disk; 1,000 */
+    uint32_t close_timeout_ms; /* longest wait of log_close for the disk; 2,000 */
+    struct log_io io;
+};
+/* The defaults above; the caller sets node and epoch. */
+void log_conf_init(struct log_conf *conf);
+
+/* What log_open found and did. */
+struct log_recovery {
+    uint32_t segments, segments_scanned;
+    uint64_t first_offset, next_offset; /* of the log as it is now */
+    uint64_t torn_bytes;                /* cut from the tail */
+    uint32_t damaged_places;            /* runs of bad bytes between good blocks */
+    uint64_t damaged_bytes;
+    uint64_t lost_events; /* offsets missing in the scanned segments */
+    uint64_t took_us;
+    char sentence[240]; /* for the operator */
+};
+
+enum log_state { LOG_OK, LOG_DEGRADED };
+struct log_stats {
+    enum log_state state;
+    char reason[160];        /* why degraded, "" when ok */
+    uint64_t next_offset;    /* everything below is acknowledged, or counted in <lost> */
+    uint64_t appended, lost; /* events in this epoch */
+    uint64_t blocks, groups; /* written */
+    uint64_t stored_bytes;   /* written with headers */
+    uint64_t raw_bytes;      /* the same events as records */
+    uint64_t queued_bytes;   /* records that wait */
+    uint64_t log_bytes;      /* all segments */
+    uint64_t first_offset;   /* oldest still kept */
+    uint64_t segments;
+    uint64_t failures;         /* failed writes, syncs, creations */
+    uint64_t expired_segments; /* removed by retention */
+    uint32_t sync_us_max;      /* slowest fdatasync */
+};
+
+struct log;
+/* Creates <dir> when it is missing.  *recovery may be NULL. */
+FB_MUST_USE
+enum fb_code log_open(struct log **log, const char *dir, const struct log_conf *conf,
+                      struct log_recovery *recovery, struct fb_err *err);
+/* Commits what waits (at most close_timeout_ms) and ends the writer. */
+void log_close(struct log *log);
+
+/* Offset of the first event to append: where the sequencer begins. */
+uint64_t log_next_offset(const struct log *log);
+/* Copies a batch of whole records, the first of which has <first_offset> (never below an earlier
+ * one). Returns how many events were taken; the others are lost and counted. */
+uint32_t log_append(struct log *log, struct span records, uint64_t first_offset);
+/* True once after a loss, when writing works again: *gap is ready for sequencer_put. */
+bool log_gap_take(struct log *log, struct ev_gap *gap);
+/* Everything below this offset is durable (or lost). */
+uint64_t log_acknowledged(const struct log *log);
+/* Waits until everything appended is durable; FB_E_TIMEOUT.  For shutdown and tests, not for a
+ * loop. */
+FB_MUST_USE
+enum fb_code log_flush(struct log *log, uint32_t timeout_ms);
+void log_stats_read(struct log *log, struct log_stats *stats);
+#endif

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* reader: events of the log by offset, in any process, while the writer writes.
+ *
+ * Reads only what the watermark calls durable.  Each record comes once and in the order of offsets.
+ * A hole in the offsets (damage, a disk that was full, retention) is told as FB_E_DAMAGED with a
+ * struct log_skip; the next call goes on behind it.  A committed position per reader is kept in
+ * state.h. Threads: a struct log_reader belongs to one thread. */
+#ifndef FB_STREAM_READER_H
+#define FB_STREAM_READER_H
+#include "event/event.h"
+
+/* Why offsets are missing. */
+struct log_skip {
+    uint64_t from, to; /* first missing offset, first one there again */
+    uint16_t
+        reason; /* REASON_LOSS_DAMAGED, REASON_LOSS_DISK; REASON_NONE: retention removed them */
+    char sentence[160];
+};
+
+struct log_reader;
+/* <from>: offset of the first wanted event; LOG_FROM_START, LOG_FROM_END. */
+#define LOG_FROM_START UINT64_C(0)
+#define LOG_FROM_END UINT64_MAX
+FB_MUST_USE
+enum fb_code log_reader_open(struct log_reader **reader, const char *dir, uint64_t from,
+                             struct fb_err *err);
+void log_reader_close(struct log_reader *r);
+/* FB_OK: *ev is borrowed until the next call.  FB_E_END: nothing more yet, try again later.
+ * FB_E_DAMAGED: a hole, see log_reader_skip; *offset is the next one there.  FB_E_IO: see err. */
+FB_MUST_USE
+enum fb_code log_reader_next(struct log_reader *r, const struct ev_head **ev, uint64_t *offset);
+const struct log_skip *log_reader_skip(const struct log_reader *r);
+/* The wall clock of the record that log_reader_next gave last. */
+uint64_t log_reader_wall_us(const struct log_reader *r);
+/* Offset of the next record. */
+uint64_t log_reader_offset(const struct log_reader *r);
+FB_MUST_USE
+enum fb_code log_reader_seek(struct log_reader *r, uint64_t offset);
+/* To the first block that holds events at or after the wall clock time <wall_us>, then to the
+ * event. */
+FB_MUST_USE
+enum fb_code log_reader_seek_wall(struct log_reader *r, uint64_t wall_us);
+/* Events between the next record and the durable end. */
+uint64_t log_reader_lag(const struct log_reader *r);
+#endif

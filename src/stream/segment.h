@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* segment: the files of the log: their names, their order, and blocks in them.
+ *
+ *   <dir>/0000000007-00000000000000123456.fbl      number of the segment, first offset in it
+ *
+ * A segment is blocks one after another (block.h), nothing else.  Numbers grow by one or more; a
+ * later segment never holds smaller new offsets, but may repeat blocks of a segment whose fdatasync
+ * failed. Threads: any; pure functions over file descriptors. */
+#ifndef FB_STREAM_SEGMENT_H
+#define FB_STREAM_SEGMENT_H
+#include "stream/block.h"
+
+struct segment {
+    uint32_t number;
+    uint64_t first_offset;
+    uint64_t bytes;
+    uint64_t modified_wall_us;
+};
+struct segment_list {
+    struct segment *at; /* ascending by number */
+    size_t count;
+};
+
+/* Reads the directory; FB_E_IO, FB_E_NOMEM.  Free with segment_list_fini. */
+FB_MUST_USE
+enum fb_code segment_list_read(struct segment_list *list, const char *dir, struct fb_err *err);
+void segment_list_fini(struct segment_list *list);
+#define SEGMENT_NAME_BYTES 48
+void segment_name(char name[SEGMENT_NAME_BYTES], uint32_t number, uint64_t first_offset);
+
+/* Header of segment <number> at <position>.  FB_E_END when the bytes end there or before,
+ * FB_E_DAMAGED. */
+FB_MUST_USE
+enum fb_code segment_head_at(int fd, uint32_t number, uint64_t position, struct block_head *head);
+/* The first good header at or after <from> and before <until>: how to go on behind damage. */
+FB_MUST_USE
+enum fb_code segment_head_after(int fd, uint32_t number, uint64_t from, uint64_t until,
+                                struct block_head *head);
+#endif
