@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* conf: the configuration, read whole, checked whole, then never changed.
+ *
+ * conf_parse finds all errors of a text in one run (line, column, caret, "did you mean"); a struct conf exists
+ * only when there is none.  A reload makes a new struct conf.  Scalars come from params.def, services, routes
+ * and listeners from their own readers.
+ * Threads: a finished struct conf is read-only and may be shared; ref/unref is atomic. */
+#ifndef FB_CONF_CONF_H
+#define FB_CONF_CONF_H
+#include "base/buf.h"
+#include "base/error.h"
+#include "event/event.h"
+#include "knob/knob.h"
+
+enum conf_apply { APPLY_LIVE, APPLY_CONN, APPLY_RESTART };
+typedef uint32_t conf_u32;
+typedef uint64_t conf_bytes; /* bytes */
+typedef uint64_t conf_dur;   /* milliseconds */
+typedef uint64_t conf_rate;  /* bytes per second */
+typedef const char *conf_str;
+typedef bool conf_bool;
+typedef uint8_t conf_word; /* index in .words */
+
+/* Values of params.def, one struct member per key: conf->p.limits_line_bytes */
+struct conf_params {
+#define PARAM(section, name, type, ...) conf_##type section##_##name;
+#include "conf/params.def"
+#undef PARAM
+};
+enum { CONF_LOG_OFF, CONF_LOG_COMBINED, CONF_LOG_JSON, CONF_LOG_LOGFMT };     /* access_log.format */
+enum { CONF_FORWARDED_X, CONF_FORWARDED_RFC7239, CONF_FORWARDED_BOTH, CONF_FORWARDED_OFF };
+
+struct conf_listen {
+    char address[72]; /* "127.0.0.1:8080", "[::]:8080"; ":8080" means all addresses; "fd:3" inherited */
+};
+enum conf_endpoint_kind { CONF_ENDPOINT_ADDRESS, CONF_ENDPOINT_DNS };
+struct conf_endpoint {
+    enum conf_endpoint_kind kind;
+    char host[256]; /* address or name */
+    uint16_t port;
+    char version[32]; /* "" = stable */
+    double weight_pct;
+};
+/* What the user said about one loop on one service; NAN and -1: nothing. */
+struct conf_tune {
+    int mode;                /* enum ev_mode, -1 inherits */
+    double value, min, max;  /* in the knob's unit */
+};
+enum conf_balance { CONF_BALANCE_ADAPTIVE, CONF_BALANCE_ROUND_ROBIN, CONF_BALANCE_LEAST_REQUEST, CONF_BALANCE_WEIGHTED, CONF_BALANCE_RANDOM_TWO };
+struct conf_health {
+    bool is_on;
+    const char *path; /* "/health" */
+    uint64_t interval_ms, timeout_ms;
+    uint32_t rise, fall; /* passes and failures in a row */
+};
+struct conf_service {
+    const char *name;
+    const struct conf_endpoint *endpoints;
+    size_t endpoint_count;
+    double latency_quantile; /* objective: 0.99 */
+    uint64_t latency_us;     /* 0: none */
+    double error_ratio_max;  /* 0: none */
+    enum ev_mode mode;
+    enum conf_balance balance;
+    struct conf_tune tune[KNOB_COUNT];
+    struct conf_health health;
+    uint64_t queue_wait_max_ms; /* 0: half of the objective */
+    uint32_t queue_capacity;    /* 0: automatic */
+    bool is_queue_off;          /* `queue: off` */
+    bool is_ejecting;
+    const char *host_header; /* "" = keep the client's */
+};
+enum conf_path_kind { CONF_PATH_ANY, CONF_PATH_EXACT, CONF_PATH_PREFIX, CONF_PATH_GLOB };
+struct conf_header_match {
+    const char *name, *value; /* value "" = only present; trailing or leading * globs */
+};
+struct conf_route {
+    const char *name; /* as in ev_name: "SERVICE MATCH", unique */
+    const char *host; /* lower case; "" any; "*.example.org" any subdomain */
+    enum conf_path_kind path_kind;
+    const char *path;
+    const char *method; /* "" any; "GET|HEAD" */
+    const struct conf_header_match *headers;
+    size_t header_count;
+    uint16_t service;   /* index in services */
+    uint8_t class;      /* enum ev_class */
+    uint64_t timeout_ms; /* 0: upstream.timeout */
+    struct conf_tune timeout_tune;
+    uint64_t deadline_ms;    /* whole request, 0 none */
+    const char *key_header;  /* fairness key: a header; "" = client address */
+    bool is_stream;          /* long answers: no timeout after the first byte but tunnel_idle_timeout */
+};
+
+struct conf {
+    struct conf_params p;
+    const struct conf_listen *listens;
+    size_t listen_count;
+    const struct conf_service *services;
+    size_t service_count;
+    const struct conf_route *routes; /* in the order of the file: the first match wins */
+    size_t route_count;
+    const char *text; /* what was parsed, terminated */
+    size_t text_bytes;
+    uint64_t hash; /* xxh64 of text */
+    const char *file; /* name for messages, "" for `run --to` */
+    struct conf_private *private;
+};
+
+struct conf_problem {
+    uint32_t line, column; /* from 1 */
+    bool is_warning;
+    char text[400];   /* names the key, the legal range, the next step */
+};
+struct conf_report { /* grows; all problems of one run, in the order of lines */
+    struct conf_problem *at;
+    size_t count;
+    size_t error_count;
+};
+
+/* Parses <text>.  On FB_OK *out is yours (ref 1); on FB_E_CONFIG the report says why.  conf_report_fini always. */
+FB_MUST_USE enum fb_code conf_parse(struct span text, const char *file, struct conf **out, struct conf_report *report);
+FB_MUST_USE enum fb_code conf_load(const char *file, struct conf **out, struct conf_report *report, struct fb_err *err);
+void conf_report_fini(struct conf_report *r);
+/* Every problem as "FILE:LINE:COL: error: TEXT", the source line and a caret. */
+void conf_report_print(const struct conf_report *r, const char *file, struct span text, struct buf *out);
+struct conf *conf_ref(struct conf *c);
+void conf_unref(struct conf *c); /* NULL is fine */
+
+/* The text that `foldback run --from A --to B ...` stands for.  Same key order always. */
+enum fb_code conf_text_for_run(const char *const *from, size_t from_count, const char *const *to, size_t to_count,
+                               struct buf *out, struct fb_err *err);
+
+/* Listeners, services, or RESTART params that differ: what a reload from <was> to <now> cannot do live, as text
+ * lines; returns how many. */
+size_t conf_reload_needs_restart(const struct conf *was, const struct conf *now, struct buf *out);
+
+/* ---- the table ---- */
+enum conf_type { CONF_TYPE_u32, CONF_TYPE_bytes, CONF_TYPE_dur, CONF_TYPE_rate, CONF_TYPE_str, CONF_TYPE_bool, CONF_TYPE_word };
+struct conf_param_row {
+    const char *section, *name, *def, *words, *what, *why;
+    uint64_t min, max;
+    enum conf_type type;
+    enum conf_apply apply;
+    size_t offset; /* in struct conf_params */
+};
+const struct conf_param_row *conf_param_rows(size_t *count);
+/* Value of one row as it would be written in the file ("8KiB", "10s"). */
+void conf_param_print(const struct conf_param_row *row, const struct conf_params *p, struct buf *out);
+
+/* `config show --effective`: every value with its source (default, file line). */
+void conf_show(const struct conf *c, bool is_json, struct buf *out);
+/* JSON Schema of the whole file, for editors. */
+void conf_schema(struct buf *out);
+/* Reference pages (Markdown): parameters, knobs, events, facts rows come from their own tables. */
+void conf_reference(struct buf *out);
+#endif
