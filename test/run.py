@@ -1,0 +1,207 @@
+#!/usr/bin/env python3
+"""Runs every suite and prints one sum.  Standard library only.
+
+Rows: each builds (if needed) and runs one suite and yields (passed, failed, names of failures).  C suites speak
+TAP; a program that ends badly, times out or prints no plan is one failure.  pytest speaks JUnit XML.
+"""
+import argparse
+import concurrent.futures
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ET
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+os.chdir(ROOT)
+ASAN = ["--native-file", "test/clang.ini", "-Db_sanitize=address,undefined", "-Db_lundef=false",
+        "-Doptimization=1"]
+TSAN = ["--native-file", "test/clang.ini", "-Db_sanitize=thread", "-Db_lundef=false", "-Doptimization=1"]
+ENV = {"CMOCKA_MESSAGE_OUTPUT": "TAP", "ASAN_OPTIONS": "detect_leaks=1:abort_on_error=0",
+       "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1", "TSAN_OPTIONS": "halt_on_error=1"}
+results = []  # (suite, passed, failed)
+failures = []
+
+
+def note(text):
+    print(text, flush=True)
+
+
+def build(folder, options):
+    if not os.path.exists(f"{folder}/build.ninja"):
+        done = subprocess.run(["meson", "setup", folder, *options], capture_output=True, text=True)
+        if done.returncode:
+            return done.stdout[-3000:] + done.stderr[-1000:]
+    done = subprocess.run(["ninja", "-C", folder], capture_output=True, text=True)
+    return "" if done.returncode == 0 else done.stdout[-4000:]
+
+
+def run_tap(name, command, timeout_s, env):
+    """One C test program -> (name, passed, failed, text of failures)."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=timeout_s,
+                              env={**os.environ, **ENV, **env}, cwd=ROOT)
+        out, code = done.stdout + done.stderr, done.returncode
+    except subprocess.TimeoutExpired as e:
+        out = (e.stdout or b"").decode(errors="replace")
+        code = f"time-out after {timeout_s} s"
+    passed = len(re.findall(r"^ok ", out, re.M))
+    bad = re.findall(r"^not ok .*$", out, re.M)
+    failed = len(bad)
+    if not re.search(r"^1\.\.\d+", out, re.M) or (code not in (0,) and not failed) or (passed + failed == 0):
+        failed += 1
+        bad.append(f"ended with {code}")
+    return name, passed, failed, ("\n".join(bad) + "\n" + out[-3000:]) if failed else ""
+
+
+def c_suite(suite, folder, options, wanted, timeout_s=300, env=None, jobs=2):
+    start = time.time()
+    broken = build(folder, options)
+    if broken:
+        record(suite, 0, 1, [f"{folder} does not build:\n{broken}"], start)
+        return
+    tests = json.loads(subprocess.run(["meson", "introspect", "--tests", folder], capture_output=True,
+                                      text=True, check=True).stdout)
+    chosen = [t for t in tests if set(t["suite"]) & {f"foldback:{w}" for w in wanted}]
+    if not chosen:
+        record(suite, 0, 1, [f"no test of {wanted} in {folder}"], start)
+        return
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        done = list(pool.map(lambda t: run_tap(t["name"], t["cmd"], timeout_s, {**t.get("env", {}), **(env or {})}), chosen))
+    record(suite, sum(d[1] for d in done), sum(d[2] for d in done), [f"{d[0]}: {d[3]}" for d in done if d[2]], start)
+
+
+def py_suite(suite, paths, timeout_s=600, env=None, args=()):
+    start = time.time()
+    paths = [p for p in paths if os.path.exists(p)]
+    if not paths:
+        record(suite, 0, 1, [f"{suite}: nothing to run"], start)
+        return
+    xml = os.path.abspath(f"build/{suite.replace('/', '-')}.xml")
+    if os.path.exists(xml):
+        os.remove(xml)
+    pytest = "build/venv/bin/pytest"
+    log = open(f"build/{suite.replace('/', '-')}.log", "w+")
+    try:
+        subprocess.run([pytest, "-q", "-p", "no:cacheprovider", f"--junitxml={xml}", *args, *paths], stdout=log,
+                       stderr=subprocess.STDOUT, timeout=timeout_s, env={**os.environ, **(env or {})})
+    except subprocess.TimeoutExpired:
+        note(f"{suite}: time-out after {timeout_s} s")
+    log.seek(0)
+    text = log.read()
+    if not os.path.exists(xml):
+        record(suite, 0, 1, [text[-3000:]], start)
+        return
+    case = list(ET.parse(xml).getroot().iter("testcase"))
+    bad = [c for c in case if c.find("failure") is not None or c.find("error") is not None]
+    skipped = [c for c in case if c.find("skipped") is not None]
+    for c in skipped:
+        note(f"   skipped: {c.get('name')}: {c.find('skipped').get('message', '')[:150]}")
+    if not case:
+        bad = [None]
+    record(suite, len(case) - len([b for b in bad if b is not None]) - len(skipped), len(bad),
+           [text[-6000:]] if bad else [], start)
+
+
+def record(suite, passed, failed, texts, start):
+    results.append((suite, passed, failed))
+    failures.extend((suite, t) for t in texts)
+    note(f"-- {suite}: {passed} passed, {failed} failed ({time.time() - start:.0f} s)")
+    for t in texts:
+        note("   " + t.strip().replace("\n", "\n   "))
+
+
+FUZZ_OPTIONS = ["--native-file", "test/clang.ini", "-Dfuzz=true", "-Db_sanitize=address,undefined", "-Db_lundef=false",
+                "-Doptimization=1"]
+
+
+def fuzz(seconds, names):
+    start = time.time()
+    broken = build("build-fuzz", FUZZ_OPTIONS)
+    if broken:
+        record("fuzz", 0, 1, [broken], start)
+        return
+    programs = sorted(f for f in os.listdir("build-fuzz/test/fuzz") if f.endswith("_fuzz"))
+    for p in [p for p in programs if not names or p.removesuffix("_fuzz") in names]:
+        begin = time.time()
+        stem = p.removesuffix("_fuzz")
+        work = f"build-fuzz/corpus-{stem}"
+        os.makedirs(work, exist_ok=True)
+        corpus = f"test/fuzz/corpus/{stem}"
+        done = subprocess.run([f"build-fuzz/test/fuzz/{p}", f"-max_total_time={seconds}", "-print_final_stats=1",
+                               "-rss_limit_mb=2048", work] + ([corpus] if os.path.isdir(corpus) else []),
+                              capture_output=True, text=True, errors="replace", timeout=seconds + 120)
+        rate = re.search(r"average_exec_per_sec:\s+(\d+)", done.stderr)
+        record(f"fuzz/{stem} ({rate.group(1) if rate else '?'}/s)", int(done.returncode == 0), int(done.returncode != 0),
+               [done.stderr[-3000:]] if done.returncode else [], begin)
+
+
+def bench():
+    for root, _, files in os.walk("build/test/bench"):
+        for f in sorted(files):
+            path = os.path.join(root, f)
+            if f.endswith("_bench") and os.access(path, os.X_OK):
+                note(f"== {f}")
+                subprocess.run([path], check=False)
+
+
+def main():
+    ap = argparse.ArgumentParser(description="runs the suites of foldback")
+    ap.add_argument("--only", default="", help="suites by name, comma separated: unit,sim,tools,e2e,fault,peer,asan,tsan,clang,fuzz")
+    ap.add_argument("--long", action="store_true", help="50 seeds instead of 10, 500 crash rounds, 60 s of fuzzing")
+    ap.add_argument("--bench", action="store_true")
+    ap.add_argument("--fuzz", action="store_true")
+    ap.add_argument("--short", action="store_true")
+    ap.add_argument("--seconds", type=int, default=0)
+    ap.add_argument("names", nargs="*")
+    a = ap.parse_args()
+    only = set(filter(None, a.only.split(",")))
+    long_env = {"FB_LONG": "1"} if a.long else {}
+    binary = os.path.abspath("build/foldback")
+    pyenv = {"FOLDBACK_BIN": binary, "FB_BUILD": os.path.abspath("build"), **long_env}
+    start = time.time()
+    if a.bench:
+        return bench()
+    if a.fuzz:
+        fuzz(a.seconds or (5 if a.short else 60), a.names)
+    else:
+        def want(name):
+            return not only or name in only
+        if want("tools"):
+            py_suite("tools", ["test/tools"], env=pyenv)
+        if want("unit"):
+            c_suite("unit (gcc)", "build", [], ["unit"])
+        if want("sim"):
+            c_suite("sim", "build", [], ["sim"], timeout_s=3600 if a.long else 300, env=long_env)
+        if want("e2e"):
+            py_suite("e2e", ["test/e2e"], env=pyenv, timeout_s=900)
+        if want("fault"):
+            py_suite("fault", ["test/fault"], env=pyenv, timeout_s=3600 if a.long else 600)
+        if want("peer"):
+            py_suite("peer", ["test/peer"], env=pyenv, timeout_s=600)
+        if want("asan"):
+            c_suite("unit (clang, ASan + UBSan)", "build-asan", ASAN, ["unit"], timeout_s=600)
+            c_suite("sim (clang, ASan + UBSan)", "build-asan", ASAN, ["sim"], timeout_s=900, env={"FB_SEEDS": "1"})
+            py_suite("e2e (ASan + UBSan)", ["test/e2e"], timeout_s=900, args=["-m", "short"],
+                     env={**pyenv, **ENV, "FOLDBACK_BIN": os.path.abspath("build-asan/foldback"),
+                          "FB_BUILD": os.path.abspath("build-asan")})
+        if want("tsan"):
+            c_suite("unit (clang, TSan)", "build-tsan", TSAN, ["unit"], timeout_s=600)
+            py_suite("e2e (TSan)", ["test/e2e"], timeout_s=900, args=["-m", "short"],
+                     env={**pyenv, **ENV, "FOLDBACK_BIN": os.path.abspath("build-tsan/foldback"),
+                          "FB_BUILD": os.path.abspath("build-tsan")})
+        if want("fuzz"):
+            fuzz(60 if a.long else 5, [])
+    passed = sum(r[1] for r in results)
+    failed = sum(r[2] for r in results)
+    note(f"\nall suites in {time.time() - start:.0f} s")
+    for suite, text in failures:
+        note(f"FAILED {suite}: {text.strip().splitlines()[0][:160] if text.strip() else ''}")
+    note(f"{passed} passed, {failed} failed")
+    return 1 if failed or not passed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
