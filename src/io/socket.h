@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* socket: listening, connecting and accepting, always non-blocking and close-on-exec; addresses as
+ * text.
+ *
+ * Threads: any.  Errors: IO, PORT_IN_USE, USAGE; the sentence names the address and the next step.
+ */
+#ifndef FB_IO_SOCKET_H
+#define FB_IO_SOCKET_H
+#include "base/error.h"
+#include "base/span.h"
+
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+struct sock_addr {
+    union {
+        struct sockaddr any;
+        struct sockaddr_in v4;
+        struct sockaddr_in6 v6;
+    };
+    socklen_t bytes; /* 0: none */
+};
+
+/* "[ffff:...]:65535%scope" and its end. */
+#define SOCK_TEXT_BYTES 72
+#define SOCK_BACKLOG 4096
+
+/* "127.0.0.1:80", "[::1]:80"; ":80" and "*:80" mean all addresses; no names.  Port 0 is legal. */
+FB_MUST_USE
+enum fb_code sock_parse(struct span text, struct sock_addr *out, struct fb_err *err);
+/* Address (no port, no brackets) and port. */
+FB_MUST_USE
+bool sock_parse_host(struct span host, uint16_t port, struct sock_addr *out);
+/* "127.0.0.1:80", "[::1]:80"; IPv4 in IPv6 is written as IPv4. */
+void sock_format(const struct sock_addr *a, char text[SOCK_TEXT_BYTES]);
+/* The address alone, without port and brackets. */
+void sock_format_host(const struct sock_addr *a, char text[SOCK_TEXT_BYTES]);
+uint16_t sock_port(const struct sock_addr *a);
+bool sock_eq(const struct sock_addr *a, const struct sock_addr *b);
+
+/* Listening sockets on one address.  With <count> above 1 they share the port (SO_REUSEPORT) and
+ * the kernel spreads connections over them.  "fd:N": an inherited listening socket (the first is N
+ * itself, the others are dup's).  Port 0: all get the same free port.  PORT_IN_USE also when
+ * another foldback of the same user listens there.  On an error nothing stays open. */
+FB_MUST_USE
+enum fb_code sock_listen(const char *address, int *fds, size_t count, struct fb_err *err);
+/* Where a socket is bound. */
+bool sock_local(int fd, struct sock_addr *out);
+
+/* Begins a connection with TCP_NODELAY: 0 or EINPROGRESS with *fd set (then wait for LOOP_WRITE and
+ * ask sock_error), else errno with *fd = -1. */
+FB_MUST_USE
+int sock_connect(const struct sock_addr *to, int *fd);
+/* The pending error of a socket, 0 when none. */
+int sock_error(int fd);
+/* The next connection with TCP_NODELAY, or -1 with errno. */
+int sock_accept(int listener, struct sock_addr *peer);
+#endif
