@@ -7,7 +7,13 @@
 #define FB_BASE_CLOCK_H
 #include "base/base.h"
 
-uint64_t fb_mono_us(void); /* CLOCK_MONOTONIC: never jumps, same in all processes of one boot */
+/* Stream time: CLOCK_MONOTONIC plus an offset that the supervisor sets once, so that it reads as
+ * microseconds since 1970 at the start, never jumps afterwards, and goes on over a reboot.  The
+ * memory file carries the offset to gateway and brain.  Without an offset: plain CLOCK_MONOTONIC.
+ */
+uint64_t fb_mono_us(void);
+void fb_mono_offset_set(uint64_t offset_us);
+uint64_t fb_mono_offset(void);
 uint64_t fb_wall_us(void); /* CLOCK_REALTIME since 1970: may jump */
 uint64_t fb_thread_cpu_us(void);
 #endif

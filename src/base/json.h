@@ -20,7 +20,7 @@ void json_array_begin(struct json *j);
 void json_array_end(struct json *j);
 void json_key(struct json *j, const char *key);
 void json_str(struct json *j, const char *text); /* NULL writes null */
-void json_span(struct json *j, struct span s);   /* bytes that are not UTF-8 are written as U+FFFD */
+void json_span(struct json *j, struct span s); /* bytes that are not UTF-8 are written as U+FFFD */
 void json_u64(struct json *j, uint64_t v);
 void json_i64(struct json *j, int64_t v);
 void json_f64(struct json *j, double v);

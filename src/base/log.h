@@ -9,6 +9,7 @@
 
 enum fb_log_level { FB_LOG_ERROR, FB_LOG_WARN, FB_LOG_INFO, FB_LOG_DEBUG };
 
-void fb_log_init(const char *role, enum fb_log_level most_verbose); /* <role> is borrowed for ever */
+void fb_log_init(const char *role,
+                 enum fb_log_level most_verbose); /* <role> is borrowed for ever */
 void fb_log(enum fb_log_level level, const char *fmt, ...) FB_PRINTF(2, 3);
 #endif

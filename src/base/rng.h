@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* rng: random numbers as a value that the caller owns, so that one seed is one outcome.
  *
- * xoshiro256** seeded by splitmix64 (Blackman, Vigna: Scrambled linear pseudorandom number generators,
- * 2018).  Not for secrets.  Threads: a struct rng belongs to one thread. */
+ * xoshiro256** seeded by splitmix64 (Blackman, Vigna: Scrambled linear pseudorandom number
+ * generators, 2018).  Not for secrets.  Threads: a struct rng belongs to one thread. */
 #ifndef FB_BASE_RNG_H
 #define FB_BASE_RNG_H
 #include "base/base.h"

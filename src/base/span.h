@@ -40,5 +40,6 @@ struct span span_trim(struct span s);
 /* The part before <sep>; *rest is the part after it (empty when there is no <sep>). */
 struct span span_cut(struct span s, char sep, struct span *rest);
 /* Decimal digits only, no sign, no overflow; false otherwise. */
-FB_MUST_USE bool span_to_u64(struct span s, uint64_t *value);
+FB_MUST_USE
+bool span_to_u64(struct span s, uint64_t *value);
 #endif

@@ -122,9 +122,11 @@ uint16_t ev_reason_by_name(struct span name)
 static const char *const class_names[] = {"critical", "default", "degraded", "best-effort"};
 static const char *const mode_names[] = {"observe", "recommend", "act"};
 static const char *const kind_names[] = {"none", "route", "service", "endpoint", "version"};
-static const char *const health_names[] = {"ok", "ramping", "ejected", "half-open", "draining", "gone"};
+static const char *const health_names[] = {"ok",        "ramping",  "ejected",
+                                           "half-open", "draining", "gone"};
 static const char *const outcome_names[] = {"better", "no change", "worse", "unknown"};
-static const char *const verb_names[] = {"pin", "unpin", "mode", "freeze", "unfreeze", "reset", "drain", "undrain"};
+static const char *const verb_names[] = {"pin",      "unpin", "mode",  "freeze",
+                                         "unfreeze", "reset", "drain", "undrain"};
 
 static const char *name_at(const char *const *names, size_t count, uint8_t i)
 {
@@ -263,7 +265,10 @@ void ev_schema(struct json *j, uint8_t type)
             continue;
         json_key(j, f->name);
         json_object_begin(j);
-        json_key_str(j, "type", f->type == EV_FT_text ? "string" : f->type == EV_FT_f64 ? "number" : "integer");
+        json_key_str(j, "type",
+                     f->type == EV_FT_text  ? "string"
+                     : f->type == EV_FT_f64 ? "number"
+                                            : "integer");
         json_key_str(j, "description", f->what);
         if (f->unit[0])
             json_key_str(j, "x-unit", f->unit);

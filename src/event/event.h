@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* event: everything that the system can say; the first of the two narrow waists.
  *
- * A record has a fixed size per type, a multiple of 64 bytes (cells), and begins with struct ev_head.
- * Structs, sizes, names and units come from events.def.  Pure data: nothing here does I/O.
+ * A record has a fixed size per type, a multiple of 64 bytes (cells), and begins with struct
+ * ev_head. Structs, sizes, names and units come from events.def.  Pure data: nothing here does I/O.
  * Byte order on disk and in memory: little endian.  Threads: any. */
 #ifndef FB_EVENT_EVENT_H
 #define FB_EVENT_EVENT_H
@@ -15,12 +15,12 @@
 #define EV_NONE UINT16_C(0xffff) /* no route, service, endpoint, knob ... */
 
 struct ev_head {
-    uint8_t type;     /* enum ev_type */
-    uint8_t cells;    /* size of the record / 64 */
-    uint8_t origin;   /* gateway thread 0..63, EV_ORIGIN_BRAIN, EV_ORIGIN_REPLAY */
-    uint8_t version;  /* of the record's layout, 1 */
+    uint8_t type;      /* enum ev_type */
+    uint8_t cells;     /* size of the record / 64 */
+    uint8_t origin;    /* gateway thread 0..63, EV_ORIGIN_BRAIN, EV_ORIGIN_REPLAY */
+    uint8_t version;   /* of the record's layout, 1 */
     uint32_t sequence; /* per origin, wraps; shows losses */
-    uint64_t time_us; /* CLOCK_MONOTONIC of the boot; the tick event maps it to the wall clock */
+    uint64_t time_us;  /* stream time (base/clock.h); the tick event maps it to the wall clock */
 };
 
 #define EV_ORIGIN_BRAIN 0xfe
@@ -44,7 +44,13 @@ enum ev_health_state {
     EV_HEALTH_DRAINING,
     EV_HEALTH_GONE
 };
-enum ev_class { EV_CLASS_CRITICAL, EV_CLASS_DEFAULT, EV_CLASS_DEGRADED, EV_CLASS_BEST_EFFORT, EV_CLASS_COUNT };
+enum ev_class {
+    EV_CLASS_CRITICAL,
+    EV_CLASS_DEFAULT,
+    EV_CLASS_DEGRADED,
+    EV_CLASS_BEST_EFFORT,
+    EV_CLASS_COUNT
+};
 enum ev_verb {
     EV_VERB_PIN,
     EV_VERB_UNPIN,
@@ -56,13 +62,16 @@ enum ev_verb {
     EV_VERB_UNDRAIN
 };
 enum ev_request_flag { /* bits 0-1: attempts - 1, at most 3 */
-    EV_REQUEST_ATTEMPTS_MASK = 3,
-    EV_REQUEST_REUSED = 4,    /* upstream connection came from the pool */
-    EV_REQUEST_ABORTED = 8,   /* the client left first */
-    EV_REQUEST_CENSORED = 16, /* upstream_us is a lower bound: no first byte came */
-    EV_REQUEST_HEDGED = 32,
-    EV_REQUEST_STREAM = 64, /* upgrade or event stream: its length is no latency */
-    EV_REQUEST_FAILED = 128 /* counts as an error of the endpoint: 5xx, 429, reset, timeout */
+                       EV_REQUEST_ATTEMPTS_MASK = 3,
+                       EV_REQUEST_REUSED = 4,  /* upstream connection came from the pool */
+                       EV_REQUEST_ABORTED = 8, /* the client left first */
+                       EV_REQUEST_CENSORED =
+                           16, /* upstream_us is a lower bound: no first byte came */
+                       EV_REQUEST_HEDGED = 32,
+                       EV_REQUEST_STREAM =
+                           64, /* upgrade or event stream: its length is no latency */
+                       EV_REQUEST_FAILED =
+                           128 /* counts as an error of the endpoint: 5xx, 429, reset, timeout */
 };
 
 enum ev_reason {
@@ -145,7 +154,14 @@ struct ev_type_row {
     uint8_t field_count;
     const struct ev_field_row *fields; /* without the head */
 };
-enum ev_reason_kind { REASON_KIND_REQUEST, REASON_KIND_HEALTH, REASON_KIND_LEARN, REASON_KIND_LOOP, REASON_KIND_LOSS, REASON_KIND_ALERT };
+enum ev_reason_kind {
+    REASON_KIND_REQUEST,
+    REASON_KIND_HEALTH,
+    REASON_KIND_LEARN,
+    REASON_KIND_LOOP,
+    REASON_KIND_LOSS,
+    REASON_KIND_ALERT
+};
 struct ev_reason_row {
     const char *name; /* lower case, "shed_queue_full"; NULL: no such reason */
     const char *proxy_status;
@@ -154,10 +170,11 @@ struct ev_reason_row {
     enum ev_reason_kind kind;
 };
 
-const struct ev_type_row *ev_type_row(uint8_t type);         /* never NULL; .name NULL when unknown */
-uint8_t ev_type_by_name(struct span name);                   /* 0 when unknown */
-const struct ev_reason_row *ev_reason_row(uint16_t reason);  /* never NULL; .name NULL when unknown */
-uint16_t ev_reason_by_name(struct span name);                /* 0 when unknown */
+const struct ev_type_row *ev_type_row(uint8_t type); /* never NULL; .name NULL when unknown */
+uint8_t ev_type_by_name(struct span name);           /* 0 when unknown */
+const struct ev_reason_row *
+ev_reason_row(uint16_t reason);               /* never NULL; .name NULL when unknown */
+uint16_t ev_reason_by_name(struct span name); /* 0 when unknown */
 const char *ev_class_name(uint8_t class);
 int ev_class_by_name(struct span name); /* -1 when unknown; "best-effort" and "best_effort" */
 const char *ev_mode_name(uint8_t mode);
@@ -176,7 +193,8 @@ bool ev_reason_is_shed(uint16_t reason);
                                   .version = 1,                                                    \
                                   .time_us = (when_us)}})
 
-/* True when type, cells and version agree: the first check on any record from a ring, a file or a peer. */
+/* True when type, cells and version agree: the first check on any record from a ring, a file or a
+ * peer. */
 bool ev_is_valid(const struct ev_head *ev);
 /* One JSON object.  With <redact>, PERSONAL fields are written as "-". */
 void ev_to_json(struct json *j, const struct ev_head *ev, uint64_t offset, bool redact);

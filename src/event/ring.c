@@ -36,7 +36,8 @@ bool ring_put(struct ring *r, const struct ev_head *ev)
         }
     }
     if (fill) {
-        memset(r->cell + (size_t)at * EV_CELL_BYTES, 0, EV_CELL_BYTES); /* type 0: filler to the end */
+        memset(r->cell + (size_t)at * EV_CELL_BYTES, 0,
+               EV_CELL_BYTES); /* type 0: filler to the end */
         head += fill;
         at = 0;
     }

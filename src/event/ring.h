@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* ring: events from one gateway thread to the brain, through shared memory.
  *
- * Single producer, single consumer, cells of 64 bytes.  A full ring drops the record and counts it; the
- * producer never waits.  Positions count cells and never wrap in practice (2^64).  The consumer publishes
- * its position once per batch.  A record never straddles the end: the producer fills up with a filler cell.
+ * Single producer, single consumer, cells of 64 bytes.  A full ring drops the record and counts it;
+ * the producer never waits.  Positions count cells and never wrap in practice (2^64).  The consumer
+ * publishes its position once per batch.  A record never straddles the end: the producer fills up
+ * with a filler cell.
  *
  * Threads: ring_put by the owning gateway thread, ring_peek/ring_release by the brain's loop.
- * Crash: a producer that dies between writing and publishing leaves nothing half seen; the next producer
- * goes on at <head>.  A consumer that dies sees the unreleased records again (at most once to the log is
- * kept by the sequence number in the event head). */
+ * Crash: a producer that dies between writing and publishing leaves nothing half seen; the next
+ * producer goes on at <head>.  A consumer that dies sees the unreleased records again (at most once
+ * to the log is kept by the sequence number in the event head). */
 #ifndef FB_EVENT_RING_H
 #define FB_EVENT_RING_H
 #include "event/event.h"
@@ -19,7 +20,7 @@ struct ring {
     _Alignas(FB_CACHE_LINE_BYTES) _Atomic uint64_t head; /* next cell to write; producer's */
     _Atomic uint64_t lost;                               /* records dropped; producer's */
     uint32_t sequence;                                   /* of the next record; producer's */
-    uint64_t tail_seen;                                  /* producer's copy of tail: saves a cache miss */
+    uint64_t tail_seen; /* producer's copy of tail: saves a cache miss */
     _Alignas(FB_CACHE_LINE_BYTES) _Atomic uint64_t tail; /* next cell to read; consumer's */
     uint32_t cells;                                      /* a power of two; constant */
     _Alignas(FB_CACHE_LINE_BYTES) unsigned char cell[];  /* cells x 64 bytes */

@@ -47,7 +47,8 @@ uint16_t knob_by_name(struct span name)
     return EV_NONE;
 }
 
-double knob_effective(const struct knob_row *row, const struct knob_layer *layer, enum knob_source *source)
+double knob_effective(const struct knob_row *row, const struct knob_layer *layer,
+                      enum knob_source *source)
 {
     double value = row->safe;
     enum knob_source from = KNOB_FROM_SAFE;
@@ -76,7 +77,8 @@ static bool same(double a, double b)
     return (isnan(a) && isnan(b)) || a == b;
 }
 
-bool knob_configure(struct knob_book *book, enum knob_id knob, uint16_t target, const struct knob_setting *set)
+bool knob_configure(struct knob_book *book, enum knob_id knob, uint16_t target,
+                    const struct knob_setting *set)
 {
     fb_assert(knob < KNOB_COUNT);
     fb_assert(target < KNOB_TARGETS_MAX);
@@ -86,7 +88,8 @@ bool knob_configure(struct knob_book *book, enum knob_id knob, uint16_t target, 
     double max = isnan(set->max) ? row->max : fb_clamp(set->max, min, row->max);
     double was = l->is_configured ? l->configured : NAN;
     bool dropped = false;
-    if (l->is_used && l->is_learned && (!same(was, set->configured) || l->min != min || l->max != max)) {
+    if (l->is_used && l->is_learned &&
+        (!same(was, set->configured) || l->min != min || l->max != max)) {
         l->is_learned = 0;
         l->decision_id = 0;
         dropped = true;
@@ -120,8 +123,8 @@ static double double_of(uint64_t bits)
     return v;
 }
 
-bool knob_publish(struct knob_table *table, enum knob_id knob, uint16_t target, const struct knob_layer *layer,
-                  uint64_t now_us)
+bool knob_publish(struct knob_table *table, enum knob_id knob, uint16_t target,
+                  const struct knob_layer *layer, uint64_t now_us)
 {
     fb_assert(knob < KNOB_COUNT);
     fb_assert(target < KNOB_TARGETS_MAX);

@@ -2,6 +2,7 @@
 #include "knob/memfile.h"
 
 #include "base/assert.h"
+#include "base/clock.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -17,7 +18,8 @@ static size_t up64(size_t n)
     return (n + 63) & ~(size_t)63;
 }
 
-enum fb_code memfile_create(struct memfile *m, uint32_t threads, uint32_t ring_cells, struct fb_err *err)
+enum fb_code memfile_create(struct memfile *m, uint32_t threads, uint32_t ring_cells,
+                            struct fb_err *err)
 {
     fb_assert(threads >= 1);
     fb_assert(threads <= MEMFILE_THREADS_MAX);
@@ -28,8 +30,9 @@ enum fb_code memfile_create(struct memfile *m, uint32_t threads, uint32_t ring_c
         return fb_fail(err, FB_E_IO, "memory file: %s", strerror(errno));
     if (ftruncate(fd, (off_t)bytes) < 0) {
         close(fd);
-        return fb_fail(err, FB_E_NOMEM, "memory file of %zu bytes: %s; lower `gateway.ring_cells` or `threads`", bytes,
-                       strerror(errno));
+        return fb_fail(err, FB_E_NOMEM,
+                       "memory file of %zu bytes: %s; lower `gateway.ring_cells` or `threads`",
+                       bytes, strerror(errno));
     }
     unsigned char *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (at == MAP_FAILED) {
@@ -43,7 +46,8 @@ enum fb_code memfile_create(struct memfile *m, uint32_t threads, uint32_t ring_c
                                      .head_bytes = sizeof *m->head,
                                      .bytes = bytes,
                                      .threads = threads,
-                                     .ring_cells = ring_cells};
+                                     .ring_cells = ring_cells,
+                                     .time_offset_us = fb_mono_offset()};
     for (uint32_t i = 0; i < threads; i++)
         ring_init(m->rings[i], ring_cells);
     return FB_OK;
@@ -57,19 +61,24 @@ enum fb_code memfile_attach(struct memfile *m, int fd, struct fb_err *err)
         return fb_fail(err, FB_E_IO, "memory file: %s", strerror(errno));
     size_t bytes = (size_t)st.st_size;
     if (bytes < sizeof(struct memfile_head))
-        return fb_fail(err, FB_E_VERSION, "memory file: only %zu bytes; start foldback with `foldback run`", bytes);
+        return fb_fail(err, FB_E_VERSION,
+                       "memory file: only %zu bytes; start foldback with `foldback run`", bytes);
     unsigned char *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (at == MAP_FAILED)
         return fb_fail(err, FB_E_IO, "memory file: %s", strerror(errno));
     const struct memfile_head *h = (const void *)at;
-    if (h->magic != MEMFILE_MAGIC || h->version != MEMFILE_VERSION || h->bytes != bytes || h->threads < 1 ||
-        h->threads > MEMFILE_THREADS_MAX || layout(m, at, h->threads, h->ring_cells) != bytes) {
+    if (h->magic != MEMFILE_MAGIC || h->version != MEMFILE_VERSION || h->bytes != bytes ||
+        h->threads < 1 || h->threads > MEMFILE_THREADS_MAX ||
+        layout(m, at, h->threads, h->ring_cells) != bytes) {
         munmap(at, bytes);
         *m = (struct memfile){.fd = -1};
-        return fb_fail(err, FB_E_VERSION, "memory file: not of layout version %d; gateway and brain must be of one version",
-                       MEMFILE_VERSION);
+        return fb_fail(
+            err, FB_E_VERSION,
+            "memory file: not of layout version %d; gateway and brain must be of one version",
+            MEMFILE_VERSION);
     }
     m->fd = fd;
+    fb_mono_offset_set(h->time_offset_us);
     return FB_OK;
 }
 
@@ -135,7 +144,8 @@ uint16_t memfile_number(struct memfile *m, enum ev_kind kind, const char *name, 
 const char *memfile_name(const struct memfile *m, enum ev_kind kind, uint16_t number)
 {
     const struct memfile_name *rows = names_of(m, kind);
-    if (number >= KNOB_TARGETS_MAX || !atomic_load_explicit(&rows[number].is_used, memory_order_acquire))
+    if (number >= KNOB_TARGETS_MAX ||
+        !atomic_load_explicit(&rows[number].is_used, memory_order_acquire))
         return "";
     return rows[number].name;
 }

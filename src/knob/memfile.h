@@ -5,9 +5,9 @@
  *   | head | knob table| names (registry) | keeps, gauges | ring 0 | ring 1 |     |
  *   +------+-----------+------------------+---------------+--------+--------+ ... +
  *
- * Writers: head by the supervisor (beats by their processes), knob table by the brain, everything else by
- * the gateway.  The layout is versioned: a process that finds another version refuses to attach.
- * Lives as long as the supervisor; survives kill -9 of gateway or brain. */
+ * Writers: head by the supervisor (beats by their processes), knob table by the brain, everything
+ * else by the gateway.  The layout is versioned: a process that finds another version refuses to
+ * attach. Lives as long as the supervisor; survives kill -9 of gateway or brain. */
 #ifndef FB_KNOB_MEMFILE_H
 #define FB_KNOB_MEMFILE_H
 #include "event/ring.h"
@@ -23,18 +23,20 @@ struct memfile_head {
     uint64_t bytes;
     uint32_t threads, ring_cells;
     uint64_t node_id;
-    _Alignas(FB_CACHE_LINE_BYTES) _Atomic uint64_t brain_beat_us; /* last tick of the brain, CLOCK_MONOTONIC */
+    uint64_t time_offset_us; /* of stream time, base/clock.h; memfile_attach sets it */
+    _Alignas(FB_CACHE_LINE_BYTES) _Atomic uint64_t
+        brain_beat_us; /* last tick of the brain, CLOCK_MONOTONIC */
     _Atomic uint32_t brain_epoch;
     _Alignas(FB_CACHE_LINE_BYTES) _Atomic uint64_t gateway_beat_us;
-    _Atomic uint32_t gateway_epoch;        /* counts gateway starts: the brain sees a restart */
+    _Atomic uint32_t gateway_epoch; /* counts gateway starts: the brain sees a restart */
     _Atomic uint32_t gateway_is_draining;
-    _Atomic uint64_t config_hash;          /* of the configuration that the gateway serves */
+    _Atomic uint64_t config_hash;           /* of the configuration that the gateway serves */
     _Atomic uint64_t connections, requests; /* totals of this gateway process */
-    _Atomic uint32_t names_version;        /* counts changes of the registry */
+    _Atomic uint32_t names_version;         /* counts changes of the registry */
 };
 
-/* Registry: numbers of routes, services and endpoints, kept over reloads and gateway restarts by name.
- * Written by the gateway's first thread; a row never changes its name while is_used. */
+/* Registry: numbers of routes, services and endpoints, kept over reloads and gateway restarts by
+ * name. Written by the gateway's first thread; a row never changes its name while is_used. */
 struct memfile_name {
     char name[104]; /* terminated: "shop", "shop /checkout/", "shop 10.0.0.1:80" */
     _Atomic uint32_t is_used;
@@ -49,7 +51,7 @@ struct memfile_keep {
     double limit, base_us, latency_us, error_ratio;
     uint64_t saved_us;
     uint8_t health, reserved[7];
-    double cv;           /* coefficient of variation of the service time */
+    double cv; /* coefficient of variation of the service time */
     uint64_t reserved2;
 };
 
@@ -69,13 +71,18 @@ struct memfile {
     int fd;
 };
 
-/* A new memory file for <threads> gateway threads with rings of <ring_cells>.  Errors: IO, NOMEM. */
-FB_MUST_USE enum fb_code memfile_create(struct memfile *m, uint32_t threads, uint32_t ring_cells, struct fb_err *err);
+/* A new memory file for <threads> gateway threads with rings of <ring_cells>.  Errors: IO, NOMEM.
+ */
+FB_MUST_USE
+enum fb_code memfile_create(struct memfile *m, uint32_t threads, uint32_t ring_cells,
+                            struct fb_err *err);
 /* Maps the file behind <fd> (not closed).  Errors: IO, VERSION. */
-FB_MUST_USE enum fb_code memfile_attach(struct memfile *m, int fd, struct fb_err *err);
+FB_MUST_USE
+enum fb_code memfile_attach(struct memfile *m, int fd, struct fb_err *err);
 void memfile_close(struct memfile *m); /* unmaps; the descriptor stays the caller's */
 
-/* The number of <name>, a new one when it has none; EV_NONE when all are taken.  Gateway's first thread. */
+/* The number of <name>, a new one when it has none; EV_NONE when all are taken.  Gateway's first
+ * thread. */
 uint16_t memfile_number(struct memfile *m, enum ev_kind kind, const char *name, uint16_t parent);
 /* The name of a number, "" when unused.  Any process. */
 const char *memfile_name(const struct memfile *m, enum ev_kind kind, uint16_t number);
