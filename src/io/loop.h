@@ -34,7 +34,7 @@ struct loop_timer {
     struct loop_timer *next, **prev;          /* private */
     uint64_t due_us;                          /* private; 0: stopped */
     void (*on_due)(struct loop_timer *timer); /* set by the owner; the timer is stopped by then */
-    uint32_t armed_ms;                        /* private: place in the wheel */
+    uint64_t armed_ms;                        /* private: place in the wheel */
 };
 /* A call at the end of this turn, once however often it is asked for. */
 struct loop_job {

@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "io/socket.h"
+
+#include "base/assert.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <net/if.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+static enum fb_code open_listener(const struct sock_addr *a, bool is_first, bool is_shared,
+                                  int *fd);
+static enum fb_code inherit(struct span number, int *fds, size_t count, struct fb_err *err);
+static enum fb_code say_listen(struct fb_err *err, const char *address);
+static void close_all(int *fds, size_t count);
+static void set_one(int fd, int level, int option);
+
+enum fb_code sock_parse(struct span text, struct sock_addr *out, struct fb_err *err)
+{
+    struct span host = text;
+    const char *colon = text.len ? memrchr(text.at, ':', text.len) : NULL;
+    uint64_t port = 0;
+    if (!colon)
+        goto bad;
+    host.len = (size_t)(colon - text.at);
+    if (!span_to_u64((struct span){colon + 1, text.len - host.len - 1}, &port) || port > 65535)
+        goto bad;
+    if (host.len == 0 || span_eq(host, SPAN("*"))) {
+        *out =
+            (struct sock_addr){.v6 = {.sin6_family = AF_INET6, .sin6_port = htons((uint16_t)port)},
+                               .bytes = sizeof out->v6};
+        return FB_OK;
+    }
+    bool is_v6 = host.at[0] == '[';
+    if (is_v6) {
+        if (host.len < 3 || host.at[host.len - 1] != ']')
+            goto bad;
+        host = (struct span){host.at + 1, host.len - 2};
+    } else if (memchr(host.at, ':', host.len)) {
+        goto bad; /* an IPv6 address without brackets: where would the port begin? */
+    }
+    if (sock_parse_host(host, (uint16_t)port, out))
+        return FB_OK;
+bad:
+    return fb_fail(
+        err, FB_E_USAGE,
+        "address \"%.*s\": expected IPV4:PORT, [IPV6]:PORT or :PORT with a port of 0..65535",
+        (int)(text.len < 100 ? text.len : 100), text.at ? text.at : "");
+}
+
+bool sock_parse_host(struct span host, uint16_t port, struct sock_addr *out)
+{
+    char text[INET6_ADDRSTRLEN + IF_NAMESIZE + 1];
+    if (host.len == 0 || host.len >= sizeof text)
+        return false;
+    memcpy(text, host.at, host.len);
+    text[host.len] = '\0';
+    *out = (struct sock_addr){0};
+    if (inet_pton(AF_INET, text, &out->v4.sin_addr) == 1) {
+        out->v4.sin_family = AF_INET;
+        out->v4.sin_port = htons(port);
+        out->bytes = sizeof out->v4;
+        return true;
+    }
+    char *scope = strchr(text, '%');
+    if (scope)
+        *scope++ = '\0';
+    if (inet_pton(AF_INET6, text, &out->v6.sin6_addr) != 1)
+        return false;
+    out->v6.sin6_family = AF_INET6;
+    out->v6.sin6_port = htons(port);
+    out->bytes = sizeof out->v6;
+    if (scope) {
+        out->v6.sin6_scope_id = if_nametoindex(scope);
+        return out->v6.sin6_scope_id != 0;
+    }
+    return true;
+}
+
+void sock_format_host(const struct sock_addr *a, char text[SOCK_TEXT_BYTES])
+{
+    text[0] = '\0';
+    if (a->any.sa_family == AF_INET) {
+        inet_ntop(AF_INET, &a->v4.sin_addr, text, SOCK_TEXT_BYTES);
+    } else if (a->any.sa_family == AF_INET6) {
+        if (IN6_IS_ADDR_V4MAPPED(&a->v6.sin6_addr))
+            inet_ntop(AF_INET, &a->v6.sin6_addr.s6_addr[12], text, SOCK_TEXT_BYTES);
+        else
+            inet_ntop(AF_INET6, &a->v6.sin6_addr, text, SOCK_TEXT_BYTES);
+    }
+}
+
+void sock_format(const struct sock_addr *a, char text[SOCK_TEXT_BYTES])
+{
+    char host[SOCK_TEXT_BYTES];
+    sock_format_host(a, host);
+    snprintf(text, SOCK_TEXT_BYTES, strchr(host, ':') ? "[%.60s]:%u" : "%.60s:%u", host,
+             sock_port(a));
+}
+
+uint16_t sock_port(const struct sock_addr *a)
+{
+    return ntohs(a->any.sa_family == AF_INET6 ? a->v6.sin6_port : a->v4.sin_port);
+}
+
+bool sock_eq(const struct sock_addr *a, const struct sock_addr *b)
+{
+    if (a->any.sa_family != b->any.sa_family || sock_port(a) != sock_port(b))
+        return false;
+    if (a->any.sa_family == AF_INET)
+        return a->v4.sin_addr.s_addr == b->v4.sin_addr.s_addr;
+    return memcmp(&a->v6.sin6_addr, &b->v6.sin6_addr, sizeof a->v6.sin6_addr) == 0 &&
+           a->v6.sin6_scope_id == b->v6.sin6_scope_id;
+}
+
+enum fb_code sock_listen(const char *address, int *fds, size_t count, struct fb_err *err)
+{
+    fb_assert(count >= 1);
+    struct span text = span_of(address);
+    if (span_starts(text, SPAN("fd:")))
+        return inherit((struct span){text.at + 3, text.len - 3}, fds, count, err);
+    struct sock_addr a;
+    enum fb_code code = sock_parse(text, &a, err);
+    if (code != FB_OK)
+        return code;
+    for (size_t i = 0; i < count; i++) {
+        code = open_listener(&a, i == 0, count > 1, &fds[i]);
+        if (code != FB_OK && i == 0 && errno == EAFNOSUPPORT && text.at[0] != '[') {
+            /* all addresses, on a machine without IPv6 */
+            a = (struct sock_addr){.v4 = {.sin_family = AF_INET, .sin_port = htons(sock_port(&a))},
+                                   .bytes = sizeof a.v4};
+            code = open_listener(&a, true, count > 1, &fds[0]);
+        }
+        if (code != FB_OK) {
+            code = say_listen(err, address);
+            close_all(fds, i);
+            return code;
+        }
+        if (i == 0)
+            sock_local(fds[0], &a); /* port 0 has become a number */
+    }
+    for (size_t i = 0; i < count; i++)
+        if (listen(fds[i], SOCK_BACKLOG) < 0) {
+            code = say_listen(err, address);
+            close_all(fds, count);
+            return code;
+        }
+    return FB_OK;
+}
+
+bool sock_local(int fd, struct sock_addr *out)
+{
+    *out = (struct sock_addr){.bytes = sizeof(struct sockaddr_in6)};
+    return getsockname(fd, &out->any, &out->bytes) == 0;
+}
+
+int sock_connect(const struct sock_addr *to, int *fd)
+{
+    *fd = socket(to->any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (*fd < 0)
+        return errno;
+    set_one(*fd, IPPROTO_TCP, TCP_NODELAY);
+    if (connect(*fd, &to->any, to->bytes) == 0)
+        return 0;
+    int why = errno;
+    if (why == EINPROGRESS)
+        return why;
+    close(*fd);
+    *fd = -1;
+    return why;
+}
+
+int sock_error(int fd)
+{
+    int why = 0;
+    socklen_t bytes = sizeof why;
+    return getsockopt(fd, SOL_SOCKET, SO_ERROR, &why, &bytes) < 0 ? errno : why;
+}
+
+int sock_accept(int listener, struct sock_addr *peer)
+{
+    peer->bytes = sizeof(struct sockaddr_in6);
+    int fd = accept4(listener, &peer->any, &peer->bytes, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd >= 0)
+        set_one(fd, IPPROTO_TCP, TCP_NODELAY);
+    return fd;
+}
+
+/* The first is bound without SO_REUSEPORT, which finds out whether anybody, also another foldback,
+ * has the port; then it joins the group. */
+static enum fb_code open_listener(const struct sock_addr *a, bool is_first, bool is_shared, int *fd)
+{
+    *fd = socket(a->any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (*fd < 0)
+        return FB_E_IO;
+    set_one(*fd, SOL_SOCKET, SO_REUSEADDR);
+    if (a->any.sa_family == AF_INET6) {
+        int v6_only = !IN6_IS_ADDR_UNSPECIFIED(&a->v6.sin6_addr);
+        setsockopt(*fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6_only, sizeof v6_only);
+    }
+    if (is_shared && !is_first)
+        set_one(*fd, SOL_SOCKET, SO_REUSEPORT);
+    if (bind(*fd, &a->any, a->bytes) < 0) {
+        int why = errno;
+        close(*fd);
+        *fd = -1;
+        errno = why;
+        return FB_E_IO;
+    }
+    if (is_shared && is_first)
+        set_one(*fd, SOL_SOCKET, SO_REUSEPORT);
+    return FB_OK;
+}
+
+static enum fb_code inherit(struct span number, int *fds, size_t count, struct fb_err *err)
+{
+    uint64_t n;
+    int is_listening = 0;
+    socklen_t bytes = sizeof is_listening;
+    if (!span_to_u64(number, &n) || n > 65535)
+        return fb_fail(err, FB_E_USAGE,
+                       "address fd:%.*s: expected fd:NUMBER of an inherited socket",
+                       (int)(number.len < 20 ? number.len : 20), number.at);
+    if (getsockopt((int)n, SOL_SOCKET, SO_ACCEPTCONN, &is_listening, &bytes) < 0 || !is_listening)
+        return fb_fail(err, FB_E_IO,
+                       "address fd:%u: not a listening socket; check who starts foldback",
+                       (unsigned)n);
+    fds[0] = (int)n;
+    fcntl(fds[0], F_SETFL, fcntl(fds[0], F_GETFL) | O_NONBLOCK);
+    fcntl(fds[0], F_SETFD, FD_CLOEXEC);
+    for (size_t i = 1; i < count; i++) {
+        fds[i] = fcntl(fds[0], F_DUPFD_CLOEXEC, 3);
+        if (fds[i] < 0) {
+            close_all(fds + 1, i - 1);
+            return fb_fail(err, FB_E_IO, "address fd:%u: %s", (unsigned)n, strerror(errno));
+        }
+    }
+    return FB_OK;
+}
+
+static enum fb_code say_listen(struct fb_err *err, const char *address)
+{
+    switch (errno) {
+    case EADDRINUSE:
+        return fb_fail(err, FB_E_PORT_IN_USE,
+                       "cannot listen on %s: another process has this port; stop it (`ss -ltnp` "
+                       "shows it) or choose "
+                       "another address with --from or `listen`",
+                       address);
+    case EACCES:
+        return fb_fail(err, FB_E_IO,
+                       "cannot listen on %s: ports below 1024 need the right CAP_NET_BIND_SERVICE; "
+                       "choose a higher "
+                       "port or start by systemd",
+                       address);
+    case EADDRNOTAVAIL:
+        return fb_fail(
+            err, FB_E_IO,
+            "cannot listen on %s: this machine has no such address; `ip address` lists them",
+            address);
+    default:
+        return fb_fail(err, FB_E_IO, "cannot listen on %s: %s", address, strerror(errno));
+    }
+}
+
+static void close_all(int *fds, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        close(fds[i]);
+        fds[i] = -1;
+    }
+}
+
+static void set_one(int fd, int level, int option)
+{
+    int one = 1;
+    setsockopt(fd, level, option, &one, sizeof one);
+}
