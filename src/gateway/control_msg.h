@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* control_msg: what supervisor and gateway say to each other over one SOCK_SEQPACKET pair.
+ *
+ *   supervisor --RELOAD (descriptor of a memfd with the text)--> gateway --RELOADED | REFUSED-->
+ * supervisor supervisor --DRAIN--> gateway --DRAINED--> supervisor (then the gateway's gateway_run
+ * returns) supervisor --STOP--> gateway (returns at once, requests in flight are cut) gateway
+ * --READY--> supervisor, once, when it accepts supervisor --ENDPOINT--> gateway: an operator drains
+ * an endpoint or puts it back; no answer
+ *
+ * One message is one packet; the end of the file is a DRAIN: the supervisor died.
+ * Threads: the gateway's first thread; any in the supervisor. */
+#ifndef FB_GATEWAY_CONTROL_MSG_H
+#define FB_GATEWAY_CONTROL_MSG_H
+#include "base/base.h"
+
+#define CONTROL_MAGIC UINT32_C(0x46424354) /* "FBCT" */
+#define CONTROL_TEXT_BYTES 4000
+
+enum control_kind {
+    CONTROL_RELOAD = 1, /* text: name of the file for messages; one descriptor rides along */
+    CONTROL_DRAIN,
+    CONTROL_STOP,
+    CONTROL_ENDPOINT, /* number, value: 1 drain, 0 undrain */
+    CONTROL_RESET,    /* number: forget what was learned about this endpoint */
+    CONTROL_READY = 64,
+    CONTROL_RELOADED, /* text: what needs a restart, "" when nothing */
+    CONTROL_REFUSED,  /* text: every problem, as conf_report_print writes it */
+    CONTROL_DRAINED
+};
+
+struct control_msg {
+    uint32_t magic;
+    uint16_t kind;   /* enum control_kind */
+    uint16_t number; /* of the endpoint */
+    uint32_t value;
+    uint32_t text_bytes;
+    char text[CONTROL_TEXT_BYTES]; /* not terminated; only text_bytes of it are sent */
+};
+
+/* Bytes of a packet with <text_bytes> of text. */
+static inline size_t control_msg_bytes(uint32_t text_bytes)
+{
+    return offsetof(struct control_msg, text) + text_bytes;
+}
+
+/* Sends one message, with <fd> riding along unless -1; false when the other side is gone. */
+bool control_send(int socket, enum control_kind kind, uint16_t number, uint32_t value,
+                  const char *text);
+bool control_send_fd(int socket, enum control_kind kind, const char *text, int fd);
+/* The next message; 1 got one, 0 none now (EAGAIN), -1 the other side is gone.  *fd is yours, -1
+ * when none came. A packet that is not one of ours counts as none. */
+int control_receive(int socket, struct control_msg *out, int *fd);
+#endif
