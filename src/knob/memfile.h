@@ -43,7 +43,8 @@ struct memfile_name {
     uint16_t parent; /* service number of a route or endpoint */
     uint16_t version;
     uint64_t seen_us;
-    uint64_t reserved;
+    _Atomic uint32_t is_drained; /* endpoints: an operator took it out; the brain's to write */
+    uint32_t reserved;
 };
 
 /* What a new gateway takes over from a dead one, per endpoint; written each tick. */
