@@ -130,15 +130,16 @@ struct http1_parser {
     struct http1_head head;
     enum http1_error error; /* why, after HTTP1_FAILED */
     struct http1_limits limits;
-    const char *base; /* where the bytes were at the last call */
-    uint32_t at;      /* next byte to look at */
-    uint32_t line_at; /* first byte of the current line */
-    uint32_t mark;    /* end of the part of the line that is already understood */
-    uint32_t fields_at;
+    const char *base;   /* where the bytes were at the last call */
+    uint32_t at;        /* next byte to look at */
+    uint32_t line_at;   /* first byte of the current line */
+    uint32_t mark;      /* end of the method or of the name in the current line */
+    uint32_t fields_at; /* first byte behind the first line */
     uint8_t phase;
+    uint8_t answered; /* responses: enum http1_method of the request */
     bool is_response;
-    bool to_head; /* the response answers a HEAD request */
-    bool skipped_empty_line;
+    uint8_t nominated; /* fields named by Connection */
+    uint16_t facts;    /* what the fields said, see http1_int.h */
 };
 
 /* Ready for the first byte of a head.  <fields> has room for limits->header_count; kept by the
@@ -168,7 +169,7 @@ const struct http1_field *http1_find_name(const struct http1_head *head, struct 
  */
 bool http1_list_next(struct span *rest, struct span *element);
 
-enum http1_header http1_header_lookup(struct span name);
+enum http1_header http1_header_lookup(struct span name); /* <name> is a token */
 uint8_t http1_header_flags(enum http1_header id);        /* HOP, KEEP, NO_TRAILER */
 struct span http1_header_name(enum http1_header id);     /* lower case; "" for OTHER */
 enum http1_method http1_method_lookup(struct span text); /* case matters */

@@ -34,13 +34,12 @@ struct http1_body {
     uint8_t framing; /* enum http1_framing */
     uint8_t phase;
     bool is_done;
-    bool name_seen;         /* trailer line: the colon was passed */
     uint8_t digits;         /* of the current chunk size */
     uint64_t left;          /* payload bytes until the end of the body or chunk */
     uint64_t payload_bytes; /* given out so far */
     uint64_t excess_bytes;
     uint32_t trailer_bytes;           /* of the section so far, kept or not */
-    uint32_t used, line_at, colon_at; /* in trailers->at */
+    uint32_t used, line_at, value_at; /* in trailers->at */
     struct http1_trailers *trailers;
 };
 

@@ -3,7 +3,7 @@
  * forwarded.
  *
  * Path: escapes of unreserved characters are decoded (%7E is ~, %2E is .), other escapes get
- * upper-case digits, bytes outside pchar are escaped, then dot segments are removed (RFC
+ * upper-case digits, visible bytes outside pchar are escaped, then dot segments are removed (RFC
  * 3986 5.2.4, never above the root).  Duplicate slashes and %2F stay.  A bad escape, %00, a control
  * byte or a byte >= 0x80 is an error.  The result never begins with anything but '/' and holds no
  * "/./" and no "/../". Query: as received (its escapes are the application's), it holds visible
