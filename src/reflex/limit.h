@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* limit: how many requests one endpoint may work on at once, learned from latency at known in-flight counts.
+/* limit: how many requests one endpoint may work on at once, learned from latency at known
+ * in-flight counts.
  *
- * "Paired Little" (shared design notes, loops 2.2a): a full limit L has mean latency S x max(1, L / c) with S the
- * service time and c the workers, so latency at a known count tells c.  Up is tried only while the limit
- * binds; down only on evidence; a stale base is found by a step whose latency does not follow.
- * Pure.  Holds always: min <= limit <= max.  Threads: any, one at a time per struct. */
+ * "Paired Little" (shared design notes, loops 2.2a): a full limit L has mean latency S x max(1, L /
+ * c) with S the service time and c the workers, so latency at a known count tells c.  Up is tried
+ * only while the limit binds; down only on evidence; a stale base is found by a step whose latency
+ * does not follow. Pure.  Holds always: min <= limit <= max.  Threads: any, one at a time per
+ * struct. */
 #ifndef FB_REFLEX_LIMIT_H
 #define FB_REFLEX_LIMIT_H
 #include "event/event.h"
@@ -12,7 +14,13 @@
 struct limit_conf {
     uint32_t min, max; /* 1 .. 4096 requests */
     uint32_t start;    /* first value, before anything is known */
+    /* Wait in the endpoint's own queue that nobody minds: what a service time far below it may add
+     * before the limit acts (a service time far above it: next to nothing).  0: LIMIT_TOLERANCE_US.
+     */
+    uint32_t tolerance_us;
 };
+#define LIMIT_MAX 4096
+#define LIMIT_TOLERANCE_US 2000
 
 /* Private to limit.c, visible because callers embed it; pointer-free. */
 #include "reflex/limit_state.h"
@@ -43,10 +51,11 @@ uint32_t limit_now(const struct limit *l);
 bool limit_has_room(const struct limit *l);
 void limit_on_send(struct limit *l, struct limit_tag *tag, uint64_t now_us);
 /* <is_wanted>: more requests wait or were refused for lack of room: the limit binds. */
-void limit_on_done(struct limit *l, const struct limit_tag *tag, enum limit_result result, bool is_wanted,
-                   uint64_t now_us);
+void limit_on_done(struct limit *l, const struct limit_tag *tag, enum limit_result result,
+                   bool is_wanted, uint64_t now_us);
 /* Every 5 ms while something is in flight or waits, else every 100 ms. */
 void limit_tick(struct limit *l, bool is_wanted, uint64_t now_us);
-/* The last verdict not yet taken, as a proposal event (endpoint and service are the caller's); false: none. */
+/* The last verdict not yet taken, as a proposal event (endpoint and service are the caller's);
+ * false: none. */
 bool limit_take_proposal(struct limit *l, struct ev_proposal *out);
 #endif

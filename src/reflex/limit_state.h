@@ -1,13 +1,68 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* limit_state: the fields of struct limit; only limit.c looks inside. */
+/* limit_state: the fields of struct limit; only limit*.c look inside.
+ *
+ * Pointer-free, so that it may live in shared memory and be copied. */
 #ifndef FB_REFLEX_LIMIT_STATE_H
 #define FB_REFLEX_LIMIT_STATE_H
 #include "event/event.h"
 
+/* 1, 2, 3, 4, then four levels per doubling up to 4096. */
+#define LIMIT_LEVELS 44
+
+/* What requests sent at one in-flight level took; decayed sums. */
+struct limit_level {
+    double count, sum_us, sum_capped_us, sum_square;
+};
+
+/* Requests sent since the last change of the limit, while it was (nearly) full. */
+struct limit_meter {
+    uint64_t since_us;
+    double done; /* completed */
+    double sum_us, sum_capped_us;
+    double open;         /* not yet completed */
+    double open_sent_us; /* sum of their send times, relative to since_us */
+    bool is_fresh;       /* counts from a change of the limit: ages of open requests belong to it */
+};
+
+/* A latency estimate and what it rests on. */
+struct limit_mean {
+    double us, capped_us, samples;
+};
+
 struct limit {
     struct {
-        uint32_t min, max, start;
+        uint32_t min, max, start, tolerance_us;
     } conf;
     uint32_t limit, in_flight;
+    uint64_t generation; /* of the limit value; a tag with another one is no sample of the meter */
+    uint64_t void_us;    /* requests sent before are no samples at all */
+
+    struct limit_level level[LIMIT_LEVELS];
+    uint64_t decay_us; /* next decay of the levels */
+    double clear;      /* in-flight count up to which no queue is known */
+
+    struct limit_mean base; /* of requests that met no queue */
+    double cv;              /* of their capped latency: decides how many samples a verdict needs */
+
+    uint8_t mode; /* enum limit_mode in limit_int.h */
+    bool is_paused, is_trial_due, is_proven;
+    struct limit_meter meter;
+    struct limit_mean before; /* at limit_before */
+    uint32_t limit_before;
+
+    uint64_t probe_us;     /* earliest next probe */
+    uint64_t probe_gap_us; /* doubles with each failure */
+    uint64_t bound_us;     /* when it last was full and wanted */
+    uint64_t alive_us;     /* last completion, or when the first of those in flight was sent */
+    uint64_t trial_us;     /* during a pause: when one more may be sent */
+    uint64_t trial_gap_us;
+
+    struct {
+        uint32_t moves, from, to, samples, base_samples;
+        uint16_t reason;
+        bool is_binding;
+        double latency_us, base_us, ratio, error;
+        uint64_t when_us;
+    } proposal;
 };
 #endif

@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* limit: bookkeeping of requests, pauses and proposals; the verdicts are in limit_judge.c. */
+#include "reflex/limit.h"
+
+#include "base/assert.h"
+#include "reflex/limit_int.h"
+
+/* A pause is silence for the longest of the three: far outside the noise of a loop turn, of one
+ * service time, and of the gaps between completions at this many in flight. */
+static const double pause_min_us = 50e3;
+static const double pause_services = 2.5;
+static const double pause_gaps = 10.0;
+/* While paused one request is let through after this many silences, then twice as long, and so on:
+ * one request that legitimately takes very long, alone in flight, must not block the endpoint. */
+static const uint64_t trial_silences = 4;
+
+static void void_samples(struct limit *l, uint64_t now_us);
+static void pause_check(struct limit *l, uint64_t now_us);
+static void pause_end(struct limit *l, uint64_t now_us);
+static void level_add(struct limit *l, uint32_t in_flight, double age_us);
+static void meter_remove(struct limit *l, const struct limit_tag *tag, enum limit_result result,
+                         double age_us);
+
+void limit_init(struct limit *l, const struct limit_conf *conf, uint64_t now_us)
+{
+    fb_assert(conf->min >= 1);
+    fb_assert(conf->min <= conf->max);
+    fb_assert(conf->max <= LIMIT_MAX);
+    *l = (struct limit){.conf = {.min = conf->min, .max = conf->max, .start = conf->start}};
+    l->conf.tolerance_us = conf->tolerance_us ? conf->tolerance_us : LIMIT_TOLERANCE_US;
+    l->limit = fb_max_u32(conf->min, fb_min_u32(conf->start, conf->max));
+    l->clear = l->limit;
+    l->cv = 1;
+    l->probe_gap_us = LIMIT_PROBE_GAP_MIN_US;
+    l->decay_us = now_us + US_PER_S;
+    l->alive_us = now_us;
+    limit_meter_start(l, true, now_us);
+}
+
+void limit_restore(struct limit *l, double limit, double base_us, double cv, uint64_t now_us)
+{
+    if (!(limit >= 1) || !(base_us > 0))
+        return;
+    uint32_t to = (uint32_t)fb_clamp(limit, l->conf.min, l->conf.max);
+    limit_base_set(l, base_us, LIMIT_RESTORED_SAMPLES);
+    l->cv = fb_clamp(cv, 0.05, 5);
+    l->clear = to;
+    l->is_proven = true;
+    l->limit = to;
+    limit_meter_start(l, true, now_us);
+}
+
+void limit_set_bounds(struct limit *l, uint32_t min, uint32_t max)
+{
+    fb_assert(min >= 1);
+    fb_assert(min <= max);
+    fb_assert(max <= LIMIT_MAX);
+    l->conf.min = min;
+    l->conf.max = max;
+    uint32_t to = fb_max_u32(min, fb_min_u32(l->limit, max));
+    if (to == l->limit)
+        return;
+    l->limit = to;
+    l->mode = LIMIT_HOLD;
+    limit_meter_start(l, true, fb_max_u64(l->alive_us, l->meter.since_us));
+}
+
+uint32_t limit_now(const struct limit *l)
+{
+    return l->limit;
+}
+
+bool limit_has_room(const struct limit *l)
+{
+    if (l->in_flight >= l->limit)
+        return false;
+    return !l->is_paused || l->is_trial_due;
+}
+
+void limit_on_send(struct limit *l, struct limit_tag *tag, uint64_t now_us)
+{
+    if (l->in_flight++ == 0 && !l->is_paused)
+        l->alive_us = now_us;
+    if (l->is_paused) {
+        l->trial_gap_us *= 2;
+        l->trial_us = now_us + l->trial_gap_us;
+        l->is_trial_due = false;
+    }
+    /* A full limit is the known in-flight count; 0.9 because several endpoints share one queue and
+     * a slot may stay free for a moment. */
+    bool is_full = (uint64_t)l->in_flight * 10 >= (uint64_t)l->limit * 9;
+    *tag = (struct limit_tag){.sent_us = now_us,
+                              .generation = l->generation,
+                              .in_flight = l->in_flight,
+                              .is_tagged = is_full};
+    if (!is_full)
+        return;
+    l->meter.open += 1;
+    l->meter.open_sent_us += (double)(now_us - l->meter.since_us);
+}
+
+void limit_on_done(struct limit *l, const struct limit_tag *tag, enum limit_result result,
+                   bool is_wanted, uint64_t now_us)
+{
+    fb_assert(l->in_flight > 0);
+    fb_assert(now_us >= tag->sent_us);
+    bool was_full = l->in_flight >= l->limit;
+    l->in_flight--;
+    bool is_alive = result == LIMIT_OK || result == LIMIT_FAST_FAIL;
+    if (l->is_paused && (is_alive || l->in_flight == 0))
+        pause_end(l, now_us);
+    if (is_alive || l->in_flight == 0)
+        l->alive_us = now_us;
+
+    double age_us = (double)(now_us - tag->sent_us);
+    if (tag->is_tagged && tag->generation == l->generation)
+        meter_remove(l, tag, result, age_us);
+    if (result == LIMIT_OK && tag->sent_us >= l->void_us)
+        level_add(l, tag->in_flight, age_us);
+    if (is_wanted && was_full)
+        l->bound_us = now_us;
+    limit_judge(l, is_wanted && was_full, now_us);
+    fb_assert(l->limit >= l->conf.min);
+    fb_assert(l->limit <= l->conf.max);
+}
+
+void limit_tick(struct limit *l, bool is_wanted, uint64_t now_us)
+{
+    pause_check(l, now_us);
+    if (l->is_paused)
+        return;
+    limit_levels_decay(l, now_us);
+    bool is_full = l->in_flight >= l->limit;
+    if (is_wanted && is_full)
+        l->bound_us = now_us;
+    limit_judge(l, is_wanted && is_full, now_us);
+}
+
+bool limit_take_proposal(struct limit *l, struct ev_proposal *out)
+{
+    if (l->proposal.moves == 0)
+        return false;
+    *out = EV_INIT(PROPOSAL, proposal, l->proposal.when_us);
+    out->endpoint = out->service = EV_NONE;
+    out->reason = l->proposal.reason;
+    out->is_binding = l->proposal.is_binding;
+    out->limit_from = l->proposal.from;
+    out->limit_to = l->proposal.to;
+    out->samples = l->proposal.samples;
+    out->base_samples = l->proposal.base_samples;
+    out->latency_us = l->proposal.latency_us;
+    out->base_us = l->proposal.base_us;
+    out->ratio = l->proposal.ratio;
+    out->error = l->proposal.error;
+    out->moves = l->proposal.moves;
+    l->proposal.moves = 0;
+    return true;
+}
+
+/* ---- pauses ---- */
+
+static void pause_check(struct limit *l, uint64_t now_us)
+{
+    if (l->is_paused) {
+        l->is_trial_due = now_us >= l->trial_us;
+        return;
+    }
+    if (l->in_flight == 0 || l->base.samples < 5)
+        return;
+    double longest_us = fb_clamp(pause_services * l->base.us, pause_min_us, 1e12);
+    double gaps_us = pause_gaps * l->base.us / l->in_flight;
+    uint64_t silence_us = (uint64_t)(gaps_us > longest_us ? gaps_us : longest_us);
+    if (now_us - fb_min_u64(now_us, l->alive_us) < silence_us)
+        return;
+    l->is_paused = true;
+    l->is_trial_due = false;
+    l->trial_gap_us = trial_silences * silence_us;
+    l->trial_us = now_us + l->trial_gap_us;
+    limit_propose(l, REASON_LEARN_PAUSE, l->limit, NULL, now_us);
+}
+
+static void pause_end(struct limit *l, uint64_t now_us)
+{
+    l->is_paused = false;
+    void_samples(l, now_us);
+    limit_propose(l, REASON_LEARN_RESUME, l->limit, NULL, now_us);
+}
+
+/* Whatever was in flight during a pause says nothing of the service time. */
+static void void_samples(struct limit *l, uint64_t now_us)
+{
+    l->void_us = now_us;
+    if (l->mode != LIMIT_HOLD)
+        limit_move(l, l->limit_before, REASON_NONE, now_us);
+    l->mode = LIMIT_HOLD;
+    limit_meter_start(l, true, now_us);
+}
+
+/* ---- samples ---- */
+
+static void level_add(struct limit *l, uint32_t in_flight, double age_us)
+{
+    struct limit_level *v = &l->level[limit_level_of(in_flight)];
+    double capped_us = limit_capped(l, age_us);
+    v->count += 1;
+    v->sum_us += age_us;
+    v->sum_capped_us += capped_us;
+    v->sum_square += capped_us * capped_us;
+}
+
+static void meter_remove(struct limit *l, const struct limit_tag *tag, enum limit_result result,
+                         double age_us)
+{
+    struct limit_meter *m = &l->meter;
+    m->open -= 1;
+    m->open_sent_us -= (double)tag->sent_us - (double)m->since_us;
+    if (result == LIMIT_FAST_FAIL)
+        return;
+    m->sum_us += age_us;
+    m->sum_capped_us += limit_capped(l, age_us);
+    /* One that the caller gave up keeps its age, without counting as completed: else only the quick
+     * ones would be seen. */
+    m->done += result == LIMIT_GONE ? 0 : 1;
+}

@@ -1,0 +1,350 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* limit_judge: what the learner concludes from its samples.
+ *
+ * Everything rests on one law: n in flight at an endpoint of c workers and service time S take
+ * W(n) = S x max(1, n / c) (exact for exponential service, FIFO; S includes the network).  One
+ * count too low costs 1 / c of the capacity, one too high a few percent: errors go upwards, probes
+ * go upwards. */
+#include "reflex/limit_int.h"
+
+#include "base/assert.h"
+
+#include <math.h>
+
+/* A verdict waits at least so long: samples of one loop turn share one noise. */
+static const uint64_t verdict_min_us = 10000;
+/* Samples of a verdict at cv 1: a doubling shifts W by 100 %, a step of 1.5 by 50 %. */
+static const double probe_samples = 20, small_probe_samples = 50;
+static const double base_samples_max = 400, base_samples_min = 5, level_samples_max = 200;
+/* A queue this small (10 % of the service time) is none: arrivals at an idle worker wait for the
+ * network. */
+static const double ratio_clear = 1.1;
+
+static void hold_judge(struct limit *l, bool is_bound, uint64_t now_us);
+static void probe_start(struct limit *l, uint64_t now_us);
+static void probe_judge(struct limit *l, uint64_t now_us);
+static void probe_end(struct limit *l, const struct limit_verdict *v, bool is_first,
+                      uint64_t now_us);
+static void down_start(struct limit *l, const struct limit_verdict *v, double to, uint64_t now_us);
+static void check_judge(struct limit *l, uint64_t now_us);
+static void base_pool(struct limit *l);
+static struct limit_verdict verdict(struct limit *l, uint64_t now_us);
+static double noise(const struct limit *l, double samples, double others);
+
+void limit_judge(struct limit *l, bool is_bound, uint64_t now_us)
+{
+    if (l->is_paused)
+        return;
+    switch (l->mode) {
+    case LIMIT_HOLD:
+        hold_judge(l, is_bound, now_us);
+        break;
+    case LIMIT_PROBE:
+        probe_judge(l, now_us);
+        break;
+    default:
+        check_judge(l, now_us);
+    }
+}
+
+/* ---- hold ---- */
+
+static void hold_judge(struct limit *l, bool is_bound, uint64_t now_us)
+{
+    struct limit_meter *m = &l->meter;
+    bool is_old = now_us - m->since_us >= verdict_min_us;
+    if (is_old && m->done >= 10) {
+        struct limit_verdict v = verdict(l, now_us);
+        if (l->base.samples < base_samples_min) {
+            /* Cold start in overload: nothing was ever seen without a queue.  What halving does
+             * tells. */
+            limit_base_set(l, v.seen.us, v.seen.samples);
+            down_start(l, &v, l->limit / 2.0, now_us);
+            return;
+        }
+        if (v.ratio * exp(3 * v.error) < 0.9)
+            limit_base_set(l, v.seen.us, v.seen.samples); /* no latency is below the service time */
+        else if (v.ratio * exp(-3 * v.error) > ratio_clear && l->limit > l->conf.min) {
+            double to = ceil(l->limit / v.ratio * exp(v.error) - 0.25);
+            down_start(l, &v, fmin(to, l->limit - 1.0), now_us);
+            return;
+        }
+        if (m->done >= fmax(100, 4.0 * l->limit) && now_us - m->since_us >= 10 * verdict_min_us) {
+            l->before = v.seen;
+            l->limit_before = l->limit;
+            l->clear = v.ratio < 1.15 ? fmax(l->clear, l->limit) : l->limit / v.ratio;
+            limit_meter_start(l, false, now_us);
+        }
+    }
+    if (is_bound && now_us >= l->probe_us && l->limit < l->conf.max)
+        probe_start(l, now_us);
+}
+
+/* ---- up ---- */
+
+static void probe_start(struct limit *l, uint64_t now_us)
+{
+    bool is_small = l->probe_gap_us >= 500000;
+    double factor = is_small ? 1.5 : 2;
+    if (l->meter.done >= 20 || l->limit_before != l->limit)
+        l->before = verdict(l, now_us).seen;
+    l->limit_before = l->limit;
+    l->mode = LIMIT_PROBE;
+    limit_move(l, ceil(l->limit * factor), REASON_LEARN_PROBE_UP, now_us);
+}
+
+static void probe_judge(struct limit *l, uint64_t now_us)
+{
+    uint64_t idle_us = fb_max_u64(50000, (uint64_t)(3 * l->base.us));
+    const struct limit_meter *m = &l->meter;
+    if (now_us - m->since_us > idle_us && now_us - l->bound_us > idle_us) {
+        /* It stopped binding: no verdict.  Before anything is known the higher limit stays: at
+         * start it is more likely too low than too high. */
+        l->mode = LIMIT_HOLD;
+        if (l->is_proven)
+            limit_move(l, l->limit_before, REASON_NONE, now_us);
+        return;
+    }
+    if (now_us - m->since_us < verdict_min_us || m->done < 6)
+        return;
+    struct limit_verdict v = verdict(l, now_us);
+    double factor = (double)l->limit / l->limit_before;
+    double want = (factor < 1.75 ? small_probe_samples : probe_samples) * fmax(0.25, l->cv * l->cv);
+    want = fmax(want, l->limit / 2.0);
+    bool is_first = !l->is_proven && m->done >= l->limit / 2.0 && v.ratio < 1.25;
+    bool is_clear = m->done >= 10 && (v.ratio * exp(-2 * v.error) > sqrt(factor) ||
+                                      v.ratio * exp(2 * v.error) < sqrt(factor));
+    if (m->done >= want || is_first || is_clear)
+        probe_end(l, &v, is_first, now_us);
+}
+
+static void probe_end(struct limit *l, const struct limit_verdict *v, bool is_first,
+                      uint64_t now_us)
+{
+    double old = l->limit_before, high = l->limit, factor = high / old;
+    double fits = ceil(high / v->ratio - 0.25);
+    l->mode = LIMIT_HOLD;
+    bool is_pair_flat =
+        l->before.samples >= 10 && l->before.us > 1.25 * l->base.us && v->ratio > 1.25 &&
+        v->seen.us / l->before.us * exp(noise(l, v->seen.samples, l->before.samples)) <
+            sqrt(factor);
+    if (is_pair_flat && !is_first) {
+        /* Twice as many in flight, the same latency: it was no queue, the base is stale. */
+        limit_base_set(l, (v->seen.us + l->before.us) / 2, v->seen.samples + l->before.samples);
+        l->clear = high;
+        l->probe_gap_us = LIMIT_PROBE_GAP_MIN_US;
+        l->probe_us = now_us;
+        limit_propose(l, REASON_LEARN_BASE_MOVED, l->limit, v, now_us);
+        limit_meter_start(l, true, now_us);
+        return;
+    }
+    if (is_first || v->ratio < ratio_clear || (v->ratio < sqrt(factor) && fits >= high)) {
+        l->clear = high;
+        l->probe_gap_us = LIMIT_PROBE_GAP_MIN_US;
+        l->probe_us = now_us;
+        limit_propose(l, REASON_LEARN_KEPT_UP, l->limit, v, now_us);
+        limit_meter_start(l, false, now_us);
+        return;
+    }
+    l->is_proven = true;
+    l->clear = high / v->ratio;
+    l->probe_us = now_us + l->probe_gap_us;
+    l->probe_gap_us = fb_min_u64(2 * l->probe_gap_us, LIMIT_PROBE_GAP_MAX_US);
+    if (v->ratio < sqrt(factor)) {
+        limit_move(l, fits, REASON_LEARN_KEPT_UP, now_us);
+        return;
+    }
+    double most = high / v->ratio * exp(2 * v->error);
+    if (most < 0.8 * old)
+        down_start(l, v, ceil(most), now_us);
+    else
+        limit_move(l, fmax(old, fits), REASON_LEARN_BACK, now_us);
+}
+
+/* ---- down ---- */
+
+static void down_start(struct limit *l, const struct limit_verdict *v, double to, uint64_t now_us)
+{
+    l->is_proven = true;
+    l->before = v->seen;
+    l->limit_before = l->limit;
+    uint32_t from = l->limit;
+    limit_move(l, to, REASON_NONE, now_us);
+    if (l->limit == from)
+        return;
+    l->mode = LIMIT_CHECK;
+    l->clear = l->limit_before / v->ratio;
+    limit_propose(l, REASON_LEARN_DOWN, from, v, now_us);
+}
+
+static void check_judge(struct limit *l, uint64_t now_us)
+{
+    const struct limit_meter *m = &l->meter;
+    if (now_us - m->since_us < verdict_min_us || m->done < 10)
+        return;
+    struct limit_verdict v = verdict(l, now_us);
+    double half = 0.5 * log((double)l->limit / l->limit_before); /* below 0 */
+    double moved = log(v.seen.us / l->before.us);
+    double error = noise(l, m->done, l->before.samples);
+    double want = fmin(400, fmax(20, 4 / (half * half))) * fmax(0.25, l->cv * l->cv);
+    if (m->done < want && fabs(moved - half) < 2 * error)
+        return;
+    l->mode = LIMIT_HOLD;
+    if (moved < half) {
+        l->probe_us = now_us + l->probe_gap_us;
+        limit_meter_start(l, false, now_us);
+        return;
+    }
+    limit_base_set(l, v.seen.us, v.seen.samples);
+    l->clear = l->limit_before;
+    uint32_t from = l->limit;
+    limit_move(l, l->limit_before, REASON_NONE, now_us);
+    l->probe_gap_us = LIMIT_PROBE_GAP_MIN_US;
+    l->probe_us = now_us;
+    limit_propose(l, REASON_LEARN_BASE_MOVED, from, &v, now_us);
+}
+
+/* ---- numbers ---- */
+
+void limit_meter_start(struct limit *l, bool is_fresh, uint64_t now_us)
+{
+    struct limit_meter *m = &l->meter;
+    if (is_fresh) {
+        l->generation++;
+        *m = (struct limit_meter){.since_us = now_us, .is_fresh = true};
+        return;
+    }
+    /* The same limit goes on: open requests stay, their times move to the new origin. */
+    double shift_us = (double)(now_us - m->since_us);
+    m->open_sent_us -= m->open * shift_us;
+    m->since_us = now_us;
+    m->done = m->sum_us = m->sum_capped_us = 0;
+    m->is_fresh = false;
+}
+
+void limit_move(struct limit *l, double to, uint16_t reason, uint64_t now_us)
+{
+    uint32_t from = l->limit;
+    l->limit = (uint32_t)fb_clamp(to, l->conf.min, l->conf.max);
+    limit_meter_start(l, true, now_us);
+    if (reason != REASON_NONE)
+        limit_propose(l, reason, from, NULL, now_us);
+}
+
+void limit_propose(struct limit *l, uint16_t reason, uint32_t from, const struct limit_verdict *v,
+                   uint64_t now_us)
+{
+    if (l->proposal.moves++ == 0)
+        l->proposal.from = from;
+    l->proposal.to = l->limit;
+    l->proposal.reason = reason;
+    l->proposal.when_us = now_us;
+    l->proposal.is_binding = now_us - fb_min_u64(now_us, l->bound_us) < US_PER_S && l->bound_us;
+    l->proposal.base_us = l->base.us;
+    l->proposal.base_samples = (uint32_t)l->base.samples;
+    if (v == NULL)
+        return;
+    l->proposal.samples = (uint32_t)v->seen.samples;
+    l->proposal.latency_us = v->seen.us;
+    l->proposal.ratio = v->ratio;
+    l->proposal.error = v->error;
+}
+
+void limit_base_set(struct limit *l, double base_us, double samples)
+{
+    for (int i = 0; i < LIMIT_LEVELS; i++)
+        l->level[i] = (struct limit_level){0};
+    double capped = base_us;
+    l->level[0] =
+        (struct limit_level){.count = samples,
+                             .sum_us = samples * base_us,
+                             .sum_capped_us = samples * capped,
+                             .sum_square = samples * capped * capped * (1 + l->cv * l->cv)};
+    l->base = (struct limit_mean){base_us, capped, samples};
+}
+
+/* The base: requests sent at counts that are known to be below the workers. */
+static void base_pool(struct limit *l)
+{
+    double top = fmax(1, 0.8 * l->clear);
+    struct limit_level sum = {0};
+    for (unsigned i = 0; i < LIMIT_LEVELS && limit_level_top(i) <= top; i++) {
+        sum.count += l->level[i].count;
+        sum.sum_us += l->level[i].sum_us;
+        sum.sum_capped_us += l->level[i].sum_capped_us;
+        sum.sum_square += l->level[i].sum_square;
+    }
+    l->base.samples = sum.count;
+    if (sum.count < 1)
+        return;
+    l->base.us = fmax(1, sum.sum_us / sum.count);
+    l->base.capped_us = sum.sum_capped_us / sum.count;
+    if (sum.count < 10)
+        return;
+    double square = sum.sum_square / sum.count / (l->base.capped_us * l->base.capped_us);
+    l->cv = sqrt(fmax(0, square - 1));
+}
+
+void limit_levels_decay(struct limit *l, uint64_t now_us)
+{
+    if (now_us < l->decay_us)
+        return;
+    l->decay_us = now_us + US_PER_S;
+    base_pool(l);
+    double top = fmax(1, 0.8 * l->clear);
+    for (unsigned i = 0; i < LIMIT_LEVELS; i++) {
+        struct limit_level *v = &l->level[i];
+        bool is_base = limit_level_top(i) <= top;
+        double most = is_base ? base_samples_max : level_samples_max;
+        double have = is_base ? l->base.samples : v->count;
+        if (have <= most)
+            continue;
+        v->count *= most / have;
+        v->sum_us *= most / have;
+        v->sum_capped_us *= most / have;
+        v->sum_square *= most / have;
+    }
+    l->base.samples = fmin(l->base.samples, base_samples_max);
+}
+
+/* Relative standard error of a mean of <samples>, compared with one of <others>. */
+static double noise(const struct limit *l, double samples, double others)
+{
+    double cv = fb_clamp(l->cv, 0.4, 1.5);
+    return cv * sqrt(1 / (samples + 1) + 1 / fmax(1, others));
+}
+
+/* Latency at the present limit against the base.
+ *
+ * Open requests have their age in the sum: those that finish first are the short ones.  Of the p
+ * open ones p x (1 - cv^2) / 2 count as completed, the offset of a renewal process that began with
+ * the window. */
+static struct limit_verdict verdict(struct limit *l, uint64_t now_us)
+{
+    base_pool(l);
+    const struct limit_meter *m = &l->meter;
+    struct limit_verdict v = {.ratio = 1, .error = 1};
+    double count = m->done, sum_us = m->sum_us, capped_us = m->sum_capped_us;
+    if (m->is_fresh) {
+        double age_us = m->open * (double)(now_us - m->since_us) - m->open_sent_us;
+        double most_us = m->open * limit_capped(l, 1e18);
+        count = fmax(1, count + m->open * (1 - fmin(1, l->cv * l->cv)) / 2);
+        sum_us += age_us;
+        capped_us += fmin(age_us, most_us);
+    }
+    if (count < 1)
+        return v;
+    v.seen = (struct limit_mean){sum_us / count, capped_us / count, m->done};
+    if (l->base.samples < 1)
+        return v;
+    /* A queue adds its wait to every latency; the wait of short services may hide in the tolerance.
+     */
+    double tolerance_us = l->conf.tolerance_us;
+    tolerance_us *= tolerance_us / (tolerance_us + l->base.us);
+    v.ratio = 1 + (v.seen.capped_us - l->base.capped_us - tolerance_us) / l->base.us;
+    if (v.ratio > 2) /* the cap hides the size of a long queue */
+        v.ratio = fmax(v.ratio, (v.seen.us - tolerance_us) / l->base.us);
+    v.ratio = fmax(0.5, v.ratio);
+    v.error = noise(l, m->done, l->base.samples);
+    return v;
+}
