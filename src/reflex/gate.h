@@ -2,33 +2,28 @@
 /* gate: one service's per-request decisions as one pure state machine: admit, queue or shed; which
  * endpoint; how many at once; eject and take back; retry or not.
  *
- * It composes balance.h, limit.h, queue.h, eject.h and retry.h.  The gateway drives it with real requests,
- * sim/ with modelled ones: the same object code.  No clock, no I/O; memory is allocated in gate_new and
- * gate_endpoint_add only.
+ * It composes balance.h, limit.h, queue.h, eject.h and retry.h.  The gateway drives it with real
+ * requests, sim/ with modelled ones: the same object code.  No clock, no I/O; memory is allocated
+ * in gate_new and gate_endpoint_add only.
  *
  *   arrive --SEND--> in flight --done--> ended
  *      |  \                ^    \--retry--> (as arrive, other endpoint)
  *      |   WAIT -> queued -/ next
  *      \-- SHED (reason)      \-- shed while waiting (next, tick)
  *
- * Exact accounting: every ticket that gate_arrive or gate_next answered with SEND is in flight until
- * gate_done or gate_cancel is called once; asserted.  <now_us> never goes backwards in one gate (a caller
- * with several threads takes the gate's lock first and reads the clock under it).
+ * Exact accounting: every ticket that gate_arrive or gate_next answered with SEND is in flight
+ * until gate_done or gate_cancel is called once; asserted.  <now_us> never goes backwards in one
+ * gate (a caller with several threads takes the gate's lock first and reads the clock under it).
  * Threads: any; one at a time per gate (the caller locks). */
 #ifndef FB_REFLEX_GATE_H
 #define FB_REFLEX_GATE_H
 #include "base/rng.h"
 #include "event/event.h"
+#include "reflex/balance.h"
+#include "reflex/limit.h"
 
 #define GATE_ENDPOINTS_MAX 256
-
-enum gate_balance {
-    GATE_BALANCE_ADAPTIVE, /* latency x in-flight, loops.md 2.1 */
-    GATE_BALANCE_ROUND_ROBIN,
-    GATE_BALANCE_LEAST_REQUEST,
-    GATE_BALANCE_WEIGHTED,
-    GATE_BALANCE_RANDOM_TWO
-};
+#define GATE_QUEUE_CAPACITY 8192
 
 /* Parameters of one service.  gate_conf_default gives the product's defaults for an objective. */
 struct gate_conf {
@@ -36,7 +31,7 @@ struct gate_conf {
     bool is_limit_learned;         /* false: limit_fixed holds */
     uint32_t limit_fixed;          /* 0: no limit */
     uint32_t limit_min, limit_max; /* bounds of the learner */
-    uint32_t queue_capacity;       /* requests; 0: max(16, 4 x sum of limits) */
+    uint32_t queue_capacity;       /* requests; 0: GATE_QUEUE_CAPACITY; time is the real bound */
     uint64_t queue_wait_max_us;    /* at most half of the latency objective */
     uint64_t objective_us;         /* latency objective of the service; 0: none */
     bool is_codel;                 /* CoDel + adaptive LIFO; false: plain FIFO per class */
@@ -47,8 +42,8 @@ struct gate_conf {
 };
 void gate_conf_default(struct gate_conf *conf, uint64_t objective_us);
 
-/* One request, embedded by the caller in its own request struct; zeroed before gate_arrive.  Fields above the
- * line are the caller's to set, those below are the gate's. */
+/* One request, embedded by the caller in its own request struct; zeroed before gate_arrive.  Fields
+ * above the line are the caller's to set, those below are the gate's. */
 struct gate_ticket {
     uint64_t arrive_us;   /* first byte of the request */
     uint64_t deadline_us; /* absolute; UINT64_MAX: none */
@@ -56,18 +51,18 @@ struct gate_ticket {
     uint8_t class;        /* enum ev_class */
     bool is_idempotent;
     /* ---- */
-    struct gate_ticket *next, *prev; /* queue */
+    struct gate_ticket *next, *prev;           /* queue: by arrival in its class */
+    struct gate_ticket *peer_next, *peer_prev; /* queue: of the same bucket of users */
     uint64_t queued_us, sent_us, first_byte_us;
     uint64_t tried[GATE_ENDPOINTS_MAX / 64]; /* bit per endpoint index */
     uint32_t in_flight_at_send;              /* itself included */
-    uint16_t endpoint;                       /* index in the gate of the last attempt, EV_NONE none */
-    uint16_t reason;                         /* why it was shed */
-    uint8_t attempts;                        /* sends so far */
-    uint8_t state;                           /* enum gate_state */
-    uint8_t has_learner_tag;
-    uint8_t reserved;
-    uint64_t learner_mark; /* the limit's generation at send */
-    double learner_area;
+    uint16_t endpoint;   /* index in the gate of the last attempt, EV_NONE none */
+    uint16_t reason;     /* why it was shed */
+    uint8_t attempts;    /* sends so far */
+    uint8_t state;       /* enum gate_state */
+    uint8_t queue_class; /* class in the queue: a retry is one lower */
+    bool is_trial;       /* sent to a half-open endpoint */
+    struct limit_tag tag;
 };
 enum gate_state { GATE_NEW, GATE_QUEUED, GATE_IN_FLIGHT, GATE_ENDED };
 
@@ -79,7 +74,8 @@ enum gate_answer {
 enum gate_outcome {
     GATE_OK,             /* the endpoint answered, status below 500 and not 429 */
     GATE_FAILED,         /* 5xx, 429, reset, bad answer: counts as an error of the endpoint */
-    GATE_OVERLOADED,     /* 503 with Retry-After or 429: an error that must not be retried in this service */
+    GATE_OVERLOADED,     /* 503 with Retry-After or 429: an error that must not be retried in this
+                            service */
     GATE_TIMED_OUT,      /* no first byte in time: censored latency */
     GATE_CONNECT_FAILED, /* never reached the endpoint: safe to retry */
     GATE_ABANDONED       /* the client left; the work may go on at the endpoint */
@@ -91,8 +87,8 @@ void gate_free(struct gate *g);
 /* New parameters take effect for the next decision; learned state stays. */
 void gate_reconfigure(struct gate *g, const struct gate_conf *conf);
 
-/* Endpoints have an index 0..GATE_ENDPOINTS_MAX-1, free to be chosen by the gate, stable until removed.
- * <keep> (may be NULL): what was learned before a restart.  EV_NONE when full. */
+/* Endpoints have an index 0..GATE_ENDPOINTS_MAX-1, free to be chosen by the gate, stable until
+ * removed. <keep> (may be NULL): what was learned before a restart.  EV_NONE when full. */
 struct gate_keep {
     double limit, base_us, cv, latency_us, error_ratio;
 };
@@ -100,10 +96,13 @@ uint16_t gate_endpoint_add(struct gate *g, const struct gate_keep *keep, uint64_
 /* No new requests; the index is free again when its last request has ended. */
 void gate_endpoint_remove(struct gate *g, uint16_t endpoint, uint64_t now_us);
 void gate_endpoint_drain(struct gate *g, uint16_t endpoint, bool is_draining, uint64_t now_us);
+/* Retry-After: nothing more to it before <until_us> unless there is nowhere else. */
+void gate_endpoint_hold(struct gate *g, uint16_t endpoint, uint64_t until_us);
 void gate_endpoint_weight(struct gate *g, uint16_t endpoint, double weight_pct);
-/* Knobs of control: bounds and, when the learner must not act (observe, pinned, frozen), the limit to hold.
- * <hold> 0: the learner acts. */
-void gate_endpoint_limit(struct gate *g, uint16_t endpoint, uint32_t min, uint32_t max, uint32_t hold);
+/* Knobs of control: bounds and, when the learner must not act (observe, pinned, frozen), the limit
+ * to hold. <hold> 0: the learner acts. */
+void gate_endpoint_limit(struct gate *g, uint16_t endpoint, uint32_t min, uint32_t max,
+                         uint32_t hold);
 /* An active health check ended.  Probes are the caller's and never wait in the queue. */
 void gate_endpoint_probe(struct gate *g, uint16_t endpoint, bool is_ok, uint64_t now_us);
 
@@ -114,29 +113,30 @@ void gate_set_retry_pct(struct gate *g, double pct);
 enum gate_answer gate_arrive(struct gate *g, struct gate_ticket *t, uint64_t now_us);
 /* First byte of the answer head of the present attempt. */
 void gate_first_byte(struct gate *g, struct gate_ticket *t, uint64_t now_us);
-/* The present attempt ended; the ticket is ended unless gate_retry is called next.  After each gate_done the
- * caller calls gate_next until it returns NULL. */
+/* The present attempt ended; the ticket is ended unless gate_retry is called next.  After each
+ * gate_done the caller calls gate_next until it returns NULL. */
 void gate_done(struct gate *g, struct gate_ticket *t, enum gate_outcome outcome, uint64_t now_us);
 /* After gate_done with a failure and before anything was sent to the client: may it be tried again?
  * <backoff_us> is how long to wait first; the budget is charged now.  False: no. */
-bool gate_retry(struct gate *g, struct gate_ticket *t, enum gate_outcome outcome, uint64_t *backoff_us,
-                uint64_t now_us);
+bool gate_retry(struct gate *g, struct gate_ticket *t, enum gate_outcome outcome,
+                uint64_t *backoff_us, uint64_t now_us);
 /* The backoff is over: as gate_arrive, on another endpoint when there is one. */
 enum gate_answer gate_retry_send(struct gate *g, struct gate_ticket *t, uint64_t now_us);
 /* Gives up a ticket in any state (client gone while queued; before a retry). */
 void gate_cancel(struct gate *g, struct gate_ticket *t, uint64_t now_us);
-/* The next waiting ticket that can be sent (state GATE_IN_FLIGHT) or must be shed (GATE_ENDED, with its
- * reason); NULL when there is none now. */
+/* The next waiting ticket that can be sent (state GATE_IN_FLIGHT) or must be shed (GATE_ENDED, with
+ * its reason); NULL when there is none now. */
 struct gate_ticket *gate_next(struct gate *g, uint64_t now_us);
-/* Time passes: ejections end, the learner probes, CoDel judges.  Call every 5 ms while anything is queued or
- * in flight, else every 100 ms; then gate_next until NULL. */
+/* Time passes: ejections end, the learner probes, CoDel judges.  Call every 5 ms while anything is
+ * queued or in flight, else every 100 ms; then gate_next until NULL. */
 void gate_tick(struct gate *g, uint64_t now_us);
 
 /* ---- what it says ---- */
 struct gate_endpoint_view {
     uint32_t in_flight, limit;
     enum ev_health_state health;
-    double latency_us, error_ratio, base_us, cv, share; /* share of picks in the last seconds, 0..1 */
+    double latency_us, error_ratio, base_us, cv,
+        share; /* share of picks in the last seconds, 0..1 */
     bool is_binding;
 };
 struct gate_view {
@@ -147,9 +147,11 @@ struct gate_view {
     bool is_panic, is_overloaded; /* the limit binds and the queue is not empty */
 };
 void gate_view(const struct gate *g, struct gate_view *view);
-bool gate_endpoint_view(const struct gate *g, uint16_t endpoint, struct gate_endpoint_view *view); /* false: no such */
+bool gate_endpoint_view(const struct gate *g, uint16_t endpoint,
+                        struct gate_endpoint_view *view); /* false: no such */
 void gate_endpoint_keep(const struct gate *g, uint16_t endpoint, struct gate_keep *keep);
-/* Events since the last call, oldest first: ev_health and ev_proposal with endpoint = index in the gate, service
- * = 0, time set; the caller fills in the numbers.  Returns how many were written, at most <max>. */
+/* Events since the last call, oldest first: ev_health and ev_proposal with endpoint = index in the
+ * gate, service = 0, time set; the caller fills in the numbers.  Returns how many were written, at
+ * most <max>. */
 size_t gate_take_events(struct gate *g, union ev_any *out, size_t max);
 #endif

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* balance: which endpoint gets the next request.
+ *
+ * Adaptive: the lowest score = r x (n + 1) / weight, with n requests in flight and r = latency /
+ * best latency, where everything below 1.5 counts as 1: a plain mean with a "nearly equal" band
+ * beats peak sensitivity under heavy tails.  Every seat is looked at up to 64, beyond that four at
+ * random.  The latency in the score
+ *   - is a mean over 3 s of times to first byte; it fades when nothing is sent, so that each seat
+ * is tried again;
+ *   - grows with failures (x (1 + 20 e) + 0.5 s x e): an endpoint that fails fast must not look
+ * fast;
+ *   - becomes the time since the last completion when that is > 50 ms and > 8 x the mean (a stall);
+ *   - is out of the question until the time that Retry-After named.
+ * A new or recovered seat takes part in a share of the picks only, 10 % growing to 100 %.
+ *
+ * Pure.  Threads: any, one at a time per struct. */
+#ifndef FB_REFLEX_BALANCE_H
+#define FB_REFLEX_BALANCE_H
+#include "base/rng.h"
+
+enum gate_balance {
+    GATE_BALANCE_ADAPTIVE,
+    GATE_BALANCE_ROUND_ROBIN,
+    GATE_BALANCE_LEAST_REQUEST,
+    GATE_BALANCE_WEIGHTED,
+    GATE_BALANCE_RANDOM_TWO
+};
+
+struct balance_seat {
+    double latency_us;      /* 0: nothing known */
+    double error_ratio;     /* 0..1 */
+    double weight;          /* 1 is even, 0 takes it out gently */
+    uint32_t in_flight;     /* kept by on_send and on_done */
+    uint32_t ramp_samples;  /* answers since the ramp began */
+    uint64_t ramp_us;       /* the ramp began; 0: none */
+    uint64_t sample_us;     /* last latency sample */
+    uint64_t judged_us;     /* last success or failure */
+    uint64_t completion_us; /* last completion, or the send that ended idleness */
+    uint64_t sent_us;       /* last send */
+    uint64_t hold_us;       /* nothing before this time (Retry-After) */
+    double picks;           /* recent ones, faded with 5 s */
+    uint64_t picks_us;
+    double credit;  /* smooth weighted round robin */
+    uint16_t index; /* the caller's number; orders the round robin */
+};
+
+struct balance {
+    enum gate_balance policy;
+    uint16_t last; /* round robin: index of the last pick */
+    double median_us;
+    struct rng rng;
+};
+
+void balance_init(struct balance *b, enum gate_balance policy, uint64_t seed);
+/* <latency_us> 0: unknown, it counts as equal to the best. */
+void balance_seat_init(struct balance_seat *s, uint16_t index, double latency_us, uint64_t now_us);
+/* New or recovered: begins the slow start, at the median of the others. */
+void balance_seat_ramp(const struct balance *b, struct balance_seat *s, uint64_t now_us);
+/* Position of the choice in <seats>; <n> >= 1.  All seats given are allowed to be chosen. */
+uint32_t balance_pick(struct balance *b, struct balance_seat *const *seats, uint32_t n,
+                      uint64_t now_us);
+
+void balance_on_send(struct balance_seat *s, uint64_t now_us);
+/* A time to first byte, of a good answer. */
+void balance_on_latency(struct balance_seat *s, uint64_t latency_us, uint64_t now_us);
+/* No answer after <age_us>: the latency is at least that. */
+void balance_on_censored(struct balance_seat *s, uint64_t age_us, uint64_t now_us);
+/* One request in flight less. */
+void balance_on_done(struct balance_seat *s, uint64_t now_us);
+void balance_on_verdict(struct balance_seat *s, bool is_failure, uint64_t now_us);
+/* Every 100 ms: the median of <seats>, and the end of slow starts.  <n> at most 256. */
+void balance_tick(struct balance *b, struct balance_seat *const *seats, uint32_t n,
+                  uint64_t now_us);
+/* The latency with which <s> competes, in us; 0: unknown. */
+double balance_cost_us(const struct balance_seat *s, uint64_t now_us);
+bool balance_is_stalled(const struct balance_seat *s, uint64_t now_us);
+/* Picks in the last seconds. */
+double balance_picks(const struct balance_seat *s, uint64_t now_us);
+#endif

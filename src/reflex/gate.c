@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "reflex/gate.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "base/assert.h"
+#include "reflex/gate_int.h"
+
+static const uint64_t objective_none_wait_us = US_PER_S;
+
+static enum gate_answer place(struct gate *g, struct gate_ticket *t, uint64_t now_us);
+static bool try_send(struct gate *g, struct gate_ticket *t, uint64_t now_us);
+static bool is_admitted(struct gate *g, const struct gate_ticket *t, uint64_t now_us);
+static uint8_t class_of(const struct gate_ticket *t);
+static enum gate_answer shed(struct gate_ticket *t, enum ev_reason why);
+
+void gate_conf_default(struct gate_conf *conf, uint64_t objective_us)
+{
+    *conf = (struct gate_conf){.balance = GATE_BALANCE_ADAPTIVE,
+                               .is_limit_learned = true,
+                               .limit_min = 1,
+                               .limit_max = 4096,
+                               .queue_capacity = GATE_QUEUE_CAPACITY,
+                               .queue_wait_max_us =
+                                   objective_us > 0 ? objective_us / 2 : objective_none_wait_us,
+                               .objective_us = objective_us,
+                               .is_codel = true,
+                               .is_ejecting = true,
+                               .retry_pct = 10,
+                               .retries_max = 2,
+                               .ejected_pct_max = 30};
+}
+
+struct gate *gate_new(const struct gate_conf *conf, uint64_t seed)
+{
+    struct gate *g = calloc(1, sizeof(*g));
+    if (!g)
+        return NULL;
+    rng_init(&g->rng, seed);
+    g->shed_threshold = EV_CLASS_COUNT * 128;
+    balance_init(&g->balance, conf->balance, rng_u64(&g->rng));
+    eject_init(&g->eject, rng_u64(&g->rng));
+    retry_init(&g->retry, conf->retry_pct, 0);
+    queue_init(&g->queue, 0);
+    gate_reconfigure(g, conf);
+    return g;
+}
+
+void gate_free(struct gate *g)
+{
+    if (!g)
+        return;
+    for (uint32_t i = 0; i < GATE_ENDPOINTS_MAX; i++)
+        free(g->by_index[i]);
+    free(g);
+}
+
+void gate_reconfigure(struct gate *g, const struct gate_conf *conf)
+{
+    g->conf = *conf;
+    g->conf.limit_min = fb_max_u32(1, conf->limit_min);
+    g->conf.limit_max = fb_max_u32(g->conf.limit_min, conf->limit_max);
+    if (g->conf.queue_capacity == 0)
+        g->conf.queue_capacity = GATE_QUEUE_CAPACITY;
+    g->balance.policy = conf->balance;
+    g->eject.is_on = conf->is_ejecting;
+    g->eject.ejected_pct_max = conf->ejected_pct_max;
+    retry_set_pct(&g->retry, conf->retry_pct);
+    queue_set(&g->queue, g->conf.queue_capacity, conf->queue_wait_max_us, conf->is_codel);
+    for (uint32_t i = 0; i < g->count; i++)
+        gate_apply_bounds(g, g->endpoints[i]);
+}
+
+/* ---- knobs ---- */
+
+void gate_set_shed_threshold(struct gate *g, uint32_t threshold)
+{
+    g->shed_threshold = threshold;
+}
+
+void gate_set_retry_pct(struct gate *g, double pct)
+{
+    retry_set_pct(&g->retry, pct);
+}
+
+/* ---- one request ---- */
+
+enum gate_answer gate_arrive(struct gate *g, struct gate_ticket *t, uint64_t now_us)
+{
+    fb_assert(t->state == GATE_NEW);
+    fb_assert(t->class < EV_CLASS_COUNT);
+    t->endpoint = EV_NONE;
+    if (!is_admitted(g, t, now_us))
+        return shed(t, REASON_SHED_PRIORITY);
+    retry_earn(&g->retry, now_us);
+    return place(g, t, now_us);
+}
+
+enum gate_answer gate_retry_send(struct gate *g, struct gate_ticket *t, uint64_t now_us)
+{
+    fb_assert(t->state == GATE_ENDED);
+    fb_assert(t->attempts > 0);
+    if (!is_admitted(g, t, now_us))
+        return shed(t, REASON_SHED_PRIORITY);
+    return place(g, t, now_us);
+}
+
+/* Sends at once when nobody of its class or above waits and there is room, else queues. */
+static enum gate_answer place(struct gate *g, struct gate_ticket *t, uint64_t now_us)
+{
+    t->reason = REASON_NONE;
+    if (g->in_use == 0)
+        return shed(t, REASON_NO_ENDPOINT);
+    if (t->deadline_us <= now_us)
+        return shed(t, REASON_SHED_DEADLINE);
+    uint8_t class = class_of(t);
+    bool is_first = true;
+    for (uint32_t i = 0; i <= class; i++)
+        is_first = is_first && g->queue.classes[i].length == 0;
+    if (is_first && try_send(g, t, now_us))
+        return GATE_SEND;
+    if (g->conf.queue_wait_max_us == 0)
+        return shed(t, REASON_SHED_QUEUE_WAIT);
+    struct gate_ticket *victim = queue_put(&g->queue, t, class, now_us);
+    if (victim == t)
+        return shed(t, REASON_SHED_QUEUE_FULL);
+    t->state = GATE_QUEUED;
+    if (victim)
+        gate_end_waiting(g, victim, REASON_SHED_QUEUE_FULL);
+    return GATE_WAIT;
+}
+
+struct gate_ticket *gate_next(struct gate *g, uint64_t now_us)
+{
+    struct gate_ticket *t = g->ended_oldest;
+    if (t) {
+        g->ended_oldest = t->next;
+        t->next = NULL;
+        return t;
+    }
+    if (g->queue.length == 0)
+        return NULL;
+    t = queue_take_expired(&g->queue, now_us);
+    if (t) {
+        shed(t, queue_verdict(&g->queue, t, now_us));
+        return t;
+    }
+    if (g->in_use == 0) {
+        t = queue_take(&g->queue);
+        shed(t, REASON_NO_ENDPOINT);
+        return t;
+    }
+    if (!gate_has_room(g))
+        return NULL;
+    t = queue_take(&g->queue);
+    enum ev_reason why = queue_verdict(&g->queue, t, now_us);
+    if (why != REASON_NONE) {
+        shed(t, why);
+        return t;
+    }
+    bool is_sent = try_send(g, t, now_us);
+    fb_assert(is_sent);
+    return t;
+}
+
+void gate_first_byte(struct gate *g, struct gate_ticket *t, uint64_t now_us)
+{
+    fb_assert(t->state == GATE_IN_FLIGHT);
+    (void)g;
+    t->first_byte_us = now_us;
+}
+
+void gate_done(struct gate *g, struct gate_ticket *t, enum gate_outcome outcome, uint64_t now_us)
+{
+    fb_assert(t->state == GATE_IN_FLIGHT);
+    t->state = GATE_ENDED;
+    gate_account(g, t, outcome, now_us);
+}
+
+void gate_cancel(struct gate *g, struct gate_ticket *t, uint64_t now_us)
+{
+    if (t->state == GATE_QUEUED) {
+        queue_remove(&g->queue, t);
+    } else if (t->state == GATE_IN_FLIGHT) {
+        t->state = GATE_ENDED;
+        gate_account(g, t, GATE_ABANDONED, now_us);
+    } else if (g->ended_oldest) { /* shed while it waited and not yet handed back */
+        gate_forget_ended(g, t);
+    }
+    t->state = GATE_ENDED;
+}
+
+bool gate_retry(struct gate *g, struct gate_ticket *t, enum gate_outcome outcome,
+                uint64_t *backoff_us, uint64_t now_us)
+{
+    fb_assert(t->state == GATE_ENDED);
+    *backoff_us = 0;
+    bool is_unsent = outcome == GATE_CONNECT_FAILED;
+    bool is_failure = is_unsent || outcome == GATE_FAILED || outcome == GATE_TIMED_OUT;
+    if (!is_failure || !(is_unsent || t->is_idempotent))
+        return false;
+    if (t->attempts == 0 || t->attempts > g->conf.retries_max)
+        return false;
+    /* Work that reached an endpoint is not repeated while others wait for room: it would only
+     * displace them. */
+    if (!is_unsent && g->queue.length > 0)
+        return false;
+    bool is_elsewhere = gate_has_untried(g, t);
+    /* What never reached an endpoint may go to another one at once; nobody is hurt by haste there.
+     */
+    if (!(is_unsent && is_elsewhere))
+        *backoff_us = retry_backoff_us(t->attempts - 1u, &g->rng);
+    if (t->deadline_us != UINT64_MAX && now_us + *backoff_us >= t->deadline_us)
+        return false;
+    return retry_charge(&g->retry, now_us);
+}
+
+static bool try_send(struct gate *g, struct gate_ticket *t, uint64_t now_us)
+{
+    struct endpoint *ep = gate_choose(g, t, now_us);
+    if (!ep)
+        return false;
+    gate_start(g, t, ep, now_us);
+    return true;
+}
+
+/* class x 128 + hash of the user (0..127) < threshold.  The hash changes each hour, so that no user
+ * is always the victim; a request without a user draws a lot. */
+static bool is_admitted(struct gate *g, const struct gate_ticket *t, uint64_t now_us)
+{
+    uint8_t class = class_of(t);
+    if (t->class == EV_CLASS_CRITICAL || g->shed_threshold >= EV_CLASS_COUNT * 128)
+        return true;
+    uint64_t lot = 0;
+    if (t->key_hash) {
+        lot = (t->key_hash ^ (now_us / (3600 * US_PER_S) + 1)) * UINT64_C(0x9e3779b97f4a7c15);
+        lot = (lot ^ (lot >> 29)) * UINT64_C(0xbf58476d1ce4e5b9);
+        lot >>= 57;
+    } else {
+        lot = rng_below(&g->rng, 128);
+    }
+    return class * UINT64_C(128) + lot < g->shed_threshold;
+}
+
+static uint8_t class_of(const struct gate_ticket *t)
+{
+    uint32_t class = t->class + (t->attempts > 0 ? 1u : 0u);
+    return (uint8_t)fb_min_u32(class, EV_CLASS_COUNT - 1);
+}
+
+static enum gate_answer shed(struct gate_ticket *t, enum ev_reason why)
+{
+    t->state = GATE_ENDED;
+    t->reason = (uint16_t)why;
+    return GATE_SHED;
+}

@@ -1,0 +1,392 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdlib.h>
+
+#include "base/assert.h"
+#include "reflex/gate_int.h"
+
+/* An answer that fails within this time says nothing of the service time (a refused port answers in
+ * 0.1 ms). */
+static const uint64_t fast_fail_us = 5 * US_PER_MS;
+static const uint64_t balance_every_us = 100 * US_PER_MS;
+/* loops.md 2.2a: 4 is at most a few workers too many anywhere; the learner doubles it at once while
+ * it binds. */
+static const uint32_t limit_start = 4;
+/* Reported as stalled after this; the score reacts from 50 ms on. */
+static const uint64_t stalled_us = 500 * US_PER_MS;
+
+static bool has_room(const struct gate *g, const struct endpoint *ep);
+static bool is_chosen_from(const struct gate *g, const struct endpoint *ep);
+static void judge(struct gate *g, struct endpoint *ep, uint64_t now_us);
+static void say_health(struct gate *g, struct endpoint *ep, const struct eject_change *change,
+                       uint64_t now_us);
+static void say_plain(struct gate *g, struct endpoint *ep, enum ev_health_state to,
+                      enum ev_reason why, uint64_t now_us);
+static void forget(struct gate *g, struct endpoint *ep, uint64_t now_us);
+static struct endpoint *at(const struct gate *g, uint16_t index);
+
+/* ---- life of an endpoint ---- */
+
+uint16_t gate_endpoint_add(struct gate *g, const struct gate_keep *keep, uint64_t now_us)
+{
+    uint16_t index = 0;
+    while (index < GATE_ENDPOINTS_MAX && g->by_index[index])
+        index++;
+    if (index == GATE_ENDPOINTS_MAX)
+        return EV_NONE;
+    struct endpoint *ep = calloc(1, sizeof(*ep));
+    if (!ep)
+        return EV_NONE;
+    ep->index = index;
+    ep->limit_min = g->conf.limit_min;
+    ep->limit_max = g->conf.limit_max;
+    eject_seat_init(&ep->eject, now_us);
+    balance_seat_init(&ep->seat, index, keep ? keep->latency_us : 0, now_us);
+    limit_init(
+        &ep->limit,
+        &(struct limit_conf){.min = ep->limit_min, .max = ep->limit_max, .start = limit_start},
+        now_us);
+    if (keep) {
+        limit_restore(&ep->limit, keep->limit, keep->base_us, keep->cv, now_us);
+        ep->seat.error_ratio = fb_clamp(keep->error_ratio, 0, 1);
+    } else {
+        balance_seat_ramp(&g->balance, &ep->seat, now_us);
+    }
+    g->by_index[index] = ep;
+    g->endpoints[g->count++] = ep;
+    g->in_use++;
+    gate_apply_bounds(g, ep);
+    ep->health = EV_HEALTH_GONE;
+    say_plain(g, ep, keep ? EV_HEALTH_OK : EV_HEALTH_RAMPING, REASON_HEALTH_ADDED, now_us);
+    return index;
+}
+
+void gate_endpoint_remove(struct gate *g, uint16_t endpoint, uint64_t now_us)
+{
+    struct endpoint *ep = at(g, endpoint);
+    if (ep->is_leaving)
+        return;
+    if (!ep->is_draining)
+        g->in_use--;
+    ep->is_leaving = true;
+    say_plain(g, ep, EV_HEALTH_GONE, REASON_HEALTH_REMOVED, now_us);
+    if (ep->in_flight == 0)
+        forget(g, ep, now_us);
+}
+
+void gate_endpoint_drain(struct gate *g, uint16_t endpoint, bool is_draining, uint64_t now_us)
+{
+    struct endpoint *ep = at(g, endpoint);
+    if (ep->is_draining == is_draining || ep->is_leaving)
+        return;
+    ep->is_draining = is_draining;
+    if (is_draining) {
+        g->in_use--;
+        say_plain(g, ep, EV_HEALTH_DRAINING, REASON_HEALTH_DRAINED, now_us);
+        return;
+    }
+    g->in_use++;
+    bool is_well = ep->eject.state == EV_HEALTH_OK;
+    if (is_well)
+        balance_seat_ramp(&g->balance, &ep->seat, now_us);
+    say_plain(g, ep, is_well ? EV_HEALTH_RAMPING : ep->eject.state, REASON_HEALTH_UNDRAINED,
+              now_us);
+}
+
+void gate_endpoint_weight(struct gate *g, uint16_t endpoint, double weight_pct)
+{
+    at(g, endpoint)->seat.weight = fb_clamp(weight_pct, 0, 1000) / 100;
+}
+
+void gate_endpoint_hold(struct gate *g, uint16_t endpoint, uint64_t until_us)
+{
+    struct endpoint *ep = at(g, endpoint);
+    ep->seat.hold_us = fb_max_u64(ep->seat.hold_us, until_us);
+}
+
+void gate_endpoint_limit(struct gate *g, uint16_t endpoint, uint32_t min, uint32_t max,
+                         uint32_t hold)
+{
+    struct endpoint *ep = at(g, endpoint);
+    ep->limit_min = fb_max_u32(1, min);
+    ep->limit_max = fb_max_u32(ep->limit_min, max);
+    ep->hold = hold;
+    gate_apply_bounds(g, ep);
+}
+
+void gate_endpoint_probe(struct gate *g, uint16_t endpoint, bool is_ok, uint64_t now_us)
+{
+    struct endpoint *ep = at(g, endpoint);
+    eject_on_probe(&ep->eject, is_ok, now_us);
+    judge(g, ep, now_us);
+}
+
+/* A held limit is a learner with no room to move: the same code decides, and it goes on from there.
+ */
+void gate_apply_bounds(const struct gate *g, struct endpoint *ep)
+{
+    if (ep->hold > 0)
+        limit_set_bounds(&ep->limit, ep->hold, ep->hold);
+    else
+        limit_set_bounds(&ep->limit, fb_max_u32(ep->limit_min, g->conf.limit_min),
+                         fb_max_u32(fb_max_u32(ep->limit_min, g->conf.limit_min),
+                                    fb_min_u32(ep->limit_max, g->conf.limit_max)));
+}
+
+uint32_t gate_limit_of(const struct gate *g, const struct endpoint *ep)
+{
+    if (ep->hold > 0)
+        return ep->hold;
+    if (!g->conf.is_limit_learned)
+        return g->conf.limit_fixed > 0 ? g->conf.limit_fixed : UINT32_MAX;
+    return limit_now(&ep->limit);
+}
+
+/* ---- choosing ---- */
+
+struct endpoint *gate_choose(struct gate *g, const struct gate_ticket *t, uint64_t now_us)
+{
+    struct balance_seat *fresh[GATE_ENDPOINTS_MAX];
+    struct balance_seat *tried[GATE_ENDPOINTS_MAX];
+    uint32_t fresh_count = 0;
+    uint32_t tried_count = 0;
+    struct balance_seat *trial = NULL;
+    for (uint32_t i = 0; i < g->count; i++) {
+        struct endpoint *ep = g->endpoints[i];
+        if (!is_chosen_from(g, ep) || !has_room(g, ep))
+            continue;
+        if (t->attempts > 0 && gate_was_tried(t, ep->index)) {
+            tried[tried_count++] = &ep->seat;
+        } else if (ep->eject.state == EV_HEALTH_HALF_OPEN) {
+            trial = &ep->seat;
+        } else {
+            fresh[fresh_count++] = &ep->seat;
+        }
+    }
+    /* A trial costs its request little only if it can be repeated elsewhere. */
+    bool is_safe = t->is_idempotent && t->attempts == 0 && fresh_count > 0;
+    struct balance_seat *chosen = NULL;
+    if (trial && (is_safe || fresh_count + tried_count == 0))
+        chosen = trial;
+    else if (fresh_count > 0)
+        chosen = fresh[balance_pick(&g->balance, fresh, fresh_count, now_us)];
+    else if (tried_count > 0)
+        chosen = tried[balance_pick(&g->balance, tried, tried_count, now_us)];
+    return chosen ? FB_CONTAINER(chosen, struct endpoint, seat) : NULL;
+}
+
+bool gate_has_room(const struct gate *g)
+{
+    for (uint32_t i = 0; i < g->count; i++)
+        if (is_chosen_from(g, g->endpoints[i]) && has_room(g, g->endpoints[i]))
+            return true;
+    return false;
+}
+
+bool gate_has_untried(const struct gate *g, const struct gate_ticket *t)
+{
+    for (uint32_t i = 0; i < g->count; i++)
+        if (is_chosen_from(g, g->endpoints[i]) && !gate_was_tried(t, g->endpoints[i]->index))
+            return true;
+    return false;
+}
+
+static bool is_chosen_from(const struct gate *g, const struct endpoint *ep)
+{
+    return !ep->is_leaving && !ep->is_draining && eject_allows(&g->eject, &ep->eject);
+}
+
+static bool has_room(const struct gate *g, const struct endpoint *ep)
+{
+    if (!g->conf.is_limit_learned || ep->hold > 0)
+        return ep->in_flight < gate_limit_of(g, ep);
+    return limit_has_room(&ep->limit);
+}
+
+/* ---- one attempt ---- */
+
+void gate_start(struct gate *g, struct gate_ticket *t, struct endpoint *ep, uint64_t now_us)
+{
+    fb_assert(t->attempts < UINT8_MAX);
+    t->endpoint = ep->index;
+    t->tried[ep->index / 64] |= UINT64_C(1) << (ep->index % 64);
+    t->attempts++;
+    t->state = GATE_IN_FLIGHT;
+    t->sent_us = now_us;
+    t->first_byte_us = 0;
+    t->in_flight_at_send = ++ep->in_flight;
+    g->in_flight++;
+    t->is_trial = ep->eject.state == EV_HEALTH_HALF_OPEN;
+    if (t->is_trial)
+        ep->eject.trials++;
+    balance_on_send(&ep->seat, now_us);
+    limit_on_send(&ep->limit, &t->tag, now_us);
+}
+
+void gate_account(struct gate *g, struct gate_ticket *t, enum gate_outcome outcome, uint64_t now_us)
+{
+    struct endpoint *ep = at(g, t->endpoint);
+    fb_assert(ep->in_flight > 0);
+    fb_assert(g->in_flight > 0);
+    ep->in_flight--;
+    g->in_flight--;
+    uint64_t age_us = fb_sub_floor_u64(now_us, t->sent_us);
+    uint64_t answer_us = t->first_byte_us ? fb_sub_floor_u64(t->first_byte_us, t->sent_us) : age_us;
+    enum limit_result result = LIMIT_OK;
+    enum eject_sign sign = EJECT_BAD;
+    switch (outcome) {
+    case GATE_OK:
+        sign = EJECT_GOOD;
+        balance_on_latency(&ep->seat, answer_us, now_us);
+        break;
+    case GATE_FAILED:
+        result = age_us < fast_fail_us ? LIMIT_FAST_FAIL : LIMIT_OK;
+        break;
+    case GATE_OVERLOADED:
+        result = LIMIT_FAST_FAIL;
+        break;
+    case GATE_TIMED_OUT:
+        result = LIMIT_TIMED_OUT;
+        balance_on_censored(&ep->seat, age_us, now_us);
+        break;
+    case GATE_CONNECT_FAILED:
+        result = LIMIT_GONE;
+        sign = EJECT_NO_CONNECT;
+        break;
+    case GATE_ABANDONED:
+        result = LIMIT_TIMED_OUT;
+        sign = EJECT_UNKNOWN;
+        balance_on_censored(&ep->seat, answer_us, now_us);
+        break;
+    }
+    balance_on_done(&ep->seat, now_us);
+    if (sign != EJECT_UNKNOWN)
+        balance_on_verdict(&ep->seat, sign != EJECT_GOOD, now_us);
+    limit_on_done(&ep->limit, &t->tag, result, g->queue.length > 0, now_us);
+    eject_on_end(&ep->eject, sign, t->is_trial, now_us);
+    if (t->is_trial || sign == EJECT_BAD || sign == EJECT_NO_CONNECT)
+        judge(g, ep, now_us);
+    t->is_trial = false;
+    if (ep->is_leaving && ep->in_flight == 0)
+        forget(g, ep, now_us);
+}
+
+/* ---- time ---- */
+
+void gate_tick(struct gate *g, uint64_t now_us)
+{
+    queue_tick(&g->queue, now_us);
+    bool is_wanted = g->queue.length > 0;
+    for (uint32_t i = 0; i < g->count; i++) {
+        struct endpoint *ep = g->endpoints[i];
+        if (!ep->hold && g->conf.is_limit_learned)
+            limit_tick(&ep->limit, is_wanted, now_us);
+        struct ev_proposal proposal;
+        if (limit_take_proposal(&ep->limit, &proposal)) {
+            union ev_any *ev = gate_event_new(g);
+            if (ev) {
+                ev->proposal = proposal;
+                ev->proposal.endpoint = ep->index;
+                ev->proposal.service = 0;
+            }
+        }
+    }
+    if (fb_sub_floor_u64(now_us, g->balance_us) < balance_every_us)
+        return;
+    g->balance_us = now_us;
+    struct balance_seat *seats[GATE_ENDPOINTS_MAX];
+    struct eject_seat *ejects[GATE_ENDPOINTS_MAX];
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < g->count; i++) {
+        if (g->endpoints[i]->is_leaving)
+            continue;
+        seats[n] = &g->endpoints[i]->seat;
+        ejects[n++] = &g->endpoints[i]->eject;
+    }
+    balance_tick(&g->balance, seats, n, now_us);
+    for (uint32_t i = 0; i < g->count; i++) {
+        struct endpoint *ep = g->endpoints[i];
+        if (ep->is_leaving)
+            continue;
+        judge(g, ep, now_us);
+        if (ep->health == EV_HEALTH_RAMPING && ep->seat.ramp_us == 0)
+            say_plain(g, ep, EV_HEALTH_OK, REASON_HEALTH_RECOVERED, now_us);
+        bool is_stalled = balance_is_stalled(&ep->seat, now_us) &&
+                          fb_sub_floor_u64(now_us, ep->seat.completion_us) > stalled_us;
+        if (is_stalled != ep->is_stalled) {
+            ep->is_stalled = is_stalled;
+            say_plain(g, ep, ep->health,
+                      is_stalled ? REASON_HEALTH_STALLED : REASON_HEALTH_UNSTALLED, now_us);
+        }
+    }
+    if (eject_panic_changed(&g->eject, ejects, n, now_us) && g->count > 0) {
+        struct endpoint *ep = g->endpoints[0];
+        say_plain(g, ep, ep->health,
+                  g->eject.is_panic ? REASON_HEALTH_PANIC : REASON_HEALTH_PANIC_OVER, now_us);
+    }
+}
+
+static void judge(struct gate *g, struct endpoint *ep, uint64_t now_us)
+{
+    struct eject_seat *ejects[GATE_ENDPOINTS_MAX];
+    uint32_t n = 0;
+    uint32_t own = 0;
+    if (ep->is_leaving)
+        return;
+    for (uint32_t i = 0; i < g->count; i++) {
+        if (g->endpoints[i]->is_leaving || (g->endpoints[i]->is_draining && g->endpoints[i] != ep))
+            continue;
+        if (g->endpoints[i] == ep)
+            own = n;
+        ejects[n++] = &g->endpoints[i]->eject;
+    }
+    struct eject_change change = eject_judge(&g->eject, ejects, n, own, now_us);
+    if (change.reason == REASON_NONE)
+        return;
+    if (change.to == EV_HEALTH_RAMPING)
+        balance_seat_ramp(&g->balance, &ep->seat, now_us);
+    if (!ep->is_draining)
+        say_health(g, ep, &change, now_us);
+}
+
+static void say_health(struct gate *g, struct endpoint *ep, const struct eject_change *change,
+                       uint64_t now_us)
+{
+    enum ev_health_state from = ep->health;
+    ep->health = (uint8_t)change->to;
+    union ev_any *ev = gate_event_new(g);
+    if (!ev)
+        return;
+    ev->health = EV_INIT(HEALTH, health, now_us);
+    ev->health.endpoint = ep->index;
+    ev->health.from = (uint8_t)from;
+    ev->health.to = (uint8_t)change->to;
+    ev->health.reason = (uint16_t)change->reason;
+    ev->health.failures = change->failures;
+    ev->health.samples = change->samples;
+    ev->health.until_us = change->until_us;
+}
+
+static void say_plain(struct gate *g, struct endpoint *ep, enum ev_health_state to,
+                      enum ev_reason why, uint64_t now_us)
+{
+    say_health(g, ep, &(struct eject_change){.to = to, .reason = why}, now_us);
+}
+
+static void forget(struct gate *g, struct endpoint *ep, uint64_t now_us)
+{
+    (void)now_us;
+    for (uint32_t i = 0; i < g->count; i++)
+        if (g->endpoints[i] == ep) {
+            g->endpoints[i] = g->endpoints[--g->count];
+            break;
+        }
+    g->by_index[ep->index] = NULL;
+    free(ep);
+}
+
+static struct endpoint *at(const struct gate *g, uint16_t index)
+{
+    fb_assert(index < GATE_ENDPOINTS_MAX);
+    fb_assert(g->by_index[index]);
+    return g->by_index[index];
+}

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* gate_int: what gate.c, gate_endpoint.c and gate_view.c share.
+ *
+ * gate.c is the life of a ticket, gate_endpoint.c the life of an endpoint, gate_view.c what others
+ * may see. Threads: as gate.h. */
+#ifndef FB_REFLEX_GATE_INT_H
+#define FB_REFLEX_GATE_INT_H
+#include "reflex/balance.h"
+#include "reflex/eject.h"
+#include "reflex/gate.h"
+#include "reflex/limit.h"
+#include "reflex/queue.h"
+#include "reflex/retry.h"
+
+#define GATE_EVENTS 64
+
+struct endpoint {
+    struct balance_seat seat;
+    struct eject_seat eject;
+    uint16_t index;
+    bool is_draining, is_leaving, is_stalled;
+    uint8_t health; /* as last said in an event */
+    uint32_t in_flight;
+    uint32_t hold; /* limit held by control; 0: none */
+    uint32_t limit_min, limit_max;
+    struct limit limit;
+};
+
+struct gate {
+    struct gate_conf conf;
+    struct rng rng;
+    uint32_t shed_threshold;
+    uint32_t count;  /* endpoints, leaving ones included */
+    uint32_t in_use; /* neither leaving nor draining */
+    uint32_t in_flight;
+    uint64_t balance_us;                            /* last balance_tick */
+    struct endpoint *endpoints[GATE_ENDPOINTS_MAX]; /* dense, <count> */
+    struct endpoint *by_index[GATE_ENDPOINTS_MAX];
+    struct balance balance;
+    struct eject eject;
+    struct retry retry;
+    struct queue queue;
+    struct gate_ticket *ended_oldest, *ended_newest; /* shed while waiting, not yet handed back */
+    uint32_t events_first, events_count;
+    union ev_any events[GATE_EVENTS];
+};
+
+/* The endpoint for <t>, NULL: none has room. */
+struct endpoint *gate_choose(struct gate *g, const struct gate_ticket *t, uint64_t now_us);
+bool gate_has_room(const struct gate *g);
+/* Another endpoint in use that <t> was not sent to. */
+bool gate_has_untried(const struct gate *g, const struct gate_ticket *t);
+void gate_start(struct gate *g, struct gate_ticket *t, struct endpoint *ep, uint64_t now_us);
+void gate_account(struct gate *g, struct gate_ticket *t, enum gate_outcome outcome,
+                  uint64_t now_us);
+void gate_apply_bounds(const struct gate *g, struct endpoint *ep);
+uint32_t gate_limit_of(const struct gate *g, const struct endpoint *ep);
+void gate_end_waiting(struct gate *g, struct gate_ticket *t, enum ev_reason why);
+void gate_forget_ended(struct gate *g, struct gate_ticket *t);
+/* Room for one more event, zeroed; NULL: full, the event is lost. */
+union ev_any *gate_event_new(struct gate *g);
+static inline bool gate_was_tried(const struct gate_ticket *t, uint16_t index)
+{
+    return t->tried[index / 64] >> (index % 64) & 1;
+}
+#endif

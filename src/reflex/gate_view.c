@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/assert.h"
+#include "reflex/gate_int.h"
+
+void gate_view(const struct gate *g, struct gate_view *view)
+{
+    *view = (struct gate_view){.in_flight = g->in_flight,
+                               .shed_threshold = g->shed_threshold,
+                               .is_panic = g->eject.is_panic};
+    for (uint32_t i = 0; i < EV_CLASS_COUNT; i++)
+        view->queued[i] = g->queue.classes[i].length;
+    uint64_t limit_sum = 0;
+    for (uint32_t i = 0; i < g->count; i++) {
+        const struct endpoint *ep = g->endpoints[i];
+        if (ep->is_leaving)
+            continue;
+        view->endpoints++;
+        if (ep->is_draining || ep->eject.state == EV_HEALTH_EJECTED)
+            continue;
+        view->available++;
+        limit_sum += gate_limit_of(g, ep);
+    }
+    view->limit_sum = fb_sat_u32(limit_sum);
+    view->is_overloaded = g->queue.length > 0 && !gate_has_room(g);
+}
+
+bool gate_endpoint_view(const struct gate *g, uint16_t endpoint, struct gate_endpoint_view *view)
+{
+    if (endpoint >= GATE_ENDPOINTS_MAX || !g->by_index[endpoint])
+        return false;
+    const struct endpoint *ep = g->by_index[endpoint];
+    struct gate_keep keep;
+    gate_endpoint_keep(g, endpoint, &keep);
+    *view = (struct gate_endpoint_view){.in_flight = ep->in_flight,
+                                        .limit = gate_limit_of(g, ep),
+                                        .health = (enum ev_health_state)ep->health,
+                                        .latency_us = ep->seat.latency_us,
+                                        .error_ratio = ep->seat.error_ratio,
+                                        .base_us = keep.base_us,
+                                        .cv = keep.cv};
+    view->is_binding = g->queue.length > 0 && ep->in_flight >= view->limit;
+    /* Pick counts fade alike, so their shares need no common clock reading closer than the last
+     * pick. */
+    uint64_t now_us = 0;
+    for (uint32_t i = 0; i < g->count; i++)
+        now_us = fb_max_u64(now_us, g->endpoints[i]->seat.picks_us);
+    double sum = 0;
+    for (uint32_t i = 0; i < g->count; i++)
+        sum += balance_picks(&g->endpoints[i]->seat, now_us);
+    view->share = sum > 0 ? balance_picks(&ep->seat, now_us) / sum : 0;
+    return true;
+}
+
+void gate_endpoint_keep(const struct gate *g, uint16_t endpoint, struct gate_keep *keep)
+{
+    fb_assert(endpoint < GATE_ENDPOINTS_MAX);
+    const struct endpoint *ep = g->by_index[endpoint];
+    fb_assert(ep);
+    *keep = (struct gate_keep){.limit = limit_now(&ep->limit),
+                               .latency_us = ep->seat.latency_us,
+                               .error_ratio = ep->seat.error_ratio};
+}
+
+/* ---- events ---- */
+
+union ev_any *gate_event_new(struct gate *g)
+{
+    if (g->events_count == GATE_EVENTS)
+        return NULL;
+    union ev_any *ev = &g->events[(g->events_first + g->events_count++) % GATE_EVENTS];
+    *ev = (union ev_any){0};
+    return ev;
+}
+
+size_t gate_take_events(struct gate *g, union ev_any *out, size_t max)
+{
+    size_t n = 0;
+    while (n < max && g->events_count > 0) {
+        out[n++] = g->events[g->events_first];
+        g->events_first = (g->events_first + 1) % GATE_EVENTS;
+        g->events_count--;
+    }
+    return n;
+}
+
+/* ---- shed while waiting ---- */
+
+void gate_end_waiting(struct gate *g, struct gate_ticket *t, enum ev_reason why)
+{
+    t->state = GATE_ENDED;
+    t->reason = (uint16_t)why;
+    t->next = NULL;
+    if (g->ended_oldest)
+        g->ended_newest->next = t;
+    else
+        g->ended_oldest = t;
+    g->ended_newest = t;
+}
+
+void gate_forget_ended(struct gate *g, struct gate_ticket *t)
+{
+    struct gate_ticket *before = NULL;
+    for (struct gate_ticket *x = g->ended_oldest; x; before = x, x = x->next) {
+        if (x != t)
+            continue;
+        if (before)
+            before->next = t->next;
+        else
+            g->ended_oldest = t->next;
+        if (g->ended_newest == t)
+            g->ended_newest = before;
+        t->next = NULL;
+        return;
+    }
+}

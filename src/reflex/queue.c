@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "reflex/queue.h"
+
+#include "base/assert.h"
+#include "reflex/gate.h"
+
+/* Service rate is smoothed over about four of these: 400 ms, well under the shed loop's 500 ms x 2.
+ */
+static const uint64_t rate_period_us = 100 * US_PER_MS;
+/* Oldest first again when the whole class could be served within this share of the longest wait.
+ * Below 0.9, a closed loop of clients that fills 80 % of the bound would be shed for ever, see
+ * doc/design/balance.md. */
+static const double calm_share = 0.9;
+/* Deadlines looked at per call: 8192 waiting are seen within 128 calls, 640 ms at one call per
+ * tick. */
+static const uint32_t sweep_looks = 64;
+
+static void bucket_push(struct queue_class *c, struct gate_ticket *t);
+static void bucket_remove(struct queue_class *c, struct gate_ticket *t);
+static void ring_insert(struct queue_class *c, uint16_t b);
+static void ring_remove(struct queue_class *c, uint16_t b);
+
+void queue_init(struct queue *q, uint64_t now_us)
+{
+    *q = (struct queue){.capacity = 1, .period_us = now_us};
+    for (uint32_t i = 0; i < EV_CLASS_COUNT; i++) {
+        struct queue_class *c = &q->classes[i];
+        c->turn = EV_NONE;
+        for (uint32_t b = 0; b < QUEUE_BUCKETS; b++)
+            c->buckets[b].next = c->buckets[b].prev = EV_NONE;
+    }
+}
+
+void queue_set(struct queue *q, uint32_t capacity, uint64_t wait_max_us, bool is_adaptive)
+{
+    fb_assert(capacity >= 1);
+    q->capacity = capacity;
+    q->wait_max_us = wait_max_us;
+    q->is_adaptive = is_adaptive;
+    if (!is_adaptive)
+        for (uint32_t i = 0; i < EV_CLASS_COUNT; i++)
+            q->classes[i].is_newest_first = false;
+}
+
+struct gate_ticket *queue_put(struct queue *q, struct gate_ticket *t, uint8_t class,
+                              uint64_t now_us)
+{
+    fb_assert(class < EV_CLASS_COUNT);
+    struct gate_ticket *victim = NULL;
+    if (q->length >= q->capacity) {
+        uint8_t lowest = EV_CLASS_COUNT - 1;
+        while (lowest > class && q->classes[lowest].length == 0)
+            lowest--;
+        if (lowest == class)
+            return t; /* it is itself the newest of the lowest class */
+        victim = q->classes[lowest].newest;
+        queue_remove(q, victim);
+    }
+    struct queue_class *c = &q->classes[class];
+    t->queue_class = class;
+    t->queued_us = now_us;
+    t->next = NULL;
+    t->prev = c->newest;
+    if (c->newest)
+        c->newest->next = t;
+    else
+        c->oldest = t;
+    c->newest = t;
+    c->length++;
+    q->length++;
+    bucket_push(c, t);
+    return victim;
+}
+
+void queue_remove(struct queue *q, struct gate_ticket *t)
+{
+    struct queue_class *c = &q->classes[t->queue_class];
+    fb_assert(c->length > 0);
+    fb_assert(q->length > 0);
+    if (q->sweep == t)
+        q->sweep = t->next;
+    if (t->prev)
+        t->prev->next = t->next;
+    else
+        c->oldest = t->next;
+    if (t->next)
+        t->next->prev = t->prev;
+    else
+        c->newest = t->prev;
+    t->next = t->prev = NULL;
+    c->length--;
+    q->length--;
+    bucket_remove(c, t);
+}
+
+struct gate_ticket *queue_take(struct queue *q)
+{
+    for (uint32_t i = 0; i < EV_CLASS_COUNT; i++) {
+        struct queue_class *c = &q->classes[i];
+        if (c->length == 0)
+            continue;
+        uint16_t b = c->turn;
+        fb_assert(b < QUEUE_BUCKETS);
+        struct gate_ticket *t = c->is_newest_first ? c->buckets[b].newest : c->buckets[b].oldest;
+        c->turn = c->buckets[b].next;
+        c->taken++;
+        queue_remove(q, t);
+        return t;
+    }
+    return NULL;
+}
+
+struct gate_ticket *queue_take_expired(struct queue *q, uint64_t now_us)
+{
+    for (uint32_t i = 0; i < EV_CLASS_COUNT; i++) {
+        struct queue_class *c = &q->classes[i];
+        struct gate_ticket *t = c->oldest;
+        if (!t || queue_verdict(q, t, now_us) == REASON_NONE)
+            continue;
+        if (q->is_adaptive && fb_sub_floor_u64(now_us, t->queued_us) >= q->wait_max_us)
+            c->is_newest_first = true;
+        queue_remove(q, t);
+        return t;
+    }
+    /* Deadlines are not in order of arrival: a slow walk finds those in the middle. */
+    for (uint32_t look = 0; look < sweep_looks && q->sweep; look++) {
+        struct gate_ticket *t = q->sweep;
+        q->sweep = t->next;
+        if (t->deadline_us <= now_us) {
+            queue_remove(q, t);
+            return t;
+        }
+    }
+    return NULL;
+}
+
+enum ev_reason queue_verdict(const struct queue *q, const struct gate_ticket *t, uint64_t now_us)
+{
+    if (t->deadline_us <= now_us)
+        return REASON_SHED_DEADLINE;
+    if (fb_sub_floor_u64(now_us, t->queued_us) >= q->wait_max_us)
+        return REASON_SHED_QUEUE_WAIT;
+    return REASON_NONE;
+}
+
+void queue_tick(struct queue *q, uint64_t now_us)
+{
+    if (!q->sweep)
+        for (uint32_t i = 0; i < EV_CLASS_COUNT && !q->sweep; i++)
+            q->sweep = q->classes[i].oldest;
+    uint64_t passed_us = fb_sub_floor_u64(now_us, q->period_us);
+    if (passed_us < rate_period_us)
+        return;
+    q->period_us = now_us;
+    double waiting = 0; /* in this class and in those served before it */
+    for (uint32_t i = 0; i < EV_CLASS_COUNT; i++) {
+        struct queue_class *c = &q->classes[i];
+        c->taken_per_us += 0.25 * ((double)c->taken / (double)passed_us - c->taken_per_us);
+        c->taken = 0;
+        waiting = (double)c->length;
+        double calm = calm_share * (double)q->wait_max_us * c->taken_per_us;
+        if (c->length == 0 || waiting < calm)
+            c->is_newest_first = false;
+    }
+}
+
+/* ---- buckets of one class ---- */
+
+static uint16_t bucket_of(const struct gate_ticket *t)
+{
+    return (uint16_t)((t->key_hash ^ (t->key_hash >> 32)) % QUEUE_BUCKETS);
+}
+
+static void bucket_push(struct queue_class *c, struct gate_ticket *t)
+{
+    uint16_t at = bucket_of(t);
+    struct queue_bucket *b = &c->buckets[at];
+    bool was_empty = b->newest == NULL;
+    t->peer_next = NULL;
+    t->peer_prev = b->newest;
+    if (b->newest)
+        b->newest->peer_next = t;
+    else
+        b->oldest = t;
+    b->newest = t;
+    if (was_empty)
+        ring_insert(c, at);
+}
+
+static void bucket_remove(struct queue_class *c, struct gate_ticket *t)
+{
+    uint16_t at = bucket_of(t);
+    struct queue_bucket *b = &c->buckets[at];
+    if (t->peer_prev)
+        t->peer_prev->peer_next = t->peer_next;
+    else
+        b->oldest = t->peer_next;
+    if (t->peer_next)
+        t->peer_next->peer_prev = t->peer_prev;
+    else
+        b->newest = t->peer_prev;
+    t->peer_next = t->peer_prev = NULL;
+    if (!b->oldest)
+        ring_remove(c, at);
+}
+
+/* Oldest first: a user who comes back waits for his turn, behind all others.  Newest first: he is
+ * next. */
+static void ring_insert(struct queue_class *c, uint16_t at)
+{
+    struct queue_bucket *b = &c->buckets[at];
+    if (c->turn == EV_NONE) {
+        b->next = b->prev = at;
+        c->turn = at;
+        return;
+    }
+    struct queue_bucket *first = &c->buckets[c->turn];
+    b->next = c->turn;
+    b->prev = first->prev;
+    c->buckets[b->prev].next = at;
+    first->prev = at;
+    if (c->is_newest_first)
+        c->turn = at;
+}
+
+static void ring_remove(struct queue_class *c, uint16_t at)
+{
+    struct queue_bucket *b = &c->buckets[at];
+    if (b->next == at) {
+        c->turn = EV_NONE;
+    } else {
+        c->buckets[b->prev].next = b->next;
+        c->buckets[b->next].prev = b->prev;
+        if (c->turn == at)
+            c->turn = b->next;
+    }
+    b->next = b->prev = EV_NONE;
+}
