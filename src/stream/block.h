@@ -8,7 +8,7 @@
  *     16  epoch u32 (starts of the brain)                88  first time_us u64 (monotonic)
  *     20  segment u32 (number of the file)               96  last time_us u64
  *     24  first offset u64 (events, dense)              104  wall - monotonic clock i64, us
- *     32  count u32 (events)                            112  CRC32C of the stored body u32
+ *     32  count u32 (events)                            112  CRC32C of body and padding u32
  *     36  raw bytes u32 (records)                       116  reserved u64    0
  *     40  stored bytes u32 (body)                       124  CRC32C of bytes 0..123 u32
  *     44  codec u8: 0 none, 1 columns + zstd            128  body, then 0..7 zero bytes: blocks
@@ -70,7 +70,7 @@ FB_MUST_USE
 enum fb_code block_head_read(struct span bytes, struct block_head *head);
 /* Bytes from this header to the next one. */
 uint32_t block_bytes(const struct block_head *head);
-/* Checks the body's CRC; <body> holds at least stored_bytes. */
+/* Checks the CRC of body and padding; <body> is what follows the header. */
 FB_MUST_USE
 bool block_body_is_good(const struct block_head *head, struct span body);
 /* Writes head->raw_bytes of records to <out>, which has room for BLOCK_RAW_BYTES_MAX.

@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "stream/block.h"
+
+#include "base/assert.h"
+#include "stream/column.h"
+#include "stream/crc32c.h"
+
+#include <stdlib.h>
+#include <zstd.h>
+
+#define MAGIC "fbk1"
+#define BLOCK_VERSION 1
+
+/* The header as it stands on disk; x86-64 and AArch64 are little endian, so it is the machine's
+ * form. */
+struct header {
+    char magic[4];
+    uint16_t version, header_bytes;
+    uint64_t node;
+    uint32_t epoch, segment;
+    uint64_t first_offset;
+    uint32_t count, raw_bytes, stored_bytes;
+    uint8_t codec, reserved1[3];
+    uint32_t key_id, position;
+    uint8_t nonce[12], tag[16];
+    uint32_t reserved2;
+    uint64_t first_us, last_us;
+    int64_t wall_minus_mono_us;
+    uint32_t body_crc;
+    uint8_t reserved3[8];
+    uint32_t header_crc;
+} __attribute__((packed));
+_Static_assert(sizeof(struct header) == BLOCK_HEADER_BYTES, "block header: size");
+_Static_assert(offsetof(struct header, header_crc) == 124, "block header: place of the checksum");
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "blocks are little endian");
+
+struct block_codec {
+    ZSTD_CCtx *compressor;
+    ZSTD_DCtx *decompressor;
+    struct columns columns;
+    unsigned char work[COLUMN_BYTES_MAX]; /* columns, decompressed */
+    unsigned char block[BLOCK_BYTES_MAX]; /* what block_encode returns */
+};
+
+static size_t compress_columns(struct block_codec *c, unsigned char *to, size_t cap);
+static void describe(struct block_head *head, const unsigned char *raw, size_t len);
+
+struct block_codec *block_codec_new(void)
+{
+    struct block_codec *c = calloc(1, sizeof *c);
+    if (!c)
+        return NULL;
+    c->compressor = ZSTD_createCCtx();
+    c->decompressor = ZSTD_createDCtx();
+    if (!c->compressor || !c->decompressor) {
+        block_codec_free(c);
+        return NULL;
+    }
+    /* Level 1: level 3 saved 2 % of the bytes and cost 40 % more time.  The length is in our
+     * header. */
+    ZSTD_CCtx_setParameter(c->compressor, ZSTD_c_compressionLevel, 1);
+    ZSTD_CCtx_setParameter(c->compressor, ZSTD_c_contentSizeFlag, 0);
+    ZSTD_CCtx_setParameter(c->compressor, ZSTD_c_checksumFlag, 0);
+    ZSTD_CCtx_setParameter(c->compressor, ZSTD_c_windowLog, 19);
+    return c;
+}
+
+void block_codec_free(struct block_codec *c)
+{
+    if (!c)
+        return;
+    ZSTD_freeCCtx(c->compressor);
+    ZSTD_freeDCtx(c->decompressor);
+    free(c);
+}
+
+enum fb_code block_encode(struct block_codec *c, struct block_head *head, struct span records,
+                          struct span *block)
+{
+    fb_assert(records.len > 0);
+    fb_assert(records.len <= BLOCK_RAW_BYTES_MAX);
+    fb_assert(((uintptr_t)records.at & 7) == 0);
+    enum fb_code code = column_write(&c->columns, records);
+    if (code)
+        return code;
+    unsigned char *body = c->block + BLOCK_HEADER_BYTES;
+    size_t stored = compress_columns(c, body, BLOCK_RAW_BYTES_MAX);
+    head->codec = BLOCK_CODEC_COLUMNS;
+    if (stored == 0 || stored >= records.len) {
+        memcpy(body, records.at, records.len);
+        stored = records.len;
+        head->codec = BLOCK_CODEC_NONE;
+    }
+    head->count = c->columns.rows;
+    head->raw_bytes = (uint32_t)records.len;
+    head->stored_bytes = (uint32_t)stored;
+    head->key_id = 0;
+    describe(head, (const void *)records.at, records.len);
+    uint32_t bytes = block_bytes(head);
+    fb_assert(bytes <= BLOCK_BYTES_MAX);
+    memset(body + stored, 0, bytes - BLOCK_HEADER_BYTES - stored);
+    head->body_crc = crc32c(0, body, bytes - BLOCK_HEADER_BYTES);
+    *block = (struct span){(const char *)c->block, bytes};
+    return FB_OK;
+}
+
+static void describe(struct block_head *head, const unsigned char *raw, size_t len)
+{
+    head->first_us = UINT64_MAX;
+    head->last_us = 0;
+    for (size_t at = 0; at < len;) {
+        const struct ev_head *ev = (const void *)(raw + at);
+        head->first_us = fb_min_u64(head->first_us, ev->time_us);
+        head->last_us = fb_max_u64(head->last_us, ev->time_us);
+        at += (size_t)ev->cells * EV_CELL_BYTES;
+    }
+}
+
+/* Feeds <len> bytes; true when zstd took them all and, at a flush, gave them all. */
+static bool feed(struct block_codec *c, ZSTD_outBuffer *out, const void *bytes, size_t len,
+                 ZSTD_EndDirective how)
+{
+    ZSTD_inBuffer in = {bytes, len, 0};
+    size_t left = ZSTD_compressStream2(c->compressor, out, &in, how);
+    return !ZSTD_isError(left) && in.pos == len && (how == ZSTD_e_continue || left == 0);
+}
+
+/* A flush at each cut ends a zstd block, so that each plane has Huffman codes of its own: 22 %
+ * fewer bytes per request than one table for all.  0 when it does not fit. */
+static size_t compress_columns(struct block_codec *c, unsigned char *to, size_t cap)
+{
+    struct columns *col = &c->columns;
+    uint32_t descriptor_len = (uint32_t)col->descriptor_len;
+    uint32_t all = (uint32_t)(4 + col->descriptor_len + col->plane_len);
+    ZSTD_outBuffer out = {to, cap, sizeof all};
+    memcpy(to, &all, sizeof all);
+    ZSTD_CCtx_reset(c->compressor, ZSTD_reset_session_only);
+    if (!feed(c, &out, &descriptor_len, sizeof descriptor_len, ZSTD_e_continue) ||
+        !feed(c, &out, col->descriptor, col->descriptor_len,
+              col->cut_count ? ZSTD_e_flush : ZSTD_e_continue))
+        return 0;
+    uint32_t at = 0;
+    for (uint32_t i = 0; i < col->cut_count; at = col->cut[i++])
+        if (!feed(c, &out, col->plane + at, col->cut[i] - at, ZSTD_e_flush))
+            return 0;
+    if (!feed(c, &out, col->plane + at, col->plane_len - at, ZSTD_e_end))
+        return 0;
+    return out.pos;
+}
+
+void block_seal(struct block_codec *c, struct block_head *head, uint32_t segment, uint32_t position)
+{
+    fb_assert(position % BLOCK_ALIGN_BYTES == 0);
+    head->segment = segment;
+    head->position = position;
+    struct header h = {.magic = MAGIC,
+                       .version = BLOCK_VERSION,
+                       .header_bytes = BLOCK_HEADER_BYTES,
+                       .node = head->node,
+                       .epoch = head->epoch,
+                       .segment = segment,
+                       .first_offset = head->first_offset,
+                       .count = head->count,
+                       .raw_bytes = head->raw_bytes,
+                       .stored_bytes = head->stored_bytes,
+                       .codec = head->codec,
+                       .key_id = head->key_id,
+                       .position = position,
+                       .first_us = head->first_us,
+                       .last_us = head->last_us,
+                       .wall_minus_mono_us = head->wall_minus_mono_us,
+                       .body_crc = head->body_crc};
+    h.header_crc = crc32c(0, &h, offsetof(struct header, header_crc));
+    memcpy(c->block, &h, sizeof h);
+}
+
+enum fb_code block_head_read(struct span bytes, struct block_head *head)
+{
+    struct header h;
+    if (bytes.len < sizeof h)
+        return FB_E_DAMAGED;
+    memcpy(&h, bytes.at, sizeof h);
+    if (memcmp(h.magic, MAGIC, sizeof h.magic) != 0)
+        return FB_E_DAMAGED;
+    if (h.header_crc != crc32c(0, &h, offsetof(struct header, header_crc)))
+        return FB_E_DAMAGED;
+    if (h.version != BLOCK_VERSION || h.codec > BLOCK_CODEC_COLUMNS || h.key_id != 0)
+        return FB_E_VERSION;
+    if (h.header_bytes != sizeof h || h.count == 0 || h.count > COLUMN_ROWS_MAX)
+        return FB_E_DAMAGED;
+    if (h.raw_bytes > BLOCK_RAW_BYTES_MAX || h.stored_bytes > BLOCK_RAW_BYTES_MAX)
+        return FB_E_DAMAGED;
+    if (h.first_offset > UINT64_MAX - h.count)
+        return FB_E_DAMAGED;
+    *head = (struct block_head){.node = h.node,
+                                .epoch = h.epoch,
+                                .segment = h.segment,
+                                .position = h.position,
+                                .first_offset = h.first_offset,
+                                .count = h.count,
+                                .raw_bytes = h.raw_bytes,
+                                .stored_bytes = h.stored_bytes,
+                                .codec = h.codec,
+                                .key_id = h.key_id,
+                                .first_us = h.first_us,
+                                .last_us = h.last_us,
+                                .wall_minus_mono_us = h.wall_minus_mono_us,
+                                .body_crc = h.body_crc};
+    return FB_OK;
+}
+
+uint32_t block_bytes(const struct block_head *head)
+{
+    uint32_t bytes = BLOCK_HEADER_BYTES + head->stored_bytes;
+    return (bytes + BLOCK_ALIGN_BYTES - 1) & ~(uint32_t)(BLOCK_ALIGN_BYTES - 1);
+}
+
+bool block_body_is_good(const struct block_head *head, struct span body)
+{
+    uint32_t padded_bytes = block_bytes(head) - BLOCK_HEADER_BYTES;
+    return body.len >= padded_bytes && crc32c(0, body.at, padded_bytes) == head->body_crc;
+}
+
+/* Bytes of codec 0 are records already; still every one is checked. */
+static enum fb_code check_records(const struct block_head *head, const unsigned char *raw)
+{
+    uint32_t rows = 0;
+    for (size_t at = 0; at < head->raw_bytes; rows++) {
+        const struct ev_head *ev = (const void *)(raw + at);
+        if (head->raw_bytes - at < EV_CELL_BYTES || !ev_is_valid(ev) ||
+            (size_t)ev->cells * EV_CELL_BYTES > head->raw_bytes - at)
+            return FB_E_DAMAGED;
+        at += (size_t)ev->cells * EV_CELL_BYTES;
+    }
+    return rows == head->count ? FB_OK : FB_E_DAMAGED;
+}
+
+enum fb_code block_decode(struct block_codec *c, const struct block_head *head, struct span body,
+                          void *out)
+{
+    if (body.len < head->stored_bytes || head->raw_bytes > BLOCK_RAW_BYTES_MAX)
+        return FB_E_DAMAGED;
+    if (head->codec == BLOCK_CODEC_NONE) {
+        if (head->stored_bytes != head->raw_bytes)
+            return FB_E_DAMAGED;
+        memcpy(out, body.at, head->raw_bytes);
+        return check_records(head, out);
+    }
+    uint32_t all;
+    if (head->stored_bytes < sizeof all)
+        return FB_E_DAMAGED;
+    memcpy(&all, body.at, sizeof all);
+    if (all > sizeof c->work)
+        return FB_E_DAMAGED;
+    size_t got = ZSTD_decompressDCtx(c->decompressor, c->work, all, body.at + sizeof all,
+                                     head->stored_bytes - sizeof all);
+    if (ZSTD_isError(got) || got != all)
+        return FB_E_DAMAGED;
+    return column_read(&c->columns, (struct span){(const char *)c->work, all}, head->count,
+                       head->raw_bytes, out);
+}

@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* log_bench: what the log costs.  `log_bench [seconds [directory]]`; pin it with taskset -c 0 for
+ * one core.
+ *
+ * Prints bytes per request event, encode and decode rates of one thread without a disk, durable
+ * appends per second (producer and writer thread together), replay per second and the time of a
+ * seek. */
+#include "base/clock.h"
+#include "stream/block.h"
+#include "stream/log.h"
+#include "stream/reader.h"
+#include "traffic.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#define EVENTS (BLOCK_RAW_BYTES_MAX / sizeof(struct ev_request))
+#define BATCHES 64
+
+static struct ev_request *events; /* BATCHES x EVENTS, made before the clock runs */
+
+static void make_events(double per_s, uint32_t threads)
+{
+    struct traffic t;
+    traffic_init(&t, 1, threads, per_s);
+    for (size_t i = 0; i < BATCHES * EVENTS; i++)
+        traffic_next(&t, &events[i]);
+}
+
+/* Bytes per event of blocks with <per_block> events. */
+static double bytes_per_event(struct block_codec *c, size_t per_block)
+{
+    uint64_t bytes = 0, count = 0;
+    for (size_t at = 0; at + per_block <= BATCHES * EVENTS / 4; at += per_block) {
+        struct block_head h = {.node = 1, .epoch = 1, .first_offset = at};
+        struct span block,
+            records = {(const char *)&events[at], per_block * sizeof(struct ev_request)};
+        if (block_encode(c, &h, records, &block) != FB_OK)
+            exit(1);
+        bytes += block.len;
+        count += per_block;
+    }
+    return (double)bytes / (double)count;
+}
+
+static void bench_codec(struct block_codec *c)
+{
+    unsigned char *block = malloc(BLOCK_BYTES_MAX);
+    unsigned char *out = aligned_alloc(64, BLOCK_RAW_BYTES_MAX);
+    struct block_head h = {.node = 1, .epoch = 1};
+    struct span b = {0};
+    uint64_t begin = fb_thread_cpu_us();
+    for (size_t i = 0; i < BATCHES; i++)
+        if (block_encode(c, &h,
+                         (struct span){(const char *)&events[i * EVENTS], BLOCK_RAW_BYTES_MAX},
+                         &b) != FB_OK)
+            exit(1);
+    uint64_t encode_us = fb_thread_cpu_us() - begin;
+    block_seal(c, &h, 1, 0);
+    memcpy(block, b.at, b.len);
+    begin = fb_thread_cpu_us();
+    for (size_t i = 0; i < BATCHES; i++) {
+        struct span body = {(char *)block + BLOCK_HEADER_BYTES, b.len - BLOCK_HEADER_BYTES};
+        if (!block_body_is_good(&h, body) || block_decode(c, &h, body, out) != FB_OK)
+            exit(1);
+    }
+    uint64_t decode_us = fb_thread_cpu_us() - begin;
+    double n = (double)(BATCHES * EVENTS);
+    printf("encode            %8.2f M events/s\n", n / (double)encode_us);
+    printf("decode            %8.2f M events/s\n", n / (double)decode_us);
+    free(block);
+    free(out);
+}
+
+static void bench_append(const char *dir, double seconds)
+{
+    struct log_conf conf;
+    struct log_stats st;
+    struct fb_err err;
+    struct log *log;
+    log_conf_init(&conf);
+    conf.node = 1;
+    conf.epoch = 1;
+    if (log_open(&log, dir, &conf, NULL, &err) != FB_OK) {
+        fprintf(stderr, "%s\n", err.text);
+        exit(1);
+    }
+    uint64_t offset = log_next_offset(log), begin = fb_mono_us(), n = 0;
+    /* 512 events a call, as a drain of the rings would bring. */
+    const size_t step = 512;
+    while ((double)(fb_mono_us() - begin) < seconds * 1e6) {
+        log_stats_read(log, &st);
+        if (st.queued_bytes > 6 * MIB) {
+            nanosleep(&(struct timespec){.tv_nsec = 500000}, NULL);
+            continue;
+        }
+        size_t at = (n / step) % (BATCHES * EVENTS / step) * step;
+        struct span records = {(const char *)&events[at], step * sizeof(struct ev_request)};
+        if (log_append(log, records, offset) != step)
+            exit(1);
+        offset += step;
+        n += step;
+    }
+    if (log_flush(log, 10000) != FB_OK)
+        exit(1);
+    double took_s = (double)(fb_mono_us() - begin) / 1e6;
+    log_stats_read(log, &st);
+    printf("append, durable   %8.2f M events/s  (%" PRIu64
+           " groups, slowest sync %.1f ms, lost %" PRIu64 ")\n",
+           (double)n / took_s / 1e6, st.groups, st.sync_us_max / 1e3, st.lost);
+    printf("stored            %8.2f bytes per event\n", (double)st.stored_bytes / (double)n);
+    log_close(log);
+}
+
+static void bench_read(const char *dir)
+{
+    struct log_reader *r;
+    struct fb_err err;
+    if (log_reader_open(&r, dir, LOG_FROM_START, &err) != FB_OK) {
+        fprintf(stderr, "%s\n", err.text);
+        exit(1);
+    }
+    const struct ev_head *ev;
+    uint64_t offset, n = 0, sum = 0, begin = fb_mono_us();
+    while (log_reader_next(r, &ev, &offset) == FB_OK) {
+        sum += ev->time_us;
+        n++;
+    }
+    double took_us = (double)(fb_mono_us() - begin);
+    printf("replay            %8.2f M events/s  (%" PRIu64 " events, check %" PRIx64 ")\n",
+           (double)n / took_us, n, sum);
+    uint64_t worst_us = 0;
+    for (int i = 0; i < 50; i++) {
+        begin = fb_mono_us();
+        if (log_reader_seek(r, n * (uint64_t)i / 50 + 1) != FB_OK ||
+            log_reader_next(r, &ev, &offset) != FB_OK)
+            exit(1);
+        worst_us = fb_max_u64(worst_us, fb_mono_us() - begin);
+    }
+    printf("seek, worst of 50 %8.2f ms\n", (double)worst_us / 1e3);
+    log_reader_close(r);
+}
+
+int main(int argc, char **argv)
+{
+    double seconds = argc > 1 ? atof(argv[1]) : 3;
+    char dir[256], command[300];
+    snprintf(dir, sizeof dir, "%s/foldback-log-bench-%d", argc > 2 ? argv[2] : "/tmp",
+             (int)getpid());
+    events = aligned_alloc(64, BATCHES * BLOCK_RAW_BYTES_MAX);
+    struct block_codec *c = block_codec_new();
+    static const struct {
+        double per_s;
+        uint32_t threads;
+        size_t per_block;
+    } rows[] = {{200000, 1, 4096}, {200000, 2, 4096}, {50000, 2, 1000},
+                {5000, 2, 100},    {1000, 1, 20},     {200000, 8, 4096}};
+    for (size_t i = 0; i < FB_COUNT(rows); i++) {
+        make_events(rows[i].per_s, rows[i].threads);
+        printf("%7.0f requests/s, %u threads, %4zu a block: %6.2f bytes per event\n", rows[i].per_s,
+               rows[i].threads, rows[i].per_block, bytes_per_event(c, rows[i].per_block));
+    }
+    make_events(200000, 2);
+    bench_codec(c);
+    bench_append(dir, seconds);
+    bench_read(dir);
+    snprintf(command, sizeof command, "rm -rf '%s'", dir);
+    int ended = system(command);
+    block_codec_free(c);
+    free(events);
+    return ended;
+}
