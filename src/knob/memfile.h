@@ -30,6 +30,7 @@ struct memfile_head {
     _Alignas(FB_CACHE_LINE_BYTES) _Atomic uint64_t gateway_beat_us;
     _Atomic uint32_t gateway_epoch; /* counts gateway starts: the brain sees a restart */
     _Atomic uint32_t gateway_is_draining;
+    _Atomic uint32_t gateway_pid, brain_pid, supervisor_pid; /* the supervisor's to write */
     _Atomic uint64_t config_hash;           /* of the configuration that the gateway serves */
     _Atomic uint64_t connections, requests; /* totals of this gateway process */
     _Atomic uint32_t names_version;         /* counts changes of the registry */
