@@ -54,9 +54,14 @@ enum http1_error http1_field_take(struct http1_parser *p, struct http1_field *fi
             p->facts |= FACT_TE_TRAILERS;
         return HTTP1_E_NONE;
     case HTTP1_H_EXPECT:
-        /* RFC 9110 10.1.1: ignored in 1.0, which knows no 100. */
-        if (p->is_response || head->version_minor == 0)
+        if (p->is_response)
             return HTTP1_E_NONE;
+        /* RFC 9110 10.1.1: ignored in 1.0, which knows no 100; nor may it go on in a 1.1 message.
+         */
+        if (head->version_minor == 0) {
+            field->flags |= HTTP1_FIELD_HOP;
+            return HTTP1_E_NONE;
+        }
         if (!span_ieq(field->value, SPAN("100-continue")))
             return HTTP1_E_BAD_EXPECT;
         p->facts |= FACT_EXPECT;
