@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cli: the command line: one table of commands, their options and examples; help, man page and
+ * completion come from it.
+ *
+ * Commands that ask a running foldback do it over the admin API with the token of its state folder.
+ * Commands that need stages that cli/ may not know (run, replay, demo, log) are handed in by main/
+ * as hooks. Exit codes: 0 ok, 1 the check or action failed, 2 usage or config error, 3 daemon not
+ * reachable, 4 not permitted, 5 timed out.  Threads: main thread. */
+#ifndef FB_CLI_CLI_H
+#define FB_CLI_CLI_H
+#include "base/buf.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define CLI_LIST_MAX 64
+
+struct cli_run_args {
+    const char *config;             /* --config FILE, NULL none */
+    const char *from[CLI_LIST_MAX]; /* --from ADDRESS */
+    const char *to[CLI_LIST_MAX];   /* --to ADDRESS */
+    size_t from_count, to_count;
+    const char *state; /* --state DIR, NULL: default */
+    const char *admin; /* --admin ADDRESS, NULL: default */
+    bool is_quiet;
+};
+struct cli_replay_args {
+    const char *state;     /* state folder that holds log/ */
+    const char *config;    /* another configuration, NULL: as recorded */
+    uint64_t from_offset;  /* 0: from the start of the log */
+    uint64_t until_offset; /* UINT64_MAX: to the end */
+    bool is_verify, is_json;
+};
+struct cli_demo_args {
+    const char *scenario; /* "flash-sale", "live-sports", "collab" */
+    uint32_t seconds;     /* 0: the scenario's own, 120 */
+    bool is_headless;     /* no banner about the dashboard, no waiting */
+    bool is_json;         /* one JSON object on stdout at the end */
+    const char *report;   /* HTML file, NULL: ./foldback-demo-SCENARIO.html */
+    const char *state;    /* folder, NULL: a temporary one */
+    const char *self;     /* path of this program, for children */
+};
+struct cli_log_args {
+    const char *verb; /* "check" | "stats" */
+    const char *state;
+    bool is_json;
+};
+struct cli_hooks {
+    int (*run)(const struct cli_run_args *args);
+    int (*replay)(const struct cli_replay_args *args);
+    int (*demo)(const struct cli_demo_args *args);
+    int (*log)(const struct cli_log_args *args);
+    /* Reference page by name ("config", "events", "knobs", "facts", "metrics", "reasons",
+     * "errors"), Markdown; false: no such page.  Pages of tables that cli/ may not include; the
+     * others are the CLI's own ("commands"). */
+    bool (*reference)(const char *page, struct buf *out);
+};
+
+int cli_main(int argc, char **argv, const struct cli_hooks *hooks);
+#endif

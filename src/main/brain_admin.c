@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the brain lends to the admin server (output/admin.h). */
+#include "base/clock.h"
+#include "base/log.h"
+#include "gateway/control_msg.h"
+#include "main/brain_int.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+
+static void on_explain(void *ctx, const struct ev_decision *d, struct buf *out)
+{
+    const struct brain *b = ctx;
+    engine_explain(b->fold.engine, d, out);
+}
+
+static bool on_is_drained(void *ctx, uint16_t endpoint)
+{
+    const struct brain *b = ctx;
+    return engine_is_drained(b->fold.engine, endpoint);
+}
+
+/* At once: the event, its consequences, the knob table. */
+static enum fb_code on_submit(void *ctx, const struct ev_head *ev, struct fb_err *err)
+{
+    struct brain *b = ctx;
+    if (!ev_is_valid(ev) || (ev->type != EV_COMMAND && ev->type != EV_CUSTOM))
+        return fb_fail(err, FB_E_FORMAT, "only command and custom events can be submitted");
+    union ev_any copy;
+    memcpy(&copy, ev, (size_t)ev->cells * EV_CELL_BYTES);
+    copy.head.time_us = fb_mono_us();
+    brain_say(b, &copy.head);
+    const struct ev_command *c = &copy.command;
+    if (ev->type == EV_COMMAND && c->target_kind == EV_KIND_ENDPOINT) {
+        if (c->verb == EV_VERB_DRAIN || c->verb == EV_VERB_UNDRAIN)
+            control_send(b->setup->control_fd, CONTROL_ENDPOINT, c->target,
+                         c->verb == EV_VERB_DRAIN, "");
+        else if (c->verb == EV_VERB_RESET)
+            control_send(b->setup->control_fd, CONTROL_RESET, c->target, 0, "");
+    }
+    return FB_OK;
+}
+
+static void on_stream(void *ctx, struct admin_stream *out)
+{
+    struct brain *b = ctx;
+    struct log_stats ls;
+    struct sequencer_stats ss;
+    log_stats_read(b->log, &ls);
+    sequencer_stats_read(b->sequencer, &ss);
+    *out = (struct admin_stream){.first_offset = ls.first_offset,
+                                 .next_offset = ss.next_offset,
+                                 .durable_offset = ls.next_offset,
+                                 .events = ss.events,
+                                 .events_lost = ss.lost + ls.lost,
+                                 .blocks = ls.blocks,
+                                 .log_bytes = ls.log_bytes,
+                                 .segments = ls.segments,
+                                 .snapshot_offset = b->snapshot_saved_offset,
+                                 .snapshot_us = b->snapshot_saved_us,
+                                 .recovered_events = b->recovered_events,
+                                 .recovered_us = b->recovered_us,
+                                 .is_disk_ok = ls.state == LOG_OK};
+    snprintf(out->disk_error, sizeof out->disk_error, "%.*s", (int)sizeof out->disk_error - 1,
+             ls.reason);
+}
+
+static enum fb_code on_read_events(void *ctx, uint64_t from, uint32_t max, admin_visit visit,
+                                   void *visit_ctx, uint64_t *next)
+{
+    struct brain *b = ctx;
+    struct fb_err err;
+    if (!b->history && log_reader_open(&b->history, b->log_dir, from, &err) != FB_OK)
+        return FB_E_IO;
+    if (log_reader_offset(b->history) != from && log_reader_seek(b->history, from) != FB_OK)
+        return FB_E_IO;
+    for (uint32_t i = 0; i < max;) {
+        const struct ev_head *ev;
+        uint64_t offset;
+        enum fb_code code = log_reader_next(b->history, &ev, &offset);
+        if (code == FB_E_DAMAGED) {
+            const struct log_skip *skip = log_reader_skip(b->history);
+            *next = skip->to;
+            if (skip->reason == REASON_NONE && i == 0)
+                return FB_E_NOT_FOUND; /* retention took it */
+            continue;
+        }
+        if (code != FB_OK) {
+            *next = log_reader_offset(b->history);
+            return code;
+        }
+        *next = offset + 1;
+        i++;
+        if (!visit(visit_ctx, ev, offset))
+            break;
+    }
+    return FB_OK;
+}
+
+static void on_config_text(void *ctx, struct buf *out)
+{
+    const struct brain *b = ctx;
+    if (b->fold.conf)
+        buf_put(out, b->fold.conf->text, b->fold.conf->text_bytes);
+}
+
+static void on_config_effective(void *ctx, struct buf *out)
+{
+    const struct brain *b = ctx;
+    if (b->fold.conf)
+        conf_show(b->fold.conf, true, out);
+}
+
+static void on_config_schema(void *ctx, struct buf *out)
+{
+    (void)ctx;
+    conf_schema(out);
+}
+
+/* The supervisor reads the file, checks it and tells gateway and brain; what it says comes to its
+ * log. */
+static enum fb_code on_reload(void *ctx, struct fb_err *err)
+{
+    struct brain *b = ctx;
+    if (!control_send(b->setup->control_fd, CONTROL_RELOAD, 0, 0, ""))
+        return fb_fail(err, FB_E_UNREACHABLE, "the supervisor is gone; start foldback again");
+    return FB_OK;
+}
+
+static bool read_token(const char *file, char *token, size_t size)
+{
+    FILE *f = fopen(file, "re");
+    if (!f)
+        return false;
+    bool is_read = fgets(token, (int)size, f) != NULL;
+    fclose(f);
+    token[strcspn(token, "\r\n")] = '\0';
+    return is_read;
+}
+
+enum fb_code brain_admin_start(struct brain *b, struct fb_err *err)
+{
+    char token[ADMIN_TOKEN_MAX_BYTES + 2] = "";
+    if (!read_token(b->setup->token_file, token, sizeof token))
+        return fb_fail(err, FB_E_IO, "admin: cannot read the token file %s: %s",
+                       b->setup->token_file, strerror(errno));
+    struct admin_setup setup = {
+        .address = b->setup->admin_address,
+        .listen_fd = b->setup->admin_fd,
+        .token = token,
+        .node = b->fold.conf && b->fold.conf->p.top_node[0] ? b->fold.conf->p.top_node : "foldback",
+        .now_us = fb_mono_us(),
+        .wall_us = fb_wall_us(),
+        .source = {.ctx = b,
+                   .facts = engine_facts(b->fold.engine),
+                   .book = engine_book(b->fold.engine),
+                   .memfile = &b->mem,
+                   .explain = on_explain,
+                   .is_drained = on_is_drained,
+                   .submit = on_submit,
+                   .stream = on_stream,
+                   .read_events = on_read_events,
+                   .config_text = on_config_text,
+                   .config_effective = on_config_effective,
+                   .config_schema = on_config_schema,
+                   .reload = on_reload},
+    };
+    if (getrandom(setup.session_seed, sizeof setup.session_seed, 0) != sizeof setup.session_seed)
+        return fb_fail(err, FB_E_IO, "admin: no randomness for session keys: %s", strerror(errno));
+    return admin_new(&b->admin, &setup, err);
+}

@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* How a brain comes back: snapshot, then the log behind it.
+ *
+ * The same supervisor (brain died): the rings still hold what the log does not; the sequencer is
+ * told what the log has.  A new supervisor: rings are empty, numbers and learned limits go from the
+ * old state into the new memory file before the gateway looks there. */
+#include "base/assert.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "main/brain_int.h"
+#include "main/role.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static enum fb_code open_stream(struct brain *b, struct fb_err *err);
+static uint64_t load_snapshot(struct brain *b);
+static uint64_t replay_log(struct brain *b, uint64_t from, bool is_same_rings);
+static void hand_over(struct brain *b);
+
+enum fb_code brain_recover(struct brain *b, struct fb_err *err)
+{
+    uint64_t begin_us = fb_mono_us();
+    bool is_same_rings = atomic_load(&b->mem.head->brain_epoch) != 0;
+    snprintf(b->log_dir, sizeof b->log_dir, "%s/log", b->setup->state_dir);
+    buf_init(&b->snapshot, STATE_SNAPSHOT_BYTES_MAX);
+    enum fb_code code = fold_init(&b->fold, err);
+    if (code != FB_OK)
+        return code;
+    struct state_report report;
+    code = state_open(&b->state, b->setup->state_dir, &report, err);
+    if (code != FB_OK)
+        return code;
+    if (report.was_damaged)
+        fb_log(FB_LOG_WARN, "%s", report.sentence);
+    code = state_epoch_next(b->state, &b->epoch, err);
+    if (code != FB_OK)
+        return code;
+    uint64_t from = load_snapshot(b);
+    b->snapshot_saved_offset = from;
+    code = open_stream(b, err);
+    if (code != FB_OK)
+        return code;
+    for (uint32_t i = 0; i < b->mem.head->threads; i++)
+        sequencer_ring_set(b->sequencer, i, b->mem.rings[i]);
+    uint64_t last_us = replay_log(b, from, is_same_rings);
+    if (last_us > fb_mono_us() + US_PER_S) {
+        /* the wall clock was set back between two runs: what was learned lies in the future */
+        fb_log(FB_LOG_WARN, "the log ends %llu s in the future; learned values are dropped",
+               (unsigned long long)((last_us - fb_mono_us()) / US_PER_S));
+        fold_fini(&b->fold);
+        code = fold_init(&b->fold, err);
+        if (code != FB_OK)
+            return code;
+    }
+    if (!is_same_rings)
+        hand_over(b);
+    b->tick = facts_now_us(engine_facts(b->fold.engine)) / BRAIN_TICK_US;
+    b->recovered_us = fb_mono_us() - begin_us;
+    atomic_store(&b->mem.head->brain_epoch, b->epoch);
+    if (b->recovered_events)
+        fb_log(FB_LOG_INFO, "caught up with %llu events in %llu ms",
+               (unsigned long long)b->recovered_events,
+               (unsigned long long)(b->recovered_us / 1000));
+    return FB_OK;
+}
+
+static enum fb_code open_stream(struct brain *b, struct fb_err *err)
+{
+    struct conf *conf = NULL;
+    enum fb_code code = role_read_conf(b->setup->conf_fd, &conf, err);
+    if (code != FB_OK)
+        return code;
+    struct log_conf lc;
+    log_conf_init(&lc);
+    lc.node = b->mem.head->node_id;
+    lc.epoch = b->epoch;
+    lc.next_offset_min = b->snapshot_saved_offset;
+    lc.segment_bytes = conf->p.log_segment_bytes;
+    lc.retain_bytes = conf->p.log_retain_bytes;
+    lc.retain_s = conf->p.log_retain_age / 1000;
+    lc.group_us = (uint32_t)(conf->p.log_commit_interval * 1000);
+    conf_unref(conf);
+    struct log_recovery found;
+    code = log_open(&b->log, b->log_dir, &lc, &found, err);
+    if (code != FB_OK)
+        return code;
+    if (found.torn_bytes || found.damaged_places || found.lost_events)
+        fb_log(FB_LOG_WARN, "%s", found.sentence);
+    struct sequencer_conf sc = {.next_offset = log_next_offset(b->log), .batch_bytes = 1u << 20};
+    b->sequencer = sequencer_new(&sc);
+    if (!b->sequencer)
+        return fb_fail(err, FB_E_NOMEM, "sequencer: no memory");
+    return FB_OK;
+}
+
+/* Offset behind the newest usable snapshot, 0 when there is none. */
+static uint64_t load_snapshot(struct brain *b)
+{
+    struct state_snapshot snap;
+    struct fb_err err;
+    enum fb_code code = state_snapshot_load(b->state, "fold", &snap, &err);
+    if (code == FB_E_NOT_FOUND)
+        return 0;
+    if (code != FB_OK) {
+        fb_log(FB_LOG_WARN, "no usable snapshot (%s); the log is read from its start", err.text);
+        return 0;
+    }
+    uint64_t from = snap.offset;
+    code = fold_load(&b->fold, (struct span){snap.bytes, snap.len}, &err);
+    free(snap.bytes);
+    if (code != FB_OK) {
+        fb_log(FB_LOG_WARN, "the snapshot is not used: %s", err.text);
+        fold_fini(&b->fold);
+        fb_assert(fold_init(&b->fold, NULL) == FB_OK);
+        return 0;
+    }
+    return from;
+}
+
+/* Returns the time of the last event. */
+static uint64_t replay_log(struct brain *b, uint64_t from, bool is_same_rings)
+{
+    struct log_reader *r;
+    struct fb_err err;
+    uint64_t last_us = 0;
+    if (log_reader_open(&r, b->log_dir, from, &err) != FB_OK) {
+        fb_log(FB_LOG_WARN, "%s", err.text);
+        return 0;
+    }
+    const struct ev_head *ev;
+    uint64_t offset;
+    for (;;) {
+        enum fb_code code = log_reader_next(r, &ev, &offset);
+        if (code == FB_E_DAMAGED) {
+            fb_log(FB_LOG_WARN, "%s", log_reader_skip(r)->sentence);
+            continue;
+        }
+        if (code != FB_OK)
+            break;
+        if (!fold_is_output(ev))
+            fold_feed(&b->fold, ev, &b->out); /* what comes out is in the log already */
+        else
+            engine_feed(b->fold.engine, ev, NULL);
+        b->out.count = 0;
+        b->out.dropped = 0;
+        if (is_same_rings)
+            sequencer_resume(b->sequencer, ev);
+        last_us = ev->time_us;
+        b->recovered_events++;
+    }
+    log_reader_close(r);
+    return last_us;
+}
+
+/* Numbers and learned limits of an earlier run go where the new gateway finds them. */
+static void hand_over(struct brain *b)
+{
+    static const enum ev_kind kinds[] = {EV_KIND_SERVICE, EV_KIND_ROUTE, EV_KIND_ENDPOINT};
+    const struct knob_book *book = engine_book(b->fold.engine);
+    uint64_t now_us = fb_mono_us();
+    for (size_t k = 0; k < FB_COUNT(kinds); k++)
+        for (uint16_t i = 0; i < KNOB_TARGETS_MAX * 3 / 4; i++) { /* room is left for new names */
+            const char *name = engine_name(b->fold.engine, kinds[k], i);
+            struct memfile_name *rows = kinds[k] == EV_KIND_SERVICE ? b->mem.services
+                                        : kinds[k] == EV_KIND_ROUTE ? b->mem.routes
+                                                                    : b->mem.endpoints;
+            if (!name[0] || atomic_load(&rows[i].is_used))
+                continue;
+            snprintf(rows[i].name, sizeof rows[i].name, "%s", name);
+            atomic_store_explicit(&rows[i].is_used, 1, memory_order_release);
+            const struct knob_layer *limit = &book->layer[KNOB_LIMIT][i];
+            if (kinds[k] == EV_KIND_ENDPOINT && limit->is_learned &&
+                b->mem.keeps[i].saved_us == 0) {
+                b->mem.keeps[i].limit = limit->learned;
+                b->mem.keeps[i].saved_us = now_us;
+            }
+        }
+}
+
+void brain_snapshot_take(struct brain *b)
+{
+    buf_clear(&b->snapshot);
+    fold_save(&b->fold, &b->snapshot);
+    struct sequencer_stats ss;
+    sequencer_stats_read(b->sequencer, &ss);
+    b->snapshot_offset = ss.next_offset;
+}
+
+void brain_snapshot_save(struct brain *b)
+{
+    if (b->snapshot.len == 0 || b->snapshot.failed || log_acknowledged(b->log) < b->snapshot_offset)
+        return;
+    struct state_snapshot snap = {.offset = b->snapshot_offset,
+                                  .epoch = b->epoch,
+                                  .saved_wall_us = fb_wall_us(),
+                                  .bytes = b->snapshot.at,
+                                  .len = b->snapshot.len};
+    struct fb_err err;
+    if (state_snapshot_save(b->state, "fold", &snap, &err) == FB_OK) {
+        b->snapshot_saved_offset = b->snapshot_offset;
+        b->snapshot_saved_us = fb_mono_us();
+    } else {
+        fb_log(FB_LOG_WARN, "snapshot not saved: %s", err.text);
+    }
+    buf_clear(&b->snapshot);
+}

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "main/engine_conf.h"
+
+#include "base/assert.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static const struct knob_setting nothing = {
+    .configured = NAN, .min = NAN, .max = NAN, .mode = EV_MODE_ACT};
+
+static struct knob_setting setting_of(const struct conf_tune *tune, enum ev_mode inherited,
+                                      double fallback)
+{
+    return (struct knob_setting){
+        .configured = isnan(tune->value) ? fallback : tune->value,
+        .min = tune->min,
+        .max = tune->max,
+        .mode = tune->mode < 0 ? inherited : (enum ev_mode)tune->mode,
+    };
+}
+
+static void target_init(struct engine_target *t, enum ev_kind kind, const char *name)
+{
+    *t = (struct engine_target){.kind = kind};
+    snprintf(t->name, sizeof t->name, "%s", name);
+    for (size_t i = 0; i < KNOB_COUNT; i++)
+        t->knob[i] = nothing;
+}
+
+static void add_service(struct engine_target **at, const struct conf *conf,
+                        const struct conf_service *sv)
+{
+    struct engine_target *t = (*at)++;
+    target_init(t, EV_KIND_SERVICE, sv->name);
+    t->knob[KNOB_SHED_THRESHOLD] = setting_of(&sv->tune[KNOB_SHED_THRESHOLD], sv->mode, NAN);
+    t->knob[KNOB_RETRY_PCT] =
+        setting_of(&sv->tune[KNOB_RETRY_PCT], sv->mode, (double)conf->p.upstream_retry_pct);
+    t->latency_quantile = sv->latency_quantile;
+    t->latency_us = sv->latency_us;
+    t->error_ratio_max = sv->error_ratio_max;
+
+    t = (*at)++;
+    target_init(t, EV_KIND_ENDPOINT, sv->name);
+    t->knob[KNOB_LIMIT] = setting_of(&sv->tune[KNOB_LIMIT], sv->mode, NAN);
+    t->knob[KNOB_WEIGHT_PCT] = setting_of(&sv->tune[KNOB_WEIGHT_PCT], sv->mode, NAN);
+}
+
+enum fb_code engine_conf_init(struct engine_conf *out, const struct conf *conf, struct fb_err *err)
+{
+    size_t count = conf->service_count * 2 + conf->route_count;
+    struct engine_target *targets = calloc(count ? count : 1, sizeof *targets);
+    *out = (struct engine_conf){.config_hash = conf->hash, .mode = (enum ev_mode)conf->p.top_mode};
+    if (!targets)
+        return fb_fail(err, FB_E_NOMEM, "configuration: no memory for %zu targets", count);
+    struct engine_target *at = targets;
+    for (size_t i = 0; i < conf->service_count; i++)
+        add_service(&at, conf, &conf->services[i]);
+    for (size_t i = 0; i < conf->route_count; i++) {
+        const struct conf_route *route = &conf->routes[i];
+        struct engine_target *t = at++;
+        target_init(t, EV_KIND_ROUTE, route->name);
+        uint64_t timeout_ms = route->timeout_ms ? route->timeout_ms : conf->p.upstream_timeout;
+        t->knob[KNOB_TIMEOUT_MS] = setting_of(
+            &route->timeout_tune, conf->services[route->service].mode, (double)timeout_ms);
+        /* the configured timeout is what a person promised to wait: the loop never goes above it */
+        if (isnan(t->knob[KNOB_TIMEOUT_MS].max))
+            t->knob[KNOB_TIMEOUT_MS].max = t->knob[KNOB_TIMEOUT_MS].configured;
+    }
+    fb_assert((size_t)(at - targets) == count);
+    out->targets = targets;
+    out->target_count = count;
+    return FB_OK;
+}
+
+void engine_conf_fini(struct engine_conf *ec)
+{
+    free((void *)(uintptr_t)ec->targets);
+    *ec = (struct engine_conf){0};
+}

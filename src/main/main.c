@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The program: a role of a running foldback, or a command. */
+#include "demo/demo.h"
+#include "main/role.h"
+#include "main/run.h"
+
+#include <string.h>
+
+int main(int argc, char **argv)
+{
+    if (argc > 1 && strcmp(argv[1], "__gateway") == 0)
+        return role_gateway_main(argc, argv);
+    if (argc > 1 && strcmp(argv[1], "__brain") == 0)
+        return role_brain_main(argc, argv);
+    if (argc > 1 && strcmp(argv[1], "__demo") == 0)
+        return demo_child_main(argc, argv);
+    static const struct cli_hooks hooks = {
+        .run = run_command,
+        .replay = replay_command,
+        .demo = demo_command,
+        .log = log_command,
+        .reference = reference_page,
+    };
+    return cli_main(argc, argv, &hooks);
+}

@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* `foldback replay`: the recorded events through the same fold again.
+ *
+ *   --verify         every decision, outcome and alert must come out again, byte for byte
+ *   --config FILE    the same traffic under another configuration: prints what would have been
+ * decided
+ *
+ * Recorded outputs follow directly behind the event that caused them, so both sequences are
+ * compared in order. */
+#include "base/assert.h"
+#include "base/clock.h"
+#include "main/fold.h"
+#include "main/run.h"
+#include "stream/reader.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define OUT_MAX 4096
+
+struct replay {
+    const struct cli_replay_args *args;
+    struct fold fold;
+    struct engine_out out;
+    size_t next; /* first output not yet matched */
+    uint64_t events, recorded, derived, differing, missing, extra, holes;
+    uint64_t first_difference; /* offset */
+    struct buf lines;          /* what differs, for people */
+};
+
+static bool is_same(const struct ev_head *a, const struct ev_head *b);
+static void explain(struct replay *r, const char *mark, const struct ev_head *ev, uint64_t offset);
+static void settle(struct replay *r, uint64_t offset);
+static void compare(struct replay *r, const struct ev_head *recorded, uint64_t offset);
+static enum fb_code run(struct replay *r, struct fb_err *err);
+static int print(struct replay *r, uint64_t took_us);
+
+int replay_command(const struct cli_replay_args *args)
+{
+    struct replay r = {.args = args};
+    struct fb_err err = {0};
+    int code = 1;
+    buf_init(&r.lines, 8 * MIB);
+    r.out = (struct engine_out){.at = calloc(OUT_MAX, sizeof(union ev_any)), .max = OUT_MAX};
+    enum fb_code got =
+        r.out.at ? fold_init(&r.fold, &err) : fb_fail(&err, FB_E_NOMEM, "replay: no memory");
+    if (got == FB_OK && args->config) {
+        struct conf_report report = {0};
+        got = conf_load(args->config, &r.fold.conf_override, &report, &err);
+        if (got == FB_E_CONFIG && report.count)
+            fb_fail(&err, FB_E_CONFIG, "%s:%u:%u: %s", args->config, report.at[0].line,
+                    report.at[0].column, report.at[0].text);
+        conf_report_fini(&report);
+    }
+    uint64_t begin_us = fb_mono_us();
+    if (got == FB_OK)
+        got = run(&r, &err);
+    if (got == FB_OK)
+        code = print(&r, fb_mono_us() - begin_us);
+    else {
+        fprintf(stderr, "foldback: %s\n", err.text);
+        code = fb_error_row(got)->exit_code;
+    }
+    fold_fini(&r.fold);
+    free(r.out.at);
+    buf_fini(&r.lines);
+    return code;
+}
+
+static enum fb_code run(struct replay *r, struct fb_err *err)
+{
+    char dir[600];
+    struct log_reader *reader;
+    snprintf(dir, sizeof dir, "%s/log", r->args->state);
+    enum fb_code code = log_reader_open(&reader, dir, r->args->from_offset, err);
+    if (code != FB_OK)
+        return code;
+    bool is_tty = isatty(STDERR_FILENO);
+    uint64_t total = log_reader_lag(reader);
+    for (;;) {
+        const struct ev_head *ev;
+        uint64_t offset;
+        code = log_reader_next(reader, &ev, &offset);
+        if (code == FB_E_DAMAGED) {
+            r->holes++;
+            continue;
+        }
+        if (code != FB_OK || offset >= r->args->until_offset)
+            break;
+        r->events++;
+        if (is_tty && r->events % 500000 == 0)
+            fprintf(stderr, "\rreplay: %llu of %llu events", (unsigned long long)r->events,
+                    (unsigned long long)total);
+        if (fold_is_output(ev)) {
+            compare(r, ev, offset);
+            continue;
+        }
+        settle(r, offset);
+        fold_feed(&r->fold, ev, &r->out);
+    }
+    if (is_tty && r->events >= 500000)
+        fprintf(stderr, "\r\033[K");
+    settle(r, log_reader_offset(reader));
+    log_reader_close(reader);
+    return FB_OK;
+}
+
+/* The head carries sequence and origin, which the sequencer gives: everything behind it must agree.
+ */
+static bool is_same(const struct ev_head *a, const struct ev_head *b)
+{
+    return a->type == b->type && a->time_us == b->time_us &&
+           memcmp((const char *)a + sizeof *a, (const char *)b + sizeof *b,
+                  (size_t)a->cells * EV_CELL_BYTES - sizeof *a) == 0;
+}
+
+static void compare(struct replay *r, const struct ev_head *recorded, uint64_t offset)
+{
+    r->recorded++;
+    if (r->next >= r->out.count) {
+        r->missing++;
+        explain(r, "-", recorded, offset);
+    } else if (!is_same(recorded, &r->out.at[r->next].head)) {
+        r->differing++;
+        explain(r, "-", recorded, offset);
+        explain(r, "+", &r->out.at[r->next++].head, offset);
+        r->derived++;
+        return;
+    } else {
+        r->next++;
+        r->derived++;
+        return;
+    }
+    if (!r->first_difference)
+        r->first_difference = offset;
+}
+
+/* An event that is no output comes: whatever was derived and not recorded is too much. */
+static void settle(struct replay *r, uint64_t offset)
+{
+    for (; r->next < r->out.count; r->next++) {
+        r->extra++;
+        r->derived++;
+        explain(r, "+", &r->out.at[r->next].head, offset);
+    }
+    fb_assert(r->out.dropped == 0);
+    r->out.count = 0;
+    r->next = 0;
+}
+
+static void explain(struct replay *r, const char *mark, const struct ev_head *ev, uint64_t offset)
+{
+    if (!r->first_difference)
+        r->first_difference = offset;
+    if (ev->type != EV_DECISION || r->lines.len > 4 * MIB)
+        return;
+    const struct ev_decision *d = (const struct ev_decision *)ev;
+    buf_printf(&r->lines, "%s %llu.%03llu s  ", mark,
+               (unsigned long long)(ev->time_us / US_PER_S % 86400),
+               (unsigned long long)(ev->time_us / 1000 % 1000));
+    engine_explain(r->fold.engine, d, &r->lines);
+    buf_putc(&r->lines, '\n');
+}
+
+static int print(struct replay *r, uint64_t took_us)
+{
+    bool is_equal = r->differing == 0 && r->missing == 0 && r->extra == 0;
+    double rate = took_us ? (double)r->events * 1e6 / (double)took_us : 0;
+    if (r->args->is_json) {
+        struct buf text;
+        struct json j;
+        buf_init(&text, 64 * KIB);
+        json_init(&j, &text);
+        json_object_begin(&j);
+        json_key_u64(&j, "events", r->events);
+        json_key_u64(&j, "recorded", r->recorded);
+        json_key_u64(&j, "derived", r->derived);
+        json_key_u64(&j, "differing", r->differing);
+        json_key_u64(&j, "missing", r->missing);
+        json_key_u64(&j, "extra", r->extra);
+        json_key_u64(&j, "holes", r->holes);
+        json_key_bool(&j, "is_equal", is_equal);
+        json_key_f64(&j, "events_per_s", rate);
+        json_key_u64(&j, "first_difference", r->first_difference);
+        json_object_end(&j);
+        printf("%s\n", buf_str(&text));
+        buf_fini(&text);
+    } else {
+        if (!is_equal)
+            fputs(buf_str(&r->lines), stdout);
+        printf("%llu events, %llu recorded and %llu derived decisions, outcomes and alerts: ",
+               (unsigned long long)r->events, (unsigned long long)r->recorded,
+               (unsigned long long)r->derived);
+        if (is_equal)
+            printf("all equal, bit for bit");
+        else
+            printf("%llu differ, %llu only recorded (-), %llu only derived (+)",
+                   (unsigned long long)r->differing, (unsigned long long)r->missing,
+                   (unsigned long long)r->extra);
+        printf("; %.1f M events/s\n", rate / 1e6);
+        if (r->holes)
+            printf("%llu holes in the log were passed over; behind a hole decisions may differ\n",
+                   (unsigned long long)r->holes);
+    }
+    return r->args->is_verify && !is_equal ? 1 : 0;
+}

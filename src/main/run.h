@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* run: `foldback run`, `replay`, `log`, reference pages: commands that need every stage. */
+#ifndef FB_MAIN_RUN_H
+#define FB_MAIN_RUN_H
+#include "cli/cli.h"
+
+int run_command(const struct cli_run_args *args);
+int replay_command(const struct cli_replay_args *args);
+int log_command(const struct cli_log_args *args);
+bool reference_page(const char *page, struct buf *out);
+#endif

@@ -1,0 +1,462 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "main/supervisor.h"
+
+#include "base/assert.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "gateway/control_msg.h"
+#include "io/socket.h"
+#include "knob/memfile.h"
+#include "main/role.h"
+#include "main/state_dir.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* A child that lived shorter than this is started again after a growing pause: no fork storm. */
+#define YOUNG_US (2 * US_PER_S)
+#define PAUSE_MAX_US (5 * US_PER_S)
+/* How long the brain may take for its last snapshot. */
+#define BRAIN_STOP_US (10 * US_PER_S)
+
+struct child {
+    const char *name;
+    pid_t pid; /* 0: not running */
+    int control_fd;
+    uint64_t started_us, start_at_us, pause_us;
+    bool is_ready;
+};
+
+enum phase { PHASE_RUN, PHASE_DRAIN, PHASE_BRAIN_STOP, PHASE_END };
+
+struct supervisor {
+    const struct supervisor_setup *setup;
+    struct conf *conf, *conf_next; /* conf_next: sent to the gateway, not yet accepted */
+    struct memfile mem;
+    int *listen_fds;
+    size_t listen_total;
+    int admin_fd, signal_fd, lock_fd, conf_fd;
+    char admin_address[SOCK_TEXT_BYTES], token_file[512];
+    struct child gateway, brain;
+    enum phase phase;
+    uint64_t phase_until_us;
+    bool is_announced;
+    int code;
+};
+
+static enum fb_code prepare(struct supervisor *s, struct fb_err *err);
+static enum fb_code open_listeners(struct supervisor *s, struct fb_err *err);
+static enum fb_code open_admin(struct supervisor *s, struct fb_err *err);
+static void start_child(struct supervisor *s, struct child *c);
+static void turn(struct supervisor *s);
+static void read_signals(struct supervisor *s);
+static void read_control(struct supervisor *s, struct child *c);
+static void reap(struct supervisor *s);
+static void reload(struct supervisor *s);
+static void advance(struct supervisor *s, uint64_t now_us);
+static void announce(struct supervisor *s);
+static void cleanup(struct supervisor *s);
+
+int supervisor_run(const struct supervisor_setup *setup)
+{
+    struct supervisor s = {.setup = setup,
+                           .conf = conf_ref(setup->conf),
+                           .admin_fd = -1,
+                           .signal_fd = -1,
+                           .lock_fd = -1,
+                           .conf_fd = -1,
+                           .gateway = {.name = "gateway", .control_fd = -1},
+                           .brain = {.name = "brain", .control_fd = -1}};
+    struct fb_err err;
+    fb_log_init("supervisor", FB_LOG_INFO);
+    if (prepare(&s, &err) != FB_OK) {
+        fprintf(stderr, "foldback: %s\n", err.text);
+        cleanup(&s);
+        return fb_error_row(err.code)->exit_code;
+    }
+    start_child(&s, &s.brain);
+    /* With an old state the brain hands learned values over first; without one nobody has to wait.
+     */
+    if (!state_dir_has_state(setup->state_dir))
+        start_child(&s, &s.gateway);
+    else
+        s.gateway.start_at_us = fb_mono_us() + 2 * US_PER_S;
+    while (s.phase != PHASE_END)
+        turn(&s);
+    cleanup(&s);
+    return s.code;
+}
+
+static enum fb_code prepare(struct supervisor *s, struct fb_err *err)
+{
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
+        files.rlim_cur = files.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &files);
+    }
+    signal(SIGPIPE, SIG_IGN);
+    enum fb_code code = state_dir_open(s->setup->state_dir, &s->lock_fd, err);
+    if (code != FB_OK)
+        return code;
+    code = state_dir_token(s->setup->state_dir, s->conf->p.admin_token_file, s->token_file,
+                           sizeof s->token_file, err);
+    if (code != FB_OK)
+        return code;
+    /* stream time reads as the wall clock at this moment, and never jumps afterwards */
+    fb_mono_offset_set(0);
+    fb_mono_offset_set(fb_sub_floor_u64(fb_wall_us(), fb_mono_us()));
+    uint32_t threads = s->conf->p.top_threads;
+    if (threads == 0) {
+        cpu_set_t set;
+        threads = sched_getaffinity(0, sizeof set, &set) == 0 ? (uint32_t)CPU_COUNT(&set) : 1;
+        threads = fb_min_u32(threads, MEMFILE_THREADS_MAX);
+    }
+    code = memfile_create(&s->mem, threads, s->conf->p.gateway_ring_cells, err);
+    if (code != FB_OK)
+        return code;
+    s->mem.head->node_id = state_dir_node_id(s->setup->state_dir);
+    atomic_store(&s->mem.head->supervisor_pid, (uint32_t)getpid());
+    code = open_listeners(s, err);
+    if (code == FB_OK)
+        code = open_admin(s, err);
+    if (code != FB_OK)
+        return code;
+    s->conf_fd = role_text_fd((struct span){s->conf->text, s->conf->text_bytes});
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    sigaddset(&set, SIGCHLD);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    s->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (s->conf_fd < 0 || s->signal_fd < 0)
+        return fb_fail(err, FB_E_IO, "cannot start: %s", strerror(errno));
+    return FB_OK;
+}
+
+static enum fb_code open_listeners(struct supervisor *s, struct fb_err *err)
+{
+    uint32_t threads = s->mem.head->threads;
+    size_t listens = s->conf->listen_count;
+    s->listen_total = listens * threads;
+    s->listen_fds = calloc(s->listen_total, sizeof *s->listen_fds);
+    if (!s->listen_fds)
+        return fb_fail(err, FB_E_NOMEM, "no memory for %zu listeners", s->listen_total);
+    for (size_t i = 0; i < s->listen_total; i++)
+        s->listen_fds[i] = -1;
+    for (size_t i = 0; i < listens; i++) {
+        int fds[MEMFILE_THREADS_MAX];
+        enum fb_code code = sock_listen(s->conf->listens[i].address, fds, threads, err);
+        if (code != FB_OK)
+            return code;
+        for (uint32_t t = 0; t < threads; t++)
+            s->listen_fds[t * listens + i] = fds[t];
+    }
+    return FB_OK;
+}
+
+static enum fb_code open_admin(struct supervisor *s, struct fb_err *err)
+{
+    const char *address = s->conf->p.admin_listen;
+    if (strcmp(address, "off") == 0)
+        return FB_OK;
+    enum fb_code code = sock_listen(address, &s->admin_fd, 1, err);
+    if (code == FB_E_PORT_IN_USE && s->setup->is_admin_address_free)
+        code = sock_listen("127.0.0.1:0", &s->admin_fd, 1, err);
+    if (code != FB_OK)
+        return code;
+    struct sock_addr local;
+    if (sock_local(s->admin_fd, &local))
+        sock_format(&local, s->admin_address);
+    return FB_OK;
+}
+
+static void start_child(struct supervisor *s, struct child *c)
+{
+    int pair[2];
+    struct fb_err err;
+    char count[16];
+    c->start_at_us = 0;
+    c->is_ready = false;
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0) {
+        fb_log(FB_LOG_ERROR, "%s: no socket pair: %s", c->name, strerror(errno));
+        c->start_at_us = fb_mono_us() + US_PER_S;
+        return;
+    }
+    bool is_gateway = c == &s->gateway;
+    snprintf(count, sizeof count, "%zu", s->listen_total);
+    const char *const gateway_args[] = {"__gateway", count, NULL};
+    const char *const brain_args[] = {"__brain", s->setup->state_dir, s->token_file,
+                                      s->admin_address, NULL};
+    struct role_start start = {.argv = is_gateway ? gateway_args : brain_args,
+                               .mem_fd = s->mem.fd,
+                               .control_fd = pair[1],
+                               .conf_fd = s->conf_fd,
+                               .more = is_gateway ? s->listen_fds : &s->admin_fd,
+                               .more_count = is_gateway ? s->listen_total : s->admin_fd >= 0};
+    if (role_spawn(&start, &c->pid, &err) != FB_OK) {
+        fb_log(FB_LOG_ERROR, "%s: %s", c->name, err.text);
+        close(pair[0]);
+        c->pid = 0;
+        c->start_at_us = fb_mono_us() + US_PER_S;
+    } else {
+        c->control_fd = pair[0];
+        c->started_us = fb_mono_us();
+        atomic_store(is_gateway ? &s->mem.head->gateway_pid : &s->mem.head->brain_pid,
+                     (uint32_t)c->pid);
+    }
+    close(pair[1]);
+}
+
+static void turn(struct supervisor *s)
+{
+    uint64_t now_us = fb_mono_us(), wake_us = now_us + 10 * US_PER_S;
+    const struct child *children[] = {&s->gateway, &s->brain};
+    for (size_t i = 0; i < 2; i++)
+        if (!children[i]->pid && children[i]->start_at_us)
+            wake_us = fb_min_u64(wake_us, children[i]->start_at_us);
+    if (s->phase_until_us)
+        wake_us = fb_min_u64(wake_us, s->phase_until_us);
+    struct pollfd fds[3] = {{.fd = s->signal_fd, .events = POLLIN},
+                            {.fd = s->gateway.control_fd, .events = POLLIN},
+                            {.fd = s->brain.control_fd, .events = POLLIN}};
+    int wait_ms = wake_us <= now_us ? 0 : (int)((wake_us - now_us + 999) / 1000);
+    if (poll(fds, 3, wait_ms) < 0)
+        fb_assert(errno == EINTR);
+    if (fds[1].revents)
+        read_control(s, &s->gateway);
+    if (fds[2].revents)
+        read_control(s, &s->brain);
+    if (fds[0].revents)
+        read_signals(s);
+    reap(s);
+    advance(s, fb_mono_us());
+}
+
+static void read_signals(struct supervisor *s)
+{
+    struct signalfd_siginfo info;
+    while (read(s->signal_fd, &info, sizeof info) == sizeof info) {
+        if (info.ssi_signo == SIGHUP) {
+            reload(s);
+        } else if (info.ssi_signo == SIGTERM || info.ssi_signo == SIGINT) {
+            if (s->phase == PHASE_RUN) {
+                s->phase = PHASE_DRAIN;
+                s->phase_until_us =
+                    fb_mono_us() + s->conf->p.gateway_drain_timeout * US_PER_MS + 2 * US_PER_S;
+                control_send(s->gateway.control_fd, CONTROL_DRAIN, 0, 0, "");
+            } else { /* asked twice: at once */
+                control_send(s->gateway.control_fd, CONTROL_STOP, 0, 0, "");
+                s->phase_until_us = fb_mono_us() + US_PER_S;
+            }
+        }
+    }
+}
+
+static void read_control(struct supervisor *s, struct child *c)
+{
+    struct control_msg m;
+    int fd = -1;
+    int got = control_receive(c->control_fd, &m, &fd);
+    if (fd >= 0)
+        close(fd);
+    if (got < 0) { /* it died or is about to: SIGCHLD tells */
+        close(c->control_fd);
+        c->control_fd = -1;
+        return;
+    }
+    if (got == 0)
+        return;
+    switch (m.kind) {
+    case CONTROL_READY:
+        c->is_ready = true;
+        c->pause_us = 0;
+        if (c == &s->brain && !s->gateway.pid && s->phase == PHASE_RUN)
+            start_child(s, &s->gateway);
+        announce(s);
+        break;
+    case CONTROL_RELOADED:
+        if (c != &s->gateway || !s->conf_next)
+            break;
+        fb_log(FB_LOG_INFO, "new configuration in force%s%.*s", m.text_bytes ? "; " : "",
+               (int)m.text_bytes, m.text);
+        conf_unref(s->conf);
+        s->conf = s->conf_next;
+        s->conf_next = NULL;
+        close(s->conf_fd);
+        s->conf_fd = role_text_fd((struct span){s->conf->text, s->conf->text_bytes});
+        control_send_fd(s->brain.control_fd, CONTROL_RELOAD, "", s->conf_fd);
+        break;
+    case CONTROL_REFUSED:
+        fb_log(FB_LOG_ERROR, "%s: %.*s", c->name, (int)m.text_bytes, m.text);
+        conf_unref(s->conf_next);
+        s->conf_next = NULL;
+        break;
+    case CONTROL_RELOAD: /* the API asked */
+        if (c == &s->brain)
+            reload(s);
+        break;
+    case CONTROL_ENDPOINT:
+    case CONTROL_RESET: /* from the API through the brain to the gateway */
+        if (c == &s->brain)
+            control_send(s->gateway.control_fd, (enum control_kind)m.kind, m.number, m.value, "");
+        break;
+    default:
+        break;
+    }
+}
+
+static void reap(struct supervisor *s)
+{
+    for (;;) {
+        int status;
+        pid_t pid = waitpid(-1, &status, WNOHANG);
+        if (pid <= 0)
+            return;
+        struct child *c = pid == s->gateway.pid ? &s->gateway
+                          : pid == s->brain.pid ? &s->brain
+                                                : NULL;
+        if (!c)
+            continue;
+        uint64_t now_us = fb_mono_us();
+        c->pid = 0;
+        if (c->control_fd >= 0)
+            close(c->control_fd);
+        c->control_fd = -1;
+        if (s->phase != PHASE_RUN)
+            continue;
+        bool is_clean = WIFEXITED(status);
+        fb_log(FB_LOG_ERROR, "%s (%d) ended by %s %d; starting it again", c->name, (int)pid,
+               is_clean ? "exit" : "signal", is_clean ? WEXITSTATUS(status) : WTERMSIG(status));
+        if (!s->is_announced && is_clean && WEXITSTATUS(status) != 0) {
+            s->code = WEXITSTATUS(status); /* it said why */
+            s->phase = PHASE_DRAIN;
+            control_send(s->gateway.control_fd, CONTROL_STOP, 0, 0, "");
+            s->phase_until_us = now_us + US_PER_S;
+            continue;
+        }
+        if (now_us - c->started_us < YOUNG_US)
+            c->pause_us = fb_min_u64(c->pause_us ? c->pause_us * 2 : 50 * US_PER_MS, PAUSE_MAX_US);
+        c->start_at_us = now_us + c->pause_us;
+    }
+}
+
+static void advance(struct supervisor *s, uint64_t now_us)
+{
+    struct child *children[] = {&s->brain, &s->gateway};
+    if (s->phase == PHASE_RUN) {
+        for (size_t i = 0; i < 2; i++)
+            if (!children[i]->pid && children[i]->start_at_us && now_us >= children[i]->start_at_us)
+                start_child(s, children[i]);
+        return;
+    }
+    bool is_late = s->phase_until_us && now_us >= s->phase_until_us;
+    if (s->phase == PHASE_DRAIN) {
+        if (s->gateway.pid && is_late) {
+            fb_log(FB_LOG_WARN, "the gateway did not drain in time; requests in flight are cut");
+            kill(s->gateway.pid, SIGKILL);
+        }
+        if (!s->gateway.pid) {
+            s->phase = PHASE_BRAIN_STOP;
+            s->phase_until_us = now_us + BRAIN_STOP_US;
+            control_send(s->brain.control_fd, CONTROL_STOP, 0, 0, "");
+        }
+    } else if (s->phase == PHASE_BRAIN_STOP) {
+        if (s->brain.pid && is_late)
+            kill(s->brain.pid, SIGKILL);
+        if (!s->brain.pid)
+            s->phase = PHASE_END;
+    }
+}
+
+static void reload(struct supervisor *s)
+{
+    struct conf *now = NULL;
+    struct conf_report report = {0};
+    struct fb_err err = {0};
+    struct buf text;
+    if (!s->setup->file) {
+        fb_log(FB_LOG_WARN, "reload: there is no file; `foldback run --config FILE` has one");
+        return;
+    }
+    buf_init(&text, MIB);
+    enum fb_code code = conf_load(s->setup->file, &now, &report, &err);
+    if (code != FB_OK) {
+        for (size_t i = 0; i < report.count; i++)
+            fb_log(FB_LOG_ERROR, "reload: %s:%u:%u: %s", s->setup->file, report.at[i].line,
+                   report.at[i].column, report.at[i].text);
+        fb_log(FB_LOG_ERROR, "reload: %s; the old configuration stays",
+               code == FB_E_CONFIG ? "errors above" : err.text);
+    } else {
+        size_t left = conf_reload_needs_restart(s->conf, now, &text);
+        if (left)
+            fb_log(FB_LOG_WARN, "reload: takes effect at the next start only: %s", buf_str(&text));
+        int fd = role_text_fd((struct span){now->text, now->text_bytes});
+        conf_unref(s->conf_next);
+        s->conf_next = now;
+        if (fd < 0 || !control_send_fd(s->gateway.control_fd, CONTROL_RELOAD, s->setup->file, fd))
+            fb_log(FB_LOG_ERROR, "reload: the gateway is not there; try again");
+        if (fd >= 0)
+            close(fd);
+    }
+    conf_report_fini(&report);
+    buf_fini(&text);
+}
+
+static void announce(struct supervisor *s)
+{
+    if (s->is_announced || !s->gateway.is_ready || !s->brain.is_ready)
+        return;
+    s->is_announced = true;
+    state_dir_announce(s->setup->state_dir, s->admin_address, s->token_file);
+    state_dir_notify_systemd("READY=1");
+    if (!s->setup->is_quiet) {
+        for (size_t i = 0; i < s->conf->listen_count; i++) {
+            struct sock_addr at;
+            char where[SOCK_TEXT_BYTES] = "";
+            if (sock_local(s->listen_fds[i], &at))
+                sock_format(&at, where);
+            printf("foldback %s serves http://%s  (mode %s, %u thread%s)\n", FB_VERSION, where,
+                   ev_mode_name(s->conf->p.top_mode), s->mem.head->threads,
+                   s->mem.head->threads == 1 ? "" : "s");
+        }
+        char url[640];
+        if (s->admin_fd >= 0 && state_dir_url(s->admin_address, s->token_file, url, sizeof url))
+            printf("dashboard        %s\n", url);
+        printf("ask it           foldback --state %s status | decisions | why ...\n",
+               s->setup->state_dir);
+        fflush(stdout);
+    }
+    if (s->setup->on_ready)
+        s->setup->on_ready(s->setup->arg, s->admin_address);
+}
+
+static void cleanup(struct supervisor *s)
+{
+    for (size_t i = 0; i < s->listen_total; i++)
+        if (s->listen_fds[i] >= 0)
+            close(s->listen_fds[i]);
+    free(s->listen_fds);
+    const int fds[] = {s->admin_fd,           s->signal_fd,        s->conf_fd,
+                       s->gateway.control_fd, s->brain.control_fd, s->mem.fd};
+    memfile_close(&s->mem);
+    for (size_t i = 0; i < FB_COUNT(fds); i++)
+        if (fds[i] > 0)
+            close(fds[i]);
+    state_dir_close(s->setup->state_dir, s->lock_fd);
+    conf_unref(s->conf_next);
+    conf_unref(s->conf);
+}
