@@ -1,17 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* sequencer: many rings into one numbered order.
  *
- *   sequencer_begin -> sequencer_drain, sequencer_put -> s->batch -> engine, log_append ->
- * sequencer_release
+ *   sequencer_begin -> sequencer_drain, sequencer_put -> sequencer_batch
+ *                   -> engine, log_append -> sequencer_release
  *
  * Takes from the rings in the order of time_us (of what is there now), gives each event its offset,
  * and puts a gap event before a record whose sequence number shows a loss.  Pure apart from the
  * rings.
  *
  * The rings get their cells back in sequencer_release, by offset.  Releasing what log_acknowledged
- * says loses nothing when the brain dies; the next brain, told by sequencer_resume what the log
- * already holds, leaves those records out.  Resume only with the very rings of before: not after a
- * reboot, not with a new memory file. Threads: one. */
+ * says loses nothing when the brain dies; the next brain, told by sequencer_load and
+ * sequencer_resume what the log already holds, leaves those records out.  Resume only with the very
+ * rings of before: not after a reboot, not with a new memory file.  A slow disk must not blind
+ * analytics: a ring that is half full of batches already taken is released in sequencer_begin,
+ * acknowledged or not.
+ *
+ * Threads: one. */
 #ifndef FB_STREAM_SEQUENCER_H
 #define FB_STREAM_SEQUENCER_H
 #include "event/ring.h"
@@ -50,10 +54,21 @@ void sequencer_free(struct sequencer *s);
 /* <ring> is borrowed.  Position 0 .. SEQUENCER_RINGS_MAX - 1; an old ring at that place is
  * forgotten. */
 void sequencer_ring_set(struct sequencer *s, uint32_t place, struct ring *ring);
-/* A record that the log holds: its origin continues behind it.  For each record of the replay. */
+/* What the numbering rests on, for a snapshot at the present offset. */
+struct sequencer_saved {
+    struct {
+        uint64_t last_us;
+        uint32_t last_sequence;
+        uint32_t is_known;
+    } origin[256];
+};
+void sequencer_save(const struct sequencer *s, struct sequencer_saved *saved);
+void sequencer_load(struct sequencer *s, const struct sequencer_saved *saved);
+/* A record that the log holds: its origin continues behind it.  For each record of the replay,
+ * after sequencer_load and before the first drain. */
 void sequencer_resume(struct sequencer *s, const struct ev_head *ev);
 
-/* Empties the batch. */
+/* Empties the batch: what was in it is with the engine and the log now. */
 void sequencer_begin(struct sequencer *s);
 /* Appends an event of the brain itself (tick, decision, gap ...): gets origin and sequence here.
  * False when the batch is full: take the batch, begin anew.  Two cells per drained event are never
