@@ -33,8 +33,15 @@ void fold_fini(struct fold *f)
 
 bool fold_is_output(const struct ev_head *ev)
 {
-    return ev->origin == EV_ORIGIN_BRAIN &&
-           (ev->type == EV_DECISION || ev->type == EV_OUTCOME || ev->type == EV_ALERT);
+    if (ev->origin != EV_ORIGIN_BRAIN)
+        return false;
+    if (ev->type == EV_DECISION || ev->type == EV_OUTCOME)
+        return true;
+    if (ev->type != EV_ALERT)
+        return false;
+    /* these three are the brain's own: they rest on the disk and the clock, not on events */
+    uint16_t reason = ((const struct ev_alert *)ev)->reason;
+    return reason != REASON_ALERT_DISK && reason != REASON_ALERT_EVENTS_LOST && reason != REASON_ALERT_CLOCK_JUMP;
 }
 
 void fold_feed(struct fold *f, const struct ev_head *ev, struct engine_out *out)
