@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* conf: the configuration, read whole, checked whole, then never changed.
  *
- * conf_parse finds all errors of a text in one run (line, column, caret, "did you mean"); a struct conf exists
- * only when there is none.  A reload makes a new struct conf.  Scalars come from params.def, services, routes
- * and listeners from their own readers.
- * Threads: a finished struct conf is read-only and may be shared; ref/unref is atomic. */
+ * conf_parse finds all errors of a text in one run (line, column, caret, "did you mean"); a struct
+ * conf exists only when there is none.  A reload makes a new struct conf.  Scalars come from
+ * params.def, services, routes and listeners from their own readers. Threads: a finished struct
+ * conf is read-only and may be shared; ref/unref is atomic. */
 #ifndef FB_CONF_CONF_H
 #define FB_CONF_CONF_H
 #include "base/buf.h"
@@ -27,11 +27,12 @@ struct conf_params {
 #include "conf/params.def"
 #undef PARAM
 };
-enum { CONF_LOG_OFF, CONF_LOG_COMBINED, CONF_LOG_JSON, CONF_LOG_LOGFMT };     /* access_log.format */
+enum { CONF_LOG_OFF, CONF_LOG_COMBINED, CONF_LOG_JSON, CONF_LOG_LOGFMT }; /* access_log.format */
 enum { CONF_FORWARDED_X, CONF_FORWARDED_RFC7239, CONF_FORWARDED_BOTH, CONF_FORWARDED_OFF };
 
 struct conf_listen {
-    char address[72]; /* "127.0.0.1:8080", "[::]:8080"; ":8080" means all addresses; "fd:3" inherited */
+    char address[72]; /* "127.0.0.1:8080", "[::]:8080"; ":8080" means all addresses; "fd:3"
+                         inherited */
 };
 enum conf_endpoint_kind { CONF_ENDPOINT_ADDRESS, CONF_ENDPOINT_DNS };
 struct conf_endpoint {
@@ -43,10 +44,16 @@ struct conf_endpoint {
 };
 /* What the user said about one loop on one service; NAN and -1: nothing. */
 struct conf_tune {
-    int mode;                /* enum ev_mode, -1 inherits */
-    double value, min, max;  /* in the knob's unit */
+    int mode;               /* enum ev_mode, -1 inherits */
+    double value, min, max; /* in the knob's unit */
 };
-enum conf_balance { CONF_BALANCE_ADAPTIVE, CONF_BALANCE_ROUND_ROBIN, CONF_BALANCE_LEAST_REQUEST, CONF_BALANCE_WEIGHTED, CONF_BALANCE_RANDOM_TWO };
+enum conf_balance {
+    CONF_BALANCE_ADAPTIVE,
+    CONF_BALANCE_ROUND_ROBIN,
+    CONF_BALANCE_LEAST_REQUEST,
+    CONF_BALANCE_WEIGHTED,
+    CONF_BALANCE_RANDOM_TWO
+};
 struct conf_health {
     bool is_on;
     const char *path; /* "/health" */
@@ -82,13 +89,13 @@ struct conf_route {
     const char *method; /* "" any; "GET|HEAD" */
     const struct conf_header_match *headers;
     size_t header_count;
-    uint16_t service;   /* index in services */
-    uint8_t class;      /* enum ev_class */
+    uint16_t service;    /* index in services */
+    uint8_t class;       /* enum ev_class */
     uint64_t timeout_ms; /* 0: upstream.timeout */
     struct conf_tune timeout_tune;
-    uint64_t deadline_ms;    /* whole request, 0 none */
-    const char *key_header;  /* fairness key: a header; "" = client address */
-    bool is_stream;          /* long answers: no timeout after the first byte but tunnel_idle_timeout */
+    uint64_t deadline_ms;   /* whole request, 0 none */
+    const char *key_header; /* fairness key: a header; "" = client address */
+    bool is_stream; /* long answers: no timeout after the first byte but tunnel_idle_timeout */
 };
 
 struct conf {
@@ -101,7 +108,7 @@ struct conf {
     size_t route_count;
     const char *text; /* what was parsed, terminated */
     size_t text_bytes;
-    uint64_t hash; /* xxh64 of text */
+    uint64_t hash;    /* xxh64 of text */
     const char *file; /* name for messages, "" for `run --to` */
     struct conf_private *private;
 };
@@ -109,33 +116,49 @@ struct conf {
 struct conf_problem {
     uint32_t line, column; /* from 1 */
     bool is_warning;
-    char text[400];   /* names the key, the legal range, the next step */
+    char text[400]; /* names the key, the legal range, the next step */
 };
 struct conf_report { /* grows; all problems of one run, in the order of lines */
     struct conf_problem *at;
     size_t count;
     size_t error_count;
+    char *text; /* copy of what was parsed; NULL when it could not be read */
+    size_t text_bytes;
 };
 
-/* Parses <text>.  On FB_OK *out is yours (ref 1); on FB_E_CONFIG the report says why.  conf_report_fini always. */
-FB_MUST_USE enum fb_code conf_parse(struct span text, const char *file, struct conf **out, struct conf_report *report);
-FB_MUST_USE enum fb_code conf_load(const char *file, struct conf **out, struct conf_report *report, struct fb_err *err);
+/* Parses <text>.  On FB_OK *out is yours (ref 1); on FB_E_CONFIG the report says why.
+ * conf_report_fini always. */
+FB_MUST_USE
+enum fb_code conf_parse(struct span text, const char *file, struct conf **out,
+                        struct conf_report *report);
+FB_MUST_USE
+enum fb_code conf_load(const char *file, struct conf **out, struct conf_report *report,
+                       struct fb_err *err);
 void conf_report_fini(struct conf_report *r);
-/* Every problem as "FILE:LINE:COL: error: TEXT", the source line and a caret. */
-void conf_report_print(const struct conf_report *r, const char *file, struct span text, struct buf *out);
+/* Every problem as "FILE:LINE:COL: error: TEXT", the source line and a caret.  <text> {NULL, 0}: r->text. */
+void conf_report_print(const struct conf_report *r, const char *file, struct span text,
+                       struct buf *out);
 struct conf *conf_ref(struct conf *c);
 void conf_unref(struct conf *c); /* NULL is fine */
 
 /* The text that `foldback run --from A --to B ...` stands for.  Same key order always. */
-enum fb_code conf_text_for_run(const char *const *from, size_t from_count, const char *const *to, size_t to_count,
-                               struct buf *out, struct fb_err *err);
+enum fb_code conf_text_for_run(const char *const *from, size_t from_count, const char *const *to,
+                               size_t to_count, struct buf *out, struct fb_err *err);
 
-/* Listeners, services, or RESTART params that differ: what a reload from <was> to <now> cannot do live, as text
- * lines; returns how many. */
+/* Listeners, services, or RESTART params that differ: what a reload from <was> to <now> cannot do
+ * live, as text lines; returns how many. */
 size_t conf_reload_needs_restart(const struct conf *was, const struct conf *now, struct buf *out);
 
 /* ---- the table ---- */
-enum conf_type { CONF_TYPE_u32, CONF_TYPE_bytes, CONF_TYPE_dur, CONF_TYPE_rate, CONF_TYPE_str, CONF_TYPE_bool, CONF_TYPE_word };
+enum conf_type {
+    CONF_TYPE_u32,
+    CONF_TYPE_bytes,
+    CONF_TYPE_dur,
+    CONF_TYPE_rate,
+    CONF_TYPE_str,
+    CONF_TYPE_bool,
+    CONF_TYPE_word
+};
 struct conf_param_row {
     const char *section, *name, *def, *words, *what, *why;
     uint64_t min, max;
@@ -145,7 +168,8 @@ struct conf_param_row {
 };
 const struct conf_param_row *conf_param_rows(size_t *count);
 /* Value of one row as it would be written in the file ("8KiB", "10s"). */
-void conf_param_print(const struct conf_param_row *row, const struct conf_params *p, struct buf *out);
+void conf_param_print(const struct conf_param_row *row, const struct conf_params *p,
+                      struct buf *out);
 
 /* `config show --effective`: every value with its source (default, file line). */
 void conf_show(const struct conf *c, bool is_json, struct buf *out);

@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* conf_int: what the files of conf/ share: nodes of the text, the reader, the tables.
+ *
+ *   yaml.c: text -> nodes   value.c: scalar -> number   problem.c: messages
+ *   parse.c, parse_service.c, parse_route.c: nodes -> struct conf
+ *
+ * Nodes know their parent and key, so a message can name the full path of what it is about.
+ * Without memory an arena hands out NULL (or "") and remembers; conf_parse looks once at the end.
+ * Threads: a reader belongs to one thread. */
+#ifndef FB_CONF_CONF_INT_H
+#define FB_CONF_CONF_INT_H
+#include "base/span.h"
+#include "conf/conf.h"
+
+#include <stdatomic.h>
+
+/* 1 MiB is about 10,000 routes; the gateway takes 1,024. */
+#define CONF_TEXT_BYTES_MAX (1 * MIB)
+/* The deepest legal key has 6 levels; more is an attack on the stack of whoever walks the tree. */
+#define CONF_DEPTH_MAX 16
+#define CONF_NODES_MAX 200000
+#define CONF_PROBLEMS_MAX 100
+#define CONF_LISTENS_MAX 64
+#define CONF_NAME_BYTES_MAX                                                                        \
+    40 /* of a service: leaves room for "SERVICE ENDPOINT" in the registry */
+#define CONF_TARGET_NAME_BYTES 104 /* as in struct memfile_name */
+
+/* ---- arena: memory that is freed whole ---- */
+struct arena_chunk;
+struct arena {
+    struct arena_chunk *chunks;
+    bool failed;
+};
+void *arena_get(struct arena *a, size_t bytes);         /* zeroed; NULL without memory */
+const char *arena_text(struct arena *a, struct span s); /* terminated copy; "" without memory */
+void arena_fini(struct arena *a);
+
+/* ---- nodes ---- */
+enum node_kind { NODE_SCALAR, NODE_LIST, NODE_MAP };
+struct node {
+    enum node_kind kind;
+    uint32_t line, column; /* from 1 */
+    struct span text;      /* of a scalar, without its quotes */
+    bool is_plain;         /* a scalar without quotes */
+    bool is_empty;         /* nothing stands there */
+    struct node *key;      /* in a map: the scalar before the colon */
+    struct node *parent, *first, *last, *next;
+    uint32_t count; /* of children */
+};
+
+/* ---- keys of the maps that are not tables of scalars ---- */
+enum conf_level {
+#define LEVEL(name, where, what) LEVEL_##name,
+#include "conf/keys.def"
+#undef LEVEL
+    LEVEL_COUNT
+};
+enum conf_shape {
+    SHAPE_STR,
+    SHAPE_BOOL,
+    SHAPE_WORD,
+    SHAPE_DUR,
+    SHAPE_COUNT,
+    SHAPE_PCT,
+    SHAPE_RATIO,   /* "< 0.1%" */
+    SHAPE_LATENCY, /* "99% < 250ms" */
+    SHAPE_KNOB,    /* in the unit of its knob */
+    SHAPE_OTHER    /* a list or map with a reader and a schema of its own */
+};
+struct conf_key_row {
+    const char *name, *what, *words, *def;
+    uint64_t min, max;
+    enum conf_level level;
+    enum conf_shape shape;
+    bool is_planned; /* known, refused in this version */
+};
+enum conf_key {
+#define KEY(level, name, ...) KEY_##level##_##name,
+#include "conf/keys.def"
+#undef KEY
+    KEY_COUNT
+};
+const struct conf_key_row *conf_key_row(enum conf_key key);
+struct conf_level_row {
+    const char *where; /* "services.NAME" */
+    const char *what;
+};
+const struct conf_level_row *conf_level_row(enum conf_level level);
+
+/* ---- the finished configuration's private part ---- */
+#define CONF_PARAMS_MAX 64
+struct conf_private {
+    _Atomic uint32_t refs;
+    struct arena arena;
+    uint32_t param_line[CONF_PARAMS_MAX]; /* 0: default */
+    uint32_t (*service_line)[KEY_COUNT];  /* [service][key], 0: default */
+    uint32_t (*route_line)[KEY_COUNT];
+    uint32_t *listen_line;
+};
+
+struct reader {
+    struct conf *conf;
+    struct conf_private *private;
+    struct arena *keep; /* lives as long as the conf */
+    struct arena scratch;
+    struct conf_report *report;
+    const struct node *services_node; /* to name the line of a service */
+    struct conf_listen *listens;      /* the arrays of conf, while they may be written */
+    struct conf_service *services;
+    struct conf_route *routes;
+    bool *is_routed; /* per service */
+    uint32_t endpoint_total;
+    bool is_too_many;
+};
+
+/* ---- yaml.c ---- */
+/* The tree of <text>, or NULL with at least one problem. */
+struct node *yaml_read(struct reader *rd, struct span text);
+
+/* ---- problem.c ---- */
+void problem_at(struct reader *rd, uint32_t line, uint32_t column, const char *fmt, ...)
+    FB_PRINTF(4, 5);
+void problem(struct reader *rd, const struct node *at, const char *fmt, ...) FB_PRINTF(3, 4);
+void problem_warn(struct reader *rd, const struct node *at, const char *fmt, ...) FB_PRINTF(3, 4);
+void problem_sort(struct conf_report *r);
+#define NODE_PATH_BYTES 160
+/* "services.shop.endpoints[2].port"; returns <out>. */
+const char *node_path(const struct node *n, char out[NODE_PATH_BYTES]);
+/* The likeliest of <names> for <word>, at edit distance <= length / 3; NULL when none is near. */
+struct near {
+    struct span word;
+    const char *best;
+    size_t best_distance;
+};
+void near_try(struct near *near, const char *name);
+/* Most of what the user wrote that a message repeats. */
+#define SHOWN(span) (int)((span).len > 60 ? 60 : (span).len), (span).at
+
+/* ---- value.c: text -> number; no messages ---- */
+enum value_fault {
+    VALUE_OK,
+    VALUE_NO_UNIT,
+    VALUE_BAD,
+    VALUE_TOO_LARGE,
+    VALUE_TOO_FINE,
+    VALUE_DECIMAL_UNIT
+};
+enum value_fault value_dur_us(struct span s, uint64_t *us);
+enum value_fault value_bytes(struct span s, uint64_t *bytes);
+enum value_fault value_rate(struct span s, uint64_t *bytes_per_s);
+enum value_fault value_count(struct span s, uint64_t *count);
+enum value_fault value_number(struct span s, double *number); /* decimal, no sign */
+enum value_fault value_pct(struct span s, double *pct);       /* "99.9%" */
+enum value_fault value_bool(struct span s, bool *value);
+int value_word(struct span s, const char *words); /* index in "a|b|c", -1 */
+/* One value of a table row, by its type, in the stored unit. */
+enum value_fault value_of_type(enum conf_type type, struct span s, uint64_t *value);
+void value_print(enum conf_type type, uint64_t value, struct buf *out);
+const char *value_unit_hint(enum conf_type type); /* "10s (us, ms, s, m, h, d)" */
+/* "host:port", "[v6]:port", ":port"; <host> empty for the last. */
+bool value_address(struct span s, struct span *host, uint16_t *port);
+bool value_is_number_host(struct span host); /* IPv4 or IPv6 digits */
+bool value_is_name(struct span host);        /* letters, digits, dot, hyphen, underscore */
+
+/* ---- params.c ---- */
+void params_default(struct conf_params *p);
+void params_read(struct reader *rd, const struct node *value, const struct conf_param_row *row);
+const struct conf_param_row *params_find(struct span section, struct span name);
+uint64_t params_value(const struct conf_param_row *row, const struct conf_params *p); /* not str */
+
+/* ---- read.c: nodes -> values, with messages; false when there was an error ---- */
+bool read_is(struct reader *rd, const struct node *n, enum node_kind kind, const char *example);
+bool read_scalar(struct reader *rd, const struct node *n, struct span *text);
+bool read_str(struct reader *rd, const struct node *n, const char **text);
+bool read_number(struct reader *rd, const struct node *n, enum conf_type type, uint64_t min,
+                 uint64_t max, uint64_t *value);
+bool read_key_number(struct reader *rd, const struct node *n, enum conf_key key, uint64_t *value);
+bool read_bool(struct reader *rd, const struct node *n, bool *value);
+bool read_word(struct reader *rd, const struct node *n, const char *words, int *index);
+/* The key of a map's child at this level, or -1 after a message. */
+int read_key(struct reader *rd, const struct node *child, enum conf_level level);
+
+/* ---- parse_service.c, parse_route.c ---- */
+void parse_services(struct reader *rd, const struct node *n);
+void parse_routes(struct reader *rd, const struct node *n);
+void parse_default_route(struct reader *rd);
+bool parse_tune_item(struct reader *rd, const struct node *n, enum knob_id knob,
+                     struct conf_tune *tune);
+enum knob_id parse_knob_of_key(struct span key); /* KNOB_COUNT when none */
+#endif

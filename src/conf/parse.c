@@ -1,0 +1,416 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The whole file: top level, sections, listeners, and the checks that need more than one key. */
+#include "base/assert.h"
+#include "conf/conf_int.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+static void parse_top(struct reader *rd, const struct node *root);
+static void parse_section(struct reader *rd, const struct node *n);
+static void parse_listens(struct reader *rd, const struct node *n);
+static void check_together(struct reader *rd, const struct node *root);
+static void check_duplicates(struct reader *rd, const struct node *n);
+
+enum fb_code conf_parse(struct span text, const char *file, struct conf **out,
+                        struct conf_report *report)
+{
+    enum fb_code code = FB_E_NOMEM;
+    struct reader rd = {.report = report};
+    *out = NULL;
+    *report = (struct conf_report){0};
+    struct conf *c = calloc(1, sizeof *c);
+    struct conf_private *private = calloc(1, sizeof *private);
+    if (!c || !private) {
+        free(c);
+        free(private);
+        return FB_E_NOMEM;
+    }
+    c->private = private;
+    private->refs = 1;
+    rd.conf = c;
+    rd.private = private;
+    rd.keep = &private->arena;
+    if (text.len > CONF_TEXT_BYTES_MAX) {
+        problem_at(&rd, 1, 1, "the file has %zu bytes; the most is 1 MiB", text.len);
+    } else {
+        params_default(&c->p);
+        c->text = arena_text(rd.keep, text);
+        c->text_bytes = text.len;
+        c->hash = XXH64(text.at, text.len, 0);
+        c->file = arena_text(rd.keep, span_of(file ? file : ""));
+        report->text = malloc(text.len + 1); /* for the carets; without it they are left out */
+        if (report->text) {
+            if (text.len)
+                memcpy(report->text, text.at, text.len);
+            report->text[text.len] = 0;
+            report->text_bytes = text.len;
+        }
+        struct node *root = yaml_read(&rd, text);
+        if (root && read_is(&rd, root, NODE_MAP, "`listen: [\":8080\"]`"))
+            parse_top(&rd, root);
+    }
+    problem_sort(report);
+    if (report->error_count)
+        code = FB_E_CONFIG;
+    else if (!rd.scratch.failed && !rd.keep->failed)
+        code = FB_OK;
+    arena_fini(&rd.scratch);
+    if (code == FB_OK)
+        *out = c;
+    else
+        conf_unref(c);
+    return code;
+}
+
+enum fb_code conf_load(const char *file, struct conf **out, struct conf_report *report,
+                       struct fb_err *err)
+{
+    struct buf text;
+    char block[16384];
+    size_t got;
+    *out = NULL;
+    *report = (struct conf_report){0};
+    FILE *f = strcmp(file, "-") == 0 ? stdin : fopen(file, "re");
+    if (!f)
+        return fb_fail(
+            err, FB_E_CONFIG,
+            "%s: %s; name a configuration with --config FILE, or use `foldback run --to :3000`",
+            file, strerror(errno));
+    buf_init(&text, CONF_TEXT_BYTES_MAX + sizeof block);
+    while ((got = fread(block, 1, sizeof block, f)) > 0 && text.len <= CONF_TEXT_BYTES_MAX)
+        buf_put(&text, block, got);
+    enum fb_code code = FB_OK;
+    if (ferror(f))
+        code = fb_fail(err, FB_E_IO, "%s: cannot be read: %s", file, strerror(errno));
+    else if (text.failed)
+        code = fb_fail(err, FB_E_NOMEM, "%s: no memory to read it", file);
+    if (f != stdin)
+        fclose(f);
+    if (code == FB_OK)
+        code = conf_parse(buf_span(&text), file, out, report);
+    if (code == FB_E_CONFIG)
+        fb_fail(err, code, "%s has %zu error%s; `foldback config check %s` shows all of them", file,
+                report->error_count, report->error_count == 1 ? "" : "s", file);
+    else if (code == FB_E_NOMEM)
+        fb_fail(err, code, "%s: no memory to read it", file);
+    buf_fini(&text);
+    return code;
+}
+
+struct conf *conf_ref(struct conf *c)
+{
+    uint32_t was = atomic_fetch_add_explicit(&c->private->refs, 1, memory_order_relaxed);
+    fb_assert(was > 0);
+    return c;
+}
+
+void conf_unref(struct conf *c)
+{
+    if (!c)
+        return;
+    uint32_t was = atomic_fetch_sub_explicit(&c->private->refs, 1, memory_order_acq_rel);
+    fb_assert(was > 0);
+    if (was > 1)
+        return;
+    arena_fini(&c->private->arena);
+    free(c->private);
+    free(c);
+}
+
+/* Duplicate keys anywhere, in one sorted pass per map: a map of 100,000 keys must not take minutes.
+ */
+static int by_text(const void *a, const void *b)
+{
+    const struct node *x = *(const struct node *const *)a, *y = *(const struct node *const *)b;
+    size_t len = x->key->text.len < y->key->text.len ? x->key->text.len : y->key->text.len;
+    int order = len ? memcmp(x->key->text.at, y->key->text.at, len) : 0;
+    if (order)
+        return order;
+    if (x->key->text.len != y->key->text.len)
+        return x->key->text.len < y->key->text.len ? -1 : 1;
+    if (x->key->line != y->key->line)
+        return x->key->line < y->key->line ? -1 : 1;
+    return x->key->column < y->key->column ? -1 : 1;
+}
+
+static void check_duplicates(struct reader *rd, const struct node *n)
+{
+    char path[NODE_PATH_BYTES];
+    for (const struct node *k = n->first; k; k = k->next)
+        if (k->kind != NODE_SCALAR)
+            check_duplicates(rd, k); /* at most CONF_DEPTH_MAX deep */
+    if (n->kind != NODE_MAP || n->count < 2)
+        return;
+    const struct node **sorted = calloc(n->count, sizeof(struct node *));
+    if (!sorted) {
+        rd->scratch.failed = true;
+        return;
+    }
+    size_t count = 0;
+    for (const struct node *k = n->first; k; k = k->next)
+        sorted[count++] = k;
+    qsort(sorted, count, sizeof(struct node *), by_text);
+    for (size_t i = 1; i < count; i++)
+        if (span_eq(sorted[i]->key->text, sorted[i - 1]->key->text))
+            problem(rd, sorted[i]->key, "%s is given twice, first in line %u: remove one",
+                    node_path(sorted[i], path), sorted[i - 1]->key->line);
+    free(sorted);
+}
+
+static void parse_top(struct reader *rd, const struct node *root)
+{
+    const struct node *listen = NULL, *services = NULL, *routes = NULL;
+    check_duplicates(rd, root);
+    for (const struct node *n = root->first; n; n = n->next) {
+        size_t count;
+        const struct conf_param_row *rows = conf_param_rows(&count);
+        const struct conf_param_row *top = params_find(SPAN("top"), n->key->text);
+        bool is_section = false;
+        for (size_t i = 0; i < count && !is_section; i++)
+            is_section = strcmp(rows[i].section, "top") != 0 &&
+                         span_eq(n->key->text, span_of(rows[i].section));
+        if (top) {
+            params_read(rd, n, top);
+            continue;
+        }
+        if (is_section) {
+            parse_section(rd, n);
+            continue;
+        }
+        switch (read_key(rd, n, LEVEL_TOP)) {
+        case KEY_TOP_listen:
+            listen = n;
+            break;
+        case KEY_TOP_services:
+            services = n;
+            break;
+        case KEY_TOP_routes:
+            routes = n;
+            break;
+        default:
+            break;
+        }
+    }
+    if (listen)
+        parse_listens(rd, listen);
+    else
+        problem_at(rd, 1, 1, "`listen` is missing: add `listen: [\":8080\"]`");
+    if (services)
+        parse_services(rd, services); /* before routes, which name them, and after `mode` */
+    else
+        problem_at(
+            rd, 1, 1,
+            "`services` is missing: add `services: { app: { endpoints: [\"127.0.0.1:3000\"] } }`");
+    if (routes)
+        parse_routes(rd, routes);
+    else if (services)
+        parse_default_route(rd);
+    check_together(rd, root);
+}
+
+static void parse_section(struct reader *rd, const struct node *n)
+{
+    struct span section = n->key->text;
+    size_t count;
+    const struct conf_param_row *rows = conf_param_rows(&count);
+    char example[64];
+    snprintf(example, sizeof example, "`%.*s: { ... }`", SHOWN(section));
+    if (!read_is(rd, n, NODE_MAP, example))
+        return;
+    for (const struct node *k = n->first; k; k = k->next) {
+        const struct conf_param_row *row = params_find(section, k->key->text);
+        if (row) {
+            params_read(rd, k, row);
+            continue;
+        }
+        struct near near = {.word = k->key->text};
+        const char *elsewhere = NULL;
+        for (size_t i = 0; i < count; i++) {
+            if (span_eq(section, span_of(rows[i].section)))
+                near_try(&near, rows[i].name);
+            else if (span_eq(k->key->text, span_of(rows[i].name)))
+                elsewhere = rows[i].section;
+        }
+        bool is_top = elsewhere && strcmp(elsewhere, "top") == 0;
+        if (elsewhere)
+            problem(rd, k->key, "`%.*s` belongs %s%s, not under %.*s", SHOWN(k->key->text),
+                    is_top ? "at the top level" : "under ", is_top ? "" : elsewhere,
+                    SHOWN(section));
+        else if (near.best)
+            problem(rd, k->key, "unknown key `%.*s` under %.*s; did you mean `%s`?",
+                    SHOWN(k->key->text), SHOWN(section), near.best);
+        else
+            problem(rd, k->key,
+                    "unknown key `%.*s` under %.*s; `foldback reference config` lists all keys",
+                    SHOWN(k->key->text), SHOWN(section));
+    }
+}
+
+/* "127.0.0.1:80", ":80", "[::]:80", "localhost:80", "fd:3" in its normal form, or a message. */
+static bool listen_address(struct reader *rd, const struct node *n, struct span s, char out[72])
+{
+    struct span host;
+    uint16_t port;
+    char path[NODE_PATH_BYTES];
+    uint64_t fd;
+    if (span_starts(s, SPAN("fd:")) && span_to_u64((struct span){s.at + 3, s.len - 3}, &fd) &&
+        fd >= 3 && fd < 1024) {
+        snprintf(out, 72, "fd:%u", (unsigned)fd);
+        return true;
+    }
+    node_path(n, path);
+    uint64_t bare;
+    if (span_to_u64(s, &bare)) {
+        problem(rd, n, "%s is an address, got \"%.*s\"; write \":%.*s\"", path, SHOWN(s), SHOWN(s));
+        return false;
+    }
+    if (!value_address(s, &host, &port)) {
+        problem(rd, n,
+                "%s must be IP:PORT, [IPv6]:PORT or :PORT with a port of 0..65535, got \"%.*s\"",
+                path, SHOWN(s));
+        return false;
+    }
+    if (span_eq(host, SPAN("localhost")))
+        host = SPAN("127.0.0.1");
+    if (host.len && !value_is_number_host(host)) {
+        problem(
+            rd, n,
+            "%s must be an IP address of this machine, got the name \"%.*s\"; :%u listens on all",
+            path, SHOWN(host), port);
+        return false;
+    }
+    bool is_v6 = host.len && memchr(host.at, ':', host.len) != NULL;
+    snprintf(out, 72, "%s%.*s%s:%u", is_v6 ? "[" : "", SPAN_ARG(host), is_v6 ? "]" : "", port);
+    return true;
+}
+
+static void listen_map(struct reader *rd, const struct node *n, struct conf_listen *l)
+{
+    const struct node *address = NULL;
+    for (const struct node *k = n->first; k; k = k->next) {
+        struct span s;
+        switch (read_key(rd, k, LEVEL_LISTEN)) {
+        case KEY_LISTEN_address:
+            address = k;
+            if (read_scalar(rd, k, &s))
+                listen_address(rd, k, s, l->address);
+            break;
+        case KEY_LISTEN_protocols:
+            if (!read_is(rd, k, NODE_LIST, "[http1]"))
+                break;
+            for (const struct node *p = k->first; p; p = p->next)
+                if (p->kind != NODE_SCALAR || !span_eq(p->text, SPAN("http1")))
+                    problem(rd, p, "protocol `%.*s` is not in this version yet: only [http1]",
+                            SHOWN(p->text));
+            break;
+        default:
+            break;
+        }
+    }
+    if (!address)
+        problem(rd, n, "a listener needs `address`, for example { address: \":8080\" }");
+}
+
+static void parse_listens(struct reader *rd, const struct node *n)
+{
+    static const char example[] = "`listen: [\":8080\"]`";
+    if (!read_is(rd, n, NODE_LIST, example))
+        return;
+    if (n->count == 0 || n->count > CONF_LISTENS_MAX) {
+        problem(rd, n, "listen must have 1..%d addresses, got %u", CONF_LISTENS_MAX, n->count);
+        return;
+    }
+    struct conf_listen *at = arena_get(rd->keep, n->count * sizeof *at);
+    uint32_t *lines = arena_get(rd->keep, n->count * sizeof *lines);
+    if (!at || !lines)
+        return;
+    size_t count = 0;
+    for (const struct node *k = n->first; k; k = k->next, count++) {
+        struct span s;
+        lines[count] = k->line;
+        if (k->kind == NODE_MAP)
+            listen_map(rd, k, &at[count]);
+        else if (read_scalar(rd, k, &s))
+            listen_address(rd, k, s, at[count].address);
+        for (size_t i = 0; i < count; i++)
+            if (at[count].address[0] && strcmp(at[i].address, at[count].address) == 0 &&
+                strcmp(at[i].address + strlen(at[i].address) - 2, ":0") != 0)
+                problem(rd, k, "listen has %s twice: remove one", at[i].address);
+    }
+    rd->conf->listens = rd->listens = at;
+    rd->conf->listen_count = count;
+    rd->private->listen_line = lines;
+}
+
+/* The node of <section>.<name>, or NULL. */
+static const struct node *find_node(const struct node *root, const char *section, const char *name)
+{
+    const struct node *in = root;
+    if (strcmp(section, "top") != 0) {
+        for (in = root->first; in && !span_eq(in->key->text, span_of(section));)
+            in = in->next;
+        if (!in || in->kind != NODE_MAP)
+            return NULL;
+    }
+    for (const struct node *n = in->first; n; n = n->next)
+        if (span_eq(n->key->text, span_of(name)))
+            return n;
+    return NULL;
+}
+
+static void check_admin(struct reader *rd, const struct node *root)
+{
+    const struct conf_params *p = &rd->conf->p;
+    const struct node *n = find_node(root, "admin", "listen");
+    char address[72];
+    if (!n || n->kind != NODE_SCALAR || strcmp(p->admin_listen, "off") == 0)
+        return;
+    if (!listen_address(rd, n, n->text, address))
+        return;
+    if (strncmp(address, "fd:", 3) == 0)
+        problem(rd, n, "admin.listen cannot be an inherited socket: write IP:PORT or off");
+    rd->conf->p.admin_listen = arena_text(rd->keep, span_of(address));
+    for (size_t i = 0; i < rd->conf->listen_count; i++)
+        if (strcmp(rd->listens[i].address, address) == 0 &&
+            strcmp(address + strlen(address) - 2, ":0") != 0)
+            problem(rd, n, "admin.listen is %s, as is one of `listen`: choose another port",
+                    address);
+}
+
+static void check_together(struct reader *rd, const struct node *root)
+{
+    const struct conf_params *p = &rd->conf->p;
+    const struct node *n;
+    check_admin(rd, root);
+    n = find_node(root, "gateway", "ring_cells");
+    if (n && (p->gateway_ring_cells & (p->gateway_ring_cells - 1)))
+        problem(rd, n, "gateway.ring_cells must be a power of two, got %u", p->gateway_ring_cells);
+    n = find_node(root, "gateway", "safe_after");
+    if (!n)
+        n = find_node(root, "gateway", "static_after");
+    if (n && p->gateway_safe_after <= p->gateway_static_after)
+        problem(
+            rd, n, "gateway.safe_after (%llums) must be more than gateway.static_after (%llums)",
+            (unsigned long long)p->gateway_safe_after, (unsigned long long)p->gateway_static_after);
+    n = find_node(root, "admin", "token_file");
+    if (n && n->kind == NODE_SCALAR && n->text.len && access(p->admin_token_file, R_OK) != 0)
+        problem(rd, n,
+                "admin.token_file %.200s: %s; make it, or remove the key and foldback makes one in "
+                "its state folder",
+                p->admin_token_file, strerror(errno));
+    n = find_node(root, "top", "node");
+    if (n && n->kind == NODE_SCALAR) {
+        struct span rest = n->text;
+        bool is_good = rest.len > 0 && rest.len <= 63;
+        for (size_t i = 0; i < rest.len; i++)
+            is_good &= strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.",
+                              rest.at[i]) != NULL;
+        if (!is_good && !n->is_empty)
+            problem(rd, n, "node must be 1..63 letters, digits, `-`, `_` or `.`, got \"%.*s\"",
+                    SHOWN(rest));
+    }
+}
