@@ -11,15 +11,18 @@
  *     32  count u32 (events)                            112  CRC32C of body and padding u32
  *     36  raw bytes u32 (records)                       116  reserved u64    0
  *     40  stored bytes u32 (body)                       124  CRC32C of bytes 0..123 u32
- *     44  codec u8: 0 none, 1 columns + zstd            128  body, then 0..7 zero bytes: blocks
- * begin 45  reserved u8[3]   0                                 at multiples of 8 48  key id u32 (0:
- * clear) 52  position u32 (byte of this header in the segment)
+ *     44  codec u8: 0 none, 1 columns + zstd            128  body, then 0..7 zero bytes:
+ *     45  reserved u8[3]   0                                 blocks begin at multiples of 8
+ *     48  key id u32 (0: clear)
+ *     52  position u32 (of this header in the segment)
  *
  * Segment and position are part of the header so that bytes which merely look like a block (a
- * misplaced write, a payload that imitates us) are never taken for one. Body of codec 1: u32 length
- * of the columns, then one zstd frame of them (column.c draws the columns). Decoding trusts
- * nothing: every length is checked, so it is fuzzed (test/fuzz/block_fuzz.c). Threads: a struct
- * block_codec belongs to one thread. */
+ * misplaced write, a payload that imitates us) are never taken for one.
+ *
+ * Body of codec 1: u32 length of the columns, then one zstd frame of them (column.h draws them).
+ * Decoding trusts nothing: every length is checked, so it is fuzzed (test/fuzz/block_fuzz.c).
+ *
+ * Threads: a struct block_codec belongs to one thread. */
 #ifndef FB_STREAM_BLOCK_H
 #define FB_STREAM_BLOCK_H
 #include "event/event.h"

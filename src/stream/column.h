@@ -1,23 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* column: event records turned by 90 degrees, so that like bytes stand together for zstd.
  *
- *   columns = u32 length of <descriptors> | descriptors | planes
- *   order   = type, origin, sequence, time; then for each type present, ascending, its fields in
- * table order
+ *   columns = u32 length of the descriptors | descriptors | planes
+ *   order   = type, origin, sequence, time, then for each type present, ascending: its fields
  *
  *   descriptor   mode u8 | bytes u8 | more, by mode      planes
  *   CONST        value[bytes]                            none: all values are the same
  *   PLAIN                                                <bytes> planes of one byte per value
  *   DELTA        base[8]                                 zigzag(value - value before)
- *   DELTA_ORIGIN base[8]                                 the same against the last one of its
- * origin MINUS        field u8                                zigzag(value - that earlier field of
- * the record)
+ *   DELTA_ORIGIN base[8]                                 zigzag(value - the last of its origin)
+ *   MINUS        field u8                                zigzag(value - that earlier field)
  *
  * A plane is the lowest bytes of all values, the next is the second lowest, and so on.  A text
  * field is a column of lengths (trailing zero bytes left out), then the texts one after another.
- * The modes are chosen by what the values show (fewest planes, then smallest sum), so the format
- * knows no field by name. Reading trusts nothing.  Threads: a struct columns belongs to one thread.
- */
+ * The modes are chosen by what the values show (smallest sum), so the format knows no field by
+ * name.  Reading trusts nothing.
+ *
+ * Threads: a struct columns belongs to one thread. */
 #ifndef FB_STREAM_COLUMN_H
 #define FB_STREAM_COLUMN_H
 #include "stream/block.h"

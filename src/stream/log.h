@@ -3,18 +3,17 @@
  *
  *   <dir>/lock  watermark  0000000001-00000000000000000000.fbl  0000000002-...fbl
  *
- *   log_append --copy--> chunks (256 KiB, bounded) --writer thread--> encode, write, fdatasync -->
- * acknowledged
+ *   log_append --copy--> chunks (256 KiB each, bounded)
+ *       writer thread: encode, write, fdatasync --> log_acknowledged, watermark --> readers
  *
  * Promises: an acknowledged event survives a crash of the process and of the machine.  log_append
  * never waits for the disk: when all chunks are full it drops, counts, and log_gap_take gives a gap
  * event once writing works again.  Offsets belong to the caller's numbering; a drop leaves a hole
- * in them. A group is committed after 20 ms or 256 KiB with one fdatasync.  A failed fdatasync
+ * in them.  A group is committed after 20 ms or 256 KiB with one fdatasync.  A failed fdatasync
  * poisons its segment (the kernel may have dropped the pages: never synced again); the group, still
- * in memory, goes to a new one.  ENOSPC, EIO: state degraded, one try per second with a new
- * segment.
+ * in memory, goes to a new one.  ENOSPC, EIO: state degraded, one try per second, new segment each.
  *
- * Threads: one thread calls append/gap_take; stats from any; the writer thread is the log's own.
+ * Threads: one thread calls append and gap_take; stats from any; the writer thread is the log's.
  * Errors: FB_E_CONFLICT (another writer holds the lock), FB_E_IO, FB_E_NOMEM at open only. */
 #ifndef FB_STREAM_LOG_H
 #define FB_STREAM_LOG_H

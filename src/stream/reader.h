@@ -4,7 +4,9 @@
  * Reads only what the watermark calls durable.  Each record comes once and in the order of offsets.
  * A hole in the offsets (damage, a disk that was full, retention) is told as FB_E_DAMAGED with a
  * struct log_skip; the next call goes on behind it.  A committed position per reader is kept in
- * state.h. Threads: a struct log_reader belongs to one thread. */
+ * state.h.
+ *
+ * Threads: a struct log_reader belongs to one thread. */
 #ifndef FB_STREAM_READER_H
 #define FB_STREAM_READER_H
 #include "event/event.h"
@@ -36,8 +38,7 @@ uint64_t log_reader_wall_us(const struct log_reader *r);
 uint64_t log_reader_offset(const struct log_reader *r);
 FB_MUST_USE
 enum fb_code log_reader_seek(struct log_reader *r, uint64_t offset);
-/* To the first block that holds events at or after the wall clock time <wall_us>, then to the
- * event. */
+/* To the first event at or after the wall clock time <wall_us> (from 1970). */
 FB_MUST_USE
 enum fb_code log_reader_seek_wall(struct log_reader *r, uint64_t wall_us);
 /* Events between the next record and the durable end. */

@@ -5,7 +5,9 @@
  *
  * A segment is blocks one after another (block.h), nothing else.  Numbers grow by one or more; a
  * later segment never holds smaller new offsets, but may repeat blocks of a segment whose fdatasync
- * failed. Threads: any; pure functions over file descriptors. */
+ * failed.
+ *
+ * Threads: any; pure functions over file descriptors. */
 #ifndef FB_STREAM_SEGMENT_H
 #define FB_STREAM_SEGMENT_H
 #include "stream/block.h"
@@ -28,8 +30,8 @@ void segment_list_fini(struct segment_list *list);
 #define SEGMENT_NAME_BYTES 48
 void segment_name(char name[SEGMENT_NAME_BYTES], uint32_t number, uint64_t first_offset);
 
-/* Header of segment <number> at <position>.  FB_E_END when the bytes end there or before,
- * FB_E_DAMAGED. */
+/* Header of segment <number> at <position>.
+ * FB_E_END when the bytes end there or before, FB_E_DAMAGED, FB_E_VERSION, FB_E_IO. */
 FB_MUST_USE
 enum fb_code segment_head_at(int fd, uint32_t number, uint64_t position, struct block_head *head);
 /* The first good header at or after <from> and before <until>: how to go on behind damage. */

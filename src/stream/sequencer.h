@@ -71,8 +71,7 @@ void sequencer_resume(struct sequencer *s, const struct ev_head *ev);
 /* Empties the batch: what was in it is with the engine and the log now. */
 void sequencer_begin(struct sequencer *s);
 /* Appends an event of the brain itself (tick, decision, gap ...): gets origin and sequence here.
- * False when the batch is full: take the batch, begin anew.  Two cells per drained event are never
- * reserved, so put the tick first or leave room by draining less. */
+ * False when the batch is full: hand it on, begin anew, put again. */
 FB_MUST_USE
 bool sequencer_put(struct sequencer *s, const struct ev_head *ev);
 /* Takes at most <events_max> records; fewer when the rings are empty or the batch is full.  Leaves

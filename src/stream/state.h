@@ -4,8 +4,9 @@
  * One SQLite file (<dir>/state.db, WAL, synchronous=FULL).  A damaged file is moved aside as
  * state.db.damaged-<n>, a new one is made, and the caller is told.  A snapshot and the offset that
  * it stands for are one transaction; the two newest of each name are kept, so that a damaged one
- * falls back. A snapshot must stand for an acknowledged offset (log_acknowledged). Threads: a
- * struct state belongs to one thread; other processes may open the same file. */
+ * falls back.  A snapshot must stand for an acknowledged offset (log_acknowledged).
+ *
+ * Threads: a struct state belongs to one thread; other processes may open the same file. */
 #ifndef FB_STREAM_STATE_H
 #define FB_STREAM_STATE_H
 #include "base/error.h"

@@ -4,7 +4,9 @@
  * A mapped page (<dir>/watermark) under a sequence lock: the writer makes <turn> odd, writes, makes
  * it even; a reader tries again when <turn> was odd or moved.  Everything before <next_offset> is
  * on disk, up to <position> of <segment>.  The file is a hint that every log_open writes anew; no
- * data is in it. Threads: publish by the log's writer thread; read by any thread of any process. */
+ * data is in it.
+ *
+ * Threads: publish by the log's writer thread; read by any thread of any process. */
 #ifndef FB_STREAM_WATERMARK_H
 #define FB_STREAM_WATERMARK_H
 #include "base/error.h"

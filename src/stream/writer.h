@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* writer: chunks of records into segment files, durable; without threads and queues (log.c has
- * those).
+/* writer: chunks of records into segment files, durable; threads and queues are in log.c.
  *
- *            writer_commit                    a call failed
- *   CLOSED ----------------> OPEN --------------------------------> CLOSED (cut back to what is
- * durable, ^    new segment        |  roll: synced, full                          never synced
- * again)
+ *            writer_commit           a call failed
+ *   CLOSED ----------------> OPEN -------------------> CLOSED, cut back to what is durable;
+ *     ^    new segment        |  roll: synced, full            never synced again
  *     +-----------------------+
  *
  * Threads: the log's writer thread (and log_open before it starts). */
