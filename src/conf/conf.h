@@ -145,8 +145,8 @@ void conf_unref(struct conf *c); /* NULL is fine */
 enum fb_code conf_text_for_run(const char *const *from, size_t from_count, const char *const *to,
                                size_t to_count, struct buf *out, struct fb_err *err);
 
-/* Listeners, services, or RESTART params that differ: what a reload from <was> to <now> cannot do
- * live, as text lines; returns how many. */
+/* Listeners and RESTART params that differ: what a reload from <was> to <now> cannot do live, as text
+ * lines; returns how many.  Services, endpoints and routes keep their numbers by name, so they are live. */
 size_t conf_reload_needs_restart(const struct conf *was, const struct conf *now, struct buf *out);
 
 /* ---- the table ---- */

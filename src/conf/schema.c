@@ -1,0 +1,377 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* JSON Schema 2020-12 of the whole file, for editors; from params.def and keys.def. */
+#include "base/json.h"
+#include "conf/conf_int.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define DUR_PATTERN "^(0|([0-9]+(\\.[0-9]{1,6})?(us|ms|s|m|h|d))+)$"
+#define BYTES_PATTERN "^(0|[0-9]+(\\.[0-9]{1,6})?(B|KiB|MiB|GiB|TiB))$"
+#define RATE_PATTERN "^(0|[0-9]+(\\.[0-9]{1,6})?(B|KiB|MiB|GiB|TiB)/s)$"
+#define PCT_PATTERN "^[0-9]+(\\.[0-9]+)?%$"
+
+static void text_type(struct json *j, const char *pattern)
+{
+    json_key_str(j, "type", "string");
+    if (pattern)
+        json_key_str(j, "pattern", pattern);
+}
+
+/* A quantity is a string with its unit; the number 0 needs none. */
+static void quantity(struct json *j, const char *pattern)
+{
+    json_key(j, "anyOf");
+    json_array_begin(j);
+    json_object_begin(j);
+    text_type(j, pattern);
+    json_object_end(j);
+    json_object_begin(j);
+    json_key(j, "const");
+    json_u64(j, 0);
+    json_object_end(j);
+    json_array_end(j);
+}
+
+static void words(struct json *j, const char *list)
+{
+    json_key(j, "enum");
+    json_array_begin(j);
+    for (struct span rest = span_of(list); rest.len;) {
+        struct span one = span_cut(rest, '|', &rest);
+        json_span(j, one);
+        if (span_eq(one, SPAN("off"))) /* an editor reads a bare off as false */
+            json_bool(j, false);
+    }
+    json_array_end(j);
+}
+
+static void flag(struct json *j)
+{
+    json_key(j, "enum");
+    json_array_begin(j);
+    json_bool(j, true);
+    json_bool(j, false);
+    for (struct span rest = SPAN("true|false|yes|no|on|off"); rest.len;)
+        json_span(j, span_cut(rest, '|', &rest));
+    json_array_end(j);
+}
+
+static void integer(struct json *j, uint64_t min, uint64_t max)
+{
+    json_key_str(j, "type", "integer");
+    json_key_u64(j, "minimum", min);
+    json_key_u64(j, "maximum", max);
+}
+
+static void ref(struct json *j, const char *level)
+{
+    char text[64];
+    snprintf(text, sizeof text, "#/$defs/%s", level);
+    json_key_str(j, "$ref", text);
+}
+
+static void list_of(struct json *j, const char *level, size_t max)
+{
+    json_key_str(j, "type", "array");
+    json_key_u64(j, "minItems", 1);
+    json_key_u64(j, "maxItems", max);
+    json_key(j, "items");
+    json_object_begin(j);
+    json_key(j, "anyOf");
+    json_array_begin(j);
+    json_object_begin(j);
+    json_key_str(j, "type", "string");
+    json_object_end(j);
+    json_object_begin(j);
+    ref(j, level);
+    json_object_end(j);
+    json_array_end(j);
+    json_object_end(j);
+}
+
+/* anyOf: the words of <list>, or (pattern) a string, or the map <level>. */
+static void words_or_map(struct json *j, const char *list, const char *pattern, const char *level)
+{
+    json_key(j, "anyOf");
+    json_array_begin(j);
+    json_object_begin(j);
+    words(j, list);
+    json_object_end(j);
+    if (pattern) {
+        json_object_begin(j);
+        text_type(j, pattern);
+        json_object_end(j);
+    }
+    json_object_begin(j);
+    ref(j, level);
+    json_object_end(j);
+    json_array_end(j);
+}
+
+static void param_schema(struct json *j, const struct conf_param_row *row)
+{
+    char text[600];
+    json_key(j, row->name);
+    json_object_begin(j);
+    snprintf(text, sizeof text, "%s %s", row->what, row->why);
+    json_key_str(j, "description", text);
+    json_key_str(j, "default", row->def);
+    switch (row->type) {
+    case CONF_TYPE_u32:
+        if (strcmp(row->def, "auto") != 0) {
+            integer(j, row->min, row->max);
+            break;
+        }
+        json_key(j, "anyOf");
+        json_array_begin(j);
+        json_object_begin(j);
+        integer(j, row->min, row->max);
+        json_object_end(j);
+        json_object_begin(j);
+        json_key_str(j, "const", "auto");
+        json_object_end(j);
+        json_array_end(j);
+        break;
+    case CONF_TYPE_dur:
+        quantity(j, DUR_PATTERN);
+        break;
+    case CONF_TYPE_bytes:
+        quantity(j, BYTES_PATTERN);
+        break;
+    case CONF_TYPE_rate:
+        quantity(j, RATE_PATTERN);
+        break;
+    case CONF_TYPE_bool:
+        flag(j);
+        break;
+    case CONF_TYPE_word:
+        words(j, row->words);
+        break;
+    case CONF_TYPE_str: /* YAML reads 1.10 and no as other types: any single value is right here */
+        json_key(j, "type");
+        json_raw(j, SPAN("[\"string\",\"number\",\"boolean\"]"));
+        break;
+    }
+    json_object_end(j);
+}
+
+static void tune_map(struct json *j, bool is_route)
+{
+    json_key_str(j, "type", "object");
+    json_key_bool(j, "additionalProperties", false);
+    json_key(j, "properties");
+    json_object_begin(j);
+    for (uint16_t k = 0; k < KNOB_COUNT; k++) {
+        const struct knob_row *row = knob_row(k);
+        char name[32];
+        if (row->loop == LOOP_NONE || (is_route && k != KNOB_TIMEOUT_MS))
+            continue;
+        snprintf(name, sizeof name, "%s", loop_row((uint16_t)row->loop)->name);
+        for (char *c = name; *c; c++)
+            *c = (char)tolower((unsigned char)*c);
+        json_key(j, name);
+        json_object_begin(j);
+        json_key_str(j, "description", row->what);
+        words_or_map(j, conf_key_row(KEY_TUNE_mode)->words, NULL, "tune");
+        json_object_end(j);
+    }
+    json_object_end(j);
+}
+
+static void other_schema(struct json *j, enum conf_key key)
+{
+    switch (key) {
+    case KEY_SERVICE_endpoints:
+        list_of(j, "endpoint", KNOB_TARGETS_MAX);
+        return;
+    case KEY_SERVICE_objective:
+        ref(j, "objective");
+        return;
+    case KEY_SERVICE_tune:
+    case KEY_ROUTE_tune:
+        tune_map(j, key == KEY_ROUTE_tune);
+        return;
+    case KEY_SERVICE_queue:
+        words_or_map(j, "on|off", NULL, "queue");
+        return;
+    case KEY_SERVICE_health:
+        words_or_map(j, "on|off", "^/", "health");
+        return;
+    case KEY_ROUTE_match:
+        words_or_map(j, "/", "^/", "match");
+        return;
+    case KEY_MATCH_header:
+        json_key_str(j, "type", "object");
+        json_key_u64(j, "maxProperties", 16);
+        json_key(j, "additionalProperties");
+        json_raw(j, SPAN("{\"type\":[\"string\",\"number\",\"boolean\"]}"));
+        return;
+    case KEY_LISTEN_protocols:
+        json_key_str(j, "type", "array");
+        json_key(j, "items");
+        json_raw(j, SPAN("{\"enum\":[\"http1\"]}"));
+        return;
+    default:
+        return;
+    }
+}
+
+static void key_schema(struct json *j, enum conf_key key)
+{
+    const struct conf_key_row *row = conf_key_row(key);
+    json_key(j, row->name);
+    json_object_begin(j);
+    json_key_str(j, "description", row->what);
+    if (row->def && row->shape != SHAPE_OTHER)
+        json_key_str(j, "default", row->def);
+    switch (row->shape) {
+    case SHAPE_STR:
+        json_key(j, "type");
+        json_raw(j, SPAN("[\"string\",\"number\",\"boolean\"]"));
+        break;
+    case SHAPE_BOOL:
+        flag(j);
+        break;
+    case SHAPE_WORD:
+        words(j, row->words);
+        break;
+    case SHAPE_DUR:
+        text_type(j, DUR_PATTERN);
+        break;
+    case SHAPE_COUNT:
+        integer(j, row->min, row->max);
+        break;
+    case SHAPE_PCT:
+        text_type(j, PCT_PATTERN);
+        break;
+    case SHAPE_RATIO:
+        text_type(j, "^< *[0-9]+(\\.[0-9]+)?%$");
+        break;
+    case SHAPE_LATENCY:
+        text_type(j, "^[0-9]+(\\.[0-9]+)?% *< *[0-9.]+(us|ms|s|m)$");
+        break;
+    case SHAPE_KNOB:
+        json_key(j, "type");
+        json_raw(j, SPAN("[\"string\",\"number\"]"));
+        break;
+    case SHAPE_OTHER:
+        other_schema(j, key);
+        break;
+    }
+    json_object_end(j);
+}
+
+static void level_properties(struct json *j, enum conf_level level)
+{
+    for (int k = 0; k < KEY_COUNT; k++) {
+        const struct conf_key_row *row = conf_key_row((enum conf_key)k);
+        if (row->level == level && !row->is_planned && level != LEVEL_TOP)
+            key_schema(j, (enum conf_key)k);
+    }
+}
+
+static void level_schema(struct json *j, enum conf_level level, const char *name,
+                         const char *required)
+{
+    json_key(j, name);
+    json_object_begin(j);
+    json_key_str(j, "description", conf_level_row(level)->what);
+    json_key_str(j, "type", "object");
+    json_key_bool(j, "additionalProperties", false);
+    if (required) {
+        json_key(j, "required");
+        json_array_begin(j);
+        for (struct span rest = span_of(required); rest.len;)
+            json_span(j, span_cut(rest, '|', &rest));
+        json_array_end(j);
+    }
+    json_key(j, "properties");
+    json_object_begin(j);
+    level_properties(j, level);
+    json_object_end(j);
+    json_object_end(j);
+}
+
+static void section_schemas(struct json *j)
+{
+    size_t count;
+    const struct conf_param_row *rows = conf_param_rows(&count);
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(rows[i].section, "top") == 0) {
+            param_schema(j, &rows[i]);
+            continue;
+        }
+        if (i > 0 && strcmp(rows[i].section, rows[i - 1].section) == 0)
+            continue;
+        json_key(j, rows[i].section);
+        json_object_begin(j);
+        json_key_str(j, "type", "object");
+        json_key_bool(j, "additionalProperties", false);
+        json_key(j, "properties");
+        json_object_begin(j);
+        for (size_t k = i; k < count && strcmp(rows[k].section, rows[i].section) == 0; k++)
+            param_schema(j, &rows[k]);
+        json_object_end(j);
+        json_object_end(j);
+    }
+}
+
+void conf_schema(struct buf *out)
+{
+    struct json j;
+    json_init(&j, out);
+    json_object_begin(&j);
+    json_key_str(&j, "$schema", "https://json-schema.org/draft/2020-12/schema");
+    json_key_str(&j, "title", "foldback configuration");
+    json_key_str(&j, "type", "object");
+    json_key_bool(&j, "additionalProperties", false);
+    json_key(&j, "required");
+    json_raw(&j, SPAN("[\"listen\",\"services\"]"));
+    json_key(&j, "properties");
+    json_object_begin(&j);
+    json_key(&j, "listen");
+    json_object_begin(&j);
+    json_key_str(&j, "description", conf_key_row(KEY_TOP_listen)->what);
+    list_of(&j, "listen", CONF_LISTENS_MAX);
+    json_object_end(&j);
+    json_key(&j, "services");
+    json_object_begin(&j);
+    json_key_str(&j, "description", conf_key_row(KEY_TOP_services)->what);
+    json_key_str(&j, "type", "object");
+    json_key_u64(&j, "minProperties", 1);
+    json_key(&j, "propertyNames");
+    json_raw(&j, SPAN("{\"pattern\":\"^[A-Za-z0-9][A-Za-z0-9_.-]{0,39}$\"}"));
+    json_key(&j, "additionalProperties");
+    json_object_begin(&j);
+    ref(&j, "service");
+    json_object_end(&j);
+    json_object_end(&j);
+    json_key(&j, "routes");
+    json_object_begin(&j);
+    json_key_str(&j, "description", conf_key_row(KEY_TOP_routes)->what);
+    json_key_str(&j, "type", "array");
+    json_key_u64(&j, "minItems", 1);
+    json_key(&j, "items");
+    json_object_begin(&j);
+    ref(&j, "route");
+    json_object_end(&j);
+    json_object_end(&j);
+    section_schemas(&j);
+    json_object_end(&j);
+    json_key(&j, "$defs");
+    json_object_begin(&j);
+    level_schema(&j, LEVEL_LISTEN, "listen", "address");
+    level_schema(&j, LEVEL_SERVICE, "service", "endpoints");
+    level_schema(&j, LEVEL_ENDPOINT, "endpoint", "address");
+    level_schema(&j, LEVEL_OBJECTIVE, "objective", NULL);
+    level_schema(&j, LEVEL_QUEUE, "queue", NULL);
+    level_schema(&j, LEVEL_HEALTH, "health", NULL);
+    level_schema(&j, LEVEL_TUNE, "tune", NULL);
+    level_schema(&j, LEVEL_ROUTE, "route", "match|service");
+    level_schema(&j, LEVEL_MATCH, "match", NULL);
+    json_object_end(&j);
+    json_object_end(&j);
+    buf_putc(out, '\n');
+}

@@ -1,0 +1,331 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What is in force and where it comes from; the text of `run --to`; what a reload cannot do. */
+#include "base/json.h"
+#include "conf/conf_int.h"
+
+#include <ctype.h>
+#include <math.h>
+#include <stdio.h>
+
+/* ---- config show ---- */
+
+struct show {
+    const struct conf *conf;
+    struct buf *out;
+    struct json json;
+    bool is_json;
+    char prefix[96]; /* "services.shop." */
+};
+
+static void show_begin(struct show *s)
+{
+    const char *file = *s->conf->file ? s->conf->file : "(command line)";
+    if (!s->is_json) {
+        buf_printf(s->out, "# %s, hash %016llx\n", file, (unsigned long long)s->conf->hash);
+        return;
+    }
+    char hash[17];
+    snprintf(hash, sizeof hash, "%016llx", (unsigned long long)s->conf->hash);
+    json_init(&s->json, s->out);
+    json_object_begin(&s->json);
+    json_key_str(&s->json, "file", file);
+    json_key_str(&s->json, "hash", hash);
+    json_key(&s->json, "values");
+    json_array_begin(&s->json);
+}
+
+/* One value; <line> 0 is the default. */
+static void show_value(struct show *s, const char *key, const char *value, uint32_t line)
+{
+    char full[160], source[32] = "default";
+    snprintf(full, sizeof full, "%s%s", s->prefix, key);
+    if (line)
+        snprintf(source, sizeof source, "line %u", line);
+    if (!s->is_json) {
+        buf_printf(s->out, "%-40s %-28s # %s\n", full, *value ? value : "\"\"", source);
+        return;
+    }
+    json_object_begin(&s->json);
+    json_key_str(&s->json, "key", full);
+    json_key_str(&s->json, "value", value);
+    json_key_str(&s->json, "source", line ? "file" : "default");
+    if (line)
+        json_key_u64(&s->json, "line", line);
+    json_object_end(&s->json);
+}
+
+static void show_number(struct show *s, const char *key, enum conf_type type, uint64_t number,
+                        uint32_t line)
+{
+    struct buf text;
+    buf_init(&text, 64);
+    value_print(type, number, &text);
+    show_value(s, key, buf_str(&text), line);
+    buf_fini(&text);
+}
+
+static void show_word(struct show *s, const char *key, enum conf_key row, int index, uint32_t line)
+{
+    char text[32];
+    struct span rest = span_of(conf_key_row(row)->words), word = {"", 0};
+    for (int i = 0; i <= index; i++)
+        word = span_cut(rest, '|', &rest);
+    snprintf(text, sizeof text, "%.*s", SPAN_ARG(word));
+    show_value(s, key, text, line);
+}
+
+static void show_tune(struct show *s, enum knob_id knob, const struct conf_tune *t, uint32_t line)
+{
+    const struct knob_row *row = knob_row((uint16_t)knob);
+    const char *unit = strcmp(row->unit, "ms") == 0 || strcmp(row->unit, "%") == 0 ? row->unit : "";
+    char loop[24], key[64], text[48];
+    snprintf(loop, sizeof loop, "%s", loop_row((uint16_t)row->loop)->name);
+    for (char *c = loop; *c; c++)
+        *c = (char)tolower((unsigned char)*c);
+    if (t->mode >= 0) {
+        snprintf(key, sizeof key, "tune.%s.mode", loop);
+        show_word(s, key, KEY_TUNE_mode, t->mode, line);
+    }
+    const struct {
+        const char *name;
+        double value;
+    } parts[] = {{"min", t->min}, {"max", t->max}, {"value", t->value}};
+    for (size_t i = 0; i < FB_COUNT(parts); i++) {
+        if (isnan(parts[i].value))
+            continue;
+        snprintf(key, sizeof key, "tune.%s.%s", loop, parts[i].name);
+        snprintf(text, sizeof text, "%.10g%s", parts[i].value, unit);
+        show_value(s, key, text, line);
+    }
+}
+
+static void show_endpoints(struct show *s, const struct conf_service *sv, uint32_t line)
+{
+    char key[64], text[340];
+    for (size_t i = 0; i < sv->endpoint_count; i++) {
+        const struct conf_endpoint *ep = &sv->endpoints[i];
+        bool is_v6 = strchr(ep->host, ':') != NULL;
+        snprintf(key, sizeof key, "endpoints[%zu].address", i);
+        snprintf(text, sizeof text, "%s%s%s%s:%u", ep->kind == CONF_ENDPOINT_DNS ? "dns://" : "",
+                 is_v6 ? "[" : "", ep->host, is_v6 ? "]" : "", ep->port);
+        show_value(s, key, text, line);
+        if (*ep->version) {
+            snprintf(key, sizeof key, "endpoints[%zu].version", i);
+            show_value(s, key, ep->version, line);
+        }
+        if (ep->weight_pct != 100) {
+            snprintf(key, sizeof key, "endpoints[%zu].weight", i);
+            snprintf(text, sizeof text, "%.10g%%", ep->weight_pct);
+            show_value(s, key, text, line);
+        }
+    }
+}
+
+static void show_service(struct show *s, const struct conf_service *sv, const uint32_t *lines)
+{
+    char text[64];
+    uint32_t line = lines[KEY_SERVICE_objective];
+    show_endpoints(s, sv, lines[KEY_SERVICE_endpoints]);
+    if (sv->latency_us) {
+        if (sv->latency_us % 1000)
+            snprintf(text, sizeof text, "%.10g%% < %lluus", sv->latency_quantile * 100,
+                     (unsigned long long)sv->latency_us);
+        else
+            snprintf(text, sizeof text, "%.10g%% < %llums", sv->latency_quantile * 100,
+                     (unsigned long long)sv->latency_us / 1000);
+        show_value(s, "objective.latency", text, line);
+    }
+    if (sv->error_ratio_max > 0) {
+        snprintf(text, sizeof text, "< %.10g%%", sv->error_ratio_max * 100);
+        show_value(s, "objective.errors", text, line);
+    }
+    show_word(s, "mode", KEY_SERVICE_mode, (int)sv->mode, lines[KEY_SERVICE_mode]);
+    show_word(s, "balance", KEY_SERVICE_balance, (int)sv->balance, lines[KEY_SERVICE_balance]);
+    for (int k = 0; k < KNOB_COUNT; k++)
+        show_tune(s, (enum knob_id)k, &sv->tune[k], lines[KEY_SERVICE_tune]);
+    line = lines[KEY_SERVICE_queue];
+    if (sv->is_queue_off) {
+        show_value(s, "queue", "off", line);
+    } else {
+        if (sv->queue_wait_max_ms)
+            show_number(s, "queue.wait", CONF_TYPE_dur, sv->queue_wait_max_ms, line);
+        else
+            show_value(s, "queue.wait", "auto", line);
+        if (sv->queue_capacity)
+            show_number(s, "queue.capacity", CONF_TYPE_u32, sv->queue_capacity, line);
+        else
+            show_value(s, "queue.capacity", "auto", line);
+    }
+    line = lines[KEY_SERVICE_health];
+    if (sv->health.is_on) {
+        show_value(s, "health.path", sv->health.path, line);
+        show_number(s, "health.interval", CONF_TYPE_dur, sv->health.interval_ms, line);
+        show_number(s, "health.timeout", CONF_TYPE_dur, sv->health.timeout_ms, line);
+        show_number(s, "health.rise", CONF_TYPE_u32, sv->health.rise, line);
+        show_number(s, "health.fall", CONF_TYPE_u32, sv->health.fall, line);
+    } else {
+        show_value(s, "health", "off", line);
+    }
+    show_value(s, "eject", sv->is_ejecting ? "true" : "false", lines[KEY_SERVICE_eject]);
+    show_value(s, "host", sv->host_header, lines[KEY_SERVICE_host]);
+}
+
+static void show_route(struct show *s, const struct conf_route *rt, const uint32_t *lines)
+{
+    char key[240];
+    uint32_t line = lines[KEY_ROUTE_match];
+    show_value(s, "match.path", rt->path, line);
+    if (*rt->host)
+        show_value(s, "match.host", rt->host, line);
+    if (*rt->method)
+        show_value(s, "match.method", rt->method, line);
+    for (size_t i = 0; i < rt->header_count; i++) {
+        snprintf(key, sizeof key, "match.header.%s", rt->headers[i].name);
+        show_value(s, key, *rt->headers[i].value ? rt->headers[i].value : "*", line);
+    }
+    show_value(s, "service", s->conf->services[rt->service].name, lines[KEY_ROUTE_service]);
+    show_word(s, "priority", KEY_ROUTE_priority, rt->class, lines[KEY_ROUTE_priority]);
+    if (rt->timeout_ms)
+        show_number(s, "timeout", CONF_TYPE_dur, rt->timeout_ms, lines[KEY_ROUTE_timeout]);
+    if (rt->deadline_ms)
+        show_number(s, "deadline", CONF_TYPE_dur, rt->deadline_ms, lines[KEY_ROUTE_deadline]);
+    show_value(s, "key", *rt->key_header ? rt->key_header : "address", lines[KEY_ROUTE_key]);
+    show_value(s, "stream", rt->is_stream ? "true" : "false", lines[KEY_ROUTE_stream]);
+    show_tune(s, KNOB_TIMEOUT_MS, &rt->timeout_tune, lines[KEY_ROUTE_tune]);
+}
+
+void conf_show(const struct conf *c, bool is_json, struct buf *out)
+{
+    struct show s = {.conf = c, .out = out, .is_json = is_json};
+    const struct conf_private *private = c->private;
+    size_t count;
+    const struct conf_param_row *rows = conf_param_rows(&count);
+    show_begin(&s);
+    for (size_t i = 0; i < c->listen_count; i++) {
+        char key[32];
+        snprintf(key, sizeof key, "listen[%zu]", i);
+        show_value(&s, key, c->listens[i].address, private->listen_line[i]);
+    }
+    for (size_t i = 0; i < count; i++) {
+        struct buf text;
+        char key[64];
+        bool is_top = strcmp(rows[i].section, "top") == 0;
+        buf_init(&text, 64 * KIB);
+        conf_param_print(&rows[i], &c->p, &text);
+        snprintf(key, sizeof key, "%s%s%s", is_top ? "" : rows[i].section, is_top ? "" : ".",
+                 rows[i].name);
+        show_value(&s, key, buf_str(&text), private->param_line[i]);
+        buf_fini(&text);
+    }
+    for (size_t i = 0; i < c->service_count; i++) {
+        snprintf(s.prefix, sizeof s.prefix, "services.%s.", c->services[i].name);
+        show_service(&s, &c->services[i], private->service_line[i]);
+    }
+    for (size_t i = 0; i < c->route_count; i++) {
+        snprintf(s.prefix, sizeof s.prefix, "routes[%zu].", i);
+        show_route(&s, &c->routes[i], private->route_line[i]);
+    }
+    if (is_json) {
+        json_array_end(&s.json);
+        json_object_end(&s.json);
+        buf_putc(out, '\n');
+    }
+}
+
+/* ---- run --to ---- */
+
+static bool is_plain_word(const char *text)
+{
+    for (const char *c = text; *c; c++)
+        if (*c <= ' ' || *c >= 0x7f || *c == '"' || *c == '\\')
+            return false;
+    return *text != 0;
+}
+
+/* ["a", "b"]; a bare number is a port of this machine. */
+static enum fb_code put_list(struct buf *out, const char *flag, const char *const *items,
+                             size_t count, struct fb_err *err)
+{
+    buf_putc(out, '[');
+    for (size_t i = 0; i < count; i++) {
+        uint64_t port;
+        if (!is_plain_word(items[i]) || strlen(items[i]) > 300)
+            return fb_fail(err, FB_E_USAGE,
+                           "%s \"%.60s\" is not an address; write HOST:PORT or :PORT", flag,
+                           items[i]);
+        buf_printf(out, "%s\"%s%s\"", i ? ", " : "",
+                   span_to_u64(span_of(items[i]), &port) ? ":" : "", items[i]);
+    }
+    buf_puts(out, "]\n");
+    return FB_OK;
+}
+
+enum fb_code conf_text_for_run(const char *const *from, size_t from_count, const char *const *to,
+                               size_t to_count, struct buf *out, struct fb_err *err)
+{
+    static const char *const from_default[] = {":8080"};
+    if (to_count == 0)
+        return fb_fail(
+            err, FB_E_USAGE,
+            "run needs --to ADDRESS or --config FILE; for example `foldback run --to :3000`");
+    buf_puts(out, "listen: ");
+    enum fb_code code =
+        put_list(out, "--from", from_count ? from : from_default, from_count ? from_count : 1, err);
+    if (code != FB_OK)
+        return code;
+    buf_puts(out, "state: ./foldback-state\nservices:\n  app:\n    endpoints: ");
+    code = put_list(out, "--to", to, to_count, err);
+    if (code != FB_OK)
+        return code;
+    buf_puts(out, "routes:\n  - { match: /, service: app }\n");
+    if (out->failed)
+        return fb_fail(err, FB_E_NOMEM,
+                       "too many --to and --from addresses; use a file with --config");
+    return FB_OK;
+}
+
+/* ---- reload ---- */
+
+static bool has_listen(const struct conf *c, const char *address)
+{
+    for (size_t i = 0; i < c->listen_count; i++)
+        if (strcmp(c->listens[i].address, address) == 0)
+            return true;
+    return false;
+}
+
+size_t conf_reload_needs_restart(const struct conf *was, const struct conf *now, struct buf *out)
+{
+    size_t differences = 0, count;
+    const struct conf_param_row *rows = conf_param_rows(&count);
+    for (size_t i = 0; i < was->listen_count; i++) {
+        if (has_listen(now, was->listens[i].address))
+            continue;
+        buf_printf(out, "listen: %s was removed\n", was->listens[i].address);
+        differences++;
+    }
+    for (size_t i = 0; i < now->listen_count; i++) {
+        if (has_listen(was, now->listens[i].address))
+            continue;
+        buf_printf(out, "listen: %s was added\n", now->listens[i].address);
+        differences++;
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (rows[i].apply != APPLY_RESTART)
+            continue;
+        struct buf a, b;
+        bool is_top = strcmp(rows[i].section, "top") == 0;
+        buf_init(&a, 64 * KIB);
+        buf_init(&b, 64 * KIB);
+        conf_param_print(&rows[i], &was->p, &a);
+        conf_param_print(&rows[i], &now->p, &b);
+        if (!span_eq(buf_span(&a), buf_span(&b))) {
+            buf_printf(out, "%s%s%s: \"%s\" became \"%s\"\n", is_top ? "" : rows[i].section,
+                       is_top ? "" : ".", rows[i].name, buf_str(&a), buf_str(&b));
+            differences++;
+        }
+        buf_fini(&a);
+        buf_fini(&b);
+    }
+    return differences;
+}
