@@ -5,6 +5,8 @@
 #include "base/assert.h"
 #include "reflex/limit_int.h"
 
+#include <math.h>
+
 /* A pause is silence for the longest of the three: far outside the noise of a loop turn, of one
  * service time, and of the gaps between completions at this many in flight. */
 static const double pause_min_us = 50e3;
@@ -30,6 +32,7 @@ void limit_init(struct limit *l, const struct limit_conf *conf, uint64_t now_us)
     l->conf.tolerance_us = conf->tolerance_us ? conf->tolerance_us : LIMIT_TOLERANCE_US;
     l->limit = fb_max_u32(conf->min, fb_min_u32(conf->start, conf->max));
     l->clear = l->limit;
+    l->knee = LIMIT_MAX;
     l->cv = 1;
     l->probe_gap_us = LIMIT_PROBE_GAP_MIN_US;
     l->decay_us = now_us + US_PER_S;
@@ -86,17 +89,18 @@ void limit_on_send(struct limit *l, struct limit_tag *tag, uint64_t now_us)
         l->trial_us = now_us + l->trial_gap_us;
         l->is_trial_due = false;
     }
-    /* A full limit is the known in-flight count; 0.9 because several endpoints share one queue and
-     * a slot may stay free for a moment. */
-    bool is_full = (uint64_t)l->in_flight * 10 >= (uint64_t)l->limit * 9;
+    /* In the lower half of the limit a request says little of what the limit does. */
+    uint32_t low = l->mode == LIMIT_PROBE ? l->limit_before : l->limit / 2;
+    bool is_high = l->in_flight > low;
     *tag = (struct limit_tag){.sent_us = now_us,
                               .generation = l->generation,
                               .in_flight = l->in_flight,
-                              .is_tagged = is_full};
-    if (!is_full)
+                              .is_tagged = is_high};
+    if (!is_high)
         return;
     l->meter.open += 1;
     l->meter.open_sent_us += (double)(now_us - l->meter.since_us);
+    l->meter.open_in_flight += l->in_flight;
 }
 
 void limit_on_done(struct limit *l, const struct limit_tag *tag, enum limit_result result,
@@ -168,7 +172,9 @@ static void pause_check(struct limit *l, uint64_t now_us)
     if (l->in_flight == 0 || l->base.samples < 5)
         return;
     double longest_us = fb_clamp(pause_services * l->base.us, pause_min_us, 1e12);
-    double gaps_us = pause_gaps * l->base.us / l->in_flight;
+    double workers = l->is_proven ? fmin(l->clear, l->knee) : fmin(2, l->knee);
+    double working = fmin(l->in_flight, fmax(1, workers));
+    double gaps_us = pause_gaps * l->base.us / working;
     uint64_t silence_us = (uint64_t)(gaps_us > longest_us ? gaps_us : longest_us);
     if (now_us - fb_min_u64(now_us, l->alive_us) < silence_us)
         return;
@@ -190,9 +196,6 @@ static void pause_end(struct limit *l, uint64_t now_us)
 static void void_samples(struct limit *l, uint64_t now_us)
 {
     l->void_us = now_us;
-    if (l->mode != LIMIT_HOLD)
-        limit_move(l, l->limit_before, REASON_NONE, now_us);
-    l->mode = LIMIT_HOLD;
     limit_meter_start(l, true, now_us);
 }
 
@@ -205,7 +208,8 @@ static void level_add(struct limit *l, uint32_t in_flight, double age_us)
     v->count += 1;
     v->sum_us += age_us;
     v->sum_capped_us += capped_us;
-    v->sum_square += capped_us * capped_us;
+    v->sum_square += age_us * age_us;
+    v->sum_capped_square += capped_us * capped_us;
 }
 
 static void meter_remove(struct limit *l, const struct limit_tag *tag, enum limit_result result,
@@ -214,9 +218,11 @@ static void meter_remove(struct limit *l, const struct limit_tag *tag, enum limi
     struct limit_meter *m = &l->meter;
     m->open -= 1;
     m->open_sent_us -= (double)tag->sent_us - (double)m->since_us;
+    m->open_in_flight -= tag->in_flight;
     if (result == LIMIT_FAST_FAIL)
         return;
     m->sum_us += age_us;
+    m->sum_in_flight += tag->in_flight;
     m->sum_capped_us += limit_capped(l, age_us);
     /* One that the caller gave up keeps its age, without counting as completed: else only the quick
      * ones would be seen. */

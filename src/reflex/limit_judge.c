@@ -28,6 +28,9 @@ static void probe_end(struct limit *l, const struct limit_verdict *v, bool is_fi
 static void down_start(struct limit *l, const struct limit_verdict *v, double to, uint64_t now_us);
 static void check_judge(struct limit *l, uint64_t now_us);
 static void base_pool(struct limit *l);
+static void base_add(struct limit *l, const struct limit_mean *seen);
+static double base_top(const struct limit *l);
+static void knee_find(struct limit *l);
 static struct limit_verdict verdict(struct limit *l, uint64_t now_us);
 static double noise(const struct limit *l, double samples, double others);
 
@@ -59,20 +62,24 @@ static void hold_judge(struct limit *l, bool is_bound, uint64_t now_us)
             /* Cold start in overload: nothing was ever seen without a queue.  What halving does
              * tells. */
             limit_base_set(l, v.seen.us, v.seen.samples);
+            v.ratio = 1;
             down_start(l, &v, l->limit / 2.0, now_us);
             return;
         }
         if (v.ratio * exp(3 * v.error) < 0.9)
             limit_base_set(l, v.seen.us, v.seen.samples); /* no latency is below the service time */
         else if (v.ratio * exp(-3 * v.error) > ratio_clear && l->limit > l->conf.min) {
-            double to = ceil(l->limit / v.ratio * exp(v.error) - 0.25);
+            double to = ceil(v.seen.in_flight / v.ratio * exp(v.error) - 0.25);
             down_start(l, &v, fmin(to, l->limit - 1.0), now_us);
             return;
         }
         if (m->done >= fmax(100, 4.0 * l->limit) && now_us - m->since_us >= 10 * verdict_min_us) {
             l->before = v.seen;
             l->limit_before = l->limit;
-            l->clear = v.ratio < 1.15 ? fmax(l->clear, l->limit) : l->limit / v.ratio;
+            l->clear =
+                v.ratio < 1.15 ? fmax(l->clear, v.seen.in_flight) : v.seen.in_flight / v.ratio;
+            if (l->base.samples < 100 && v.ratio * exp(-2 * v.error) < 1)
+                base_add(l, &v.seen);
             limit_meter_start(l, false, now_us);
         }
     }
@@ -95,25 +102,24 @@ static void probe_start(struct limit *l, uint64_t now_us)
 
 static void probe_judge(struct limit *l, uint64_t now_us)
 {
-    uint64_t idle_us = fb_max_u64(50000, (uint64_t)(3 * l->base.us));
+    uint64_t idle_us = fb_max_u64(500000, (uint64_t)(10 * l->base.us));
     const struct limit_meter *m = &l->meter;
     if (now_us - m->since_us > idle_us && now_us - l->bound_us > idle_us) {
-        /* It stopped binding: no verdict.  Before anything is known the higher limit stays: at
-         * start it is more likely too low than too high. */
+        /* It stopped binding: no verdict.  A higher limit is kept on evidence only. */
         l->mode = LIMIT_HOLD;
-        if (l->is_proven)
-            limit_move(l, l->limit_before, REASON_NONE, now_us);
+        limit_move(l, l->limit_before, REASON_NONE, now_us);
         return;
     }
     if (now_us - m->since_us < verdict_min_us || m->done < 6)
         return;
     struct limit_verdict v = verdict(l, now_us);
-    double factor = (double)l->limit / l->limit_before;
+    double factor = v.seen.in_flight / l->limit_before;
     double want = (factor < 1.75 ? small_probe_samples : probe_samples) * fmax(0.25, l->cv * l->cv);
     want = fmax(want, l->limit / 2.0);
     bool is_first = !l->is_proven && m->done >= l->limit / 2.0 && v.ratio < 1.25;
-    bool is_clear = m->done >= 10 && (v.ratio * exp(-2 * v.error) > sqrt(factor) ||
-                                      v.ratio * exp(2 * v.error) < sqrt(factor));
+    bool is_clear =
+        m->done >= 10 && factor > 1.2 &&
+        (v.ratio * exp(-2 * v.error) > sqrt(factor) || v.ratio * exp(2 * v.error) < sqrt(factor));
     if (m->done >= want || is_first || is_clear)
         probe_end(l, &v, is_first, now_us);
 }
@@ -121,12 +127,12 @@ static void probe_judge(struct limit *l, uint64_t now_us)
 static void probe_end(struct limit *l, const struct limit_verdict *v, bool is_first,
                       uint64_t now_us)
 {
-    double old = l->limit_before, high = l->limit, factor = high / old;
+    double old = l->limit_before, high = fmax(v->seen.in_flight, old), factor = high / old;
     double fits = ceil(high / v->ratio - 0.25);
     l->mode = LIMIT_HOLD;
     bool is_pair_flat =
-        l->before.samples >= 10 && l->before.us > 1.25 * l->base.us && v->ratio > 1.25 &&
-        v->seen.us / l->before.us * exp(noise(l, v->seen.samples, l->before.samples)) <
+        l->before.samples >= 20 && l->before.us > 1.25 * l->base.us && v->ratio > 1.25 &&
+        v->seen.us / l->before.us * exp(2 * noise(l, v->seen.samples, l->before.samples)) <
             sqrt(factor);
     if (is_pair_flat && !is_first) {
         /* Twice as many in flight, the same latency: it was no queue, the base is stale. */
@@ -138,7 +144,7 @@ static void probe_end(struct limit *l, const struct limit_verdict *v, bool is_fi
         limit_meter_start(l, true, now_us);
         return;
     }
-    if (is_first || v->ratio < ratio_clear || (v->ratio < sqrt(factor) && fits >= high)) {
+    if (is_first || v->ratio < ratio_clear || (v->ratio < sqrt(factor) && fits >= l->limit)) {
         l->clear = high;
         l->probe_gap_us = LIMIT_PROBE_GAP_MIN_US;
         l->probe_us = now_us;
@@ -165,6 +171,7 @@ static void probe_end(struct limit *l, const struct limit_verdict *v, bool is_fi
 
 static void down_start(struct limit *l, const struct limit_verdict *v, double to, uint64_t now_us)
 {
+    bool is_known = l->is_proven;
     l->is_proven = true;
     l->before = v->seen;
     l->limit_before = l->limit;
@@ -172,8 +179,18 @@ static void down_start(struct limit *l, const struct limit_verdict *v, double to
     limit_move(l, to, REASON_NONE, now_us);
     if (l->limit == from)
         return;
-    l->mode = LIMIT_CHECK;
-    l->clear = l->limit_before / v->ratio;
+    /* Two stories: the workers became fewer, then the base comes back at the lower limit; or the
+     * service time moved, then the latency stays as far as the known workers carry it.  The middle
+     * parts them.  Judged against the base, not against the few samples that raised the alarm. */
+    double workers = is_known ? l->clear : from;
+    double queued = fmax(1, v->seen.in_flight / workers);
+    double moved = v->ratio / queued * fmax(1, l->limit / workers);
+    l->clear_before = workers;
+    l->clear = v->seen.in_flight / v->ratio;
+    l->follow = 0.5 * log(fmax(1, moved));
+    if (v->ratio <= 1) /* no base: its own latency stands for it, the middle lies below */
+        l->follow = 0.5 * log((double)l->limit / from);
+    l->mode = fabs(l->follow) < 0.1 ? LIMIT_HOLD : LIMIT_CHECK;
     limit_propose(l, REASON_LEARN_DOWN, from, v, now_us);
 }
 
@@ -183,22 +200,21 @@ static void check_judge(struct limit *l, uint64_t now_us)
     if (now_us - m->since_us < verdict_min_us || m->done < 10)
         return;
     struct limit_verdict v = verdict(l, now_us);
-    double half = 0.5 * log((double)l->limit / l->limit_before); /* below 0 */
-    double moved = log(v.seen.us / l->before.us);
-    double error = noise(l, m->done, l->before.samples);
-    double want = fmin(400, fmax(20, 4 / (half * half))) * fmax(0.25, l->cv * l->cv);
-    if (m->done < want && fabs(moved - half) < 2 * error)
+    double moved = log(fmax(0.1, v.ratio));
+    double want = fmin(400, fmax(20, 5 / (l->follow * l->follow))) * fmax(0.25, l->cv * l->cv);
+    if (m->done < want && fabs(moved - l->follow) < 2 * v.error)
         return;
     l->mode = LIMIT_HOLD;
-    if (moved < half) {
+    if (moved < l->follow) {
         l->probe_us = now_us + l->probe_gap_us;
         limit_meter_start(l, false, now_us);
         return;
     }
-    limit_base_set(l, v.seen.us, v.seen.samples);
-    l->clear = l->limit_before;
+    double workers = l->clear_before, queued = fmax(1, v.seen.in_flight / workers);
+    limit_base_set(l, v.seen.us / queued, v.seen.samples);
+    l->clear = workers;
     uint32_t from = l->limit;
-    limit_move(l, l->limit_before, REASON_NONE, now_us);
+    limit_move(l, fmin(l->limit_before, ceil(workers)), REASON_NONE, now_us);
     l->probe_gap_us = LIMIT_PROBE_GAP_MIN_US;
     l->probe_us = now_us;
     limit_propose(l, REASON_LEARN_BASE_MOVED, from, &v, now_us);
@@ -218,7 +234,7 @@ void limit_meter_start(struct limit *l, bool is_fresh, uint64_t now_us)
     double shift_us = (double)(now_us - m->since_us);
     m->open_sent_us -= m->open * shift_us;
     m->since_us = now_us;
-    m->done = m->sum_us = m->sum_capped_us = 0;
+    m->done = m->sum_us = m->sum_capped_us = m->sum_in_flight = 0;
     m->is_fresh = false;
 }
 
@@ -254,25 +270,38 @@ void limit_base_set(struct limit *l, double base_us, double samples)
 {
     for (int i = 0; i < LIMIT_LEVELS; i++)
         l->level[i] = (struct limit_level){0};
+    l->knee = LIMIT_MAX;
     double capped = base_us;
     l->level[0] =
         (struct limit_level){.count = samples,
                              .sum_us = samples * base_us,
                              .sum_capped_us = samples * capped,
                              .sum_square = samples * capped * capped * (1 + l->cv * l->cv)};
-    l->base = (struct limit_mean){base_us, capped, samples};
+    l->base = (struct limit_mean){.us = base_us, .capped_us = capped, .samples = samples};
+}
+
+/* A base of few samples takes in a window that agrees with it. */
+static void base_add(struct limit *l, const struct limit_mean *seen)
+{
+    double count = fmin(100, seen->samples);
+    l->level[0].count += count;
+    l->level[0].sum_us += count * seen->us;
+    l->level[0].sum_capped_us += count * seen->capped_us;
+    l->level[0].sum_square += count * seen->us * seen->us * (1 + l->cv * l->cv);
+    l->level[0].sum_capped_square +=
+        count * seen->capped_us * seen->capped_us * (1 + l->cv * l->cv);
 }
 
 /* The base: requests sent at counts that are known to be below the workers. */
 static void base_pool(struct limit *l)
 {
-    double top = fmax(1, 0.8 * l->clear);
+    double top = base_top(l);
     struct limit_level sum = {0};
     for (unsigned i = 0; i < LIMIT_LEVELS && limit_level_top(i) <= top; i++) {
         sum.count += l->level[i].count;
         sum.sum_us += l->level[i].sum_us;
         sum.sum_capped_us += l->level[i].sum_capped_us;
-        sum.sum_square += l->level[i].sum_square;
+        sum.sum_capped_square += l->level[i].sum_capped_square;
     }
     l->base.samples = sum.count;
     if (sum.count < 1)
@@ -281,17 +310,21 @@ static void base_pool(struct limit *l)
     l->base.capped_us = sum.sum_capped_us / sum.count;
     if (sum.count < 10)
         return;
-    double square = sum.sum_square / sum.count / (l->base.capped_us * l->base.capped_us);
+    double square = sum.sum_capped_square / sum.count / (l->base.capped_us * l->base.capped_us);
     l->cv = sqrt(fmax(0, square - 1));
 }
 
 void limit_levels_decay(struct limit *l, uint64_t now_us)
 {
+    if (now_us >= l->knee_at_us) {
+        l->knee_at_us = now_us + 50000;
+        knee_find(l);
+    }
     if (now_us < l->decay_us)
         return;
     l->decay_us = now_us + US_PER_S;
     base_pool(l);
-    double top = fmax(1, 0.8 * l->clear);
+    double top = base_top(l);
     for (unsigned i = 0; i < LIMIT_LEVELS; i++) {
         struct limit_level *v = &l->level[i];
         bool is_base = limit_level_top(i) <= top;
@@ -303,8 +336,70 @@ void limit_levels_decay(struct limit *l, uint64_t now_us)
         v->sum_us *= most / have;
         v->sum_capped_us *= most / have;
         v->sum_square *= most / have;
+        v->sum_capped_square *= most / have;
     }
     l->base.samples = fmin(l->base.samples, base_samples_max);
+}
+
+/* Highest in-flight count whose requests belong to the base. */
+static double base_top(const struct limit *l)
+{
+    return fmax(1, 0.8 * fmin(l->clear, l->knee));
+}
+
+/* How well <workers> explain the levels: sum of squares of the relative errors, in units of the
+ * noise. */
+static double misfit(const struct limit *l, double workers)
+{
+    double count = 0, sum = 0, square = 0;
+    for (unsigned i = 0; i < LIMIT_LEVELS; i++) {
+        const struct limit_level *v = &l->level[i];
+        if (v->count < 1)
+            continue;
+        double unit_us = v->sum_us / v->count / fmax(1, limit_level_top(i) / workers);
+        count += v->count;
+        sum += v->count * unit_us;
+        square += v->count * unit_us * unit_us;
+    }
+    if (count < 10)
+        return 0;
+    double mean = sum / count, cv = fmax(0.3, l->cv_full);
+    return fmax(0, square / (mean * mean) - count) / (cv * cv);
+}
+
+/* The largest number of workers that the levels do not rule out (two standard errors): a guard
+ * against a base that takes in a queue, because the limit that made the queue rests on that base.
+ */
+static void knee_find(struct limit *l)
+{
+    double count = 0, square = 0;
+    unsigned top = 0;
+    for (unsigned i = 0; i < LIMIT_LEVELS; i++) {
+        const struct limit_level *v = &l->level[i];
+        if (v->count < 1)
+            continue;
+        top = i;
+        count += v->count;
+        double mean_us = v->sum_us / v->count;
+        /* inside the levels, so that a queue does not count as noise */
+        square += v->sum_square / (mean_us * mean_us) - v->count;
+    }
+    if (count < 20)
+        return;
+    l->cv_full = sqrt(fmax(0.01, square / count));
+    double value[LIMIT_LEVELS], least = 1e300;
+    for (unsigned i = 0; i <= top; i++) {
+        value[i] = misfit(l, limit_level_top(i));
+        least = fmin(least, value[i]);
+    }
+    l->knee = LIMIT_MAX;
+    for (unsigned i = top + 1; i-- > 0;) {
+        if (value[i] > least + 4)
+            continue;
+        if (i < top)
+            l->knee = limit_level_top(i);
+        return;
+    }
 }
 
 /* Relative standard error of a mean of <samples>, compared with one of <others>. */
@@ -334,7 +429,11 @@ static struct limit_verdict verdict(struct limit *l, uint64_t now_us)
     }
     if (count < 1)
         return v;
-    v.seen = (struct limit_mean){sum_us / count, capped_us / count, m->done};
+    v.seen = (struct limit_mean){.us = sum_us / count,
+                                 .capped_us = capped_us / count,
+                                 .samples = m->done,
+                                 .in_flight = (m->sum_in_flight + m->open_in_flight) /
+                                              fmax(1, m->done + m->open)};
     if (l->base.samples < 1)
         return v;
     /* A queue adds its wait to every latency; the wait of short services may hide in the tolerance.

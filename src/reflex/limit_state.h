@@ -11,22 +11,24 @@
 
 /* What requests sent at one in-flight level took; decayed sums. */
 struct limit_level {
-    double count, sum_us, sum_capped_us, sum_square;
+    double count, sum_us, sum_square, sum_capped_us, sum_capped_square;
 };
 
-/* Requests sent since the last change of the limit, while it was (nearly) full. */
+/* Requests sent since the last change of the limit, while it was more than half full. */
 struct limit_meter {
     uint64_t since_us;
     double done; /* completed */
     double sum_us, sum_capped_us;
-    double open;         /* not yet completed */
-    double open_sent_us; /* sum of their send times, relative to since_us */
-    bool is_fresh;       /* counts from a change of the limit: ages of open requests belong to it */
+    double open;                          /* not yet completed */
+    double open_sent_us;                  /* sum of their send times, relative to since_us */
+    double sum_in_flight, open_in_flight; /* sums of the counts at send */
+    bool is_fresh; /* counts from a change of the limit: ages of open requests belong to it */
 };
 
 /* A latency estimate and what it rests on. */
 struct limit_mean {
     double us, capped_us, samples;
+    double in_flight; /* mean at send */
 };
 
 struct limit {
@@ -38,8 +40,11 @@ struct limit {
     uint64_t void_us;    /* requests sent before are no samples at all */
 
     struct limit_level level[LIMIT_LEVELS];
-    uint64_t decay_us; /* next decay of the levels */
-    double clear;      /* in-flight count up to which no queue is known */
+    uint64_t decay_us;   /* next decay of the levels */
+    uint64_t knee_at_us; /* next look for the knee */
+    double knee;         /* in-flight count above which the levels show a queue; huge: none seen */
+    double cv_full;      /* of the uncapped latency, inside the levels */
+    double clear; /* workers, as last judged: in-flight count up to which there is no queue */
 
     struct limit_mean base; /* of requests that met no queue */
     double cv;              /* of their capped latency: decides how many samples a verdict needs */
@@ -48,7 +53,9 @@ struct limit {
     bool is_paused, is_trial_due, is_proven;
     struct limit_meter meter;
     struct limit_mean before; /* at limit_before */
+    double follow; /* CHECK: log of the latency over the base that parts a queue from a new base */
     uint32_t limit_before;
+    double clear_before; /* workers before a step down */
 
     uint64_t probe_us;     /* earliest next probe */
     uint64_t probe_gap_us; /* doubles with each failure */
