@@ -202,9 +202,8 @@ bool gate_retry(struct gate *g, struct gate_ticket *t, enum gate_outcome outcome
         return false;
     if (t->attempts == 0 || t->attempts > g->conf.retries_max)
         return false;
-    /* Work that reached an endpoint is not repeated while others wait for room: it would only
-     * displace them. */
-    if (!is_unsent && g->queue.length > 0)
+    /* Work that reached an endpoint is not repeated in overload: it would only displace others. */
+    if (!is_unsent && queue_is_overloaded(&g->queue, now_us))
         return false;
     bool is_elsewhere = gate_has_untried(g, t);
     /* What never reached an endpoint may go to another one at once; nobody is hurt by haste there.

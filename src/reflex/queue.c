@@ -143,6 +143,18 @@ enum ev_reason queue_verdict(const struct queue *q, const struct gate_ticket *t,
     return REASON_NONE;
 }
 
+bool queue_is_overloaded(const struct queue *q, uint64_t now_us)
+{
+    for (uint32_t i = 0; i < EV_CLASS_COUNT; i++) {
+        const struct queue_class *c = &q->classes[i];
+        if (c->is_newest_first)
+            return true;
+        if (c->oldest && fb_sub_floor_u64(now_us, c->oldest->queued_us) > q->wait_max_us / 4)
+            return true;
+    }
+    return false;
+}
+
 void queue_tick(struct queue *q, uint64_t now_us)
 {
     if (!q->sweep)
@@ -152,14 +164,12 @@ void queue_tick(struct queue *q, uint64_t now_us)
     if (passed_us < rate_period_us)
         return;
     q->period_us = now_us;
-    double waiting = 0; /* in this class and in those served before it */
     for (uint32_t i = 0; i < EV_CLASS_COUNT; i++) {
         struct queue_class *c = &q->classes[i];
         c->taken_per_us += 0.25 * ((double)c->taken / (double)passed_us - c->taken_per_us);
         c->taken = 0;
-        waiting = (double)c->length;
         double calm = calm_share * (double)q->wait_max_us * c->taken_per_us;
-        if (c->length == 0 || waiting < calm)
+        if (c->length == 0 || (double)c->length < calm)
             c->is_newest_first = false;
     }
 }

@@ -60,6 +60,9 @@ struct gate_ticket *queue_take(struct queue *q);
 struct gate_ticket *queue_take_expired(struct queue *q, uint64_t now_us);
 /* REASON_NONE, or why <t> must not be served any more. */
 enum ev_reason queue_verdict(const struct queue *q, const struct gate_ticket *t, uint64_t now_us);
+/* A class serves newest first, or somebody has waited a quarter of the bound: more comes than can
+ * be served. */
+bool queue_is_overloaded(const struct queue *q, uint64_t now_us);
 /* Every 5 to 100 ms. */
 void queue_tick(struct queue *q, uint64_t now_us);
 #endif

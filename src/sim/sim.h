@@ -76,6 +76,7 @@ struct sim_result {
     uint32_t seconds;
     struct {
         uint32_t offered, good;
+        uint16_t limit[4], in_flight[4]; /* of the first endpoints at the first gateway, at its end */
     } by_second[SIM_SECONDS_MAX]; /* by time of arrival */
     uint64_t events;
     uint64_t hash; /* of all outcomes in order: equal for equal runs */

@@ -14,6 +14,7 @@ static void world_play(struct world *w, const struct sim_event *ev);
 static void world_tick(struct world *w, uint32_t gateway);
 static bool heap_pop(struct world *w, struct sim_event *out);
 static void gate_conf_of(struct world *w);
+static void note_limits(struct world *w);
 
 enum fb_code sim_run(const struct sim_scenario *scenario, uint64_t seed,
                      const struct sim_overrides *o, struct sim_result *result, struct fb_err *err)
@@ -175,6 +176,8 @@ static void world_tick(struct world *w, uint32_t gateway)
     struct gate *g = w->gates[gateway];
     gate_tick(g, w->now_us);
     client_pump(w, gateway);
+    if (gateway == 0)
+        note_limits(w);
     union ev_any events[16];
     size_t n;
     while ((n = gate_take_events(g, events, FB_COUNT(events))) > 0)
@@ -186,6 +189,20 @@ static void world_tick(struct world *w, uint32_t gateway)
             w->result->panics += events[i].health.reason == REASON_HEALTH_PANIC;
         }
     world_schedule(w, w->now_us + tick_us, SIM_EV_TICK, gateway, 0);
+}
+
+static void note_limits(struct world *w)
+{
+    uint64_t second = w->now_us / US_PER_S;
+    if (second >= SIM_SECONDS_MAX)
+        return;
+    for (uint32_t i = 0; i < 4 && i < w->server_count; i++) {
+        struct gate_endpoint_view view;
+        if (!w->servers[i].is_in || !gate_endpoint_view(w->gates[0], w->servers[i].index[0], &view))
+            continue;
+        w->result->by_second[second].limit[i] = (uint16_t)fb_min_u32(view.limit, UINT16_MAX);
+        w->result->by_second[second].in_flight[i] = (uint16_t)fb_min_u32(view.in_flight, UINT16_MAX);
+    }
 }
 
 /* ---- heap: earliest first, then in the order of scheduling ---- */
