@@ -302,10 +302,8 @@ static enum http1_error trailer_end(struct http1_body *b)
 
     if (http1_name_is_near_framing(name) && id == HTTP1_H_OTHER)
         return HTTP1_E_BAD_TRAILER;
-    if ((flags & (HTTP1_FIELD_NO_TRAILER | HTTP1_FIELD_HOP)) != 0 || is_head_family(name)) {
-        b->used = b->line_at;
+    if ((flags & (HTTP1_FIELD_NO_TRAILER | HTTP1_FIELD_HOP)) != 0 || is_head_family(name))
         return HTTP1_E_NONE;
-    }
     if (t->field_count == t->field_max)
         return HTTP1_E_TRAILERS_TOO_LARGE;
     t->fields[t->field_count++] = (struct http1_field){

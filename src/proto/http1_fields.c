@@ -14,7 +14,7 @@
 #define NOMINATED_MAX 32
 
 static enum http1_error take_host(struct http1_head *head, struct span value, bool again);
-static enum http1_error take_length(struct http1_head *head, struct span value, bool again);
+static enum http1_error take_length(struct http1_parser *p, struct span value, bool again);
 static void take_coding(struct http1_parser *p, struct span value);
 static enum http1_error take_connection(struct http1_parser *p, struct span value);
 static void mark_nominated(struct http1_head *head);
@@ -40,7 +40,7 @@ enum http1_error http1_field_take(struct http1_parser *p, struct http1_field *fi
     case HTTP1_H_HOST:
         return p->is_response ? HTTP1_E_NONE : take_host(head, field->value, again);
     case HTTP1_H_CONTENT_LENGTH:
-        return take_length(head, field->value, again);
+        return take_length(p, field->value, again);
     case HTTP1_H_TRANSFER_ENCODING:
         take_coding(p, field->value);
         return HTTP1_E_NONE;
@@ -95,17 +95,18 @@ static enum http1_error take_host(struct http1_head *head, struct span value, bo
     return HTTP1_E_NONE;
 }
 
-/* Doubled lengths are refused even when equal: a reader that sums or takes the first differs.  So
- * are leading zeros, which some readers take for octal. */
-static enum http1_error take_length(struct http1_head *head, struct span value, bool again)
+/* Doubled lengths are refused even when equal: a reader that sums or takes the first differs.
+ * Leading zeros of a request are refused too, for some readers take them for octal; those of a
+ * response harm nobody, for we write the number again. */
+static enum http1_error take_length(struct http1_parser *p, struct span value, bool again)
 {
     uint64_t bytes;
     if (again || !span_to_u64(value, &bytes) || bytes > LENGTH_MAX)
         return HTTP1_E_BAD_FRAMING;
-    if (value.at[0] == '0' && value.len > 1)
+    if (!p->is_response && value.at[0] == '0' && value.len > 1)
         return HTTP1_E_BAD_FRAMING;
-    head->has_length = true;
-    head->body_bytes = bytes;
+    p->head.has_length = true;
+    p->head.body_bytes = bytes;
     return HTTP1_E_NONE;
 }
 

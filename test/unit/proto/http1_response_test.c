@@ -25,6 +25,7 @@ struct row {
 static const struct row rows[] = {
     GOOD("length", LENGTH, OK LEN "\r\n"),
     GOOD("length 0", LENGTH, OK "Content-Length: 0\r\n\r\n"),
+    GOOD("length with leading zeros", LENGTH, OK "Content-Length: 005\r\n\r\n"),
     GOOD("chunked", CHUNKED, OK TE "\r\n"),
     GOOD("neither", CLOSE, OK "\r\n"),
     GOOD("neither in 1.0", CLOSE, "HTTP/1.0 200 OK\r\n\r\n"),
