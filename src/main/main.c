@@ -12,8 +12,6 @@ int main(int argc, char **argv)
         return role_gateway_main(argc, argv);
     if (argc > 1 && strcmp(argv[1], "__brain") == 0)
         return role_brain_main(argc, argv);
-    if (argc > 1 && strcmp(argv[1], "__demo") == 0)
-        return demo_child_main(argc, argv);
     static const struct cli_hooks hooks = {
         .run = run_command,
         .replay = replay_command,
