@@ -64,7 +64,7 @@ void json_key(struct json *j, const char *key)
 void json_str(struct json *j, const char *text)
 {
     if (!text) {
-        json_null(j);
+        json_nil(j);
         return;
     }
     json_span(j, span_of(text));
@@ -91,7 +91,7 @@ void json_i64(struct json *j, int64_t v)
 void json_f64(struct json *j, double v)
 {
     if (!isfinite(v)) {
-        json_null(j);
+        json_nil(j);
         return;
     }
     value_begins(j);
@@ -107,7 +107,7 @@ void json_bool(struct json *j, bool v)
     buf_puts(j->out, v ? "true" : "false");
 }
 
-void json_null(struct json *j)
+void json_nil(struct json *j)
 {
     value_begins(j);
     buf_puts(j->out, "null");

@@ -25,7 +25,7 @@ void json_u64(struct json *j, uint64_t v);
 void json_i64(struct json *j, int64_t v);
 void json_f64(struct json *j, double v);
 void json_bool(struct json *j, bool v);
-void json_null(struct json *j);
+void json_nil(struct json *j);
 void json_raw(struct json *j, struct span text); /* <text> is JSON already */
 static inline void json_key_str(struct json *j, const char *key, const char *text)
 {
