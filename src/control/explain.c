@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* engine_explain: a decision as one sentence; made from the record alone, so that a replay tells
+ * the same. */
+#include "base/assert.h"
+#include "control/control_int.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+static void subject(const struct engine *e, const struct ev_decision *d, struct buf *out);
+static void because(const struct ev_decision *d, struct buf *out);
+static void expectation(const struct ev_decision *d, struct buf *out);
+
+/* 12400 -> "12,400". */
+static void put_count(struct buf *out, uint64_t n)
+{
+    char digits[24];
+    int len = snprintf(digits, sizeof digits, "%llu", (unsigned long long)n);
+    for (int i = 0; i < len; i++) {
+        if (i > 0 && (len - i) % 3 == 0)
+            buf_putc(out, ',');
+        buf_putc(out, digits[i]);
+    }
+}
+
+/* Three digits that matter: 0.21, 4.5, 38.2, 420, 15000. */
+static void put_value(struct buf *out, double v)
+{
+    if (isnan(v))
+        buf_puts(out, "unknown");
+    else if (v == floor(v) && fabs(v) < 1e9)
+        buf_printf(out, "%.0f", v);
+    else
+        buf_printf(out, fabs(v) >= 100 ? "%.0f" : fabs(v) >= 10 ? "%.1f" : "%.2f", v);
+}
+
+static void put_with_unit(struct buf *out, double v, const char *unit)
+{
+    put_value(out, v);
+    if (unit && unit[0] && !isnan(v))
+        buf_printf(out, unit[0] == '/' ? "%s" : " %s", unit);
+}
+
+/* A fact's value: ratios as per cent. */
+static void put_fact(struct buf *out, uint16_t fact, double v)
+{
+    const char *unit = fact_row(fact)->unit;
+    if (unit && unit[0] == 0 && !isnan(v) && fact != FACT_LEARNER_RATIO)
+        buf_printf(out, "%.2f %%", v * 100);
+    else
+        put_with_unit(out, v, unit);
+}
+
+void engine_explain(const struct engine *e, const struct ev_decision *d, struct buf *out)
+{
+    subject(e, d, out);
+    because(d, out);
+    expectation(d, out);
+}
+
+static const char *knob_words(uint16_t knob)
+{
+    switch (knob) {
+    case KNOB_LIMIT:
+        return "limit";
+    case KNOB_SHED_THRESHOLD:
+        return "shed threshold";
+    case KNOB_TIMEOUT_MS:
+        return "timeout";
+    case KNOB_RETRY_PCT:
+        return "retry budget";
+    case KNOB_WEIGHT_PCT:
+        return "weight";
+    default:
+        return "knob";
+    }
+}
+
+static void subject(const struct engine *e, const struct ev_decision *d, struct buf *out)
+{
+    const char *kind = ev_kind_name(d->target_kind);
+    if (d->knob < KNOB_COUNT)
+        buf_printf(out, "%s of ", knob_words(d->knob));
+    if (d->target == EV_NONE) {
+        buf_printf(out, "all %ss", kind);
+    } else {
+        const char *name = engine_name(e, (enum ev_kind)d->target_kind, d->target);
+        if (name[0])
+            buf_printf(out, "%s %s", kind, name);
+        else
+            buf_printf(out, "%s %u", kind, (unsigned)d->target);
+    }
+    if (d->knob >= KNOB_COUNT || d->target == EV_NONE)
+        return;
+    const char *unit = knob_row(d->knob)->unit;
+    buf_puts(out, ": ");
+    /* the unit of a count is said once, other units with both values */
+    put_with_unit(out, d->from,
+                  d->knob == KNOB_LIMIT || d->knob == KNOB_SHED_THRESHOLD ? "" : unit);
+    buf_puts(out, d->from == d->to ? " stays " : d->is_applied ? " -> " : " would become ");
+    put_with_unit(out, d->to, unit);
+}
+
+static void because_limit(const struct ev_decision *d, struct buf *out)
+{
+    buf_puts(out, ", because the mean of ");
+    put_count(out, d->n1);
+    buf_puts(out, " answers at a known number in flight was ");
+    put_with_unit(out, d->value1, "ms");
+    buf_puts(out, ", ");
+    put_value(out, d->value3);
+    buf_puts(out, " times the ");
+    put_with_unit(out, d->value2, "ms");
+    buf_puts(out, " without a queue (");
+    put_count(out, d->n2);
+    buf_puts(out, " samples)");
+    if (d->reason == REASON_LIMIT_BOUNDED) {
+        buf_puts(out, "; the learner wanted more than the bounds ");
+        put_value(out, d->min);
+        buf_puts(out, " .. ");
+        put_value(out, d->max);
+        buf_puts(out, " allow");
+    }
+}
+
+static void because_shed(const struct ev_decision *d, struct buf *out)
+{
+    buf_printf(out, ", because in %u ms ", d->window1_ms);
+    put_count(out, d->n1);
+    buf_puts(out, " requests arrived (");
+    put_with_unit(out, d->value1, "/s");
+    buf_puts(out, ") and the service can do ");
+    put_with_unit(out, d->threshold1, "/s");
+    buf_puts(out, "; ");
+    put_value(out, d->value3);
+    buf_printf(out, " wait in the queue; %.0f %% are refused, lowest classes first",
+               d->threshold2 * 100);
+}
+
+static void because_timeout(const struct ev_decision *d, struct buf *out)
+{
+    if (d->reason == REASON_TIMEOUT_WIDEN || isnan(d->value1)) {
+        buf_puts(out, ", because ");
+        put_fact(out, FACT_TIMEOUT_RATIO, d->value2);
+        buf_puts(out, " of ");
+        put_count(out, d->n2);
+        buf_printf(out, " requests in %u s ran into it (more than %.0f %% widens it)",
+                   d->window2_ms / 1000, d->threshold2 * 100);
+        return;
+    }
+    buf_puts(out, ", because 99.9 % of ");
+    put_count(out, d->n1);
+    buf_printf(out, " answers in %u s came within ", d->window1_ms / 1000);
+    put_with_unit(out, d->value1, "ms");
+}
+
+static void because_retry(const struct ev_decision *d, struct buf *out)
+{
+    if (d->to == 0 && d->value2 >= 1) {
+        buf_puts(out, ", because the limit binds: on average ");
+        put_value(out, d->value2);
+        buf_puts(out, " requests wait in the queue");
+        return;
+    }
+    buf_puts(out, ", because ");
+    put_fact(out, FACT_ERROR_RATIO, d->value1);
+    buf_puts(out, " of ");
+    put_count(out, d->n1);
+    buf_printf(out, " requests in %u s failed (all retries up to %.0f %%, none from %.0f %%)",
+               d->window1_ms / 1000, d->threshold1 * 100, d->threshold2 * 100);
+}
+
+static void because_reverted(const struct ev_decision *d, struct buf *out)
+{
+    buf_printf(out, ", because decision %llu made it worse: ", (unsigned long long)d->supersedes);
+    buf_printf(out, "%s went from ", fact_row(d->fact1)->name ? fact_row(d->fact1)->name : "it");
+    put_fact(out, d->fact1, d->threshold1);
+    buf_puts(out, " to ");
+    put_fact(out, d->fact1, d->value1);
+}
+
+static void because_operator(const struct ev_decision *d, struct buf *out)
+{
+    static const struct {
+        uint16_t reason;
+        const char *text;
+    } words[] = {
+        {REASON_OPERATOR_PIN, "because an operator pinned it"},
+        {REASON_OPERATOR_UNPIN, "because the pin was released"},
+        {REASON_OPERATOR_FREEZE, "because an operator froze the loop"},
+        {REASON_OPERATOR_UNFREEZE, "because the loop may act again"},
+        {REASON_OPERATOR_RESET, "because an operator dropped what was learned"},
+        {REASON_OPERATOR_DRAIN, "is drained, because an operator said so"},
+        {REASON_OPERATOR_UNDRAIN, "takes requests again, because the drain ended"},
+        {REASON_CONFIG_CHANGED,
+         "because the configured value changed and dropped what was learned"},
+    };
+    if (d->reason == REASON_OPERATOR_MODE)
+        buf_printf(out, ", because the mode is now %s", ev_mode_name(d->mode));
+    for (size_t i = 0; i < FB_COUNT(words); i++)
+        if (words[i].reason == d->reason)
+            buf_printf(out, d->knob < KNOB_COUNT ? ", %s" : " %s", words[i].text);
+    if (d->note[0])
+        buf_printf(out, ": %.*s", (int)strnlen(d->note, sizeof d->note), d->note);
+}
+
+static void because(const struct ev_decision *d, struct buf *out)
+{
+    switch (d->reason) {
+    case REASON_LIMIT_FOLLOWS:
+    case REASON_LIMIT_BOUNDED:
+        because_limit(d, out);
+        break;
+    case REASON_SHED_RAISE:
+    case REASON_SHED_LOWER:
+        because_shed(d, out);
+        break;
+    case REASON_TIMEOUT_WIDEN:
+    case REASON_TIMEOUT_RAISE:
+    case REASON_TIMEOUT_LOWER:
+        because_timeout(d, out);
+        break;
+    case REASON_RETRY_CUT:
+    case REASON_RETRY_RESTORE:
+        because_retry(d, out);
+        break;
+    case REASON_REVERTED:
+        because_reverted(d, out);
+        break;
+    default:
+        because_operator(d, out);
+        break;
+    }
+}
+
+/* What the decision promises: "no more", "less" or "more" of a fact. */
+static void expectation(const struct ev_decision *d, struct buf *out)
+{
+    static const char *const words[] = {"", "less", "more", "no more"};
+    const char *name = fact_row(d->expected_fact)->name;
+    if (d->expected == EXPECT_NONE || d->expected >= FB_COUNT(words) || !name)
+        return;
+    buf_printf(out, "; expected: %s %s (", words[d->expected], name);
+    put_fact(out, d->expected_fact, d->before);
+    buf_puts(out, " before)");
+}

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* limit loop, each tick: makes decisions of what the learner in the gateway did since the last one.
+ *
+ * The learner moves at the speed of completions, inside the bounds of the published cell and only
+ * in mode act, not pinned, not frozen; a tick would be too slow.  Control owns bounds, mode, pin
+ * and freeze, and the story: all moves of one tick become one decision.  The learned value lives
+ * here, so that it outlives the gateway. */
+#include "base/assert.h"
+#include "control/arbiter.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+void loop_limit_feed(struct engine *e, const struct ev_proposal *p)
+{
+    if (p->endpoint >= KNOB_TARGETS_MAX || isnan(p->ratio))
+        return;
+    struct limit_loop *l = &e->s.limit[p->endpoint];
+    if (l->moves == 0)
+        l->limit_from = p->limit_from;
+    l->limit_to = p->limit_to;
+    l->latency_us = p->latency_us;
+    l->base_us = p->base_us;
+    l->ratio = p->ratio;
+    l->error = p->error;
+    l->samples = p->samples;
+    l->base_samples = p->base_samples;
+    l->moves += p->moves > 0 ? p->moves : 1;
+    l->reason = p->reason;
+    l->at_us = p->head.time_us;
+}
+
+static void decide(struct engine *e, uint16_t endpoint, const struct limit_loop *l)
+{
+    const struct knob_layer *layer = control_layer(e, KNOB_LIMIT, endpoint);
+    double wanted = (double)l->limit_to;
+    struct move m;
+    move_init(&m, e, KNOB_LIMIT, endpoint);
+    /* nothing learned yet: what was in force is the learner's start value, not the knob's safe one
+     */
+    if (!layer->is_learned || layer->mode != EV_MODE_ACT)
+        m.d.from = (double)l->limit_from;
+    m.d.to = wanted;
+    m.d.reason =
+        wanted < layer->min || wanted > layer->max ? REASON_LIMIT_BOUNDED : REASON_LIMIT_FOLLOWS;
+    m.d.cause_us = l->at_us;
+    m.is_reflex = true;
+    struct fact latency = {.value = l->latency_us / 1e3, .n = l->samples, .n_needed = 10};
+    struct fact base = {.value = l->base_us / 1e3, .n = l->base_samples};
+    struct fact ratio = {.value = l->ratio, .n = l->samples};
+    struct fact in_flight = facts_get(e->facts, m.scope, FACT_IN_FLIGHT, FACT_1S);
+    move_evidence(&m, 0, FACT_LEARNER_LATENCY, 0, &latency);
+    move_evidence(&m, 1, FACT_LEARNER_BASE, 0, &base);
+    move_evidence(&m, 2, FACT_LEARNER_RATIO, 0, &ratio);
+    move_evidence(&m, 3, FACT_IN_FLIGHT, fact_window_ms(FACT_1S), &in_flight);
+    m.d.threshold1 = l->base_us / 1e3;
+    m.d.threshold2 = l->error;
+    const char *verdict = ev_reason_row(l->reason)->name;
+    snprintf(m.d.note, sizeof m.d.note, "%u moves; %.20s", l->moves, verdict ? verdict : "?");
+    /* a second of completions shows the new latency; lower must not cost, higher must not either */
+    move_expect(&m, m.d.to < m.d.from ? EXPECT_LOWER : EXPECT_KEEP, FACT_UPSTREAM_P50, FACT_1S,
+                1200);
+    arbiter_submit(e, &m);
+}
+
+void loop_limit_run(struct engine *e)
+{
+    for (uint16_t i = 0; i < e->s.top[EV_KIND_ENDPOINT]; i++) {
+        struct limit_loop *l = &e->s.limit[i];
+        if (l->moves == 0)
+            continue;
+        struct limit_loop taken = *l;
+        memset(l, 0, sizeof *l);
+        decide(e, i, &taken);
+    }
+}
