@@ -35,6 +35,7 @@ static enum http1_step take_line_end(struct http1_parser *p, const char *at, con
 static void move_spans(struct http1_parser *p, const char *to);
 static enum http1_step fail(struct http1_parser *p, enum http1_error error);
 
+/* Clears the head too: what a caller reads before DONE is zero, never the last message's. */
 static void begin(struct http1_parser *p, const struct http1_limits *limits,
                   struct http1_field *fields)
 {
@@ -70,7 +71,7 @@ enum http1_step http1_parse(struct http1_parser *p, struct span bytes)
     fb_assert(bytes.len >= p->at);
     if (bytes.len == 0)
         return HTTP1_MORE;
-    if (p->base != bytes.at)
+    if (p->base != bytes.at) /* the caller's buffer grew or was compacted */
         move_spans(p, bytes.at);
     if (p->phase < PHASE_LINE) {
         size_t clip = (size_t)p->line_at + p->limits.line_bytes + 2;
@@ -89,6 +90,7 @@ enum http1_step http1_parse(struct http1_parser *p, struct span bytes)
         if (step != HTTP1_DONE)
             return step;
     }
+    /* The clip hides what lies behind the limit: running out of bytes at the clip is the error. */
     size_t clip = (size_t)p->fields_at + p->limits.header_bytes;
     const char *end = bytes.at + (bytes.len < clip ? bytes.len : clip);
     enum http1_step step = parse_fields(p, end);
@@ -115,6 +117,7 @@ static enum http1_step pause(struct http1_parser *p, enum phase phase, const cha
     return HTTP1_MORE;
 }
 
+/* By numbers: <from> may be freed memory, of which even a difference of pointers is undefined. */
 static void move_span(struct span *s, const char *from, const char *to)
 {
     if (s->at)
@@ -159,6 +162,8 @@ static enum http1_step take_empty_line(struct http1_parser *p, const char *end)
     return HTTP1_DONE;
 }
 
+/* method SP target SP version CRLF, one blank each: RFC 9112 3 lets a reader split at any run of
+ * blanks, but then a blank inside the target hides where the target ends. */
 static enum http1_step parse_request_line(struct http1_parser *p, const char *end)
 {
     struct http1_head *head = &p->head;
@@ -330,6 +335,8 @@ static enum http1_step take_line_start(struct http1_parser *p, const char *line,
     return take_line_end(p, line, end);
 }
 
+/* Field lines up to and with the empty line.  Locals hold the place; they go back to the parser
+ * only when the bytes end, which in the common case is never. */
 static enum http1_step parse_fields(struct http1_parser *p, const char *end)
 {
     const char *at = p->base + p->at;

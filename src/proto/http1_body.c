@@ -147,6 +147,8 @@ static enum http1_error chunk_byte(struct http1_body *b, char c)
     }
 }
 
+/* Size and extensions up to the CR.  16 digits hold any size; more is somebody probing for a reader
+ * that wraps around. */
 static enum http1_error head_byte(struct http1_body *b, char c)
 {
     unsigned digit = char_hex(c);
@@ -235,6 +237,7 @@ static void keep(struct http1_body *b, char c)
     b->trailers->at[b->used++] = c;
 }
 
+/* Names and values go to the caller's memory side by side; the colon and CR LF do not. */
 static enum http1_error trailer_byte(struct http1_body *b, char c)
 {
     uint32_t max = b->trailers ? b->trailers->cap : HTTP1_TRAILER_DROP_MAX_BYTES;

@@ -110,6 +110,7 @@ static enum http1_error take_length(struct http1_parser *p, struct span value, b
     return HTTP1_E_NONE;
 }
 
+/* A list of codings is read only to name the fault: nothing but a single `chunked` is taken. */
 static void take_one_coding(struct http1_parser *p, struct span coding)
 {
     struct span params;
@@ -137,6 +138,9 @@ static void take_coding(struct http1_parser *p, struct span value)
     } while (comma);
 }
 
+/* RFC 9110 7.6.1: a nominated field is dropped here.  Nominating what the endpoint relies on is an
+ * attack (a request whose X-Forwarded-For or Authorization vanishes on the way), so it is refused.
+ */
 static enum http1_error take_connection(struct http1_parser *p, struct span value)
 {
     struct span option;
@@ -204,6 +208,7 @@ static enum http1_error finish_framing(struct http1_parser *p)
     return HTTP1_E_NONE;
 }
 
+/* RFC 9112 9.3; an upgrade needs both fields and 1.1 (RFC 9110 7.8), TE its nomination (10.1.4). */
 static void finish_lifetime(struct http1_parser *p)
 {
     struct http1_head *head = &p->head;

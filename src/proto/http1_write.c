@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The writer of http1: each call reserves its whole length first, so that a line is written or not,
+ * never in part. */
 #include "proto/http1_write.h"
 #include "base/assert.h"
 
+/* Room for <len> bytes, or NULL; counts what was wanted in any case. */
 static char *reserve(struct http1_out *w, size_t len)
 {
     w->needed += len;
@@ -28,6 +31,7 @@ void http1_put(struct http1_out *w, struct span bytes)
         copy(at, bytes);
 }
 
+/* Digits from the right; <text> has room for 64 bits in <base>. */
 static struct span number(char *text, size_t size, uint64_t value, unsigned base)
 {
     static const char digits[] = "0123456789abcdef";
