@@ -320,5 +320,5 @@ static uint64_t user_draw(struct world *w)
     uint64_t user = 1;
     if (rng_unit(&w->clients) >= w->sc->heavy_share)
         user = 2 + rng_below(&w->clients, w->sc->users);
-    return user * UINT64_C(0x9e3779b97f4a7c15) | 1;
+    return SIM_USER(user);
 }

@@ -55,6 +55,7 @@ void result_end(struct world *w, const struct sim_request *r, enum sim_end end)
     if (r->arrive_us >= w->measure_us) {
         count(&res->all, end);
         count(&res->class[r->class], end);
+        count(r->user == SIM_USER_HEAVY ? &res->heavy : &res->light, end);
         if (is_answer)
             bins_add(&w->latency, latency_us);
     }
@@ -65,6 +66,12 @@ void result_end(struct world *w, const struct sim_request *r, enum sim_end end)
 void result_finish(struct world *w)
 {
     struct sim_result *res = w->result;
+    /* What is open at the end of the run is late, or too young to be counted at all. */
+    for (uint32_t i = 0; i < w->request_count; i++) {
+        const struct sim_request *r = w->requests[i];
+        if (r->is_live && (double)(w->end_us - r->arrive_us) > w->sc->in_time_ms * 1e3)
+            result_end(w, r, SIM_END_LATE);
+    }
     res->p50_ms = bins_ms(&w->latency, 0.5);
     res->p99_ms = bins_ms(&w->latency, 0.99);
     res->p999_ms = bins_ms(&w->latency, 0.999);
@@ -150,6 +157,10 @@ void sim_print_text(struct buf *out, const struct sim_scenario *scenario, uint64
     for (uint8_t i = 0; i < EV_CLASS_COUNT; i++)
         if (r->class[i].offered > 0 && r->class[i].offered < r->all.offered)
             print_count(out, ev_class_name(i), &r->class[i]);
+    if (r->heavy.offered > 0) {
+        print_count(out, "heavy user", &r->heavy);
+        print_count(out, "other users", &r->light);
+    }
     for (uint32_t i = 0; i < SIM_PHASES_MAX && scenario->phases[1].until_s > 0; i++) {
         if (scenario->phases[i].until_s <= 0)
             break;
@@ -195,6 +206,10 @@ void sim_print_json(struct json *j, const struct sim_scenario *scenario, uint64_
         if (r->class[i].offered > 0)
             json_count(j, ev_class_name(i), &r->class[i]);
     json_object_end(j);
+    if (r->heavy.offered > 0) {
+        json_count(j, "heavy_user", &r->heavy);
+        json_count(j, "other_users", &r->light);
+    }
     json_key(j, "phases");
     json_array_begin(j);
     for (uint32_t i = 0; i < SIM_PHASES_MAX && scenario->phases[i].until_s > 0; i++) {

@@ -62,6 +62,7 @@ struct sim_count {
 };
 struct sim_result {
     struct sim_count all, class[EV_CLASS_COUNT];
+    struct sim_count heavy, light; /* the one heavy user and the others */
     struct sim_count phase[SIM_PHASES_MAX], phase_class[SIM_PHASES_MAX][EV_CLASS_COUNT];
     double capacity_good_pct[SIM_PHASES_MAX]; /* good per second of the phase / nominal capacity */
     double p50_ms, p99_ms, p999_ms;           /* of good and late ones, measured from arrival */
@@ -76,7 +77,8 @@ struct sim_result {
     uint32_t seconds;
     struct {
         uint32_t offered, good;
-        uint16_t limit[4], in_flight[4]; /* of the first endpoints at the first gateway, at its end */
+        uint16_t limit[4],
+            in_flight[4];         /* of the first endpoints at the first gateway, at its end */
     } by_second[SIM_SECONDS_MAX]; /* by time of arrival */
     uint64_t events;
     uint64_t hash; /* of all outcomes in order: equal for equal runs */

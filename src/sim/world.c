@@ -201,7 +201,8 @@ static void note_limits(struct world *w)
         if (!w->servers[i].is_in || !gate_endpoint_view(w->gates[0], w->servers[i].index[0], &view))
             continue;
         w->result->by_second[second].limit[i] = (uint16_t)fb_min_u32(view.limit, UINT16_MAX);
-        w->result->by_second[second].in_flight[i] = (uint16_t)fb_min_u32(view.in_flight, UINT16_MAX);
+        w->result->by_second[second].in_flight[i] =
+            (uint16_t)fb_min_u32(view.in_flight, UINT16_MAX);
     }
 }
 

@@ -15,6 +15,8 @@
 #define SIM_GATEWAYS_MAX 16
 #define SIM_NONE UINT32_MAX
 #define SIM_BINS 4096
+#define SIM_USER(n) ((n)*UINT64_C(0x9e3779b97f4a7c15) | 1)
+#define SIM_USER_HEAVY SIM_USER(UINT64_C(1))
 
 enum sim_event_kind {
     SIM_EV_ARRIVE,   /* id: arrival generation */

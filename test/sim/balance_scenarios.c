@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Balance: the table of loops.md section 1 as pass bands, for the score alone and with everything
+ * on. Bands are the table's figures + 5 %, the noise between simulators. */
+#include "tap.h"
+
+static const char alone[] = "limit=none eject=off retry_pct=0";
+
+struct band {
+    const char *name;
+    double p99_ms, p999_ms;         /* the score alone */
+    double p99_all_ms, p999_all_ms; /* limit learned, ejection and retries on */
+};
+#define ROW(n, a, b, c, d)                                                                         \
+    {                                                                                              \
+        .name = (n), .p99_ms = (a), .p999_ms = (b), .p99_all_ms = (c), .p999_all_ms = (d)          \
+    }
+static const struct band bands[] = {
+    ROW("s1", 68, 147, 90, 165), ROW("s2", 66, 139, 70, 165),   ROW("s3", 66, 142, 68, 150),
+    ROW("s6", 66, 141, 67, 141), ROW("s7", 129, 400, 140, 420), ROW("s8", 68, 148, 72, 160),
+    ROW("s9", 69, 145, 69, 145),
+};
+#undef ROW
+
+static void score_alone(struct tap *t)
+{
+    for (size_t i = 0; i < FB_COUNT(bands); i++) {
+        const struct band *b = &bands[i];
+        struct tap_mean m = tap_run(b->name, alone, t->seeds);
+        tap_at_most(t, m.p99_ms, b->p99_ms, "%s: p99 of the score alone in ms", b->name);
+        tap_at_most(t, m.p999_ms, b->p999_ms, "%s: p99.9 of the score alone in ms", b->name);
+        tap_at_least(t, m.good_pct, 99.99, "%s: the score alone loses nothing", b->name);
+    }
+}
+
+static void all_on(struct tap *t)
+{
+    unsigned seeds = t->seeds < 10 ? t->seeds : t->seeds * 2 / 5;
+    for (size_t i = 0; i < FB_COUNT(bands); i++) {
+        const struct band *b = &bands[i];
+        struct tap_mean m = tap_run(b->name, "", seeds);
+        tap_at_most(t, m.p99_ms, b->p99_all_ms, "%s: p99 with limit and ejection in ms", b->name);
+        tap_at_most(t, m.p999_ms, b->p999_all_ms, "%s: p99.9 with limit and ejection in ms",
+                    b->name);
+        tap_at_least(t, m.good_pct, 99.95, "%s: no false refusals", b->name);
+    }
+}
+
+static void peers_are_worse(struct tap *t)
+{
+    struct tap_mean best = tap_run("s2", alone, t->seeds);
+    struct tap_mean two =
+        tap_run("s2", "balance=random_two limit=none eject=off retry_pct=0", t->seeds);
+    tap_at_most(t, best.p99_ms / two.p99_ms, 0.5,
+                "s2: p99 is at most half of power of two choices");
+    struct tap_mean six = tap_run("s6", alone, t->seeds);
+    tap_at_most(t, six.p99_ms / best.p99_ms, 1.1, "s6: four gateways are within 10 %% of one");
+    struct tap_mean turns =
+        tap_run("s3", "balance=round_robin limit=none eject=off retry_pct=0", t->seeds);
+    tap_at_most(t, turns.good_pct, 99.99,
+                "s3: round robin loses requests here, so the scenario can tell");
+}
+
+static void cold_start_and_sinkhole(struct tap *t)
+{
+    struct tap_mean with = tap_run("s4", "", t->seeds);
+    tap_at_most(t, with.failed_pct + with.shed_pct, 0.01, "s4: nobody pays for the newcomer");
+    tap_at_most(t, with.p99_ms, 70, "s4: p99 with a newcomer in ms");
+    struct tap_mean s5 = tap_run("s5", alone, t->seeds);
+    tap_at_most(t, s5.failed_pct, 0.1, "s5: 5xx to clients without retries and ejection");
+    s5 = tap_run("s5", "", t->seeds);
+    tap_at_most(t, s5.failed_pct, 0.005, "s5: 5xx to clients with everything on");
+}
+
+/* The newcomer is the last endpoint, so its share is what the first four do not have; all get the
+ * same. */
+static void newcomer_is_used(struct tap *t)
+{
+    struct tap_mean m = tap_run("s4", alone, t->seeds);
+    tap_at_most(t, m.share0_pct, 22.75,
+                "s4: each old endpoint has at most 22.75 %% of all, the newcomer 9 %%");
+}
+
+static void same_seed_same_outcome(struct tap *t)
+{
+    static struct sim_overrides o;
+    static struct sim_result a, b, c;
+    struct fb_err err;
+    sim_overrides_init(&o);
+    const struct sim_scenario *sc = sim_scenario_find("priority");
+    bool is_good = sim_run(sc, 7, &o, &a, &err) == FB_OK && sim_run(sc, 7, &o, &b, &err) == FB_OK &&
+                   sim_run(sc, 8, &o, &c, &err) == FB_OK;
+    tap_at_least(t, is_good && a.hash == b.hash && a.events == b.events, 1,
+                 "one seed is one outcome");
+    tap_at_least(t, is_good && a.hash != c.hash, 1, "another seed is another outcome");
+}
+
+int main(int argc, char **argv)
+{
+    struct tap t = tap_begin(argc, argv);
+    same_seed_same_outcome(&t);
+    score_alone(&t);
+    all_on(&t);
+    peers_are_worse(&t);
+    cold_start_and_sinkhole(&t);
+    newcomer_is_used(&t);
+    return tap_end(&t);
+}
