@@ -77,6 +77,7 @@ struct conf_service {
     bool is_ejecting;
     const char *host_header; /* "" = keep the client's */
 };
+#define CONF_METHODS_MAX 8 /* in one match */
 enum conf_path_kind { CONF_PATH_ANY, CONF_PATH_EXACT, CONF_PATH_PREFIX, CONF_PATH_GLOB };
 struct conf_header_match {
     const char *name, *value; /* value "" = only present; trailing or leading * globs */

@@ -251,16 +251,20 @@ static void match_host(struct reader *rd, const struct node *n, struct conf_rout
     if (name.len > 1 && name.at[name.len - 1] == '.')
         name.len--;
     bool is_v6 = name.len > 2 && name.at[0] == '[' && name.at[name.len - 1] == ']';
-    if (!value_is_name(name) && !(!is_wild && (value_is_number_host(name) || is_v6))) {
+    struct span inner = is_v6 ? (struct span){name.at + 1, name.len - 2} : name;
+    bool is_number =
+        !is_wild && value_is_number_host(inner) && (!is_v6 || memchr(inner.at, ':', inner.len));
+    if (!is_number && (is_v6 || !value_is_name(name))) {
         problem(rd, n,
                 "host must be a name without port, or *.NAME for all subdomains, got \"%.*s\"",
                 SHOWN(s));
         return;
     }
-    char *copy = arena_get(rd->keep, name.len + 3);
+    is_v6 = is_number && memchr(inner.at, ':', inner.len); /* as requests have it: in brackets */
+    char *copy = arena_get(rd->keep, inner.len + 3);
     if (!copy)
         return;
-    sprintf(copy, "%s%.*s", is_wild ? "*." : "", SPAN_ARG(name));
+    sprintf(copy, "%s%.*s%s", is_wild ? "*." : is_v6 ? "[" : "", SPAN_ARG(inner), is_v6 ? "]" : "");
     for (char *c = copy; *c; c++)
         *c = (char)tolower((unsigned char)*c);
     rt->host = copy;
@@ -271,16 +275,17 @@ static void match_method(struct reader *rd, const struct node *n, struct conf_ro
     struct span s, rest;
     if (!read_scalar(rd, n, &s))
         return;
-    bool is_good = s.len > 0 && s.len <= 200 && s.at[s.len - 1] != '|';
+    size_t count = 0;
+    bool is_good = s.len > 0 && s.at[s.len - 1] != '|';
     for (rest = s; rest.len && is_good;) {
         struct span one = span_cut(rest, '|', &rest);
-        is_good = is_token(one);
+        is_good = is_token(one) && ++count <= CONF_METHODS_MAX;
         for (size_t i = 0; i < one.len; i++)
             is_good &= !islower((unsigned char)one.at[i]);
     }
     if (!is_good)
         problem(rd, n,
-                "method must be upper case, several with | between them: GET|HEAD, got \"%.*s\"",
+                "method must be upper case, up to 8 with | between them: GET|HEAD, got \"%.*s\"",
                 SHOWN(s));
     else
         rt->method = arena_text(rd->keep, s);

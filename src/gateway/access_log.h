@@ -54,7 +54,8 @@ uint64_t access_log_lost(const struct access_log *log); /* lines dropped since t
 struct access_buf {
     struct access_log *log;
     struct buf lines;
-    uint64_t first_us; /* when the oldest waiting line was put, 0: none */
+    uint64_t first_us;      /* when the oldest waiting line was put, 0: none */
+    uint64_t rest_until_us; /* a pipe was full: no attempt before */
 };
 void access_buf_init(struct access_buf *b, struct access_log *log);
 void access_buf_fini(struct access_buf *b); /* writes what it can */

@@ -2,11 +2,13 @@
 /* route: which route of the configuration a request belongs to.
  *
  * The routes of one struct conf are compiled once into a table; a look-up allocates nothing and
- * costs below 100 ns with ten routes.  The first route in the order of the file that matches wins,
- * whatever its kind: an exact path does not beat a prefix that stands above it. Every part of a
- * route must match: host, path, method, headers; an empty part matches all. Threads: a finished
- * table is read-only and may be shared.  Memory: the table borrows from its conf and holds a
- * reference.  Not here: normal forms (proto/http1_target.h makes them), priorities, services. */
+ * costs below 100 ns with ten routes;
+ * exact hosts are hashed, so their number does not matter.  The first route in the order of the
+ * file that matches wins, whatever its kind: an exact path does not beat a prefix that stands above
+ * it. Every part of a route must match: host, path, method, headers; an empty part matches all.
+ * Threads: a finished table is read-only and may be shared.  Memory: the table borrows from its
+ * conf and holds a reference.  Not here: normal forms (proto/http1_target.h makes them),
+ * priorities, services. */
 #ifndef FB_GATEWAY_ROUTE_H
 #define FB_GATEWAY_ROUTE_H
 #include "base/span.h"
@@ -34,7 +36,4 @@ void route_table_free(struct route_table *t); /* NULL is fine */
 
 /* Index in conf->routes, or ROUTE_NONE. */
 uint16_t route_match(const struct route_table *t, const struct route_query *q);
-
-/* The same by reading the configuration from top to bottom; slow, the reference for tests. */
-uint16_t route_match_slowly(const struct conf *conf, const struct route_query *q);
 #endif

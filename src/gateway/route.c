@@ -1,0 +1,320 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Compiled routes.  Per exact host a list of the rules that can match there, in the order of the
+ * file; all other hosts share one list.  A rule begins with eight bytes of its path: most rules
+ * that do not match are passed over by one compare of a word. */
+#include "gateway/route.h"
+
+#include "base/assert.h"
+
+#include <stdlib.h>
+
+/* A method or header value, ready to compare. */
+struct pattern {
+    struct span text;
+    bool any_before, any_after; /* a * stood there */
+};
+struct field_rule {
+    struct span name;
+    struct pattern value;
+};
+struct rule {
+    uint64_t head, head_mask; /* first bytes of the path, as many as are fixed */
+    struct span path;         /* the whole pattern */
+    struct span host_suffix;  /* ".example.org", "" none */
+    struct span host;         /* exact, "" any */
+    struct span methods[CONF_METHODS_MAX];
+    const struct field_rule *fields;
+    uint8_t path_kind, method_count, field_count;
+};
+
+struct host_list {
+    struct span host;
+    uint64_t hash;
+    uint16_t *rules; /* indices, rising */
+    uint16_t count;
+};
+struct route_table {
+    struct conf *conf;
+    struct rule *rules;
+    size_t rule_count;
+    struct field_rule *fields;
+    struct host_list *slots; /* open addressing, a power of two, at most half full */
+    size_t slot_mask;
+    struct host_list others; /* for hosts that no rule names */
+    bool has_hosts;
+};
+
+static bool rule_matches(const struct rule *r, const struct route_query *q);
+static bool glob_matches(struct span pattern, struct span text);
+static bool fields_match(const struct rule *r, const struct route_query *q);
+
+static uint64_t hash_of(struct span s)
+{
+    uint64_t h =
+        UINT64_C(0xcbf29ce484222325); /* FNV-1a: hosts are short, and nobody chooses ours */
+    for (size_t i = 0; i < s.len; i++)
+        h = (h ^ (unsigned char)s.at[i]) * UINT64_C(0x100000001b3);
+    return h ^ h >> 29;
+}
+
+/* The first eight bytes, zeros behind a shorter text. */
+static uint64_t head_of(struct span s)
+{
+    uint64_t head = 0;
+    if (FB_LIKELY(s.len >= sizeof head))
+        memcpy(&head, s.at, sizeof head);
+    else
+        for (size_t i = 0; i < s.len; i++)
+            head |= (uint64_t)(unsigned char)s.at[i]
+                    << 8 * i; /* little endian, as memcpy on our machines */
+    return head;
+}
+
+uint16_t route_match(const struct route_table *t, const struct route_query *q)
+{
+    const struct host_list *list = &t->others;
+    if (t->has_hosts) {
+        uint64_t hash = hash_of(q->host);
+        for (size_t at = hash & t->slot_mask; t->slots[at].rules; at = (at + 1) & t->slot_mask) {
+            if (t->slots[at].hash == hash && span_eq(t->slots[at].host, q->host)) {
+                list = &t->slots[at];
+                break;
+            }
+        }
+    }
+    uint64_t head = head_of(q->path);
+    for (uint16_t i = 0; i < list->count; i++) {
+        const struct rule *r = &t->rules[list->rules[i]];
+        if ((head & r->head_mask) == r->head && rule_matches(r, q))
+            return list->rules[i];
+    }
+    return ROUTE_NONE;
+}
+
+static bool host_suffix_matches(struct span suffix, struct span host)
+{
+    return host.len > suffix.len &&
+           memcmp(host.at + host.len - suffix.len, suffix.at, suffix.len) == 0;
+}
+
+static bool rule_matches(const struct rule *r, const struct route_query *q)
+{
+    if (r->host_suffix.len && !host_suffix_matches(r->host_suffix, q->host))
+        return false;
+    switch ((enum conf_path_kind)r->path_kind) {
+    case CONF_PATH_ANY:
+        break;
+    case CONF_PATH_EXACT:
+        if (!span_eq(r->path, q->path))
+            return false;
+        break;
+    case CONF_PATH_PREFIX:
+        if (!span_starts(q->path, r->path))
+            return false;
+        break;
+    case CONF_PATH_GLOB:
+        if (!glob_matches(r->path, q->path))
+            return false;
+        break;
+    }
+    if (r->method_count) {
+        bool is_one = false;
+        for (uint8_t i = 0; i < r->method_count && !is_one; i++)
+            is_one = span_eq(r->methods[i], q->method);
+        if (!is_one)
+            return false;
+    }
+    return r->field_count == 0 || fields_match(r, q);
+}
+
+/* Linear: each part between two stars is taken where it occurs first; only the last part is bound
+ * to the end. */
+static bool glob_matches(struct span pattern, struct span text)
+{
+    struct span rest, part = span_cut(pattern, '*', &rest);
+    if (!span_starts(text, part))
+        return false;
+    if (part.len == pattern.len)
+        return text.len == part.len;
+    text = (struct span){text.at + part.len, text.len - part.len};
+    for (;;) {
+        const char *star = rest.len ? memchr(rest.at, '*', rest.len) : NULL;
+        if (!star)
+            return text.len >= rest.len &&
+                   (rest.len == 0 || memcmp(text.at + text.len - rest.len, rest.at, rest.len) == 0);
+        part = span_cut(rest, '*', &rest);
+        if (part.len == 0)
+            continue;
+        const char *hit = text.len ? memmem(text.at, text.len, part.at, part.len) : NULL;
+        if (!hit)
+            return false;
+        size_t used = (size_t)(hit - text.at) + part.len;
+        text = (struct span){text.at + used, text.len - used};
+    }
+}
+
+static bool pattern_matches(const struct pattern *p, struct span value)
+{
+    if (p->any_before && p->any_after)
+        return p->text.len == 0 ||
+               (value.len && memmem(value.at, value.len, p->text.at, p->text.len) != NULL);
+    if (p->any_before)
+        return value.len >= p->text.len &&
+               memcmp(value.at + value.len - p->text.len, p->text.at, p->text.len) == 0;
+    return p->any_after ? span_starts(value, p->text) : span_eq(value, p->text);
+}
+
+/* Each wanted field must be there; of several with the same name one that matches is enough. */
+static bool fields_match(const struct rule *r, const struct route_query *q)
+{
+    for (uint8_t i = 0; i < r->field_count; i++) {
+        const struct field_rule *want = &r->fields[i];
+        bool is_found = false;
+        for (uint32_t k = 0; k < q->field_count && !is_found; k++)
+            is_found = span_ieq(q->fields[k].name, want->name) &&
+                       pattern_matches(&want->value, q->fields[k].value);
+        if (!is_found)
+            return false;
+    }
+    return true;
+}
+
+/* ---- compile ---- */
+
+static void compile_field(struct field_rule *f, const struct conf_header_match *m)
+{
+    f->name = span_of(m->name);
+    f->value.text = span_of(m->value);
+    if (f->value.text.len == 0) { /* only present */
+        f->value.any_before = f->value.any_after = true;
+        return;
+    }
+    if (f->value.text.at[0] == '*') {
+        f->value.any_before = true;
+        f->value.text.at++;
+        f->value.text.len--;
+    }
+    if (f->value.text.len && f->value.text.at[f->value.text.len - 1] == '*') {
+        f->value.any_after = true;
+        f->value.text.len--;
+    }
+}
+
+static void compile_head(struct rule *r)
+{
+    size_t fixed = r->path_kind == CONF_PATH_ANY ? 0 : r->path.len;
+    if (r->path_kind == CONF_PATH_GLOB) {
+        const char *star = memchr(r->path.at, '*', r->path.len);
+        fixed = star ? (size_t)(star - r->path.at) : r->path.len;
+    }
+    if (fixed > 8)
+        fixed = 8;
+    r->head_mask = fixed == 8 ? UINT64_MAX : (UINT64_C(1) << 8 * fixed) - 1;
+    r->head = head_of((struct span){r->path.at, r->path.len}) & r->head_mask;
+}
+
+static void compile_rule(struct rule *r, const struct conf_route *rt, struct field_rule *fields)
+{
+    struct span host = span_of(rt->host);
+    r->path_kind = (uint8_t)rt->path_kind;
+    r->path = span_of(rt->path);
+    if (span_starts(host, SPAN("*.")))
+        r->host_suffix = (struct span){host.at + 1, host.len - 1};
+    else
+        r->host = host;
+    for (struct span rest = span_of(rt->method); rest.len;) {
+        fb_assert(r->method_count < CONF_METHODS_MAX);
+        r->methods[r->method_count++] = span_cut(rest, '|', &rest);
+    }
+    r->fields = fields;
+    r->field_count = (uint8_t)rt->header_count;
+    for (size_t i = 0; i < rt->header_count; i++)
+        compile_field(&fields[i], &rt->headers[i]);
+    compile_head(r);
+}
+
+/* The rules that can match at <host>; an empty host stands for all that no rule names. */
+static bool list_rules(const struct route_table *t, struct host_list *list, struct span host,
+                       bool is_others)
+{
+    list->rules = calloc(t->rule_count + 1, sizeof *list->rules); /* never NULL when it is in use */
+    if (!list->rules)
+        return false;
+    for (size_t i = 0; i < t->rule_count; i++) {
+        const struct rule *r = &t->rules[i];
+        bool can = r->host.len == 0 || (!is_others && span_eq(r->host, host));
+        if (!is_others && r->host_suffix.len)
+            can = host_suffix_matches(r->host_suffix, host);
+        if (can)
+            list->rules[list->count++] = (uint16_t)i;
+    }
+    return true;
+}
+
+static bool compile_hosts(struct route_table *t)
+{
+    size_t named = 0, slots = 2;
+    for (size_t i = 0; i < t->rule_count; i++)
+        named += t->rules[i].host.len > 0;
+    while (slots < named * 2)
+        slots *= 2;
+    t->has_hosts = named > 0;
+    t->slot_mask = slots - 1;
+    t->slots = calloc(slots, sizeof *t->slots);
+    if (!t->slots || !list_rules(t, &t->others, SPAN(""), true))
+        return false;
+    for (size_t i = 0; i < t->rule_count; i++) {
+        struct span host = t->rules[i].host;
+        if (host.len == 0)
+            continue;
+        uint64_t hash = hash_of(host);
+        size_t at = hash & t->slot_mask;
+        while (t->slots[at].rules && !span_eq(t->slots[at].host, host))
+            at = (at + 1) & t->slot_mask;
+        if (t->slots[at].rules)
+            continue;
+        t->slots[at].host = host;
+        t->slots[at].hash = hash;
+        if (!list_rules(t, &t->slots[at], host, false))
+            return false;
+    }
+    return true;
+}
+
+struct route_table *route_table_new(struct conf *conf)
+{
+    size_t field_total = 0, field_at = 0;
+    fb_assert(conf->route_count < ROUTE_NONE);
+    struct route_table *t = calloc(1, sizeof *t);
+    if (!t)
+        return NULL;
+    for (size_t i = 0; i < conf->route_count; i++)
+        field_total += conf->routes[i].header_count;
+    t->conf = conf_ref(conf);
+    t->rule_count = conf->route_count;
+    t->rules = calloc(t->rule_count + 1, sizeof *t->rules);
+    t->fields = calloc(field_total + 1, sizeof *t->fields);
+    bool is_good = t->rules && t->fields;
+    for (size_t i = 0; i < t->rule_count && is_good; i++) {
+        compile_rule(&t->rules[i], &conf->routes[i], &t->fields[field_at]);
+        field_at += conf->routes[i].header_count;
+    }
+    if (is_good && compile_hosts(t))
+        return t;
+    route_table_free(t);
+    return NULL;
+}
+
+void route_table_free(struct route_table *t)
+{
+    if (!t)
+        return;
+    for (size_t i = 0; t->slots && i <= t->slot_mask; i++)
+        free(t->slots[i].rules);
+    free(t->slots);
+    free(t->others.rules);
+    free(t->fields);
+    free(t->rules);
+    conf_unref(t->conf);
+    free(t);
+}
