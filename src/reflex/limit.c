@@ -37,7 +37,7 @@ void limit_init(struct limit *l, const struct limit_conf *conf, uint64_t now_us)
     l->probe_gap_us = LIMIT_PROBE_GAP_MIN_US;
     l->decay_us = now_us + US_PER_S;
     l->alive_us = now_us;
-    limit_meter_start(l, true, now_us);
+    limit_meter_start(l, now_us);
 }
 
 void limit_restore(struct limit *l, double limit, double base_us, double cv, uint64_t now_us)
@@ -50,7 +50,7 @@ void limit_restore(struct limit *l, double limit, double base_us, double cv, uin
     l->clear = to;
     l->is_proven = true;
     l->limit = to;
-    limit_meter_start(l, true, now_us);
+    limit_meter_start(l, now_us);
 }
 
 void limit_set_bounds(struct limit *l, uint32_t min, uint32_t max)
@@ -65,7 +65,7 @@ void limit_set_bounds(struct limit *l, uint32_t min, uint32_t max)
         return;
     l->limit = to;
     l->mode = LIMIT_HOLD;
-    limit_meter_start(l, true, fb_max_u64(l->alive_us, l->meter.since_us));
+    limit_meter_start(l, fb_max_u64(l->alive_us, l->meter.since_us));
 }
 
 uint32_t limit_now(const struct limit *l)
@@ -196,7 +196,7 @@ static void pause_end(struct limit *l, uint64_t now_us)
 static void void_samples(struct limit *l, uint64_t now_us)
 {
     l->void_us = now_us;
-    limit_meter_start(l, true, now_us);
+    limit_meter_start(l, now_us);
 }
 
 /* ---- samples ---- */

@@ -26,7 +26,7 @@ struct limit_verdict {
 };
 
 void limit_judge(struct limit *l, bool is_bound, uint64_t now_us);
-void limit_meter_start(struct limit *l, bool is_fresh, uint64_t now_us);
+void limit_meter_start(struct limit *l, uint64_t now_us);
 void limit_base_set(struct limit *l, double base_us, double samples);
 void limit_levels_decay(struct limit *l, uint64_t now_us);
 /* Sets the limit within the bounds; a new generation when it differs. */

@@ -12,13 +12,18 @@
 #include <math.h>
 
 /* A verdict waits at least so long: samples of one loop turn share one noise. */
-static const uint64_t verdict_min_us = 10000;
+static const double verdict_min_us = 10000;
+/* A probe is judged early when it is so many standard errors from the middle. */
+static const double probe_errors = 2.5;
 /* Samples of a verdict at cv 1: a doubling shifts W by 100 %, a step of 1.5 by 50 %. */
 static const double probe_samples = 20, small_probe_samples = 50;
-static const double base_samples_max = 400, base_samples_min = 5, level_samples_max = 200;
+static const double base_samples_max = 400, base_samples_min = 20, level_samples_max = 200;
 /* A queue this small (10 % of the service time) is none: arrivals at an idle worker wait for the
  * network. */
 static const double ratio_clear = 1.1;
+/* Largest step down, and samples that a check needs at least. */
+static const double down_most = 0.35;
+static const double check_samples_min = 16;
 
 static void hold_judge(struct limit *l, bool is_bound, uint64_t now_us);
 static void probe_start(struct limit *l, uint64_t now_us);
@@ -27,6 +32,10 @@ static void probe_end(struct limit *l, const struct limit_verdict *v, bool is_fi
                       uint64_t now_us);
 static void down_start(struct limit *l, const struct limit_verdict *v, double to, uint64_t now_us);
 static void check_judge(struct limit *l, uint64_t now_us);
+static void check_followed(struct limit *l, const struct limit_verdict *v, uint64_t now_us);
+static void window_roll(struct limit *l, const struct limit_verdict *v, uint64_t now_us);
+static void meter_roll(struct limit *l, uint64_t now_us);
+static bool is_settled(const struct limit *l, uint64_t now_us);
 static void base_pool(struct limit *l);
 static void base_add(struct limit *l, const struct limit_mean *seen);
 static double base_top(const struct limit *l);
@@ -55,42 +64,52 @@ void limit_judge(struct limit *l, bool is_bound, uint64_t now_us)
 static void hold_judge(struct limit *l, bool is_bound, uint64_t now_us)
 {
     struct limit_meter *m = &l->meter;
-    bool is_old = now_us - m->since_us >= verdict_min_us;
-    if (is_old && m->done >= 10) {
+    if (is_settled(l, now_us) && m->done >= 10) {
         struct limit_verdict v = verdict(l, now_us);
-        if (l->base.samples < base_samples_min) {
-            /* Cold start in overload: nothing was ever seen without a queue.  What halving does
+        if (l->base.samples < base_samples_min && l->is_proven && m->done >= check_samples_min &&
+            l->limit > l->conf.min) {
+            /* Cold start in overload: hardly anything was seen without a queue.  What halving does
              * tells. */
             limit_base_set(l, v.seen.us, v.seen.samples);
             v.ratio = 1;
+            l->is_provisional = true;
             down_start(l, &v, l->limit / 2.0, now_us);
             return;
         }
-        if (v.ratio * exp(3 * v.error) < 0.9)
-            limit_base_set(l, v.seen.us, v.seen.samples); /* no latency is below the service time */
-        else if (v.ratio * exp(-3 * v.error) > ratio_clear && l->limit > l->conf.min) {
-            double to = ceil(v.seen.in_flight / v.ratio * exp(v.error) - 0.25);
-            down_start(l, &v, fmin(to, l->limit - 1.0), now_us);
+        if (v.ratio * exp(-3 * v.error) > ratio_clear && l->limit > l->conf.min) {
+            down_start(l, &v, v.seen.in_flight / v.ratio * exp(v.error), now_us);
             return;
         }
-        if (m->done >= fmax(100, 4.0 * l->limit) && now_us - m->since_us >= 10 * verdict_min_us) {
-            l->before = v.seen;
-            l->limit_before = l->limit;
-            l->clear =
-                v.ratio < 1.15 ? fmax(l->clear, v.seen.in_flight) : v.seen.in_flight / v.ratio;
-            if (l->base.samples < 100 && v.ratio * exp(-2 * v.error) < 1)
-                base_add(l, &v.seen);
-            limit_meter_start(l, false, now_us);
-        }
+        window_roll(l, &v, now_us);
     }
     if (is_bound && now_us >= l->probe_us && l->limit < l->conf.max)
         probe_start(l, now_us);
+}
+
+/* The end of a window at a limit that stays: its evidence goes into what is known. */
+static void window_roll(struct limit *l, const struct limit_verdict *v, uint64_t now_us)
+{
+    const struct limit_meter *m = &l->meter;
+    double full = fmax(l->base.samples < 100 ? 30 : 100, 4.0 * l->limit);
+    if (m->done < full || (double)(now_us - m->since_us) < 10 * verdict_min_us)
+        return;
+    l->before = v->seen;
+    l->limit_before = l->limit;
+    l->clear = v->ratio < 1.15 ? fmax(l->clear, v->seen.in_flight) : v->seen.in_flight / v->ratio;
+    if (v->ratio * exp(3 * v->error) < 0.9)
+        limit_base_set(l, v->seen.us, v->seen.samples); /* no latency is below the service time */
+    else if (l->base.samples < 100 && v->ratio * exp(-2 * v->error) < 1)
+        base_add(l, &v->seen);
+    meter_roll(l, now_us);
 }
 
 /* ---- up ---- */
 
 static void probe_start(struct limit *l, uint64_t now_us)
 {
+    /* A weak base needs the latency at the present limit to compare with. */
+    if (l->base.samples < base_samples_min && l->meter.done < 6)
+        return;
     bool is_small = l->probe_gap_us >= 500000;
     double factor = is_small ? 1.5 : 2;
     if (l->meter.done >= 20 || l->limit_before != l->limit)
@@ -110,17 +129,20 @@ static void probe_judge(struct limit *l, uint64_t now_us)
         limit_move(l, l->limit_before, REASON_NONE, now_us);
         return;
     }
-    if (now_us - m->since_us < verdict_min_us || m->done < 6)
+    if (!is_settled(l, now_us) || m->done < 6)
         return;
     struct limit_verdict v = verdict(l, now_us);
+    if (l->base.samples < base_samples_min && l->before.samples >= 6) {
+        v.ratio = v.seen.us / l->before.us;
+        v.error = noise(l, v.seen.samples, l->before.samples);
+    }
     double factor = v.seen.in_flight / l->limit_before;
     double want = (factor < 1.75 ? small_probe_samples : probe_samples) * fmax(0.25, l->cv * l->cv);
     want = fmax(want, l->limit / 2.0);
     bool is_first = !l->is_proven && m->done >= l->limit / 2.0 && v.ratio < 1.25;
-    bool is_clear =
-        m->done >= 10 && factor > 1.2 &&
-        (v.ratio * exp(-2 * v.error) > sqrt(factor) || v.ratio * exp(2 * v.error) < sqrt(factor));
-    if (m->done >= want || is_first || is_clear)
+    double far = fabs(log(v.ratio) - 0.5 * log(fmax(1, factor)));
+    bool is_sure = m->done >= 10 && factor > 1.2 && far > probe_errors * v.error;
+    if (m->done >= want || is_first || is_sure)
         probe_end(l, &v, is_first, now_us);
 }
 
@@ -130,41 +152,40 @@ static void probe_end(struct limit *l, const struct limit_verdict *v, bool is_fi
     double old = l->limit_before, high = fmax(v->seen.in_flight, old), factor = high / old;
     double fits = ceil(high / v->ratio - 0.25);
     l->mode = LIMIT_HOLD;
-    bool is_pair_flat =
-        l->before.samples >= 20 && l->before.us > 1.25 * l->base.us && v->ratio > 1.25 &&
-        v->seen.us / l->before.us * exp(2 * noise(l, v->seen.samples, l->before.samples)) <
-            sqrt(factor);
-    if (is_pair_flat && !is_first) {
+    l->probe_us = now_us;
+    double pair = v->seen.us / l->before.us;
+    bool is_flat = l->before.samples >= 20 && l->before.us > 1.25 * l->base.us && v->ratio > 1.25 &&
+                   pair * exp(2 * noise(l, v->seen.samples, l->before.samples)) < sqrt(factor);
+    if (is_flat && !is_first) {
         /* Twice as many in flight, the same latency: it was no queue, the base is stale. */
         limit_base_set(l, (v->seen.us + l->before.us) / 2, v->seen.samples + l->before.samples);
         l->clear = high;
         l->probe_gap_us = LIMIT_PROBE_GAP_MIN_US;
-        l->probe_us = now_us;
         limit_propose(l, REASON_LEARN_BASE_MOVED, l->limit, v, now_us);
-        limit_meter_start(l, true, now_us);
         return;
     }
-    if (is_first || v->ratio < ratio_clear || (v->ratio < sqrt(factor) && fits >= l->limit)) {
+    bool is_kept = v->ratio < ratio_clear || (v->ratio < sqrt(factor) && fits >= l->limit);
+    if (is_first || is_kept) {
         l->clear = high;
         l->probe_gap_us = LIMIT_PROBE_GAP_MIN_US;
-        l->probe_us = now_us;
         limit_propose(l, REASON_LEARN_KEPT_UP, l->limit, v, now_us);
-        limit_meter_start(l, false, now_us);
         return;
     }
     l->is_proven = true;
     l->clear = high / v->ratio;
+    /* Found between the two: it may be more, so look again soon. */
+    bool is_between = high / v->ratio * exp(-v->error) > old && fits > old;
+    if (is_between && fits > 1.25 * old)
+        l->probe_gap_us = LIMIT_PROBE_GAP_MIN_US;
     l->probe_us = now_us + l->probe_gap_us;
     l->probe_gap_us = fb_min_u64(2 * l->probe_gap_us, LIMIT_PROBE_GAP_MAX_US);
-    if (v->ratio < sqrt(factor)) {
-        limit_move(l, fits, REASON_LEARN_KEPT_UP, now_us);
-        return;
-    }
     double most = high / v->ratio * exp(2 * v->error);
-    if (most < 0.8 * old)
-        down_start(l, v, ceil(most), now_us);
+    if (is_between)
+        limit_move(l, fits, REASON_LEARN_KEPT_UP, now_us);
+    else if (most < 0.8 * old)
+        down_start(l, v, most, now_us);
     else
-        limit_move(l, fmax(old, fits), REASON_LEARN_BACK, now_us);
+        limit_move(l, old, REASON_LEARN_BACK, now_us);
 }
 
 /* ---- down ---- */
@@ -176,6 +197,8 @@ static void down_start(struct limit *l, const struct limit_verdict *v, double to
     l->before = v->seen;
     l->limit_before = l->limit;
     uint32_t from = l->limit;
+    /* A backend that slows down under load looks smaller than it is: not too far at once. */
+    to = fmin(ceil(fmax(to, down_most * from) - 0.25), from - 1.0);
     limit_move(l, to, REASON_NONE, now_us);
     if (l->limit == from)
         return;
@@ -183,34 +206,45 @@ static void down_start(struct limit *l, const struct limit_verdict *v, double to
      * service time moved, then the latency stays as far as the known workers carry it.  The middle
      * parts them.  Judged against the base, not against the few samples that raised the alarm. */
     double workers = is_known ? l->clear : from;
-    double queued = fmax(1, v->seen.in_flight / workers);
-    double moved = v->ratio / queued * fmax(1, l->limit / workers);
+    double moved = v->ratio / fmax(1, v->seen.in_flight / workers) * fmax(1, l->limit / workers);
+    double queued = v->ratio * fmin(1, l->limit / v->seen.in_flight);
+    double high = log(fmax(1, moved)), low = log(fmax(1, queued));
     l->clear_before = workers;
     l->clear = v->seen.in_flight / v->ratio;
-    l->follow = 0.5 * log(fmax(1, moved));
-    if (v->ratio <= 1) /* no base: its own latency stands for it, the middle lies below */
+    l->follow = 0.5 * (high + low);
+    l->expected = log(fmax(1, v->ratio));
+    if (l->is_provisional) /* its own latency stands for the base, the middle lies below */
         l->follow = 0.5 * log((double)l->limit / from);
-    l->mode = fabs(l->follow) < 0.1 ? LIMIT_HOLD : LIMIT_CHECK;
+    l->mode = l->is_provisional || high - low > 0.2 ? LIMIT_CHECK : LIMIT_HOLD;
+    l->margin = l->is_provisional ? fabs(l->follow) : 0.5 * (high - low);
     limit_propose(l, REASON_LEARN_DOWN, from, v, now_us);
 }
 
 static void check_judge(struct limit *l, uint64_t now_us)
 {
     const struct limit_meter *m = &l->meter;
-    if (now_us - m->since_us < verdict_min_us || m->done < 10)
+    if (!is_settled(l, now_us) || m->done < check_samples_min)
         return;
     struct limit_verdict v = verdict(l, now_us);
     double moved = log(fmax(0.1, v.ratio));
-    double want = fmin(400, fmax(20, 5 / (l->follow * l->follow))) * fmax(0.25, l->cv * l->cv);
+    double want = fmin(400, fmax(20, 5 / (l->margin * l->margin))) * fmax(0.25, l->cv * l->cv);
     if (m->done < want && fabs(moved - l->follow) < 2 * v.error)
         return;
     l->mode = LIMIT_HOLD;
     if (moved < l->follow) {
-        l->probe_us = now_us + l->probe_gap_us;
-        limit_meter_start(l, false, now_us);
+        check_followed(l, &v, now_us);
+        return;
+    }
+    if (!l->is_provisional && l->limit > l->conf.min &&
+        moved > l->expected + fmax(0.25, 2 * v.error)) {
+        /* Even longer than before: the change was still going on when the alarm came. */
+        double workers = l->clear_before;
+        down_start(l, &v, v.seen.in_flight / v.ratio * exp(v.error), now_us);
+        l->clear_before = workers;
         return;
     }
     double workers = l->clear_before, queued = fmax(1, v.seen.in_flight / workers);
+    l->is_provisional = false;
     limit_base_set(l, v.seen.us / queued, v.seen.samples);
     l->clear = workers;
     uint32_t from = l->limit;
@@ -220,29 +254,54 @@ static void check_judge(struct limit *l, uint64_t now_us)
     limit_propose(l, REASON_LEARN_BASE_MOVED, from, &v, now_us);
 }
 
+/* Latency came down with the limit: it was a queue. */
+static void check_followed(struct limit *l, const struct limit_verdict *v, uint64_t now_us)
+{
+    l->probe_us = now_us + l->probe_gap_us;
+    l->clear = v->ratio < 1.15 ? fmax(l->clear, v->seen.in_flight) : v->seen.in_flight / v->ratio;
+    if (!l->is_provisional)
+        return;
+    /* The base was measured in that queue; on until latency no longer follows. */
+    limit_base_set(l, v->seen.us, v->seen.samples);
+    l->is_provisional = l->limit > l->conf.min;
+    if (!l->is_provisional)
+        return;
+    struct limit_verdict again = *v;
+    again.ratio = 1;
+    down_start(l, &again, l->limit / 2.0, now_us);
+}
+
 /* ---- numbers ---- */
 
-void limit_meter_start(struct limit *l, bool is_fresh, uint64_t now_us)
+void limit_meter_start(struct limit *l, uint64_t now_us)
+{
+    l->generation++;
+    l->meter = (struct limit_meter){.since_us = now_us, .is_fresh = true};
+}
+
+/* The same limit goes on: open requests stay, their times move to the new origin.  Only after
+ * several rounds trips: then those that complete are as long as those that do not. */
+static void meter_roll(struct limit *l, uint64_t now_us)
 {
     struct limit_meter *m = &l->meter;
-    if (is_fresh) {
-        l->generation++;
-        *m = (struct limit_meter){.since_us = now_us, .is_fresh = true};
-        return;
-    }
-    /* The same limit goes on: open requests stay, their times move to the new origin. */
-    double shift_us = (double)(now_us - m->since_us);
-    m->open_sent_us -= m->open * shift_us;
+    m->open_sent_us -= m->open * (double)(now_us - m->since_us);
     m->since_us = now_us;
     m->done = m->sum_us = m->sum_capped_us = m->sum_in_flight = 0;
     m->is_fresh = false;
+}
+
+/* One service time after a change: before, only the shortest requests have completed. */
+static bool is_settled(const struct limit *l, uint64_t now_us)
+{
+    double age_us = (double)(now_us - l->meter.since_us);
+    return age_us >= verdict_min_us && age_us >= l->base.us && l->meter.done >= l->meter.open / 2;
 }
 
 void limit_move(struct limit *l, double to, uint16_t reason, uint64_t now_us)
 {
     uint32_t from = l->limit;
     l->limit = (uint32_t)fb_clamp(to, l->conf.min, l->conf.max);
-    limit_meter_start(l, true, now_us);
+    limit_meter_start(l, now_us);
     if (reason != REASON_NONE)
         limit_propose(l, reason, from, NULL, now_us);
 }
@@ -271,13 +330,13 @@ void limit_base_set(struct limit *l, double base_us, double samples)
     for (int i = 0; i < LIMIT_LEVELS; i++)
         l->level[i] = (struct limit_level){0};
     l->knee = LIMIT_MAX;
-    double capped = base_us;
-    l->level[0] =
-        (struct limit_level){.count = samples,
-                             .sum_us = samples * base_us,
-                             .sum_capped_us = samples * capped,
-                             .sum_square = samples * capped * capped * (1 + l->cv * l->cv)};
-    l->base = (struct limit_mean){.us = base_us, .capped_us = capped, .samples = samples};
+    double square = samples * base_us * base_us * (1 + l->cv * l->cv);
+    l->level[0] = (struct limit_level){.count = samples,
+                                       .sum_us = samples * base_us,
+                                       .sum_square = square,
+                                       .sum_capped_us = samples * base_us,
+                                       .sum_capped_square = square};
+    l->base = (struct limit_mean){.us = base_us, .capped_us = base_us, .samples = samples};
 }
 
 /* A base of few samples takes in a window that agrees with it. */
@@ -303,9 +362,11 @@ static void base_pool(struct limit *l)
         sum.sum_capped_us += l->level[i].sum_capped_us;
         sum.sum_capped_square += l->level[i].sum_capped_square;
     }
-    l->base.samples = sum.count;
-    if (sum.count < 1)
+    /* When the workers became fewer, hardly a sample was sent at so few in flight; the old base
+     * holds on. */
+    if (sum.count < 1 || (sum.count < 10 && sum.count < l->base.samples))
         return;
+    l->base.samples = sum.count;
     l->base.us = fmax(1, sum.sum_us / sum.count);
     l->base.capped_us = sum.sum_capped_us / sum.count;
     if (sum.count < 10)

@@ -51,6 +51,9 @@ struct limit {
 
     uint8_t mode; /* enum limit_mode in limit_int.h */
     bool is_paused, is_trial_due, is_proven;
+    bool is_provisional; /* the base is a latency at the limit, measured in a queue perhaps */
+    double margin;       /* CHECK: half the distance of the two stories, log */
+    double expected;     /* CHECK: log of the ratio that raised the alarm */
     struct limit_meter meter;
     struct limit_mean before; /* at limit_before */
     double follow; /* CHECK: log of the latency over the base that parts a queue from a new base */
