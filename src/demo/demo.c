@@ -3,7 +3,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
-#include "demo/fetch.h"
+#include "cli/client.h"
 #include "demo/load.h"
 #include "demo/report.h"
 #include "demo/result.h"
@@ -331,8 +331,10 @@ static int finish(struct demo *d)
     uint32_t all_ms = d->seconds * 1000;
     result_compute(d->lane[LANE_OURS].board, 0, all_ms, &ours);
     result_compute(d->lane[LANE_TWIN].board, 0, all_ms, &twin);
-    if (fetch_get(d->lane[LANE_OURS].admin, d->lane[LANE_OURS].state_dir,
-                  "/v1/decisions?limit=2000", &d->decisions, &err) != FB_OK)
+    struct client client;
+    static const struct client_call call = {.method = "GET", .path = "/v1/decisions?limit=2000"};
+    if (client_init(&client, d->lane[LANE_OURS].state_dir, NULL, NULL, &err) != FB_OK ||
+        client_call(&client, &call, &d->decisions, &err) != FB_OK)
         fprintf(stderr, "foldback: demo: decisions: %s\n", err.text);
     char file[512];
     snprintf(file, sizeof file, "foldback-demo-%s.html", d->scenario->name);
