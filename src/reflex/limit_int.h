@@ -23,6 +23,9 @@ struct limit_verdict {
     struct limit_mean seen;
     double ratio; /* latency over service time; 1 = no queue */
     double error; /* relative standard error of it */
+    /* The same from ages alone, open requests counted as if they completed now: surely not too
+     * high, and there at once, when hardly anything completes any more. */
+    double ratio_low, error_low;
 };
 
 void limit_judge(struct limit *l, bool is_bound, uint64_t now_us);

@@ -36,6 +36,7 @@ static void check_followed(struct limit *l, const struct limit_verdict *v, uint6
 static void window_roll(struct limit *l, const struct limit_verdict *v, uint64_t now_us);
 static void meter_roll(struct limit *l, uint64_t now_us);
 static bool is_settled(const struct limit *l, uint64_t now_us);
+static bool down_at_once(struct limit *l, double ratio, double errors, uint64_t now_us);
 static void base_pool(struct limit *l);
 static void base_add(struct limit *l, const struct limit_mean *seen);
 static double base_top(const struct limit *l);
@@ -64,6 +65,8 @@ void limit_judge(struct limit *l, bool is_bound, uint64_t now_us)
 static void hold_judge(struct limit *l, bool is_bound, uint64_t now_us)
 {
     struct limit_meter *m = &l->meter;
+    if (down_at_once(l, ratio_clear, 3, now_us))
+        return;
     if (is_settled(l, now_us) && m->done >= 10) {
         struct limit_verdict v = verdict(l, now_us);
         if (l->base.samples < base_samples_min && l->is_proven && m->done >= check_samples_min &&
@@ -86,6 +89,23 @@ static void hold_judge(struct limit *l, bool is_bound, uint64_t now_us)
         probe_start(l, now_us);
 }
 
+/* Ages alone show a queue at the present limit. */
+static bool down_at_once(struct limit *l, double ratio, double errors, uint64_t now_us)
+{
+    const struct limit_meter *m = &l->meter;
+    if (!m->is_fresh || m->done + m->open < 10 || l->limit == l->conf.min ||
+        l->base.samples < base_samples_min)
+        return false;
+    struct limit_verdict v = verdict(l, now_us);
+    if (v.ratio_low * exp(-errors * v.error_low) < ratio)
+        return false;
+    v.ratio = v.ratio_low;
+    v.error = v.error_low;
+    v.seen.us = fmax(v.seen.us, v.ratio * l->base.us);
+    down_start(l, &v, v.seen.in_flight / v.ratio * exp(v.error), now_us);
+    return true;
+}
+
 /* The end of a window at a limit that stays: its evidence goes into what is known. */
 static void window_roll(struct limit *l, const struct limit_verdict *v, uint64_t now_us)
 {
@@ -95,6 +115,7 @@ static void window_roll(struct limit *l, const struct limit_verdict *v, uint64_t
         return;
     l->before = v->seen;
     l->limit_before = l->limit;
+    l->is_falling = l->is_falling && v->ratio > 1.15;
     l->clear = v->ratio < 1.15 ? fmax(l->clear, v->seen.in_flight) : v->seen.in_flight / v->ratio;
     if (v->ratio * exp(3 * v->error) < 0.9)
         limit_base_set(l, v->seen.us, v->seen.samples); /* no latency is below the service time */
@@ -108,7 +129,10 @@ static void window_roll(struct limit *l, const struct limit_verdict *v, uint64_t
 static void probe_start(struct limit *l, uint64_t now_us)
 {
     /* A weak base needs the latency at the present limit to compare with. */
-    if (l->base.samples < base_samples_min && l->meter.done < 6)
+    if (l->base.samples < base_samples_min && (l->meter.done < 6 || l->is_proven))
+        return;
+    /* It may bind because the endpoint just became slower: that is to be judged first. */
+    if (l->recent > 1.6)
         return;
     bool is_small = l->probe_gap_us >= 500000;
     double factor = is_small ? 1.5 : 2;
@@ -129,7 +153,8 @@ static void probe_judge(struct limit *l, uint64_t now_us)
         limit_move(l, l->limit_before, REASON_NONE, now_us);
         return;
     }
-    if (!is_settled(l, now_us) || m->done < 6)
+    double doubled = (double)l->limit / l->limit_before;
+    if (down_at_once(l, 1.5 * doubled, 2, now_us) || !is_settled(l, now_us) || m->done < 6)
         return;
     struct limit_verdict v = verdict(l, now_us);
     if (l->base.samples < base_samples_min && l->before.samples >= 6) {
@@ -152,6 +177,7 @@ static void probe_end(struct limit *l, const struct limit_verdict *v, bool is_fi
     double old = l->limit_before, high = fmax(v->seen.in_flight, old), factor = high / old;
     double fits = ceil(high / v->ratio - 0.25);
     l->mode = LIMIT_HOLD;
+    l->is_falling = false;
     l->probe_us = now_us;
     double pair = v->seen.us / l->before.us;
     bool is_flat = l->before.samples >= 20 && l->before.us > 1.25 * l->base.us && v->ratio > 1.25 &&
@@ -205,7 +231,8 @@ static void down_start(struct limit *l, const struct limit_verdict *v, double to
     /* Two stories: the workers became fewer, then the base comes back at the lower limit; or the
      * service time moved, then the latency stays as far as the known workers carry it.  The middle
      * parts them.  Judged against the base, not against the few samples that raised the alarm. */
-    double workers = is_known ? l->clear : from;
+    double workers = l->is_falling ? l->clear_before : is_known ? l->clear : from;
+    l->is_falling = true;
     double moved = v->ratio / fmax(1, v->seen.in_flight / workers) * fmax(1, l->limit / workers);
     double queued = v->ratio * fmin(1, l->limit / v->seen.in_flight);
     double high = log(fmax(1, moved)), low = log(fmax(1, queued));
@@ -238,13 +265,11 @@ static void check_judge(struct limit *l, uint64_t now_us)
     if (!l->is_provisional && l->limit > l->conf.min &&
         moved > l->expected + fmax(0.25, 2 * v.error)) {
         /* Even longer than before: the change was still going on when the alarm came. */
-        double workers = l->clear_before;
         down_start(l, &v, v.seen.in_flight / v.ratio * exp(v.error), now_us);
-        l->clear_before = workers;
         return;
     }
     double workers = l->clear_before, queued = fmax(1, v.seen.in_flight / workers);
-    l->is_provisional = false;
+    l->is_provisional = l->is_falling = false;
     limit_base_set(l, v.seen.us / queued, v.seen.samples);
     l->clear = workers;
     uint32_t from = l->limit;
@@ -330,6 +355,7 @@ void limit_base_set(struct limit *l, double base_us, double samples)
     for (int i = 0; i < LIMIT_LEVELS; i++)
         l->level[i] = (struct limit_level){0};
     l->knee = LIMIT_MAX;
+    l->recent = 1;
     double square = samples * base_us * base_us * (1 + l->cv * l->cv);
     l->level[0] = (struct limit_level){.count = samples,
                                        .sum_us = samples * base_us,
@@ -481,6 +507,14 @@ static struct limit_verdict verdict(struct limit *l, uint64_t now_us)
     const struct limit_meter *m = &l->meter;
     struct limit_verdict v = {.ratio = 1, .error = 1};
     double count = m->done, sum_us = m->sum_us, capped_us = m->sum_capped_us;
+    v.ratio_low = v.error_low = 1;
+    double tolerance_us = l->conf.tolerance_us;
+    tolerance_us *= tolerance_us / (tolerance_us + l->base.us);
+    if (m->is_fresh && m->done + m->open > 0 && l->base.samples >= 1) {
+        double ages_us = sum_us + m->open * (double)(now_us - m->since_us) - m->open_sent_us;
+        v.ratio_low = (ages_us / (m->done + m->open) - tolerance_us) / l->base.us;
+        v.error_low = noise(l, m->done + m->open, l->base.samples);
+    }
     if (m->is_fresh) {
         double age_us = m->open * (double)(now_us - m->since_us) - m->open_sent_us;
         double most_us = m->open * limit_capped(l, 1e18);
@@ -499,8 +533,6 @@ static struct limit_verdict verdict(struct limit *l, uint64_t now_us)
         return v;
     /* A queue adds its wait to every latency; the wait of short services may hide in the tolerance.
      */
-    double tolerance_us = l->conf.tolerance_us;
-    tolerance_us *= tolerance_us / (tolerance_us + l->base.us);
     v.ratio = 1 + (v.seen.capped_us - l->base.capped_us - tolerance_us) / l->base.us;
     if (v.ratio > 2) /* the cap hides the size of a long queue */
         v.ratio = fmax(v.ratio, (v.seen.us - tolerance_us) / l->base.us);

@@ -51,6 +51,7 @@ struct limit {
 
     uint8_t mode; /* enum limit_mode in limit_int.h */
     bool is_paused, is_trial_due, is_proven;
+    bool is_falling;     /* steps down follow each other; clear_before is from before the first */
     bool is_provisional; /* the base is a latency at the limit, measured in a queue perhaps */
     double margin;       /* CHECK: half the distance of the two stories, log */
     double expected;     /* CHECK: log of the ratio that raised the alarm */
@@ -58,6 +59,7 @@ struct limit {
     struct limit_mean before; /* at limit_before */
     double follow; /* CHECK: log of the latency over the base that parts a queue from a new base */
     uint32_t limit_before;
+    double recent;       /* latency of the last few, over what the known workers explain */
     double clear_before; /* workers before a step down */
 
     uint64_t probe_us;     /* earliest next probe */
