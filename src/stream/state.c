@@ -414,8 +414,9 @@ enum fb_code state_list(struct state *st, enum state_list what, state_each each,
         [STATE_LIST_META] = "SELECT key, CAST(value AS TEXT) FROM meta ORDER BY key",
         [STATE_LIST_PINS] = "SELECT key, CAST(value AS TEXT) FROM pin ORDER BY key",
         [STATE_LIST_READERS] = "SELECT key, CAST(value AS TEXT) FROM reader ORDER BY key",
-        [STATE_LIST_SNAPSHOTS] = "SELECT name, offset || ' ' || epoch || ' ' || raw_bytes FROM "
-                                 "snapshot ORDER BY name, id"};
+        [STATE_LIST_SNAPSHOTS] =
+            ("SELECT name, offset || ' ' || epoch || ' ' || raw_bytes FROM snapshot "
+             "ORDER BY name, id")};
     fb_assert(what <= STATE_LIST_SNAPSHOTS);
     sqlite3_stmt *q = prepare(st, sql[what]);
     if (!q)
