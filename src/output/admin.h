@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* admin: the faces of a running foldback: REST API, live streams (SSE), metrics and the dashboard.
  *
- * Runs inside the brain's event loop and knows no loop itself: it owns one epoll descriptor that the
- * brain watches like any other.
+ * Runs inside the brain's event loop and knows no loop itself: it owns one epoll descriptor that
+ * the brain watches like any other.
  *
  *   admin_new -> listens       loop says admin_fd is readable -> admin_run
  *   each sequenced event       -> admin_on_event (counters, timeline, tap; about 30 ns, no I/O)
  *   each tick, after the engine -> admin_tick    (live streams, history of facts, idle timers)
  *
- * What it shows comes from struct admin_source; what an operator wants goes back through submit() as
- * an event, so that the log holds it and a replay repeats it.  Nothing here turns a knob itself.
+ * What it shows comes from struct admin_source; what an operator wants goes back through submit()
+ * as an event, so that the log holds it and a replay repeats it.  Nothing here turns a knob itself.
  *
  * Holds always: it never blocks; at most ADMIN_CONNS_MAX connections with bounded memory each; a
  * slow reader of a live stream loses messages (counted, and told to it), never holds up the brain.
@@ -27,14 +27,16 @@
 #define ADMIN_DECISIONS_MAX 2048 /* in the timeline, newest kept */
 #define ADMIN_TOKEN_MAX_BYTES 128
 
-/* State of the event log, as the brain sees it now.  Totals count since the start of the log epoch. */
+/* State of the event log, as the brain sees it now.  Totals count since the start of the log epoch.
+ */
 struct admin_stream {
     uint64_t first_offset, next_offset, durable_offset;
     uint64_t events, events_lost; /* sequenced; dropped by rings or disk */
     uint64_t blocks, log_bytes, segments;
     uint64_t snapshot_offset, snapshot_us; /* newest snapshot; 0 none */
     uint64_t lag_us;                       /* age of the oldest event that is not durable yet */
-    uint64_t recovered_events, recovered_us; /* caught up from the log at the last start, and how long */
+    uint64_t recovered_events,
+        recovered_us; /* caught up from the log at the last start, and how long */
     bool is_disk_ok;
     char disk_error[160]; /* "" while is_disk_ok */
 };
@@ -42,12 +44,13 @@ struct admin_stream {
 /* Returns false to stop early. */
 typedef bool (*admin_visit)(void *visit_ctx, const struct ev_head *ev, uint64_t offset);
 
-/* What the brain lends and does.  Pointers live as long as the admin.  A NULL callback answers 501. */
+/* What the brain lends and does.  Pointers live as long as the admin.  A NULL callback answers 501.
+ */
 struct admin_source {
     void *ctx; /* first argument of every callback */
     const struct facts *facts;
     const struct knob_book *book;
-    const struct memfile *memfile; /* names, gauges, head */
+    const struct memfile *memfile;  /* names, gauges, head */
     const struct knob_table *table; /* what is published; NULL: memfile->knobs */
 
     /* Sentence of a decision (engine_explain). */
@@ -57,13 +60,13 @@ struct admin_source {
      * engine as any other.  May happen at once or at the next tick. */
     enum fb_code (*submit)(void *ctx, const struct ev_head *ev, struct fb_err *err);
     void (*stream)(void *ctx, struct admin_stream *out);
-    /* Visits at most <max> events from offset <from> on; *next is where to go on.  FB_OK, FB_E_END at
-     * the durable end (then *next is that end), FB_E_NOT_FOUND before the first kept offset (then
-     * *next is the first kept one).  <max> is 512 at most: about 1 ms. */
+    /* Visits at most <max> events from offset <from> on; *next is where to go on.  FB_OK, FB_E_END
+     * at the durable end (then *next is that end), FB_E_NOT_FOUND before the first kept offset
+     * (then *next is the first kept one).  <max> is 512 at most: about 1 ms. */
     enum fb_code (*read_events)(void *ctx, uint64_t from, uint32_t max, admin_visit visit,
                                 void *visit_ctx, uint64_t *next);
-    /* Configuration text in force (YAML as read), and the effective values as one JSON value with the
-     * source of each. */
+    /* Configuration text in force (YAML as read), and the effective values as one JSON value with
+     * the source of each. */
     void (*config_text)(void *ctx, struct buf *out);
     void (*config_effective)(void *ctx, struct buf *out);
     void (*config_schema)(void *ctx, struct buf *out); /* JSON Schema */
@@ -75,18 +78,18 @@ struct admin_setup {
     int listen_fd;       /* a listening socket that is now the admin's, or -1 to bind <address> */
     const char *token;   /* 16..ADMIN_TOKEN_MAX_BYTES bytes of [A-Za-z0-9_-]; copied */
     const char *node;    /* name of this node; copied; NULL: "foldback" */
-    uint64_t session_seed[2]; /* from the kernel's random source: keys session cookies */
-    uint64_t now_us, wall_us; /* at the start */
+    uint64_t session_seed[2];   /* from the kernel's random source: keys session cookies */
+    uint64_t now_us, wall_us;   /* at the start */
     struct admin_source source; /* copied */
 };
 
 struct admin;
 /* Errors: PORT_IN_USE, IO, RANGE (token, address), NOMEM. */
-FB_MUST_USE enum fb_code admin_new(struct admin **admin, const struct admin_setup *setup,
-                                   struct fb_err *err);
+FB_MUST_USE
+enum fb_code admin_new(struct admin **admin, const struct admin_setup *setup, struct fb_err *err);
 void admin_free(struct admin *a); /* closes everything */
 
-int admin_fd(const struct admin *a);        /* watch it for readability, level-triggered */
+int admin_fd(const struct admin *a);              /* watch it for readability, level-triggered */
 void admin_run(struct admin *a, uint64_t now_us); /* when readable; bounded work per call */
 /* After the engine has seen the tick (its decisions came through admin_on_event).  Also in between
  * at will; closes idle connections and feeds live streams. */

@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* admin_int: what the files of the admin server share: the server, its connections, one API call.
+ *
+ * A connection:
+ *   READ --head and body complete--> (handler) --> WRITE --all sent--> READ | closed
+ *                                        \--> STREAM: fed by events and ticks until the peer leaves
+ * Threads: the brain's loop. */
+#ifndef FB_OUTPUT_ADMIN_INT_H
+#define FB_OUTPUT_ADMIN_INT_H
+#include "base/json.h"
+#include "output/admin.h"
+#include "output/api.h"
+#include "output/auth.h"
+#include "output/filter.h"
+#include "output/history.h"
+#include "output/jsonin.h"
+#include "output/metrics.h"
+#include "output/recent.h"
+#include "output/timeline.h"
+#include "proto/http1_body.h"
+#include "proto/http1_write.h"
+
+#define CONN_HEAD_MAX_BYTES (16 * KIB)
+#define CONN_BODY_MAX_BYTES (64 * KIB) /* no call of the API needs more than 4 KiB */
+#define CONN_OUT_MAX_BYTES (6 * MIB)   /* one whole answer: metrics of 1,024 endpoints are 2 MB */
+#define CONN_STREAM_MAX_BYTES (512 * KIB) /* what a slow reader of a live stream may leave behind  \
+                                           */
+#define CONN_FIELDS_MAX 64
+#define CONN_IDLE_US (75 * US_PER_S)
+#define CONN_REQUEST_US (10 * US_PER_S) /* for a whole request to arrive, for progress in writing  \
+                                         */
+#define STREAMS_MAX 32                  /* half of the connections: the API stays reachable */
+
+enum conn_phase { CONN_FREE, CONN_READ, CONN_WRITE, CONN_STREAM };
+enum stream_kind { STREAM_LIVE, STREAM_TAP, STREAM_EVENTS };
+
+struct stream {
+    enum stream_kind kind;
+    struct filter filter;
+    uint32_t interval_ms; /* live: between two summaries */
+    uint64_t next_us;     /* live: when the next one is due */
+    uint32_t rate_max;    /* tap: messages per second */
+    uint32_t sent_now;    /* tap: in the second that began at rate_us */
+    uint64_t rate_us;
+    uint64_t skipped;  /* tap: matched, but over the rate */
+    uint64_t lost;     /* not written because the reader is slow; told when it catches up */
+    uint64_t from;     /* events: next offset */
+    uint64_t left;     /* events: how many more */
+    bool is_following; /* events: wait at the end of the log */
+    bool is_waiting;   /* events: at the end; the next tick looks again */
+    bool is_redacted;
+    bool is_over; /* finish writing, then close */
+    uint8_t type; /* events: only this type, 0 all */
+};
+
+struct conn {
+    struct admin *admin;
+    struct conn *next_done; /* private to admin.c */
+    int fd;
+    enum conn_phase phase;
+    uint32_t slot;
+    bool is_closing;  /* after the answer */
+    bool wants_write; /* registered for EPOLLOUT */
+    bool is_head_done;
+    uint64_t last_us; /* of the last byte in either direction */
+    struct buf in;    /* bytes from the peer, not yet consumed */
+    struct http1_parser parser;
+    struct http1_field fields[CONN_FIELDS_MAX];
+    struct http1_body body_reader;
+    size_t body_at; /* consumed bytes of <in> behind the head */
+    struct buf body;
+    struct buf out;
+    size_t out_sent;
+    struct span tail; /* static bytes behind <out>: an asset */
+    size_t tail_sent;
+    struct stream *stream; /* in STREAM */
+};
+
+struct admin {
+    struct admin_source source;
+    struct auth auth;
+    int listener, epoll;
+    char address[80];
+    char node[64];
+    uint64_t now_us, start_us;
+    struct conn *conn[ADMIN_CONNS_MAX];
+    uint32_t conn_count, stream_count;
+    struct timeline timeline;
+    struct history history;
+    struct recent *recent;
+    struct metrics *metrics;
+    struct buf scratch, scratch2; /* body of the answer that is being made; one SSE message */
+    uint64_t events_last, events_last_us; /* for events per second */
+    double events_per_s;
+    double cpu_share[4]; /* of the last second: host, supervisor, gateway, brain; 1 is one core */
+    struct ev_resource cpu_last[4];
+    struct ev_tick tick; /* the last one */
+    uint64_t last_offset;
+};
+
+/* ---- one call ---- */
+struct api_call {
+    struct admin *admin;
+    struct conn *conn;
+    const struct http1_head *head;
+    const struct api_row *row;
+    char param[2][200]; /* decoded {..} of the path, terminated */
+    struct buf *out;    /* body of the answer */
+    struct json j;      /* writes into <out> */
+    uint16_t status;
+    const char *type;      /* Content-Type; JSON unless set */
+    char header[400];      /* whole extra header lines */
+    struct span asset;     /* static body instead of <out> */
+    struct stream *stream; /* the connection becomes a stream */
+};
+
+/* Answers with problem+json; the code gives status and remedy. */
+void api_fail(struct api_call *c, enum fb_code code, const char *fmt, ...) FB_PRINTF(3, 4);
+void api_fail_status(struct api_call *c, uint16_t status, enum fb_code code, const char *text);
+void api_fail_err(struct api_call *c, const struct fb_err *err);
+/* Value of a query parameter, decoded into <out>; false when absent or too long. */
+bool api_query(const struct api_call *c, const char *name, char *out, size_t cap);
+/* Number from the query within [min, max]; <fallback> when absent; false after api_fail. */
+FB_MUST_USE
+bool api_query_u64(struct api_call *c, const char *name, uint64_t range[2], uint64_t *value);
+/* The body as a flat JSON object ({} when there is none); false after api_fail. */
+FB_MUST_USE
+bool api_body(struct api_call *c, struct jsonin *in);
+/* Number of a target given by name, or "#7"; EV_NONE when unknown. */
+uint16_t api_target(const struct admin *a, enum ev_kind kind, const char *name);
+/* scope= of the query: "all", "service:shop", "route:shop /checkout/"; false after api_fail. */
+FB_MUST_USE
+bool api_scope(struct api_call *c, struct fact_scope *scope);
+FB_MUST_USE
+bool api_window(struct api_call *c, enum fact_window *window);
+int api_kind_by_name(struct span name); /* -1 when unknown */
+
+/* ---- pieces of answers, also of live messages ---- */
+void put_time(struct json *j, const char *key, uint64_t wall_us); /* RFC 3339, ms, UTC */
+void put_hex(struct json *j, const char *key, uint64_t v);
+void put_fact(struct json *j, const struct fact *f);
+void put_target(struct json *j, const struct admin *a, uint8_t kind, uint16_t number);
+void put_decision(struct json *j, const struct admin *a, const struct timeline_entry *e,
+                  bool with_evidence);
+void put_alert(struct json *j, const struct admin *a, const struct timeline_alert *x);
+void put_knob(struct json *j, const struct admin *a, uint16_t knob, uint16_t target);
+void put_services(struct json *j, const struct admin *a, enum fact_window window);
+void put_routes(struct json *j, const struct admin *a, enum fact_window window);
+void put_endpoints(struct json *j, const struct admin *a, enum fact_window window);
+void put_stream(struct json *j, const struct admin *a);
+void put_cost(struct json *j, const struct admin *a);
+void put_totals(struct json *j, const struct admin *a, enum fact_window window);
+void put_request(struct json *j, const struct admin *a, const struct ev_request *r,
+                 const struct ev_sample *s, bool is_redacted);
+const char *admin_name(const struct admin *a, enum ev_kind kind, uint16_t number); /* "" unknown */
+struct filter_names admin_names(const struct admin *a);
+bool admin_is_ready(const struct admin *a);
+
+/* ---- streams (sse.c) ---- */
+struct stream *stream_open(struct api_call *c, enum stream_kind kind); /* NULL after api_fail */
+void stream_on_event(struct admin *a, const struct ev_head *ev, uint64_t offset);
+void stream_tick(struct admin *a);
+/* More events for a history stream that has room. */
+void stream_pump(struct conn *c);
+
+/* ---- connections (conn.c) ---- */
+FB_MUST_USE
+bool conn_new(struct admin *a, int fd);
+void conn_close(struct conn *c);
+void conn_on_ready(struct conn *c, uint32_t events);
+void conn_flush(struct conn *c);
+void conn_want(struct conn *c, bool write); /* be told when there is room */
+void conn_check_idle(struct conn *c);
+/* Dispatches a complete request; fills out/tail/stream of the connection (api.c). */
+void api_serve(struct conn *c);
+#endif

@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* GET /v1/why?q=: prose and numbers about one thing, and the next command.
+ *
+ * The subject is found in this order: request id, "decision 17" or a bare decision number,
+ * endpoint, service, route, knob.  Names are unique within a kind; a bare word that fits two kinds
+ * takes the first. */
+#include "output/admin_int.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+void api_run_why(struct api_call *c);
+
+/* Sentences are written one by one into a JSON array. */
+static void say(struct api_call *c, const char *fmt, ...) FB_PRINTF(2, 3);
+static bool why_request(struct api_call *c, const char *q);
+static bool why_decision(struct api_call *c, const char *q);
+static bool why_target(struct api_call *c, const char *q);
+static bool why_knob(struct api_call *c, const char *q);
+
+static void say(struct api_call *c, const char *fmt, ...)
+{
+    char text[600];
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(text, sizeof text, fmt, args);
+    va_end(args);
+    json_str(&c->j, text);
+}
+
+static void begin(struct api_call *c, const char *kind, const char *subject)
+{
+    json_object_begin(&c->j);
+    json_key_str(&c->j, "kind", kind);
+    json_key_str(&c->j, "subject", subject);
+    json_key(&c->j, "sentences");
+    json_array_begin(&c->j);
+}
+
+void api_run_why(struct api_call *c)
+{
+    char q[200];
+    if (!api_query(c, "q", q, sizeof q) || q[0] == '\0') {
+        api_fail(c, FB_E_USAGE, "say what to explain: ?q=REQUEST_ID, a decision number, or a name");
+        return;
+    }
+    if (!why_request(c, q) && !why_decision(c, q) && !why_target(c, q) && !why_knob(c, q))
+        api_fail(
+            c, FB_E_NOT_FOUND,
+            "\"%s\" is no recent request, decision, endpoint, service, route or knob; requests "
+            "older than the last %d are in the log: `foldback events tail --from 0`",
+            q, RECENT_REQUESTS_MAX);
+}
+
+/* ---- a request ---- */
+static bool parse_request_id(const char *q, uint64_t *id)
+{
+    size_t len = strlen(q);
+    if (len < 12 || len > 32)
+        return false;
+    *id = 0;
+    for (size_t i = 0; i < len; i++) {
+        char c = q[i];
+        int digit = c >= '0' && c <= '9'   ? c - '0'
+                    : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                    : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                           : -1;
+        if (digit < 0)
+            return false;
+        *id = *id << 4 | (uint64_t)digit; /* of a longer id the low 64 bits count */
+    }
+    return true;
+}
+
+static void say_request_time(struct api_call *c, const struct ev_request *r)
+{
+    say(c, "It took %.1f ms: %.1f ms in the queue, %.1f ms until the first byte of the endpoint.",
+        r->total_us / 1e3, r->queue_us / 1e3, r->upstream_us / 1e3);
+    if (r->queue_us > r->upstream_us && r->queue_us > 1000)
+        say(c, "Most of it was waiting for a free slot: the limit of the endpoints was reached.");
+    unsigned attempts = 1 + (r->flags & EV_REQUEST_ATTEMPTS_MASK);
+    if (attempts > 1)
+        say(c, "It needed %u attempts; the figures are of the last one.", attempts);
+    if (r->flags & EV_REQUEST_CENSORED)
+        say(c, "No first byte came: the endpoint would have taken longer than it was given.");
+}
+
+static bool why_request(struct api_call *c, const char *q)
+{
+    uint64_t id = 0, offset = 0;
+    const struct admin *a = c->admin;
+    if (!parse_request_id(q, &id))
+        return false;
+    const struct ev_request *r = recent_request(a->recent, id, &offset);
+    if (!r)
+        return false;
+    const struct ev_reason_row *reason = ev_reason_row(r->reason);
+    begin(c, "request", q);
+    say(c, "%s (%s)", reason->sentence ? reason->sentence : "It ended.",
+        reason->name ? reason->name : "unknown");
+    if (r->status)
+        say(c, "The client got status %u.", r->status);
+    say(c, "It was %s, of class %s.",
+        r->route == EV_NONE ? "matched by no route" : admin_name(a, EV_KIND_ROUTE, r->route),
+        ev_class_name(r->class));
+    say_request_time(c, r);
+    if (r->endpoint == EV_NONE)
+        say(c, "No endpoint was touched.");
+    else
+        say(c, "The endpoint was %s, with %u requests in flight, this one included.",
+            admin_name(a, EV_KIND_ENDPOINT, r->endpoint), r->in_flight);
+    if (ev_reason_is_shed(r->reason) && r->service < KNOB_TARGETS_MAX) {
+        const struct knob_layer *l = &a->source.book->layer[KNOB_SHED_THRESHOLD][r->service];
+        if (l->is_used)
+            say(c, "The admission threshold of the service is %.0f now (512 admits all classes).",
+                knob_effective(knob_row(KNOB_SHED_THRESHOLD), l, NULL));
+    }
+    json_array_end(&c->j);
+    json_key(&c->j, "request");
+    put_request(&c->j, a, r, recent_sample(a->recent, id), true);
+    json_key_u64(&c->j, "offset", offset);
+    json_key(&c->j, "next");
+    json_array_begin(&c->j);
+    if (r->service < KNOB_TARGETS_MAX)
+        say(c, "foldback why '%s'", admin_name(a, EV_KIND_SERVICE, r->service));
+    say(c, "foldback decisions");
+    json_array_end(&c->j);
+    json_object_end(&c->j);
+    return true;
+}
+
+/* ---- a decision ---- */
+static void say_outcome(struct api_call *c, const struct timeline_entry *e)
+{
+    if (!e->has_outcome) {
+        say(c, "The verifier has not looked at its effect yet.");
+        return;
+    }
+    const struct ev_outcome *o = &e->outcome;
+    const struct fact_row *fact = fact_row(o->fact);
+    say(c, "Outcome: %s; %s went from %.4g to %.4g %s.%s%s", ev_outcome_name(o->outcome),
+        fact->name ? fact->name : "the fact", o->before, o->after, fact->unit ? fact->unit : "",
+        o->is_reverted ? " The knob went back." : "",
+        o->is_frozen ? " The loop rests on this target now." : "");
+}
+
+static bool why_decision(struct api_call *c, const char *q)
+{
+    uint64_t id = 0;
+    const char *digits = strncmp(q, "decision ", 9) == 0 ? q + 9 : q;
+    if (!span_to_u64(span_of(digits), &id))
+        return false;
+    const struct timeline_entry *e = timeline_find(&c->admin->timeline, id);
+    if (!e)
+        return false;
+    struct buf text;
+    buf_init(&text, 2048);
+    begin(c, "decision", q);
+    if (c->admin->source.explain)
+        c->admin->source.explain(c->admin->source.ctx, &e->decision, &text);
+    if (text.len > 0)
+        json_str(&c->j, buf_str(&text));
+    buf_fini(&text);
+    const char *sentence = ev_reason_row(e->decision.reason)->sentence;
+    say(c, "%s", sentence ? sentence : "No reason is known.");
+    if (!e->decision.is_applied)
+        say(c, "It was written down, not applied: the mode is %s.", ev_mode_name(e->decision.mode));
+    say_outcome(c, e);
+    json_array_end(&c->j);
+    json_key(&c->j, "decision");
+    put_decision(&c->j, c->admin, e, true);
+    json_key(&c->j, "next");
+    json_array_begin(&c->j);
+    say(c, "foldback why %s", knob_row(e->decision.knob)->name);
+    json_array_end(&c->j);
+    json_object_end(&c->j);
+    return true;
+}
+
+/* ---- endpoint, service, route ---- */
+static void say_fact(struct api_call *c, struct fact_scope scope, enum fact_id id)
+{
+    struct fact f = facts_get(c->admin->source.facts, scope, id, FACT_60S);
+    const struct fact_row *row = fact_row((uint16_t)id);
+    if (f.state == FACT_OK)
+        say(c, "%s in the last minute: %.4g%s%s (n = %" PRIu64 "). %s", row->name, f.value,
+            row->unit[0] ? " " : "", row->unit, f.n, row->what);
+    else
+        say(c, "%s: %s (have %" PRIu64 ", need %" PRIu64 ").", row->name, fact_state_name(f.state),
+            f.n, f.n_needed);
+}
+
+static void say_endpoint(struct api_call *c, uint16_t number)
+{
+    const struct ev_gauge *g = &c->admin->metrics->endpoint[number].gauge;
+    if (g->head.type == 0) {
+        say(c, "The gateway has said nothing about it yet.");
+        return;
+    }
+    say(c,
+        "It is %s: %u in flight of a limit of %u, first byte %.1f ms on average, %.2f %% failed.",
+        ev_health_name(g->health), g->in_flight, g->limit, g->latency_us / 1e3, g->error_ppm / 1e4);
+    const struct memfile_gauge *now = &c->admin->source.memfile->gauges[number];
+    if (atomic_load(&now->in_flight) >= 0 && g->in_flight >= g->limit)
+        say(c, "The limit binds: what comes now waits in the queue of the service.");
+}
+
+static void put_target_decisions(struct api_call *c, enum ev_kind kind, uint16_t number)
+{
+    const struct timeline_entry *e;
+    size_t count = 0;
+    json_key(&c->j, "decisions");
+    json_array_begin(&c->j);
+    for (uint64_t i = 0; count < 5 && (e = timeline_at(&c->admin->timeline, i)) != NULL; i++)
+        if (e->decision.target_kind == kind && e->decision.target == number) {
+            put_decision(&c->j, c->admin, e, false);
+            count++;
+        }
+    json_array_end(&c->j);
+}
+
+static void put_target_knobs(struct api_call *c, enum ev_kind kind, uint16_t number)
+{
+    json_key(&c->j, "knobs");
+    json_array_begin(&c->j);
+    for (uint16_t k = 0; k < KNOB_COUNT; k++)
+        if (knob_row(k)->kind == kind && c->admin->source.book->layer[k][number].is_used)
+            put_knob(&c->j, c->admin, k, number);
+    json_array_end(&c->j);
+}
+
+static bool why_target(struct api_call *c, const char *q)
+{
+    static const enum ev_kind kinds[] = {EV_KIND_ENDPOINT, EV_KIND_SERVICE, EV_KIND_ROUTE};
+    static const enum fact_id facts[] = {FACT_RATE, FACT_LATENCY_P99, FACT_ERROR_RATIO,
+                                         FACT_SHED_RATIO, FACT_QUEUE_WAIT_P99};
+    uint16_t number = EV_NONE;
+    enum ev_kind kind = EV_KIND_NONE;
+    for (size_t i = 0; i < FB_COUNT(kinds) && number == EV_NONE; i++) {
+        kind = kinds[i];
+        number = api_target(c->admin, kind, q);
+    }
+    if (number == EV_NONE)
+        return false;
+    begin(c, ev_kind_name((uint8_t)kind), admin_name(c->admin, kind, number));
+    if (kind == EV_KIND_ENDPOINT)
+        say_endpoint(c, number);
+    for (size_t i = 0; i < FB_COUNT(facts); i++)
+        say_fact(c, (struct fact_scope){kind, number}, facts[i]);
+    json_array_end(&c->j);
+    put_target_knobs(c, kind, number);
+    put_target_decisions(c, kind, number);
+    json_key(&c->j, "next");
+    json_array_begin(&c->j);
+    say(c, "foldback decisions");
+    say(c, "foldback get");
+    json_array_end(&c->j);
+    json_object_end(&c->j);
+    return true;
+}
+
+/* ---- a knob: "limit", or "limit shop 10.0.0.1:80" ---- */
+static bool why_knob(struct api_call *c, const char *q)
+{
+    struct span rest, name = span_cut(span_of(q), ' ', &rest);
+    uint16_t knob = knob_by_name(name);
+    if (knob == EV_NONE)
+        return false;
+    const struct knob_row *row = knob_row(knob);
+    uint16_t only = rest.len > 0 ? api_target(c->admin, row->kind, rest.at) : EV_NONE;
+    if (rest.len > 0 && only == EV_NONE)
+        return false;
+    begin(c, "knob", q);
+    say(c, "%s %s", row->what, row->why);
+    say(c, "Its loop is %s: %s", loop_row((uint16_t)row->loop)->name,
+        loop_row((uint16_t)row->loop)->what);
+    for (uint16_t t = 0; t < KNOB_TARGETS_MAX; t++) {
+        const struct knob_layer *l = &c->admin->source.book->layer[knob][t];
+        if (!l->is_used || (only != EV_NONE && only != t))
+            continue;
+        enum knob_source source = KNOB_FROM_SAFE;
+        double value = knob_effective(row, l, &source);
+        say(c, "%s: %.6g %s, %s; bounds %.6g to %.6g, mode %s%s.",
+            admin_name(c->admin, row->kind, t), value, row->unit, knob_source_name(source), l->min,
+            l->max, ev_mode_name(l->mode), l->is_frozen ? ", frozen" : "");
+    }
+    json_array_end(&c->j);
+    json_key(&c->j, "next");
+    json_array_begin(&c->j);
+    say(c, "foldback get %s", row->name);
+    say(c, "foldback decisions --loop %s", loop_row((uint16_t)row->loop)->name);
+    json_array_end(&c->j);
+    json_object_end(&c->j);
+    return true;
+}

@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Counting.  Writing is in metrics_families.c. */
+#include "output/metrics.h"
+
+#include "base/assert.h"
+
+#include <stdlib.h>
+
+static void feed_request(struct metrics *m, const struct ev_request *r);
+static void feed_resource(struct metrics *m, const struct ev_resource *r);
+static void feed_gauge(struct metrics *m, const struct ev_gauge *g);
+
+/* The buckets that OpenTelemetry advises for http.server.request.duration, without 0. */
+static const uint32_t bounds_us[METRIC_BUCKETS] = {
+    5000, 10000, 25000, 50000, 75000, 100000, 250000, 500000, 1000000, 2500000, 5000000, 10000000};
+
+static const struct metric_row rows[] = {
+#define METRIC(kind_, id, name_, labels_, most, help_)                                             \
+    {.name = name_, .labels = labels_, .most_series = most, .help = help_, .kind = METRIC_##kind_},
+#include "output/metrics.def"
+#undef METRIC
+};
+
+const struct metric_row *metric_row(unsigned id)
+{
+    fb_assert(id < FB_COUNT(rows));
+    return &rows[id];
+}
+
+struct metrics *metrics_new(uint64_t start_wall_us)
+{
+    struct metrics *m = calloc(1, sizeof *m);
+    if (!m)
+        return NULL;
+    m->start_wall_us = start_wall_us;
+    m->exemplar = calloc(METRIC_SLOTS, sizeof *m->exemplar);
+    if (!m->exemplar) {
+        free(m);
+        return NULL;
+    }
+    return m;
+}
+
+void metrics_free(struct metrics *m)
+{
+    if (!m)
+        return;
+    free(m->exemplar);
+    free(m);
+}
+
+static size_t slot_of(uint16_t number)
+{
+    return number < KNOB_TARGETS_MAX ? number : KNOB_TARGETS_MAX;
+}
+
+void metrics_feed(struct metrics *m, const struct ev_head *ev)
+{
+    if (ev->type < EV_TYPE_END)
+        m->events[ev->type]++;
+    switch (ev->type) {
+    case EV_REQUEST:
+        feed_request(m, (const struct ev_request *)ev);
+        break;
+    case EV_TICK: {
+        const struct ev_tick *t = (const struct ev_tick *)ev;
+        m->ticks++;
+        m->tick_cpu_us += t->loop_us;
+        m->tick_lag_us = t->lag_us;
+        m->wall_minus_mono_us = t->wall_us - ev->time_us;
+        break;
+    }
+    case EV_GAUGE:
+        feed_gauge(m, (const struct ev_gauge *)ev);
+        break;
+    case EV_RESOURCE:
+        feed_resource(m, (const struct ev_resource *)ev);
+        break;
+    case EV_DECISION: {
+        const struct ev_decision *d = (const struct ev_decision *)ev;
+        if (d->loop < LOOP_COUNT)
+            m->decisions[d->loop][d->is_applied ? 0 : 1]++;
+        break;
+    }
+    case EV_OUTCOME: {
+        const struct ev_outcome *o = (const struct ev_outcome *)ev;
+        if (o->loop < LOOP_COUNT) {
+            m->verdicts[o->loop][o->outcome & 3]++;
+            m->reverts[o->loop] += o->is_reverted ? 1 : 0;
+        }
+        break;
+    }
+    case EV_GAP: {
+        const struct ev_gap *g = (const struct ev_gap *)ev;
+        unsigned i = (unsigned)g->reason - REASON_LOSS_RING_FULL;
+        m->lost[i < FB_COUNT(m->lost) ? i : 0] += g->lost;
+        break;
+    }
+    default:
+        break;
+    }
+}
+
+static size_t count_into(struct metric_histogram *h, uint32_t us)
+{
+    size_t b = 0;
+    while (b < METRIC_BUCKETS && us > bounds_us[b])
+        b++;
+    h->bucket[b]++;
+    h->count++;
+    h->sum_us += us;
+    return b;
+}
+
+static size_t code_class(uint16_t status)
+{
+    return status >= 100 && status < 600 ? (size_t)status / 100 - 1 : METRIC_CODE_CLASSES - 1;
+}
+
+static void feed_request(struct metrics *m, const struct ev_request *r)
+{
+    size_t route_slot = slot_of(r->route);
+    struct metric_route *route = &m->route[route_slot];
+    bool is_shed = ev_reason_is_shed(r->reason);
+    bool is_failed = (r->flags & EV_REQUEST_FAILED) != 0;
+    route->code[code_class(r->status)]++;
+    route->sent_bytes += r->sent_bytes;
+    route->received_bytes += r->received_bytes;
+    route->service = r->service;
+    if (!is_shed && r->status != 0 && !(r->flags & EV_REQUEST_STREAM)) {
+        size_t b = count_into(&route->duration, r->total_us);
+        m->exemplar[route_slot][b] = (struct metric_exemplar){
+            r->request_id, m->wall_minus_mono_us + r->head.time_us, r->total_us};
+    }
+    if (r->reason < REASON_END)
+        m->ends[r->reason]++;
+
+    struct metric_service *service = &m->service[slot_of(r->service)];
+    unsigned result = is_shed ? METRIC_SHED : is_failed ? METRIC_FAILED : METRIC_ANSWERED;
+    service->result[r->class < EV_CLASS_COUNT ? r->class : EV_CLASS_DEFAULT][result]++;
+    if (is_shed)
+        service->shed[(r->reason - REASON_SHED_PRIORITY) & 7]++;
+    service->retries += r->flags & EV_REQUEST_ATTEMPTS_MASK;
+    if (r->service != EV_NONE)
+        count_into(&service->wait, r->queue_us);
+
+    if (r->endpoint != EV_NONE) {
+        struct metric_endpoint *endpoint = &m->endpoint[slot_of(r->endpoint)];
+        endpoint->code[code_class(r->status)]++;
+        endpoint->failures += is_failed ? 1 : 0;
+        endpoint->service = r->service;
+    }
+}
+
+static void feed_gauge(struct metrics *m, const struct ev_gauge *g)
+{
+    if (g->kind == EV_KIND_SERVICE) {
+        m->service[slot_of(g->number)].gauge = *g;
+    } else if (g->kind == EV_KIND_ENDPOINT) {
+        m->endpoint[slot_of(g->number)].gauge = *g;
+        m->endpoint[slot_of(g->number)].service = g->service;
+    }
+}
+
+static void feed_resource(struct metrics *m, const struct ev_resource *r)
+{
+    if (r->scope >= FB_COUNT(m->process))
+        return;
+    struct metric_process *p = &m->process[r->scope];
+    if (r->cpu_us < p->last.cpu_us) /* a new process in this role */
+        p->cpu_before_us += p->last.cpu_us;
+    p->last = *r;
+}
+
+const char *metrics_bound(unsigned bucket)
+{
+    static const char *const text[METRIC_BUCKETS + 1] = {"0.005", "0.01", "0.025", "0.05", "0.075",
+                                                         "0.1",   "0.25", "0.5",   "1.0",  "2.5",
+                                                         "5.0",   "10.0", "+Inf"};
+    fb_assert(bucket < FB_COUNT(text));
+    return text[bucket];
+}
+
+/* q values are honoured only as far as Prometheus uses them: OpenMetrics is named first when
+ * wanted. */
+bool metrics_wants_openmetrics(struct span accept)
+{
+    struct span om = SPAN("application/openmetrics-text"), rest = accept;
+    while (rest.len > 0) {
+        struct span item = span_trim(span_cut(rest, ',', &rest));
+        if (span_starts(item, om))
+            return true;
+        if (span_starts(item, SPAN("text/plain")))
+            return false;
+    }
+    return false;
+}

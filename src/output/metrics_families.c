@@ -1,0 +1,415 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Exposition.  OpenMetrics 1.0 differs from text 0.0.4 in four places: counter families drop _total
+ * in HELP and TYPE, info is a type of its own, exemplars are allowed, and "# EOF" ends it. */
+#include "output/metrics.h"
+
+#include "base/assert.h"
+
+#include <inttypes.h>
+
+struct writer {
+    const struct metrics_view *view;
+    struct buf *out;
+    bool is_om;
+};
+
+static void write_routes(struct writer *w);
+static void write_services(struct writer *w);
+static void write_endpoints(struct writer *w);
+static void write_knobs(struct writer *w);
+static void write_decisions(struct writer *w);
+static void write_stream(struct writer *w);
+static void write_processes(struct writer *w);
+
+static const char *const code_names[METRIC_CODE_CLASSES] = {"1xx", "2xx", "3xx",
+                                                            "4xx", "5xx", "none"};
+
+void metrics_write(const struct metrics_view *view, struct buf *out, bool is_openmetrics)
+{
+    struct writer w = {.view = view, .out = out, .is_om = is_openmetrics};
+    write_routes(&w);
+    write_services(&w);
+    write_endpoints(&w);
+    write_knobs(&w);
+    write_decisions(&w);
+    write_stream(&w);
+    write_processes(&w);
+    if (is_openmetrics)
+        buf_puts(out, "# EOF\n");
+}
+
+/* ---- lines ---- */
+static void family(struct writer *w, enum metric_id id)
+{
+    static const char *const types[] = {"counter", "gauge", "histogram", "gauge"};
+    const struct metric_row *row = metric_row(id);
+    struct span name = span_of(row->name);
+    const char *type = types[row->kind];
+    if (w->is_om && row->kind == METRIC_COUNTER)
+        name.len -= sizeof "_total" - 1;
+    if (w->is_om && row->kind == METRIC_INFO) {
+        name.len -= sizeof "_info" - 1;
+        type = "info";
+    }
+    buf_printf(w->out, "# HELP %.*s %s\n# TYPE %.*s %s\n", SPAN_ARG(name), row->help,
+               SPAN_ARG(name), type);
+}
+
+static void put_escaped(struct buf *out, const char *text)
+{
+    for (; *text; text++) {
+        if (*text == '\\' || *text == '"')
+            buf_putc(out, '\\');
+        if (*text == '\n')
+            buf_puts(out, "\\n");
+        else
+            buf_putc(out, *text);
+    }
+}
+
+/* name{label="..."}: values in the order of the row's labels. */
+static void begin(struct writer *w, enum metric_id id, const char *suffix,
+                  const char *const values[])
+{
+    const struct metric_row *row = metric_row(id);
+    struct span rest = span_of(row->labels);
+    buf_puts(w->out, row->name);
+    buf_puts(w->out, suffix);
+    char open = '{';
+    for (size_t i = 0; rest.len > 0; i++) {
+        struct span label = span_cut(rest, ',', &rest);
+        fb_assert(values[i] != NULL);
+        buf_printf(w->out, "%c%.*s=\"", open, SPAN_ARG(label));
+        put_escaped(w->out, values[i]);
+        buf_putc(w->out, '"');
+        open = ',';
+    }
+    if (open == ',')
+        buf_putc(w->out, '}');
+}
+
+#define VALUES(...) ((const char *const[]){__VA_ARGS__, NULL})
+
+static void put_u64(struct writer *w, enum metric_id id, const char *const values[], uint64_t v)
+{
+    begin(w, id, "", values);
+    buf_printf(w->out, " %" PRIu64 "\n", v);
+}
+
+static void put_f64(struct writer *w, enum metric_id id, const char *const values[], double v)
+{
+    begin(w, id, "", values);
+    buf_printf(w->out, " %.9g\n", v);
+}
+
+static void put_exemplar(struct writer *w, const struct metric_exemplar *e)
+{
+    if (!w->is_om || !e || e->request_id == 0)
+        return;
+    buf_printf(w->out, " # {request_id=\"%016" PRIx64 "\"} %.6f %.3f", e->request_id,
+               (double)e->total_us / 1e6, (double)e->wall_us / 1e6);
+}
+
+static void put_histogram(struct writer *w, enum metric_id id, const char *const values[],
+                          const struct metric_histogram *h, const struct metric_exemplar *exemplars)
+{
+    uint64_t sum = 0;
+    for (unsigned b = 0; b <= METRIC_BUCKETS; b++) {
+        sum += h->bucket[b];
+        begin(w, id, "_bucket", values);
+        if (w->out->len > 0)
+            w->out->len--; /* over the closing brace: labels are never empty here */
+        buf_printf(w->out, ",le=\"%s\"} %" PRIu64, metrics_bound(b), sum);
+        put_exemplar(w, exemplars ? &exemplars[b] : NULL);
+        buf_putc(w->out, '\n');
+    }
+    begin(w, id, "_sum", values);
+    buf_printf(w->out, " %.6f\n", (double)h->sum_us / 1e6);
+    begin(w, id, "_count", values);
+    buf_printf(w->out, " %" PRIu64 "\n", h->count);
+}
+
+/* ---- names ---- */
+static const char *name_of(const struct writer *w, enum ev_kind kind, uint32_t number)
+{
+    if (number >= KNOB_TARGETS_MAX)
+        return "_none";
+    const char *name = memfile_name(w->view->memfile, kind, (uint16_t)number);
+    return name[0] ? name : "_gone";
+}
+
+static bool is_named(const struct writer *w, enum ev_kind kind, uint32_t number)
+{
+    return number < KNOB_TARGETS_MAX &&
+           memfile_name(w->view->memfile, kind, (uint16_t)number)[0] != '\0';
+}
+
+/* "shop /checkout/" within service "shop" stays whole: it is the route's name everywhere else. */
+static bool route_is_shown(const struct writer *w, uint32_t i)
+{
+    if (i < KNOB_TARGETS_MAX)
+        return is_named(w, EV_KIND_ROUTE, i);
+    const struct metric_route *r = &w->view->metrics->route[i];
+    uint64_t sum = 0;
+    for (size_t c = 0; c < METRIC_CODE_CLASSES; c++)
+        sum += r->code[c];
+    return sum > 0;
+}
+
+static const char *route_service(const struct writer *w, uint32_t i)
+{
+    if (i >= KNOB_TARGETS_MAX)
+        return "_none";
+    return name_of(w, EV_KIND_SERVICE, w->view->memfile->routes[i].parent);
+}
+
+/* ---- families ---- */
+#define FOR_ROUTES(w, i)                                                                           \
+    for (uint32_t i = 0; i < METRIC_SLOTS; i++)                                                    \
+        if (route_is_shown(w, i))
+#define FOR_SERVICES(w, i)                                                                         \
+    for (uint32_t i = 0; i < KNOB_TARGETS_MAX; i++)                                                \
+        if (is_named(w, EV_KIND_SERVICE, i))
+#define FOR_ENDPOINTS(w, i)                                                                        \
+    for (uint32_t i = 0; i < KNOB_TARGETS_MAX; i++)                                                \
+        if (is_named(w, EV_KIND_ENDPOINT, i))
+
+static void write_routes(struct writer *w)
+{
+    const struct metrics *m = w->view->metrics;
+    family(w, METRIC_ID_REQUESTS);
+    FOR_ROUTES(w, i)
+    for (size_t c = 0; c < METRIC_CODE_CLASSES; c++)
+        put_u64(w, METRIC_ID_REQUESTS,
+                VALUES(name_of(w, EV_KIND_ROUTE, i), route_service(w, i), code_names[c]),
+                m->route[i].code[c]);
+    family(w, METRIC_ID_REQUEST_DURATION);
+    FOR_ROUTES(w, i)
+    put_histogram(w, METRIC_ID_REQUEST_DURATION,
+                  VALUES(name_of(w, EV_KIND_ROUTE, i), route_service(w, i)), &m->route[i].duration,
+                  m->exemplar[i]);
+    family(w, METRIC_ID_REQUEST_ENDS);
+    for (uint16_t r = 1; r < REASON_END; r++)
+        if (ev_reason_row(r)->name && ev_reason_row(r)->kind == REASON_KIND_REQUEST)
+            put_u64(w, METRIC_ID_REQUEST_ENDS, VALUES(ev_reason_row(r)->name), m->ends[r]);
+    family(w, METRIC_ID_SENT_BYTES);
+    FOR_ROUTES(w, i)
+    put_u64(w, METRIC_ID_SENT_BYTES, VALUES(name_of(w, EV_KIND_ROUTE, i)), m->route[i].sent_bytes);
+    family(w, METRIC_ID_RECEIVED_BYTES);
+    FOR_ROUTES(w, i)
+    put_u64(w, METRIC_ID_RECEIVED_BYTES, VALUES(name_of(w, EV_KIND_ROUTE, i)),
+            m->route[i].received_bytes);
+}
+
+static void write_service_classes(struct writer *w)
+{
+    static const char *const results[METRIC_RESULT_COUNT] = {"answered", "shed", "failed"};
+    const struct metrics *m = w->view->metrics;
+    family(w, METRIC_ID_REQUESTS_CLASS);
+    FOR_SERVICES(w, i)
+    for (uint8_t c = 0; c < EV_CLASS_COUNT; c++)
+        for (size_t r = 0; r < METRIC_RESULT_COUNT; r++)
+            put_u64(w, METRIC_ID_REQUESTS_CLASS,
+                    VALUES(name_of(w, EV_KIND_SERVICE, i), ev_class_name(c), results[r]),
+                    m->service[i].result[c][r]);
+    family(w, METRIC_ID_SHED);
+    FOR_SERVICES(w, i)
+    for (uint16_t r = 0; r < 8; r++) {
+        const struct ev_reason_row *row = ev_reason_row((uint16_t)(REASON_SHED_PRIORITY + r));
+        if (row->name)
+            put_u64(w, METRIC_ID_SHED, VALUES(name_of(w, EV_KIND_SERVICE, i), row->name),
+                    m->service[i].shed[r]);
+    }
+}
+
+static void write_services(struct writer *w)
+{
+    const struct metrics *m = w->view->metrics;
+    write_service_classes(w);
+    family(w, METRIC_ID_RETRIES);
+    FOR_SERVICES(w, i)
+    put_u64(w, METRIC_ID_RETRIES, VALUES(name_of(w, EV_KIND_SERVICE, i)), m->service[i].retries);
+    family(w, METRIC_ID_QUEUE_WAIT);
+    FOR_SERVICES(w, i)
+    put_histogram(w, METRIC_ID_QUEUE_WAIT, VALUES(name_of(w, EV_KIND_SERVICE, i)),
+                  &m->service[i].wait, NULL);
+    family(w, METRIC_ID_QUEUE_LENGTH);
+    FOR_SERVICES(w, i)
+    {
+        const struct ev_gauge *g = &m->service[i].gauge;
+        const uint16_t queued[EV_CLASS_COUNT] = {g->queued_critical, g->queued_default,
+                                                 g->queued_degraded, g->queued_best_effort};
+        for (uint8_t c = 0; c < EV_CLASS_COUNT; c++)
+            put_u64(w, METRIC_ID_QUEUE_LENGTH,
+                    VALUES(name_of(w, EV_KIND_SERVICE, i), ev_class_name(c)), queued[c]);
+    }
+    family(w, METRIC_ID_SHED_THRESHOLD);
+    FOR_SERVICES(w, i)
+    {
+        const struct knob_row *row = knob_row(KNOB_SHED_THRESHOLD);
+        const struct knob_layer *layer = &w->view->book->layer[KNOB_SHED_THRESHOLD][i];
+        put_f64(w, METRIC_ID_SHED_THRESHOLD, VALUES(name_of(w, EV_KIND_SERVICE, i)),
+                layer->is_used ? knob_effective(row, layer, NULL) : row->safe);
+    }
+}
+
+static void put_endpoint(struct writer *w, enum metric_id id, uint32_t i)
+{
+    const struct metric_endpoint *e = &w->view->metrics->endpoint[i];
+    const struct ev_gauge *g = &e->gauge;
+    const char *const values[] = {
+        name_of(w, EV_KIND_SERVICE, w->view->memfile->endpoints[i].parent),
+        name_of(w, EV_KIND_ENDPOINT, i), NULL};
+    switch (id) {
+    case METRIC_ID_ENDPOINT_FAILURES:
+        put_u64(w, id, values, e->failures);
+        break;
+    case METRIC_ID_ENDPOINT_IN_FLIGHT:
+        put_u64(w, id, values, g->in_flight);
+        break;
+    case METRIC_ID_ENDPOINT_LIMIT:
+        put_u64(w, id, values, g->limit);
+        break;
+    case METRIC_ID_ENDPOINT_LATENCY:
+        put_f64(w, id, values, (double)g->latency_us / 1e6);
+        break;
+    case METRIC_ID_ENDPOINT_ERRORS:
+        put_f64(w, id, values, (double)g->error_ppm / 1e6);
+        break;
+    case METRIC_ID_ENDPOINT_UP:
+        put_u64(w, id, values,
+                g->health == EV_HEALTH_OK || g->health == EV_HEALTH_RAMPING ||
+                    g->health == EV_HEALTH_HALF_OPEN);
+        break;
+    default:
+        put_u64(w, id, values, g->connections);
+        break;
+    }
+}
+
+static void write_endpoints(struct writer *w)
+{
+    static const enum metric_id families[] = {
+        METRIC_ID_ENDPOINT_FAILURES,   METRIC_ID_ENDPOINT_IN_FLIGHT, METRIC_ID_ENDPOINT_LIMIT,
+        METRIC_ID_ENDPOINT_LATENCY,    METRIC_ID_ENDPOINT_ERRORS,    METRIC_ID_ENDPOINT_UP,
+        METRIC_ID_ENDPOINT_CONNECTIONS};
+    family(w, METRIC_ID_ENDPOINT_REQUESTS);
+    FOR_ENDPOINTS(w, i)
+    for (size_t c = 0; c < METRIC_CODE_CLASSES; c++)
+        put_u64(w, METRIC_ID_ENDPOINT_REQUESTS,
+                VALUES(name_of(w, EV_KIND_SERVICE, w->view->memfile->endpoints[i].parent),
+                       name_of(w, EV_KIND_ENDPOINT, i), code_names[c]),
+                w->view->metrics->endpoint[i].code[c]);
+    for (size_t f = 0; f < FB_COUNT(families); f++) {
+        family(w, families[f]);
+        FOR_ENDPOINTS(w, i)
+        put_endpoint(w, families[f], i);
+    }
+}
+
+static void write_knobs(struct writer *w)
+{
+    for (int pass = 0; pass < 2; pass++) {
+        family(w, pass ? METRIC_ID_KNOB_PINNED : METRIC_ID_KNOB_VALUE);
+        for (uint16_t k = 0; k < KNOB_COUNT; k++)
+            for (uint32_t t = 0; t < KNOB_TARGETS_MAX; t++) {
+                const struct knob_layer *layer = &w->view->book->layer[k][t];
+                const struct knob_row *row = knob_row(k);
+                if (!layer->is_used || !is_named(w, row->kind, t))
+                    continue;
+                const char *const values[] = {row->name, name_of(w, row->kind, t), NULL};
+                if (pass)
+                    put_u64(w, METRIC_ID_KNOB_PINNED, values, layer->is_pinned != 0);
+                else
+                    put_f64(w, METRIC_ID_KNOB_VALUE, values, knob_effective(row, layer, NULL));
+            }
+    }
+}
+
+static void write_alerts(struct writer *w)
+{
+    static const char *const severities[] = {"info", "warning", "critical"};
+    uint64_t standing[3] = {0};
+    const struct timeline_alert *a;
+    for (uint64_t i = 0; (a = timeline_alert_at(w->view->timeline, i)) != NULL; i++)
+        if (a->over_us == 0)
+            standing[a->alert.severity <= 2 ? a->alert.severity : 2]++;
+    family(w, METRIC_ID_ALERTS);
+    for (size_t s = 0; s < 3; s++)
+        put_u64(w, METRIC_ID_ALERTS, VALUES(severities[s]), standing[s]);
+}
+
+static void write_decisions(struct writer *w)
+{
+    const struct metrics *m = w->view->metrics;
+    family(w, METRIC_ID_DECISIONS);
+    for (uint16_t l = 0; l < LOOP_COUNT; l++) {
+        put_u64(w, METRIC_ID_DECISIONS, VALUES(loop_row(l)->name, "applied"), m->decisions[l][0]);
+        put_u64(w, METRIC_ID_DECISIONS, VALUES(loop_row(l)->name, "recommended"),
+                m->decisions[l][1]);
+    }
+    family(w, METRIC_ID_VERDICTS);
+    for (uint16_t l = 1; l < LOOP_COUNT; l++)
+        for (uint8_t v = 0; v < 4; v++)
+            put_u64(w, METRIC_ID_VERDICTS, VALUES(loop_row(l)->name, ev_outcome_name(v)),
+                    m->verdicts[l][v]);
+    family(w, METRIC_ID_REVERTS);
+    for (uint16_t l = 1; l < LOOP_COUNT; l++)
+        put_u64(w, METRIC_ID_REVERTS, VALUES(loop_row(l)->name), m->reverts[l]);
+    write_alerts(w);
+}
+
+static void write_stream(struct writer *w)
+{
+    const struct metrics *m = w->view->metrics;
+    family(w, METRIC_ID_EVENTS);
+    for (uint8_t t = 1; t < EV_TYPE_END; t++)
+        if (ev_type_row(t)->name)
+            put_u64(w, METRIC_ID_EVENTS, VALUES(ev_type_row(t)->name), m->events[t]);
+    family(w, METRIC_ID_EVENTS_LOST);
+    for (uint16_t i = 0; i < FB_COUNT(m->lost); i++)
+        put_u64(w, METRIC_ID_EVENTS_LOST,
+                VALUES(ev_reason_row((uint16_t)(REASON_LOSS_RING_FULL + i))->name), m->lost[i]);
+    family(w, METRIC_ID_LOG_BYTES);
+    put_u64(w, METRIC_ID_LOG_BYTES, NULL, w->view->log_bytes);
+    family(w, METRIC_ID_LOG_LAG);
+    put_f64(w, METRIC_ID_LOG_LAG, NULL, (double)w->view->log_lag_us / 1e6);
+    family(w, METRIC_ID_LOG_UP);
+    put_u64(w, METRIC_ID_LOG_UP, NULL, w->view->is_log_up);
+    family(w, METRIC_ID_TICKS);
+    put_u64(w, METRIC_ID_TICKS, NULL, m->ticks);
+    family(w, METRIC_ID_TICK_CPU);
+    put_f64(w, METRIC_ID_TICK_CPU, NULL, (double)m->tick_cpu_us / 1e6);
+    family(w, METRIC_ID_TICK_LAG);
+    put_f64(w, METRIC_ID_TICK_LAG, NULL, (double)m->tick_lag_us / 1e6);
+}
+
+static void write_processes(struct writer *w)
+{
+    static const char *const names[] = {"host", "supervisor", "gateway", "brain"};
+    const struct metrics *m = w->view->metrics;
+    for (int pass = 0; pass < 3; pass++) {
+        enum metric_id id = pass == 0   ? METRIC_ID_PROCESS_CPU
+                            : pass == 1 ? METRIC_ID_PROCESS_MEMORY
+                                        : METRIC_ID_PROCESS_FDS;
+        family(w, id);
+        for (size_t p = 1; p < FB_COUNT(names); p++) {
+            const struct metric_process *x = &m->process[p];
+            if (x->last.head.type == 0)
+                continue;
+            if (pass == 0)
+                put_f64(w, id, VALUES(names[p]), (double)(x->cpu_before_us + x->last.cpu_us) / 1e6);
+            else
+                put_u64(w, id, VALUES(names[p]),
+                        pass == 1 ? x->last.memory_bytes : x->last.descriptors);
+        }
+    }
+    family(w, METRIC_ID_ADMIN_CONNECTIONS);
+    put_u64(w, METRIC_ID_ADMIN_CONNECTIONS, NULL, w->view->connections);
+    family(w, METRIC_ID_ADMIN_DROPPED);
+    put_u64(w, METRIC_ID_ADMIN_DROPPED, NULL, m->dropped);
+    family(w, METRIC_ID_START_TIME);
+    buf_printf(w->out, "foldback_start_time_seconds %.3f\n", (double)m->start_wall_us / 1e6);
+    family(w, METRIC_ID_BUILD);
+    put_u64(w, METRIC_ID_BUILD, VALUES(FB_VERSION), 1);
+}
