@@ -34,7 +34,8 @@ uint16_t fact_by_name(struct span name);        /* FACT_NONE when unknown */
 uint32_t fact_window_ms(enum fact_window window);
 const char *fact_state_name(enum fact_state state);
 
-/* A scope: EV_KIND_NONE with number 0 is everything together. */
+/* A scope: EV_KIND_NONE with number 0 is everything together; for CPU_RATIO and MEMORY_RATIO 0 is the host, 1 the
+ * supervisor, 2 the gateway, 3 the brain. */
 struct fact_scope {
     enum ev_kind kind;
     uint16_t number;
@@ -43,7 +44,8 @@ struct fact_scope {
 #define FACT_ALL_CLASSES 0xff
 
 struct facts;
-/* Room for <scopes_max> scopes (about 130 KiB each once used); NULL without memory. */
+/* Room for <scopes_max> scopes, 0.55 MiB of address space each; memory is backed where latencies fall, about
+ * 130 KiB for a scope with two decades of them, nothing for an unused one.  NULL without memory. */
 struct facts *facts_new(uint32_t scopes_max);
 void facts_free(struct facts *f);
 /* The objective of a service: latency below <latency_us> counts as in time.  0: none. */

@@ -92,7 +92,14 @@ static bool is_sane(const struct facts *f)
         if ((s->class_of[i] && s->class_of[i] - 1U + EV_CLASS_COUNT > s->class_count) ||
             s->version_of[i] > FACTS_NUMBERS_MAX)
             return false;
-    return s->clock.start_us <= s->clock.now_us;
+    /* window_covered_us asserts these: a damaged file must not end the process */
+    const struct window_clock *c = &s->clock;
+    bool is_past = c->start_us <= c->now_us;
+    for (uint32_t i = 0; i < WINDOW_FINE; i++)
+        is_past = is_past && c->fine_us[i] <= c->now_us && c->sec_us[i] <= c->now_us;
+    for (uint32_t i = 0; i < WINDOW_TENS; i++)
+        is_past = is_past && c->ten_us[i] <= c->now_us;
+    return is_past;
 }
 
 enum fb_code facts_load(struct facts *f, struct span bytes, struct fb_err *err)
