@@ -13,6 +13,8 @@
 #define OSCILLATION_WINDOW_US (60 * US_PER_S)
 /* Three halvings leave 1/8 of a step: slow, but a knob that still follows. */
 #define HALVINGS_MAX 3
+/* Time for a halved gain to show, before it is halved again. */
+#define HALVING_REST_US (10 * US_PER_S)
 /* Moves below 2 % of the value are noise: they neither count as reversals nor are worth a
  * recommendation. */
 #define DEAD_BAND_RATIO 0.02
@@ -117,8 +119,11 @@ static double damped(struct engine *e, struct cell *cell, const struct move *m, 
 {
     const struct knob_row *row = knob_row(m->d.knob);
     double step = m->d.to - from;
-    if (cell->halvings > 0 && arbiter_oscillation(e, (enum knob_id)m->d.knob, m->d.target) == 0)
+    if (cell->halvings > 0 && arbiter_oscillation(e, (enum knob_id)m->d.knob, m->d.target) == 0 &&
+        e->s.now_us - cell->gain_us >= OSCILLATION_WINDOW_US) {
         cell->halvings--; /* a calm minute gives half of it back */
+        cell->gain_us = e->s.now_us;
+    }
     if (!m->is_protective)
         step /= (double)(1U << cell->halvings);
     if (row->step_max_ratio > 0) {
@@ -160,9 +165,9 @@ static void apply(struct engine *e, struct move *m)
     if (!m->is_reflex) {
         count_reversal(e, cell, d->from, d->to);
         if (arbiter_oscillation(e, (enum knob_id)d->knob, d->target) > OSCILLATION_MAX &&
-            cell->halvings < HALVINGS_MAX) {
+            cell->halvings < HALVINGS_MAX && e->s.now_us - cell->gain_us >= HALVING_REST_US) {
             cell->halvings++;
-            memset(cell->reversal_us, 0, sizeof cell->reversal_us);
+            cell->gain_us = e->s.now_us;
         }
     }
     cell->cooldown_until_us = e->s.now_us + rest_ms * US_PER_MS;

@@ -42,6 +42,7 @@ struct cell {
     uint64_t cooldown_until_us;
     uint64_t frozen_until_us, pin_until_us, mode_until_us; /* 0: until an operator ends it */
     uint64_t reversal_us[CONTROL_REVERSALS];               /* newest last; 0: none */
+    uint64_t gain_us;                                      /* when the gain last changed */
     double recommended;                                    /* last value told in mode recommend */
     struct pending pending;
     uint8_t direction, halvings; /* of the last move; gain = 1 / 2^halvings */
@@ -49,7 +50,7 @@ struct cell {
     uint8_t mode_before, mode_configured; /* to go back to; as configuration said */
     uint8_t is_frozen_by_verifier, reserved[2];
 };
-_Static_assert(sizeof(struct cell) == 176, "no padding");
+_Static_assert(sizeof(struct cell) == 184, "no padding");
 
 /* The newest proposal of an endpoint's learner since the last tick. */
 struct limit_loop {

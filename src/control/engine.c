@@ -256,6 +256,7 @@ static void clock_restart(struct engine *e, uint64_t now_us)
             earlier(&c->frozen_until_us, back_us);
             earlier(&c->pin_until_us, back_us);
             earlier(&c->mode_until_us, back_us);
+            c->gain_us = 0;
             memset(c->reversal_us, 0, sizeof c->reversal_us);
             memset(&c->pending, 0, sizeof c->pending);
             earlier(&control_layer(e, knob, i)->learned_us, back_us);
