@@ -23,7 +23,7 @@ static const double base_samples_max = 400, base_samples_min = 20, level_samples
 static const double ratio_clear = 1.1;
 /* Largest step down, and samples that a check needs at least. */
 static const double down_most = 0.35;
-static const double check_samples_min = 16;
+static const double check_samples_min = 20;
 
 static void hold_judge(struct limit *l, bool is_bound, uint64_t now_us);
 static void probe_start(struct limit *l, uint64_t now_us);
@@ -32,10 +32,12 @@ static void probe_end(struct limit *l, const struct limit_verdict *v, bool is_fi
                       uint64_t now_us);
 static void down_start(struct limit *l, const struct limit_verdict *v, double to, uint64_t now_us);
 static void check_judge(struct limit *l, uint64_t now_us);
+static void base_moved(struct limit *l, const struct limit_verdict *v, uint64_t now_us);
 static void check_followed(struct limit *l, const struct limit_verdict *v, uint64_t now_us);
 static void window_roll(struct limit *l, const struct limit_verdict *v, uint64_t now_us);
 static void meter_roll(struct limit *l, uint64_t now_us);
 static bool is_settled(const struct limit *l, uint64_t now_us);
+static bool is_unmoved(const struct limit *l, const struct limit_verdict *v);
 static bool down_at_once(struct limit *l, double ratio, double errors, uint64_t now_us);
 static void base_pool(struct limit *l);
 static void base_add(struct limit *l, const struct limit_mean *seen);
@@ -79,7 +81,13 @@ static void hold_judge(struct limit *l, bool is_bound, uint64_t now_us)
             down_start(l, &v, l->limit / 2.0, now_us);
             return;
         }
-        if (v.ratio * exp(-3 * v.error) > ratio_clear && l->limit > l->conf.min) {
+        bool is_high = v.ratio * exp(-3 * v.error) > ratio_clear;
+        bool is_enough = !l->is_falling || m->done >= check_samples_min;
+        if (is_high && is_enough && (l->limit == 1 || is_unmoved(l, &v))) {
+            base_moved(l, &v, now_us);
+            return;
+        }
+        if (is_high && is_enough && l->limit > l->conf.min) {
             down_start(l, &v, v.seen.in_flight / v.ratio * exp(v.error), now_us);
             return;
         }
@@ -87,6 +95,15 @@ static void hold_judge(struct limit *l, bool is_bound, uint64_t now_us)
     }
     if (is_bound && now_us >= l->probe_us && l->limit < l->conf.max)
         probe_start(l, now_us);
+}
+
+/* A second step down, and the first one changed nothing: there was no queue to shorten. */
+static bool is_unmoved(const struct limit *l, const struct limit_verdict *v)
+{
+    if (!l->is_falling || l->before.samples < 10)
+        return false;
+    double step = log(v->seen.in_flight / l->before.in_flight);
+    return log(v->seen.us / l->before.us) > 0.5 * step;
 }
 
 /* Ages alone show a queue at the present limit. */
@@ -103,6 +120,8 @@ static bool down_at_once(struct limit *l, double ratio, double errors, uint64_t 
     v.error = v.error_low;
     v.seen.us = fmax(v.seen.us, v.ratio * l->base.us);
     down_start(l, &v, v.seen.in_flight / v.ratio * exp(v.error), now_us);
+    l->mode = LIMIT_HOLD; /* a lower bound is nothing to compare with */
+    l->before.samples = 0;
     return true;
 }
 
@@ -132,8 +151,15 @@ static void probe_start(struct limit *l, uint64_t now_us)
     if (l->base.samples < base_samples_min && (l->meter.done < 6 || l->is_proven))
         return;
     /* It may bind because the endpoint just became slower: that is to be judged first. */
-    if (l->recent > 1.6)
+    if (l->recent > 1.35)
         return;
+    if (l->is_falling) {
+        struct limit_verdict v = verdict(l, now_us);
+        bool is_over = l->meter.done >= check_samples_min && v.ratio < 1.25;
+        if (!is_over && l->meter.done < 100)
+            return;
+        l->is_falling = false;
+    }
     bool is_small = l->probe_gap_us >= 500000;
     double factor = is_small ? 1.5 : 2;
     if (l->meter.done >= 20 || l->limit_before != l->limit)
@@ -218,7 +244,6 @@ static void probe_end(struct limit *l, const struct limit_verdict *v, bool is_fi
 
 static void down_start(struct limit *l, const struct limit_verdict *v, double to, uint64_t now_us)
 {
-    bool is_known = l->is_proven;
     l->is_proven = true;
     l->before = v->seen;
     l->limit_before = l->limit;
@@ -231,7 +256,7 @@ static void down_start(struct limit *l, const struct limit_verdict *v, double to
     /* Two stories: the workers became fewer, then the base comes back at the lower limit; or the
      * service time moved, then the latency stays as far as the known workers carry it.  The middle
      * parts them.  Judged against the base, not against the few samples that raised the alarm. */
-    double workers = l->is_falling ? l->clear_before : is_known ? l->clear : from;
+    double workers = l->is_falling ? l->clear_before : l->clear;
     l->is_falling = true;
     double moved = v->ratio / fmax(1, v->seen.in_flight / workers) * fmax(1, l->limit / workers);
     double queued = v->ratio * fmin(1, l->limit / v->seen.in_flight);
@@ -268,15 +293,23 @@ static void check_judge(struct limit *l, uint64_t now_us)
         down_start(l, &v, v.seen.in_flight / v.ratio * exp(v.error), now_us);
         return;
     }
-    double workers = l->clear_before, queued = fmax(1, v.seen.in_flight / workers);
+    base_moved(l, &v, now_us);
+}
+
+/* The service time changed: back to the limit before, with what is seen as the new base. */
+static void base_moved(struct limit *l, const struct limit_verdict *v, uint64_t now_us)
+{
+    double workers = l->is_falling ? l->clear_before : l->clear;
+    double queued = fmax(1, v->seen.in_flight / fmax(1, workers));
+    l->mode = LIMIT_HOLD;
     l->is_provisional = l->is_falling = false;
-    limit_base_set(l, v.seen.us / queued, v.seen.samples);
+    limit_base_set(l, v->seen.us / queued, fmax(base_samples_min, v->seen.samples));
     l->clear = workers;
     uint32_t from = l->limit;
-    limit_move(l, fmin(l->limit_before, ceil(workers)), REASON_NONE, now_us);
+    limit_move(l, fmax(from, ceil(workers)), REASON_NONE, now_us);
     l->probe_gap_us = LIMIT_PROBE_GAP_MIN_US;
     l->probe_us = now_us;
-    limit_propose(l, REASON_LEARN_BASE_MOVED, from, &v, now_us);
+    limit_propose(l, REASON_LEARN_BASE_MOVED, from, v, now_us);
 }
 
 /* Latency came down with the limit: it was a queue. */
