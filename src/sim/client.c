@@ -77,7 +77,8 @@ void client_arrive(struct world *w)
 
 void client_start_loop(struct world *w)
 {
-    for (uint32_t i = 0; i < w->sc->clients; i++)
+    uint32_t clients = w->o->clients > 0 ? (uint32_t)w->o->clients : w->sc->clients;
+    for (uint32_t i = 0; i < clients; i++)
         offer(w, class_draw(w), user_draw(w));
 }
 

@@ -26,6 +26,7 @@ static const struct number_row numbers[] = {
     ROW("queue_capacity", queue_capacity, false, 1, 1e6),
     ROW("gateways", gateways, false, 1, 16),
     ROW("timeout_ms", timeout_ms, false, 0, 600000),
+    ROW("clients", clients, false, 1, 100000),
     ROW("retry_pct", retry_pct, true, 0, 100),
     ROW("load", load_factor, true, 0.001, 1000),
     ROW("time", time_factor, true, 0.01, 100),
@@ -40,7 +41,7 @@ static bool to_number(const char *text, double *value);
 void sim_overrides_init(struct sim_overrides *o)
 {
     o->balance = o->is_learned = o->limit_fixed = o->is_ejecting = o->is_codel = -1;
-    o->queue_wait_ms = o->queue_capacity = o->gateways = o->timeout_ms = -1;
+    o->queue_wait_ms = o->queue_capacity = o->gateways = o->timeout_ms = o->clients = -1;
     o->retry_pct = -1;
     o->load_factor = o->time_factor = 1;
     o->trace_rows = 0;
@@ -76,7 +77,7 @@ enum fb_code sim_override(struct sim_overrides *o, const char *key, const char *
     return fb_fail(
         err, FB_E_USAGE,
         "simulate: no parameter \"%s\"; there are balance, limit, eject, codel, queue_wait_ms, "
-        "queue_capacity, gateways, timeout_ms, retry_pct, load and time",
+        "queue_capacity, gateways, timeout_ms, clients, retry_pct, load and time",
         key);
 }
 

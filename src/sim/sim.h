@@ -32,6 +32,7 @@ struct sim_overrides {
     int queue_capacity;
     int gateways;        /* -1 */
     int timeout_ms;      /* -1 */
+    int clients;         /* of a closed loop; -1 */
     double retry_pct;    /* -1 */
     double load_factor;  /* times the scenario's load; 1 */
     double time_factor;  /* times the scenario's length; 1 */
@@ -43,7 +44,7 @@ struct sim_overrides {
 };
 void sim_overrides_init(struct sim_overrides *o);
 /* "balance" "limit" (learned, none or a number) "eject" "codel" (on, off) "queue_wait_ms"
- * "queue_capacity" "gateways" "timeout_ms" "retry_pct" "load" "time". */
+ * "queue_capacity" "gateways" "timeout_ms" "clients" "retry_pct" "load" "time". */
 FB_MUST_USE
 enum fb_code sim_override(struct sim_overrides *o, const char *key, const char *value,
                           struct fb_err *err);
