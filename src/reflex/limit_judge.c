@@ -30,6 +30,7 @@ static void probe_start(struct limit *l, uint64_t now_us);
 static void probe_judge(struct limit *l, uint64_t now_us);
 static void probe_end(struct limit *l, const struct limit_verdict *v, bool is_first,
                       uint64_t now_us);
+static void gap_double(struct limit *l, uint64_t now_us);
 static void down_start(struct limit *l, const struct limit_verdict *v, double to, uint64_t now_us);
 static void check_judge(struct limit *l, uint64_t now_us);
 static void base_moved(struct limit *l, const struct limit_verdict *v, uint64_t now_us);
@@ -71,8 +72,12 @@ static void hold_judge(struct limit *l, bool is_bound, uint64_t now_us)
         return;
     if (is_settled(l, now_us) && m->done >= 10) {
         struct limit_verdict v = verdict(l, now_us);
-        if (l->base.samples < base_samples_min && l->is_proven && m->done >= check_samples_min &&
-            l->limit > l->conf.min) {
+        bool is_weak = l->base.samples < base_samples_min && m->done >= check_samples_min;
+        if (is_weak && v.seen.us < l->conf.tolerance_us) {
+            limit_base_set(l, v.seen.us, v.seen.samples); /* a queue in it would be tolerated */
+            return;
+        }
+        if (is_weak && l->is_proven && l->limit > l->conf.min) {
             /* Cold start in overload: hardly anything was seen without a queue.  What halving does
              * tells. */
             limit_base_set(l, v.seen.us, v.seen.samples);
@@ -83,7 +88,10 @@ static void hold_judge(struct limit *l, bool is_bound, uint64_t now_us)
         }
         bool is_high = v.ratio * exp(-3 * v.error) > ratio_clear;
         bool is_enough = !l->is_falling || m->done >= check_samples_min;
-        if (is_high && is_enough && (l->limit == 1 || is_unmoved(l, &v))) {
+        /* Alone in the endpoint nothing waits. */
+        bool is_alone =
+            l->limit == 1 && m->done >= 15 && v.ratio * exp(-1.5 * v.error) > ratio_clear;
+        if (is_alone || (is_high && is_enough && is_unmoved(l, &v))) {
             base_moved(l, &v, now_us);
             return;
         }
@@ -110,7 +118,8 @@ static bool is_unmoved(const struct limit *l, const struct limit_verdict *v)
 static bool down_at_once(struct limit *l, double ratio, double errors, uint64_t now_us)
 {
     const struct limit_meter *m = &l->meter;
-    if (!m->is_fresh || m->done + m->open < 10 || l->limit == l->conf.min ||
+    double enough = l->is_falling ? 30 : 10;
+    if (!m->is_fresh || m->done + m->open < enough || l->limit == l->conf.min ||
         l->base.samples < base_samples_min)
         return false;
     struct limit_verdict v = verdict(l, now_us);
@@ -226,11 +235,12 @@ static void probe_end(struct limit *l, const struct limit_verdict *v, bool is_fi
     l->is_proven = true;
     l->clear = high / v->ratio;
     /* Found between the two: it may be more, so look again soon. */
-    bool is_between = high / v->ratio * exp(-v->error) > old && fits > old;
+    /* At a few workers one more is much, and noise would climb. */
+    double doubt = old < 8 ? exp(-v->error) : 1;
+    bool is_between = high / v->ratio * doubt > old && fits > old;
     if (is_between && fits > 1.25 * old)
         l->probe_gap_us = LIMIT_PROBE_GAP_MIN_US;
-    l->probe_us = now_us + l->probe_gap_us;
-    l->probe_gap_us = fb_min_u64(2 * l->probe_gap_us, LIMIT_PROBE_GAP_MAX_US);
+    gap_double(l, now_us);
     double most = high / v->ratio * exp(2 * v->error);
     if (is_between)
         limit_move(l, fits, REASON_LEARN_KEPT_UP, now_us);
@@ -241,6 +251,12 @@ static void probe_end(struct limit *l, const struct limit_verdict *v, bool is_fi
 }
 
 /* ---- down ---- */
+
+static void gap_double(struct limit *l, uint64_t now_us)
+{
+    l->probe_us = now_us + l->probe_gap_us;
+    l->probe_gap_us = fb_min_u64(2 * l->probe_gap_us, LIMIT_PROBE_GAP_MAX_US);
+}
 
 static void down_start(struct limit *l, const struct limit_verdict *v, double to, uint64_t now_us)
 {
@@ -253,6 +269,7 @@ static void down_start(struct limit *l, const struct limit_verdict *v, double to
     limit_move(l, to, REASON_NONE, now_us);
     if (l->limit == from)
         return;
+    gap_double(l, now_us);
     /* Two stories: the workers became fewer, then the base comes back at the lower limit; or the
      * service time moved, then the latency stays as far as the known workers carry it.  The middle
      * parts them.  Judged against the base, not against the few samples that raised the alarm. */
@@ -550,10 +567,14 @@ static struct limit_verdict verdict(struct limit *l, uint64_t now_us)
     }
     if (m->is_fresh) {
         double age_us = m->open * (double)(now_us - m->since_us) - m->open_sent_us;
-        double most_us = m->open * limit_capped(l, 1e18);
-        count = fmax(1, count + m->open * (1 - fmin(1, l->cv * l->cv)) / 2);
         sum_us += age_us;
-        capped_us += fmin(age_us, most_us);
+        capped_us += fmin(age_us, m->open * limit_capped(l, 1e18));
+        /* A queue adds about the same wait to all: the longer it is, the less latencies differ. */
+        double cv = l->cv, bare = fmax(1, m->done);
+        for (int i = 0; i < 3; i++) {
+            count = fmax(1, bare + m->open * (1 - fmin(1, cv * cv)) / 2);
+            cv = l->cv / fmax(1, l->base.us > 0 ? sum_us / count / l->base.us : 1);
+        }
     }
     if (count < 1)
         return v;
