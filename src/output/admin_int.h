@@ -17,19 +17,22 @@
 #include "output/metrics.h"
 #include "output/recent.h"
 #include "output/timeline.h"
+#include "output/word.h"
 #include "proto/http1_body.h"
 #include "proto/http1_write.h"
 
 #define CONN_HEAD_MAX_BYTES (16 * KIB)
 #define CONN_BODY_MAX_BYTES (64 * KIB) /* no call of the API needs more than 4 KiB */
 #define CONN_OUT_MAX_BYTES (6 * MIB)   /* one whole answer: metrics of 1,024 endpoints are 2 MB */
-#define CONN_STREAM_MAX_BYTES (512 * KIB) /* what a slow reader of a live stream may leave behind  \
-                                           */
+#define CONN_STREAM_MAX_BYTES                                                                      \
+    (512 * KIB) /* what a slow reader of a live stream may leave behind                            \
+                 */
 #define CONN_FIELDS_MAX 64
 #define CONN_IDLE_US (75 * US_PER_S)
-#define CONN_REQUEST_US (10 * US_PER_S) /* for a whole request to arrive, for progress in writing  \
-                                         */
-#define STREAMS_MAX 32                  /* half of the connections: the API stays reachable */
+#define CONN_REQUEST_US                                                                            \
+    (10 * US_PER_S)    /* for a whole request to arrive, for progress in writing                   \
+                        */
+#define STREAMS_MAX 32 /* half of the connections: the API stays reachable */
 
 enum conn_phase { CONN_FREE, CONN_READ, CONN_WRITE, CONN_STREAM };
 enum stream_kind { STREAM_LIVE, STREAM_TAP, STREAM_EVENTS };

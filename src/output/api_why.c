@@ -98,7 +98,7 @@ static bool why_request(struct api_call *c, const char *q)
     const struct ev_reason_row *reason = ev_reason_row(r->reason);
     begin(c, "request", q);
     say(c, "%s (%s)", reason->sentence ? reason->sentence : "It ended.",
-        reason->name ? reason->name : "unknown");
+        reason->name ? word_lower(reason->name) : "unknown");
     if (r->status)
         say(c, "The client got status %u.", r->status);
     say(c, "It was %s, of class %s.",
@@ -172,7 +172,7 @@ static bool why_decision(struct api_call *c, const char *q)
     put_decision(&c->j, c->admin, e, true);
     json_key(&c->j, "next");
     json_array_begin(&c->j);
-    say(c, "foldback why %s", knob_row(e->decision.knob)->name);
+    say(c, "foldback why %s", knob_word(e->decision.knob));
     json_array_end(&c->j);
     json_object_end(&c->j);
     return true;
@@ -273,7 +273,7 @@ static bool why_knob(struct api_call *c, const char *q)
         return false;
     begin(c, "knob", q);
     say(c, "%s %s", row->what, row->why);
-    say(c, "Its loop is %s: %s", loop_row((uint16_t)row->loop)->name,
+    say(c, "Its loop is %s: %s", loop_word((uint16_t)row->loop),
         loop_row((uint16_t)row->loop)->what);
     for (uint16_t t = 0; t < KNOB_TARGETS_MAX; t++) {
         const struct knob_layer *l = &c->admin->source.book->layer[knob][t];
@@ -288,8 +288,8 @@ static bool why_knob(struct api_call *c, const char *q)
     json_array_end(&c->j);
     json_key(&c->j, "next");
     json_array_begin(&c->j);
-    say(c, "foldback get %s", row->name);
-    say(c, "foldback decisions --loop %s", loop_row((uint16_t)row->loop)->name);
+    say(c, "foldback get %s", word_lower(row->name));
+    say(c, "foldback decisions --loop %s", loop_word((uint16_t)row->loop));
     json_array_end(&c->j);
     json_object_end(&c->j);
     return true;

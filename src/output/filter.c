@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "output/filter.h"
+#include "output/word.h"
 
 #include "base/assert.h"
 
@@ -363,7 +364,7 @@ static const char *number_name(const struct ev_head *ev, uint8_t meaning, uint16
     case MEANS_CLASS:
         return ev_class_name((uint8_t)v);
     case MEANS_REASON:
-        return ev_reason_row(v)->name;
+        return reason_word(v);
     case MEANS_MODE:
         return ev_mode_name((uint8_t)v);
     case MEANS_HEALTH:
