@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* answer: what foldback says itself: refusals and failures, short, with the reason for machines
+ * (Proxy-Status, RFC 9209) and for people. */
+#include "gateway/gateway_int.h"
+
+#include <stdio.h>
+#include <sys/uio.h>
+
+static size_t build(struct worker *w, struct request *req, uint16_t reason, bool wants_json,
+                    bool is_closing);
+
+uint16_t answer_reason_of(enum http1_error error)
+{
+    switch (error) {
+    case HTTP1_E_BAD_HOST:
+        return REASON_BAD_HOST;
+    case HTTP1_E_BAD_FRAMING:
+        return REASON_BAD_FRAMING;
+    case HTTP1_E_BAD_CODING:
+        return REASON_BAD_CODING;
+    case HTTP1_E_BAD_VERSION:
+        return REASON_BAD_VERSION;
+    case HTTP1_E_BAD_EXPECT:
+        return REASON_BAD_EXPECT;
+    case HTTP1_E_LINE_TOO_LONG:
+        return REASON_LINE_TOO_LONG;
+    case HTTP1_E_HEADERS_TOO_LARGE:
+        return REASON_HEADERS_TOO_LARGE;
+    case HTTP1_E_TOO_MANY_HEADERS:
+        return REASON_TOO_MANY_HEADERS;
+    case HTTP1_E_BAD_CHUNK:
+    case HTTP1_E_CHUNK_OVERHEAD:
+    case HTTP1_E_BAD_TRAILER:
+    case HTTP1_E_TRAILERS_TOO_LARGE:
+        return REASON_BAD_CHUNK;
+    default:
+        return REASON_BAD_REQUEST;
+    }
+}
+
+void answer_local(struct request *req, uint16_t reason)
+{
+    struct client *c = req->client;
+    const struct ev_reason_row *row = ev_reason_row(reason);
+    req->reason = reason;
+    req->status = row->status;
+    req->is_out_done = true;
+    if (row->status == 400 || row->status == 501 || row->status == 505 || req->worker->is_draining)
+        req->is_keep_alive = false; /* what follows on such a connection is not to be trusted */
+    if (!req->is_in_done && !body_is_droppable(req))
+        req->is_keep_alive = false;
+    req->is_answered = true;
+    size_t bytes = build(req->worker, req, reason, req->wants_json, !req->is_keep_alive);
+    struct iovec iov = {req->worker->out, bytes};
+    client_send(c, &iov, 1);
+}
+
+void answer_raw(struct client *c, uint16_t reason, bool wants_json)
+{
+    size_t bytes = build(c->worker, NULL, reason, wants_json, true);
+    struct iovec iov = {c->worker->out, bytes};
+    c->is_closing = true;
+    client_send(c, &iov, 1);
+}
+
+/* Head and body into the worker's scratch memory; returns how many bytes. */
+static size_t build(struct worker *w, struct request *req, uint16_t reason, bool wants_json,
+                    bool is_closing)
+{
+    const struct ev_reason_row *row = ev_reason_row(reason);
+    const char *phrase = http1_status_text(row->status);
+    char body[512];
+    int n;
+    if (wants_json)
+        n = snprintf(body, sizeof body,
+                     "{\"type\":\"about:blank\",\"title\":\"%s\",\"status\":%u,\"detail\":\"%s\","
+                     "\"reason\":\"%s\"}\n",
+                     phrase, row->status, row->sentence, row->name);
+    else
+        n = snprintf(body, sizeof body, "%u %s\n%s\n", row->status, phrase, row->sentence);
+    size_t body_bytes = n > 0 && (size_t)n < sizeof body ? (size_t)n : 0;
+    struct http1_out out = http1_out(w->out, w->out_bytes);
+    http1_put_status_line(&out, row->status);
+    http1_put(&out, worker_date(w));
+    http1_put(&out, wants_json ? SPAN("Content-Type: application/problem+json\r\n")
+                               : SPAN("Content-Type: text/plain; charset=utf-8\r\n"));
+    http1_put_field_u64(&out, SPAN("Content-Length"), body_bytes);
+    http1_put(&out, SPAN("Cache-Control: no-store\r\n"));
+    if (row->proxy_status[0]) {
+        http1_put(&out, SPAN("Proxy-Status: "));
+        http1_put(&out, span_of(w->gen->node));
+        http1_put(&out, SPAN("; error="));
+        http1_put(&out, span_of(row->proxy_status));
+        http1_put(&out, SPAN("; details=\""));
+        http1_put(&out, span_of(row->name));
+        http1_put(&out, SPAN("\"\r\n"));
+    }
+    if (row->status ==
+        503) /* 1 to 3 s: those who were refused together do not come back together */
+        http1_put_field_u64(&out, SPAN("Retry-After"), 1 + rng_below(&w->rng, 3));
+    if (req) {
+        http1_put(&out, SPAN("X-Request-Id: "));
+        char text[17];
+        snprintf(text, sizeof text, "%016llx", (unsigned long long)req->request_id);
+        http1_put(&out, (struct span){text, 16});
+        http1_put(&out, SPAN("\r\n"));
+    }
+    if (is_closing)
+        http1_put(&out, SPAN("Connection: close\r\n"));
+    else if (req && req->version_minor == 0)
+        http1_put(&out, SPAN("Connection: keep-alive\r\n"));
+    http1_put_end(&out);
+    if (!req || req->method != HTTP1_HEAD)
+        http1_put(&out, (struct span){body, body_bytes});
+    return out.len;
+}

@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* body: the payload of a request on its way from the client to the endpoint.
+ *
+ * It is decoded and written again in canonical form into one chunk of at most 16 KiB.  Until that
+ * is full the whole body so far is kept, so that it can be sent a second time; afterwards what was
+ * sent is gone and the request cannot be tried again.  Reading stops while the chunk is full:
+ * backpressure to the client. */
+#include "base/assert.h"
+#include "gateway/gateway_int.h"
+
+#include <errno.h>
+
+static bool put(struct request *req, char *data, size_t len, bool is_last);
+static void refuse(struct request *req, uint16_t reason);
+
+bool body_is_droppable(const struct request *req)
+{
+    if (req->expects_continue && !req->is_continued && req->in.payload_bytes == 0)
+        return false; /* it may never come */
+    return req->in.framing != HTTP1_BODY_LENGTH || req->in.left <= BODY_DROP_MAX_BYTES;
+}
+
+bool body_has_room(const struct request *req)
+{
+    if (req->is_discarding || !req->body)
+        return true;
+    return chunk_span(req->body).len == 0 || chunk_room(req->body) > CHUNK_SLACK_BYTES;
+}
+
+size_t body_take(struct request *req, struct span bytes, uint16_t *reason)
+{
+    size_t total = bytes.len, payload = 0;
+    char *to = NULL;
+    enum http1_step step = HTTP1_MORE;
+    *reason = REASON_NONE;
+    for (;;) {
+        struct span data;
+        size_t used;
+        step = http1_body_next(&req->in, bytes, &data, &used);
+        bytes.at += used;
+        bytes.len -= used;
+        if (step != HTTP1_DATA)
+            break;
+        if (!to)
+            to = (char *)(uintptr_t)data.at;
+        else if (to + payload != data.at)
+            memmove(to + payload, data.at, data.len);
+        payload += data.len;
+    }
+    uint64_t most = req->gen->conf->p.limits_body_bytes;
+    req->received_bytes += total - bytes.len;
+    if (step == HTTP1_FAILED)
+        *reason = REASON_BAD_CHUNK;
+    else if (most && req->in.payload_bytes > most)
+        *reason = REASON_BODY_TOO_LARGE;
+    else if (!req->is_discarding && !put(req, to, payload, step == HTTP1_DONE))
+        *reason = REASON_SHED_OVERLOAD;
+    else if (req->is_discarding && req->in.payload_bytes > req->discard_to_bytes)
+        req->is_keep_alive = false;
+    if (step == HTTP1_DONE) {
+        req->is_in_done = true;
+        req->body_since_us = 0;
+    }
+    return total - bytes.len;
+}
+
+void body_pump(struct request *req)
+{
+    struct client *c = req->client;
+    struct worker *w = req->worker;
+    uint64_t now_us = loop_now_us(w->loop);
+    while (!req->is_in_done && c->can_read && body_has_room(req)) {
+        size_t room = CHUNK_BODY_BYTES;
+        if (!req->is_discarding && req->body && chunk_span(req->body).len)
+            room = chunk_room(req->body) - CHUNK_SLACK_BYTES;
+        else if (!req->is_discarding && req->is_replayable && req->body &&
+                 chunk_room(req->body) > CHUNK_SLACK_BYTES)
+            room = chunk_room(req->body) - CHUNK_SLACK_BYTES;
+        ssize_t n = recv(c->handle.fd, w->in, room, 0);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && errno == EAGAIN) {
+            c->can_read = false;
+            break;
+        }
+        if (n <= 0) { /* it left in the middle of its own request */
+            c->is_broken = true;
+            return;
+        }
+        if ((size_t)n < room && !c->has_ended)
+            c->can_read = false;
+        if (req->body_since_us) {
+            req->body_wait_us += fb_sub_floor_u64(now_us, req->body_since_us);
+            req->body_since_us = 0;
+        }
+        uint16_t reason;
+        struct span bytes = {w->in, (size_t)n};
+        size_t taken = body_take(req, bytes, &reason);
+        if (reason) {
+            refuse(req, reason);
+            return;
+        }
+        if (taken < bytes.len) {
+            c->is_parsed = false;
+            if (!chunk_append(&w->chunks, &c->in,
+                              (struct span){bytes.at + taken, bytes.len - taken})) {
+                c->is_broken = true;
+                return;
+            }
+        }
+        if (req->up && req->phase == REQUEST_AWAITING)
+            upstream_send(req->up);
+    }
+    if (!req->is_in_done && body_has_room(req)) {
+        if (!req->body_since_us)
+            req->body_since_us = now_us;
+    } else {
+        req->body_since_us = 0;
+    }
+}
+
+/* The client's timer came up while we wait for its bytes. */
+void body_judge(struct request *req, uint64_t now_us)
+{
+    const struct conf_params *p = &req->gen->conf->p;
+    uint64_t still_us = fb_sub_floor_u64(now_us, req->body_since_us);
+    uint64_t waited_us = req->body_wait_us + still_us;
+    if (still_us >= p->limits_body_timeout * US_PER_MS)
+        refuse(req, REASON_BODY_TIMEOUT);
+    else if (waited_us > p->limits_min_rate_grace * US_PER_MS &&
+             req->in.payload_bytes * US_PER_S / waited_us < p->limits_min_rate)
+        refuse(req, REASON_BODY_TOO_SLOW);
+}
+
+/* Appends in canonical form; the last piece ends the body. */
+static bool put(struct request *req, char *data, size_t len, bool is_last)
+{
+    struct worker *w = req->worker;
+    if (len == 0 && !(is_last && req->is_chunked_in))
+        return true;
+    if (!req->body) {
+        size_t first = is_last ? len + CHUNK_SLACK_BYTES : CHUNK_BODY_BYTES + CHUNK_SLACK_BYTES;
+        if (is_last && req->trailers && req->trailers->t.field_count)
+            first += sizeof req->trailers->bytes;
+        req->body = chunk_take(&w->chunks, first);
+        if (!req->body)
+            return false;
+    }
+    struct chunk *b = req->body;
+    size_t need = len + 64; /* a chunk head, two line ends and the last chunk */
+    if (is_last && req->trailers)
+        need += sizeof req->trailers->bytes;
+    if (chunk_room(b) < need && chunk_span(b).len == 0) {
+        b->from = b->to = 0; /* all of it was sent: no second time */
+        req->is_replayable = false;
+    }
+    if (chunk_room(b) < need) {
+        struct chunk *wider = chunk_take(&w->chunks, b->to + need);
+        if (!wider)
+            return false;
+        memcpy(wider->at, b->at, b->to);
+        wider->from = b->from;
+        wider->to = b->to;
+        chunk_give(&w->chunks, b);
+        req->body = b = wider;
+    }
+    struct http1_out out = http1_out(b->at + b->to, chunk_room(b));
+    if (len && req->is_chunked_in)
+        http1_put_chunk_head(&out, len);
+    if (len)
+        http1_put(&out, (struct span){data, len});
+    if (len && req->is_chunked_in)
+        http1_put(&out, SPAN("\r\n"));
+    if (is_last && req->is_chunked_in) {
+        if (req->trailers)
+            http1_put_chunk_last(&out, req->trailers->fields, req->trailers->t.field_count);
+        else
+            http1_put(&out, SPAN(HTTP1_CHUNK_LAST));
+    }
+    fb_assert(!out.failed);
+    b->to += (uint32_t)out.len;
+    return true;
+}
+
+/* The body cannot be forwarded: the endpoint's connection is cut, the client is told and closed. */
+static void refuse(struct request *req, uint16_t reason)
+{
+    struct upstream *up = req->up;
+    req->is_in_done = true; /* nothing more is wanted of it */
+    req->is_keep_alive = false;
+    req->body_since_us = 0;
+    if (up)
+        upstream_close(up);
+    if (req->is_out_done)
+        return; /* it was being dropped after an early answer */
+    if (req->is_ticket_live && !service_cancel(req)) {
+        req->client->is_broken = true; /* a grant is on its way: it ends there */
+        req->reason = reason;
+        return;
+    }
+    req->phase = REQUEST_OVER;
+    if (!req->is_answered) {
+        answer_local(req, reason);
+        return;
+    }
+    req->reason = reason;
+    req->is_out_done = true;
+    req->client->is_cut = true;
+}

@@ -1,0 +1,467 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* client: one connection of a client: heads in, answers out, one request at a time, in order.
+ *
+ *   idle --bytes--> head --complete--> request in hand --answer written--> idle ... --> closing -->
+ * lingering
+ *
+ * An idle connection owns no buffer.  All its waits share one timer that looks, when it comes up,
+ * at what is waited for now. */
+#include "base/assert.h"
+#include "gateway/gateway_int.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+/* After an answer that ends the connection early, unread bytes are read for this long: a reset
+ * would make the client lose the answer (RFC 9112 section 9.6). */
+#define LINGER_US (2 * US_PER_S)
+/* Rates are judged this often. */
+#define RATE_STEP_US (1 * US_PER_S)
+
+static void on_ready(struct loop_handle *h, uint32_t events);
+static void on_timer(struct loop_timer *t);
+static void run(struct client *c);
+static bool step(struct client *c);
+static bool flush(struct client *c);
+static bool read_head(struct client *c);
+static bool parse_head(struct client *c, struct span bytes);
+static bool keep_rest(struct client *c, struct span bytes);
+static void end_request(struct client *c);
+static bool is_gone(struct client *c);
+static void shut(struct client *c);
+static void linger(struct client *c);
+
+void client_accept(struct worker *w, int fd, const struct sock_addr *peer, uint16_t local_port)
+{
+    struct client *c = slab_take(&w->clients);
+    if (!c) {
+        close(fd);
+        return;
+    }
+    uint64_t now_us = loop_now_us(w->loop);
+    *c = (struct client){.handle = {.on_ready = on_ready, .fd = -1},
+                         .timer = {.on_due = on_timer},
+                         .worker = w,
+                         .next = w->client_list,
+                         .prev = &w->client_list,
+                         .peer = *peer,
+                         .since_us = now_us,
+                         .local_port = local_port,
+                         .can_write = true,
+                         .is_first = true};
+    char text[SOCK_TEXT_BYTES];
+    sock_format_host(peer, text);
+    c->peer_text_bytes = (uint8_t)fb_min_u32((uint32_t)strlen(text), sizeof c->peer_text);
+    memcpy(c->peer_text, text, c->peer_text_bytes);
+    if (loop_add(w->loop, &c->handle, fd, LOOP_READ | LOOP_WRITE | LOOP_EDGE) != FB_OK) {
+        close(fd);
+        slab_give(&w->clients, c);
+        return;
+    }
+    if (c->next)
+        c->next->prev = &c->next;
+    w->client_list = c;
+    w->client_count++;
+    w->connections_total++;
+    client_wait(c);
+    uint32_t most = w->gen->conf->p.limits_connections;
+    if (most && w->client_count > (most + w->gw->thread_count - 1) / w->gw->thread_count) {
+        report_refused(w, REASON_SHED_OVERLOAD, 503, now_us, 0);
+        answer_raw(c, REASON_SHED_OVERLOAD, false);
+        run(c);
+    }
+}
+
+void client_run(struct client *c)
+{
+    if (!c->is_running) /* else the caller of the caller is in it and goes on after us */
+        run(c);
+}
+
+void client_send(struct client *c, struct iovec *iov, int count)
+{
+    struct worker *w = c->worker;
+    size_t total = 0, sent = 0;
+    for (int i = 0; i < count; i++)
+        total += iov[i].iov_len;
+    if (c->is_broken)
+        return;
+    if (!c->out && c->can_write) {
+        ssize_t n = count == 1 ? send(c->handle.fd, iov[0].iov_base, iov[0].iov_len, MSG_NOSIGNAL)
+                               : writev(c->handle.fd, iov, count);
+        if (n < 0 && errno != EAGAIN && errno != EINTR) {
+            c->is_broken = true;
+            return;
+        }
+        sent = n > 0 ? (size_t)n : 0;
+        if (sent < total)
+            c->can_write = false;
+    }
+    if (c->req)
+        c->req->sent_bytes += total;
+    if (sent == total)
+        return;
+    if (!c->out)
+        c->since_us = loop_now_us(w->loop);
+    size_t skip = sent;
+    for (int i = 0; i < count; i++) {
+        size_t part = skip < iov[i].iov_len ? skip : iov[i].iov_len;
+        skip -= part;
+        struct span rest = {(const char *)iov[i].iov_base + part, iov[i].iov_len - part};
+        if (rest.len && !chunk_append(&w->chunks, &c->out, rest)) {
+            c->is_broken = true;
+            return;
+        }
+    }
+    client_wait(c);
+}
+
+void client_close(struct client *c)
+{
+    struct worker *w = c->worker;
+    fb_assert(c->req == NULL);
+    close(c->handle.fd);
+    loop_forget(w->loop, &c->handle);
+    loop_timer_stop(w->loop, &c->timer);
+    chunk_give(&w->chunks, c->in);
+    chunk_give(&w->chunks, c->out);
+    *c->prev = c->next;
+    if (c->next)
+        c->next->prev = c->prev;
+    w->client_count--;
+    slab_give(&w->clients, c);
+}
+
+void client_gone(struct client *c)
+{
+    struct request *req = c->req;
+    c->req = NULL;
+    if (req)
+        request_detach(req);
+    client_close(c);
+}
+
+void client_wait(struct client *c)
+{
+    const struct request *req = c->req;
+    const struct conf_params *p = &(req ? req->gen : c->worker->gen)->conf->p;
+    uint64_t now_us = loop_now_us(c->worker->loop), due_us;
+    if (c->is_lingering)
+        due_us = c->since_us + LINGER_US;
+    else if (c->out)
+        due_us =
+            fb_min_u64(c->since_us + p->limits_write_timeout * US_PER_MS, now_us + RATE_STEP_US);
+    else if (!req && !c->in)
+        due_us = c->since_us +
+                 (c->is_first ? p->limits_header_timeout : p->limits_idle_timeout) * US_PER_MS;
+    else if (!req)
+        due_us = c->since_us + p->limits_header_timeout * US_PER_MS;
+    else if (req->body_since_us)
+        due_us = fb_min_u64(req->body_since_us + p->limits_body_timeout * US_PER_MS,
+                            now_us + RATE_STEP_US);
+    else
+        return; /* the endpoint's turn: the request's own timer runs */
+    loop_timer_set(c->worker->loop, &c->timer, due_us);
+}
+
+static void on_ready(struct loop_handle *h, uint32_t events)
+{
+    struct client *c = FB_CONTAINER(h, struct client, handle);
+    if (events & LOOP_READ)
+        c->can_read = true;
+    if (events & LOOP_WRITE)
+        c->can_write = true;
+    if (events & LOOP_END)
+        c->has_ended = true;
+    if (events & LOOP_ERROR)
+        c->is_broken = true;
+    run(c);
+}
+
+static void run(struct client *c)
+{
+    c->is_running = true;
+    while (step(c))
+        ;
+}
+
+/* One step forward.  False: it waits, or it is gone (then nothing of it may be touched). */
+static bool step(struct client *c)
+{
+    struct request *req = c->req;
+    if (c->is_broken || (c->is_cut && !c->out)) {
+        client_gone(c);
+        return false;
+    }
+    if (c->is_lingering) {
+        linger(c);
+        return false;
+    }
+    if (c->out && !flush(c)) {
+        if (c->is_broken)
+            return true;
+        goto waits;
+    }
+    if (!req) {
+        if (c->is_closing) {
+            shut(c);
+            return false;
+        }
+        return read_head(c);
+    }
+    if (req->phase == REQUEST_TUNNEL) {
+        tunnel_run(req);
+        if (c->is_broken || c->is_cut)
+            return true;
+        goto waits;
+    }
+    if (!req->is_in_done && req->is_out_done && req->is_keep_alive && !req->is_discarding) {
+        req->is_discarding = true;
+        req->discard_to_bytes = req->in.payload_bytes + BODY_DROP_MAX_BYTES;
+    }
+    if (!req->is_in_done) {
+        uint16_t was_phase = req->phase;
+        body_pump(req);
+        if (c->is_broken || req->phase != was_phase)
+            return true;
+        if (req->up && req->up->is_broken && !req->is_out_done) {
+            c->is_running = false;
+            upstream_run(req->up);
+            return false;
+        }
+    }
+    if (req->is_out_done && (req->is_in_done || !req->is_keep_alive)) {
+        end_request(c);
+        return true;
+    }
+    if (c->has_ended && req->is_in_done && is_gone(c)) {
+        c->is_broken = true;
+        return true;
+    }
+    if (req->up && req->up->can_read && req->up->phase == UPSTREAM_BUSY && !req->is_out_done) {
+        c->is_running = false;
+        upstream_run(req->up); /* it was held back while <out> was full */
+        return false;
+    }
+waits:
+    client_wait(c);
+    c->is_running = false;
+    return false;
+}
+
+/* True when everything is out. */
+static bool flush(struct client *c)
+{
+    struct worker *w = c->worker;
+    while (c->can_write) {
+        struct span rest = chunk_span(c->out);
+        ssize_t n = send(c->handle.fd, rest.at, rest.len, MSG_NOSIGNAL);
+        if (n < 0) {
+            if (errno == EINTR)
+                continue;
+            c->can_write = false;
+            c->is_broken = errno != EAGAIN;
+            return false;
+        }
+        uint64_t now_us = loop_now_us(w->loop);
+        c->blocked_us += fb_sub_floor_u64(now_us, c->since_us);
+        c->taken_bytes += (uint64_t)n;
+        c->since_us = now_us;
+        c->out->from += (uint32_t)n;
+        if ((size_t)n == rest.len) {
+            chunk_give(&w->chunks, c->out);
+            c->out = NULL;
+            if (c->req)
+                c->req->active_us = now_us; /* the endpoint was held back meanwhile */
+            return true;
+        }
+        c->can_write = false;
+    }
+    return false;
+}
+
+/* Reads towards the next head; true when there may be more to do. */
+static bool read_head(struct client *c)
+{
+    struct worker *w = c->worker;
+    if (c->in && !c->is_parsed) {
+        c->is_parsed = true;
+        return parse_head(c, chunk_span(c->in));
+    }
+    while (c->can_read) {
+        ssize_t n = recv(c->handle.fd, w->in, CHUNK_BODY_BYTES, 0);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && errno == EAGAIN) {
+            c->can_read = false;
+            break;
+        }
+        if (n <= 0) { /* the end, or a reset: between requests or inside a head nobody is owed
+                         anything */
+            client_close(c);
+            return false;
+        }
+        if (n < CHUNK_BODY_BYTES && !c->has_ended)
+            c->can_read = false;
+        struct span bytes = {w->in, (size_t)n};
+        if (!c->in) {
+            c->since_us = loop_now_us(w->loop);
+            return parse_head(c, bytes);
+        }
+        if (!chunk_append(&w->chunks, &c->in, bytes)) {
+            c->is_broken = true;
+            return true;
+        }
+        const struct conf_params *p = &w->gen->conf->p;
+        bool may_be_whole = memchr(bytes.at, '\n', bytes.len) ||
+                            chunk_span(c->in).len > p->limits_line_bytes + p->limits_header_bytes;
+        /* A head can only be complete, or wrong in its fields, with a line's end: bytes that drip
+         * in are not parsed again and again. */
+        if (may_be_whole || chunk_span(c->in).len > p->limits_line_bytes)
+            return parse_head(c, chunk_span(c->in));
+    }
+    client_wait(c);
+    c->is_running = false;
+    return false;
+}
+
+static bool parse_head(struct client *c, struct span bytes)
+{
+    struct worker *w = c->worker;
+    http1_request_begin(&w->request_parser, &w->gen->limits, w->request_fields);
+    enum http1_step is = http1_parse(&w->request_parser, bytes);
+    const struct http1_head *head = &w->request_parser.head;
+    if (is == HTTP1_MORE) {
+        if (!c->in && !chunk_append(&w->chunks, &c->in, bytes))
+            c->is_broken = true;
+        c->is_parsed = true;
+        if (c->can_read)
+            return true;
+        client_wait(c);
+        c->is_running = false;
+        return false;
+    }
+    c->is_first = false;
+    c->blocked_us = c->taken_bytes = 0;
+    if (is == HTTP1_FAILED) {
+        uint16_t reason = answer_reason_of(w->request_parser.error);
+        report_refused(w, reason, ev_reason_row(reason)->status, c->since_us, bytes.len);
+        answer_raw(c, reason, false);
+        return true;
+    }
+    struct chunk *in = c->in; /* <head> and <rest> may lie in it */
+    c->in = NULL;
+    struct span rest = {bytes.at + head->head_bytes, bytes.len - head->head_bytes};
+    size_t taken = request_begin(c, head, rest);
+    rest.at += taken;
+    rest.len -= taken;
+    bool is_kept = keep_rest(c, rest);
+    chunk_give(&w->chunks, in);
+    if (!is_kept)
+        c->is_broken = true;
+    return true;
+}
+
+/* Bytes behind a request: the next one, sent without waiting for the answer. */
+static bool keep_rest(struct client *c, struct span bytes)
+{
+    c->is_parsed = false;
+    return bytes.len == 0 || chunk_append(&c->worker->chunks, &c->in, bytes);
+}
+
+/* The answer is written and the request is read: the connection is idle, or closes. */
+static void end_request(struct client *c)
+{
+    struct request *req = c->req;
+    fb_assert(req->phase == REQUEST_OVER);
+    if (!req->is_keep_alive)
+        c->is_closing = true;
+    c->req = NULL;
+    c->since_us = loop_now_us(c->worker->loop);
+    req->end_us = c->since_us;
+    request_free(req);
+}
+
+/* The client closed: for good, unless it sent more requests before that. */
+static bool is_gone(struct client *c)
+{
+    char byte;
+    if (c->in)
+        return false;
+    ssize_t n = recv(c->handle.fd, &byte, 1, MSG_PEEK);
+    return n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR);
+}
+
+static void shut(struct client *c)
+{
+    if (c->has_ended && !c->can_read) {
+        client_close(c);
+        return;
+    }
+    shutdown(c->handle.fd, SHUT_WR);
+    c->is_lingering = true;
+    c->since_us = loop_now_us(c->worker->loop);
+    linger(c);
+}
+
+static void linger(struct client *c)
+{
+    struct worker *w = c->worker;
+    while (c->can_read) {
+        ssize_t n = recv(c->handle.fd, w->in, w->in_bytes, 0);
+        if (n < 0 && errno == EAGAIN) {
+            c->can_read = false;
+            break;
+        }
+        if (n <= 0) {
+            client_close(c);
+            return;
+        }
+    }
+    client_wait(c);
+    c->is_running = false;
+}
+
+static void on_timer(struct loop_timer *t)
+{
+    struct client *c = FB_CONTAINER(t, struct client, timer);
+    struct request *req = c->req;
+    const struct conf_params *p = &(req ? req->gen : c->worker->gen)->conf->p;
+    uint64_t now_us = loop_now_us(c->worker->loop);
+    uint64_t wait_us = fb_sub_floor_u64(now_us, c->since_us);
+    uint64_t grace_us = p->limits_min_rate_grace * US_PER_MS;
+    if (c->is_lingering) {
+        if (wait_us >= LINGER_US) {
+            client_close(c);
+            return;
+        }
+    } else if (c->out) {
+        uint64_t blocked_us = c->blocked_us + wait_us;
+        bool is_slow = blocked_us > 2 * grace_us &&
+                       c->taken_bytes * US_PER_S / blocked_us < p->limits_min_rate;
+        if (is_slow || wait_us >= p->limits_write_timeout * US_PER_MS) {
+            if (req)
+                req->reason = REASON_READER_TOO_SLOW;
+            c->is_broken = true;
+        }
+    } else if (!req && !c->in) {
+        uint64_t most_ms = c->is_first ? p->limits_header_timeout : p->limits_idle_timeout;
+        if (wait_us >= most_ms * US_PER_MS) {
+            client_close(c);
+            return;
+        }
+    } else if (!req) {
+        if (wait_us >= p->limits_header_timeout * US_PER_MS) {
+            report_refused(c->worker, REASON_HEADER_TIMEOUT, 408, c->since_us,
+                           chunk_span(c->in).len);
+            answer_raw(c, REASON_HEADER_TIMEOUT, false);
+        }
+    } else if (req->body_since_us) {
+        body_judge(req, now_us);
+    } else {
+        return;
+    }
+    run(c);
+}

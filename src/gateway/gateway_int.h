@@ -1,0 +1,424 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* gateway_int: the structs of the data plane and who owns them.
+ *
+ *   gw (process) --> worker (thread) --> client (connection) --> request --> upstream (connection)
+ *      |  \--> service (by name, for ever) --> gate, endpoint[]                  |
+ *      \--> generation (one configuration) <-- request (counted per thread)      \--> endpoint
+ * (counted)
+ *
+ * A request lives from its complete head until its upstream part and its answer are both over.  The
+ * client may leave earlier: then request.client is NULL and the request ends when its endpoint has
+ * answered.
+ *
+ *   request.phase:  QUEUED -> CONNECTING -> AWAITING -> ANSWERING -> OVER
+ *                     ^  \       |             |   \-> TUNNEL ----^
+ *                     \-- BACKOFF <------------/ (retry)
+ *
+ * Threads: gw and service are shared (service under its lock; endpoint fields are constant or
+ * atomic); everything else belongs to one worker. */
+#ifndef FB_GATEWAY_GATEWAY_INT_H
+#define FB_GATEWAY_GATEWAY_INT_H
+#include "base/log.h"
+#include "base/rng.h"
+#include "gateway/access_log.h"
+#include "gateway/gateway.h"
+#include "gateway/route.h"
+#include "gateway/slab.h"
+#include "io/dns.h"
+#include "io/loop.h"
+#include "io/socket.h"
+#include "io/thread.h"
+#include "proto/http1.h"
+#include "proto/http1_body.h"
+#include "proto/http1_target.h"
+#include "proto/http1_write.h"
+#include "reflex/gate.h"
+
+struct iovec;
+struct worker;
+struct request;
+struct upstream;
+struct watch; /* sync.c */
+
+/* ---- shared ---- */
+
+struct pool { /* free connections of one thread to one endpoint, newest first */
+    _Alignas(FB_CACHE_LINE_BYTES) struct upstream *first;
+    uint32_t count;
+    uint32_t open; /* all connections of this thread to it */
+};
+
+struct probe; /* an active health check, thread 0 */
+
+struct endpoint {
+    struct sock_addr addr;
+    struct service *sv;
+    uint16_t index;  /* in the gate */
+    uint16_t number; /* in the registry */
+    uint16_t conf_port;
+    bool is_dns;
+    bool is_named;               /* thread 0: its name event is out */
+    bool is_drained;             /* thread 0: as told to the gate */
+    uint32_t seen;               /* generation in which the configuration named it */
+    uint32_t dns_watch;          /* that brought it, 0 none */
+    _Atomic bool is_gone;        /* left the service: pools close what they hold */
+    _Atomic uint32_t refs;       /* the service, and each upstream connection */
+    struct memfile_gauge *gauge; /* NULL when the registry is full */
+    struct probe *probe;
+    double weight_pct;
+    char text[SOCK_TEXT_BYTES];
+    struct pool pools[]; /* one per thread */
+};
+
+struct service {
+    struct spin lock; /* guards gate, endpoints, last_us */
+    struct gate *gate;
+    uint64_t last_us; /* the gate's clock never goes back */
+    uint64_t ticked_us;
+    struct endpoint *endpoints[GATE_ENDPOINTS_MAX]; /* by index in the gate */
+    _Atomic uint32_t live; /* tickets queued or in flight: only then ticks are worth it */
+    uint16_t number;
+    uint32_t seen; /* generation in which the configuration named it */
+    struct service *next;
+    struct gw *gw;
+    const struct conf_service *conf; /* of the present generation */
+    char name[104];
+};
+
+/* A configuration, ready for use.  Lives until no worker and no request uses it. */
+struct generation {
+    struct conf *conf;
+    struct route_table *routes;
+    struct service **services; /* by index in conf->services */
+    uint16_t *route_numbers;
+    uint32_t number;          /* counts from 1 */
+    _Atomic uint32_t workers; /* that may still use it; the last one frees it */
+    struct http1_limits limits;
+    char node[64];   /* in Via and Proxy-Status */
+    struct span via; /* "Via: 1.1 node\r\n" */
+    char via_text[96];
+    struct generation_use {
+        _Alignas(FB_CACHE_LINE_BYTES) uint32_t requests; /* of one worker */
+        struct loop_message message;                     /* tells the worker to switch to it */
+        struct generation *generation;
+        struct worker *worker;
+    } use[MEMFILE_THREADS_MAX];
+    _Atomic uint32_t switched; /* workers that have */
+};
+
+struct gw {
+    const struct gateway_setup *setup;
+    struct memfile *mem;
+    uint32_t thread_count;
+    struct worker *workers;
+    struct service *_Atomic services; /* all that ever were; grows at the front */
+    struct generation *gen;           /* thread 0: newest */
+    struct access_log *log;
+    struct dns *dns;
+    uint64_t key_seed; /* of hashes that clients could otherwise aim at */
+    _Atomic bool is_draining, is_stopped;
+    uint64_t drain_us, busy_us; /* thread 0: draining since; last seen with requests */
+    char reload_text[1024];
+    struct loop_handle control, dns_handle;
+    uint64_t start_us;
+    struct watch *watches;       /* thread 0: names that are looked up */
+    _Atomic uint32_t gone_count; /* endpoints that left: pools look for them */
+};
+
+/* ---- one thread ---- */
+
+struct listener {
+    struct loop_handle handle;
+    struct worker *worker;
+    int fd;
+    uint16_t port;
+};
+
+struct worker {
+    struct gw *gw;
+    uint32_t index;
+    pthread_t thread;
+    struct loop *loop;
+    struct ring *ring;
+    struct generation *gen;
+    struct chunk_store chunks;
+    struct slab clients, requests, upstreams, trailers;
+    struct listener *listeners;
+    struct client *client_list;
+    struct upstream *idle_oldest, *idle_newest; /* of all pools, by time */
+    struct http1_parser request_parser, answer_parser;
+    struct http1_field *request_fields, *answer_fields;
+    char *in, *out; /* scratch: bytes read, head written; valid within one callback */
+    size_t in_bytes, out_bytes;
+    struct rng rng;
+    struct access_buf access;
+    struct loop_timer tick, pause; /* gates and pools; accepting again after EMFILE */
+    struct loop_message stop;      /* drain or stop, from thread 0 */
+    uint64_t ticked_us, gauged_us;
+    uint32_t request_count, client_count, fd_limit;
+    uint32_t sample_tokens, sample_credit;
+    uint32_t gone_seen;     /* of gw->gone_count */
+    uint64_t static_age_us; /* age of the brain's last sign, when the glide has begun; else 0 */
+    uint64_t date_s;
+    char date[40]; /* "Date: ...\r\n" */
+    uint32_t date_bytes;
+    uint64_t requests_total, connections_total;
+    /* as of the last tick, for thread 0 */
+    _Atomic uint32_t shown_requests, shown_clients;
+    _Atomic uint64_t shown_requests_total;
+    uint32_t field_room;     /* of request_fields and answer_fields */
+    struct request *orphans; /* their client left, their endpoint still works */
+    bool is_accepting, is_draining;
+};
+
+struct client {
+    struct loop_handle handle;
+    struct loop_timer timer;
+    struct worker *worker;
+    struct client *next, **prev;
+    struct request *req; /* in hand; NULL between requests */
+    struct chunk *in;    /* read and not yet understood */
+    struct chunk *out;   /* written by us, not yet taken by the socket */
+    struct sock_addr peer;
+    char peer_text[46]; /* its address, not terminated */
+    uint8_t peer_text_bytes;
+    uint64_t since_us;    /* of the present wait: idle, head, body, write */
+    uint64_t blocked_us;  /* time that we waited for its reading, this answer */
+    uint64_t taken_bytes; /* meanwhile */
+    uint16_t local_port;
+    bool can_read, can_write;
+    bool has_ended;  /* it will send nothing more */
+    bool is_broken;  /* reset, or it must be cut */
+    bool is_closing; /* after <out> is flushed */
+    bool is_cut;     /* at once after what is written: the answer is not whole */
+    bool is_lingering;
+    bool is_first; /* no request yet */
+    bool is_running;
+    bool is_parsed; /* <in> holds no complete head */
+};
+
+enum request_phase {
+    REQUEST_QUEUED,
+    REQUEST_BACKOFF,
+    REQUEST_CONNECTING,
+    REQUEST_AWAITING,  /* being sent, or sent and no answer head yet */
+    REQUEST_ANSWERING, /* answer head is through */
+    REQUEST_TUNNEL,
+    REQUEST_OVER /* nothing more from upstream */
+};
+
+struct trailer_room {
+    struct http1_trailers t;
+    struct http1_field fields[16];
+    char bytes[2048];
+};
+
+/* What the access log and samples want to know; only while somebody listens. */
+struct request_texts {
+    struct span method, target, path, host, referer, user_agent; /* in the rest of the chunk */
+    bool is_sampled;
+};
+
+struct request {
+    struct gate_ticket ticket;
+    struct worker *worker;
+    struct client *client;        /* NULL: it left */
+    struct request *next, **prev; /* orphans */
+    struct generation *gen;
+    struct service *sv;
+    struct endpoint *ep;
+    struct upstream *up;
+    struct chunk *head; /* canonical head for the endpoint, without the last empty line */
+    struct chunk
+        *body; /* canonical request body: [from, to) is unsent, [0, from) is kept for a retry */
+    struct trailer_room *trailers;
+    struct chunk *texts;     /* begins with a struct request_texts */
+    struct loop_timer timer; /* connect, first byte, silence, deadline, backoff */
+    union {
+        struct loop_message message; /* from the thread that granted it */
+        struct loop_job job;
+    } grant;
+    struct http1_body in; /* request body as it arrives */
+    uint64_t start_us, sent_us, first_byte_us, active_us;
+    uint64_t deadline_us; /* UINT64_MAX: none */
+    uint64_t timeout_us;
+    uint64_t request_id, trace_hi, trace_lo;
+    uint64_t discard_to_bytes; /* payload up to which it is dropped after an early answer */
+    uint64_t body_wait_us;     /* time that we waited for body bytes */
+    uint64_t body_since_us;    /* since when we wait; 0: not */
+    uint64_t sent_bytes, received_bytes;
+    uint64_t end_us;     /* when the client had its answer, or left; 0: not yet */
+    uint64_t backoff_us; /* until then */
+    uint32_t queue_us, upstream_us, service_us;
+    uint32_t head_sent; /* of head, in this attempt */
+    uint32_t head_base; /* bytes of head without the fields of the attempt */
+    uint16_t route, reason, status;
+    uint16_t in_flight, ep_number;
+    char peer_text[46]; /* the client's address: the client may be gone when the log is written */
+    uint8_t peer_text_bytes;
+    uint8_t phase; /* enum request_phase */
+    uint8_t method;
+    uint8_t version_minor;
+    uint8_t framing_out; /* enum http1_framing of the answer to the client */
+    uint8_t attempt_in;  /* of the attempt header */
+    uint8_t outcome;     /* enum gate_outcome, as the answer's head says */
+    bool is_ticket_live; /* the gate knows it */
+    bool is_in_done;     /* request body is complete, or given up */
+    bool is_chunked_in, is_replayable;
+    bool is_discarding; /* the rest of the request body is read and dropped */
+    bool is_keep_alive; /* the client connection may live on */
+    bool is_upgrade, expects_continue, is_continued;
+    bool is_answered; /* something of the answer was given to the client */
+    bool is_out_done; /* all of the answer was */
+    bool is_first_byte_told;
+    bool is_reused, is_stream, wants_json, is_failed, is_censored, is_aborted;
+    bool is_in_ended, is_up_ended; /* tunnel: that side will send nothing more */
+};
+
+enum upstream_phase { UPSTREAM_CONNECTING, UPSTREAM_BUSY, UPSTREAM_IDLE };
+
+struct upstream {
+    struct loop_handle handle;
+    struct worker *worker;
+    struct endpoint *ep;
+    struct request *req;           /* NULL in the pool */
+    struct upstream *next, **prev; /* in the pool */
+    struct upstream *newer, *older;
+    struct chunk *in;  /* part of an answer head */
+    struct chunk *out; /* tunnel: client's bytes not yet taken */
+    struct trailer_room *trailers;
+    struct http1_body body;
+    uint64_t idle_us; /* in the pool since */
+    uint8_t phase;
+    bool can_read, can_write, has_ended, is_broken;
+    bool is_reused;     /* had an answer before this request */
+    bool is_keep_alive; /* as the answer's head says */
+    bool has_head;      /* final head of the present answer */
+    bool has_bytes;     /* anything of the present answer */
+};
+
+/* ---- client.c: one client connection ---- */
+void client_accept(struct worker *w, int fd, const struct sock_addr *peer, uint16_t local_port);
+void client_run(struct client *c);
+/* Writes or keeps; on a broken connection sets is_broken and drops. */
+void client_send(struct client *c, struct iovec *iov, int count);
+void client_close(struct client *c); /* frees it; its request must be detached */
+void client_gone(struct client *c);  /* cut: ends or detaches its request, frees it */
+void client_wait(struct client *c);  /* arms its timer for what it waits for now */
+
+/* ---- body.c: request bodies from client to endpoint ---- */
+/* After an early answer this much is read and dropped rather than closing a connection. */
+#define BODY_DROP_MAX_BYTES (64 * KIB)
+/* Takes what it can from <bytes>; returns how many.  *reason is set when the body is refused. */
+size_t body_take(struct request *req, struct span bytes, uint16_t *reason);
+/* Reads from the client while there is room. */
+void body_pump(struct request *req);
+bool body_has_room(const struct request *req);
+void body_judge(struct request *req, uint64_t now_us);
+/* What is left of the body is little enough to be read and forgotten after an early answer. */
+bool body_is_droppable(const struct request *req);
+
+/* ---- request.c: begin and end ---- */
+/* A complete head in <head>, and what came behind it.  Returns how much of <rest> belongs to it. */
+size_t request_begin(struct client *c, const struct http1_head *head, struct span rest);
+void request_free(struct request *req);   /* reports, gives back everything */
+void request_detach(struct request *req); /* the client left */
+void request_arm(struct request *req);
+uint64_t request_timeout_us(const struct request *req);
+
+/* ---- request_head.c, response_head.c ---- */
+void request_head_build(struct request *req, const struct http1_head *head, struct http1_out *w,
+                        struct span target);
+void request_head_finish(struct request *req,
+                         uint64_t now_us); /* fields of this attempt and the end */
+void response_head_build(struct request *req, const struct http1_head *head, struct http1_out *w);
+struct span worker_date(struct worker *w);
+
+/* ---- forward.c: which endpoint, again, or not at all ---- */
+void forward_arrive(struct request *req);
+void forward_granted(struct request *req);
+void forward_failed(struct request *req, uint16_t reason, enum gate_outcome outcome);
+void forward_finished(struct request *req, enum gate_outcome outcome);
+void forward_again(struct request *req, uint64_t backoff_us); /* a retry was allowed */
+void forward_timer(struct loop_timer *t);
+
+/* ---- upstream.c, pool.c ---- */
+void upstream_start(struct request *req);
+void upstream_run(struct upstream *up);
+void upstream_send(struct upstream *up);
+void upstream_close(struct upstream *up); /* frees it */
+void upstream_on_ready(struct loop_handle *h, uint32_t events);
+struct upstream *pool_take(struct worker *w, struct endpoint *ep);
+bool pool_give(struct upstream *up); /* false: it was closed instead */
+void pool_remove(struct upstream *up);
+void pool_expire(struct worker *w);
+
+/* ---- relay.c: answers; each returns false when <up> is gone or back in the pool ---- */
+bool relay_head(struct upstream *up, struct request *req, struct span bytes);
+bool relay_body(struct upstream *up, struct request *req, struct span head_out, struct span bytes);
+void relay_end(struct upstream *up, struct request *req);
+void relay_finish(struct upstream *up, struct request *req);
+
+/* ---- answer.c: what foldback says itself ---- */
+void answer_local(struct request *req, uint16_t reason);
+void answer_raw(struct client *c, uint16_t reason, bool wants_json);
+uint16_t answer_reason_of(enum http1_error error);
+
+/* ---- tunnel.c ---- */
+void tunnel_begin(struct request *req);
+void tunnel_run(struct request *req);
+
+/* ---- service.c, sync.c: gates under their locks ---- */
+enum gate_answer service_arrive(struct request *req, bool is_retry);
+void service_first_byte(struct request *req);
+void service_done(struct request *req, enum gate_outcome outcome);
+bool service_retry(struct request *req, enum gate_outcome outcome, uint64_t *backoff_us);
+/* True when nothing of it is left with the gate; false: a grant is on its way. */
+bool service_cancel(struct request *req);
+void service_probe(struct endpoint *ep, bool is_ok);
+void service_tick(struct service *sv, struct worker *w, uint64_t now_us);
+void service_report(struct service *sv, struct worker *w, uint64_t now_us); /* thread 0 */
+void service_knobs(struct service *sv, struct worker *w);                   /* thread 0 */
+struct service *service_get(struct gw *gw, const struct conf_service *conf);
+void service_sync(struct service *sv,
+                  struct generation *gen); /* endpoints as the configuration says */
+void service_retire(struct gw *gw,
+                    uint32_t generation); /* services and names that it does not have */
+void service_dns(struct gw *gw, const struct dns_change *change);
+bool service_is_nameless(const struct service *sv); /* a name of it could not be resolved */
+void service_sweep(struct service *sv);             /* thread 0 */
+void service_fini_all(struct gw *gw);
+void endpoint_unref(struct endpoint *ep);
+
+/* ---- generation.c ---- */
+struct generation *generation_new(struct gw *gw, struct conf *conf, struct fb_err *err);
+void generation_leave(struct generation *gen,
+                      struct worker *w); /* when its count is 0 and it is not in use */
+void generation_free(struct generation *gen);
+
+/* ---- report.c: what the gateway says to the stream ---- */
+void report_request(struct request *req);
+void report_name(struct worker *w, enum ev_kind kind, uint16_t number, uint16_t parent,
+                 const char *name, bool is_gone);
+void report_refill(struct worker *w);
+bool report_wants_texts(struct worker *w, bool *is_sampled);
+void report_refused(struct worker *w, uint16_t reason, uint16_t status, uint64_t start_us,
+                    size_t received_bytes);
+
+/* ---- gateway.c ---- */
+FB_MUST_USE
+enum fb_code gateway_dns(struct gw *gw, struct fb_err *err); /* starts looking up names */
+void gateway_tick(struct gw *gw);                            /* thread 0, each 100 ms */
+
+/* ---- worker.c ---- */
+bool worker_init(struct worker *w, struct gw *gw, uint32_t index, struct fb_err *err);
+void *worker_main(void *arg);
+void worker_fini(struct worker *w);
+void worker_busy(struct worker *w); /* a request began: gates tick soon */
+void worker_drain(struct worker *w);
+bool worker_switch(struct worker *w, struct generation *gen);
+
+/* ---- probe.c ---- */
+void probe_sync(struct service *sv, struct worker *w);
+void probe_stop(struct endpoint *ep);
+#endif

@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* probe: active health checks, on connections of their own, so that they never wait behind traffic.
+ *
+ *   resting --interval--> connecting --> sent --status line | timeout | end--> judged --> resting
+ *
+ * Threads: thread 0. */
+#include "base/assert.h"
+#include "gateway/gateway_int.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+struct probe {
+    struct loop_handle handle;
+    struct loop_timer timer;
+    struct worker *worker;
+    struct endpoint *ep;
+    struct conf_health conf;
+    uint32_t passes, failures; /* in a row */
+    uint64_t begun_us;
+    bool is_open, is_sent;
+    char path[512];
+    uint32_t got;
+    char answer[64]; /* the status line is all that counts */
+};
+
+static void on_timer(struct loop_timer *t);
+static void on_ready(struct loop_handle *h, uint32_t events);
+static void begin(struct probe *p);
+static void end(struct probe *p, bool is_ok, uint16_t status);
+static void rest(struct probe *p, bool is_first);
+
+void probe_sync(struct service *sv, struct worker *w)
+{
+    for (uint32_t i = 0; i < GATE_ENDPOINTS_MAX; i++) {
+        struct endpoint *ep = sv->endpoints[i];
+        if (!ep || atomic_load_explicit(&ep->is_gone, memory_order_relaxed))
+            continue;
+        if (!sv->conf || !sv->conf->health.is_on) {
+            probe_stop(ep);
+            continue;
+        }
+        struct probe *p = ep->probe;
+        bool is_new = p == NULL;
+        if (is_new)
+            p = calloc(1, sizeof *p);
+        if (!p)
+            continue; /* without memory there is no probe; passive ejection stays */
+        p->conf = sv->conf->health;
+        snprintf(p->path, sizeof p->path, "%s",
+                 p->conf.path && p->conf.path[0] ? p->conf.path : "/");
+        if (!is_new)
+            continue;
+        p->worker = w;
+        p->ep = ep;
+        p->handle = (struct loop_handle){.on_ready = on_ready, .fd = -1};
+        p->timer.on_due = on_timer;
+        ep->probe = p;
+        rest(p, true);
+    }
+}
+
+void probe_stop(struct endpoint *ep)
+{
+    struct probe *p = ep->probe;
+    if (!p)
+        return;
+    if (p->is_open) {
+        close(p->handle.fd);
+        loop_forget(p->worker->loop, &p->handle);
+    }
+    loop_timer_stop(p->worker->loop, &p->timer);
+    free(p);
+    ep->probe = NULL;
+}
+
+/* Spread over the interval, so that not all endpoints, nor all gateways, are asked in one instant.
+ */
+static void rest(struct probe *p, bool is_first)
+{
+    uint64_t interval_us = (p->conf.interval_ms ? p->conf.interval_ms : 1000) * US_PER_MS;
+    double jitter = is_first ? rng_unit(&p->worker->rng) : 0.9 + 0.2 * rng_unit(&p->worker->rng);
+    loop_timer_set(p->worker->loop, &p->timer,
+                   loop_now_us(p->worker->loop) + (uint64_t)((double)interval_us * jitter) +
+                       US_PER_MS);
+}
+
+static void on_timer(struct loop_timer *t)
+{
+    struct probe *p = FB_CONTAINER(t, struct probe, timer);
+    if (p->is_open)
+        end(p, false, 0); /* it did not answer in time */
+    else
+        begin(p);
+}
+
+static void begin(struct probe *p)
+{
+    struct worker *w = p->worker;
+    int fd;
+    p->begun_us = loop_now_us(w->loop);
+    p->got = 0;
+    p->is_sent = false;
+    int why = sock_connect(&p->ep->addr, &fd);
+    if (fd < 0) {
+        (void)why;
+        end(p, false, 0);
+        return;
+    }
+    if (loop_add(w->loop, &p->handle, fd, LOOP_READ | LOOP_WRITE | LOOP_EDGE) != FB_OK) {
+        close(fd);
+        rest(p, false); /* our own lack of descriptors says nothing about the endpoint */
+        return;
+    }
+    p->is_open = true;
+    loop_timer_set(w->loop, &p->timer,
+                   p->begun_us + (p->conf.timeout_ms ? p->conf.timeout_ms : 1000) * US_PER_MS);
+}
+
+static void on_ready(struct loop_handle *h, uint32_t events)
+{
+    struct probe *p = FB_CONTAINER(h, struct probe, handle);
+    if ((events & LOOP_ERROR) && !p->is_sent) {
+        end(p, false, 0);
+        return;
+    }
+    if (!p->is_sent && (events & LOOP_WRITE)) {
+        char text[700];
+        int n = snprintf(text, sizeof text,
+                         "GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: "
+                         "foldback-health\r\nConnection: close\r\n\r\n",
+                         p->path, p->ep->text);
+        p->is_sent = true;
+        if (n <= 0 || send(h->fd, text, (size_t)n, MSG_NOSIGNAL) != n) {
+            end(p, false, 0);
+            return;
+        }
+    }
+    if (!(events & LOOP_READ) || !p->is_sent)
+        return;
+    ssize_t n = recv(h->fd, p->answer + p->got, sizeof p->answer - p->got, 0);
+    if (n < 0 && !(events & LOOP_ERROR))
+        return;
+    if (n <= 0) {
+        end(p, false, 0);
+        return;
+    }
+    p->got += (uint32_t)n;
+    if (p->got < 12)
+        return;
+    bool is_http = memcmp(p->answer, "HTTP/1.", 7) == 0 && p->answer[8] == ' ';
+    unsigned status = 0;
+    for (int i = 9; is_http && i < 12; i++)
+        status = status * 10 + (unsigned)(p->answer[i] - '0');
+    end(p, is_http && status >= 200 && status < 400,
+        (uint16_t)(is_http && status < 1000 ? status : 0));
+}
+
+static void end(struct probe *p, bool is_ok, uint16_t status)
+{
+    struct worker *w = p->worker;
+    if (p->is_open) {
+        close(p->handle.fd);
+        loop_forget(w->loop, &p->handle);
+        p->is_open = false;
+    }
+    p->passes = is_ok ? p->passes + 1 : 0;
+    p->failures = is_ok ? 0 : p->failures + 1;
+    /* one lucky or unlucky probe changes nothing; the gate judges what we pass on */
+    if (is_ok ? p->passes >= p->conf.rise : p->failures >= p->conf.fall)
+        service_probe(p->ep, is_ok);
+    struct ev_health ev = EV_INIT(HEALTH, health, loop_now_us(w->loop));
+    ev.head.origin = (uint8_t)w->index;
+    ev.service = p->ep->sv->number;
+    ev.endpoint = p->ep->number;
+    ev.from = ev.to =
+        p->ep->gauge ? (uint8_t)atomic_load_explicit(&p->ep->gauge->health, memory_order_relaxed)
+                     : 0;
+    ev.reason = is_ok ? REASON_HEALTH_PROBE_PASSED : REASON_HEALTH_PROBE_FAILED;
+    ev.status = status;
+    ev.probe_us = fb_sat_u32(fb_sub_floor_u64(loop_now_us(w->loop), p->begun_us));
+    ring_put(w->ring, &ev.head);
+    rest(p, false);
+}

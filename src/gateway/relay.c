@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* relay: an answer on its way from the endpoint to the client: heads, interim answers, body. */
+#include "base/assert.h"
+#include "gateway/gateway_int.h"
+
+#include <sys/uio.h>
+
+static bool interim(struct upstream *up, struct request *req, const struct http1_head *head);
+static bool final_head(struct upstream *up, struct request *req, const struct http1_head *head,
+                       struct span rest);
+static bool switch_protocols(struct upstream *up, struct request *req,
+                             const struct http1_head *head, struct span rest);
+static bool bad_answer(struct upstream *up, struct request *req, uint16_t reason);
+static bool tries_again(struct upstream *up, struct request *req, const struct http1_head *head);
+static enum gate_outcome outcome_of(const struct http1_head *head);
+static void judge_keep_alive(struct request *req);
+
+bool relay_head(struct upstream *up, struct request *req, struct span bytes)
+{
+    struct worker *w = up->worker;
+    if (up->in) { /* the head came in parts */
+        if (!chunk_append(&w->chunks, &up->in, bytes))
+            return bad_answer(up, req, REASON_SHED_OVERLOAD);
+        bytes = chunk_span(up->in);
+    }
+    for (;;) {
+        http1_response_begin(&w->answer_parser, &req->gen->limits, w->answer_fields, req->method);
+        enum http1_step step = http1_parse(&w->answer_parser, bytes);
+        const struct http1_head *head = &w->answer_parser.head;
+        if (step == HTTP1_MORE) {
+            if (up->in)
+                up->in->from = up->in->to - (uint32_t)bytes.len;
+            else if (bytes.len && !chunk_append(&w->chunks, &up->in, bytes))
+                return bad_answer(up, req, REASON_SHED_OVERLOAD);
+            return true;
+        }
+        if (step == HTTP1_FAILED) {
+            enum http1_error e = w->answer_parser.error;
+            bool is_large = e == HTTP1_E_HEADERS_TOO_LARGE || e == HTTP1_E_TOO_MANY_HEADERS ||
+                            e == HTTP1_E_LINE_TOO_LONG;
+            return bad_answer(up, req,
+                              is_large ? REASON_UPSTREAM_HEADERS_TOO_LARGE : REASON_UPSTREAM_BAD);
+        }
+        struct span rest = {bytes.at + head->head_bytes, bytes.len - head->head_bytes};
+        if (head->status == 101)
+            return switch_protocols(up, req, head, rest);
+        if (head->status >= 200)
+            return final_head(up, req, head, rest);
+        if (!interim(up, req, head))
+            return false;
+        bytes = rest;
+        if (rest.len == 0) {
+            chunk_give(&w->chunks, up->in);
+            up->in = NULL;
+            return true;
+        }
+    }
+}
+
+/* <head_out> (may be empty) goes out before what of <bytes> is body. */
+bool relay_body(struct upstream *up, struct request *req, struct span head_out, struct span bytes)
+{
+    char line[HTTP1_CHUNK_HEAD_MAX_BYTES], last[sizeof(struct trailer_room)];
+    struct iovec iov[4];
+    int count = 0;
+    /* Payload is moved together inside the scratch memory, so that many small chunks become one. */
+    char *to = NULL;
+    size_t payload = 0;
+    enum http1_step step;
+    for (;;) {
+        struct span data;
+        size_t used;
+        step = http1_body_next(&up->body, bytes, &data, &used);
+        bytes.at += used;
+        bytes.len -= used;
+        if (step != HTTP1_DATA)
+            break;
+        if (!to)
+            to = (char *)(uintptr_t)data.at;
+        else if (to + payload != data.at)
+            memmove(to + payload, data.at, data.len);
+        payload += data.len;
+    }
+    struct client *c = req->client;
+    if (!c) { /* nobody listens; the endpoint's answer ended the work that the limiter counts */
+        upstream_close(up);
+        forward_finished(req, GATE_ABANDONED);
+        return false;
+    }
+    if (head_out.len)
+        iov[count++] = (struct iovec){(void *)(uintptr_t)head_out.at, head_out.len};
+    bool is_chunked = req->framing_out == HTTP1_BODY_CHUNKED;
+    if (payload) {
+        struct http1_out w = http1_out(line, sizeof line);
+        if (is_chunked) {
+            http1_put_chunk_head(&w, payload);
+            iov[count++] = (struct iovec){line, w.len};
+        }
+        iov[count++] = (struct iovec){to, payload};
+    }
+    struct http1_out tail = http1_out(last, sizeof last);
+    if (is_chunked) {
+        if (payload)
+            http1_put(&tail, SPAN("\r\n"));
+        if (step == HTTP1_DONE) {
+            if (up->trailers)
+                http1_put_chunk_last(&tail, up->trailers->fields, up->trailers->t.field_count);
+            else
+                http1_put(&tail, SPAN(HTTP1_CHUNK_LAST));
+        }
+        fb_assert(!tail.failed);
+        if (tail.len)
+            iov[count++] = (struct iovec){last, tail.len};
+    }
+    req->is_answered = true;
+    if (count)
+        client_send(c, iov, count);
+    if (step == HTTP1_FAILED) {
+        upstream_close(up);
+        forward_failed(req, REASON_UPSTREAM_CUT, GATE_FAILED);
+        return false;
+    }
+    if (step == HTTP1_DONE) {
+        if (bytes.len) /* more than it announced: who knows what it is */
+            up->is_keep_alive = false;
+        relay_finish(up, req);
+        return false;
+    }
+    if (req->first_byte_us && !req->is_first_byte_told && req->is_ticket_live)
+        service_first_byte(req);
+    return true;
+}
+
+/* The connection's end was the end of the body. */
+void relay_end(struct upstream *up, struct request *req)
+{
+    if (req->client && req->framing_out == HTTP1_BODY_CHUNKED) {
+        struct iovec iov = {(void *)(uintptr_t)HTTP1_CHUNK_LAST, sizeof HTTP1_CHUNK_LAST - 1};
+        client_send(req->client, &iov, 1);
+    }
+    relay_finish(up, req);
+}
+
+/* The whole answer was read: the connection is free, the endpoint too. */
+void relay_finish(struct upstream *up, struct request *req)
+{
+    bool is_sent =
+        req->head_sent == req->head->to && chunk_span(req->body).len == 0 && req->is_in_done;
+    req->service_us = fb_sat_u32(fb_sub_floor_u64(loop_now_us(up->worker->loop), req->sent_us));
+    up->req = NULL;
+    req->up = NULL;
+    req->is_out_done = true;
+    chunk_give(&up->worker->chunks, up->in);
+    up->in = NULL;
+    if (up->trailers) {
+        slab_give(&up->worker->trailers, up->trailers);
+        up->trailers = NULL;
+    }
+    if (up->is_keep_alive && is_sent && !up->has_ended && !up->is_broken)
+        pool_give(up);
+    else
+        upstream_close(up);
+    forward_finished(req, req->client ? req->outcome : GATE_ABANDONED);
+}
+
+static bool interim(struct upstream *up, struct request *req, const struct http1_head *head)
+{
+    struct worker *w = up->worker;
+    if (head->status == 100)
+        req->is_continued = true;
+    if (!req->client || req->version_minor == 0)
+        return true;
+    struct http1_out out = http1_out(w->out, w->out_bytes);
+    http1_put_status_line(&out, head->status);
+    http1_put_fields(&out, head, HTTP1_SKIP_FRAMING);
+    http1_put_end(&out);
+    fb_assert(!out.failed);
+    struct iovec iov = {out.at, out.len};
+    client_send(req->client, &iov, 1);
+    return true;
+}
+
+static bool final_head(struct upstream *up, struct request *req, const struct http1_head *head,
+                       struct span rest)
+{
+    struct worker *w = up->worker;
+    req->first_byte_us = loop_now_us(w->loop);
+    req->upstream_us = fb_sat_u32(fb_sub_floor_u64(req->first_byte_us, req->sent_us));
+    req->outcome = (uint8_t)outcome_of(head);
+    req->is_failed = req->outcome != GATE_OK;
+    if (req->outcome == GATE_FAILED && tries_again(up, req, head))
+        return false;
+    req->status = head->status;
+    req->reason = head->status >= 500 ? REASON_UPSTREAM_ERROR : REASON_ANSWERED;
+    req->phase = REQUEST_ANSWERING;
+    up->has_head = true;
+    up->is_keep_alive = head->keep_alive && head->framing != HTTP1_BODY_CLOSE;
+    if (head->framing == HTTP1_BODY_CHUNKED) {
+        up->trailers = slab_take(&w->trailers); /* without memory they are dropped */
+        if (up->trailers)
+            up->trailers->t = (struct http1_trailers){.at = up->trailers->bytes,
+                                                      .cap = sizeof up->trailers->bytes,
+                                                      .fields = up->trailers->fields,
+                                                      .field_max = FB_COUNT(up->trailers->fields)};
+    }
+    http1_body_begin(&up->body, head, up->trailers ? &up->trailers->t : NULL);
+    struct http1_out out = http1_out(w->out, w->out_bytes);
+    if (req->client) {
+        judge_keep_alive(req);
+        response_head_build(req, head, &out);
+        if (out.failed)
+            return bad_answer(up, req, REASON_UPSTREAM_HEADERS_TOO_LARGE);
+        req->is_stream = req->gen->conf->routes[req->route].is_stream || req->is_stream;
+    }
+    struct chunk *in = up->in; /* <rest> lies in it */
+    up->in = NULL;
+    request_arm(req);
+    bool goes_on = relay_body(up, req, http1_out_span(&out), rest);
+    chunk_give(&w->chunks, in);
+    return goes_on;
+}
+
+static bool switch_protocols(struct upstream *up, struct request *req,
+                             const struct http1_head *head, struct span rest)
+{
+    struct worker *w = up->worker;
+    if (!req->is_upgrade || !head->is_upgrade)
+        return bad_answer(up, req, REASON_UPSTREAM_BAD);
+    req->first_byte_us = loop_now_us(w->loop);
+    req->upstream_us = fb_sat_u32(fb_sub_floor_u64(req->first_byte_us, req->sent_us));
+    req->outcome = GATE_OK;
+    req->status = 101;
+    req->reason = REASON_UPGRADED;
+    if (!req->client) {
+        upstream_close(up);
+        forward_finished(req, GATE_ABANDONED);
+        return false;
+    }
+    struct http1_out out = http1_out(w->out, w->out_bytes);
+    response_head_build(req, head, &out);
+    if (out.failed)
+        return bad_answer(up, req, REASON_UPSTREAM_HEADERS_TOO_LARGE);
+    struct iovec iov[2] = {{out.at, out.len}, {(void *)(uintptr_t)rest.at, rest.len}};
+    req->is_answered = true;
+    client_send(req->client, iov, rest.len ? 2 : 1);
+    chunk_give(&w->chunks, up->in);
+    up->in = NULL;
+    tunnel_begin(req);
+    return true;
+}
+
+static bool bad_answer(struct upstream *up, struct request *req, uint16_t reason)
+{
+    upstream_close(up);
+    forward_failed(req, reason, GATE_FAILED);
+    return false;
+}
+
+/* A 5xx that another endpoint might answer better: true when that is under way and <up> is gone. */
+static bool tries_again(struct upstream *up, struct request *req, const struct http1_head *head)
+{
+    bool is_worth =
+        head->status == 500 || head->status == 502 || head->status == 503 || head->status == 504;
+    if (!is_worth || !req->client || req->is_answered || !req->is_replayable ||
+        !req->is_ticket_live || !req->ticket.is_idempotent ||
+        req->gen->conf->p.upstream_retries == 0)
+        return false;
+    uint64_t backoff_us = 0;
+    service_done(req, GATE_FAILED);
+    if (!service_retry(req, GATE_FAILED, &backoff_us))
+        return false;
+    upstream_close(up); /* its body may be long: a new connection costs less than reading it */
+    forward_again(req, backoff_us);
+    return true;
+}
+
+static enum gate_outcome outcome_of(const struct http1_head *head)
+{
+    if (head->status == 429 || (head->status == 503 && http1_has(head, HTTP1_H_RETRY_AFTER)))
+        return GATE_OVERLOADED;
+    return head->status >= 500 ? GATE_FAILED : GATE_OK;
+}
+
+/* May the client's connection serve another request?  Known before the head is written. */
+static void judge_keep_alive(struct request *req)
+{
+    if (req->worker->is_draining)
+        req->is_keep_alive = false;
+    if (!req->is_in_done && !body_is_droppable(req))
+        req->is_keep_alive = false;
+}

@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* report: what the gateway says to the stream: one event per request, gauges and verdicts per tick,
+ * names.
+ *
+ * A full ring drops and counts; nothing here waits. */
+#include "base/assert.h"
+#include "base/clock.h"
+#include "gateway/gateway_int.h"
+
+#define EVENTS_PER_TICK 64
+
+static void report_sample(struct request *req);
+static void report_access(struct request *req);
+static uint16_t number_of_route(const struct request *req);
+
+void report_request(struct request *req)
+{
+    struct worker *w = req->worker;
+    struct ev_request ev = EV_INIT(REQUEST, request, req->end_us);
+    ev.head.origin = (uint8_t)w->index;
+    ev.request_id = req->request_id;
+    ev.route = number_of_route(req);
+    ev.service = req->sv ? req->sv->number : EV_NONE;
+    ev.endpoint = req->ep ? req->ep_number : EV_NONE;
+    ev.reason = req->reason ? req->reason : REASON_INTERNAL;
+    ev.status = req->status;
+    ev.class = req->ticket.class;
+    uint8_t attempts = req->ticket.attempts;
+    ev.flags = (uint8_t)(attempts > 1 ? fb_min_u32(attempts - 1u, EV_REQUEST_ATTEMPTS_MASK) : 0);
+    if (req->is_reused)
+        ev.flags |= EV_REQUEST_REUSED;
+    if (req->is_aborted)
+        ev.flags |= EV_REQUEST_ABORTED;
+    if (req->is_censored || (req->is_aborted && !req->first_byte_us))
+        ev.flags |= EV_REQUEST_CENSORED;
+    if (req->is_stream)
+        ev.flags |= EV_REQUEST_STREAM;
+    if (req->is_failed)
+        ev.flags |= EV_REQUEST_FAILED;
+    ev.queue_us = req->queue_us;
+    ev.upstream_us = req->upstream_us;
+    ev.service_us = req->service_us;
+    ev.total_us = fb_sat_u32(fb_sub_floor_u64(req->end_us, req->start_us));
+    ev.sent_bytes = fb_sat_u32(req->sent_bytes);
+    ev.received_bytes = fb_sat_u32(req->received_bytes);
+    ev.in_flight = req->in_flight;
+    ev.subject = (uint16_t)req->ticket.key_hash;
+    ring_put(w->ring, &ev.head);
+    if (req->texts) {
+        report_sample(req);
+        report_access(req);
+    }
+}
+
+void report_refused(struct worker *w, uint16_t reason, uint16_t status, uint64_t start_us,
+                    size_t received_bytes)
+{
+    uint64_t now_us = loop_now_us(w->loop);
+    struct ev_request ev = EV_INIT(REQUEST, request, now_us);
+    ev.head.origin = (uint8_t)w->index;
+    ev.request_id = rng_u64(&w->rng);
+    ev.route = ev.service = ev.endpoint = EV_NONE;
+    ev.reason = reason;
+    ev.status = status;
+    ev.class = EV_CLASS_DEFAULT;
+    ev.total_us = fb_sat_u32(fb_sub_floor_u64(now_us, start_us));
+    ev.received_bytes = fb_sat_u32(received_bytes);
+    ring_put(w->ring, &ev.head);
+    w->requests_total++;
+}
+
+void report_name(struct worker *w, enum ev_kind kind, uint16_t number, uint16_t parent,
+                 const char *name, bool is_gone)
+{
+    struct ev_name ev = EV_INIT(NAME, name, fb_mono_us());
+    if (number == EV_NONE)
+        return;
+    ev.head.origin = (uint8_t)w->index;
+    ev.number = number;
+    ev.parent = parent;
+    ev.kind = (uint8_t)kind;
+    ev.is_gone = is_gone;
+    size_t len = strlen(name);
+    memcpy(ev.name, name, len < sizeof ev.name ? len : sizeof ev.name);
+    ring_put(w->ring, &ev.head);
+}
+
+/* Asked at each request; samples are spread over time by a bucket that holds at most a tenth of a
+ * second. */
+bool report_wants_texts(struct worker *w, bool *is_sampled)
+{
+    const struct conf_params *p = &w->gen->conf->p;
+    if (w->sample_tokens > 0) {
+        w->sample_tokens--;
+        *is_sampled = true;
+    }
+    return *is_sampled || p->access_log_format != CONF_LOG_OFF;
+}
+
+/* 100 ms of sample tokens for this worker; the rate is shared evenly. */
+void report_refill(struct worker *w)
+{
+    uint32_t rate = w->gen->conf->p.log_sample_rate, threads = w->gw->thread_count;
+    w->sample_credit += rate; /* in tenths of a token times threads */
+    w->sample_tokens = w->sample_credit / (10 * threads);
+    uint32_t most = rate / (2 * threads) + 1;
+    if (w->sample_tokens > most)
+        w->sample_tokens = most;
+    w->sample_credit -= w->sample_tokens * 10 * threads;
+    if (w->sample_credit > 10 * threads)
+        w->sample_credit = 10 * threads;
+}
+
+void service_report(struct service *sv, struct worker *w, uint64_t now_us)
+{
+    static union ev_any events[EVENTS_PER_TICK]; /* thread 0 only */
+    struct gate_view view;
+    struct gate_endpoint_view ep_views[GATE_ENDPOINTS_MAX];
+    struct gate_keep keeps[GATE_ENDPOINTS_MAX];
+    uint16_t at[GATE_ENDPOINTS_MAX], count = 0;
+    spin_lock(&sv->lock);
+    gate_view(sv->gate, &view);
+    for (uint16_t i = 0; i < GATE_ENDPOINTS_MAX; i++) {
+        if (!sv->endpoints[i] || !gate_endpoint_view(sv->gate, i, &ep_views[count]))
+            continue;
+        gate_endpoint_keep(sv->gate, i, &keeps[count]);
+        at[count++] = i;
+    }
+    size_t event_count = gate_take_events(sv->gate, events, EVENTS_PER_TICK);
+    spin_unlock(&sv->lock);
+
+    for (size_t i = 0; i < event_count; i++) {
+        union ev_any *ev = &events[i];
+        uint16_t index = ev->head.type == EV_HEALTH ? ev->health.endpoint : ev->proposal.endpoint;
+        struct endpoint *ep = index < GATE_ENDPOINTS_MAX ? sv->endpoints[index] : NULL;
+        uint16_t number = ep ? ep->number : EV_NONE;
+        ev->head.origin = (uint8_t)w->index;
+        if (ev->head.type == EV_HEALTH) {
+            ev->health.endpoint = number;
+            ev->health.service = sv->number;
+        } else {
+            ev->proposal.endpoint = number;
+            ev->proposal.service = sv->number;
+        }
+        ring_put(w->ring, &ev->head);
+    }
+    for (uint16_t i = 0; i < count; i++) {
+        struct endpoint *ep = sv->endpoints[at[i]];
+        const struct gate_endpoint_view *v = &ep_views[i];
+        struct ev_gauge ev = EV_INIT(GAUGE, gauge, now_us);
+        ev.head.origin = (uint8_t)w->index;
+        ev.kind = EV_KIND_ENDPOINT;
+        ev.health = (uint8_t)v->health;
+        ev.number = ep->number;
+        ev.service = sv->number;
+        ev.in_flight = v->in_flight;
+        ev.limit = v->limit;
+        ev.latency_us = (uint32_t)fb_clamp(v->latency_us, 0, UINT32_MAX);
+        ev.error_ppm = (uint32_t)fb_clamp(v->error_ratio * 1e6, 0, 1e6);
+        ev.weight_ppm = (uint32_t)fb_clamp(v->share * 1e6, 0, 1e6);
+        for (uint32_t t = 0; t < sv->gw->thread_count; t++)
+            ev.connections += __atomic_load_n(&ep->pools[t].open, __ATOMIC_RELAXED);
+        ring_put(w->ring, &ev.head);
+        if (!ep->gauge)
+            continue;
+        atomic_store_explicit(&ep->gauge->limit, v->limit, memory_order_relaxed);
+        atomic_store_explicit(&ep->gauge->health, (uint32_t)v->health, memory_order_relaxed);
+        struct memfile_keep *k = &sv->gw->mem->keeps[ep->number];
+        k->limit = keeps[i].limit;
+        k->base_us = keeps[i].base_us;
+        k->latency_us = keeps[i].latency_us;
+        k->error_ratio = keeps[i].error_ratio;
+        k->cv = keeps[i].cv;
+        k->health = (uint8_t)v->health;
+        k->saved_us = now_us;
+    }
+    struct ev_gauge ev = EV_INIT(GAUGE, gauge, now_us);
+    ev.head.origin = (uint8_t)w->index;
+    ev.kind = EV_KIND_SERVICE;
+    ev.number = ev.service = sv->number;
+    ev.shed_level = (uint16_t)view.shed_threshold;
+    ev.in_flight = view.in_flight;
+    ev.limit = view.limit_sum;
+    ev.queued_critical = (uint16_t)fb_min_u32(view.queued[EV_CLASS_CRITICAL], UINT16_MAX);
+    ev.queued_default = (uint16_t)fb_min_u32(view.queued[EV_CLASS_DEFAULT], UINT16_MAX);
+    ev.queued_degraded = (uint16_t)fb_min_u32(view.queued[EV_CLASS_DEGRADED], UINT16_MAX);
+    ev.queued_best_effort = (uint16_t)fb_min_u32(view.queued[EV_CLASS_BEST_EFFORT], UINT16_MAX);
+    ring_put(w->ring, &ev.head);
+}
+
+static void report_sample(struct request *req)
+{
+    const struct request_texts *t = (const void *)req->texts->at;
+    struct worker *w = req->worker;
+    if (!t->is_sampled)
+        return;
+    struct ev_sample ev = EV_INIT(SAMPLE, sample, req->end_us);
+    ev.head.origin = (uint8_t)w->index;
+    ev.request_id = req->request_id;
+    ev.route = number_of_route(req);
+    ev.endpoint = req->ep ? req->ep_number : EV_NONE;
+    ev.status = req->status;
+    ev.reason = req->reason;
+    ev.total_us = fb_sat_u32(fb_sub_floor_u64(req->end_us, req->start_us));
+    ev.class = req->ticket.class;
+    memcpy(ev.method, t->method.at, fb_min_u64(t->method.len, sizeof ev.method));
+    memcpy(ev.host, t->host.at, fb_min_u64(t->host.len, sizeof ev.host));
+    memcpy(ev.path, t->path.at, fb_min_u64(t->path.len, sizeof ev.path));
+    ring_put(w->ring, &ev.head);
+}
+
+static void report_access(struct request *req)
+{
+    const struct request_texts *t = (const void *)req->texts->at;
+    struct worker *w = req->worker;
+    const struct conf *conf = req->gen->conf;
+    if (!w->access.log || conf->p.access_log_format == CONF_LOG_OFF)
+        return;
+    char id[17];
+    for (int i = 15; i >= 0; i--)
+        id[i] = "0123456789abcdef"[req->request_id >> (60 - 4 * i) & 15];
+    uint64_t total_us = fb_sub_floor_u64(req->end_us, req->start_us);
+    struct access_entry e = {
+        .wall_us = fb_wall_us() - total_us,
+        .client = {req->peer_text, req->peer_text_bytes},
+        .method = t->method,
+        .target = t->target,
+        .host = t->host,
+        .referer = t->referer,
+        .user_agent = t->user_agent,
+        .request_id = {id, 16},
+        .route = req->route == ROUTE_NONE ? "" : conf->routes[req->route].name,
+        .service = req->sv ? req->sv->name : "",
+        .endpoint = req->ep ? memfile_name(w->gw->mem, EV_KIND_ENDPOINT, req->ep_number) : "",
+        .reason = ev_reason_row(req->reason)->name,
+        .class = ev_class_name(req->ticket.class),
+        .bytes = req->sent_bytes,
+        .queue_us = req->queue_us,
+        .upstream_us = req->upstream_us,
+        .total_us = fb_sat_u32(total_us),
+        .status = req->status,
+        .attempts = req->ticket.attempts,
+        .version_minor = req->version_minor,
+        .is_cut = req->is_aborted};
+    access_buf_put(&w->access, &e, req->end_us);
+}
+
+static uint16_t number_of_route(const struct request *req)
+{
+    return req->route == ROUTE_NONE ? EV_NONE : req->gen->route_numbers[req->route];
+}

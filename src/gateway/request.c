@@ -1,0 +1,343 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* request: from a complete head to a place at the gate, and the end of it all. */
+#include "base/assert.h"
+#include "gateway/gateway_int.h"
+
+#include <xxhash.h>
+
+/* More tries than this end to end mean that somebody before us retries retries. */
+#define ATTEMPTS_MAX 3
+
+static struct request *open_request(struct client *c, const struct http1_head *head);
+static void adopt(struct request *req);
+static uint16_t check(struct request *req, struct http1_head *head);
+static uint16_t route(struct request *req, struct http1_head *head, struct http1_out *w);
+static void read_own_fields(struct request *req, struct http1_head *head);
+static bool is_looping(const struct request *req, const struct http1_head *head);
+static void set_ticket(struct request *req, const struct http1_head *head);
+static void keep_texts(struct request *req, const struct http1_head *head, struct span target,
+                       struct span path);
+
+size_t request_begin(struct client *c, const struct http1_head *parsed, struct span rest)
+{
+    struct worker *w = c->worker;
+    struct http1_head head = *parsed; /* fields get marks */
+    struct request *req = open_request(c, &head);
+    if (!req) {
+        report_refused(w, REASON_SHED_OVERLOAD, 503, c->since_us, head.head_bytes);
+        answer_raw(c, REASON_SHED_OVERLOAD, false);
+        return rest.len;
+    }
+    struct http1_out out = http1_out(w->out, w->out_bytes);
+    uint16_t reason = check(req, &head);
+    if (!reason)
+        reason = route(req, &head, &out);
+    req->is_discarding = reason != REASON_NONE;
+    req->discard_to_bytes = UINT64_MAX;
+    uint16_t body_reason = REASON_NONE;
+    size_t taken = req->is_in_done ? 0 : body_take(req, rest, &body_reason);
+    if (!reason && body_reason) {
+        reason = body_reason;
+        req->is_keep_alive = false;
+    }
+    if (reason) {
+        req->phase = REQUEST_OVER;
+        answer_local(req, reason);
+    } else {
+        forward_arrive(req);
+    }
+    return taken;
+}
+
+void request_detach(struct request *req)
+{
+    struct worker *w = req->worker;
+    struct client *c = req->client;
+    bool is_delivered = req->phase == REQUEST_OVER && req->is_out_done && !c->out;
+    bool is_ours = c->is_cut || req->reason == REASON_READER_TOO_SLOW; /* we cut it, and said why */
+    if (!is_delivered && !is_ours) {
+        req->reason = req->phase == REQUEST_QUEUED ? REASON_CLIENT_GONE_QUEUED : REASON_CLIENT_GONE;
+        req->is_aborted = true;
+    }
+    req->client = NULL;
+    req->end_us = loop_now_us(w->loop);
+    switch ((enum request_phase)req->phase) {
+    case REQUEST_QUEUED:
+        if (!service_cancel(req)) {
+            adopt(req); /* forward_granted ends it */
+            return;
+        }
+        break;
+    case REQUEST_AWAITING:
+        /* Its work goes on at the endpoint: the slot stays taken until the answer, or the timeout.
+         */
+        if (req->is_in_done && chunk_span(req->body).len == 0 && req->head_sent == req->head->to) {
+            adopt(req);
+            return;
+        }
+        upstream_close(req->up);
+        break;
+    case REQUEST_CONNECTING:
+    case REQUEST_ANSWERING:
+    case REQUEST_TUNNEL:
+        upstream_close(req->up);
+        break;
+    case REQUEST_BACKOFF:
+    case REQUEST_OVER:
+        break;
+    }
+    req->phase = REQUEST_OVER;
+    if (req->is_ticket_live)
+        service_done(req, GATE_ABANDONED);
+    request_free(req);
+}
+
+void request_free(struct request *req)
+{
+    struct worker *w = req->worker;
+    struct generation *gen = req->gen;
+    fb_assert(!req->is_ticket_live);
+    fb_assert(req->up == NULL);
+    if (!req->end_us)
+        req->end_us = loop_now_us(w->loop);
+    report_request(req);
+    if (req->prev) {
+        *req->prev = req->next;
+        if (req->next)
+            req->next->prev = req->prev;
+    }
+    loop_timer_stop(w->loop, &req->timer);
+    chunk_give(&w->chunks, req->head);
+    chunk_give(&w->chunks, req->body);
+    if (req->trailers)
+        slab_give(&w->trailers, req->trailers);
+    if (req->texts)
+        chunk_give(&w->chunks, req->texts);
+    slab_give(&w->requests, req);
+    w->request_count--;
+    if (--gen->use[w->index].requests == 0 && gen != w->gen)
+        generation_leave(gen, w);
+}
+
+/* It goes on without a client. */
+static void adopt(struct request *req)
+{
+    struct worker *w = req->worker;
+    req->next = w->orphans;
+    req->prev = &w->orphans;
+    if (req->next)
+        req->next->prev = &req->next;
+    w->orphans = req;
+}
+
+static struct request *open_request(struct client *c, const struct http1_head *head)
+{
+    struct worker *w = c->worker;
+    struct request *req = slab_take(&w->requests);
+    if (!req)
+        return NULL;
+    *req = (struct request){.worker = w,
+                            .client = c,
+                            .gen = w->gen,
+                            .timer = {.on_due = forward_timer},
+                            .start_us = c->since_us,
+                            .deadline_us = UINT64_MAX,
+                            .route = ROUTE_NONE,
+                            .method = head->method,
+                            .version_minor = head->version_minor,
+                            .received_bytes = head->head_bytes,
+                            .is_keep_alive = head->keep_alive && !w->is_draining,
+                            .is_replayable = true,
+                            .expects_continue = head->expect_continue,
+                            .is_chunked_in = head->framing == HTTP1_BODY_CHUNKED};
+    memcpy(req->peer_text, c->peer_text, c->peer_text_bytes);
+    req->peer_text_bytes = c->peer_text_bytes;
+    req->request_id = rng_u64(&w->rng);
+    req->is_in_done = head->framing == HTTP1_BODY_NONE ||
+                      (head->framing == HTTP1_BODY_LENGTH && head->body_bytes == 0);
+    if (req->is_chunked_in) {
+        req->trailers = slab_take(&w->trailers); /* without memory they are dropped */
+        if (req->trailers)
+            req->trailers->t =
+                (struct http1_trailers){.at = req->trailers->bytes,
+                                        .cap = sizeof req->trailers->bytes,
+                                        .fields = req->trailers->fields,
+                                        .field_max = FB_COUNT(req->trailers->fields)};
+    }
+    http1_body_begin(&req->in, head, req->trailers ? &req->trailers->t : NULL);
+    c->req = req;
+    w->gen->use[w->index].requests++;
+    w->request_count++;
+    w->requests_total++;
+    worker_busy(w);
+    return req;
+}
+
+/* What can be said without knowing the route. */
+static uint16_t check(struct request *req, struct http1_head *head)
+{
+    uint64_t most = req->gen->conf->p.limits_body_bytes;
+    if (http1_has(head, HTTP1_H_ACCEPT)) {
+        const struct http1_field *f = http1_find(head, HTTP1_H_ACCEPT);
+        req->wants_json = memmem(f->value.at, f->value.len, "json", 4) != NULL;
+    }
+    read_own_fields(req, head);
+    if (head->method == HTTP1_CONNECT || head->method == HTTP1_TRACE) {
+        req->is_keep_alive = false;
+        return REASON_BAD_METHOD;
+    }
+    if (http1_has(head, HTTP1_H_VIA) && is_looping(req, head))
+        return REASON_LOOP_DETECTED;
+    if (req->attempt_in > ATTEMPTS_MAX)
+        return REASON_SHED_ATTEMPTS;
+    if (most && head->framing == HTTP1_BODY_LENGTH && head->body_bytes > most) {
+        req->is_keep_alive = false;
+        return REASON_BODY_TOO_LARGE;
+    }
+    /* A client that upgrades to h2c in the clear would speak past us to the endpoint. */
+    req->is_upgrade = head->is_upgrade && req->is_in_done && head->is_websocket;
+    if (head->is_upgrade && req->is_in_done && !head->is_websocket) {
+        const struct http1_field *f = http1_find(head, HTTP1_H_UPGRADE);
+        req->is_upgrade = f && !memmem(f->value.at, f->value.len, "h2", 2) &&
+                          !memmem(f->value.at, f->value.len, "HTTP", 4) &&
+                          !memchr(f->value.at, ',', f->value.len);
+    }
+    return REASON_NONE;
+}
+
+static uint16_t route(struct request *req, struct http1_head *head, struct http1_out *w)
+{
+    struct span target, path;
+    struct generation *gen = req->gen;
+    if (http1_target_normalise(head, w, &target, &path) != HTTP1_E_NONE || w->failed)
+        return REASON_BAD_REQUEST;
+    struct span host = http1_host_normalise(head, w);
+    struct route_query q = {.host = host,
+                            .path = path,
+                            .method = head->method_text,
+                            .fields = head->fields,
+                            .field_count = head->field_count};
+    req->route = route_match(gen->routes, &q);
+    keep_texts(req, head, target, path);
+    if (req->route == ROUTE_NONE)
+        return REASON_NO_ROUTE;
+    const struct conf_route *r = &gen->conf->routes[req->route];
+    req->sv = gen->services[r->service];
+    req->is_stream = r->is_stream;
+    if (r->deadline_ms)
+        req->deadline_us = fb_min_u64(req->deadline_us, req->start_us + r->deadline_ms * US_PER_MS);
+    set_ticket(req, head);
+    struct http1_out out = http1_out(w->at + w->len, w->cap - w->len);
+    request_head_build(req, head, &out, target);
+    if (out.failed)
+        return REASON_HEADERS_TOO_LARGE;
+    req->head = chunk_take(&req->worker->chunks, out.len + CHUNK_SLACK_BYTES);
+    if (!req->head)
+        return REASON_SHED_OVERLOAD;
+    memcpy(req->head->at, out.at, out.len);
+    req->head->to = req->head_base = (uint32_t)out.len;
+    return REASON_NONE;
+}
+
+/* Fields that are meant for us; they are written anew for the endpoint. */
+static void read_own_fields(struct request *req, struct http1_head *head)
+{
+    bool is_trusted = req->gen->conf->p.gateway_trust_forwarded;
+    for (uint32_t i = 0; i < head->field_count; i++) {
+        struct http1_field *f = &head->fields[i];
+        uint64_t value;
+        if (f->id != HTTP1_H_OTHER || (f->name.at[0] | 0x20) != 'x')
+            continue;
+        if (span_ieq(f->name, SPAN("x-deadline-ms"))) {
+            f->flags |= HTTP1_FIELD_HOP;
+            if (is_trusted && span_to_u64(f->value, &value) && value < UINT32_MAX)
+                req->deadline_us = req->start_us + value * US_PER_MS;
+        } else if (span_ieq(f->name, SPAN("x-attempt"))) {
+            f->flags |= HTTP1_FIELD_HOP;
+            if (span_to_u64(f->value, &value))
+                req->attempt_in = (uint8_t)fb_min_u64(value, 255);
+        }
+    }
+}
+
+/* Our own name in Via: the request has been here. */
+static bool is_looping(const struct request *req, const struct http1_head *head)
+{
+    struct span node = span_of(req->gen->node);
+    for (uint32_t i = 0; i < head->field_count; i++) {
+        const struct http1_field *f = &head->fields[i];
+        struct span rest = f->value, element;
+        if (f->id != HTTP1_H_VIA)
+            continue;
+        while (http1_list_next(&rest, &element)) {
+            struct span by;
+            span_cut(element, ' ', &by);
+            by = span_trim(by);
+            struct span name = span_cut(by, ' ', &by);
+            if (span_ieq(name, node))
+                return true;
+        }
+    }
+    return false;
+}
+
+static void set_ticket(struct request *req, const struct http1_head *head)
+{
+    const struct conf_route *r = &req->gen->conf->routes[req->route];
+    const struct client *c = req->client;
+    struct gate_ticket *t = &req->ticket;
+    struct span key = {NULL, 0};
+    if (r->key_header[0]) {
+        const struct http1_field *f = http1_find_name(head, span_of(r->key_header));
+        if (f)
+            key = f->value;
+    }
+    if (key.len == 0)
+        key = (struct span){c->peer_text, c->peer_text_bytes};
+    t->arrive_us = req->start_us;
+    t->deadline_us = req->deadline_us;
+    t->key_hash = XXH3_64bits_withSeed(key.at, key.len, req->worker->gw->key_seed) | 1;
+    t->class = r->class;
+    t->is_idempotent = head->method == HTTP1_GET || head->method == HTTP1_HEAD ||
+                       head->method == HTTP1_OPTIONS || head->method == HTTP1_PUT ||
+                       head->method == HTTP1_DELETE || http1_has(head, HTTP1_H_IDEMPOTENCY_KEY);
+}
+
+static struct span keep(struct chunk *c, struct span s)
+{
+    s.len = s.len < chunk_room(c) ? s.len : chunk_room(c);
+    char *at = c->at + c->to;
+    if (s.len)
+        memcpy(at, s.at, s.len);
+    c->to += (uint32_t)s.len;
+    return (struct span){at, s.len};
+}
+
+static struct span keep_field(struct chunk *c, const struct http1_head *head, enum http1_header id)
+{
+    const struct http1_field *f = http1_has(head, id) ? http1_find(head, id) : NULL;
+    return f ? keep(c, f->value) : (struct span){NULL, 0};
+}
+
+/* For the access log and samples, while somebody wants them. */
+static void keep_texts(struct request *req, const struct http1_head *head, struct span target,
+                       struct span path)
+{
+    struct worker *w = req->worker;
+    bool is_sampled = false;
+    if (!report_wants_texts(w, &is_sampled))
+        return;
+    struct chunk *c = chunk_take(&w->chunks, CHUNK_SMALL_BYTES);
+    if (!c)
+        return;
+    struct request_texts *t = (void *)c->at;
+    c->to = sizeof *t;
+    *t = (struct request_texts){.is_sampled = is_sampled};
+    t->method = keep(c, head->method_text);
+    t->target = keep(c, target);
+    t->path = (struct span){t->target.at, path.len < t->target.len ? path.len : t->target.len};
+    t->host = keep(c, head->host);
+    t->user_agent = keep_field(c, head, HTTP1_H_USER_AGENT);
+    t->referer = keep_field(c, head, HTTP1_H_REFERER);
+    req->texts = c;
+}

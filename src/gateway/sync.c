@@ -1,0 +1,347 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* sync: which endpoints a service has: addresses of the configuration and answers of DNS, as one
+ * set.
+ *
+ * An endpoint that stays keeps all that was learned about it.  One that leaves gets no new
+ * requests; its seat in the gate is free again when its last request has ended, its memory when its
+ * last connection is closed. */
+#include "base/assert.h"
+#include "gateway/gateway_int.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+struct watch {
+    struct watch *next;
+    struct service *sv;
+    uint32_t id;   /* of dns_watch */
+    uint32_t seen; /* generation in which the configuration named it */
+    char host[256];
+    uint16_t port;
+    bool is_failed;
+    double weight_pct;
+    uint32_t count;
+    struct sock_addr at[DNS_ADDRESSES_MAX];
+};
+
+static void resync(struct service *sv, uint32_t mark);
+static void want(struct service *sv, const struct sock_addr *addr, double weight_pct, bool is_dns);
+static struct endpoint *find(struct service *sv, const struct sock_addr *addr);
+static void add(struct service *sv, const struct sock_addr *addr, double weight_pct, bool is_dns);
+static void remove_endpoint(struct service *sv, struct endpoint *ep);
+static void watch_names(struct service *sv, struct generation *gen);
+static void configure(struct service *sv, struct generation *gen);
+static void build_gate_conf(const struct conf_service *c, const struct conf *conf,
+                            struct gate_conf *out);
+
+struct service *service_get(struct gw *gw, const struct conf_service *conf)
+{
+    for (struct service *sv = gw->services; sv; sv = sv->next)
+        if (strcmp(sv->name, conf->name) == 0)
+            return sv;
+    struct service *sv = calloc(1, sizeof *sv);
+    if (!sv)
+        return NULL;
+    snprintf(sv->name, sizeof sv->name, "%s", conf->name);
+    sv->gw = gw;
+    sv->number = memfile_number(gw->mem, EV_KIND_SERVICE, sv->name, EV_NONE);
+    struct gate_conf gc;
+    gate_conf_default(&gc, conf->latency_us);
+    sv->gate = gate_new(&gc, rng_u64(&gw->workers[0].rng));
+    if (!sv->gate) {
+        free(sv);
+        return NULL;
+    }
+    sv->next = gw->services;
+    atomic_store_explicit(&gw->services, sv,
+                          memory_order_release); /* other threads walk the list */
+    report_name(&gw->workers[0], EV_KIND_SERVICE, sv->number, EV_NONE, sv->name, false);
+    return sv;
+}
+
+void service_sync(struct service *sv, struct generation *gen)
+{
+    sv->conf = &gen->conf->services[0];
+    for (size_t i = 0; i < gen->conf->service_count; i++)
+        if (gen->services[i] == sv)
+            sv->conf = &gen->conf->services[i];
+    sv->seen = gen->number;
+    configure(sv, gen);
+    watch_names(sv, gen);
+    resync(sv, gen->number);
+}
+
+void service_retire(struct gw *gw, uint32_t generation)
+{
+    for (struct service *sv = gw->services; sv; sv = sv->next) {
+        if (sv->seen == generation)
+            continue;
+        sv->conf = NULL;
+        resync(sv, generation);
+    }
+    for (struct watch **at = &gw->watches; *at;) {
+        struct watch *x = *at;
+        if (x->seen == generation) {
+            at = &x->next;
+            continue;
+        }
+        dns_unwatch(gw->dns, x->id);
+        *at = x->next;
+        free(x);
+    }
+}
+
+void service_dns(struct gw *gw, const struct dns_change *change)
+{
+    for (struct watch *x = gw->watches; x; x = x->next) {
+        if (x->id != change->watch)
+            continue;
+        x->is_failed = change->is_failed;
+        if (change->is_failed) {
+            fb_log(FB_LOG_WARN, "service %s: name %s: %s; its last addresses stay in use",
+                   x->sv->name, x->host, change->why_failed);
+            return;
+        }
+        x->count = 0;
+        for (uint32_t i = 0; i < change->now_count && i < DNS_ADDRESSES_MAX; i++) {
+            struct sock_addr *a = &x->at[x->count++];
+            *a = (struct sock_addr){.bytes = dns_address_bytes(&change->now[i])};
+            memcpy(&a->any, &change->now[i], a->bytes);
+        }
+        resync(x->sv, gw->gen->number);
+        probe_sync(x->sv, &gw->workers[0]);
+        return;
+    }
+}
+
+bool service_is_nameless(const struct service *sv)
+{
+    for (struct watch *x = sv->gw->watches; x; x = x->next)
+        if (x->sv == sv && x->is_failed)
+            return true;
+    return false;
+}
+
+void service_fini_all(struct gw *gw)
+{
+    while (gw->watches) {
+        struct watch *x = gw->watches;
+        gw->watches = x->next;
+        free(x);
+    }
+    while (gw->services) {
+        struct service *sv = gw->services;
+        gw->services = sv->next;
+        for (uint32_t i = 0; i < GATE_ENDPOINTS_MAX; i++)
+            if (sv->endpoints[i])
+                endpoint_unref(sv->endpoints[i]);
+        gate_free(sv->gate);
+        free(sv);
+    }
+}
+
+void endpoint_unref(struct endpoint *ep)
+{
+    if (atomic_fetch_sub_explicit(&ep->refs, 1, memory_order_acq_rel) == 1)
+        free(ep);
+}
+
+/* Seats that the gate has given up: their endpoints go when nobody holds them. */
+void service_sweep(struct service *sv)
+{
+    struct endpoint *over[GATE_ENDPOINTS_MAX];
+    uint32_t count = 0;
+    struct gate_endpoint_view view;
+    spin_lock(&sv->lock);
+    for (uint16_t i = 0; i < GATE_ENDPOINTS_MAX; i++) {
+        struct endpoint *ep = sv->endpoints[i];
+        if (!ep || !atomic_load_explicit(&ep->is_gone, memory_order_relaxed) ||
+            gate_endpoint_view(sv->gate, i, &view))
+            continue;
+        over[count++] = ep;
+        sv->endpoints[i] = NULL;
+    }
+    spin_unlock(&sv->lock);
+    for (uint32_t i = 0; i < count; i++)
+        endpoint_unref(over[i]);
+}
+
+/* Makes the set of endpoints what configuration and names say. */
+static void resync(struct service *sv, uint32_t mark)
+{
+    for (uint32_t i = 0; i < GATE_ENDPOINTS_MAX; i++)
+        if (sv->endpoints[i])
+            sv->endpoints[i]->seen = 0;
+    for (size_t i = 0; sv->conf && i < sv->conf->endpoint_count; i++) {
+        const struct conf_endpoint *e = &sv->conf->endpoints[i];
+        struct sock_addr addr;
+        if (e->kind == CONF_ENDPOINT_ADDRESS && sock_parse_host(span_of(e->host), e->port, &addr))
+            want(sv, &addr, e->weight_pct, false);
+    }
+    for (struct watch *x = sv->gw->watches; x; x = x->next)
+        if (x->sv == sv && x->seen == mark)
+            for (uint32_t i = 0; i < x->count; i++)
+                want(sv, &x->at[i], x->weight_pct, true);
+    for (uint32_t i = 0; i < GATE_ENDPOINTS_MAX; i++) {
+        struct endpoint *ep = sv->endpoints[i];
+        if (ep && !ep->seen && !atomic_load_explicit(&ep->is_gone, memory_order_relaxed))
+            remove_endpoint(sv, ep);
+    }
+}
+
+static void want(struct service *sv, const struct sock_addr *addr, double weight_pct, bool is_dns)
+{
+    struct endpoint *ep = find(sv, addr);
+    if (!ep) {
+        add(sv, addr, weight_pct, is_dns);
+        return;
+    }
+    ep->seen = 1;
+    ep->weight_pct = weight_pct;
+}
+
+static struct endpoint *find(struct service *sv, const struct sock_addr *addr)
+{
+    for (uint32_t i = 0; i < GATE_ENDPOINTS_MAX; i++) {
+        struct endpoint *ep = sv->endpoints[i];
+        if (ep && !atomic_load_explicit(&ep->is_gone, memory_order_relaxed) &&
+            sock_eq(&ep->addr, addr))
+            return ep;
+    }
+    return NULL;
+}
+
+static void add(struct service *sv, const struct sock_addr *addr, double weight_pct, bool is_dns)
+{
+    struct gw *gw = sv->gw;
+    size_t bytes = sizeof(struct endpoint) + gw->thread_count * sizeof(struct pool);
+    bytes = (bytes + FB_CACHE_LINE_BYTES - 1) & ~(size_t)(FB_CACHE_LINE_BYTES - 1);
+    struct endpoint *ep = aligned_alloc(FB_CACHE_LINE_BYTES, bytes);
+    if (!ep) {
+        fb_log(FB_LOG_ERROR, "service %s: no memory for one more endpoint", sv->name);
+        return;
+    }
+    memset(ep, 0, bytes);
+    ep->addr = *addr;
+    ep->sv = sv;
+    ep->is_dns = is_dns;
+    ep->seen = 1;
+    ep->refs = 1;
+    ep->weight_pct = weight_pct;
+    sock_format(addr, ep->text);
+    char name[104];
+    snprintf(name, sizeof name, "%.60s %.40s", sv->name, ep->text);
+    ep->number = memfile_number(gw->mem, EV_KIND_ENDPOINT, name, sv->number);
+    struct gate_keep keep, *kept = NULL;
+    if (ep->number != EV_NONE) {
+        const struct memfile_keep *k = &gw->mem->keeps[ep->number];
+        ep->gauge = &gw->mem->gauges[ep->number];
+        if (k->saved_us) { /* a gateway before us learned this */
+            keep = (struct gate_keep){k->limit, k->base_us, k->cv, k->latency_us, k->error_ratio};
+            kept = &keep;
+        }
+    }
+    spin_lock(&sv->lock);
+    uint64_t now_us = fb_max_u64(loop_refresh_us(gw->workers[0].loop), sv->last_us);
+    sv->last_us = now_us;
+    ep->index = gate_endpoint_add(sv->gate, kept, now_us);
+    bool is_full = ep->index == EV_NONE;
+    if (!is_full) {
+        gate_endpoint_weight(sv->gate, ep->index, weight_pct);
+        if (sv->endpoints[ep->index]) /* a free seat whose last owner was not swept yet */
+            endpoint_unref(sv->endpoints[ep->index]);
+        sv->endpoints[ep->index] = ep;
+    }
+    spin_unlock(&sv->lock);
+    if (is_full) {
+        fb_log(FB_LOG_ERROR,
+               "service %s: endpoint %s is left out: at most %d endpoints per service", sv->name,
+               ep->text, GATE_ENDPOINTS_MAX);
+        free(ep);
+        return;
+    }
+    report_name(&gw->workers[0], EV_KIND_ENDPOINT, ep->number, sv->number, name, false);
+}
+
+static void remove_endpoint(struct service *sv, struct endpoint *ep)
+{
+    struct gw *gw = sv->gw;
+    char name[104];
+    probe_stop(ep);
+    spin_lock(&sv->lock);
+    uint64_t now_us = fb_max_u64(loop_refresh_us(gw->workers[0].loop), sv->last_us);
+    sv->last_us = now_us;
+    gate_endpoint_remove(sv->gate, ep->index, now_us);
+    atomic_store_explicit(&ep->is_gone, true, memory_order_relaxed);
+    spin_unlock(&sv->lock);
+    atomic_fetch_add_explicit(&gw->gone_count, 1, memory_order_release);
+    snprintf(name, sizeof name, "%.60s %.40s", sv->name, ep->text);
+    report_name(&gw->workers[0], EV_KIND_ENDPOINT, ep->number, sv->number, name, true);
+}
+
+static void watch_names(struct service *sv, struct generation *gen)
+{
+    struct gw *gw = sv->gw;
+    for (size_t i = 0; i < sv->conf->endpoint_count; i++) {
+        const struct conf_endpoint *e = &sv->conf->endpoints[i];
+        if (e->kind != CONF_ENDPOINT_DNS)
+            continue;
+        struct watch *x = gw->watches;
+        while (x && !(x->sv == sv && x->port == e->port && strcmp(x->host, e->host) == 0))
+            x = x->next;
+        if (!x) {
+            struct fb_err err;
+            x = calloc(1, sizeof *x);
+            if (!x || (!gw->dns && gateway_dns(gw, &err) != FB_OK)) {
+                fb_log(FB_LOG_ERROR, "service %s: name %s is not looked up: %s", sv->name, e->host,
+                       x ? err.text : "no memory");
+                free(x);
+                continue;
+            }
+            snprintf(x->host, sizeof x->host, "%s", e->host);
+            x->sv = sv;
+            x->port = e->port;
+            x->id = dns_watch(gw->dns, e->host, e->port);
+            x->next = gw->watches;
+            gw->watches = x;
+        }
+        x->seen = gen->number;
+        x->weight_pct = e->weight_pct;
+    }
+}
+
+static void configure(struct service *sv, struct generation *gen)
+{
+    struct gate_conf gc;
+    build_gate_conf(sv->conf, gen->conf, &gc);
+    spin_lock(&sv->lock);
+    gate_reconfigure(sv->gate, &gc);
+    spin_unlock(&sv->lock);
+}
+
+static void build_gate_conf(const struct conf_service *c, const struct conf *conf,
+                            struct gate_conf *out)
+{
+    static const enum gate_balance balances[] = {
+        [CONF_BALANCE_ADAPTIVE] = GATE_BALANCE_ADAPTIVE,
+        [CONF_BALANCE_ROUND_ROBIN] = GATE_BALANCE_ROUND_ROBIN,
+        [CONF_BALANCE_LEAST_REQUEST] = GATE_BALANCE_LEAST_REQUEST,
+        [CONF_BALANCE_WEIGHTED] = GATE_BALANCE_WEIGHTED,
+        [CONF_BALANCE_RANDOM_TWO] = GATE_BALANCE_RANDOM_TWO};
+    gate_conf_default(out, c->latency_us);
+    out->balance = balances[c->balance];
+    if (c->queue_capacity)
+        out->queue_capacity = c->queue_capacity;
+    if (c->queue_wait_max_ms)
+        out->queue_wait_max_us = c->queue_wait_max_ms * US_PER_MS;
+    if (c->is_queue_off)
+        out->queue_wait_max_us = 0; /* what finds no room is refused at once */
+    out->is_ejecting = c->is_ejecting;
+    out->retry_pct = conf->p.upstream_retry_pct;
+    out->retries_max = conf->p.upstream_retries;
+    const struct conf_tune *limit = &c->tune[KNOB_LIMIT];
+    if (limit->min > 0)
+        out->limit_min = (uint32_t)limit->min;
+    if (limit->max > 0)
+        out->limit_max = (uint32_t)limit->max;
+}

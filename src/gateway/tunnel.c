@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* tunnel: after 101 both connections carry bytes that are not ours to understand (WebSocket).
+ *
+ * Each direction: read while the other side takes what it was given; an end is passed on as an end.
+ */
+#include "base/assert.h"
+#include "gateway/gateway_int.h"
+
+#include <errno.h>
+#include <sys/uio.h>
+
+static bool from_client(struct request *req);
+static bool from_upstream(struct request *req);
+static bool flush(struct request *req);
+static void end(struct request *req, uint16_t reason);
+
+void tunnel_begin(struct request *req)
+{
+    req->phase = REQUEST_TUNNEL;
+    req->is_stream = true;
+    req->is_keep_alive = false;
+    if (!req->is_first_byte_told)
+        service_first_byte(req);
+    /* A tunnel lasts for hours: it is not one unit of work, and must not hold a slot of the limit.
+     */
+    service_done(req, GATE_OK);
+    request_arm(req);
+    struct client *c = req->client;
+    if (c->in) { /* sent behind the request without waiting for the 101 */
+        req->up->out = c->in;
+        c->in = NULL;
+    }
+}
+
+void tunnel_run(struct request *req)
+{
+    struct client *c = req->client;
+    struct upstream *up = req->up;
+    fb_assert(c != NULL);
+    bool goes_on = flush(req) && from_client(req) && from_upstream(req);
+    if (!goes_on || c->is_broken || up->is_broken) {
+        end(req, c->is_broken || up->is_broken ? REASON_TUNNEL_CUT : REASON_UPGRADED);
+        return;
+    }
+    if (c->out)
+        client_wait(c);
+}
+
+/* What the endpoint has not taken yet. */
+static bool flush(struct request *req)
+{
+    struct upstream *up = req->up;
+    while (up->out && up->can_write) {
+        struct span rest = chunk_span(up->out);
+        ssize_t n = send(up->handle.fd, rest.at, rest.len, MSG_NOSIGNAL);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0) {
+            up->can_write = false;
+            return errno == EAGAIN;
+        }
+        up->out->from += (uint32_t)n;
+        if ((size_t)n == rest.len) {
+            chunk_give(&up->worker->chunks, up->out);
+            up->out = NULL;
+        } else {
+            up->can_write = false;
+        }
+    }
+    return true;
+}
+
+static bool from_client(struct request *req)
+{
+    struct client *c = req->client;
+    struct upstream *up = req->up;
+    struct worker *w = req->worker;
+    while (c->can_read && !up->out) {
+        ssize_t n = recv(c->handle.fd, w->in, CHUNK_BODY_BYTES, 0);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && errno == EAGAIN) {
+            c->can_read = false;
+            return true;
+        }
+        if (n < 0)
+            return false;
+        if (n == 0) {
+            c->can_read = false;
+            req->is_in_ended = true;
+            shutdown(up->handle.fd, SHUT_WR);
+            return !req->is_up_ended;
+        }
+        req->active_us = loop_now_us(w->loop);
+        req->received_bytes += (uint64_t)n;
+        if (n < CHUNK_BODY_BYTES && !c->has_ended)
+            c->can_read = false;
+        if (!chunk_append(&w->chunks, &up->out, (struct span){w->in, (size_t)n}) || !flush(req))
+            return false;
+    }
+    return true;
+}
+
+static bool from_upstream(struct request *req)
+{
+    struct client *c = req->client;
+    struct upstream *up = req->up;
+    struct worker *w = req->worker;
+    while (up->can_read && !c->out) {
+        ssize_t n = recv(up->handle.fd, w->in, CHUNK_BODY_BYTES, 0);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && errno == EAGAIN) {
+            up->can_read = false;
+            return true;
+        }
+        if (n < 0)
+            return false;
+        if (n == 0) {
+            up->can_read = false;
+            req->is_up_ended = true;
+            shutdown(c->handle.fd, SHUT_WR);
+            return !req->is_in_ended;
+        }
+        req->active_us = loop_now_us(w->loop);
+        if (n < CHUNK_BODY_BYTES && !up->has_ended)
+            up->can_read = false;
+        struct iovec iov = {w->in, (size_t)n};
+        client_send(c, &iov, 1);
+        if (c->is_broken)
+            return false;
+    }
+    return true;
+}
+
+static void end(struct request *req, uint16_t reason)
+{
+    upstream_close(req->up);
+    req->phase = REQUEST_OVER;
+    req->is_out_done = true;
+    req->reason = reason;
+    req->client->is_cut = true;
+}

@@ -1,0 +1,288 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* upstream: one connection to an endpoint: connect, send the request, read the answer.
+ *
+ * Reads go into the worker's scratch memory and from there straight to the client; only what the
+ * client's socket does not take, and a head that came in parts, is kept.  While the client has
+ * bytes waiting nothing is read here: that is the whole of backpressure, one read of at most
+ * CHUNK_BODY_BYTES ahead. */
+#include "base/assert.h"
+#include "gateway/gateway_int.h"
+
+#include <errno.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+static struct upstream *connect_new(struct request *req);
+static void run(struct upstream *up, struct request *req);
+static bool finish_connect(struct upstream *up, struct request *req);
+static bool read_some(struct upstream *up, struct request *req);
+static void lost(struct upstream *up, struct request *req);
+static bool may_start_over(const struct upstream *up, const struct request *req);
+
+/* Reasons of a connection that could not be made. */
+static uint16_t reason_of_errno(int why)
+{
+    switch (why) {
+    case ECONNREFUSED:
+        return REASON_CONNECT_REFUSED;
+    case ETIMEDOUT:
+        return REASON_CONNECT_TIMEOUT;
+    case EMFILE:
+    case ENFILE:
+    case ENOMEM:
+    case ENOBUFS:
+    case EADDRNOTAVAIL: /* no local port left */
+        return REASON_SHED_OVERLOAD;
+    default:
+        return REASON_CONNECT_FAILED;
+    }
+}
+
+void upstream_start(struct request *req)
+{
+    struct worker *w = req->worker;
+    fb_assert(req->up == NULL);
+    fb_assert(req->ep != NULL);
+    req->sent_us = loop_now_us(w->loop);
+    req->active_us = req->sent_us;
+    req->first_byte_us = 0;
+    req->is_first_byte_told = false;
+    req->head_sent = 0;
+    if (req->body)
+        req->body->from = 0;
+    request_head_finish(req, req->sent_us);
+    struct upstream *up = pool_take(w, req->ep);
+    req->is_reused = up != NULL;
+    if (up) {
+        up->req = req;
+        req->up = up;
+        req->phase = REQUEST_AWAITING;
+        request_arm(req);
+        upstream_send(up);
+        if (up->is_broken) /* nobody has read from it since it was freed: it was stale */
+            lost(up, req);
+        return;
+    }
+    up = connect_new(req);
+    if (!up)
+        return;
+    req->phase = up->phase == UPSTREAM_CONNECTING ? REQUEST_CONNECTING : REQUEST_AWAITING;
+    request_arm(req);
+}
+
+void upstream_on_ready(struct loop_handle *h, uint32_t events)
+{
+    struct upstream *up = FB_CONTAINER(h, struct upstream, handle);
+    if (events & LOOP_READ)
+        up->can_read = true;
+    if (events & LOOP_WRITE)
+        up->can_write = true;
+    if (events & LOOP_END)
+        up->has_ended = true;
+    if (events & LOOP_ERROR)
+        up->is_broken = true;
+    if (up->phase == UPSTREAM_IDLE) {
+        if (events & ~(uint32_t)LOOP_WRITE) /* it closed, or speaks without being asked */
+            upstream_close(up);
+        return;
+    }
+    upstream_run(up);
+}
+
+void upstream_run(struct upstream *up)
+{
+    struct request *req = up->req;
+    fb_assert(req != NULL);
+    struct client *c = req->client;
+    run(up, req);
+    if (c) /* the request is still there, and so is its client */
+        client_run(c);
+}
+
+void upstream_send(struct upstream *up)
+{
+    struct request *req = up->req;
+    while (up->can_write && !up->is_broken) {
+        struct iovec iov[2];
+        int count = 0;
+        size_t head_left = req->head->to - req->head_sent;
+        struct span body = chunk_span(req->body);
+        if (head_left)
+            iov[count++] = (struct iovec){req->head->at + req->head_sent, head_left};
+        if (body.len)
+            iov[count++] = (struct iovec){(void *)(uintptr_t)body.at, body.len};
+        if (count == 0)
+            return;
+        ssize_t n = count == 1 ? send(up->handle.fd, iov[0].iov_base, iov[0].iov_len, MSG_NOSIGNAL)
+                               : writev(up->handle.fd, iov, count);
+        if (n < 0) {
+            if (errno == EAGAIN)
+                up->can_write = false;
+            else if (errno != EINTR)
+                up->is_broken = true;
+            continue;
+        }
+        size_t sent = (size_t)n, head_part = sent < head_left ? sent : head_left;
+        req->head_sent += (uint32_t)head_part;
+        if (req->body)
+            req->body->from += (uint32_t)(sent - head_part);
+        req->active_us = loop_now_us(up->worker->loop);
+        if (sent < head_left + body.len)
+            up->can_write = false;
+    }
+}
+
+void upstream_close(struct upstream *up)
+{
+    struct worker *w = up->worker;
+    if (up->phase == UPSTREAM_IDLE)
+        pool_remove(up);
+    if (up->req)
+        up->req->up = NULL;
+    if (up->handle.fd >= 0) {
+        close(up->handle.fd);
+        loop_forget(w->loop, &up->handle);
+    }
+    chunk_give(&w->chunks, up->in);
+    chunk_give(&w->chunks, up->out);
+    if (up->trailers)
+        slab_give(&w->trailers, up->trailers);
+    up->ep->pools[w->index].open--;
+    endpoint_unref(up->ep);
+    slab_give(&w->upstreams, up);
+}
+
+/* A new connection for <req>, or NULL when it failed already (the request has been told). */
+static struct upstream *connect_new(struct request *req)
+{
+    struct worker *w = req->worker;
+    int fd = -1, why = ENOMEM;
+    struct upstream *up = slab_take(&w->upstreams);
+    if (up)
+        why = sock_connect(&req->ep->addr, &fd);
+    if (fd < 0) {
+        if (up)
+            slab_give(&w->upstreams, up);
+        forward_failed(req, reason_of_errno(why), GATE_CONNECT_FAILED);
+        return NULL;
+    }
+    *up = (struct upstream){.handle = {.on_ready = upstream_on_ready, .fd = -1},
+                            .worker = w,
+                            .ep = req->ep,
+                            .req = req,
+                            .phase = why ? UPSTREAM_CONNECTING : UPSTREAM_BUSY};
+    atomic_fetch_add_explicit(&req->ep->refs, 1, memory_order_relaxed);
+    req->ep->pools[w->index].open++;
+    req->up = up;
+    if (loop_add(w->loop, &up->handle, fd, LOOP_READ | LOOP_WRITE | LOOP_EDGE) != FB_OK) {
+        close(fd);
+        upstream_close(up);
+        forward_failed(req, REASON_SHED_OVERLOAD, GATE_CONNECT_FAILED);
+        return NULL;
+    }
+    return up;
+}
+
+static void run(struct upstream *up, struct request *req)
+{
+    if (up->phase == UPSTREAM_CONNECTING && !finish_connect(up, req))
+        return;
+    if (req->phase == REQUEST_TUNNEL) {
+        tunnel_run(req);
+        return;
+    }
+    if (up->can_write)
+        upstream_send(up);
+    while (up->can_read && !(req->client && req->client->out)) {
+        if (!read_some(up, req))
+            return; /* the connection is not ours any more */
+        if (req->phase == REQUEST_TUNNEL)
+            return;
+    }
+    if (up->is_broken && !up->can_read)
+        lost(up, req);
+}
+
+static bool finish_connect(struct upstream *up, struct request *req)
+{
+    if (!up->can_write && !up->is_broken && !up->has_ended)
+        return false;
+    int why = sock_error(up->handle.fd);
+    if (why == 0 && !up->can_write)
+        return false;
+    if (why) {
+        upstream_close(up);
+        forward_failed(req, reason_of_errno(why), GATE_CONNECT_FAILED);
+        return false;
+    }
+    up->phase = UPSTREAM_BUSY;
+    req->phase = REQUEST_AWAITING;
+    req->sent_us = req->active_us = loop_now_us(up->worker->loop);
+    request_arm(req);
+    return true;
+}
+
+/* One read; false when <up> is gone or back in the pool. */
+static bool read_some(struct upstream *up, struct request *req)
+{
+    struct worker *w = up->worker;
+    ssize_t n = recv(up->handle.fd, w->in, CHUNK_BODY_BYTES, 0);
+    if (n <= 0) {
+        if (n < 0 && errno == EINTR)
+            return true;
+        up->can_read = false;
+        if (n < 0 && errno == EAGAIN)
+            return true;
+        up->is_broken = n < 0;
+        lost(up, req);
+        return false;
+    }
+    if (n < CHUNK_BODY_BYTES && !up->has_ended && !up->is_broken)
+        up->can_read = false; /* a short read: the next bytes come with the next event */
+    req->active_us = loop_now_us(w->loop);
+    up->has_bytes = true;
+    struct span bytes = {w->in, (size_t)n};
+    if (up->has_head)
+        return relay_body(up, req, (struct span){NULL, 0}, bytes);
+    return relay_head(up, req, bytes);
+}
+
+/* The connection ended or broke while a request was on it. */
+static void lost(struct upstream *up, struct request *req)
+{
+    if (up->has_head && !up->is_broken && http1_body_end(&up->body) == HTTP1_DONE) {
+        up->is_keep_alive = false;
+        relay_end(up, req);
+        return;
+    }
+    bool starts_over = may_start_over(up, req);
+    bool is_cut = up->has_head;
+    upstream_close(up);
+    if (starts_over) {
+        /* The endpoint closed a free connection just when we took it: not its failure, and no
+         * retry. */
+        req->head_sent = 0;
+        if (req->body)
+            req->body->from = 0;
+        req->is_reused = false;
+        req->sent_us = loop_now_us(req->worker->loop);
+        up = connect_new(req);
+        if (up) {
+            req->phase = REQUEST_CONNECTING;
+            request_arm(req);
+        }
+        return;
+    }
+    forward_failed(req, is_cut ? REASON_UPSTREAM_CUT : REASON_UPSTREAM_RESET, GATE_FAILED);
+}
+
+/* Sent on a kept connection, nothing came back, and sending it twice is harmless or it was never
+ * sent. */
+static bool may_start_over(const struct upstream *up, const struct request *req)
+{
+    if (!up->is_reused || up->has_bytes || req->client == NULL || req->is_answered)
+        return false;
+    if (req->head_sent == 0)
+        return true;
+    return req->ticket.is_idempotent && req->is_replayable;
+}

@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* worker: one thread: its loop, its listening sockets, its clock ticks. */
+#include "base/assert.h"
+#include "base/clock.h"
+#include "gateway/gateway_int.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+/* Accepted in one go; more would let open connections wait behind new ones. */
+#define ACCEPT_BATCH 64
+/* Without descriptors it is tried again after this. */
+#define ACCEPT_PAUSE_US (100 * US_PER_MS)
+#define TICK_BUSY_US (5 * US_PER_MS)
+#define TICK_IDLE_US (100 * US_PER_MS)
+
+static void on_accept(struct loop_handle *h, uint32_t events);
+static void on_pause_over(struct loop_timer *t);
+static void on_tick(struct loop_timer *t);
+static void accept_all(struct worker *w, bool is_on);
+static void on_stop(struct loop_message *m);
+static bool size_scratch(struct worker *w);
+
+bool worker_init(struct worker *w, struct gw *gw, uint32_t index, struct fb_err *err)
+{
+    const struct gateway_setup *setup = gw->setup;
+    *w = (struct worker){.gw = gw,
+                         .index = index,
+                         .ring = gw->mem->rings[index],
+                         .tick = {.on_due = on_tick},
+                         .pause = {.on_due = on_pause_over},
+                         .stop = {.on_message = on_stop},
+                         .in_bytes = 4 * CHUNK_BODY_BYTES};
+    rng_init(&w->rng, gw->key_seed + 0x9e3779b97f4a7c15u * (index + 1));
+    chunk_store_init(&w->chunks);
+    slab_init(&w->clients, sizeof(struct client), 4096);
+    slab_init(&w->requests, sizeof(struct request), 1024);
+    slab_init(&w->upstreams, sizeof(struct upstream), 1024);
+    slab_init(&w->trailers, sizeof(struct trailer_room), 64);
+    w->in = malloc(w->in_bytes);
+    w->listeners = calloc(setup->listen_count + 1, sizeof *w->listeners);
+    if (!w->in || !w->listeners) {
+        fb_fail(err, FB_E_NOMEM, "gateway: no memory for thread %u", index);
+        return false;
+    }
+    if (loop_new(&w->loop, err) != FB_OK)
+        return false;
+    for (size_t i = 0; i < setup->listen_count; i++) {
+        struct listener *l = &w->listeners[i];
+        struct sock_addr local;
+        int fd = setup->listen_fds[index * setup->listen_count + i];
+        *l = (struct listener){.handle = {.on_ready = on_accept, .fd = -1}, .worker = w, .fd = fd};
+        if (sock_local(fd, &local))
+            l->port = sock_port(&local);
+    }
+    return true;
+}
+
+void *worker_main(void *arg)
+{
+    struct worker *w = arg;
+    accept_all(w, true);
+    loop_timer_set(w->loop, &w->tick, loop_refresh_us(w->loop) + TICK_IDLE_US);
+    loop_run(w->loop, NULL, NULL);
+    return NULL;
+}
+
+void worker_fini(struct worker *w)
+{
+    while (w->client_list)
+        client_gone(w->client_list);
+    while (w->orphans) {
+        struct request *req = w->orphans;
+        if (req->up)
+            upstream_close(req->up);
+        forward_finished(req, GATE_ABANDONED);
+    }
+    while (w->idle_oldest)
+        upstream_close(w->idle_oldest);
+    if (w->access.log)
+        access_buf_fini(&w->access);
+    loop_free(w->loop);
+    chunk_store_fini(&w->chunks);
+    slab_fini(&w->clients);
+    slab_fini(&w->requests);
+    slab_fini(&w->upstreams);
+    slab_fini(&w->trailers);
+    free(w->listeners);
+    free(w->in);
+    free(w->out);
+    free(w->request_fields);
+    free(w->answer_fields);
+}
+
+/* False without memory; then the old configuration stays. */
+bool worker_switch(struct worker *w, struct generation *gen)
+{
+    struct generation *was = w->gen;
+    w->gen = gen;
+    if (!size_scratch(w)) {
+        w->gen = was;
+        return false;
+    }
+    if (was && was->use[w->index].requests == 0)
+        generation_leave(was, w);
+    return true;
+}
+
+void worker_busy(struct worker *w)
+{
+    uint64_t due_us = loop_now_us(w->loop) + TICK_BUSY_US;
+    if (w->request_count == 1 && w->tick.due_us > due_us)
+        loop_timer_set(w->loop, &w->tick, due_us);
+}
+
+void worker_drain(struct worker *w)
+{
+    if (w->is_draining)
+        return;
+    w->is_draining = true;
+    accept_all(w, false);
+    for (size_t i = 0; i < w->gw->setup->listen_count; i++)
+        close(w->listeners[i].fd);
+}
+
+static void on_stop(struct loop_message *m)
+{
+    struct worker *w = FB_CONTAINER(m, struct worker, stop);
+    if (atomic_load_explicit(&w->gw->is_stopped, memory_order_acquire))
+        loop_stop(w->loop);
+    else
+        worker_drain(w);
+}
+
+static void on_accept(struct loop_handle *h, uint32_t events)
+{
+    struct listener *l = FB_CONTAINER(h, struct listener, handle);
+    struct worker *w = l->worker;
+    (void)events;
+    for (int i = 0; i < ACCEPT_BATCH; i++) {
+        struct sock_addr peer;
+        int fd = sock_accept(l->fd, &peer);
+        if (fd >= 0) {
+            client_accept(w, fd, &peer, l->port);
+            continue;
+        }
+        if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+            fb_log(FB_LOG_WARN,
+                   "out of descriptors or memory with %u connections: accepting pauses; raise "
+                   "`ulimit -n` or set limits.connections",
+                   w->client_count);
+            accept_all(w, false);
+            loop_timer_set(w->loop, &w->pause, loop_now_us(w->loop) + ACCEPT_PAUSE_US);
+            return;
+        }
+        if (errno == EAGAIN)
+            return;
+        /* ECONNABORTED and other ends of one connection: go on with the next */
+    }
+}
+
+static void on_pause_over(struct loop_timer *t)
+{
+    struct worker *w = FB_CONTAINER(t, struct worker, pause);
+    if (!w->is_draining)
+        accept_all(w, true);
+}
+
+static void accept_all(struct worker *w, bool is_on)
+{
+    for (size_t i = 0; i < w->gw->setup->listen_count; i++) {
+        struct listener *l = &w->listeners[i];
+        bool was_on = l->handle.fd >= 0;
+        if (is_on && !was_on && loop_add(w->loop, &l->handle, l->fd, LOOP_READ) != FB_OK)
+            loop_timer_set(w->loop, &w->pause, loop_now_us(w->loop) + ACCEPT_PAUSE_US);
+        if (!is_on && was_on)
+            loop_remove(w->loop, &l->handle);
+    }
+}
+
+static void on_tick(struct loop_timer *t)
+{
+    struct worker *w = FB_CONTAINER(t, struct worker, tick);
+    struct gw *gw = w->gw;
+    uint64_t now_us = loop_now_us(w->loop);
+    for (struct service *sv = atomic_load_explicit(&gw->services, memory_order_acquire); sv;
+         sv = sv->next)
+        if (w->index == 0 || atomic_load_explicit(&sv->live, memory_order_relaxed))
+            service_tick(sv, w, now_us);
+    if (now_us - w->ticked_us >= TICK_IDLE_US) {
+        w->ticked_us = now_us;
+        uint64_t beat_us =
+            atomic_load_explicit(&gw->mem->head->brain_beat_us, memory_order_relaxed);
+        uint64_t age_us = fb_sub_floor_u64(now_us, fb_max_u64(beat_us, gw->start_us));
+        w->static_age_us = age_us > w->gen->conf->p.gateway_static_after * US_PER_MS ? age_us : 0;
+        report_refill(w);
+        pool_expire(w);
+        if (w->access.log)
+            access_buf_tick(&w->access, now_us);
+        atomic_store_explicit(&w->shown_requests, w->request_count, memory_order_relaxed);
+        atomic_store_explicit(&w->shown_clients, w->client_count, memory_order_relaxed);
+        atomic_store_explicit(&w->shown_requests_total, w->requests_total, memory_order_relaxed);
+        if (w->index == 0)
+            gateway_tick(gw);
+    }
+    uint64_t gap_us = w->request_count ? TICK_BUSY_US : TICK_IDLE_US;
+    loop_timer_set(w->loop, &w->tick, now_us + gap_us);
+}
+
+/* Room for heads as large as the limits of the present configuration allow. */
+static bool size_scratch(struct worker *w)
+{
+    const struct http1_limits *l = &w->gen->limits;
+    /* a target can grow to three times its length when bytes are escaped; our own fields need less
+     * than 2 KiB */
+    size_t need = 4 * (size_t)l->line_bytes + 2 * (size_t)l->header_bytes + 8 * KIB;
+    if (need > w->out_bytes) {
+        char *out = malloc(need);
+        if (!out)
+            return false;
+        free(w->out);
+        w->out = out;
+        w->out_bytes = need;
+    }
+    if (l->header_count > w->field_room) {
+        struct http1_field *a = calloc(l->header_count, sizeof *a),
+                           *b = calloc(l->header_count, sizeof *b);
+        if (!a || !b) {
+            free(a);
+            free(b);
+            return false;
+        }
+        free(w->request_fields);
+        free(w->answer_fields);
+        w->request_fields = a;
+        w->answer_fields = b;
+        w->field_room = l->header_count;
+    }
+    return true;
+}
