@@ -15,6 +15,8 @@ static const double keep_max = 0.99;
  * after ~20 s. */
 static const uint64_t fade_after_us = US_PER_S;
 static const double fade_us = 10e6;
+/* A newcomer's first answers are those of cold caches: forgotten five times sooner. */
+static const double fade_new_us = 2e6;
 static const double band = 1.5;
 static const double error_factor = 20.0;
 static const double error_add_us = 500e3;
@@ -179,7 +181,8 @@ double balance_cost_us(const struct balance_seat *s, uint64_t now_us)
     double e = s->error_ratio;
     uint64_t idle_us = s->in_flight > 0 ? 0 : fb_sub_floor_u64(now_us, s->sent_us);
     if (idle_us > fade_after_us) {
-        double fade = exp(-(double)(idle_us - fade_after_us) / fade_us);
+        double fade =
+            exp(-(double)(idle_us - fade_after_us) / (s->ramp_us ? fade_new_us : fade_us));
         cost *= fade;
         e *= fade;
     }

@@ -133,6 +133,7 @@ static void send(struct world *w, struct sim_request *r)
     if (w->now_us >= w->measure_us) {
         w->sends++;
         w->sends0 += endpoint == 0;
+        w->sends_last += endpoint + 1u == w->server_count;
     }
     double timeout_ms = w->o->timeout_ms >= 0 ? w->o->timeout_ms : w->sc->timeout_ms;
     r->mark++;

@@ -86,6 +86,7 @@ void result_finish(struct world *w)
         from_s = until_s;
     }
     res->share0 = w->sends > 0 ? (double)w->sends0 / (double)w->sends : 0;
+    res->share_last = w->sends > 0 ? (double)w->sends_last / (double)w->sends : 0;
     res->amplification = w->reached > 0 ? (double)res->attempts / (double)w->reached : 1;
     res->work_wasted_pct = w->work_us > 0 ? 100 * (double)w->wasted_us / (double)w->work_us : 0;
 }
@@ -227,6 +228,7 @@ void sim_print_json(struct json *j, const struct sim_scenario *scenario, uint64_
     json_key_u64(j, "retries", r->retries);
     json_key_f64(j, "amplification", r->amplification);
     json_key_f64(j, "share0", r->share0);
+    json_key_f64(j, "share_last", r->share_last);
     json_key_f64(j, "work_wasted_pct", r->work_wasted_pct);
     json_key_u64(j, "ejections", r->ejections);
     char hash[20];

@@ -73,6 +73,7 @@ struct sim_result {
     uint64_t worst_attempts; /* largest attempts / arrivals at the gates in one second, x 1000 */
     double amplification;    /* attempts / requests that reached an endpoint at all */
     double share0;           /* of the sends to the first endpoint of the measured time */
+    double share_last;       /* to the last one */
     double work_wasted_pct;  /* endpoint work on answers that nobody waited for */
     uint32_t ejections, panics;
     uint32_t seconds;

@@ -91,7 +91,7 @@ struct world {
     uint32_t request_count, free_request_count, request_cap;
     struct sim_job *jobs;
     uint32_t job_count, job_free, job_cap;
-    uint64_t work_us, wasted_us, sends, sends0, second_sends, second_arrivals, second;
+    uint64_t work_us, wasted_us, sends, sends0, sends_last, second_sends, second_arrivals, second;
     uint64_t reached;
     struct sim_bins latency, phase_latency[SIM_PHASES_MAX];
     bool is_out_of_memory;

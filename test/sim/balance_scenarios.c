@@ -71,13 +71,14 @@ static void cold_start_and_sinkhole(struct tap *t)
     tap_at_most(t, s5.failed_pct, 0.005, "s5: 5xx to clients with everything on");
 }
 
-/* The newcomer is the last endpoint, so its share is what the first four do not have; all get the
- * same. */
 static void newcomer_is_used(struct tap *t)
 {
     struct tap_mean m = tap_run("s4", alone, t->seeds);
-    tap_at_most(t, m.share0_pct, 22.75,
-                "s4: each old endpoint has at most 22.75 %% of all, the newcomer 9 %%");
+    tap_at_least(t, m.share_last_pct, 9,
+                 "s4: share of the newcomer in its first minute, score alone (fair 20)");
+    m = tap_run("s4", "", t->seeds);
+    tap_at_least(t, m.share_last_pct, 9,
+                 "s4: share of the newcomer in its first minute, everything on");
 }
 
 static void same_seed_same_outcome(struct tap *t)
