@@ -136,7 +136,8 @@ FB_MUST_USE
 enum fb_code conf_load(const char *file, struct conf **out, struct conf_report *report,
                        struct fb_err *err);
 void conf_report_fini(struct conf_report *r);
-/* Every problem as "FILE:LINE:COL: error: TEXT", the source line and a caret.  <text> {NULL, 0}: r->text. */
+/* Every problem as "FILE:LINE:COL: error: TEXT", the source line and a caret.
+ * <text> {NULL, 0}: r->text. */
 void conf_report_print(const struct conf_report *r, const char *file, struct span text,
                        struct buf *out);
 struct conf *conf_ref(struct conf *c);
@@ -146,8 +147,8 @@ void conf_unref(struct conf *c); /* NULL is fine */
 enum fb_code conf_text_for_run(const char *const *from, size_t from_count, const char *const *to,
                                size_t to_count, struct buf *out, struct fb_err *err);
 
-/* Listeners and RESTART params that differ: what a reload from <was> to <now> cannot do live, as text
- * lines; returns how many.  Services, endpoints and routes keep their numbers by name, so they are live. */
+/* Listeners and RESTART params that differ: what a reload from <was> to <now> cannot do live, as
+ * text lines; returns how many.  Services and routes keep their numbers by name: they are live. */
 size_t conf_reload_needs_restart(const struct conf *was, const struct conf *now, struct buf *out);
 
 /* ---- the table ---- */

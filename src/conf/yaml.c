@@ -80,7 +80,12 @@ static void yaml_syntax(struct yaml *y, struct fy_diag *diag)
 static void yaml_refuse(struct yaml *y, struct fy_token *token, const char *what)
 {
     const struct fy_mark *m = token ? fy_token_start_mark(token) : NULL;
-    problem_at(y->rd, m ? (uint32_t)m->line + 1 : 1, m ? (uint32_t)m->column + 1 : 1, "%s", what);
+    uint32_t column = m ? (uint32_t)m->column + 1 : 1;
+    /* the mark of *name and &name is behind their sign */
+    bool is_sign = token && (fy_token_get_type(token) == FYTT_ALIAS ||
+                             fy_token_get_type(token) == FYTT_ANCHOR);
+    problem_at(y->rd, m ? (uint32_t)m->line + 1 : 1, is_sign && column > 1 ? column - 1 : column,
+               "%s", what);
     y->is_bad = true;
 }
 
