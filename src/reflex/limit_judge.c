@@ -39,6 +39,7 @@ static void window_roll(struct limit *l, const struct limit_verdict *v, uint64_t
 static void meter_roll(struct limit *l, uint64_t now_us);
 static bool is_settled(const struct limit *l, uint64_t now_us);
 static bool is_unmoved(const struct limit *l, const struct limit_verdict *v);
+static bool move_take_back(struct limit *l, uint64_t now_us);
 static bool down_at_once(struct limit *l, double ratio, double errors, uint64_t now_us);
 static void base_pool(struct limit *l);
 static void base_add(struct limit *l, const struct limit_mean *seen);
@@ -86,8 +87,19 @@ static void hold_judge(struct limit *l, bool is_bound, uint64_t now_us)
             down_start(l, &v, l->limit / 2.0, now_us);
             return;
         }
-        bool is_high = v.ratio * exp(-3 * v.error) > ratio_clear;
+        bool is_high = v.ratio * exp(-(l->is_alarmed ? 2 : 3) * v.error) > ratio_clear;
         bool is_enough = !l->is_falling || m->done >= check_samples_min;
+        if (is_high && !l->is_alarmed && !l->is_falling) {
+            /* The samples that raised the alarm are chosen by their height, and the change may
+             * still be going on: a second look at new ones. */
+            l->is_alarmed = true;
+            limit_meter_start(l, now_us);
+            return;
+        }
+        if (!is_high && m->done >= 2 * check_samples_min)
+            l->is_alarmed = false;
+        if (is_high && move_take_back(l, now_us))
+            return;
         /* Alone in the endpoint nothing waits. */
         bool is_alone =
             l->limit == 1 && m->done >= 15 && v.ratio * exp(-1.5 * v.error) > ratio_clear;
@@ -101,8 +113,25 @@ static void hold_judge(struct limit *l, bool is_bound, uint64_t now_us)
         }
         window_roll(l, &v, now_us);
     }
-    if (is_bound && now_us >= l->probe_us && l->limit < l->conf.max)
+    if (is_bound && !l->is_alarmed && now_us >= l->probe_us && l->limit < l->conf.max)
         probe_start(l, now_us);
+}
+
+/* A queue at a limit that was said to have none with the new base: the alarm had come in the middle
+ * of a change and the base has not moved.  False: nothing to take back. */
+static bool move_take_back(struct limit *l, uint64_t now_us)
+{
+    if (l->base_old.samples < 1)
+        return false;
+    limit_base_set(l, l->base_old.us, l->base_old.samples);
+    l->base_old.samples = 0;
+    struct limit_verdict v = verdict(l, now_us);
+    if (v.ratio_low > v.ratio)
+        v.ratio = v.ratio_low;
+    down_start(l, &v, v.seen.in_flight / v.ratio * exp(v.error), now_us);
+    l->mode = LIMIT_HOLD;
+    l->is_falling = false;
+    return true;
 }
 
 /* A second step down, and the first one changed nothing: there was no queue to shorten. */
@@ -125,6 +154,8 @@ static bool down_at_once(struct limit *l, double ratio, double errors, uint64_t 
     struct limit_verdict v = verdict(l, now_us);
     if (v.ratio_low * exp(-errors * v.error_low) < ratio)
         return false;
+    if (move_take_back(l, now_us))
+        return true;
     v.ratio = v.ratio_low;
     v.error = v.error_low;
     v.seen.us = fmax(v.seen.us, v.ratio * l->base.us);
@@ -144,6 +175,8 @@ static void window_roll(struct limit *l, const struct limit_verdict *v, uint64_t
     l->before = v->seen;
     l->limit_before = l->limit;
     l->is_falling = l->is_falling && v->ratio > 1.15;
+    if (v->ratio < 1.25)
+        l->base_old.samples = 0;
     l->clear = v->ratio < 1.15 ? fmax(l->clear, v->seen.in_flight) : v->seen.in_flight / v->ratio;
     if (v->ratio * exp(3 * v->error) < 0.9)
         limit_base_set(l, v->seen.us, v->seen.samples); /* no latency is below the service time */
@@ -261,14 +294,18 @@ static void gap_double(struct limit *l, uint64_t now_us)
 static void down_start(struct limit *l, const struct limit_verdict *v, double to, uint64_t now_us)
 {
     l->is_proven = true;
+    l->is_alarmed = false;
     l->before = v->seen;
     l->limit_before = l->limit;
+    bool is_probe = l->mode == LIMIT_PROBE;
     uint32_t from = l->limit;
     /* A backend that slows down under load looks smaller than it is: not too far at once. */
     to = fmin(ceil(fmax(to, down_most * from) - 0.25), from - 1.0);
     limit_move(l, to, REASON_NONE, now_us);
     if (l->limit == from)
         return;
+    if (!is_probe)
+        l->probe_gap_us = LIMIT_PROBE_GAP_MIN_US;
     gap_double(l, now_us);
     /* Two stories: the workers became fewer, then the base comes back at the lower limit; or the
      * service time moved, then the latency stays as far as the known workers carry it.  The middle
@@ -319,7 +356,8 @@ static void base_moved(struct limit *l, const struct limit_verdict *v, uint64_t 
     double workers = l->is_falling ? l->clear_before : l->clear;
     double queued = fmax(1, v->seen.in_flight / fmax(1, workers));
     l->mode = LIMIT_HOLD;
-    l->is_provisional = l->is_falling = false;
+    l->base_old = l->is_provisional || l->limit == 1 ? (struct limit_mean){0} : l->base;
+    l->is_provisional = l->is_falling = l->is_alarmed = false;
     limit_base_set(l, v->seen.us / queued, fmax(base_samples_min, v->seen.samples));
     l->clear = workers;
     uint32_t from = l->limit;

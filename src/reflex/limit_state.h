@@ -46,11 +46,13 @@ struct limit {
     double cv_full;      /* of the uncapped latency, inside the levels */
     double clear; /* workers, as last judged: in-flight count up to which there is no queue */
 
-    struct limit_mean base; /* of requests that met no queue */
-    double cv;              /* of their capped latency: decides how many samples a verdict needs */
+    struct limit_mean base_old; /* before it moved; samples 0 once the move is confirmed */
+    struct limit_mean base;     /* of requests that met no queue */
+    double cv; /* of their capped latency: decides how many samples a verdict needs */
 
     uint8_t mode; /* enum limit_mode in limit_int.h */
     bool is_paused, is_trial_due, is_proven;
+    bool is_alarmed;     /* HOLD: a queue was seen; the meter began anew to confirm it */
     bool is_falling;     /* steps down follow each other; clear_before is from before the first */
     bool is_provisional; /* the base is a latency at the limit, measured in a queue perhaps */
     double margin;       /* CHECK: half the distance of the two stories, log */
