@@ -444,19 +444,25 @@ static bool retry_wait(struct log *log)
     return false;
 }
 
-/* Gives <durable> chunks of the group back and tells everybody.  Locked. */
-static void group_done(struct log *log, uint32_t durable)
+/* Tells readers in other processes.  Not locked: a store to the mapped page may wait for the file
+ * system of a stuck disk, and log_append must not wait with it.  <group> is the writer's alone. */
+static void group_publish(struct log *log, uint32_t durable, uint64_t lost)
 {
     struct writer *w = &log->writer;
-    bool is_degraded = durable < log->group.count;
-    for (uint32_t i = 0; i < durable; i++) {
-        struct chunk *c = queue_take(&log->group);
+    const struct chunk *c = log->group.first;
+    for (uint32_t i = 0; i < durable; i++, c = c->next)
         w->next_offset = c->first_offset + c->count;
-        queue_put(&log->free, c);
-    }
+    writer_publish(w, lost, durable < log->group.count);
+}
+
+/* Gives <durable> chunks of the group back and tells this process.  Locked. */
+static void group_done(struct log *log, uint32_t durable)
+{
+    bool is_degraded = durable < log->group.count;
+    for (uint32_t i = 0; i < durable; i++)
+        queue_put(&log->free, queue_take(&log->group));
     copy_stats(log, is_degraded);
-    writer_publish(w, log->lost, is_degraded);
-    atomic_store_explicit(&log->acknowledged, w->next_offset, memory_order_release);
+    atomic_store_explicit(&log->acknowledged, log->writer.next_offset, memory_order_release);
     if (log->waiting.count == 0)
         log->flush = false;
     pthread_cond_broadcast(&log->committed);
@@ -470,9 +476,11 @@ static void *writer_main(void *arg)
         group_take(log);
         while (log->group.count > 0) {
             uint32_t count = log->group.count;
+            uint64_t lost = log->lost;
             pthread_mutex_unlock(&log->lock);
             uint32_t durable = writer_commit(&log->writer, log->group.first, count);
             writer_expire(&log->writer);
+            group_publish(log, durable, lost);
             pthread_mutex_lock(&log->lock);
             group_done(log, durable);
             if (durable < count && !retry_wait(log))

@@ -12,8 +12,9 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-/* Where bisection ends and walking begins: two of the largest blocks. */
-#define WALK_BYTES (2 * BLOCK_BYTES_MAX)
+/* Where bisection ends and walking from header to header begins: about 100 of the smallest blocks.
+ * At 512 KiB the walk over small blocks took 9 ms. */
+#define WALK_BYTES (32 * KIB)
 
 struct log_reader {
     char dir[4096];
@@ -184,7 +185,11 @@ static enum fb_code load_block(struct log_reader *r)
         return code;
     if (head.first_offset > r->next)
         return skip_to(r, head.first_offset);
-    if (head.first_offset + head.count > r->next) {
+    bool is_early = r->want_wall_us && head.first_offset >= r->next &&
+                    head.last_us + (uint64_t)head.wall_minus_mono_us < r->want_wall_us;
+    if (is_early) {
+        r->next = head.first_offset + head.count; /* seek_wall: passed over without decoding */
+    } else if (head.first_offset + head.count > r->next) {
         code = read_body(r, &head);
         if (code == FB_E_IO)
             return code;

@@ -71,13 +71,15 @@ static void a_reader_follows_the_writer_over_segments(void **state)
     (void)state;
     struct log_conf conf = log_dir_conf();
     conf.segment_bytes = 64 * KIB;
+    conf.group_us = 3600u * 1000 * 1000; /* nothing is written but by flush, or by a full chunk */
     struct log *log = open_log(&conf);
     struct log_reader *r = open_reader(LOG_FROM_START);
     expect_end(r);
     uint64_t next = 0;
     for (uint64_t n = 1; n < 9000; n = n * 3 / 2 + 1) {
         append_numbered(log, next, next + n);
-        assert_int_equal(log_reader_lag(r), 0);
+        if (n < BLOCK_RAW_BYTES_MAX / sizeof(struct ev_request))
+            assert_int_equal(log_reader_lag(r), 0);
         flush(log);
         assert_int_equal(log_reader_lag(r), n);
         expect_events(r, next, next + n);
