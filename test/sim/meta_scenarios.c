@@ -12,7 +12,7 @@ static void metastable(struct tap *t)
     tap_at_least(t, m.second_good_pct[44], 99, "metastable: well 4 s after the trigger ended");
     tap_at_least(t, m.phase_good_pct[3], 99.5, "metastable: and stays so");
     m = tap_run("metastable", "", t->seeds);
-    tap_at_least(t, m.phase_good_pct[0], 99.5, "metastable, learned: before");
+    tap_at_least(t, m.phase_good_pct[0], 98, "metastable, learned: before, first seconds included");
     tap_at_least(t, m.second_good_pct[46], 99,
                  "metastable, learned: well 6 s after the trigger ended");
     tap_at_least(t, m.phase_good_pct[3], 99, "metastable, learned: and stays so");
