@@ -31,6 +31,7 @@ static void probe_judge(struct limit *l, uint64_t now_us);
 static void probe_end(struct limit *l, const struct limit_verdict *v, bool is_first,
                       uint64_t now_us);
 static void gap_double(struct limit *l, uint64_t now_us);
+static void probe_back(struct limit *l, uint64_t now_us);
 static void down_start(struct limit *l, const struct limit_verdict *v, double to, uint64_t now_us);
 static void check_judge(struct limit *l, uint64_t now_us);
 static void base_moved(struct limit *l, const struct limit_verdict *v, uint64_t now_us);
@@ -169,7 +170,7 @@ static bool down_at_once(struct limit *l, double ratio, double errors, uint64_t 
 static void window_roll(struct limit *l, const struct limit_verdict *v, uint64_t now_us)
 {
     const struct limit_meter *m = &l->meter;
-    double full = fmax(l->base.samples < 100 ? 30 : 100, 4.0 * l->limit);
+    double full = fmax(100, 4.0 * l->limit);
     if (m->done < full || (double)(now_us - m->since_us) < 10 * verdict_min_us)
         return;
     l->before = v->seen;
@@ -180,7 +181,7 @@ static void window_roll(struct limit *l, const struct limit_verdict *v, uint64_t
     l->clear = v->ratio < 1.15 ? fmax(l->clear, v->seen.in_flight) : v->seen.in_flight / v->ratio;
     if (v->ratio * exp(3 * v->error) < 0.9)
         limit_base_set(l, v->seen.us, v->seen.samples); /* no latency is below the service time */
-    else if (l->base.samples < 100 && v->ratio * exp(-2 * v->error) < 1)
+    else if (l->base.samples < 100 && v->ratio * exp(-v->error) < 1)
         base_add(l, &v->seen);
     meter_roll(l, now_us);
 }
@@ -207,6 +208,7 @@ static void probe_start(struct limit *l, uint64_t now_us)
     if (l->meter.done >= 20 || l->limit_before != l->limit)
         l->before = verdict(l, now_us).seen;
     l->limit_before = l->limit;
+    l->kept = l->meter;
     l->mode = LIMIT_PROBE;
     limit_move(l, ceil(l->limit * factor), REASON_LEARN_PROBE_UP, now_us);
 }
@@ -226,8 +228,9 @@ static void probe_judge(struct limit *l, uint64_t now_us)
         return;
     struct limit_verdict v = verdict(l, now_us);
     if (l->base.samples < base_samples_min && l->before.samples >= 6) {
-        v.ratio = v.seen.us / l->before.us;
+        /* Half an error for the higher: at start too low is the worse mistake. */
         v.error = noise(l, v.seen.samples, l->before.samples);
+        v.ratio = v.seen.us / l->before.us * exp(-0.5 * v.error);
     }
     double factor = v.seen.in_flight / l->limit_before;
     double want = (factor < 1.75 ? small_probe_samples : probe_samples) * fmax(0.25, l->cv * l->cv);
@@ -280,7 +283,18 @@ static void probe_end(struct limit *l, const struct limit_verdict *v, bool is_fi
     else if (most < 0.8 * old)
         down_start(l, v, most, now_us);
     else
-        limit_move(l, old, REASON_LEARN_BACK, now_us);
+        probe_back(l, now_us);
+}
+
+/* Back to the limit before, with the samples that it had. */
+static void probe_back(struct limit *l, uint64_t now_us)
+{
+    limit_move(l, l->limit_before, REASON_LEARN_BACK, now_us);
+    struct limit_meter *m = &l->meter;
+    m->done = l->kept.done;
+    m->sum_us = l->kept.sum_us;
+    m->sum_capped_us = l->kept.sum_capped_us;
+    m->sum_in_flight = l->kept.sum_in_flight;
 }
 
 /* ---- down ---- */

@@ -58,6 +58,7 @@ struct limit {
     double margin;       /* CHECK: half the distance of the two stories, log */
     double expected;     /* CHECK: log of the ratio that raised the alarm */
     struct limit_meter meter;
+    struct limit_meter kept;  /* of the limit below a probe, to go on with after it */
     struct limit_mean before; /* at limit_before */
     double follow; /* CHECK: log of the latency over the base that parts a queue from a new base */
     uint32_t limit_before;
