@@ -20,9 +20,58 @@ struct yaml {
 static void yaml_event(struct yaml *y, struct fy_event *ev);
 static void yaml_syntax(struct yaml *y, struct fy_diag *diag);
 
+/* Bytes of the UTF-8 character at <at>, 0 when it is none. */
+static size_t utf8_bytes(const unsigned char *at, size_t left)
+{
+    size_t want = at[0] < 0x80                    ? 1
+                  : at[0] >= 0xc2 && at[0] < 0xe0 ? 2
+                  : (at[0] & 0xf0) == 0xe0        ? 3
+                  : at[0] >= 0xf0 && at[0] < 0xf5 ? 4
+                                                  : 0;
+    if (want > left)
+        return 0;
+    for (size_t i = 1; i < want; i++)
+        if ((at[i] & 0xc0) != 0x80)
+            return 0;
+    if ((at[0] == 0xe0 && at[1] < 0xa0) || (at[0] == 0xed && at[1] > 0x9f) ||
+        (at[0] == 0xf0 && at[1] < 0x90) || (at[0] == 0xf4 && at[1] > 0x8f))
+        return 0;
+    return want;
+}
+
+/* What libfyaml must not see: it loops for ever on a directive with bytes that are not UTF-8
+ * (0.7.12, found by test/fuzz/conf_fuzz.c).  Nobody needs directives here, and a text is UTF-8
+ * without control bytes. */
+static bool text_is_sound(struct reader *rd, struct span text)
+{
+    const unsigned char *at = (const unsigned char *)text.at;
+    uint32_t line = 1, column = 1;
+    for (size_t i = 0; i < text.len;) {
+        size_t bytes = utf8_bytes(at + i, text.len - i);
+        bool is_control =
+            (at[i] < 0x20 && at[i] != '\t' && at[i] != '\n' && at[i] != '\r') || at[i] == 0x7f;
+        if (bytes == 0 || is_control) {
+            problem_at(rd, line, column, "the byte 0x%02x is %s; save the file as UTF-8 text",
+                       at[i], bytes ? "a control character" : "not UTF-8");
+            return false;
+        }
+        if (at[i] == '%' && column == 1) {
+            problem_at(rd, line, column,
+                       "a line must not begin with %%: directives are not used here");
+            return false;
+        }
+        column = at[i] == '\n' ? 1 : column + 1;
+        line += at[i] == '\n';
+        i += bytes;
+    }
+    return true;
+}
+
 struct node *yaml_read(struct reader *rd, struct span text)
 {
     struct yaml y = {.rd = rd};
+    if (!text_is_sound(rd, text))
+        return NULL;
     struct fy_diag_cfg diag_conf;
     fy_diag_cfg_default(&diag_conf);
     diag_conf.fp = NULL;
