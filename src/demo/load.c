@@ -132,6 +132,8 @@ static void begin(uint64_t due_us)
         ld.idle = u->next;
     } else {
         u = calloc(1, sizeof *u);
+        if (u)
+            u->handle.on_ready = on_user;
         int fd = -1, failed = u ? sock_connect(&ld.setup->to, &fd) : ENOMEM;
         if (fd < 0 || (failed && failed != EINPROGRESS) ||
             loop_add(ld.loop, &u->handle, fd, LOOP_READ | LOOP_WRITE | LOOP_EDGE) != FB_OK) {
@@ -141,7 +143,6 @@ static void begin(uint64_t due_us)
             atomic_fetch_add(&ld.setup->board->lost, 1);
             return;
         }
-        u->handle.on_ready = on_user;
         u->patience.on_due = on_patience;
         u->leave.on_due = on_leave;
         u->message.on_due = on_message;
