@@ -90,6 +90,21 @@ static void page_reasons(struct buf *out)
     }
 }
 
+static void page_metrics(struct buf *out)
+{
+    static const char *const kinds[] = {"counter", "gauge", "histogram", "info"};
+    buf_puts(out, "# Metrics\n\n`GET /metrics`: Prometheus text 0.0.4, or OpenMetrics 1.0 when "
+                  "Accept asks for it. Labels are rows of "
+                  "tables or names of the configuration, never client input.\n\n| metric | kind | "
+                  "labels | most series | meaning |\n"
+                  "| --- | --- | --- | --- | --- |\n");
+    for (unsigned i = 0; i < METRIC_ID_COUNT; i++) {
+        const struct metric_row *row = metric_row(i);
+        buf_printf(out, "| `%s` | %s | %s | %s | %s |\n", row->name, kinds[row->kind], row->labels,
+                   row->most_series, row->help);
+    }
+}
+
 static void page_errors(struct buf *out)
 {
     buf_puts(out, "# Errors\n\nExit codes of the CLI: 0 ok, 1 the check or action failed, 2 usage "
@@ -108,9 +123,9 @@ bool reference_page(const char *page, struct buf *out)
     static const struct {
         const char *name;
         void (*print)(struct buf *out);
-    } pages[] = {{"config", conf_reference},    {"events", page_events},   {"knobs", page_knobs},
-                 {"facts", page_facts},         {"reasons", page_reasons}, {"errors", page_errors},
-                 {"metrics", metrics_reference}};
+    } pages[] = {{"config", conf_reference}, {"events", page_events},   {"knobs", page_knobs},
+                 {"facts", page_facts},      {"reasons", page_reasons}, {"errors", page_errors},
+                 {"metrics", page_metrics}};
     for (size_t i = 0; i < FB_COUNT(pages); i++)
         if (strcmp(page, pages[i].name) == 0) {
             pages[i].print(out);
