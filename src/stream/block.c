@@ -91,6 +91,8 @@ enum fb_code block_encode(struct block_codec *c, struct block_head *head, struct
         stored = records.len;
         head->codec = BLOCK_CODEC_NONE;
     }
+    fb_assert(c->columns.rows > 0);
+    fb_assert(c->columns.rows <= COLUMN_ROWS_MAX);
     head->count = c->columns.rows;
     head->raw_bytes = (uint32_t)records.len;
     head->stored_bytes = (uint32_t)stored;
@@ -104,6 +106,8 @@ enum fb_code block_encode(struct block_codec *c, struct block_head *head, struct
     return FB_OK;
 }
 
+/* The span of time, so that a seek by time need not decode.  Not simply first and last: rings are
+ * merged by what was there, and a late record may be older. */
 static void describe(struct block_head *head, const unsigned char *raw, size_t len)
 {
     head->first_us = UINT64_MAX;
@@ -151,6 +155,8 @@ static size_t compress_columns(struct block_codec *c, unsigned char *to, size_t 
 void block_seal(struct block_codec *c, struct block_head *head, uint32_t segment, uint32_t position)
 {
     fb_assert(position % BLOCK_ALIGN_BYTES == 0);
+    fb_assert(head->count > 0);
+    fb_assert(head->stored_bytes > 0);
     head->segment = segment;
     head->position = position;
     struct header h = {.magic = MAGIC,
@@ -184,6 +190,7 @@ enum fb_code block_head_read(struct span bytes, struct block_head *head)
         return FB_E_DAMAGED;
     if (h.header_crc != crc32c(0, &h, offsetof(struct header, header_crc)))
         return FB_E_DAMAGED;
+    /* The checksum is right, so somebody meant it: not damage, and never cut away. */
     if (h.version != BLOCK_VERSION || h.codec > BLOCK_CODEC_COLUMNS || h.key_id != 0)
         return FB_E_VERSION;
     if (h.header_bytes != sizeof h || h.count == 0 || h.count > COLUMN_ROWS_MAX)
@@ -246,6 +253,7 @@ enum fb_code block_decode(struct block_codec *c, const struct block_head *head, 
         memcpy(out, body.at, head->raw_bytes);
         return check_records(head, out);
     }
+    /* One call with the exact room: zstd cannot write more than the columns claim. */
     uint32_t all;
     if (head->stored_bytes < sizeof all)
         return FB_E_DAMAGED;

@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Writing gathers one field of all records of a type into c->value (at most 32 KiB: it stays in the
+ * first-level cache), chooses a mode, and lays the coded values down as planes.  Reading goes the
+ * same way back.  Planes instead of varints: no branch per byte, and zstd takes the empty ones. */
 #include "stream/column.h"
 
 #include "base/assert.h"
@@ -46,6 +49,7 @@ enum fb_code column_write(struct columns *c, struct span records)
     return FB_OK;
 }
 
+/* Where each record begins; false when one of them is not a record. */
 static bool index_records(struct columns *c, const unsigned char *raw, size_t len)
 {
     fb_assert(len <= BLOCK_RAW_BYTES_MAX);
@@ -65,13 +69,15 @@ static bool index_records(struct columns *c, const unsigned char *raw, size_t le
     return c->rows > 0;
 }
 
+/* A counting sort: the order inside a type is kept, so that deltas stay small. */
 static void group_by_type(struct columns *c, const unsigned char *raw)
 {
     uint32_t next[EV_TYPE_END + 1] = {0};
     for (uint32_t i = 0; i < c->rows; i++)
-        next[raw[c->row_at[i]] + 1]++;
+        next[raw[c->row_at[i]] + 1]++; /* type < EV_TYPE_END: checked when indexed or placed */
     for (uint32_t t = 0; t < EV_TYPE_END; t++)
         next[t + 1] += next[t];
+    fb_assert(next[EV_TYPE_END] == c->rows);
     memcpy(c->type_start, next, sizeof next);
     for (uint32_t i = 0; i < c->rows; i++)
         c->by_type[next[raw[c->row_at[i]]]++] = (uint16_t)i;
@@ -97,6 +103,7 @@ static void write_heads(struct columns *c, const unsigned char *raw)
     write_column(c, &(struct column){.n = c->rows, .width = 8});
 }
 
+/* One field of <n> records.  The cases differ in the width only, which the compiler then knows. */
 static void gather(struct columns *c, const unsigned char *raw, const uint16_t *row, uint32_t n,
                    const struct ev_field_row *f, uint64_t *to)
 {
@@ -133,6 +140,7 @@ static void write_type(struct columns *c, const unsigned char *raw, uint8_t type
             write_text(c, raw, row, f, n);
             continue;
         }
+        fb_assert(f->bytes <= 8);
         struct column col = {.n = n, .width = (uint8_t)f->bytes};
         int other = other_field(t, k);
         if (other >= 0) {
@@ -156,6 +164,7 @@ static int other_field(const struct ev_type_row *type, int field)
     return strcmp(f->unit, "us") == 0 && strcmp(before->unit, "us") == 0 ? field - 1 : -1;
 }
 
+/* The caller wrote <len> bytes; a cut follows when they are worth a table of codes. */
 static void put_plane(struct columns *c, size_t len)
 {
     c->plane_len += len;
@@ -172,6 +181,7 @@ static void put_descriptor(struct columns *c, uint64_t v, uint8_t bytes)
     c->descriptor_len += bytes;
 }
 
+/* Bytes that hold <v>; 0 for 0. */
 static uint8_t bytes_of(uint64_t v)
 {
     return (uint8_t)(v ? (71 - __builtin_clzll(v)) / 8 : 0);
@@ -179,9 +189,10 @@ static uint8_t bytes_of(uint64_t v)
 
 /* What a mode would cost. */
 struct trial {
-    uint64_t bits, sum; /* all values or-ed, and added */
+    uint64_t sum; /* of the coded values */
 };
 
+/* Sums without the lowest byte: noise there costs the same in every mode. */
 static void try_modes(struct columns *c, const struct column *col, struct trial t[5])
 {
     uint64_t last[256], before = c->value[0];
@@ -193,11 +204,8 @@ static void try_modes(struct columns *c, const struct column *col, struct trial 
         uint64_t v = c->value[i];
         uint64_t d = zigzag(v - before, col->width);
         uint64_t o = zigzag(v - last[c->origin[i]], col->width);
-        t[COL_PLAIN].bits |= v;
         t[COL_PLAIN].sum += v >> 8;
-        t[COL_DELTA].bits |= d;
         t[COL_DELTA].sum += d >> 8;
-        t[COL_DELTA_ORIGIN].bits |= o;
         t[COL_DELTA_ORIGIN].sum += o >> 8;
         before = last[c->origin[i]] = v;
     }
@@ -205,16 +213,16 @@ static void try_modes(struct columns *c, const struct column *col, struct trial 
         return;
     for (uint32_t i = 0; i < n; i++) {
         uint64_t m = zigzag(c->value[i] - c->other[i], col->width);
-        t[COL_MINUS].bits |= m;
         t[COL_MINUS].sum += m >> 8;
     }
 }
 
 static enum column_mode choose_mode(struct columns *c, const struct column *col)
 {
+    /* Routes, statuses, flags: names rather than quantities, differences say nothing. */
     if (col->width < 4)
         return COL_PLAIN;
-    struct trial t[5] = {{0, 0}};
+    struct trial t[5] = {{0}};
     try_modes(c, col, t);
     enum column_mode best = COL_PLAIN;
     for (enum column_mode m = COL_DELTA; m <= COL_MINUS; m++) {
@@ -260,6 +268,8 @@ static uint64_t code_values(struct columns *c, const struct column *col, enum co
 
 static void write_column(struct columns *c, const struct column *col)
 {
+    fb_assert(col->n > 0);
+    fb_assert(col->n <= COLUMN_ROWS_MAX);
     uint64_t differ = 0;
     for (uint32_t i = 1; i < col->n; i++)
         differ |= c->value[i] ^ c->value[0];
@@ -271,6 +281,7 @@ static void write_column(struct columns *c, const struct column *col)
         return;
     }
     enum column_mode mode = choose_mode(c, col);
+    fb_assert(mode != COL_MINUS || col->has_other);
     uint8_t planes = bytes_of(code_values(c, col, mode));
     fb_assert(planes <= col->width);
     put_descriptor(c, mode, 1);
@@ -291,7 +302,7 @@ static void write_column(struct columns *c, const struct column *col)
 static void write_text(struct columns *c, const unsigned char *raw, const uint16_t *row,
                        const struct ev_field_row *f, uint32_t n)
 {
-    fb_assert(f->bytes <= 255);
+    fb_assert(f->bytes <= 255); /* a length is one byte */
     for (uint32_t i = 0; i < n; i++) {
         const unsigned char *text = raw + c->row_at[row[i]] + f->offset;
         uint32_t len = f->bytes;
@@ -434,6 +445,7 @@ static bool read_type(struct columns *c, struct source *s, uint8_t type, unsigne
     return true;
 }
 
+/* The next number of the descriptors; false at their end. */
 static bool take(struct source *s, uint64_t *v, uint8_t bytes)
 {
     if (s->descriptor_end - s->descriptor < bytes)
@@ -443,6 +455,7 @@ static bool take(struct source *s, uint64_t *v, uint8_t bytes)
     return true;
 }
 
+/* code_values backwards, in place. */
 static void uncode_values(struct columns *c, const struct column *col, enum column_mode mode,
                           uint64_t before)
 {
@@ -472,6 +485,8 @@ static void uncode_values(struct columns *c, const struct column *col, enum colu
 static bool read_column(struct columns *c, struct source *s, const struct column *col)
 {
     uint64_t mode, planes, base = 0;
+    fb_assert(col->n <= COLUMN_ROWS_MAX);
+    fb_assert(col->width <= 8);
     if (!take(s, &mode, 1) || !take(s, &planes, 1) || planes > col->width)
         return false;
     if (mode == COL_CONST) {

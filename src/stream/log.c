@@ -1,4 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* A chunk goes round:
+ *
+ *   free --chunk_for--> waiting --group_take--> group --group_done--> free
+ *
+ * The lock is held for queue moves and for the copy of a batch (256 KiB: about 20 us), never for a
+ * system call on a file. */
 #include "stream/log.h"
 
 #include "base/assert.h"
@@ -127,6 +133,7 @@ static enum fb_code open_dir(struct log *log, const char *dir, struct fb_err *er
 
 static enum fb_code open_files(struct log *log, struct log_recovery *rec, struct fb_err *err)
 {
+    /* What the last writer gave out, to be read before writer_init makes the page ours. */
     struct segment_list list;
     struct watermark_map *old;
     struct watermark mark = {0};
@@ -158,6 +165,7 @@ static enum fb_code open_files(struct log *log, struct log_recovery *rec, struct
 
 static void queue_put(struct queue *q, struct chunk *c)
 {
+    fb_assert(c);
     c->next = NULL;
     if (q->last)
         q->last->next = c;
@@ -175,6 +183,7 @@ static struct chunk *queue_take(struct queue *q)
     q->first = c->next;
     if (!q->first)
         q->last = NULL;
+    fb_assert(q->count > 0);
     q->count--;
     c->next = NULL;
     return c;
@@ -303,6 +312,7 @@ uint32_t log_append(struct log *log, struct span records, uint64_t first_offset)
             lost++;
             continue;
         }
+        fb_assert(c->len + bytes <= BLOCK_RAW_BYTES_MAX);
         memcpy(c->bytes + c->len, ev, bytes);
         c->len += bytes;
         c->count++;
@@ -318,6 +328,7 @@ uint32_t log_append(struct log *log, struct span records, uint64_t first_offset)
         log->gap_lost += lost;
         log->lost += lost;
     }
+    fb_assert(offset == first_offset + taken + lost);
     log->appended += taken;
     log->next_append = offset;
     /* The writer sleeps until the first record is group_us old or a chunk is full. */
@@ -377,6 +388,7 @@ void log_stats_read(struct log *log, struct log_stats *stats)
 
 /* ---- the writer's side ---- */
 
+/* So that others never look at the writer itself.  Locked, or before the thread. */
 static void copy_stats(struct log *log, bool is_degraded)
 {
     const struct writer *w = &log->writer;
@@ -431,7 +443,7 @@ static void group_take(struct log *log)
             break;
         queue_put(&log->group, queue_take(&log->waiting));
     }
-    fb_assert(log->group.count > 0);
+    fb_assert(log->group.count > 0); /* else group_wait was wrong and we would spin */
 }
 
 /* Rests after a failure; false when the log closes meanwhile.  Locked. */
@@ -450,14 +462,18 @@ static void group_publish(struct log *log, uint32_t durable, uint64_t lost)
 {
     struct writer *w = &log->writer;
     const struct chunk *c = log->group.first;
-    for (uint32_t i = 0; i < durable; i++, c = c->next)
+    for (uint32_t i = 0; i < durable; i++, c = c->next) {
+        fb_assert(c->first_offset >= w->next_offset);
         w->next_offset = c->first_offset + c->count;
+    }
     writer_publish(w, lost, durable < log->group.count);
 }
 
 /* Gives <durable> chunks of the group back and tells this process.  Locked. */
 static void group_done(struct log *log, uint32_t durable)
 {
+    fb_assert(durable <= log->group.count);
+    fb_assert(log->writer.next_offset >= log_acknowledged(log)); /* never taken back */
     bool is_degraded = durable < log->group.count;
     for (uint32_t i = 0; i < durable; i++)
         queue_put(&log->free, queue_take(&log->group));

@@ -142,6 +142,7 @@ static enum fb_code skip_to(struct log_reader *r, uint64_t to)
 static enum fb_code read_body(struct log_reader *r, const struct block_head *head)
 {
     size_t body = block_bytes(head) - BLOCK_HEADER_BYTES;
+    fb_assert(body <= BLOCK_BYTES_MAX);
     ssize_t n = pread(r->fd, r->body, body, (off_t)(r->position + BLOCK_HEADER_BYTES));
     if (n < 0)
         return FB_E_IO;
@@ -155,7 +156,9 @@ static enum fb_code read_body(struct log_reader *r, const struct block_head *hea
     return FB_OK;
 }
 
-/* Walks on by one block.  FB_OK: something changed, look again; else the answer of log_reader_next.
+/* Walks on by one block.  Damage is not told here but where an offset is missing: bytes that were
+ * never acknowledged, or come again in the next segment, are nobody's loss.
+ * FB_OK: something changed, look again; else the answer of log_reader_next.
  */
 static enum fb_code load_block(struct log_reader *r)
 {
@@ -254,6 +257,8 @@ static struct watermark mark_read(struct log_reader *r)
     return (struct watermark){.segment = UINT32_MAX};
 }
 
+/* Bytes of the open segment that may be read.  An older segment is durable to its end: it was
+ * synced before the next one was made, or cut. */
 static uint64_t segment_limit(const struct log_reader *r, const struct watermark *mark)
 {
     off_t size = lseek(r->fd, 0, SEEK_END);
@@ -296,6 +301,7 @@ static bool open_next_segment(struct log_reader *r, uint32_t last)
 
 /* ---- seeking ---- */
 
+/* Is the block <h> not behind the target? */
 static bool is_before(const struct block_head *h, uint64_t offset, uint64_t wall_us)
 {
     if (wall_us)
@@ -318,6 +324,7 @@ static void bisect(struct log_reader *r, uint64_t offset, uint64_t wall_us)
         else
             high = middle;
     }
+    fb_assert(low <= high);
     r->position = low;
 }
 

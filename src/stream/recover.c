@@ -83,6 +83,7 @@ static enum fb_code find_block(struct scan *s, int fd, const struct segment *seg
 
 static void count_block(struct scan *s, const struct block_head *head)
 {
+    fb_assert(head->count > 0);
     if (s->blocks > 0 && head->first_offset > s->expected)
         s->rec->lost_events += head->first_offset - s->expected;
     s->blocks++;
@@ -90,11 +91,13 @@ static void count_block(struct scan *s, const struct block_head *head)
     s->end_offset = fb_max_u64(s->end_offset, s->expected);
 }
 
+/* An empty file goes altogether: the next segment gets a new number. */
 static enum fb_code cut_tail(struct scan *s, int fd, struct segment *seg, uint64_t position)
 {
     char name[SEGMENT_NAME_BYTES], path[4200];
     segment_name(name, seg->number, seg->first_offset);
     snprintf(path, sizeof path, "%s/%s", s->dir, name);
+    fb_assert(position <= seg->bytes);
     s->rec->torn_bytes += seg->bytes - position;
     if (position == 0) {
         if (unlink(path) != 0)
@@ -140,6 +143,7 @@ static enum fb_code scan_segment(struct scan *s, struct segment *seg)
                                               "move the log directory away");
             break;
         }
+        fb_assert(head.position == position);
         count_block(s, &head);
         position += block_bytes(&head);
     }

@@ -122,6 +122,7 @@ void sequencer_begin(struct sequencer *s)
     s->batch.first_offset = s->stats.next_offset;
     for (uint32_t i = 0; i < s->place_count; i++) {
         struct place *p = &s->place[i];
+        /* The log is slow or degraded: analytics come first, a crash now would lose these. */
         if (!p->ring || p->cursor - ring_cursor(p->ring) <= p->ring->cells / 2)
             continue;
         ring_release(p->ring, p->cursor);
@@ -134,6 +135,7 @@ static void batch_add(struct sequencer *s, const struct ev_head *ev)
 {
     size_t bytes = (size_t)ev->cells * EV_CELL_BYTES;
     fb_assert(s->batch.len + bytes <= s->batch.cap);
+    fb_assert(s->stats.next_offset == s->batch.first_offset + s->batch.count);
     memmove(s->batch.bytes + s->batch.len, ev, bytes);
     s->batch.len += bytes;
     s->batch.count++;
@@ -264,6 +266,7 @@ static bool take_record(struct sequencer *s, const struct ev_head *shared)
     return true;
 }
 
+/* Remembers how far each ring was taken at the present offset. */
 static void marks_put(struct sequencer *s)
 {
     for (uint32_t i = 0; i < s->place_count; i++) {
@@ -276,7 +279,8 @@ static void marks_put(struct sequencer *s)
         if (marked == p->cursor)
             continue;
         if (p->mark_count == MARKS_MAX)
-            p->mark_count--;
+            p->mark_count--; /* merged with the newest */
+        fb_assert(p->mark_count < MARKS_MAX);
         p->mark[(p->mark_first + p->mark_count++) % MARKS_MAX] =
             (struct mark){s->stats.next_offset, p->cursor};
     }
@@ -297,6 +301,7 @@ void sequencer_release(struct sequencer *s, uint64_t offset)
             p->mark_first = (p->mark_first + 1) % MARKS_MAX;
             p->mark_count--;
         }
+        fb_assert(cursor <= p->cursor);
         if (cursor)
             ring_release(p->ring, cursor);
     }

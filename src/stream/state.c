@@ -97,6 +97,7 @@ static bool ask(struct state *st, const char *sql, char *text, size_t room)
 static enum fb_code open_db(struct state *st, struct fb_err *err)
 {
     char answer[160] = "";
+    /* NOMUTEX: a struct state belongs to one thread. */
     int rc = sqlite3_open_v2(
         st->path, &st->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL);
     if (rc != SQLITE_OK)
@@ -198,7 +199,9 @@ enum fb_code state_epoch_next(struct state *st, uint32_t *epoch, struct fb_err *
     return finish(st, q, "count the epoch", err);
 }
 
-/* ---- snapshots ---- */
+/* ---- snapshots ----
+ * SQLite has no checksums of its own: a flipped bit in a blob comes back as it is.  The sum covers
+ * name, offset and epoch too, so that a row is whole or void. */
 
 static uint64_t snapshot_checksum(const char *name, const struct state_snapshot *snap)
 {

@@ -87,8 +87,12 @@ uint32_t writer_commit(struct writer *w, const struct chunk *first, uint32_t cou
     return written;
 }
 
+/* One block behind the others.  A half-written one is cut off again by segment_give_up. */
 static bool write_chunk(struct writer *w, const struct chunk *chunk)
 {
+    fb_assert(w->fd >= 0);
+    fb_assert(w->list.count > 0);
+    fb_assert(w->position >= w->durable);
     fb_assert(chunk->len > 0);
     fb_assert(chunk->first_offset >= w->next_offset);
     struct block_head head = {.node = w->conf.node,
@@ -122,6 +126,8 @@ static bool write_chunk(struct writer *w, const struct chunk *chunk)
 
 static bool segment_create(struct writer *w, uint64_t first_offset)
 {
+    fb_assert(w->fd < 0);
+    fb_assert(w->next_number > 0);
     char name[SEGMENT_NAME_BYTES], path[4200];
     if (w->list.count == w->list_cap) {
         size_t more = w->list_cap ? w->list_cap * 2 : 64;
@@ -145,7 +151,8 @@ static bool segment_create(struct writer *w, uint64_t first_offset)
         (struct segment){.number = w->next_number++, .first_offset = first_offset};
     w->position = 0;
     w->durable = 0;
-    /* The name must be as durable as the bytes. */
+    /* The name must be as durable as the bytes: without this a power cut may take the whole file.
+     */
     int dir_fd = open(w->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     bool is_synced = dir_fd >= 0 && fsync(dir_fd) == 0;
     int why = errno;
@@ -189,6 +196,8 @@ static void segment_give_up(struct writer *w, const char *what)
     snprintf(w->reason, sizeof w->reason, "cannot %s in %.80s: %s", what, w->dir, strerror(errno));
     if (w->fd < 0)
         return;
+    fb_assert(w->list.count > 0);
+    fb_assert(w->durable <= w->position);
     struct segment *seg = &w->list.at[w->list.count - 1];
     char name[SEGMENT_NAME_BYTES], path[4200];
     segment_name(name, seg->number, seg->first_offset);
@@ -235,6 +244,7 @@ void writer_expire(struct writer *w)
         snprintf(path, sizeof path, "%s/%s", w->dir, name);
         if (unlink(path) != 0 && errno != ENOENT)
             break;
+        fb_assert(w->log_bytes >= old->bytes);
         w->log_bytes -= old->bytes;
         w->expired++;
     }
