@@ -88,7 +88,8 @@ static void hold_judge(struct limit *l, bool is_bound, uint64_t now_us)
             down_start(l, &v, l->limit / 2.0, now_us);
             return;
         }
-        bool is_high = v.ratio * exp(-(l->is_alarmed ? 2 : 3) * v.error) > ratio_clear;
+        bool is_high =
+            v.ratio * exp(-(l->is_alarmed || l->is_falling ? 2 : 3) * v.error) > ratio_clear;
         bool is_enough = !l->is_falling || m->done >= check_samples_min;
         if (is_high && !l->is_alarmed && !l->is_falling) {
             /* The samples that raised the alarm are chosen by their height, and the change may
@@ -199,7 +200,7 @@ static void probe_start(struct limit *l, uint64_t now_us)
     if (l->is_falling) {
         struct limit_verdict v = verdict(l, now_us);
         bool is_over = l->meter.done >= check_samples_min && v.ratio < 1.25;
-        if (!is_over && l->meter.done < 100)
+        if (!is_over && l->meter.done < 60)
             return;
         l->is_falling = false;
     }
@@ -347,7 +348,7 @@ static void check_judge(struct limit *l, uint64_t now_us)
         return;
     struct limit_verdict v = verdict(l, now_us);
     double moved = log(fmax(0.1, v.ratio));
-    double want = fmin(400, fmax(20, 5 / (l->margin * l->margin))) * fmax(0.25, l->cv * l->cv);
+    double want = fmin(120, fmax(20, 5 / (l->margin * l->margin))) * fmax(0.25, l->cv * l->cv);
     if (m->done < want && fabs(moved - l->follow) < 2 * v.error)
         return;
     l->mode = LIMIT_HOLD;
@@ -492,7 +493,8 @@ static void base_pool(struct limit *l)
     }
     /* When the workers became fewer, hardly a sample was sent at so few in flight; the old base
      * holds on. */
-    if (sum.count < 1 || (sum.count < 10 && sum.count < l->base.samples))
+    double enough = fmin(100, fmax(10, l->base.samples / 4));
+    if (sum.count < 1 || (sum.count < enough && sum.count < l->base.samples))
         return;
     l->base.samples = sum.count;
     l->base.us = fmax(1, sum.sum_us / sum.count);
