@@ -135,10 +135,11 @@ static void send(struct world *w, struct sim_request *r)
         w->sends0 += endpoint == 0;
         w->sends_last += endpoint + 1u == w->server_count;
     }
-    double timeout_ms = w->o->timeout_ms >= 0 ? w->o->timeout_ms : w->sc->timeout_ms;
+
     r->mark++;
-    if (timeout_ms > 0)
-        world_schedule(w, w->now_us + (uint64_t)(timeout_ms * 1e3), SIM_EV_TIMEOUT, r->id, r->mark);
+    if (w->timeout_ms > 0)
+        world_schedule(w, w->now_us + (uint64_t)(w->timeout_ms * 1e3), SIM_EV_TIMEOUT, r->id,
+                       r->mark);
     server_submit(w, endpoint, r);
 }
 
@@ -163,10 +164,12 @@ void client_attempt_over(struct world *w, struct sim_request *r, enum gate_outco
         gate_first_byte(g, &r->ticket, w->now_us);
     uint32_t gateway = r->gateway;
     r->mark++;
+    r->outcome = (uint8_t)outcome;
     gate_done(g, &r->ticket, outcome, w->now_us);
     uint64_t backoff_us;
     if (outcome == GATE_OK) {
         bool is_late = w->now_us - r->arrive_us > (uint64_t)(w->sc->in_time_ms * 1e3);
+        brain_request(w, r, REASON_ANSWERED);
         over(w, r, is_late ? SIM_END_LATE : SIM_END_GOOD);
     } else if (gate_retry(g, &r->ticket, outcome, &backoff_us, w->now_us)) {
         world_schedule(w, w->now_us + backoff_us, SIM_EV_BACKOFF, r->id, r->mark);
@@ -200,6 +203,9 @@ void client_event(struct world *w, const struct sim_event *ev)
         break;
     case SIM_EV_PATIENCE:
         detach(w, r);
+        brain_request(w, r,
+                      r->ticket.state == GATE_IN_FLIGHT ? REASON_CLIENT_GONE
+                                                        : REASON_CLIENT_GONE_QUEUED);
         gate_cancel(g, &r->ticket, w->now_us);
         over(w, r, SIM_END_ABANDONED);
         client_pump(w, gateway);
@@ -209,11 +215,26 @@ void client_event(struct world *w, const struct sim_event *ev)
     }
 }
 
+static enum ev_reason reason_of(const struct sim_request *r)
+{
+    if (r->ticket.reason != REASON_NONE)
+        return (enum ev_reason)r->ticket.reason;
+    switch ((enum gate_outcome)r->outcome) {
+    case GATE_TIMED_OUT:
+        return REASON_UPSTREAM_TIMEOUT;
+    case GATE_CONNECT_FAILED:
+        return REASON_CONNECT_REFUSED;
+    default:
+        return REASON_UPSTREAM_ERROR;
+    }
+}
+
 /* The gate refused or the endpoint failed for good: the client tries again or takes it as its
  * answer. */
 static void give_up(struct world *w, struct sim_request *r)
 {
     r->mark++;
+    brain_request(w, r, reason_of(r));
     if (r->client_tries <= w->sc->client_retries) {
         uint64_t pause_us =
             again_min_us + (uint64_t)(rng_unit(&w->clients) * (double)again_span_us);

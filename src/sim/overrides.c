@@ -41,7 +41,8 @@ static bool to_number(const char *text, double *value);
 void sim_overrides_init(struct sim_overrides *o)
 {
     o->balance = o->is_learned = o->limit_fixed = o->is_ejecting = o->is_codel = -1;
-    o->queue_wait_ms = o->queue_capacity = o->gateways = o->timeout_ms = o->clients = -1;
+    o->queue_wait_ms = o->queue_capacity = o->gateways = o->timeout_ms = o->clients =
+        o->is_looping = -1;
     o->retry_pct = -1;
     o->load_factor = o->time_factor = 1;
     o->trace_rows = 0;
@@ -58,6 +59,8 @@ enum fb_code sim_override(struct sim_overrides *o, const char *key, const char *
         return set_switch(&o->is_ejecting, key, value, err);
     if (strcmp(key, "codel") == 0)
         return set_switch(&o->is_codel, key, value, err);
+    if (strcmp(key, "loops") == 0)
+        return set_switch(&o->is_looping, key, value, err);
     for (size_t i = 0; i < FB_COUNT(numbers); i++) {
         const struct number_row *row = &numbers[i];
         if (strcmp(key, row->key) != 0)
@@ -74,11 +77,11 @@ enum fb_code sim_override(struct sim_overrides *o, const char *key, const char *
             *(int *)field = (int)v;
         return FB_OK;
     }
-    return fb_fail(
-        err, FB_E_USAGE,
-        "simulate: no parameter \"%s\"; there are balance, limit, eject, codel, queue_wait_ms, "
-        "queue_capacity, gateways, timeout_ms, clients, retry_pct, load and time",
-        key);
+    return fb_fail(err, FB_E_USAGE,
+                   "simulate: no parameter \"%s\"; there are balance, limit, eject, codel, loops, "
+                   "queue_wait_ms, "
+                   "queue_capacity, gateways, timeout_ms, clients, retry_pct, load and time",
+                   key);
 }
 
 enum fb_code sim_override_trace(struct sim_overrides *o, struct span csv, struct fb_err *err)

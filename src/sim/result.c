@@ -178,6 +178,12 @@ void sim_print_text(struct buf *out, const struct sim_scenario *scenario, uint64
                r->work_wasted_pct);
     buf_printf(out, "  endpoint 0   %.2f %% of sends   ejections %u  panics %u\n", 100 * r->share0,
                r->ejections, r->panics);
+    if (r->decisions > 0)
+        buf_printf(out,
+                   "  loops        %u decisions  moves: shed %u  timeout %u  retry %u  frozen %u  "
+                   "timeout at the end %.0f ms\n",
+                   r->decisions, r->loop_moves[KNOB_SHED_THRESHOLD], r->loop_moves[KNOB_TIMEOUT_MS],
+                   r->loop_moves[KNOB_RETRY_PCT], r->loop_freezes, r->timeout_ms);
     buf_printf(out, "  outcome      %016llx\n", (unsigned long long)r->hash);
 }
 
@@ -231,6 +237,8 @@ void sim_print_json(struct json *j, const struct sim_scenario *scenario, uint64_
     json_key_f64(j, "share_last", r->share_last);
     json_key_f64(j, "work_wasted_pct", r->work_wasted_pct);
     json_key_u64(j, "ejections", r->ejections);
+    json_key_u64(j, "decisions", r->decisions);
+    json_key_u64(j, "loops_frozen", r->loop_freezes);
     char hash[20];
     snprintf(hash, sizeof(hash), "%016llx", (unsigned long long)r->hash);
     json_key_str(j, "outcome", hash);

@@ -66,6 +66,7 @@ struct sim_scenario {
     bool is_limit_off;
     uint32_t limit_fixed;
     bool is_eject_off;
+    bool is_looping;  /* the control engine turns knobs */
     double retry_pct; /* 0: product default; negative: none */
     uint32_t retries_max;
 };

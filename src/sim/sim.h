@@ -14,6 +14,7 @@
 #define FB_SIM_SIM_H
 #include "base/error.h"
 #include "base/json.h"
+#include "knob/knob.h"
 #include "reflex/gate.h"
 #include "sim/scenario.h"
 
@@ -32,6 +33,7 @@ struct sim_overrides {
     int queue_capacity;
     int gateways;        /* -1 */
     int timeout_ms;      /* -1 */
+    int is_looping;      /* the control engine turns knobs; -1 */
     int clients;         /* of a closed loop; -1 */
     double retry_pct;    /* -1 */
     double load_factor;  /* times the scenario's load; 1 */
@@ -43,7 +45,7 @@ struct sim_overrides {
     } trace[SIM_TRACE_MAX];
 };
 void sim_overrides_init(struct sim_overrides *o);
-/* "balance" "limit" (learned, none or a number) "eject" "codel" (on, off) "queue_wait_ms"
+/* "balance" "limit" (learned, none or a number) "eject" "codel" "loops" (on, off) "queue_wait_ms"
  * "queue_capacity" "gateways" "timeout_ms" "clients" "retry_pct" "load" "time". */
 FB_MUST_USE
 enum fb_code sim_override(struct sim_overrides *o, const char *key, const char *value,
@@ -76,6 +78,10 @@ struct sim_result {
     double share_last;       /* to the last one */
     double work_wasted_pct;  /* endpoint work on answers that nobody waited for */
     uint32_t ejections, panics;
+    /* with loops on: */
+    uint32_t decisions, loop_freezes;
+    uint32_t loop_moves[KNOB_COUNT], loop_reversals[KNOB_COUNT]; /* not of the limit */
+    double timeout_ms;                                           /* at the end */
     uint32_t seconds;
     struct {
         uint32_t offered, good;

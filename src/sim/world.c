@@ -7,6 +7,7 @@
 #include "base/assert.h"
 
 static const uint64_t tick_us = 5 * US_PER_MS;
+static const uint64_t brain_us = 100 * US_PER_MS;
 
 static enum fb_code world_init(struct world *w, uint64_t seed, struct fb_err *err);
 static void world_fini(struct world *w);
@@ -90,6 +91,7 @@ static enum fb_code world_init(struct world *w, uint64_t seed, struct fb_err *er
     for (uint32_t i = 0; i < sc->joins_later; i++)
         w->servers[w->server_count - 1 - i].is_in = false;
     gate_conf_of(w);
+    w->timeout_ms = w->o->timeout_ms >= 0 ? w->o->timeout_ms : sc->timeout_ms;
     for (uint32_t g = 0; g < w->gateways; g++) {
         w->gates[g] = gate_new(&w->conf, seed * 131 + g);
         if (!w->gates[g])
@@ -105,6 +107,11 @@ static enum fb_code world_init(struct world *w, uint64_t seed, struct fb_err *er
     for (uint32_t i = 0; i < SIM_CHANGES_MAX && sc->changes[i].at_s > 0; i++)
         world_schedule(w, (uint64_t)(sc->changes[i].at_s * w->o->time_factor * 1e6), SIM_EV_CHANGE,
                        i, 0);
+    if (w->o->is_looping >= 0 ? w->o->is_looping > 0 : sc->is_looping) {
+        if (!brain_init(w))
+            return fb_fail(err, FB_E_NOMEM, "simulate: no memory for the loops; use loops=off");
+        world_schedule(w, brain_us, SIM_EV_BRAIN, 0, 0);
+    }
     if (sc->clients > 0)
         client_start_loop(w);
     else
@@ -143,6 +150,7 @@ static void world_fini(struct world *w)
     free(w->free_requests);
     free(w->jobs);
     free(w->heap);
+    brain_fini(w);
 }
 
 static void world_play(struct world *w, const struct sim_event *ev)
@@ -157,6 +165,10 @@ static void world_play(struct world *w, const struct sim_event *ev)
         break;
     case SIM_EV_TICK:
         world_tick(w, ev->id);
+        break;
+    case SIM_EV_BRAIN:
+        brain_tick(w);
+        world_schedule(w, w->now_us + brain_us, SIM_EV_BRAIN, 0, 0);
         break;
     case SIM_EV_CHANGE:
         server_change(w, &w->sc->changes[ev->id]);
@@ -182,6 +194,7 @@ static void world_tick(struct world *w, uint32_t gateway)
     size_t n;
     while ((n = gate_take_events(g, events, FB_COUNT(events))) > 0)
         for (size_t i = 0; i < n; i++) {
+            brain_event(w, gateway, &events[i]);
             if (events[i].head.type != EV_HEALTH)
                 continue;
             w->result->ejections += events[i].health.to == EV_HEALTH_EJECTED &&

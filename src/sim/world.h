@@ -27,6 +27,7 @@ enum sim_event_kind {
     SIM_EV_BACKOFF,  /* id: request: the gate's retry is due */
     SIM_EV_AGAIN,    /* id: request: its client tries again */
     SIM_EV_TICK,     /* id: gateway */
+    SIM_EV_BRAIN,    /* 100 ms: analytics and control */
     SIM_EV_CHANGE    /* id: row of the scenario */
 };
 struct sim_event {
@@ -46,6 +47,7 @@ struct sim_request {
     uint16_t gateway;
     uint8_t class;
     bool is_live, was_sent;
+    uint8_t outcome; /* enum gate_outcome of the last attempt */
 };
 
 struct sim_job {
@@ -78,6 +80,8 @@ struct world {
     struct gate *gates[SIM_GATEWAYS_MAX];
     uint32_t gateways;
     struct gate_conf conf;
+    struct brain *brain; /* NULL: no loops */
+    double timeout_ms;   /* of an attempt, 0 none */
     struct sim_server servers[SIM_ENDPOINTS_MAX];
     uint32_t server_count;
     uint16_t server_of[SIM_GATEWAYS_MAX][GATE_ENDPOINTS_MAX];
@@ -113,6 +117,12 @@ void client_event(struct world *w, const struct sim_event *ev);
 void client_attempt_over(struct world *w, struct sim_request *r, enum gate_outcome outcome);
 /* What the gate gives back: sends and refusals, until it has nothing. */
 void client_pump(struct world *w, uint32_t gateway);
+/* brain.c */
+bool brain_init(struct world *w); /* false without memory */
+void brain_fini(struct world *w);
+void brain_tick(struct world *w);
+void brain_request(struct world *w, const struct sim_request *r, enum ev_reason reason);
+void brain_event(struct world *w, uint32_t gateway, const union ev_any *event);
 /* result.c */
 enum sim_end { SIM_END_GOOD, SIM_END_LATE, SIM_END_FAILED, SIM_END_SHED, SIM_END_ABANDONED };
 void result_offer(struct world *w, const struct sim_request *r);
