@@ -158,8 +158,7 @@ static enum fb_code read_body(struct log_reader *r, const struct block_head *hea
 
 /* Walks on by one block.  Damage is not told here but where an offset is missing: bytes that were
  * never acknowledged, or come again in the next segment, are nobody's loss.
- * FB_OK: something changed, look again; else the answer of log_reader_next.
- */
+ * FB_OK: something changed, look again; else the answer of log_reader_next. */
 static enum fb_code load_block(struct log_reader *r)
 {
     struct watermark mark = mark_read(r);
