@@ -69,13 +69,18 @@ static size_t build(struct worker *w, struct request *req, uint16_t reason, bool
 {
     const struct ev_reason_row *row = ev_reason_row(reason);
     const char *phrase = http1_status_text(row->status);
-    char body[512];
+    char body[512], name[64];
     int n;
+    /* one spelling wherever a reason is read, whatever the table uses */
+    size_t name_bytes = 0;
+    for (const char *at = row->name; *at && name_bytes < sizeof name - 1; at++)
+        name[name_bytes++] = (char)(*at >= 'A' && *at <= 'Z' ? *at | 0x20 : *at);
+    name[name_bytes] = '\0';
     if (wants_json)
         n = snprintf(body, sizeof body,
                      "{\"type\":\"about:blank\",\"title\":\"%s\",\"status\":%u,\"detail\":\"%s\","
                      "\"reason\":\"%s\"}\n",
-                     phrase, row->status, row->sentence, row->name);
+                     phrase, row->status, row->sentence, name);
     else
         n = snprintf(body, sizeof body, "%u %s\n%s\n", row->status, phrase, row->sentence);
     size_t body_bytes = n > 0 && (size_t)n < sizeof body ? (size_t)n : 0;
@@ -92,7 +97,7 @@ static size_t build(struct worker *w, struct request *req, uint16_t reason, bool
         http1_put(&out, SPAN("; error="));
         http1_put(&out, span_of(row->proxy_status));
         http1_put(&out, SPAN("; details=\""));
-        http1_put(&out, span_of(row->name));
+        http1_put(&out, (struct span){name, name_bytes});
         http1_put(&out, SPAN("\"\r\n"));
     }
     if (row->status ==

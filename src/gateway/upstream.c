@@ -45,6 +45,9 @@ void upstream_start(struct request *req)
     fb_assert(req->ep != NULL);
     req->sent_us = loop_now_us(w->loop);
     req->active_us = req->sent_us;
+    /* A second try waits twice as long: what was cut once is not cut again by the same number. */
+    uint32_t again = req->ticket.attempts > 1 ? fb_min_u32(req->ticket.attempts - 1u, 3) : 0;
+    req->timeout_us = request_timeout_us(req) << again;
     req->first_byte_us = 0;
     req->is_first_byte_told = false;
     req->head_sent = 0;

@@ -22,7 +22,7 @@ static void set_one(int fd, int level, int option);
 enum fb_code sock_parse(struct span text, struct sock_addr *out, struct fb_err *err)
 {
     struct span host = text;
-    const char *colon = text.len ? memrchr(text.at, ':', text.len) : NULL;
+    const char *colon = text.at ? memrchr(text.at, ':', text.len) : NULL;
     uint64_t port = 0;
     if (!colon)
         goto bad;

@@ -1,0 +1,406 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Scripted origins and clients over real sockets, and the proxy between them.
+
+The proxy is the gateway driver (test/e2e/gateway_driver.c: the data plane alone) or, with FOLDBACK_BIN set, the
+whole program.  GATEWAY_DRIVER names the driver; default: the newest one in <repo>/build*/test/e2e.
+Every wait is bounded; every port comes from the operating system; everything is on 127.0.0.1.
+"""
+import glob
+import json
+import os
+import queue
+import select
+import signal
+import socket
+import subprocess
+import threading
+import time
+
+import pytest
+
+REPO = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+WAIT_S = 5.0
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+class Message:
+    """One parsed head with its body."""
+
+    def __init__(self, line, fields):
+        self.line, self.fields, self.body, self.trailers = line, fields, b"", []
+        self.chunks = []
+
+    def get(self, name, default=None):
+        for n, v in self.fields:
+            if n.lower() == name.lower():
+                return v
+        return default
+
+    def all(self, name):
+        return [v for n, v in self.fields if n.lower() == name.lower()]
+
+    @property
+    def status(self):
+        return int(self.line.split()[1])
+
+    @property
+    def method(self):
+        return self.line.split()[0]
+
+    @property
+    def target(self):
+        return self.line.split()[1]
+
+
+class Wire:
+    """A socket with a buffer, read message by message; used by clients and by origins."""
+
+    def __init__(self, sock):
+        self.sock, self.buffer = sock, b""
+        sock.settimeout(WAIT_S)
+
+    def send(self, data):
+        self.sock.sendall(data.encode("latin-1") if isinstance(data, str) else data)
+        return self
+
+    def fill(self):
+        data = self.sock.recv(65536)
+        self.buffer += data
+        return bool(data)
+
+    def until(self, mark):
+        while mark not in self.buffer:
+            if not self.fill():
+                raise EOFError("closed; so far: %r" % self.buffer[:200])
+        part, self.buffer = self.buffer.split(mark, 1)
+        return part
+
+    def exactly(self, n):
+        while len(self.buffer) < n:
+            if not self.fill():
+                raise EOFError("closed after %d of %d" % (len(self.buffer), n))
+        part, self.buffer = self.buffer[:n], self.buffer[n:]
+        return part
+
+    def rest(self):
+        try:
+            while self.fill():
+                pass
+        except ConnectionResetError:
+            pass
+        part, self.buffer = self.buffer, b""
+        return part
+
+    def head(self):
+        lines = self.until(b"\r\n\r\n").decode("latin-1").split("\r\n")
+        return Message(lines[0], [tuple(x.strip() for x in l.split(":", 1)) for l in lines[1:]])
+
+    def body(self, m):
+        if "chunked" in (m.get("transfer-encoding") or ""):
+            while True:
+                size = int(self.until(b"\r\n").split(b";")[0], 16)
+                if size == 0:
+                    break
+                m.chunks.append(self.exactly(size))
+                assert self.exactly(2) == b"\r\n"
+            m.body = b"".join(m.chunks)
+            while True:
+                line = self.until(b"\r\n").decode("latin-1")
+                if not line:
+                    break
+                m.trailers.append(tuple(x.strip() for x in line.split(":", 1)))
+        elif m.get("content-length"):
+            m.body = self.exactly(int(m.get("content-length")))
+        return m
+
+    def request(self):
+        return self.body(self.head())
+
+    def response(self, method="GET"):
+        m = self.head()
+        if method == "HEAD" or m.status in (204, 304) or m.status < 200:
+            return m
+        if m.get("content-length") is None and not m.get("transfer-encoding"):
+            m.body = self.rest()
+            return m
+        return self.body(m)
+
+    def is_closed(self, wait_s=WAIT_S):
+        """The peer has closed; False when it says nothing for wait_s."""
+        self.sock.settimeout(wait_s)
+        try:
+            return self.sock.recv(1) == b""
+        except (ConnectionResetError, BrokenPipeError):
+            return True
+        except socket.timeout:
+            return False
+        finally:
+            self.sock.settimeout(WAIT_S)
+
+    def close(self):
+        self.sock.close()
+
+    def reset(self):
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        self.sock.close()
+
+
+def ok(body=b"ok", *fields):
+    if isinstance(body, str):
+        body = body.encode()
+    head = "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n%s\r\n" % (len(body), "".join(f + "\r\n" for f in fields))
+    return head.encode() + body
+
+
+class Origin:
+    """An endpoint.  answer(request, wire) returns bytes, or None when it has spoken itself; raising EOFError or
+    returning False closes the connection."""
+
+    def __init__(self, answer=None, port=0, raw=None):
+        self.answer = answer or (lambda request, wire: ok())
+        self.raw = raw
+        self.requests, self.connections, self.wires = [], 0, []
+        self.listener = socket.create_server(("127.0.0.1", port), backlog=512)
+        self.port = self.listener.getsockname()[1]
+        self.in_flight = self.peak = 0
+        self.lock = threading.Lock()
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            try:
+                sock, _ = self.listener.accept()
+            except OSError:
+                return
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self.connections += 1
+            wire = Wire(sock)
+            wire.sock.settimeout(60)
+            self.wires.append(wire)
+            threading.Thread(target=self.serve, args=(wire,), daemon=True).start()
+
+    def serve(self, wire):
+        try:
+            if self.raw:
+                self.raw(wire)
+                return
+            while True:
+                request = wire.request()
+                with self.lock:
+                    self.requests.append(request)
+                    self.in_flight += 1
+                    self.peak = max(self.peak, self.in_flight)
+                try:
+                    reply = self.answer(request, wire)
+                finally:
+                    with self.lock:
+                        self.in_flight -= 1
+                if reply is False:
+                    break
+                if reply:
+                    wire.send(reply)
+        except (EOFError, OSError, ValueError):
+            pass
+        finally:
+            wire.close()
+
+    def drop(self):
+        """Closes every open connection, as a restarted server would."""
+        for w in self.wires:
+            try:
+                w.sock.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+    def close(self):
+        self.listener.close()
+        self.drop()
+
+
+class Proxy:
+    def __init__(self, config, threads=2):
+        self.dir = pytest.tmp_root.mktemp("proxy")
+        self.port = free_port()
+        self.config = config
+        self.path = str(self.dir / "foldback.yaml")
+        self.write(config)
+        binary = os.environ.get("FOLDBACK_BIN")
+        self.is_whole = bool(binary)
+        argv = [binary, "run", "--config", self.path] if binary else [driver(), self.path, str(threads)]
+        self.stderr = open(str(self.dir / "stderr"), "wb")
+        self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.stderr)
+        self.lines = queue.Queue()
+        threading.Thread(target=self.read_lines, daemon=True).start()
+        deadline = time.monotonic() + WAIT_S
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), 1).close()
+                return
+            except OSError:
+                if self.process.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError("the proxy did not start: " + self.log())
+                time.sleep(0.02)
+
+    def write(self, config):
+        state = "state: %s\nadmin:\n  listen: \"off\"\n" % (self.dir / "state") if os.environ.get("FOLDBACK_BIN") else ""
+        with open(self.path, "w") as f:
+            f.write('listen: ["127.0.0.1:%d"]\n%s%s' % (self.port, state, config))
+
+    def log(self):
+        with open(str(self.dir / "stderr"), "rb") as f:
+            return f.read().decode("latin-1")
+
+    def read_lines(self):
+        for line in self.process.stdout:
+            self.lines.put(line.decode("latin-1").rstrip("\n"))
+
+    def command(self, text):
+        self.process.stdin.write((text + "\n").encode())
+        self.process.stdin.flush()
+
+    def expect(self, prefix, wait_s=WAIT_S):
+        deadline = time.monotonic() + wait_s
+        while True:
+            line = self.lines.get(timeout=max(0.01, deadline - time.monotonic()))
+            if line.startswith(prefix):
+                return line
+
+    def events(self, kind="request"):
+        """Events since the last call; driver only."""
+        self.command("events")
+        out = []
+        while True:
+            line = self.lines.get(timeout=WAIT_S)
+            if line == ".":
+                return [e for e in out if kind is None or e["type"] == kind]
+            if line.startswith("{"):
+                out.append(json.loads(line))
+
+    def wait_events(self, count, wait_s=WAIT_S):
+        got, deadline = [], time.monotonic() + wait_s
+        while len(got) < count and time.monotonic() < deadline:
+            got += self.events()
+            if len(got) < count:
+                time.sleep(0.02)
+        return got
+
+    def reload(self, config):
+        self.write(config)
+        if self.is_whole:
+            self.process.send_signal(signal.SIGHUP)
+            time.sleep(0.5)
+            return "reloaded"
+        self.command("reload " + self.path)
+        deadline = time.monotonic() + WAIT_S
+        while True:
+            line = self.lines.get(timeout=max(0.01, deadline - time.monotonic()))
+            if line.startswith(("reloaded", "refused")):
+                return line
+
+    def drain(self):
+        if self.is_whole:
+            self.process.send_signal(signal.SIGTERM)
+        else:
+            self.command("drain")
+
+    def connect(self):
+        s = socket.create_connection(("127.0.0.1", self.port), WAIT_S)
+        s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return Wire(s)
+
+    def get(self, path="/", *fields, method="GET", body=None):
+        w = self.connect()
+        head = "%s %s HTTP/1.1\r\nHost: test\r\nConnection: close\r\n" % (method, path)
+        if body is not None:
+            head += "Content-Length: %d\r\n" % len(body)
+        w.send(head + "".join(f + "\r\n" for f in fields) + "\r\n")
+        if body:
+            w.send(body)
+        m = w.response(method)
+        w.close()
+        return m
+
+    def rss_kib(self):
+        with open("/proc/%d/status" % self.process.pid) as f:
+            for line in f:
+                if line.startswith("VmRSS"):
+                    return int(line.split()[1])
+
+    def stop(self):
+        if self.process.poll() is None:
+            if self.is_whole:
+                self.process.terminate()
+            else:
+                try:
+                    self.command("stop")
+                except OSError:
+                    pass
+            try:
+                self.process.wait(WAIT_S)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+                raise AssertionError("the proxy did not stop")
+        self.process.stdin.close()
+        self.stderr.close()
+        log = self.log()
+        assert "Sanitizer" not in log, log
+        assert "promise" not in log, log
+        assert self.process.returncode == 0, "exit %s: %s" % (self.process.returncode, log)
+
+
+def driver():
+    named = os.environ.get("GATEWAY_DRIVER")
+    if named:
+        return named
+    found = sorted(glob.glob(REPO + "/build*/test/e2e/gateway_driver"), key=os.path.getmtime)
+    if not found:
+        pytest.skip("no gateway_driver; build it or set GATEWAY_DRIVER")
+    return found[-1]
+
+
+def config(*origins, service="", route="", extra=""):
+    """A configuration with one service over all origins; parts are indented YAML."""
+    ends = ", ".join('"127.0.0.1:%d"' % (o if isinstance(o, int) else o.port) for o in origins)
+    return ("%sservices:\n  app:\n    endpoints: [%s]\n%sroutes:\n  - { match: /, service: app%s }\n"
+            % (extra, ends, service, route))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _tmp(tmp_path_factory):
+    pytest.tmp_root = tmp_path_factory
+
+
+@pytest.fixture
+def world():
+    """world.origin(...), world.proxy(...): closed at the end of the test, the proxy checked for a clean end."""
+
+    class World:
+        def __init__(self):
+            self.origins, self.proxies = [], []
+
+        def origin(self, *a, **k):
+            o = Origin(*a, **k)
+            self.origins.append(o)
+            return o
+
+        def proxy(self, config, threads=2):
+            p = Proxy(config, threads)
+            self.proxies.append(p)
+            return p
+
+        def pair(self, answer=None, threads=2, raw=None, **parts):
+            o = self.origin(answer, raw=raw)
+            return o, self.proxy(config(o, **parts), threads)
+
+    w = World()
+    yield w
+    for p in w.proxies:
+        p.stop()
+    for o in w.origins:
+        o.close()

@@ -1,0 +1,296 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which endpoint, whether at all, and what happens when it fails."""
+import concurrent.futures
+import socket
+import threading
+import time
+
+import pytest
+from conftest import ok, config, free_port
+
+
+def reason(m):
+    return m.get("proxy-status").split('details="')[1].rstrip('"')
+
+
+def many(proxy, count, workers, path="/", *fields):
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+        return list(pool.map(lambda _: proxy.get(path, *fields), range(count)))
+
+
+def test_requests_are_spread_over_the_endpoints(world):
+    a, b, c = [world.origin() for _ in range(3)]
+    proxy = world.proxy(config(a, b, c, service="    balance: round_robin\n"))
+    assert all(m.status == 200 for m in many(proxy, 90, 6))
+    assert all(len(o.requests) >= 10 for o in (a, b, c))
+
+
+def test_a_refused_connection_is_tried_elsewhere_and_nobody_notices(world):
+    up = world.origin()
+    proxy = world.proxy(config(up, free_port()))
+    assert [m.status for m in many(proxy, 40, 4)] == [200] * 40
+    assert all(m.status == 200 for m in [proxy.get("/", method="POST", body=b"x") for _ in range(5)])
+
+
+def test_all_endpoints_down_is_502_with_its_reason(world):
+    proxy = world.proxy(config(free_port()))
+    m = proxy.get("/")
+    assert m.status == 502 and reason(m) == "connect_refused"
+
+
+def test_a_failed_answer_is_tried_on_another_endpoint(world):
+    def bad(r, w):
+        return b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 3\r\n\r\nbad"
+    a, b = world.origin(bad), world.origin()
+    proxy = world.proxy(config(a, b, service="    balance: round_robin\n"))
+    got = [proxy.get("/").status for _ in range(12)]
+    assert got.count(200) >= 9, got
+    assert a.requests
+    again = [r for r in b.requests if r.get("x-attempt") == "2"]
+    assert again
+
+
+def test_posts_are_not_tried_again_once_sent(world):
+    def cut(r, w):
+        return False
+    a, b = world.origin(cut), world.origin(cut)
+    proxy = world.proxy(config(a, b))
+    m = proxy.get("/", method="POST", body=b"once")
+    assert m.status == 502 and reason(m) == "upstream_reset"
+    assert len(a.requests) + len(b.requests) == 1
+    proxy.get("/", "Idempotency-Key: 1", method="POST", body=b"twice")
+    assert len(a.requests) + len(b.requests) >= 2
+
+
+def test_a_body_is_sent_again_whole(world):
+    state = {"cut": True}
+
+    def answer(r, w):
+        if state["cut"]:
+            state["cut"] = False
+            return False
+        return ok(r.body)
+    a, b = world.origin(answer), world.origin(answer)
+    proxy = world.proxy(config(a, b))
+    assert proxy.get("/", method="PUT", body=b"z" * 9000).body == b"z" * 9000
+
+
+def test_a_pooled_connection_that_the_origin_closed_is_replaced_unseen(world):
+    origin, proxy = world.pair(threads=1)
+    for i in range(5):
+        assert proxy.get("/").status == 200
+        origin.drop()
+        if i % 2:
+            time.sleep(0.02)
+    # closed exactly while the request is under way: the origin reads it and closes without a word
+    state = {"n": 0}
+
+    def answer(r, w):
+        state["n"] += 1
+        return False if state["n"] == 2 else ok("fine")
+    origin.answer = answer
+    assert proxy.get("/").body == b"fine"
+    assert proxy.get("/").body == b"fine"
+    assert all(e["flags"] & 3 == 0 for e in proxy.wait_events(7)), "it is no retry"
+
+
+def test_full_endpoints_shed_with_retry_after_and_never_see_the_request(world):
+    gate = threading.Event()
+
+    def answer(r, w):
+        gate.wait(5)
+        return ok()
+    origin, proxy = world.pair(answer, service="    queue: { capacity: 2, wait_max: 5s }\n    tune: { limit: { mode: recommend, value: 2 } }\n")
+    conns = []
+    for i in range(12):
+        w = proxy.connect()
+        w.send("GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % i)
+        conns.append(w)
+        time.sleep(0.02)
+    time.sleep(0.2)
+    assert origin.in_flight <= 2
+    shed = [w for w in conns if select_ready(w)]
+    assert shed
+    for w in shed:
+        m = w.response()
+        assert m.status == 503 and 1 <= int(m.get("retry-after")) <= 3
+        assert reason(m).startswith("shed_queue") and "http_request_denied" in m.get("proxy-status")
+        assert m.get("connection") is None, "a shed request keeps its connection"
+    gate.set()
+    rest = [w.response().status for w in conns if w not in shed]
+    assert 200 in rest
+    for w in shed[:1]:
+        w.send("GET /again HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert w.response().status == 200
+
+
+def select_ready(w):
+    w.sock.settimeout(0.01)
+    try:
+        return bool(w.buffer) or w.fill()
+    except socket.timeout:
+        return False
+    finally:
+        w.sock.settimeout(5)
+
+
+def test_a_client_that_leaves_the_queue_is_forgotten_at_once(world):
+    gate = threading.Event()
+
+    def answer(r, w):
+        gate.wait(5)
+        return ok()
+    origin, proxy = world.pair(answer, service="    queue: { capacity: 10, wait_max: 5s }\n    tune: { limit: { mode: recommend, value: 1 } }\n")
+    first = proxy.connect().send("GET /first HTTP/1.1\r\nHost: a\r\n\r\n")
+    time.sleep(0.1)
+    second = proxy.connect().send("GET /second HTTP/1.1\r\nHost: a\r\n\r\n")
+    time.sleep(0.1)
+    second.close()
+    e = proxy.wait_events(1)
+    assert e and e[0]["reason"] == 11 and e[0]["status"] == 0
+    gate.set()
+    assert first.response().status == 200
+    assert [r.target for r in origin.requests] == ["/first"]
+
+
+def test_a_client_that_leaves_early_keeps_the_slot_until_the_answer(world):
+    gate = threading.Event()
+
+    def answer(r, w):
+        if r.target == "/slow":
+            gate.wait(5)
+        return ok()
+    origin, proxy = world.pair(answer, service="    queue: { capacity: 10, wait_max: 3s }\n    tune: { limit: { mode: recommend, value: 1 } }\n")
+    gone = proxy.connect().send("GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
+    time.sleep(0.1)
+    gone.close()
+    time.sleep(0.1)
+    waiting = proxy.connect().send("GET /next HTTP/1.1\r\nHost: a\r\n\r\n")
+    time.sleep(0.2)
+    assert [r.target for r in origin.requests] == ["/slow"], "the endpoint still works on the first"
+    gate.set()
+    assert waiting.response().status == 200
+    e = [x for x in proxy.wait_events(2) if x["reason"] == 10]
+    assert e and e[0]["flags"] & 8
+
+
+def test_waiting_requests_go_on_when_a_slot_is_free_on_another_thread(world):
+    def answer(r, w):
+        time.sleep(0.02)
+        return ok()
+    origin, proxy = world.pair(answer, threads=4, service="    queue: { capacity: 200, wait_max: 10s }\n    tune: { limit: { mode: recommend, value: 3 } }\n")
+    got = many(proxy, 100, 30)
+    assert [m.status for m in got] == [200] * 100
+    assert origin.peak <= 3
+
+
+def test_the_deadline_of_a_route_ends_the_wait(world):
+    def answer(r, w):
+        time.sleep(1)
+        return ok()
+    origin, proxy = world.pair(answer, route=", deadline: 200ms")
+    begin = time.monotonic()
+    m = proxy.get("/", method="POST", body=b"")
+    assert m.status == 504 and reason(m) == "deadline" and time.monotonic() - begin < 0.8
+    assert int(origin.requests[0].get("x-deadline-ms")) <= 200
+
+
+def test_health_checks_take_a_dead_endpoint_out_and_back(world):
+    state = {"well": True}
+
+    def answer(r, w):
+        if r.target == "/health" and not state["well"]:
+            return b"HTTP/1.1 500 X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        return ok("sick")
+    a, b = world.origin(answer), world.origin()
+    state["well"] = False
+    proxy = world.proxy(config(a, b, service="    health: { path: /health, interval: 100ms, timeout: 500ms, rise: 1, fall: 2 }\n"))
+    time.sleep(1)
+    assert any(r.target == "/health" for r in b.requests)
+    e = proxy.events("health")
+    assert any(x["reason"] == 202 and x["status"] == 500 for x in e)
+    assert any(x["reason"] == 203 for x in e)
+
+
+def test_a_reload_keeps_requests_in_flight_and_moves_new_ones(world):
+    gate = threading.Event()
+
+    def slow(r, w):
+        gate.wait(5)
+        return ok("old")
+    old, new = world.origin(slow), world.origin(lambda r, w: ok("new"))
+    proxy = world.proxy(config(old))
+    w = proxy.connect().send("GET /a HTTP/1.1\r\nHost: a\r\n\r\n")
+    time.sleep(0.1)
+    assert proxy.reload(config(new)).startswith("reloaded")
+    assert proxy.get("/b").body == b"new"
+    gate.set()
+    assert w.response().body == b"old"
+    w.send("GET /c HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert w.response().body == b"new", "the kept connection follows the new configuration"
+
+
+def test_a_broken_reload_changes_nothing_and_says_why(world):
+    origin, proxy = world.pair()
+    if proxy.is_whole:
+        pytest.skip("the driver shows the answer")
+    line = proxy.reload("services:\n  app:\n    endpoints: [\"127.0.0.1:1\"]\n    balanse: x\nroutes: []\n")
+    assert line.startswith("refused") and "balanse" in line
+    assert proxy.get("/").status == 200
+
+
+def test_reloads_under_load_break_nothing(world):
+    a, b = world.origin(), world.origin()
+    proxy = world.proxy(config(a))
+    stop, bad = threading.Event(), []
+
+    def load():
+        w = proxy.connect()
+        while not stop.is_set():
+            w.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            if w.response().status != 200:
+                bad.append(1)
+    threads = [threading.Thread(target=load) for _ in range(6)]
+    for t in threads:
+        t.start()
+    for i in range(8):
+        assert proxy.reload(config(*((a, b) if i % 2 else (b,)))).startswith("reloaded")
+        time.sleep(0.05)
+    stop.set()
+    for t in threads:
+        t.join()
+    assert not bad
+
+
+def test_a_drain_finishes_what_is_in_hand_and_ends(world):
+    gate = threading.Event()
+
+    def slow(r, w):
+        if r.target == "/slow":
+            gate.wait(5)
+        return ok()
+    origin, proxy = world.pair(slow)
+    idle = proxy.connect().send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    idle.response()
+    busy = proxy.connect().send("GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
+    time.sleep(0.1)
+    proxy.drain()
+    time.sleep(0.1)
+    idle.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    m = idle.response()
+    assert m.status == 200 and m.get("connection") == "close"
+    gate.set()
+    m = busy.response()
+    assert m.status == 200 and m.get("connection") == "close"
+    proxy.process.wait(5)
+    assert proxy.process.returncode == 0
+
+
+def test_names_are_looked_up_and_followed(world):
+    origin = world.origin()
+    proxy = world.proxy('services:\n  app:\n    endpoints: ["localhost:%d"]\nroutes:\n  - { match: /, service: app }\n'
+                        % origin.port)
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline and proxy.get("/").status != 200:
+        time.sleep(0.05)
+    assert proxy.get("/").status == 200
