@@ -13,6 +13,9 @@
 #define OSCILLATION_WINDOW_US (60 * US_PER_S)
 /* Three halvings leave 1/8 of a step: slow, but a knob that still follows. */
 #define HALVINGS_MAX 3
+/* Half a tick: a loop whose period equals its rest must not lose every second turn to a late tick.
+ */
+#define TICK_JITTER_US (50 * US_PER_MS)
 /* Time for a halved gain to show, before it is halved again. */
 #define HALVING_REST_US (10 * US_PER_S)
 /* Moves below 2 % of the value are noise: they neither count as reversals nor are worth a
@@ -89,7 +92,8 @@ bool arbiter_submit(struct engine *e, struct move *m)
     if (layer->mode == EV_MODE_OBSERVE && !m->is_reflex)
         return false;
     bool is_acting = layer->mode == EV_MODE_ACT;
-    if (is_acting && !m->is_protective && !m->is_reflex && e->s.now_us < cell->cooldown_until_us)
+    bool is_resting = e->s.now_us + TICK_JITTER_US < cell->cooldown_until_us;
+    if (is_acting && !m->is_protective && !m->is_reflex && is_resting)
         return false;
 
     if (!m->is_reflex)

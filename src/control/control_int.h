@@ -72,19 +72,19 @@ struct shed_loop {
 };
 /* Two halves of the last 5 to 10 s of one route. */
 struct timeout_loop {
-    uint32_t sent[2], timeouts[2],
-        upper[2]; /* upper: answers that took more than half of the timeout */
+    uint32_t sent[2], timeouts[2];
+    uint32_t upper[2];                  /* answers that took more than half of the timeout */
+    uint32_t run_answers, run_timeouts; /* since the last run */
     uint64_t half_from_us, first_us, cause_us;
-    uint64_t probed_us;   /* last widening without evidence */
-    double probe_back_ms; /* 0: no probe runs */
-    double timeout_ms;    /* in force */
-    uint16_t service, reserved[3];
+    uint64_t probed_us;                          /* last widening without evidence */
+    double probe_back_ms;                        /* 0: no probe runs */
+    uint16_t service, unclear_runs, reserved[2]; /* runs whose time-outs had no clear cause */
 };
 struct retry_loop {
     uint64_t cause_us;
 };
-struct change { /* a configuration change that dropped a learned value, to be told at the next tick
-                 */
+/* A configuration change that dropped a learned value, to be told at the next tick. */
+struct change {
     double from;
     uint16_t knob, target, reserved[2];
 };

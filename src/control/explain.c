@@ -11,6 +11,7 @@
 static void subject(const struct engine *e, const struct ev_decision *d, struct buf *out);
 static void because(const struct ev_decision *d, struct buf *out);
 static void expectation(const struct ev_decision *d, struct buf *out);
+static void put_fact_name(struct buf *out, uint16_t fact);
 
 /* 12400 -> "12,400". */
 static void put_count(struct buf *out, uint64_t n)
@@ -140,6 +141,14 @@ static void because_shed(const struct ev_decision *d, struct buf *out)
 
 static void because_timeout(const struct ev_decision *d, struct buf *out)
 {
+    if (d->reason == REASON_TIMEOUT_LOWER && d->note[0]) {
+        buf_puts(out, ", because the longer wait won no answer: ");
+        put_fact(out, FACT_TIMEOUT_RATIO, d->value2);
+        buf_puts(out, " of ");
+        put_count(out, d->n2);
+        buf_puts(out, " requests ran into it");
+        return;
+    }
     if (d->reason == REASON_TIMEOUT_WIDEN || isnan(d->value1)) {
         buf_puts(out, ", because ");
         put_fact(out, FACT_TIMEOUT_RATIO, d->value2);
@@ -174,7 +183,8 @@ static void because_retry(const struct ev_decision *d, struct buf *out)
 static void because_reverted(const struct ev_decision *d, struct buf *out)
 {
     buf_printf(out, ", because decision %llu made it worse: ", (unsigned long long)d->supersedes);
-    buf_printf(out, "%s went from ", fact_row(d->fact1)->name ? fact_row(d->fact1)->name : "it");
+    put_fact_name(out, d->fact1);
+    buf_puts(out, " went from ");
     put_fact(out, d->fact1, d->threshold1);
     buf_puts(out, " to ");
     put_fact(out, d->fact1, d->value1);
@@ -201,6 +211,8 @@ static void because_operator(const struct ev_decision *d, struct buf *out)
     for (size_t i = 0; i < FB_COUNT(words); i++)
         if (words[i].reason == d->reason)
             buf_printf(out, d->knob < KNOB_COUNT ? ", %s" : " %s", words[i].text);
+    if (d->reason == REASON_FAIL_STATIC)
+        buf_puts(out, ", because no fresh knobs reach the gateway");
     if (d->note[0])
         buf_printf(out, ": %.*s", (int)strnlen(d->note, sizeof d->note), d->note);
 }
@@ -234,14 +246,39 @@ static void because(const struct ev_decision *d, struct buf *out)
     }
 }
 
-/* What the decision promises: "no more", "less" or "more" of a fact. */
+/* "timeout_ratio" -> "timeout ratio". */
+static void put_fact_name(struct buf *out, uint16_t fact)
+{
+    const char *name = fact_row(fact)->name;
+    for (; name && *name; name++)
+        buf_putc(out, *name == '_' ? ' ' : *name);
+}
+
+/* What the decision promises, in the words of the fact. */
 static void expectation(const struct ev_decision *d, struct buf *out)
 {
-    static const char *const words[] = {"", "less", "more", "no more"};
-    const char *name = fact_row(d->expected_fact)->name;
-    if (d->expected == EXPECT_NONE || d->expected >= FB_COUNT(words) || !name)
+    static const struct {
+        uint16_t fact;
+        const char *lower, *keep;
+    } words[] = {
+        {FACT_TIMEOUT_RATIO, "fewer time-outs", "no more time-outs"},
+        {FACT_ERROR_RATIO, "fewer errors", "no more errors"},
+        {FACT_RETRY_RATIO, "fewer retries", "no more retries"},
+        {FACT_SHED_RATIO, "fewer refused requests", "no more refused requests"},
+        {FACT_QUEUED, "a shorter queue", "no longer queue"},
+        {FACT_UPSTREAM_P50, "lower latency", "no higher latency"},
+    };
+    if (d->expected == EXPECT_NONE || !fact_row(d->expected_fact)->name)
         return;
-    buf_printf(out, "; expected: %s %s (", words[d->expected], name);
+    const char *text = d->expected == EXPECT_LOWER  ? "less of it"
+                       : d->expected == EXPECT_KEEP ? "no harm"
+                                                    : "more";
+    for (size_t i = 0; i < FB_COUNT(words); i++)
+        if (words[i].fact == d->expected_fact && d->expected != EXPECT_HIGHER)
+            text = d->expected == EXPECT_LOWER ? words[i].lower : words[i].keep;
+    buf_printf(out, "; expected: %s (", text);
+    put_fact_name(out, d->expected_fact);
+    buf_putc(out, ' ');
     put_fact(out, d->expected_fact, d->before);
     buf_puts(out, " before)");
 }

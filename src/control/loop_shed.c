@@ -23,11 +23,19 @@
 /* One service with less than 20 arrivals in half a second has no overload that a share describes.
  */
 #define ARRIVED_MIN 20
-/* Below 2 % too much a queue absorbs it; below a share of 1 % the door is open. */
-#define ERROR_DEAD 0.02
+/* Up to 5 % too many are the queue's to refuse, lowest class first as well; up to 3 % of free slots
+ * are the scatter of half a second.  Inside the integral rests: without this band it cycles by 20
+ * levels every 10 s. */
+#define ERROR_DEAD_HIGH 0.05
+#define ERROR_DEAD_LOW -0.03
+/* Below a share of 1 % the door is open. */
+#define ERROR_LARGE 0.3
 #define SHARE_DEAD 0.01
-/* 8 of 384 levels are 2 %: smaller moves are noise. */
-#define LEVEL_STEP_MIN 8
+/* A move must change what passes by 2 %, against the last direction by 5 %: less than the width of
+ * the resting band, so that a turn ends inside it.  (20 levels instead cycled for ever at twice the
+ * capacity.) */
+#define STEP_MIN 0.02
+#define TURN_MIN 0.05
 #define LEVEL_MIN 128
 #define LEVEL_ALL 512
 
@@ -67,13 +75,17 @@ static double level_of(const struct shed_loop *l, double share)
     return LEVEL_MIN;
 }
 
-/* Most that may be refused: everything but critical. */
-static double share_max(const struct shed_loop *l)
+/* The share of the arrivals that a level refuses: the inverse of level_of. */
+static double share_of(const struct shed_loop *l, double level)
 {
     double total = 0;
-    for (int c = 0; c < EV_CLASS_COUNT; c++)
+    double refused = 0;
+    for (int c = 0; c < EV_CLASS_COUNT; c++) {
         total += l->histogram[c];
-    return total > 0 ? 1.0 - l->histogram[EV_CLASS_CRITICAL] / total : 0;
+        if (c > EV_CLASS_CRITICAL)
+            refused += l->histogram[c] * fb_clamp((128.0 * (c + 1) - level) / 128.0, 0, 1);
+    }
+    return total > 0 ? refused / total : 0;
 }
 
 static bool look(const struct engine *e, uint16_t service, const struct shed_loop *l,
@@ -96,7 +108,7 @@ static bool look(const struct engine *e, uint16_t service, const struct shed_loo
     double slots = v->limit.value > 0 ? v->limit.value / fmax(v->in_flight.value, 1.0) : 4.0;
     v->capacity = v->sent * fmax(slots, 1.0);
     v->error = v->passed > 0 ? fb_clamp((v->passed - v->capacity) / v->passed, -4.0, 1.0) : -1.0;
-    if (v->error > 0 && v->error < ERROR_DEAD)
+    if (v->error > ERROR_DEAD_LOW && v->error < ERROR_DEAD_HIGH)
         v->error = 0;
     return true;
 }
@@ -108,13 +120,17 @@ static void decide(struct engine *e, uint16_t service, const struct shed_loop *l
     move_init(&m, e, KNOB_SHED_THRESHOLD, service);
     double level = l->share < SHARE_DEAD ? LEVEL_ALL : level_of(l, l->share);
     bool is_end = level == LEVEL_ALL || level == LEVEL_MIN;
-    if (level == m.d.from || (fabs(level - m.d.from) < LEVEL_STEP_MIN && !is_end))
-        return;
     bool is_raise = level < m.d.from;
+    uint8_t direction = e->s.cell[KNOB_SHED_THRESHOLD][service].direction;
+    bool is_turn = direction == (is_raise ? DIRECTION_UP : DIRECTION_DOWN);
+    double passes = 1 - share_of(l, m.d.from);
+    double step = fabs(1 - share_of(l, level) - passes) / fmax(passes, 0.01);
+    if (level == m.d.from || (step < (is_turn ? TURN_MIN : STEP_MIN) && !is_end))
+        return;
     m.d.to = level;
     m.d.reason = is_raise ? REASON_SHED_RAISE : REASON_SHED_LOWER;
     m.d.cause_us = l->cause_us;
-    m.is_protective = true; /* both directions serve users; the integral is the damping */
+    m.is_protective = true; /* both ways serve users; the gain of the integral is the damping */
     double per_s = 1000.0 / PERIOD_MS;
     struct fact arrived = {
         .value = v->arrived * per_s, .n = (uint64_t)v->arrived, .n_needed = ARRIVED_MIN};
@@ -145,8 +161,11 @@ static void run_one(struct engine *e, uint16_t service)
         l->integral = l->share = 0;
     } else if (is_known) {
         double error = v.arrived < ARRIVED_MIN && v.error > 0 ? 0 : v.error;
-        double most = share_max(l);
-        l->integral = fb_clamp(l->integral + GAIN_I * error * (1 - l->share), 0, most);
+        double most = share_of(l, LEVEL_MIN);
+        /* a limit cycle halves the gain, but a ramp or its end is not a cycle */
+        uint32_t halvings = e->s.cell[KNOB_SHED_THRESHOLD][service].halvings;
+        double gain = fabs(error) > ERROR_LARGE ? GAIN_I : GAIN_I / (double)(1U << halvings);
+        l->integral = fb_clamp(l->integral + gain * error * (1 - l->share), 0, most);
         l->share = fb_clamp(l->integral + GAIN_P * error * (1 - l->share), 0, most);
         l->queued_before = (uint32_t)v.queued;
         decide(e, service, l, &v);

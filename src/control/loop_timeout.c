@@ -37,6 +37,8 @@
  * s. */
 #define CREEP_RATIO 1.25
 
+#define PROBE_NOTE "probe ended" /* for explain.c: this fall has no quantile behind it */
+
 struct seen {
     uint32_t sent, timeouts, upper;
     double now_ms, min_ms, max_ms;
@@ -56,10 +58,13 @@ void loop_timeout_feed(struct engine *e, const struct ev_request *r)
     l->cause_us = r->head.time_us;
     l->sent[0]++;
     /* requests that were sent under a shorter timeout say nothing of the one in force */
-    if (r->reason == REASON_UPSTREAM_TIMEOUT)
+    if (r->reason == REASON_UPSTREAM_TIMEOUT) {
         l->timeouts[0] += r->upstream_us >= 0.95 * timeout_us;
-    else if (!(r->flags & EV_REQUEST_CENSORED))
+        l->run_timeouts++;
+    } else if (!(r->flags & EV_REQUEST_CENSORED)) {
         l->upper[0] += r->upstream_us > 0.5 * timeout_us;
+        l->run_answers++;
+    }
 }
 
 static void forget_counts(struct timeout_loop *l, uint64_t now_us)
@@ -167,14 +172,20 @@ static void lower_to(struct engine *e, uint16_t route, const struct seen *s, dou
 static bool widen(struct engine *e, uint16_t route, struct timeout_loop *l, const struct seen *s)
 {
     if (s->timeouts < WIDEN_TIMEOUTS_MIN || s->sent < SENT_MIN ||
-        s->timeouts <= WIDEN_RATIO * s->sent)
+        s->timeouts <= WIDEN_RATIO * s->sent) {
+        l->unclear_runs = 0;
         return false;
+    }
     bool is_slower = s->upper >= UPPER_SHARE * s->timeouts;
     if (!is_slower && is_endpoint_hung(e, l->service))
         return true;
-    bool is_silent = !is_slower && s->timeouts >= HUNG_RATIO * s->sent;
+    bool is_silent = !is_slower && l->run_timeouts > l->run_answers;
     if (is_silent && l->probed_us > 0 && e->s.now_us - l->probed_us < PROBE_REST_US)
         return true;
+    /* a second in which something began to hang looks like neither: wait for a whole one */
+    if (!is_slower && !is_silent && ++l->unclear_runs < 2)
+        return true;
+    l->unclear_runs = 0;
     double before_ms = s->now_ms;
     raise_to(e, route, s, 2 * s->now_ms, REASON_TIMEOUT_WIDEN);
     if (is_silent && control_value(e, KNOB_TIMEOUT_MS, route) > before_ms) {
@@ -204,6 +215,7 @@ static bool end_probe(struct engine *e, uint16_t route, struct timeout_loop *l,
     m.d.to = back_ms;
     m.d.reason = REASON_TIMEOUT_LOWER;
     m.is_protective = true;
+    memcpy(m.d.note, PROBE_NOTE, sizeof PROBE_NOTE);
     submit(e, route, &m, s);
     return true;
 }
@@ -249,9 +261,9 @@ static void run_one(struct engine *e, uint16_t route)
     turn_halves(l, e->s.now_us);
     s.quantile =
         facts_upstream_quantile(e->facts, control_scope(EV_KIND_ROUTE, route), QUANTILE, FACT_60S);
-    if (end_probe(e, route, l, &s) || widen(e, route, l, &s))
-        return;
-    follow(e, route, l, &s);
+    if (!end_probe(e, route, l, &s) && !widen(e, route, l, &s))
+        follow(e, route, l, &s);
+    l->run_answers = l->run_timeouts = 0;
 }
 
 void loop_timeout_run(struct engine *e)
