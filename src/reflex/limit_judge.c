@@ -88,8 +88,8 @@ static void hold_judge(struct limit *l, bool is_bound, uint64_t now_us)
             down_start(l, &v, l->limit / 2.0, now_us);
             return;
         }
-        bool is_high =
-            v.ratio * exp(-(l->is_alarmed || l->is_falling ? 2 : 3) * v.error) > ratio_clear;
+        double errors = l->is_alarmed || l->is_falling ? 2 : 2.5;
+        bool is_high = v.ratio * exp(-errors * v.error) > 1.05;
         bool is_enough = !l->is_falling || m->done >= check_samples_min;
         if (is_high && !l->is_alarmed && !l->is_falling) {
             /* The samples that raised the alarm are chosen by their height, and the change may
@@ -142,7 +142,7 @@ static bool is_unmoved(const struct limit *l, const struct limit_verdict *v)
     if (!l->is_falling || l->before.samples < 10)
         return false;
     double step = log(v->seen.in_flight / l->before.in_flight);
-    return log(v->seen.us / l->before.us) > 0.5 * step;
+    return step < -0.3 && log(v->seen.us / l->before.us) > 0.5 * step;
 }
 
 /* Ages alone show a queue at the present limit. */
@@ -236,7 +236,7 @@ static void probe_judge(struct limit *l, uint64_t now_us)
     double factor = v.seen.in_flight / l->limit_before;
     double want = (factor < 1.75 ? small_probe_samples : probe_samples) * fmax(0.25, l->cv * l->cv);
     want = fmax(want, l->limit / 2.0);
-    bool is_first = !l->is_proven && m->done >= l->limit / 2.0 && v.ratio < 1.25;
+    bool is_first = !l->is_proven && m->done >= fmax(12, l->limit / 2.0) && v.ratio < 1.2;
     double far = fabs(log(v.ratio) - 0.5 * log(fmax(1, factor)));
     bool is_sure = m->done >= 10 && factor > 1.2 && far > probe_errors * v.error;
     if (m->done >= want || is_first || is_sure)
