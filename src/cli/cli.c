@@ -1,0 +1,284 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cli/cli_int.h"
+
+#include "base/assert.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+const struct cli_option_row cli_options[OPT_COUNT] = {
+#define OPTION(oid, oname, oarg, olist, owhat)                                                     \
+    [OPT_##oid] = {.name = oname, .arg = oarg, .what = owhat, .is_list = olist},
+#include "cli/options.def"
+#undef OPTION
+};
+
+/* OPTS(A, B) -> a mask of 1 to 6 flags; OPTS(NONE) is 0.  ISO C wants at least one argument. */
+#define BIT_OF(o) ((o) < OPT_COUNT ? 1ull << ((unsigned)(o)&63u) : 0ull)
+#define BIT(o) BIT_OF(OPT_##o)
+#define OPTS_1(a) BIT(a)
+#define OPTS_2(a, b) BIT(a) | BIT(b)
+#define OPTS_3(a, b, c) BIT(a) | BIT(b) | BIT(c)
+#define OPTS_4(a, b, c, d) BIT(a) | BIT(b) | BIT(c) | BIT(d)
+#define OPTS_5(a, b, c, d, e) BIT(a) | BIT(b) | BIT(c) | BIT(d) | BIT(e)
+#define OPTS_6(a, b, c, d, e, f) BIT(a) | BIT(b) | BIT(c) | BIT(d) | BIT(e) | BIT(f)
+#define PICK(x1, x2, x3, x4, x5, x6, name, ...) name
+#define OPTS(...)                                                                                  \
+    (PICK(__VA_ARGS__, OPTS_6, OPTS_5, OPTS_4, OPTS_3, OPTS_2, OPTS_1, 0)(__VA_ARGS__))
+_Static_assert(OPT_COUNT < 64, "a mask of flags has 64 bits");
+const struct cli_command_row cli_commands[] = {
+#define COMMAND(cid, cwords, cargs, cmin, cmax, copts, cwhat, cexamples)                           \
+    {.words = cwords,                                                                              \
+     .args = cargs,                                                                                \
+     .what = cwhat,                                                                                \
+     .examples = cexamples,                                                                        \
+     .min = cmin,                                                                                  \
+     .max = cmax,                                                                                  \
+     .options = CLI_GLOBAL | (copts),                                                              \
+     .run = cmd_##cid},
+#include "cli/commands.def"
+#undef COMMAND
+};
+const size_t cli_command_count = FB_COUNT(cli_commands);
+
+static const struct cli_command_row *find_command(char **argv, int argc, int *used);
+static int parse(struct cli_call *call, int argc, char **argv);
+static int unknown_command(const char *word);
+static int parse_option(struct cli_call *call, char **argv, int argc, int *at);
+
+int cli_main(int argc, char **argv, const struct cli_hooks *hooks)
+{
+    static struct cli_call call; /* one command per process */
+    call.hooks = hooks;
+    /* global flags may stand before the command: move past them to find it */
+    int first = 1;
+    while (first < argc && argv[first][0] == '-') {
+        bool takes = false;
+        const char *name = argv[first] + strspn(argv[first], "-");
+        for (size_t i = 0; i < OPT_COUNT; i++)
+            if (CLI_GLOBAL >> i & 1 && strcmp(name, cli_options[i].name) == 0)
+                takes = cli_options[i].arg[0] != '\0';
+        first += takes ? 2 : 1;
+    }
+    if (argc == 1 ||
+        (first >= argc && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0))) {
+        cli_help(NULL);
+        return argc == 1 ? 2 : 0;
+    }
+    if (first >= argc && strcmp(argv[1], "--version") == 0) {
+        printf("foldback %s\n", FB_VERSION);
+        return 0;
+    }
+    if (first < argc && strcmp(argv[first], "help") == 0) {
+        int used = 0;
+        const struct cli_command_row *of =
+            first + 1 < argc ? find_command(argv + first + 1, argc - first - 1, &used) : NULL;
+        if (first + 1 < argc && !of)
+            return unknown_command(argv[first + 1]);
+        cli_help(of);
+        return 0;
+    }
+    int used = 0;
+    call.command = first < argc ? find_command(argv + first, argc - first, &used) : NULL;
+    if (!call.command)
+        return unknown_command(first < argc ? argv[first] : "");
+    /* flags before the command and everything behind it */
+    int count = 0;
+    char **rest = calloc((size_t)argc + 1, sizeof *rest);
+    fb_assert(rest);
+    for (int i = 1; i < argc; i++)
+        if (i < first || i >= first + used)
+            rest[count++] = argv[i];
+    int code = parse(&call, count, rest);
+    if (code < 0)
+        code = call.command->run(&call);
+    free(rest);
+    return code;
+}
+
+static const struct cli_command_row *find_command(char **argv, int argc, int *used)
+{
+    for (int words = argc >= 2 ? 2 : 1; words >= 1; words--) {
+        char text[128];
+        snprintf(text, sizeof text, words == 2 ? "%s %s" : "%s", argv[0],
+                 words == 2 ? argv[1] : "");
+        for (size_t i = 0; i < cli_command_count; i++)
+            if (strcmp(cli_commands[i].words, text) == 0) {
+                *used = words;
+                return &cli_commands[i];
+            }
+    }
+    return NULL;
+}
+
+static int unknown_command(const char *word)
+{
+    const char *words[128];
+    size_t n = 0;
+    bool is_group = false;
+    size_t len = strlen(word);
+    for (size_t i = 0; i < cli_command_count; i++) {
+        words[n++] = cli_commands[i].words;
+        is_group |= len && strncmp(cli_commands[i].words, word, len) == 0 &&
+                    cli_commands[i].words[len] == ' ';
+    }
+    if (is_group) {
+        fprintf(stderr, "foldback: %s needs a second word:", word);
+        for (size_t i = 0; i < cli_command_count; i++)
+            if (strncmp(cli_commands[i].words, word, len) == 0 && cli_commands[i].words[len] == ' ')
+                fprintf(stderr, " %s", cli_commands[i].words + len + 1);
+        fputc('\n', stderr);
+        return 2;
+    }
+    const char *close = cli_closest(word, words, n);
+    fprintf(stderr, "foldback: there is no command \"%s\"; ", word);
+    if (close)
+        fprintf(stderr, "did you mean `foldback %s`?\n", close);
+    else
+        fprintf(stderr, "`foldback help` lists them\n");
+    return 2;
+}
+
+/* -1: go on with the command; else the exit code. */
+static int parse(struct cli_call *call, int argc, char **argv)
+{
+    for (int i = 0; i < argc; i++) {
+        if (argv[i][0] == '-' && argv[i][1]) {
+            int code = parse_option(call, argv, argc, &i);
+            if (code)
+                return code;
+        } else if (call->arg_count < FB_COUNT(call->arg)) {
+            call->arg[call->arg_count++] = argv[i];
+        } else {
+            return cli_usage(call, "too many arguments");
+        }
+    }
+    if (call->option[OPT_HELP]) {
+        cli_help(call->command);
+        return 0;
+    }
+    if (call->arg_count < call->command->min)
+        return cli_usage(call, "needs %s", call->command->args);
+    if (call->arg_count > call->command->max)
+        return cli_usage(call, "does not know what to do with \"%s\"",
+                         call->arg[call->command->max]);
+    call->is_json = call->option[OPT_JSON] != NULL;
+    const char *term = getenv("TERM");
+    call->has_color = isatty(STDOUT_FILENO) && !getenv("NO_COLOR") && !call->option[OPT_NO_COLOR] &&
+                      term && strcmp(term, "dumb") != 0;
+    return -1;
+}
+
+static int parse_option(struct cli_call *call, char **argv, int argc, int *at)
+{
+    const char *word = argv[*at];
+    if (strcmp(word, "-h") == 0)
+        word = "--help";
+    if (strcmp(word, "-q") == 0)
+        word = "--quiet";
+    const char *name = word + strspn(word, "-"), *equals = strchr(name, '=');
+    size_t len = equals ? (size_t)(equals - name) : strlen(name);
+    const char *names[OPT_COUNT];
+    size_t n = 0;
+    for (size_t i = 0; i < OPT_COUNT; i++) {
+        const struct cli_option_row *row = &cli_options[i];
+        if (!(call->command->options >> i & 1))
+            continue;
+        names[n++] = row->name;
+        if (strlen(row->name) != len || strncmp(row->name, name, len) != 0)
+            continue;
+        const char *value = "";
+        if (row->arg[0]) {
+            value = equals ? equals + 1 : *at + 1 < argc ? argv[++*at] : NULL;
+            if (!value)
+                return cli_usage(call, "--%s needs %s", row->name, row->arg);
+        } else if (equals) {
+            return cli_usage(call, "--%s takes no value", row->name);
+        }
+        if (row->is_list) {
+            if (call->list_count[i] == CLI_LIST_MAX)
+                return cli_usage(call, "--%s may be given %d times at most", row->name,
+                                 CLI_LIST_MAX);
+            call->list[i][call->list_count[i]++] = value;
+        }
+        call->option[i] = value;
+        return 0;
+    }
+    char typed[64];
+    snprintf(typed, sizeof typed, "%.*s", (int)len, name);
+    const char *close = cli_closest(typed, names, n);
+    if (close)
+        return cli_usage(call, "has no flag --%s; did you mean --%s?", typed, close);
+    return cli_usage(call, "has no flag --%s", typed);
+}
+
+static size_t distance(const char *a, const char *b)
+{
+    size_t row[64], n = strlen(b);
+    if (n >= FB_COUNT(row))
+        return 64;
+    for (size_t j = 0; j <= n; j++)
+        row[j] = j;
+    for (size_t i = 1; a[i - 1]; i++) {
+        size_t left_up = row[0];
+        row[0] = i;
+        for (size_t j = 1; j <= n; j++) {
+            size_t up = row[j], best = left_up + (a[i - 1] != b[j - 1]);
+            best = up + 1 < best ? up + 1 : best;
+            best = row[j - 1] + 1 < best ? row[j - 1] + 1 : best;
+            left_up = up;
+            row[j] = best;
+        }
+    }
+    return row[n];
+}
+
+const char *cli_closest(const char *typed, const char *const *words, size_t count)
+{
+    const char *best = NULL;
+    size_t best_distance = (strlen(typed) + 2) / 3 + 1;
+    for (size_t i = 0; i < count; i++) {
+        size_t d = distance(typed, words[i]);
+        if (d < best_distance) {
+            best = words[i];
+            best_distance = d;
+        }
+    }
+    return best;
+}
+
+bool cli_number(const struct cli_call *call, enum cli_option option, uint64_t min, uint64_t max,
+                uint64_t *value)
+{
+    const char *text = call->option[option];
+    if (!text)
+        return true;
+    uint64_t v;
+    if (!span_to_u64(span_of(text), &v) || v < min || v > max) {
+        cli_usage(call, "--%s must be a whole number in %llu..%llu, got \"%s\"",
+                  cli_options[option].name, (unsigned long long)min, (unsigned long long)max, text);
+        return false;
+    }
+    *value = v;
+    return true;
+}
+
+int cli_fail(const struct fb_err *err)
+{
+    fprintf(stderr, "foldback: %s\n", err->text);
+    return fb_error_row(err->code)->exit_code;
+}
+
+int cli_usage(const struct cli_call *call, const char *fmt, ...)
+{
+    va_list args;
+    va_start(args, fmt);
+    fprintf(stderr, "foldback: %s ", call->command->words);
+    vfprintf(stderr, fmt, args);
+    fprintf(stderr, "; see `foldback help %s`\n", call->command->words);
+    va_end(args);
+    return 2;
+}

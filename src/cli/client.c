@@ -1,0 +1,287 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cli/client.h"
+
+#include "base/clock.h"
+#include "io/socket.h"
+#include "proto/http1.h"
+#include "proto/http1_body.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <jansson.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define FIELDS_MAX 64
+#define ANSWER_BYTES_MAX (64 * MIB)
+#define LINE_BYTES_MAX (1 * MIB)
+
+struct answer { /* one call under way */
+    const struct client *client;
+    const struct client_call *call;
+    struct buf in, line, *out;
+    struct http1_body body;
+    uint16_t status;
+    bool has_head, is_stopped;
+    uint64_t until_us;
+    int fd;
+};
+
+static enum fb_code open_connection(struct answer *a, struct fb_err *err);
+static enum fb_code send_call(struct answer *a, struct fb_err *err);
+static enum fb_code read_answer(struct answer *a, struct fb_err *err);
+static enum fb_code take_head(struct answer *a, struct fb_err *err);
+static enum http1_step take_body(struct answer *a);
+static enum fb_code judge(struct answer *a, struct fb_err *err);
+
+static bool read_token(const char *file, char *token, size_t size)
+{
+    FILE *f = fopen(file, "re");
+    if (!f)
+        return false;
+    bool is_read = fgets(token, (int)size, f) != NULL;
+    fclose(f);
+    token[is_read ? strcspn(token, "\r\n") : 0] = '\0';
+    return is_read;
+}
+
+const char *client_state_dir(const char *state)
+{
+    if (state)
+        return state;
+    return access("foldback-state", F_OK) == 0 ? "foldback-state" : "/var/lib/foldback";
+}
+
+enum fb_code client_init(struct client *c, const char *state, const char *admin,
+                         const char *token_file, struct fb_err *err)
+{
+    char file[700];
+    *c = (struct client){.timeout_ms = 5000};
+    snprintf(c->state, sizeof c->state, "%s", client_state_dir(state));
+    snprintf(file, sizeof file, "%s/admin.json", c->state);
+    json_t *root = json_load_file(file, 0, NULL);
+    const char *address = admin ? admin : json_string_value(json_object_get(root, "address"));
+    const char *token =
+        token_file ? token_file : json_string_value(json_object_get(root, "token_file"));
+    if (!address || !address[0]) {
+        json_decref(root);
+        return fb_fail(err, FB_E_UNREACHABLE,
+                       "no foldback runs with the state folder %s; start one with `foldback run`, "
+                       "or name it with --state DIR or "
+                       "--admin ADDRESS",
+                       c->state);
+    }
+    snprintf(c->address, sizeof c->address, "%s", address);
+    snprintf(file, sizeof file, "%s", token ? token : "");
+    json_decref(root);
+    if (!file[0])
+        snprintf(file, sizeof file, "%s/admin.token", c->state);
+    if (!read_token(file, c->token, sizeof c->token))
+        return fb_fail(err, FB_E_DENIED,
+                       "cannot read the token in %s: %s; name the file with --token-file", file,
+                       strerror(errno));
+    return FB_OK;
+}
+
+enum fb_code client_call(const struct client *c, const struct client_call *call, struct buf *out,
+                         struct fb_err *err)
+{
+    struct answer a = {.client = c, .call = call, .out = out, .fd = -1};
+    a.until_us = fb_mono_us() + (uint64_t)c->timeout_ms * US_PER_MS;
+    buf_init(&a.in, ANSWER_BYTES_MAX);
+    buf_init(&a.line, LINE_BYTES_MAX);
+    enum fb_code code = open_connection(&a, err);
+    if (code == FB_OK)
+        code = send_call(&a, err);
+    if (code == FB_OK)
+        code = read_answer(&a, err);
+    if (code == FB_OK)
+        code = judge(&a, err);
+    if (a.fd >= 0)
+        close(a.fd);
+    buf_fini(&a.in);
+    buf_fini(&a.line);
+    return code;
+}
+
+static bool wait_for(struct answer *a, short events)
+{
+    struct pollfd p = {.fd = a->fd, .events = events};
+    bool is_endless = a->call->on_line && a->has_head; /* a live answer may be silent for long */
+    uint64_t left_us = fb_sub_floor_u64(a->until_us, fb_mono_us());
+    int got;
+    do {
+        got = poll(&p, 1, is_endless ? -1 : (int)(left_us / 1000));
+    } while (got < 0 && errno == EINTR);
+    return got > 0;
+}
+
+static enum fb_code open_connection(struct answer *a, struct fb_err *err)
+{
+    struct sock_addr to;
+    enum fb_code code = sock_parse(span_of(a->client->address), &to, err);
+    if (code != FB_OK)
+        return code;
+    int failed = sock_connect(&to, &a->fd);
+    if (a->fd >= 0 && failed == EINPROGRESS)
+        failed = wait_for(a, POLLOUT) ? sock_error(a->fd) : ETIMEDOUT;
+    if (failed)
+        return fb_fail(err, FB_E_UNREACHABLE,
+                       "nothing answers at %s: %s; is foldback running? (state folder %s)",
+                       a->client->address, strerror(failed), a->client->state);
+    return FB_OK;
+}
+
+static enum fb_code send_call(struct answer *a, struct fb_err *err)
+{
+    const struct client_call *call = a->call;
+    struct buf text;
+    buf_init(&text, MIB);
+    buf_printf(&text,
+               "%s %s HTTP/1.1\r\nhost: %s\r\nauthorization: Bearer %s\r\nconnection: close\r\n",
+               call->method, call->path, a->client->address, a->client->token);
+    if (call->if_match)
+        buf_printf(&text, "if-match: %s\r\n", call->if_match);
+    if (call->body.len || strcmp(call->method, "GET") != 0)
+        buf_printf(&text, "content-type: application/json\r\ncontent-length: %zu\r\n",
+                   call->body.len);
+    buf_puts(&text, "\r\n");
+    buf_put_span(&text, call->body);
+    enum fb_code code = FB_OK;
+    for (size_t at = 0; at < text.len && code == FB_OK;) {
+        ssize_t n = send(a->fd, text.at + at, text.len - at, MSG_NOSIGNAL);
+        if (n > 0)
+            at += (size_t)n;
+        else if (errno != EAGAIN || !wait_for(a, POLLOUT))
+            code = fb_fail(err, FB_E_UNREACHABLE, "%s does not take the request: %s",
+                           a->client->address, strerror(errno));
+    }
+    buf_fini(&text);
+    return code;
+}
+
+static enum fb_code read_answer(struct answer *a, struct fb_err *err)
+{
+    char part[16384];
+    for (;;) {
+        if (!wait_for(a, POLLIN))
+            return fb_fail(
+                err, FB_E_TIMEOUT,
+                "%s did not answer within %u ms; look at `foldback status`, or give --timeout",
+                a->client->address, a->client->timeout_ms);
+        ssize_t n = read(a->fd, part, sizeof part);
+        if (n < 0 && (errno == EAGAIN || errno == EINTR))
+            continue;
+        if (n < 0)
+            return fb_fail(err, FB_E_UNREACHABLE, "%s broke off: %s", a->client->address,
+                           strerror(errno));
+        if (n == 0)
+            break;
+        buf_put(&a->in, part, (size_t)n);
+        if (a->in.failed)
+            return fb_fail(err, FB_E_NOMEM, "the answer is larger than %zu bytes",
+                           (size_t)ANSWER_BYTES_MAX);
+        enum fb_code code = a->has_head ? FB_OK : take_head(a, err);
+        if (code != FB_OK)
+            return code;
+        if (!a->has_head)
+            continue;
+        enum http1_step step = take_body(a);
+        if (step == HTTP1_FAILED)
+            return fb_fail(err, FB_E_FORMAT, "%s sent a malformed body", a->client->address);
+        if (step == HTTP1_DONE || a->is_stopped)
+            return FB_OK;
+    }
+    if (!a->has_head || http1_body_end(&a->body) != HTTP1_DONE)
+        return fb_fail(err, FB_E_UNREACHABLE,
+                       "%s closed the connection in the middle of its answer", a->client->address);
+    return FB_OK;
+}
+
+static enum fb_code take_head(struct answer *a, struct fb_err *err)
+{
+    static const struct http1_limits limits = {
+        .line_bytes = 1024, .header_bytes = 32768, .header_count = FIELDS_MAX};
+    struct http1_field fields[FIELDS_MAX];
+    struct http1_parser p;
+    http1_response_begin(&p, &limits, fields, HTTP1_GET);
+    enum http1_step step = http1_parse(&p, buf_span(&a->in));
+    if (step == HTTP1_FAILED)
+        return fb_fail(err, FB_E_FORMAT, "%s does not speak HTTP; is it the admin address?",
+                       a->client->address);
+    if (step != HTTP1_DONE)
+        return FB_OK;
+    a->has_head = true;
+    a->status = p.head.status;
+    http1_body_begin(&a->body, &p.head, NULL);
+    buf_drop_front(&a->in, p.head.head_bytes);
+    return FB_OK;
+}
+
+static void give_lines(struct answer *a, struct span data)
+{
+    while (data.len && !a->is_stopped) {
+        const char *end = memchr(data.at, '\n', data.len);
+        size_t len = end ? (size_t)(end - data.at) : data.len;
+        buf_put(&a->line, data.at, len);
+        data = (struct span){data.at + len + (end ? 1 : 0), data.len - len - (end ? 1 : 0)};
+        if (end) {
+            if (!a->line.failed)
+                a->is_stopped = !a->call->on_line(a->call->arg, buf_span(&a->line));
+            buf_clear(&a->line);
+        }
+    }
+}
+
+static enum http1_step take_body(struct answer *a)
+{
+    for (;;) {
+        struct span data;
+        size_t used = 0;
+        enum http1_step step = http1_body_next(&a->body, buf_span(&a->in), &data, &used);
+        if (step == HTTP1_DATA) {
+            if (a->call->on_line && a->status < 300)
+                give_lines(a, data);
+            else
+                buf_put_span(a->out, data);
+        }
+        buf_drop_front(&a->in, used);
+        if (step != HTTP1_DATA || a->is_stopped)
+            return step;
+    }
+}
+
+static enum fb_code judge(struct answer *a, struct fb_err *err)
+{
+    if (a->status >= 200 && a->status < 300)
+        return FB_OK;
+    enum fb_code code = a->status == 401 || a->status == 403 || a->status == 429 ? FB_E_DENIED
+                        : a->status == 404                                       ? FB_E_NOT_FOUND
+                        : a->status == 409 || a->status == 412                   ? FB_E_CONFLICT
+                        : a->status == 400 || a->status == 422                   ? FB_E_RANGE
+                        : a->status == 501 || a->status == 503                   ? FB_E_AGAIN
+                        : a->status == 504                                       ? FB_E_TIMEOUT
+                                                                                 : FB_E_FORMAT;
+    json_t *root = json_loadb(a->out->at ? a->out->at : "", a->out->len, 0, NULL);
+    const char *detail = json_string_value(json_object_get(root, "detail"));
+    const char *remedy = json_string_value(json_object_get(root, "remedy"));
+    if (detail)
+        fb_fail(err, code, "%s%s%s", detail, remedy ? "  " : "", remedy ? remedy : "");
+    else
+        fb_fail(err, code, "%s answered %u", a->client->address, a->status);
+    json_decref(root);
+    return code;
+}
+
+void client_encode(struct buf *out, const char *text)
+{
+    for (; *text; text++) {
+        unsigned char c = (unsigned char)*text;
+        if (isalnum(c) || strchr("-._~", c))
+            buf_putc(out, (char)c);
+        else
+            buf_printf(out, "%%%02X", c);
+    }
+}

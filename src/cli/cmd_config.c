@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* config check, config show, config schema, reload. */
+#include "cli/cli_int.h"
+
+#include "conf/conf.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* Loads <file>; prints what is wrong with it (to stderr, or as JSON with <is_json>). */
+static int load(const char *file, bool is_json, struct conf **conf);
+
+static json_t *problems_of(const struct conf_report *r)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < r->count; i++)
+        json_array_append_new(
+            list, json_pack("{s:I, s:I, s:s, s:s}", "line", (json_int_t)r->at[i].line, "column",
+                            (json_int_t)r->at[i].column, "severity",
+                            r->at[i].is_warning ? "warning" : "error", "text", r->at[i].text));
+    return list;
+}
+
+int cmd_config_check(const struct cli_call *call)
+{
+    struct conf *conf = NULL;
+    int code = load(call->arg[0], call->is_json, &conf);
+    if (code == 0 && !call->is_json) {
+        size_t endpoints = 0;
+        for (size_t i = 0; i < conf->service_count; i++)
+            endpoints += conf->services[i].endpoint_count;
+        printf("%s: no errors; %zu listeners, %zu services with %zu endpoints, %zu routes\n",
+               call->arg[0], conf->listen_count, conf->service_count, endpoints, conf->route_count);
+    }
+    conf_unref(conf);
+    return code;
+}
+
+static int load(const char *file, bool is_json, struct conf **conf)
+{
+    struct conf_report report = {0};
+    struct fb_err err = {0};
+    struct buf out;
+    enum fb_code code = conf_load(file, conf, &report, &err);
+    buf_init(&out, 4 * MIB);
+    if (is_json && (code == FB_OK || report.count)) {
+        json_t *root = json_pack("{s:s, s:b, s:o}", "file", file, "is_valid", code == FB_OK,
+                                 "problems", problems_of(&report));
+        cli_print_json(root);
+        json_decref(root);
+    } else if (report.count) {
+        conf_report_print(&report, file, (struct span){NULL, 0}, &out);
+        fwrite(out.at, 1, out.len, stderr);
+    }
+    if (code != FB_OK && !report.count)
+        cli_fail(&err);
+    conf_report_fini(&report);
+    buf_fini(&out);
+    return code == FB_OK ? 0 : 2; /* a file that cannot be read is a configuration error too */
+}
+
+static int show_conf(const struct cli_call *call, const struct conf *conf)
+{
+    struct buf out;
+    buf_init(&out, 16 * MIB);
+    if (call->is_json || call->option[OPT_EFFECTIVE])
+        conf_show(conf, call->is_json, &out);
+    else
+        buf_put(&out, conf->text, conf->text_bytes);
+    if (out.len && out.at[out.len - 1] != '\n')
+        buf_putc(&out, '\n');
+    cli_flush(&out);
+    buf_fini(&out);
+    return 0;
+}
+
+/* Without a file: the one that the running foldback has in force. */
+static int show_running(const struct cli_call *call)
+{
+    json_t *root;
+    struct conf *conf = NULL;
+    struct conf_report report = {0};
+    int code = cli_api(call, "GET", "/v1/config", NULL, &root);
+    if (code)
+        return code;
+    const char *text = cli_str(root, "text");
+    if (call->is_json) {
+        cli_print_json(root);
+    } else if (!call->option[OPT_EFFECTIVE]) {
+        printf("%s%s", text, text[0] && text[strlen(text) - 1] == '\n' ? "" : "\n");
+    } else if (conf_parse(span_of(text), "running", &conf, &report) == FB_OK) {
+        code = show_conf(call, conf);
+    } else {
+        struct fb_err err = {0};
+        fb_fail(&err, FB_E_VERSION,
+                "this program does not understand the configuration of the "
+                "running one; use the program that runs, or --json");
+        code = cli_fail(&err);
+    }
+    conf_unref(conf);
+    conf_report_fini(&report);
+    json_decref(root);
+    return code;
+}
+
+int cmd_config_show(const struct cli_call *call)
+{
+    struct conf *conf = NULL;
+    struct conf_report report = {0};
+    struct fb_err err = {0};
+    struct buf out;
+    if (call->arg_count == 0)
+        return show_running(call);
+    enum fb_code code = conf_load(call->arg[0], &conf, &report, &err);
+    buf_init(&out, 4 * MIB);
+    if (report.count)
+        conf_report_print(&report, call->arg[0], (struct span){NULL, 0}, &out);
+    fwrite(out.at, 1, out.len, stderr);
+    if (code == FB_OK)
+        show_conf(call, conf);
+    else if (!report.count)
+        cli_fail(&err);
+    buf_fini(&out);
+    conf_report_fini(&report);
+    conf_unref(conf);
+    return code == FB_OK ? 0 : 2;
+}
+
+int cmd_config_schema(const struct cli_call *call)
+{
+    struct buf out;
+    (void)call;
+    buf_init(&out, 4 * MIB);
+    conf_schema(&out);
+    buf_putc(&out, '\n');
+    cli_flush(&out);
+    buf_fini(&out);
+    return 0;
+}
+
+int cmd_reload(const struct cli_call *call)
+{
+    json_t *root;
+    int code = cli_api(call, "POST", "/v1/reload", NULL, &root);
+    if (code == 0 && call->is_json)
+        cli_print_json(root);
+    else if (code == 0)
+        puts("The file is in force.  `foldback config show` prints it.");
+    json_decref(root);
+    return code;
+}

@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* status and tap. */
+#include "cli/cli_int.h"
+#include "cli/table.h"
+
+#include "knob/knob.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+/* ---- status ---- */
+static bool is_window(const char *text)
+{
+    static const char *const windows[] = {"100ms", "1s", "10s", "60s"};
+    for (size_t i = 0; i < FB_COUNT(windows); i++)
+        if (strcmp(text, windows[i]) == 0)
+            return true;
+    return false;
+}
+
+/* {"limit": "act", "timeout": "mixed"} of the knobs. */
+static json_t *modes_of(const json_t *knobs)
+{
+    json_t *modes = json_object();
+    for (size_t i = 0; i < json_array_size(knobs); i++) {
+        const json_t *k = json_array_get(knobs, i);
+        char loop[CLI_ROOM];
+        cli_lower(cli_str(k, "loop"), loop);
+        const char *mode = cli_is(k, "is_frozen") ? "frozen" : cli_str(k, "mode");
+        const char *was = json_string_value(json_object_get(modes, loop));
+        if (strcmp(loop, "none") != 0)
+            json_object_set_new(modes, loop,
+                                json_string(!was || strcmp(was, mode) == 0 ? mode : "mixed"));
+    }
+    return modes;
+}
+
+static void show_modes(json_t *modes, struct buf *out)
+{
+    const char *loop, *between = "mode      ";
+    json_t *mode;
+    json_object_foreach(modes, loop, mode)
+    {
+        buf_printf(out, "%s%s %s", between, loop, json_string_value(mode));
+        between = ", ";
+    }
+    if (json_object_size(modes))
+        buf_putc(out, '\n');
+}
+
+static size_t show_alerts(const json_t *alerts, struct buf *out)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < json_array_size(alerts); i++) {
+        const json_t *a = json_array_get(alerts, i);
+        if (cli_str(a, "over")[0])
+            continue;
+        const char *text = cli_str(a, "text");
+        buf_printf(out, "alert     %s: %s (%s)\n", cli_str(a, "severity"),
+                   text[0] ? text : cli_str(a, "reason"), cli_target(a));
+        count++;
+    }
+    if (count == 0)
+        buf_puts(out, "alerts    none\n");
+    return count;
+}
+
+int cmd_status(const struct cli_call *call)
+{
+    static const char *const parts[] = {"status", "services", "endpoints", "knobs", "alerts"};
+    json_t *root = json_object();
+    const char *window = call->option[OPT_WINDOW];
+    int code = 0;
+    if (window && !is_window(window))
+        code = cli_usage(call, "--window must be 100ms, 1s, 10s or 60s, got \"%s\"", window);
+    for (size_t i = 0; i < FB_COUNT(parts) && code == 0; i++) {
+        struct buf path;
+        json_t *part;
+        buf_init(&path, 256);
+        buf_printf(&path, "/v1/%s", parts[i]);
+        if (i == 1 || i == 2)
+            cli_query(&path, "window", window);
+        code = cli_api(call, "GET", buf_str(&path), NULL, &part);
+        buf_fini(&path);
+        if (code == 0 && i > 0) { /* {"services": [...], ...}: the list alone */
+            json_t *list = json_incref(json_object_get(part, parts[i]));
+            json_decref(part);
+            part = list;
+        }
+        if (code == 0)
+            json_object_set_new(root, parts[i], part);
+    }
+    if (code == 0) {
+        json_t *modes = modes_of(json_object_get(root, "knobs"));
+        json_object_del(root, "knobs"); /* `foldback get` shows them */
+        json_object_set_new(root, "modes", modes);
+    }
+    if (code == 0 && call->is_json)
+        cli_print_json(root);
+    if (code == 0 && !call->is_json) {
+        struct buf out;
+        buf_init(&out, 4 * MIB);
+        show_summary(json_object_get(root, "status"), &out);
+        show_modes(json_object_get(root, "modes"), &out);
+        size_t alerts = show_alerts(json_object_get(root, "alerts"), &out);
+        buf_putc(&out, '\n');
+        show_services(json_object_get(root, "services"), call->has_color, &out);
+        buf_putc(&out, '\n');
+        show_endpoints(json_object_get(root, "endpoints"), call->has_color, &out);
+        if (alerts)
+            buf_puts(&out, "\nNext: foldback doctor\n");
+        cli_flush(&out);
+        buf_fini(&out);
+    }
+    json_decref(root);
+    return code;
+}
+
+/* ---- tap ---- */
+#define TAP_RECENT 64 /* a sample follows its request within a few events */
+
+struct tap {
+    const struct cli_call *call;
+    uint64_t left;
+    char seen[TAP_RECENT][20]; /* ids that were printed with their path */
+    size_t next;
+};
+
+/* Method and path may come a moment later under the same id: a request is printed once. */
+static bool is_repeated(struct tap *t, const char *id)
+{
+    for (size_t i = 0; i < TAP_RECENT; i++)
+        if (strcmp(t->seen[i], id) == 0)
+            return true;
+    snprintf(t->seen[t->next++ % TAP_RECENT], sizeof t->seen[0], "%s", id);
+    return false;
+}
+
+static void print_request(const struct cli_call *call, const json_t *r)
+{
+    char total[CLI_ROOM], queue[CLI_ROOM];
+    double status = cli_num(r, "status");
+    const char *time = cli_str(r, "time"), *path = cli_str(r, "path");
+    const char *clock = strlen(time) > 23 ? time + 11 : time; /* hh:mm:ss.mmmZ of RFC 3339 */
+    enum cli_color color = status >= 500 ? CLI_RED : status >= 400 ? CLI_YELLOW : CLI_PLAIN;
+    printf("%.12s %s%3.0f%s %-9s %-9s %-8s %s", clock, cli_paint(call, color), status,
+           cli_paint(call, CLI_PLAIN), cli_ms(cli_num(r, "total_ms"), total),
+           cli_ms(cli_num(r, "queue_ms"), queue), cli_str(r, "class"), cli_str(r, "route"));
+    printf(" -> %s", cli_str(r, "endpoint")[0] ? cli_str(r, "endpoint") : "-");
+    if (path[0])
+        printf(" %s %s%s", cli_str(r, "method"), cli_str(r, "host"), path);
+    if (cli_num(r, "attempts") > 1)
+        printf(" (%.0f attempts)", cli_num(r, "attempts"));
+    printf(" %s %s\n", cli_str(r, "reason"), cli_str(r, "id"));
+    fflush(stdout);
+}
+
+static bool on_request(void *arg, const char *name, const json_t *data, struct span raw)
+{
+    struct tap *t = arg;
+    if (strcmp(name, "lost") == 0) {
+        fprintf(stderr,
+                "foldback: %.0f requests above the rate and %.0f for lack of room are not shown\n",
+                fmax(0, cli_num(data, "over_rate")), fmax(0, cli_num(data, "lost")));
+        return true;
+    }
+    if (strcmp(name, "request") != 0 || is_repeated(t, cli_str(data, "id")))
+        return true;
+    if (t->call->is_json) {
+        printf("%.*s\n", SPAN_ARG(raw));
+        fflush(stdout);
+    } else {
+        print_request(t->call, data);
+    }
+    return --t->left > 0;
+}
+
+int cmd_tap(const struct cli_call *call)
+{
+    struct tap t = {.call = call, .left = UINT64_MAX};
+    uint64_t rate = 50;
+    struct buf path;
+    if (!cli_number(call, OPT_RATE, 1, 1000, &rate) ||
+        !cli_number(call, OPT_LIMIT, 1, UINT64_MAX, &t.left))
+        return 2;
+    buf_init(&path, 4096);
+    buf_puts(&path, "/v1/tap");
+    cli_query(&path, "filter", call->option[OPT_FILTER]);
+    cli_query(&path, "rate", call->option[OPT_RATE]);
+    cli_query(&path, "redact", call->option[OPT_NO_REDACT] ? "false" : NULL);
+    if (!call->is_json) {
+        printf("%-12s %3s %-9s %-9s %-8s %s\n", "TIME", "ST.", "TOTAL", "QUEUE", "CLASS",
+               "ROUTE -> ENDPOINT METHOD HOST/PATH REASON ID");
+        fflush(stdout);
+    }
+    int code = cli_follow(call, buf_str(&path), on_request, &t);
+    buf_fini(&path);
+    return code;
+}

@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The tables of services and endpoints that status and top show. */
+#include "cli/cli_int.h"
+#include "cli/table.h"
+
+#include <math.h>
+
+void show_services(const json_t *services, bool has_color, struct buf *out)
+{
+    static const char *const heads[] = {"SERVICE", ">RATE",      ">ERRORS", ">P50",   ">P99",
+                                        ">SHED",   ">IN FLIGHT", ">LIMIT",  ">QUEUED"};
+    struct table t;
+    char a[CLI_ROOM], b[CLI_ROOM];
+    table_init(&t, heads, FB_COUNT(heads));
+    for (size_t i = 0; i < json_array_size(services); i++) {
+        const json_t *s = json_array_get(services, i), *f = json_object_get(s, "facts");
+        const json_t *classes = json_object_get(s, "classes");
+        double queued = 0;
+        for (size_t c = 0; c < json_array_size(classes); c++)
+            queued += fmax(0, cli_num(json_array_get(classes, c), "queued"));
+        table_put(&t, cli_str(s, "name"));
+        table_putf(&t, "%s/s", cli_count(cli_num(f, "rate"), a));
+        table_put(&t, cli_pct(cli_num(f, "error_ratio"), a));
+        table_put(&t, cli_ms(cli_num(f, "latency_p50"), a));
+        table_put(&t, cli_ms(cli_num(f, "latency_p99"), a));
+        table_put(&t, cli_pct(cli_num(f, "shed_ratio"), a));
+        table_put(&t, cli_count(cli_num(s, "in_flight"), a));
+        table_put(&t, cli_count(cli_num(s, "limit"), b));
+        table_put(&t, cli_count(queued, a));
+    }
+    table_print(&t, has_color, out);
+    table_fini(&t);
+}
+
+void show_endpoints(const json_t *endpoints, bool has_color, struct buf *out)
+{
+    static const char *const heads[] = {"ENDPOINT", "HEALTH",   ">RATE",   ">IN FLIGHT",
+                                        ">LIMIT",   ">LATENCY", ">ERRORS", ">SHARE"};
+    struct table t;
+    char a[CLI_ROOM];
+    table_init(&t, heads, FB_COUNT(heads));
+    for (size_t i = 0; i < json_array_size(endpoints); i++) {
+        const json_t *e = json_array_get(endpoints, i), *f = json_object_get(e, "facts");
+        table_put(&t, cli_str(e, "name"));
+        table_put(&t, cli_is(e, "is_drained") ? "drained" : cli_str(e, "health"));
+        table_putf(&t, "%s/s", cli_count(cli_num(f, "rate"), a));
+        table_put(&t, cli_count(cli_num(e, "in_flight"), a));
+        table_put(&t, cli_count(cli_num(e, "limit"), a));
+        table_put(&t, cli_ms(cli_num(e, "latency_ms"), a));
+        table_put(&t, cli_pct(cli_num(e, "error_ratio"), a));
+        table_put(&t, cli_pct(cli_num(e, "share"), a));
+    }
+    table_print(&t, has_color, out);
+    table_fini(&t);
+}
+
+static void show_stream(const json_t *stream, struct buf *out)
+{
+    char a[CLI_ROOM], b[CLI_ROOM], c[CLI_ROOM];
+    double lost = cli_num(stream, "events_lost");
+    buf_printf(out, "stream    %s events/s, log %s, %s behind", /* a rate, a size, a time */
+               cli_count(cli_num(stream, "events_per_s"), a),
+               cli_bytes(cli_num(stream, "log_bytes"), b), cli_ms(cli_num(stream, "lag_ms"), c));
+    if (lost > 0)
+        buf_printf(out, ", %s of %s events lost", cli_count(lost, a),
+                   cli_count(lost + cli_num(stream, "events"), b));
+    else
+        buf_puts(out, ", nothing lost");
+    if (json_object_get(stream, "is_disk_ok") && !cli_is(stream, "is_disk_ok"))
+        buf_printf(out, "; DISK: %s", cli_str(stream, "disk_error"));
+    buf_putc(out, '\n');
+}
+
+static void show_cost(const json_t *cost, struct buf *out)
+{
+    static const char *const parts[] = {"gateway", "brain", "supervisor"};
+    char a[CLI_ROOM], b[CLI_ROOM];
+    const char *between = "";
+    buf_puts(out, "cost      ");
+    for (size_t i = 0; i < FB_COUNT(parts); i++) {
+        const json_t *p = json_object_get(cost, parts[i]);
+        if (!p)
+            continue;
+        buf_printf(out, "%s%s %.2f cores %s", between, parts[i], fmax(0, cli_num(p, "cpu_cores")),
+                   cli_bytes(cli_num(p, "memory_bytes"), a));
+        between = ", ";
+    }
+    buf_printf(out, "%stick %s\n", between, cli_ms(cli_num(cost, "tick_cpu_ms"), b));
+}
+
+void show_summary(const json_t *status, struct buf *out)
+{
+    const json_t *gateway = json_object_get(status, "gateway");
+    const json_t *f = json_object_get(json_object_get(status, "traffic"), "facts");
+    char a[CLI_ROOM], b[CLI_ROOM], c[CLI_ROOM], d[CLI_ROOM], e[CLI_ROOM];
+    const char *state = cli_is(gateway, "is_draining") ? "draining"
+                        : cli_is(status, "is_ready")   ? "ready"
+                                                       : "NOT READY";
+    buf_printf(out, "foldback %s on %s: %s, up %s, admin %s\n", cli_str(status, "version"),
+               cli_str(status, "node"), state,
+               cli_ago(cli_num(json_object_get(status, "brain"), "uptime_s"), a),
+               cli_str(status, "address"));
+    buf_printf(out, "traffic   %s/s, errors %s, p50 %s, p99 %s, shed %s, %.0f connections\n",
+               cli_count(cli_num(f, "rate"), a), cli_pct(cli_num(f, "error_ratio"), b),
+               cli_ms(cli_num(f, "latency_p50"), c), cli_ms(cli_num(f, "latency_p99"), d),
+               cli_pct(cli_num(f, "shed_ratio"), e), fmax(0, cli_num(gateway, "connections")));
+    show_stream(json_object_get(status, "stream"), out);
+    show_cost(json_object_get(status, "cost"), out);
+}
