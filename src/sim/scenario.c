@@ -188,6 +188,18 @@ static const struct sim_scenario rows[] = {
      .phases = {{10, 0.6}, {30, 1.5}, {50, 0.6}},
      .measure_s = 5,
      .timeout_ms = 200},
+    {.name = "timeout_step",
+     .what = "loops: timeout configured 15 s; all endpoints 3 x slower at 90 s, one hangs at 150 s",
+     .service = SIM_LOGNORMAL,
+     .service_ms = 20,
+     .sigma = 0.7,
+     .in_time_ms = 15000,
+     .groups = {{3, 16, 0}},
+     .phases = {{90, 0.1}, {150, 0.1}, {180, 0.1}},
+     .measure_s = 5,
+     .timeout_ms = 15000,
+     .is_looping = true,
+     .changes = {{90, SIM_SLOW, 0, 3, 3}, {150, SIM_STALL, 0, 1, 29}}},
 };
 
 const struct sim_scenario *sim_scenario_at(size_t i)

@@ -107,6 +107,7 @@ static enum fb_code world_init(struct world *w, uint64_t seed, struct fb_err *er
     for (uint32_t i = 0; i < SIM_CHANGES_MAX && sc->changes[i].at_s > 0; i++)
         world_schedule(w, (uint64_t)(sc->changes[i].at_s * w->o->time_factor * 1e6), SIM_EV_CHANGE,
                        i, 0);
+    w->result->timeout_ms = w->timeout_ms;
     if (w->o->is_looping >= 0 ? w->o->is_looping > 0 : sc->is_looping) {
         if (!brain_init(w))
             return fb_fail(err, FB_E_NOMEM, "simulate: no memory for the loops; use loops=off");
