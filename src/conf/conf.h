@@ -144,8 +144,16 @@ struct conf *conf_ref(struct conf *c);
 void conf_unref(struct conf *c); /* NULL is fine */
 
 /* The text that `foldback run --from A --to B ...` stands for.  Same key order always. */
-enum fb_code conf_text_for_run(const char *const *from, size_t from_count, const char *const *to,
-                               size_t to_count, struct buf *out, struct fb_err *err);
+struct conf_run {
+    const char *const *from;
+    size_t from_count; /* 0: ":8080" */
+    const char *const *to;
+    size_t to_count;
+};
+FB_MUST_USE
+enum fb_code conf_run_text(const struct conf_run *run, struct buf *out, struct fb_err *err);
+#define conf_text_for_run(from, from_count, to, to_count, out, err)                                \
+    conf_run_text(&(struct conf_run){(from), (from_count), (to), (to_count)}, (out), (err))
 
 /* Listeners and RESTART params that differ: what a reload from <was> to <now> cannot do live, as
  * text lines; returns how many.  Services and routes keep their numbers by name: they are live. */

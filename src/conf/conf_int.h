@@ -172,8 +172,11 @@ uint64_t params_value(const struct conf_param_row *row, const struct conf_params
 bool read_is(struct reader *rd, const struct node *n, enum node_kind kind, const char *example);
 bool read_scalar(struct reader *rd, const struct node *n, struct span *text);
 bool read_str(struct reader *rd, const struct node *n, const char **text);
-bool read_number(struct reader *rd, const struct node *n, enum conf_type type, uint64_t min,
-                 uint64_t max, uint64_t *value);
+struct conf_range {
+    uint64_t min, max; /* in the stored unit */
+};
+bool read_number(struct reader *rd, const struct node *n, enum conf_type type,
+                 struct conf_range range, uint64_t *value);
 bool read_key_number(struct reader *rd, const struct node *n, enum conf_key key, uint64_t *value);
 bool read_bool(struct reader *rd, const struct node *n, bool *value);
 bool read_word(struct reader *rd, const struct node *n, const char *words, int *index);

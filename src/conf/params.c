@@ -132,7 +132,8 @@ void params_read(struct reader *rd, const struct node *value, const struct conf_
         if (is_auto(row) && value->kind == NODE_SCALAR && span_eq(value->text, SPAN("auto")))
             is_good = true;
         else
-            is_good = read_number(rd, value, row->type, row->min, row->max, &number);
+            is_good =
+                read_number(rd, value, row->type, (struct conf_range){row->min, row->max}, &number);
         store(p, row, number);
         break;
     }

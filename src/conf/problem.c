@@ -6,14 +6,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static void problem_add(struct reader *rd, uint32_t line, uint32_t column, bool is_warning,
-                        const char *fmt, va_list args) FB_PRINTF(5, 0);
+static void problem_add(struct reader *rd, struct conf_problem place, const char *fmt, va_list args)
+    FB_PRINTF(3, 0);
 
 void problem_at(struct reader *rd, uint32_t line, uint32_t column, const char *fmt, ...)
 {
     va_list args;
     va_start(args, fmt);
-    problem_add(rd, line, column, false, fmt, args);
+    problem_add(rd, (struct conf_problem){.line = line, .column = column}, fmt, args);
     va_end(args);
 }
 
@@ -21,7 +21,7 @@ void problem(struct reader *rd, const struct node *at, const char *fmt, ...)
 {
     va_list args;
     va_start(args, fmt);
-    problem_add(rd, at->line, at->column, false, fmt, args);
+    problem_add(rd, (struct conf_problem){.line = at->line, .column = at->column}, fmt, args);
     va_end(args);
 }
 
@@ -29,7 +29,8 @@ void problem_warn(struct reader *rd, const struct node *at, const char *fmt, ...
 {
     va_list args;
     va_start(args, fmt);
-    problem_add(rd, at->line, at->column, true, fmt, args);
+    struct conf_problem place = {.line = at->line, .column = at->column, .is_warning = true};
+    problem_add(rd, place, fmt, args);
     va_end(args);
 }
 
@@ -48,11 +49,10 @@ static void trim_utf8(char *text)
         text[at - 1] = 0;
 }
 
-static void problem_add(struct reader *rd, uint32_t line, uint32_t column, bool is_warning,
-                        const char *fmt, va_list args)
+static void problem_add(struct reader *rd, struct conf_problem place, const char *fmt, va_list args)
 {
     struct conf_report *r = rd->report;
-    if (!is_warning)
+    if (!place.is_warning)
         r->error_count++;
     if (r->count >= CONF_PROBLEMS_MAX)
         return;
@@ -66,7 +66,7 @@ static void problem_add(struct reader *rd, uint32_t line, uint32_t column, bool 
         r->at = grown;
     }
     struct conf_problem *p = &r->at[r->count++];
-    *p = (struct conf_problem){.line = line, .column = column, .is_warning = is_warning};
+    *p = place;
     vsnprintf(p->text, sizeof p->text, fmt, args);
     if (strlen(p->text) == sizeof p->text - 1)
         trim_utf8(p->text);

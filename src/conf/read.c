@@ -101,34 +101,35 @@ static void number_problem(struct reader *rd, const struct node *n, enum conf_ty
 }
 
 static void range_problem(struct reader *rd, const struct node *n, enum conf_type type,
-                          uint64_t min, uint64_t max)
+                          struct conf_range may)
 {
     char path[NODE_PATH_BYTES];
     struct buf range;
     buf_init(&range, 128);
-    value_print(type, min, &range);
+    value_print(type, may.min, &range);
     buf_puts(&range, "..");
-    value_print(type, max, &range);
+    value_print(type, may.max, &range);
     problem(rd, n, "%s must be %s, got %.*s", node_path(n, path), buf_str(&range), SHOWN(n->text));
     buf_fini(&range);
 }
 
-bool read_number(struct reader *rd, const struct node *n, enum conf_type type, uint64_t min,
-                 uint64_t max, uint64_t *value)
+bool read_number(struct reader *rd, const struct node *n, enum conf_type type,
+                 struct conf_range range, uint64_t *value)
 {
     struct span s;
     uint64_t got = 0;
     if (!read_scalar(rd, n, &s))
         return false;
     enum value_fault fault = value_of_type(type, s, &got);
-    if (fault == VALUE_TOO_LARGE || (fault == VALUE_OK && (got < min || got > max))) {
-        range_problem(rd, n, type, min, max);
+    if (fault == VALUE_TOO_LARGE || (fault == VALUE_OK && (got < range.min || got > range.max))) {
+        range_problem(rd, n, type, range);
         return false;
     }
-    if (fault == VALUE_TOO_FINE && type == CONF_TYPE_dur && min > 0 &&
+    if (fault == VALUE_TOO_FINE && type == CONF_TYPE_dur && range.min > 0 &&
         value_dur_us(s, &got) == VALUE_OK &&
-        got < min * 1000) { /* 500us where 10ms is the least: the range says more than the step */
-        range_problem(rd, n, type, min, max);
+        got < range.min *
+                  1000) { /* 500us where 10ms is the least: the range says more than the step */
+        range_problem(rd, n, type, range);
         return false;
     }
     if (fault != VALUE_OK) {
@@ -142,8 +143,8 @@ bool read_number(struct reader *rd, const struct node *n, enum conf_type type, u
 bool read_key_number(struct reader *rd, const struct node *n, enum conf_key key, uint64_t *value)
 {
     const struct conf_key_row *row = &keys[key];
-    return read_number(rd, n, row->shape == SHAPE_DUR ? CONF_TYPE_dur : CONF_TYPE_u32, row->min,
-                       row->max, value);
+    return read_number(rd, n, row->shape == SHAPE_DUR ? CONF_TYPE_dur : CONF_TYPE_u32,
+                       (struct conf_range){row->min, row->max}, value);
 }
 
 bool read_bool(struct reader *rd, const struct node *n, bool *value)

@@ -260,21 +260,20 @@ static enum fb_code put_list(struct buf *out, const char *flag, const char *cons
     return FB_OK;
 }
 
-enum fb_code conf_text_for_run(const char *const *from, size_t from_count, const char *const *to,
-                               size_t to_count, struct buf *out, struct fb_err *err)
+enum fb_code conf_run_text(const struct conf_run *run, struct buf *out, struct fb_err *err)
 {
     static const char *const from_default[] = {":8080"};
-    if (to_count == 0)
+    const char *const *from = run->from_count ? run->from : from_default;
+    if (run->to_count == 0)
         return fb_fail(
             err, FB_E_USAGE,
             "run needs --to ADDRESS or --config FILE; for example `foldback run --to :3000`");
     buf_puts(out, "listen: ");
-    enum fb_code code =
-        put_list(out, "--from", from_count ? from : from_default, from_count ? from_count : 1, err);
+    enum fb_code code = put_list(out, "--from", from, run->from_count ? run->from_count : 1, err);
     if (code != FB_OK)
         return code;
     buf_puts(out, "state: ./foldback-state\nservices:\n  app:\n    endpoints: ");
-    code = put_list(out, "--to", to, to_count, err);
+    code = put_list(out, "--to", run->to, run->to_count, err);
     if (code != FB_OK)
         return code;
     buf_puts(out, "routes:\n  - { match: /, service: app }\n");

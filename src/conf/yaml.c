@@ -46,7 +46,8 @@ static bool text_is_sound(struct reader *rd, struct span text)
 {
     const unsigned char *at = (const unsigned char *)text.at;
     uint32_t line = 1, column = 1;
-    for (size_t i = 0; i < text.len;) {
+    size_t i = span_starts(text, SPAN("\xef\xbb\xbf")) ? 3 : 0; /* a mark that some editors write */
+    while (i < text.len) {
         size_t bytes = utf8_bytes(at + i, text.len - i);
         bool is_control =
             (at[i] < 0x20 && at[i] != '\t' && at[i] != '\n' && at[i] != '\r') || at[i] == 0x7f;
@@ -60,7 +61,7 @@ static bool text_is_sound(struct reader *rd, struct span text)
                        "a line must not begin with %%: directives are not used here");
             return false;
         }
-        column = at[i] == '\n' ? 1 : column + 1;
+        column = at[i] == '\n' || at[i] == '\r' ? 1 : column + 1; /* both end a line of YAML */
         line += at[i] == '\n';
         i += bytes;
     }

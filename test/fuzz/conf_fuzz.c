@@ -5,6 +5,14 @@
 #include "conf/conf.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+const char *__lsan_default_suppressions(void);
+
+/* libfyaml 0.7.12 loses 4 KiB of its own on some broken quotes (corpus/conf/lost-quotes.yaml). What
+ * we open of it is freed: the unit tests run without this. */
+const char *__lsan_default_suppressions(void)
+{
+    return "leak:libfyaml.so\n";
+}
 
 static void check(const struct conf *c)
 {
