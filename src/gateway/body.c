@@ -11,6 +11,7 @@
 #include <errno.h>
 
 static bool put(struct request *req, char *data, size_t len, bool is_last);
+static bool is_too_slow(const struct request *req, uint64_t waited_us);
 static void refuse(struct request *req, uint16_t reason);
 
 bool body_is_droppable(const struct request *req)
@@ -92,6 +93,12 @@ void body_pump(struct request *req)
         if (req->body_since_us) {
             req->body_wait_us += fb_sub_floor_u64(now_us, req->body_since_us);
             req->body_since_us = 0;
+            if (is_too_slow(
+                    req,
+                    req->body_wait_us)) { /* here too: bytes that drip in push the timer back */
+                refuse(req, REASON_BODY_TOO_SLOW);
+                return;
+            }
         }
         uint16_t reason;
         struct span bytes = {w->in, (size_t)n};
@@ -122,14 +129,19 @@ void body_pump(struct request *req)
 /* The client's timer came up while we wait for its bytes. */
 void body_judge(struct request *req, uint64_t now_us)
 {
-    const struct conf_params *p = &req->gen->conf->p;
     uint64_t still_us = fb_sub_floor_u64(now_us, req->body_since_us);
-    uint64_t waited_us = req->body_wait_us + still_us;
-    if (still_us >= p->limits_body_timeout * US_PER_MS)
+    if (still_us >= req->gen->conf->p.limits_body_timeout * US_PER_MS)
         refuse(req, REASON_BODY_TIMEOUT);
-    else if (waited_us > p->limits_min_rate_grace * US_PER_MS &&
-             req->in.payload_bytes * US_PER_S / waited_us < p->limits_min_rate)
+    else if (is_too_slow(req, req->body_wait_us + still_us))
         refuse(req, REASON_BODY_TOO_SLOW);
+}
+
+/* The mean rate over the time in which we waited for the client. */
+static bool is_too_slow(const struct request *req, uint64_t waited_us)
+{
+    const struct conf_params *p = &req->gen->conf->p;
+    return waited_us > p->limits_min_rate_grace * US_PER_MS &&
+           req->in.payload_bytes * US_PER_S / waited_us < p->limits_min_rate;
 }
 
 /* Appends in canonical form; the last piece ends the body. */

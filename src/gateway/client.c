@@ -25,6 +25,7 @@ static void on_timer(struct loop_timer *t);
 static void run(struct client *c);
 static bool step(struct client *c);
 static bool flush(struct client *c);
+static bool is_slow_reader(struct client *c, uint64_t blocked_us);
 static bool read_head(struct client *c);
 static bool parse_head(struct client *c, struct span bytes);
 static bool keep_rest(struct client *c, struct span bytes);
@@ -278,8 +279,24 @@ static bool flush(struct client *c)
             return true;
         }
         c->can_write = false;
+        if (is_slow_reader(c, c->blocked_us)) {
+            c->is_broken = true;
+            return false;
+        }
     }
     return false;
+}
+
+/* The mean rate over the time in which we waited for it to read. */
+static bool is_slow_reader(struct client *c, uint64_t blocked_us)
+{
+    const struct conf_params *p = &(c->req ? c->req->gen : c->worker->gen)->conf->p;
+    if (blocked_us <= 2 * p->limits_min_rate_grace * US_PER_MS ||
+        c->taken_bytes * US_PER_S / blocked_us >= p->limits_min_rate)
+        return false;
+    if (c->req)
+        c->req->reason = REASON_READER_TOO_SLOW;
+    return true;
 }
 
 /* Reads towards the next head; true when there may be more to do. */
@@ -431,19 +448,17 @@ static void on_timer(struct loop_timer *t)
     const struct conf_params *p = &(req ? req->gen : c->worker->gen)->conf->p;
     uint64_t now_us = loop_now_us(c->worker->loop);
     uint64_t wait_us = fb_sub_floor_u64(now_us, c->since_us);
-    uint64_t grace_us = p->limits_min_rate_grace * US_PER_MS;
     if (c->is_lingering) {
         if (wait_us >= LINGER_US) {
             client_close(c);
             return;
         }
     } else if (c->out) {
-        uint64_t blocked_us = c->blocked_us + wait_us;
-        bool is_slow = blocked_us > 2 * grace_us &&
-                       c->taken_bytes * US_PER_S / blocked_us < p->limits_min_rate;
-        if (is_slow || wait_us >= p->limits_write_timeout * US_PER_MS) {
+        if (wait_us >= p->limits_write_timeout * US_PER_MS) {
             if (req)
                 req->reason = REASON_READER_TOO_SLOW;
+            c->is_broken = true;
+        } else if (is_slow_reader(c, c->blocked_us + wait_us)) {
             c->is_broken = true;
         }
     } else if (!req && !c->in) {

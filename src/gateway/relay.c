@@ -190,8 +190,10 @@ static bool final_head(struct upstream *up, struct request *req, const struct ht
     req->is_failed = req->outcome != GATE_OK;
     if (req->outcome == GATE_FAILED && tries_again(up, req, head))
         return false;
-    req->status = head->status;
-    req->reason = head->status >= 500 ? REASON_UPSTREAM_ERROR : REASON_ANSWERED;
+    if (req->client) { /* else it is known already how the request ended */
+        req->status = head->status;
+        req->reason = head->status >= 500 ? REASON_UPSTREAM_ERROR : REASON_ANSWERED;
+    }
     req->phase = REQUEST_ANSWERING;
     up->has_head = true;
     up->is_keep_alive = head->keep_alive && head->framing != HTTP1_BODY_CLOSE;
@@ -229,13 +231,13 @@ static bool switch_protocols(struct upstream *up, struct request *req,
     req->first_byte_us = loop_now_us(w->loop);
     req->upstream_us = fb_sat_u32(fb_sub_floor_u64(req->first_byte_us, req->sent_us));
     req->outcome = GATE_OK;
-    req->status = 101;
-    req->reason = REASON_UPGRADED;
     if (!req->client) {
         upstream_close(up);
         forward_finished(req, GATE_ABANDONED);
         return false;
     }
+    req->status = 101;
+    req->reason = REASON_UPGRADED;
     struct http1_out out = http1_out(w->out, w->out_bytes);
     response_head_build(req, head, &out);
     if (out.failed)

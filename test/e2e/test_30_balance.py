@@ -20,7 +20,7 @@ def many(proxy, count, workers, path="/", *fields):
 
 def test_requests_are_spread_over_the_endpoints(world):
     a, b, c = [world.origin() for _ in range(3)]
-    proxy = world.proxy(config(a, b, c, service="    balance: round_robin\n"))
+    proxy = world.proxy(config(a, b, c, service="    balance: round-robin\n"))
     assert all(m.status == 200 for m in many(proxy, 90, 6))
     assert all(len(o.requests) >= 10 for o in (a, b, c))
 
@@ -42,7 +42,7 @@ def test_a_failed_answer_is_tried_on_another_endpoint(world):
     def bad(r, w):
         return b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 3\r\n\r\nbad"
     a, b = world.origin(bad), world.origin()
-    proxy = world.proxy(config(a, b, service="    balance: round_robin\n"))
+    proxy = world.proxy(config(a, b, service="    balance: round-robin\n"))
     got = [proxy.get("/").status for _ in range(12)]
     assert got.count(200) >= 9, got
     assert a.requests
@@ -100,7 +100,7 @@ def test_full_endpoints_shed_with_retry_after_and_never_see_the_request(world):
     def answer(r, w):
         gate.wait(5)
         return ok()
-    origin, proxy = world.pair(answer, service="    queue: { capacity: 2, wait_max: 5s }\n    tune: { limit: { mode: recommend, value: 2 } }\n")
+    origin, proxy = world.pair(answer, service="    queue: { capacity: 2, wait: 5s }\n    tune: { limit: { mode: recommend, value: 2 } }\n")
     conns = []
     for i in range(12):
         w = proxy.connect()
@@ -140,7 +140,7 @@ def test_a_client_that_leaves_the_queue_is_forgotten_at_once(world):
     def answer(r, w):
         gate.wait(5)
         return ok()
-    origin, proxy = world.pair(answer, service="    queue: { capacity: 10, wait_max: 5s }\n    tune: { limit: { mode: recommend, value: 1 } }\n")
+    origin, proxy = world.pair(answer, service="    queue: { capacity: 10, wait: 5s }\n    tune: { limit: { mode: recommend, value: 1 } }\n")
     first = proxy.connect().send("GET /first HTTP/1.1\r\nHost: a\r\n\r\n")
     time.sleep(0.1)
     second = proxy.connect().send("GET /second HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -160,7 +160,7 @@ def test_a_client_that_leaves_early_keeps_the_slot_until_the_answer(world):
         if r.target == "/slow":
             gate.wait(5)
         return ok()
-    origin, proxy = world.pair(answer, service="    queue: { capacity: 10, wait_max: 3s }\n    tune: { limit: { mode: recommend, value: 1 } }\n")
+    origin, proxy = world.pair(answer, service="    queue: { capacity: 10, wait: 3s }\n    tune: { limit: { mode: recommend, value: 1 } }\n")
     gone = proxy.connect().send("GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
     time.sleep(0.1)
     gone.close()
@@ -178,7 +178,7 @@ def test_waiting_requests_go_on_when_a_slot_is_free_on_another_thread(world):
     def answer(r, w):
         time.sleep(0.02)
         return ok()
-    origin, proxy = world.pair(answer, threads=4, service="    queue: { capacity: 200, wait_max: 10s }\n    tune: { limit: { mode: recommend, value: 3 } }\n")
+    origin, proxy = world.pair(answer, threads=4, service="    queue: { capacity: 200, wait: 10s }\n    tune: { limit: { mode: recommend, value: 3 } }\n")
     got = many(proxy, 100, 30)
     assert [m.status for m in got] == [200] * 100
     assert origin.peak <= 3
@@ -288,7 +288,7 @@ def test_a_drain_finishes_what_is_in_hand_and_ends(world):
 
 def test_names_are_looked_up_and_followed(world):
     origin = world.origin()
-    proxy = world.proxy('services:\n  app:\n    endpoints: ["localhost:%d"]\nroutes:\n  - { match: /, service: app }\n'
+    proxy = world.proxy('services:\n  app:\n    endpoints: ["dns://localhost:%d"]\nroutes:\n  - { match: /, service: app }\n'
                         % origin.port)
     deadline = time.monotonic() + 5
     while time.monotonic() < deadline and proxy.get("/").status != 200:
