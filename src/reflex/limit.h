@@ -29,7 +29,6 @@ struct limit_conf {
 struct limit_tag {
     uint64_t sent_us;
     uint64_t generation; /* of the limit value at send */
-    double area;         /* learner's integral at send */
     uint32_t in_flight;  /* at send, itself included */
     bool is_tagged;
 };

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Unit tests of reflex/limit: invariants, pauses, restart, bounds, binding, proposals. */
+/* Unit tests of reflex/limit: invariants, pauses, restart, bounds, binding, proposals.  How well it
+ * learns is tested in test/sim/limit_scenarios.c. */
 #include "reflex/limit.h"
 
 #include "base/rng.h"
@@ -12,23 +13,58 @@
 
 static const struct limit_conf four = {.min = 1, .max = 100, .start = 4};
 
-/* An endpoint in lock step: <n> requests at once, each taking <each_us>, round after round. */
-static uint64_t rounds(struct limit *l, uint64_t now_us, int count, uint64_t each_us,
-                       bool is_wanted)
+/* An endpoint with constant service time: FIFO, <workers>; answers are seen once per turn. */
+struct endpoint {
+    struct limit l;
+    struct limit_tag tag[LIMIT_MAX];
+    uint64_t ready_us[LIMIT_MAX]; /* by order of sending */
+    uint64_t free_us[LIMIT_MAX];  /* of the workers */
+    uint32_t head, tail;          /* sent, answered */
+    uint64_t now_us;
+    uint32_t workers;
+    uint64_t service_us, turn_us;
+    bool is_paused;
+};
+static struct endpoint ep;
+
+static void start(const struct limit_conf *conf, uint32_t workers)
 {
-    static struct limit_tag tags[LIMIT_MAX];
-    for (int r = 0; r < count; r++) {
-        uint32_t n = 0;
-        while (limit_has_room(l))
-            limit_on_send(l, &tags[n++], now_us);
-        uint64_t until_us = now_us + each_us;
-        for (; now_us + 5000 < until_us; now_us += 5000)
-            limit_tick(l, is_wanted, now_us);
-        now_us = until_us;
-        for (uint32_t i = 0; i < n; i++)
-            limit_on_done(l, &tags[i], LIMIT_OK, is_wanted, now_us);
+    memset(&ep, 0, sizeof ep);
+    ep.workers = workers;
+    ep.service_us = 20000;
+    ep.turn_us = 1000;
+    ep.now_us = 1000;
+    limit_init(&ep.l, conf, ep.now_us);
+}
+
+static void send_one(void)
+{
+    uint32_t at = ep.head++ % LIMIT_MAX, first = 0;
+    for (uint32_t i = 1; i < ep.workers; i++)
+        if (ep.free_us[i] < ep.free_us[first])
+            first = i;
+    uint64_t begin_us = ep.free_us[first] > ep.now_us ? ep.free_us[first] : ep.now_us;
+    ep.free_us[first] = ep.ready_us[at] = begin_us + ep.service_us;
+    limit_on_send(&ep.l, &ep.tag[at], ep.now_us);
+}
+
+/* <wanted> requests at most at once; the limit binds when it is more than the limit. */
+static void run(uint64_t for_us, uint32_t wanted)
+{
+    for (uint64_t end_us = ep.now_us + for_us; ep.now_us < end_us; ep.now_us += ep.turn_us) {
+        bool is_wanted = wanted > limit_now(&ep.l);
+        while (!ep.is_paused && ep.tail != ep.head &&
+               ep.ready_us[ep.tail % LIMIT_MAX] <= ep.now_us) {
+            limit_on_done(&ep.l, &ep.tag[ep.tail++ % LIMIT_MAX], LIMIT_OK, is_wanted, ep.now_us);
+            if (limit_has_room(&ep.l) && ep.l.in_flight < wanted)
+                send_one();
+        }
+        while (limit_has_room(&ep.l) && ep.l.in_flight < wanted)
+            send_one();
+        if (ep.now_us % 5000 == 0)
+            limit_tick(&ep.l, is_wanted, ep.now_us);
+        assert_int_equal(ep.l.in_flight, ep.head - ep.tail);
     }
-    return now_us;
 }
 
 static void limit_starts_within_its_bounds(void **state)
@@ -44,19 +80,187 @@ static void limit_starts_within_its_bounds(void **state)
 static void limit_grows_while_it_binds_and_latency_stays(void **state)
 {
     (void)state;
-    struct limit l;
-    limit_init(&l, &four, 1);
-    rounds(&l, 1, 200, 20000, true);
-    assert_int_equal(limit_now(&l), 100);
+    start(&four, 1000);
+    run(US_PER_S, 500);
+    assert_int_equal(limit_now(&ep.l), 100);
 }
 
 static void limit_never_grows_while_nothing_is_wanted(void **state)
 {
     (void)state;
-    struct limit l;
-    limit_init(&l, &four, 1);
-    rounds(&l, 1, 500, 20000, false);
-    assert_int_equal(limit_now(&l), 4);
+    start(&four, 1000);
+    run(10 * US_PER_S, 4);
+    assert_int_equal(limit_now(&ep.l), 4);
+}
+
+static void limit_finds_the_workers_in_a_cold_start_under_overload(void **state)
+{
+    (void)state;
+    static const uint32_t workers[] = {1, 2, 4, 16, 64};
+    for (size_t i = 0; i < FB_COUNT(workers); i++) {
+        start(&four, workers[i]);
+        run(10 * US_PER_S, 500);
+        assert_in_range(limit_now(&ep.l), workers[i], 2 * workers[i] + 1);
+    }
+}
+
+static void limit_follows_the_workers_down(void **state)
+{
+    (void)state;
+    start(&four, 16);
+    run(2 * US_PER_S, 12);
+    run(2 * US_PER_S, 500);
+    assert_in_range(limit_now(&ep.l), 14, 40); /* a probe may be going on */
+    ep.workers = 4;
+    run(3 * US_PER_S, 500);
+    assert_in_range(limit_now(&ep.l), 4, 8);
+}
+
+static void limit_takes_a_longer_service_time_for_no_queue(void **state)
+{
+    (void)state;
+    start(&four, 16);
+    run(2 * US_PER_S, 12);
+    run(2 * US_PER_S, 500);
+    ep.service_us = 60000;
+    run(6 * US_PER_S, 500);
+    assert_in_range(limit_now(&ep.l), 14, 40); /* a probe may be going on */
+}
+
+static void limit_is_not_fooled_by_answers_that_come_in_bursts(void **state)
+{
+    (void)state;
+    start(&four, 1000);
+    ep.service_us = 300;
+    ep.turn_us = 5000; /* a gateway that is busy for 5 ms per turn */
+    run(3 * US_PER_S, 64);
+    assert_true(limit_now(&ep.l) >= 64);
+}
+
+static void limit_sends_nothing_into_a_pause_and_keeps_its_value(void **state)
+{
+    (void)state;
+    start(&four, 16);
+    run(2 * US_PER_S, 10);
+    uint32_t limit = limit_now(&ep.l), sent = 0;
+    ep.is_paused = true;
+    run(300000, 5); /* 10 service times of silence / 2 workers known */
+    sent = ep.head;
+    assert_false(limit_has_room(&ep.l));
+    run(100000, 10);
+    assert_int_equal(ep.head, sent);
+    ep.is_paused = false;
+    run(100000, 5);
+    assert_true(limit_has_room(&ep.l));
+    assert_int_equal(limit_now(&ep.l), limit);
+    run(2 * US_PER_S, 5);
+    assert_int_equal(limit_now(&ep.l), limit);
+}
+
+static void limit_lets_one_through_when_a_pause_is_long(void **state)
+{
+    (void)state;
+    start(&four, 16);
+    run(2 * US_PER_S, 10);
+    ep.is_paused = true;
+    run(US_PER_S, 5);
+    uint32_t sent = ep.head;
+    run(20 * US_PER_S, 100);
+    assert_in_range(ep.head - sent, 1, 6); /* gaps double */
+}
+
+static void limit_forgets_a_pause_when_nothing_is_in_flight(void **state)
+{
+    (void)state;
+    start(&four, 16);
+    run(2 * US_PER_S, 3);
+    ep.is_paused = true;
+    run(300000, 3);
+    assert_false(limit_has_room(&ep.l));
+    while (ep.tail != ep.head)
+        limit_on_done(&ep.l, &ep.tag[ep.tail++ % LIMIT_MAX], LIMIT_GONE, false, ep.now_us);
+    assert_true(limit_has_room(&ep.l));
+}
+
+static void limit_begins_with_what_it_restores(void **state)
+{
+    (void)state;
+    start(&four, 16);
+    limit_restore(&ep.l, 16, 20000, 0.5, ep.now_us);
+    assert_int_equal(limit_now(&ep.l), 16);
+    run(US_PER_S, 500);
+    assert_in_range(limit_now(&ep.l), 14, 40); /* a probe may be going on */
+    start(&four, 16);
+    limit_restore(&ep.l, 5000, 20000, 0.5, ep.now_us);
+    assert_int_equal(limit_now(&ep.l), 100);
+    start(&four, 16);
+    limit_restore(&ep.l, 0, 0, 0, ep.now_us);
+    assert_int_equal(limit_now(&ep.l), 4);
+}
+
+static void limit_obeys_new_bounds_at_once(void **state)
+{
+    (void)state;
+    start(&four, 1000);
+    run(US_PER_S, 500);
+    limit_set_bounds(&ep.l, 1, 10);
+    assert_int_equal(limit_now(&ep.l), 10);
+    run(2 * US_PER_S, 500);
+    assert_int_equal(limit_now(&ep.l), 10);
+    limit_set_bounds(&ep.l, 30, 40);
+    assert_int_equal(limit_now(&ep.l), 30);
+    run(2 * US_PER_S, 500);
+    assert_int_equal(limit_now(&ep.l), 40);
+}
+
+static void limit_learns_no_service_time_from_fast_failures(void **state)
+{
+    (void)state;
+    start(&four, 16);
+    run(2 * US_PER_S, 10);
+    double base_us = ep.l.base.us;
+    run(200000, 0);
+    for (int i = 0; i < 1000; i++) {
+        struct limit_tag tag;
+        ep.now_us += 1000;
+        limit_on_send(&ep.l, &tag, ep.now_us);
+        limit_on_done(&ep.l, &tag, LIMIT_FAST_FAIL, false, ep.now_us + 100);
+        limit_tick(&ep.l, false, ep.now_us + 100);
+    }
+    assert_true(ep.l.base.us > 0.95 * base_us);
+}
+
+static void limit_says_each_move_once(void **state)
+{
+    (void)state;
+    struct ev_proposal p;
+    start(&four, 16);
+    assert_false(limit_take_proposal(&ep.l, &p));
+    run(2 * US_PER_S, 500);
+    assert_true(limit_take_proposal(&ep.l, &p));
+    assert_true(ev_is_valid(&p.head));
+    assert_int_equal(p.limit_from, 4);
+    assert_int_equal(p.limit_to, limit_now(&ep.l));
+    assert_true(p.moves >= 2);
+    assert_int_equal(p.is_binding, 1);
+    assert_int_equal(ev_reason_row(p.reason)->kind, REASON_KIND_LEARN);
+    assert_true(p.base_us > 15000);
+    assert_false(limit_take_proposal(&ep.l, &p));
+}
+
+static void limit_goes_on_the_same_after_a_copy(void **state)
+{
+    (void)state;
+    static struct endpoint copy;
+    start(&four, 16);
+    run(US_PER_S, 500);
+    copy = ep;
+    run(US_PER_S, 500);
+    struct endpoint *first = &ep;
+    struct limit end = first->l;
+    ep = copy;
+    run(US_PER_S, 500);
+    assert_memory_equal(&ep.l, &end, sizeof end);
 }
 
 static void limit_keeps_its_bounds_for_a_million_random_steps(void **state)
@@ -103,6 +307,18 @@ int main(void)
         cmocka_unit_test(limit_starts_within_its_bounds),
         cmocka_unit_test(limit_grows_while_it_binds_and_latency_stays),
         cmocka_unit_test(limit_never_grows_while_nothing_is_wanted),
+        cmocka_unit_test(limit_finds_the_workers_in_a_cold_start_under_overload),
+        cmocka_unit_test(limit_follows_the_workers_down),
+        cmocka_unit_test(limit_takes_a_longer_service_time_for_no_queue),
+        cmocka_unit_test(limit_is_not_fooled_by_answers_that_come_in_bursts),
+        cmocka_unit_test(limit_sends_nothing_into_a_pause_and_keeps_its_value),
+        cmocka_unit_test(limit_lets_one_through_when_a_pause_is_long),
+        cmocka_unit_test(limit_forgets_a_pause_when_nothing_is_in_flight),
+        cmocka_unit_test(limit_begins_with_what_it_restores),
+        cmocka_unit_test(limit_obeys_new_bounds_at_once),
+        cmocka_unit_test(limit_learns_no_service_time_from_fast_failures),
+        cmocka_unit_test(limit_says_each_move_once),
+        cmocka_unit_test(limit_goes_on_the_same_after_a_copy),
         cmocka_unit_test(limit_keeps_its_bounds_for_a_million_random_steps),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
