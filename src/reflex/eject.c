@@ -156,7 +156,10 @@ double eject_failure_ratio(const struct eject_seat *s, uint64_t now_us, uint32_t
     return w.ok + w.failed > 0 ? (double)w.failed / (double)(w.ok + w.failed) : 0;
 }
 
-/* ---- evidence ---- */
+/* ---- evidence ----
+ *
+ * Buckets are found by the second they stand for, so nothing has to be cleared by a timer: what is
+ * older than ten seconds is out of reach or was overwritten. */
 
 static struct window window_of(const struct eject_seat *s, uint64_t now_us)
 {

@@ -114,6 +114,8 @@ static enum gate_answer place(struct gate *g, struct gate_ticket *t, uint64_t no
         return shed(t, REASON_NO_ENDPOINT);
     if (t->deadline_us <= now_us)
         return shed(t, REASON_SHED_DEADLINE);
+    /* Lower classes that wait do not matter: it would pass them anyway.  Somebody of its own class
+     * who waits goes first, even when room became free this instant. */
     uint8_t class = class_of(t);
     bool is_first = true;
     for (uint32_t i = 0; i <= class; i++)
@@ -133,6 +135,7 @@ static enum gate_answer place(struct gate *g, struct gate_ticket *t, uint64_t no
 
 struct gate_ticket *gate_next(struct gate *g, uint64_t now_us)
 {
+    /* Refusals first: they cost nothing and their clients wait. */
     struct gate_ticket *t = g->ended_oldest;
     if (t) {
         g->ended_oldest = t->next;
@@ -151,6 +154,7 @@ struct gate_ticket *gate_next(struct gate *g, uint64_t now_us)
         shed(t, REASON_NO_ENDPOINT);
         return t;
     }
+    /* Asked before taking: who is taken out would lose his place. */
     if (!gate_has_room(g))
         return NULL;
     t = queue_take(&g->queue);
@@ -205,6 +209,8 @@ bool gate_retry(struct gate *g, struct gate_ticket *t, enum gate_outcome outcome
     /* Work that reached an endpoint is not repeated in overload: it would only displace others. */
     if (!is_unsent && queue_is_overloaded(&g->queue, now_us))
         return false;
+    /* An endpoint that says it is overloaded (503 with Retry-After, 429) was excluded above: its
+     * peers are likely as busy, and asking them is the storm. */
     bool is_elsewhere = gate_has_untried(g, t);
     /* What never reached an endpoint may go to another one at once; nobody is hurt by haste there.
      */
@@ -242,6 +248,7 @@ static bool is_admitted(struct gate *g, const struct gate_ticket *t, uint64_t no
     return class * UINT64_C(128) + lot < g->shed_threshold;
 }
 
+/* A retry competes one class lower: work that is new comes before work that failed once. */
 static uint8_t class_of(const struct gate_ticket *t)
 {
     uint32_t class = t->class + (t->attempts > 0 ? 1u : 0u);

@@ -24,7 +24,13 @@ static void say_plain(struct gate *g, struct endpoint *ep, enum ev_health_state 
 static void forget(struct gate *g, struct endpoint *ep, uint64_t now_us);
 static struct endpoint *at(const struct gate *g, uint16_t index);
 
-/* ---- life of an endpoint ---- */
+/* ---- life of an endpoint ----
+ *
+ *   add -> OK or RAMPING <-> EJECTED, HALF_OPEN (eject.h) ; drain <-> undrain ; remove -> leaving
+ * -> forget
+ *
+ * Draining and leaving are the operator's word and rule over health; in_use counts what neither of
+ * them holds. */
 
 uint16_t gate_endpoint_add(struct gate *g, const struct gate_keep *keep, uint64_t now_us)
 {
@@ -45,6 +51,7 @@ uint16_t gate_endpoint_add(struct gate *g, const struct gate_keep *keep, uint64_
         &ep->limit,
         &(struct limit_conf){.min = ep->limit_min, .max = ep->limit_max, .start = limit_start},
         now_us);
+    /* What was known before a restart needs no slow start: it had one. */
     if (keep) {
         limit_restore(&ep->limit, keep->limit, keep->base_us, keep->cv, now_us);
         ep->seat.error_ratio = fb_clamp(keep->error_ratio, 0, 1);
@@ -150,6 +157,7 @@ struct endpoint *gate_choose(struct gate *g, const struct gate_ticket *t, uint64
     uint32_t fresh_count = 0;
     uint32_t tried_count = 0;
     struct balance_seat *trial = NULL;
+    /* One pass: where it was not yet, where it was already, and who is on trial. */
     for (uint32_t i = 0; i < g->count; i++) {
         struct endpoint *ep = g->endpoints[i];
         if (!is_chosen_from(g, ep) || !has_room(g, ep))
@@ -231,6 +239,8 @@ void gate_account(struct gate *g, struct gate_ticket *t, enum gate_outcome outco
     g->in_flight--;
     uint64_t age_us = fb_sub_floor_u64(now_us, t->sent_us);
     uint64_t answer_us = t->first_byte_us ? fb_sub_floor_u64(t->first_byte_us, t->sent_us) : age_us;
+    /* Three readers, three questions.  Balance: how long and how often wrong.  Limit: is this a
+     * sample of the service time.  Ejection: does the endpoint live. */
     enum limit_result result = LIMIT_OK;
     enum eject_sign sign = EJECT_BAD;
     switch (outcome) {
@@ -248,11 +258,12 @@ void gate_account(struct gate *g, struct gate_ticket *t, enum gate_outcome outco
         result = LIMIT_TIMED_OUT;
         balance_on_censored(&ep->seat, age_us, now_us);
         break;
-    case GATE_CONNECT_FAILED:
+    case GATE_CONNECT_FAILED: /* the endpoint's workers never saw it */
         result = LIMIT_GONE;
         sign = EJECT_NO_CONNECT;
         break;
-    case GATE_ABANDONED:
+    case GATE_ABANDONED: /* a lower bound: dropping it would be survivor bias; no fault of the
+                            endpoint */
         result = LIMIT_TIMED_OUT;
         sign = EJECT_UNKNOWN;
         balance_on_censored(&ep->seat, answer_us, now_us);
@@ -263,6 +274,7 @@ void gate_account(struct gate *g, struct gate_ticket *t, enum gate_outcome outco
         balance_on_verdict(&ep->seat, sign != EJECT_GOOD, now_us);
     limit_on_done(&ep->limit, &t->tag, result, g->queue.length > 0, now_us);
     eject_on_end(&ep->eject, sign, t->is_trial, now_us);
+    /* Only what can change the verdict is judged here; the rest waits for the tick. */
     if (t->is_trial || sign == EJECT_BAD || sign == EJECT_NO_CONNECT)
         judge(g, ep, now_us);
     t->is_trial = false;
@@ -290,6 +302,7 @@ void gate_tick(struct gate *g, uint64_t now_us)
             }
         }
     }
+    /* Medians, slow starts and verdicts move over seconds: each 100 ms is enough. */
     if (fb_sub_floor_u64(now_us, g->balance_us) < balance_every_us)
         return;
     g->balance_us = now_us;

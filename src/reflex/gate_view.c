@@ -63,7 +63,10 @@ void gate_endpoint_keep(const struct gate *g, uint16_t endpoint, struct gate_kee
                                .error_ratio = ep->seat.error_ratio};
 }
 
-/* ---- events ---- */
+/* ---- events ----
+ *
+ * 64 are kept between two calls; the gateway asks after each tick.  What does not fit is lost,
+ * never what is already there: the first sign of a fault is worth more than its echo. */
 
 union ev_any *gate_event_new(struct gate *g)
 {
@@ -85,7 +88,10 @@ size_t gate_take_events(struct gate *g, union ev_any *out, size_t max)
     return n;
 }
 
-/* ---- shed while waiting ---- */
+/* ---- shed while waiting ----
+ *
+ * A ticket pushed out by a more important one cannot be answered inside somebody else's
+ * gate_arrive: it is kept here until gate_next hands it back. */
 
 void gate_end_waiting(struct gate *g, struct gate_ticket *t, enum ev_reason why)
 {

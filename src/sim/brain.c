@@ -231,7 +231,8 @@ static void apply_knobs(struct world *w, struct brain *b)
     const struct knob_book *book = engine_book(b->engine);
     for (size_t i = 0; i < FB_COUNT(knobs); i++) {
         enum knob_source source;
-        double value = knob_effective(knob_row(knobs[i]), &book->layer[knobs[i]][0], &source);
+        double value =
+            knob_effective(knob_row((uint16_t)knobs[i]), &book->layer[knobs[i]][0], &source);
         if (value == b->value[knobs[i]] || (knobs[i] == KNOB_TIMEOUT_MS && w->timeout_ms <= 0))
             continue;
         b->value[knobs[i]] = value;

@@ -155,7 +155,12 @@ void client_pump(struct world *w, uint32_t gateway)
     }
 }
 
-/* ---- ends ---- */
+/* ---- ends ----
+ *
+ *   attempt over -> good | gate retries (backoff) | client tries again (50..150 ms) | given up
+ *
+ * <mark> makes events of an attempt that is over stale; <patience_mark> lives as long as the
+ * request. */
 
 void client_attempt_over(struct world *w, struct sim_request *r, enum gate_outcome outcome)
 {

@@ -34,7 +34,9 @@ void server_submit(struct world *w, uint16_t endpoint, struct sim_request *r)
     job->is_running = false;
     job->is_error = s->fail_share > 0 && rng_unit(&w->services) < s->fail_share;
     r->job = id;
-    if (job->is_error) { /* takes no worker */
+    /* An endpoint that fails fast has always room: that is what makes it a sinkhole.  It takes no
+     * worker. */
+    if (job->is_error) {
         job->start_us = w->now_us;
         job->end_us = w->now_us + fail_fast_us;
         world_schedule(w, job->end_us, SIM_EV_COMPLETE, id, job->mark);

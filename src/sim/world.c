@@ -6,10 +6,16 @@
 
 #include "base/assert.h"
 
+/* As the gateway ticks while anything is in flight; without the 100 ms of idleness, which changes
+ * no figure. */
 static const uint64_t tick_us = 5 * US_PER_MS;
 static const uint64_t brain_us = 100 * US_PER_MS;
 
 static enum fb_code world_init(struct world *w, uint64_t seed, struct fb_err *err);
+static void set_times(struct world *w);
+static void set_classes(struct world *w);
+static void add_servers(struct world *w);
+static bool add_gates(struct world *w, uint64_t seed);
 static void world_fini(struct world *w);
 static void world_play(struct world *w, const struct sim_event *ev);
 static void world_tick(struct world *w, uint32_t gateway);
@@ -50,6 +56,7 @@ enum fb_code sim_run(const struct sim_scenario *scenario, uint64_t seed,
 static enum fb_code world_init(struct world *w, uint64_t seed, struct fb_err *err)
 {
     const struct sim_scenario *sc = w->sc;
+    /* Three streams: what a gate decides must not change who arrives when. */
     rng_init(&w->arrivals, seed * 3 + 1);
     rng_init(&w->services, seed * 3 + 2);
     rng_init(&w->clients, seed * 3 + 3);
@@ -57,57 +64,17 @@ static enum fb_code world_init(struct world *w, uint64_t seed, struct fb_err *er
     w->gateways = w->o->gateways > 0 ? (uint32_t)w->o->gateways : fb_max_u32(1, sc->gateways);
     if (w->gateways > SIM_GATEWAYS_MAX)
         return fb_fail(err, FB_E_RANGE, "simulate: gateways must be 1..%d", SIM_GATEWAYS_MAX);
-    double end_s = 0;
-    for (uint32_t i = 0; i < SIM_PHASES_MAX && sc->phases[i].until_s > 0; i++)
-        end_s = sc->phases[i].until_s;
-    if (w->o->trace_rows > 0) {
-        end_s = 0;
-        for (uint32_t i = 0; i < w->o->trace_rows; i++)
-            end_s += w->o->trace[i].seconds;
-    }
-    end_s *= w->o->time_factor;
-    w->end_us = (uint64_t)(end_s * 1e6);
-    w->measure_us = w->o->trace_rows > 0 ? 0 : (uint64_t)(sc->measure_s * w->o->time_factor * 1e6);
-    w->result->seconds = fb_min_u32((uint32_t)ceil(end_s), SIM_SECONDS_MAX);
-    double shares = 0;
-    for (uint32_t i = 0; i < EV_CLASS_COUNT; i++) {
-        shares += sc->class_share[i];
-        w->class_factor[i] = 1;
-    }
-    for (uint32_t i = 0; i < EV_CLASS_COUNT; i++)
-        w->class_share[i] = shares > 0              ? sc->class_share[i] / shares
-                            : i == EV_CLASS_DEFAULT ? 1
-                                                    : 0;
-    for (uint32_t g = 0; g < SIM_GROUPS_MAX; g++)
-        for (uint32_t i = 0; i < sc->groups[g].count; i++) {
-            fb_assert(w->server_count < SIM_ENDPOINTS_MAX);
-            struct sim_server *s = &w->servers[w->server_count++];
-            s->workers = sc->groups[g].workers;
-            s->slow = sc->groups[g].slow > 0 ? sc->groups[g].slow : 1;
-            s->first = s->last = SIM_NONE;
-            s->is_in = true;
-            w->capacity_per_us += s->workers / (sc->service_ms * 1e3 * s->slow);
-        }
-    for (uint32_t i = 0; i < sc->joins_later; i++)
-        w->servers[w->server_count - 1 - i].is_in = false;
+    set_times(w);
+    set_classes(w);
+    add_servers(w);
     gate_conf_of(w);
     w->timeout_ms = w->o->timeout_ms >= 0 ? w->o->timeout_ms : sc->timeout_ms;
-    for (uint32_t g = 0; g < w->gateways; g++) {
-        w->gates[g] = gate_new(&w->conf, seed * 131 + g);
-        if (!w->gates[g])
-            return fb_fail(err, FB_E_NOMEM, "simulate: no memory for a gate; use fewer gateways");
-        for (uint32_t i = 0; i < w->server_count; i++) {
-            if (!w->servers[i].is_in)
-                continue;
-            w->servers[i].index[g] = gate_endpoint_add(w->gates[g], NULL, 0);
-            w->server_of[g][w->servers[i].index[g]] = (uint16_t)i;
-        }
-        world_schedule(w, tick_us, SIM_EV_TICK, g, 0);
-    }
+    w->result->timeout_ms = w->timeout_ms;
+    if (!add_gates(w, seed))
+        return fb_fail(err, FB_E_NOMEM, "simulate: no memory for a gate; use fewer gateways");
     for (uint32_t i = 0; i < SIM_CHANGES_MAX && sc->changes[i].at_s > 0; i++)
         world_schedule(w, (uint64_t)(sc->changes[i].at_s * w->o->time_factor * 1e6), SIM_EV_CHANGE,
                        i, 0);
-    w->result->timeout_ms = w->timeout_ms;
     if (w->o->is_looping >= 0 ? w->o->is_looping > 0 : sc->is_looping) {
         if (!brain_init(w))
             return fb_fail(err, FB_E_NOMEM, "simulate: no memory for the loops; use loops=off");
@@ -120,6 +87,71 @@ static enum fb_code world_init(struct world *w, uint64_t seed, struct fb_err *er
     return FB_OK;
 }
 
+static void set_times(struct world *w)
+{
+    double end_s = 0;
+    for (uint32_t i = 0; i < SIM_PHASES_MAX && w->sc->phases[i].until_s > 0; i++)
+        end_s = w->sc->phases[i].until_s;
+    if (w->o->trace_rows > 0) {
+        end_s = 0;
+        for (uint32_t i = 0; i < w->o->trace_rows; i++)
+            end_s += w->o->trace[i].seconds;
+    }
+    end_s *= w->o->time_factor;
+    w->end_us = (uint64_t)(end_s * 1e6);
+    bool is_trace = w->o->trace_rows > 0;
+    w->measure_us = is_trace ? 0 : (uint64_t)(w->sc->measure_s * w->o->time_factor * 1e6);
+    w->result->seconds = fb_min_u32((uint32_t)ceil(end_s), SIM_SECONDS_MAX);
+}
+
+/* Shares need not add up to 1; a scenario without any is all default. */
+static void set_classes(struct world *w)
+{
+    double shares = 0;
+    for (uint32_t i = 0; i < EV_CLASS_COUNT; i++) {
+        shares += w->sc->class_share[i];
+        w->class_factor[i] = 1;
+    }
+    for (uint32_t i = 0; i < EV_CLASS_COUNT; i++)
+        w->class_share[i] = shares > 0 ? w->sc->class_share[i] / shares : i == EV_CLASS_DEFAULT;
+}
+
+/* The nominal capacity counts those that join later too: load is a share of the whole. */
+static void add_servers(struct world *w)
+{
+    const struct sim_scenario *sc = w->sc;
+    for (uint32_t g = 0; g < SIM_GROUPS_MAX; g++)
+        for (uint32_t i = 0; i < sc->groups[g].count; i++) {
+            fb_assert(w->server_count < SIM_ENDPOINTS_MAX);
+            struct sim_server *s = &w->servers[w->server_count++];
+            s->workers = sc->groups[g].workers;
+            s->slow = sc->groups[g].slow > 0 ? sc->groups[g].slow : 1;
+            s->first = s->last = SIM_NONE;
+            s->is_in = true;
+            w->capacity_per_us += s->workers / (sc->service_ms * 1e3 * s->slow);
+        }
+    for (uint32_t i = 0; i < sc->joins_later; i++)
+        w->servers[w->server_count - 1 - i].is_in = false;
+}
+
+static bool add_gates(struct world *w, uint64_t seed)
+{
+    for (uint32_t g = 0; g < w->gateways; g++) {
+        w->gates[g] = gate_new(&w->conf, seed * 131 + g);
+        if (!w->gates[g])
+            return false;
+        for (uint32_t i = 0; i < w->server_count; i++) {
+            if (!w->servers[i].is_in)
+                continue;
+            w->servers[i].index[g] = gate_endpoint_add(w->gates[g], NULL, 0);
+            w->server_of[g][w->servers[i].index[g]] = (uint16_t)i;
+        }
+        world_schedule(w, tick_us, SIM_EV_TICK, g, 0);
+    }
+    return true;
+}
+
+/* The product's defaults, then the scenario's wishes, then the caller's. */
 static void gate_conf_of(struct world *w)
 {
     const struct sim_scenario *sc = w->sc;

@@ -393,15 +393,100 @@ static void what_was_learned_comes_back(void **state)
     assert_int_equal((int)keep.latency_us, 6000);
 }
 
+/* ---- random use ---- */
+
+enum { TICKETS = 600, STEPS = 150000 };
+static struct gate_ticket all[TICKETS];
+static uint64_t retry_at[TICKETS];
+static bool is_waiting_retry[TICKETS];
+static struct rng rng;
+
+static void random_arrival(uint32_t i, uint64_t now_us)
+{
+    struct gate_ticket *x = &all[i];
+    if (x->state == GATE_ENDED && !is_waiting_retry[i]) {
+        *x = fresh((uint8_t)rng_below(&rng, 4));
+        x->key_hash = rng_below(&rng, 50);
+        x->is_idempotent = rng_below(&rng, 4) > 0;
+        x->deadline_us = now_us + rng_below(&rng, 300000);
+        gate_arrive(g, x, now_us);
+    } else if (is_waiting_retry[i] && now_us >= retry_at[i]) {
+        is_waiting_retry[i] = false;
+        gate_retry_send(g, x, now_us);
+    }
+}
+
+static void random_end(uint32_t i, uint64_t now_us)
+{
+    struct gate_ticket *x = &all[i];
+    uint64_t backoff_us;
+    if (x->state != GATE_IN_FLIGHT)
+        return;
+    bool is_good = rng_below(&rng, 3) > 0;
+    enum gate_outcome outcome = is_good ? GATE_OK : (enum gate_outcome)rng_below(&rng, 6);
+    if (outcome == GATE_OK && rng_below(&rng, 2))
+        gate_first_byte(g, x, now_us);
+    gate_done(g, x, outcome, now_us);
+    if (gate_retry(g, x, outcome, &backoff_us, now_us)) {
+        is_waiting_retry[i] = true;
+        retry_at[i] = now_us + backoff_us;
+    }
+}
+
+static void random_step(uint64_t now_us)
+{
+    uint32_t i = rng_below(&rng, TICKETS);
+    uint32_t what = rng_below(&rng, 12);
+    if (what < 4)
+        random_arrival(i, now_us);
+    else if (what < 9)
+        random_end(i, now_us);
+    else if (what == 9 && rng_below(&rng, 20) == 0 && !is_waiting_retry[i])
+        gate_cancel(g, &all[i], now_us);
+    else if (what == 10 && rng_below(&rng, 500) == 0)
+        gate_endpoint_drain(g, ep[rng_below(&rng, 5)], rng_below(&rng, 2), now_us);
+    else if (what == 10)
+        gate_set_shed_threshold(g, 128 + rng_below(&rng, 385));
+    else if (what == 11)
+        gate_tick(g, now_us);
+    for (struct gate_ticket *next = gate_next(g, now_us); next; next = gate_next(g, now_us))
+        if (next->state != GATE_IN_FLIGHT)
+            assert_true(next->state == GATE_ENDED && next->reason);
+}
+
+static void check_accounts(void)
+{
+    uint32_t in_flight = 0;
+    uint32_t queued = 0;
+    for (int k = 0; k < TICKETS; k++) {
+        in_flight += all[k].state == GATE_IN_FLIGHT;
+        queued += all[k].state == GATE_QUEUED;
+    }
+    struct gate_view view;
+    gate_view(g, &view);
+    assert_int_equal(view.in_flight, in_flight);
+    assert_int_equal(view.queued[0] + view.queued[1] + view.queued[2] + view.queued[3], queued);
+    assert_true(queued <= 100);
+    uint32_t sum = 0;
+    for (int k = 0; k < 5; k++) {
+        struct gate_endpoint_view one;
+        assert_true(gate_endpoint_view(g, ep[k], &one));
+        sum += one.in_flight;
+        assert_true(one.limit >= 1);
+        assert_true(one.limit <= 40);
+    }
+    assert_int_equal(sum, in_flight);
+    union ev_any ev[8];
+    size_t n;
+    while ((n = gate_take_events(g, ev, FB_COUNT(ev))) > 0)
+        for (size_t k = 0; k < n; k++)
+            assert_true(ev_is_valid(&ev[k].head));
+}
+
 /* Whatever comes: each ticket ends once, counts agree, limits hold. */
 static void random_use_keeps_exact_accounts(void **state)
 {
     (void)state;
-    enum { N = 600, STEPS = 150000 };
-    static struct gate_ticket all[N];
-    static uint64_t retry_at[N];
-    static bool is_waiting_retry[N];
-    struct rng rng;
     rng_init(&rng, 11);
     gate_conf_default(&conf, 200 * US_PER_MS);
     conf.limit_max = 40;
@@ -409,95 +494,17 @@ static void random_use_keeps_exact_accounts(void **state)
     g = gate_new(&conf, 3);
     for (int i = 0; i < 5; i++)
         ep[i] = gate_endpoint_add(g, NULL, t0);
-    uint64_t now_us = t0;
-    for (int i = 0; i < N; i++) {
+    for (int i = 0; i < TICKETS; i++) {
         all[i] = fresh(0);
         all[i].state = GATE_ENDED;
         is_waiting_retry[i] = false;
     }
+    uint64_t now_us = t0;
     for (int step = 0; step < STEPS; step++) {
         now_us += rng_below(&rng, 400);
-        uint32_t i = rng_below(&rng, N);
-        struct gate_ticket *x = &all[i];
-        uint64_t backoff_us;
-        switch (rng_below(&rng, 12)) {
-        case 0:
-        case 1:
-        case 2:
-        case 3:
-            if (x->state == GATE_ENDED && !is_waiting_retry[i]) {
-                *x = fresh((uint8_t)rng_below(&rng, 4));
-                x->key_hash = rng_below(&rng, 50);
-                x->is_idempotent = rng_below(&rng, 4) > 0;
-                x->deadline_us = now_us + rng_below(&rng, 300000);
-                gate_arrive(g, x, now_us);
-            } else if (is_waiting_retry[i] && now_us >= retry_at[i]) {
-                is_waiting_retry[i] = false;
-                gate_retry_send(g, x, now_us);
-            }
-            break;
-        case 4:
-        case 5:
-        case 6:
-        case 7:
-        case 8:
-            if (x->state == GATE_IN_FLIGHT) {
-                enum gate_outcome outcome =
-                    rng_below(&rng, 3) ? GATE_OK : (enum gate_outcome)rng_below(&rng, 6);
-                if (outcome == GATE_OK && rng_below(&rng, 2))
-                    gate_first_byte(g, x, now_us);
-                gate_done(g, x, outcome, now_us);
-                if (gate_retry(g, x, outcome, &backoff_us, now_us)) {
-                    is_waiting_retry[i] = true;
-                    retry_at[i] = now_us + backoff_us;
-                }
-            }
-            break;
-        case 9:
-            if (rng_below(&rng, 20) == 0 && !is_waiting_retry[i])
-                gate_cancel(g, x, now_us);
-            break;
-        case 10:
-            if (rng_below(&rng, 500) == 0) {
-                uint16_t k = (uint16_t)rng_below(&rng, 5);
-                gate_endpoint_drain(g, ep[k], rng_below(&rng, 2), now_us);
-            }
-            gate_set_shed_threshold(g, 128 + rng_below(&rng, 385));
-            break;
-        case 11:
-            gate_tick(g, now_us);
-            break;
-        }
-        for (struct gate_ticket *next = gate_next(g, now_us); next; next = gate_next(g, now_us))
-            assert_true(next->state == GATE_IN_FLIGHT ||
-                        (next->state == GATE_ENDED && next->reason));
-        if (step % 500)
-            continue;
-        uint32_t in_flight = 0;
-        uint32_t queued = 0;
-        for (int k = 0; k < N; k++) {
-            in_flight += all[k].state == GATE_IN_FLIGHT;
-            queued += all[k].state == GATE_QUEUED;
-        }
-        struct gate_view view;
-        gate_view(g, &view);
-        assert_int_equal(view.in_flight, in_flight);
-        assert_int_equal(view.queued[0] + view.queued[1] + view.queued[2] + view.queued[3], queued);
-        assert_true(queued <= 100);
-        uint32_t sum = 0;
-        for (int k = 0; k < 5; k++) {
-            struct gate_endpoint_view one;
-            assert_true(gate_endpoint_view(g, ep[k], &one));
-            sum += one.in_flight;
-            assert_true(one.limit >= 1);
-            assert_true(one.limit <= 40);
-        }
-        assert_int_equal(sum, in_flight);
-        union ev_any ev[8];
-        size_t n;
-        while ((n = gate_take_events(g, ev, FB_COUNT(ev))) > 0)
-            for (size_t k = 0; k < n; k++)
-                assert_true(ev_is_valid(&ev[k].head));
+        random_step(now_us);
+        if (step % 500 == 0)
+            check_accounts();
     }
 }
 
