@@ -175,7 +175,7 @@ static void pause_check(struct limit *l, uint64_t now_us)
         l->is_trial_due = now_us >= l->trial_us;
         return;
     }
-    if (l->in_flight == 0 || l->base.samples < 5)
+    if (l->in_flight == 0 || l->base.samples < 10)
         return;
     double longest_us = fb_clamp(pause_services * l->base.us, pause_min_us, 1e12);
     double workers = l->is_proven ? fmin(l->clear, l->knee) : fmin(2, l->knee);

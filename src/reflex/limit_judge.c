@@ -348,7 +348,10 @@ static void check_judge(struct limit *l, uint64_t now_us)
         return;
     struct limit_verdict v = verdict(l, now_us);
     double moved = log(fmax(0.1, v.ratio));
-    double want = fmin(120, fmax(20, 5 / (l->margin * l->margin))) * fmax(0.25, l->cv * l->cv);
+    /* At one in flight nothing waits: its latency is the base, and each sample costs much. */
+    double most = l->limit == 1 ? check_samples_min : 60;
+    double want = fmin(most, fmax(check_samples_min, 5 / (l->margin * l->margin)));
+    want = fmax(check_samples_min, want * fmax(0.25, l->cv * l->cv));
     if (m->done < want && fabs(moved - l->follow) < 2 * v.error)
         return;
     l->mode = LIMIT_HOLD;
