@@ -68,6 +68,7 @@ struct shed_loop {
     uint32_t queued_before;
     double histogram[EV_CLASS_COUNT]; /* arrivals by class, halved each second */
     double integral, share;           /* share of arrivals to refuse */
+    double error;                     /* smoothed */
     uint64_t cause_us;
 };
 /* Two halves of the last 5 to 10 s of one route. */
@@ -81,7 +82,7 @@ struct timeout_loop {
     uint16_t service, unclear_runs, reserved[2]; /* runs whose time-outs had no clear cause */
 };
 struct retry_loop {
-    uint64_t cause_us;
+    uint64_t cause_us, full_us; /* newest request; when the limit last bound */
 };
 /* A configuration change that dropped a learned value, to be told at the next tick. */
 struct change {

@@ -264,6 +264,7 @@ static void clock_restart(struct engine *e, uint64_t now_us)
     for (uint16_t i = 0; i < KNOB_TARGETS_MAX; i++)
         earlier(&e->s.drain_until_us[i], back_us);
     memset(e->s.timeout, 0, sizeof e->s.timeout);
+    memset(e->s.retry, 0, sizeof e->s.retry);
 }
 
 static bool is_due(const struct engine *e, enum loop_id loop)

@@ -166,7 +166,7 @@ static void because_timeout(const struct ev_decision *d, struct buf *out)
 
 static void because_retry(const struct ev_decision *d, struct buf *out)
 {
-    if (d->to == 0 && d->value2 >= 1) {
+    if (d->note[0]) {
         buf_puts(out, ", because the limit binds: on average ");
         put_value(out, d->value2);
         buf_puts(out, " requests wait in the queue");

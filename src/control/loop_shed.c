@@ -30,6 +30,9 @@
 #define ERROR_DEAD_LOW -0.03
 /* Below a share of 1 % the door is open. */
 #define ERROR_LARGE 0.3
+/* 300 arrivals in half a second scatter by 6 %; smoothed over about 1.5 s by 3 %, which the band
+ * takes. */
+#define ERROR_WEIGHT 0.4
 #define SHARE_DEAD 0.01
 /* A move must change what passes by 2 %, against the last direction by 5 %: less than the width of
  * the resting band, so that a turn ends inside it.  (20 levels instead cycled for ever at twice the
@@ -108,8 +111,6 @@ static bool look(const struct engine *e, uint16_t service, const struct shed_loo
     double slots = v->limit.value > 0 ? v->limit.value / fmax(v->in_flight.value, 1.0) : 4.0;
     v->capacity = v->sent * fmax(slots, 1.0);
     v->error = v->passed > 0 ? fb_clamp((v->passed - v->capacity) / v->passed, -4.0, 1.0) : -1.0;
-    if (v->error > ERROR_DEAD_LOW && v->error < ERROR_DEAD_HIGH)
-        v->error = 0;
     return true;
 }
 
@@ -148,6 +149,26 @@ static void decide(struct engine *e, uint16_t service, const struct shed_loop *l
     arbiter_submit(e, &m);
 }
 
+static void integrate(struct shed_loop *l, double error, uint32_t halvings)
+{
+    double gain = GAIN_I;
+    double seen = error;
+    if (fabs(error) > ERROR_LARGE) {
+        /* a ramp or its end is no noise and no cycle; what this step does not correct stays in the
+         * filter */
+        l->error = (1 - GAIN_I) * error;
+    } else {
+        l->error += ERROR_WEIGHT * (error - l->error);
+        seen = l->error;
+        gain /= (double)(1U << halvings);
+    }
+    if (seen > ERROR_DEAD_LOW && seen < ERROR_DEAD_HIGH)
+        return;
+    double most = share_of(l, LEVEL_MIN);
+    l->integral = fb_clamp(l->integral + gain * seen * (1 - l->share), 0, most);
+    l->share = fb_clamp(l->integral + GAIN_P * seen * (1 - l->share), 0, most);
+}
+
 static void run_one(struct engine *e, uint16_t service)
 {
     struct shed_loop *l = &e->s.shed[service];
@@ -158,15 +179,10 @@ static void run_one(struct engine *e, uint16_t service)
     const struct knob_layer *layer = control_layer(e, KNOB_SHED_THRESHOLD, service);
     if (layer->is_pinned || layer->is_frozen) {
         /* what the integral would collect now is not what it will have to answer later */
-        l->integral = l->share = 0;
+        l->integral = l->share = l->error = 0;
     } else if (is_known) {
         double error = v.arrived < ARRIVED_MIN && v.error > 0 ? 0 : v.error;
-        double most = share_of(l, LEVEL_MIN);
-        /* a limit cycle halves the gain, but a ramp or its end is not a cycle */
-        uint32_t halvings = e->s.cell[KNOB_SHED_THRESHOLD][service].halvings;
-        double gain = fabs(error) > ERROR_LARGE ? GAIN_I : GAIN_I / (double)(1U << halvings);
-        l->integral = fb_clamp(l->integral + gain * error * (1 - l->share), 0, most);
-        l->share = fb_clamp(l->integral + GAIN_P * error * (1 - l->share), 0, most);
+        integrate(l, error, e->s.cell[KNOB_SHED_THRESHOLD][service].halvings);
         l->queued_before = (uint32_t)v.queued;
         decide(e, service, l, &v);
     }

@@ -16,6 +16,9 @@
 #define GAUGE_STEP_RATIO 1.0
 /* Load that moved by a quarter explains any effect: like is compared with like only. */
 #define LOAD_STEP_RATIO 0.25
+/* After a bad verdict a loop rests for 20 dwells (shed 10 s, timeout and retry 20 s): the next try
+ * should meet another second.  Protective moves do not wait. */
+#define REST_DWELLS 20
 
 static void verdict(struct engine *e, uint16_t knob, uint16_t target);
 static void go_back(struct engine *e, const struct pending *p, struct ev_outcome *o);
@@ -188,7 +191,7 @@ static void go_back(struct engine *e, const struct pending *p, struct ev_outcome
     m.d.max = layer->max;
     m.d.mode = layer->mode;
     m.d.is_applied = 1;
-    cell->cooldown_until_us = e->s.now_us + 2 * knob_row(knob)->dwell_ms * US_PER_MS;
+    cell->cooldown_until_us = e->s.now_us + REST_DWELLS * knob_row(knob)->dwell_ms * US_PER_MS;
     m.d.cooldown_until_us = cell->cooldown_until_us;
     m.d.fact1 = o->fact;
     m.d.value1 = o->after;

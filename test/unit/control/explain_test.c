@@ -128,6 +128,7 @@ static void retries_tell_errors_or_the_limit(void **state)
          "5 %, none from 30 %)");
     d.to = 0;
     d.value2 = 9;
+    snprintf(d.note, sizeof d.note, "limit binds");
     says(w, &d,
          "retry budget of service shop: 10 % -> 0 %, because the limit binds: on average 9 "
          "requests wait in the queue");

@@ -56,7 +56,7 @@ static void a_cut_is_at_once_and_the_way_back_takes_seconds(void **state)
     assert_near(world_value(w, KNOB_RETRY_PCT, 0), 0, 0);
     assert_int_equal(world_decision(w, REASON_RETRY_CUT)->fact1, FACT_ERROR_RATIO);
     double last = 0;
-    for (int i = 0; i < 8; i++) {
+    for (int i = 0; i < 16; i++) {
         second(w, 0, 10, 0);
         double now = world_value(w, KNOB_RETRY_PCT, 0);
         assert_true(now <= last + 2.001);
