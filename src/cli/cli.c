@@ -3,6 +3,7 @@
 
 #include "base/assert.h"
 
+#include <ctype.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -146,7 +147,8 @@ static int unknown_command(const char *word)
 static int parse(struct cli_call *call, int argc, char **argv)
 {
     for (int i = 0; i < argc; i++) {
-        if (argv[i][0] == '-' && argv[i][1]) {
+        /* "-5" is a value, "-" a name */
+        if (argv[i][0] == '-' && argv[i][1] && !isdigit((unsigned char)argv[i][1])) {
             int code = parse_option(call, argv, argc, &i);
             if (code)
                 return code;
@@ -192,7 +194,8 @@ static int parse_option(struct cli_call *call, char **argv, int argc, int *at)
             continue;
         const char *value = "";
         if (row->arg[0]) {
-            value = equals ? equals + 1 : *at + 1 < argc ? argv[++*at] : NULL;
+            bool is_next = *at + 1 < argc && strncmp(argv[*at + 1], "--", 2) != 0;
+            value = equals ? equals + 1 : is_next ? argv[++*at] : NULL;
             if (!value)
                 return cli_usage(call, "--%s needs %s", row->name, row->arg);
         } else if (equals) {

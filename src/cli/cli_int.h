@@ -86,6 +86,7 @@ const char *cli_target(const json_t *o);
 #define CLI_ROOM 32
 const char *cli_ms(double v, char room[CLI_ROOM]);            /* "12.3 ms" */
 const char *cli_count(double v, char room[CLI_ROOM]);         /* 12.5, 1200 */
+const char *cli_rate(double v, char room[CLI_ROOM]);          /* "12.5/s" */
 const char *cli_pct(double ratio, char room[CLI_ROOM]);       /* 0.123 -> "12.3 %" */
 const char *cli_bytes(double v, char room[CLI_ROOM]);         /* "3.4 MiB" */
 const char *cli_ago(double seconds, char room[CLI_ROOM]);     /* "2 h 5 min" */

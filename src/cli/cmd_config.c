@@ -29,7 +29,7 @@ int cmd_config_check(const struct cli_call *call)
         size_t endpoints = 0;
         for (size_t i = 0; i < conf->service_count; i++)
             endpoints += conf->services[i].endpoint_count;
-        printf("%s: no errors; %zu listeners, %zu services with %zu endpoints, %zu routes\n",
+        printf("%s: no errors; listeners %zu, services %zu, endpoints %zu, routes %zu\n",
                call->arg[0], conf->listen_count, conf->service_count, endpoints, conf->route_count);
     }
     conf_unref(conf);

@@ -154,10 +154,12 @@ static void show_decision(const json_t *d, bool has_color, struct buf *out)
     if (!isnan(cli_num(d, "delay_ms")))
         buf_printf(out, "delay     %s after the event that caused it\n",
                    cli_ms(cli_num(d, "delay_ms"), a));
-    if (cli_str(expected, "fact")[0] && strcmp(cli_str(expected, "effect"), "none") != 0)
-        buf_printf(out, "expects   %s %s than %s %s\n", cli_str(expected, "fact"),
-                   cli_str(expected, "effect"), cli_count(cli_num(expected, "before"), a),
-                   cli_str(expected, "unit"));
+    const char *effect = cli_str(expected, "effect");
+    if (cli_str(expected, "fact")[0] && strcmp(effect, "none") != 0)
+        buf_printf(out, "expects   %s %s%s %s %s\n", cli_str(expected, "fact"),
+                   strcmp(effect, "keep") == 0 ? "to stay at" : effect,
+                   strcmp(effect, "keep") == 0 ? "" : " than",
+                   cli_count(cli_num(expected, "before"), a), cli_str(expected, "unit"));
     put_outcome(d, out);
     if (cli_str(d, "note")[0])
         buf_printf(out, "note      %s\n", cli_str(d, "note"));
@@ -221,10 +223,10 @@ int cmd_decisions_show(const struct cli_call *call)
 static void show_numbers(const json_t *why, struct buf *out)
 {
     const json_t *knobs = json_object_get(why, "knobs"), *r = json_object_get(why, "request");
-    char a[CLI_ROOM], b[CLI_ROOM], c[CLI_ROOM];
+    char a[CLI_ROOM], b[CLI_ROOM], c[CLI_ROOM], d[CLI_ROOM];
     for (size_t i = 0; i < json_array_size(knobs); i++) {
         const json_t *k = json_array_get(knobs, i);
-        buf_printf(out, "  %s %s %s, %s, bounds %s to %s\n", cli_lower(cli_str(k, "knob"), c),
+        buf_printf(out, "  %s %s %s, %s, bounds %s to %s\n", cli_lower(cli_str(k, "knob"), d),
                    cli_count(cli_num(k, "value"), a), cli_str(k, "unit"), cli_str(k, "source"),
                    cli_count(cli_num(k, "min"), b), cli_count(cli_num(k, "max"), c));
     }

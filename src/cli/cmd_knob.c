@@ -151,9 +151,11 @@ static int report_pin(const struct cli_call *call, const json_t *knob, double be
     char a[CLI_ROOM], b[CLI_ROOM], c[CLI_ROOM];
     if (call->is_json)
         return cli_print_json(knob);
-    printf("%s of %s: %s -> %s %s, %s\n", cli_lower(cli_str(knob, "knob"), c), cli_target(knob),
-           cli_count(before, a), cli_count(cli_num(knob, "value"), b), cli_str(knob, "unit"),
-           cli_str(knob, "source"));
+    double after = cli_num(knob, "value");
+    bool is_moved = before != after;
+    printf("%s of %s: %s%s%s %s, %s\n", cli_lower(cli_str(knob, "knob"), c), cli_target(knob),
+           is_moved ? cli_count(before, a) : "", is_moved ? " -> " : "", cli_count(after, b),
+           cli_str(knob, "unit"), cli_str(knob, "source"));
     if (is_pin)
         printf("Undo: foldback unpin %s '%s'\n", c, cli_target(knob));
     return 0;
@@ -266,11 +268,19 @@ bool cli_knows_loop(const struct cli_call *call)
     return false;
 }
 
-/* POST to a path of /v1 with loop and target; "done" is said with "all loops" or their names. */
-static int steer(const struct cli_call *call, const char *path, const char *mode, const char *done)
+/* "all loops", "loop timeout on shop /". */
+static void print_scope(const struct cli_call *call, const char *target)
+{
+    const char *loop = call->option[OPT_LOOP];
+    printf("%s%s%s%s", loop ? "loop " : "all loops", loop ? loop : "", target ? " on " : "",
+           target ? target : "");
+}
+
+/* POST to /v1/VERB with loop and target. */
+static int steer(const struct cli_call *call, const char *verb, const char *mode)
 {
     bool is_bad = false;
-    char room[256];
+    char room[256], path[32];
     const char *kind = NULL, *target = call->option[OPT_TARGET];
     struct fb_err err = {0};
     json_t *root = NULL;
@@ -289,14 +299,16 @@ static int steer(const struct cli_call *call, const char *path, const char *mode
         json_object_set_new(body, "loop", json_string(call->option[OPT_LOOP]));
     if (mode)
         json_object_set_new(body, "mode", json_string(mode));
+    snprintf(path, sizeof path, "/v1/%s", verb);
     if (code == 0)
         code = cli_api(call, "POST", path, body, &root);
-    if (code == 0 && call->is_json)
+    if (code == 0 && call->is_json) {
         cli_print_json(root);
-    else if (code == 0)
-        printf("%s%s %s%s%s%s\n", call->option[OPT_LOOP] ? "Loop " : "All loops",
-               call->option[OPT_LOOP] ? call->option[OPT_LOOP] : "", target ? "on " : "",
-               target ? target : "", target ? " " : "", done);
+    } else if (code == 0) {
+        printf("%s%s%s: ", verb, mode ? " " : "", mode ? mode : "");
+        print_scope(call, target);
+        putchar('\n');
+    }
     json_decref(root);
     json_decref(body);
     return code;
@@ -304,32 +316,35 @@ static int steer(const struct cli_call *call, const char *path, const char *mode
 
 int cmd_freeze(const struct cli_call *call)
 {
-    return steer(call, "/v1/freeze", NULL, "now rest; knobs stay. Undo: foldback unfreeze");
+    int code = steer(call, "freeze", NULL);
+    if (code == 0 && !call->is_json)
+        puts("Knobs stay where they are.  Undo: foldback unfreeze, with the same flags");
+    return code;
 }
 
 int cmd_unfreeze(const struct cli_call *call)
 {
-    return steer(call, "/v1/unfreeze", NULL, "work again.");
+    return steer(call, "unfreeze", NULL);
 }
 
 int cmd_reset(const struct cli_call *call)
 {
-    return steer(call, "/v1/reset", NULL,
-                 "forgot what they learned; configured values are in force.");
+    int code = steer(call, "reset", NULL);
+    if (code == 0 && !call->is_json)
+        puts("What was learned is forgotten; configured values are in force.");
+    return code;
 }
 
 int cmd_mode(const struct cli_call *call)
 {
     static const char *const modes[] = {"observe", "recommend", "act"};
     const char *mode = call->arg[0];
-    char done[64];
     if (ev_mode_by_name(span_of(mode)) < 0) {
         const char *close = cli_closest(mode, modes, FB_COUNT(modes));
         return cli_usage(call, "must be observe, recommend or act, got \"%s\"%s%s", mode,
                          close ? "; did you mean " : "", close ? close : "");
     }
-    snprintf(done, sizeof done, "may %s now.", mode);
-    return steer(call, "/v1/mode", mode, done);
+    return steer(call, "mode", mode);
 }
 
 /* ---- drain ---- */

@@ -10,7 +10,7 @@ void show_services(const json_t *services, bool has_color, struct buf *out)
     static const char *const heads[] = {"SERVICE", ">RATE",      ">ERRORS", ">P50",   ">P99",
                                         ">SHED",   ">IN FLIGHT", ">LIMIT",  ">QUEUED"};
     struct table t;
-    char a[CLI_ROOM], b[CLI_ROOM];
+    char a[CLI_ROOM];
     table_init(&t, heads, FB_COUNT(heads));
     for (size_t i = 0; i < json_array_size(services); i++) {
         const json_t *s = json_array_get(services, i), *f = json_object_get(s, "facts");
@@ -19,13 +19,13 @@ void show_services(const json_t *services, bool has_color, struct buf *out)
         for (size_t c = 0; c < json_array_size(classes); c++)
             queued += fmax(0, cli_num(json_array_get(classes, c), "queued"));
         table_put(&t, cli_str(s, "name"));
-        table_putf(&t, "%s/s", cli_count(cli_num(f, "rate"), a));
+        table_put(&t, cli_rate(cli_num(f, "rate"), a));
         table_put(&t, cli_pct(cli_num(f, "error_ratio"), a));
         table_put(&t, cli_ms(cli_num(f, "latency_p50"), a));
         table_put(&t, cli_ms(cli_num(f, "latency_p99"), a));
         table_put(&t, cli_pct(cli_num(f, "shed_ratio"), a));
         table_put(&t, cli_count(cli_num(s, "in_flight"), a));
-        table_put(&t, cli_count(cli_num(s, "limit"), b));
+        table_put(&t, cli_count(cli_num(s, "limit"), a));
         table_put(&t, cli_count(queued, a));
     }
     table_print(&t, has_color, out);
@@ -43,7 +43,7 @@ void show_endpoints(const json_t *endpoints, bool has_color, struct buf *out)
         const json_t *e = json_array_get(endpoints, i), *f = json_object_get(e, "facts");
         table_put(&t, cli_str(e, "name"));
         table_put(&t, cli_is(e, "is_drained") ? "drained" : cli_str(e, "health"));
-        table_putf(&t, "%s/s", cli_count(cli_num(f, "rate"), a));
+        table_put(&t, cli_rate(cli_num(f, "rate"), a));
         table_put(&t, cli_count(cli_num(e, "in_flight"), a));
         table_put(&t, cli_count(cli_num(e, "limit"), a));
         table_put(&t, cli_ms(cli_num(e, "latency_ms"), a));
@@ -100,8 +100,8 @@ void show_summary(const json_t *status, struct buf *out)
                cli_str(status, "node"), state,
                cli_ago(cli_num(json_object_get(status, "brain"), "uptime_s"), a),
                cli_str(status, "address"));
-    buf_printf(out, "traffic   %s/s, errors %s, p50 %s, p99 %s, shed %s, %.0f connections\n",
-               cli_count(cli_num(f, "rate"), a), cli_pct(cli_num(f, "error_ratio"), b),
+    buf_printf(out, "traffic   %s, errors %s, p50 %s, p99 %s, shed %s, %.0f connections\n",
+               cli_rate(cli_num(f, "rate"), a), cli_pct(cli_num(f, "error_ratio"), b),
                cli_ms(cli_num(f, "latency_p50"), c), cli_ms(cli_num(f, "latency_p99"), d),
                cli_pct(cli_num(f, "shed_ratio"), e), fmax(0, cli_num(gateway, "connections")));
     show_stream(json_object_get(status, "stream"), out);

@@ -134,9 +134,18 @@ const char *cli_count(double v, char room[CLI_ROOM])
     if (isnan(v))
         return "-";
     if (v == floor(v))
-        snprintf(room, CLI_ROOM, "%.0f", v);
+        snprintf(room, CLI_ROOM - 4, "%.0f", v);
     else
         put_digits(v, "", room);
+    return room;
+}
+
+const char *cli_rate(double v, char room[CLI_ROOM])
+{
+    if (isnan(v))
+        return "-";
+    cli_count(v, room);
+    strcat(room, "/s"); /* cli_count leaves room: 16 digits at most */
     return room;
 }
 
@@ -219,11 +228,13 @@ const char *cli_resolve(const struct cli_call *call, const char *name, const cha
         const json_t *rows = json_object_get(root, list);
         for (size_t i = 0; i < json_array_size(rows); i++) {
             const char *full = cli_str(json_array_get(rows, i), "name");
-            if (count < FB_COUNT(known)) {
-                snprintf(known[count], sizeof known[count], "%s", full);
-                words[count] = known[count];
-                count++;
-            }
+            const char *blank = strchr(full, ' ');
+            for (const char *w = full; w; w = w == full && blank ? blank + 1 : NULL)
+                if (count < FB_COUNT(known)) {
+                    snprintf(known[count], sizeof known[count], "%s", w);
+                    words[count] = known[count];
+                    count++;
+                }
             if (!is_named(full, name) || (found && strcmp(room, name) == 0))
                 continue;
             found = strcmp(full, name) == 0 ? 1 : found + 1;

@@ -122,7 +122,7 @@ static void print_line(const struct cli_call *call, const struct picture *p)
     for (size_t i = 0; i < json_array_size(p->services); i++) {
         const json_t *s = json_array_get(p->services, i), *f = json_object_get(s, "facts");
         printf("%.24s  %s  %s/s  errors %s  p50 %s  p99 %s  shed %s  in flight %.0f/%.0f\n",
-               cli_str(p->status, "time"), cli_str(s, "name"), cli_count(cli_num(f, "rate"), a),
+               cli_str(p->status, "time"), cli_str(s, "name"), cli_rate(cli_num(f, "rate"), a),
                cli_pct(cli_num(f, "error_ratio"), b), cli_ms(cli_num(f, "latency_p50"), c),
                cli_ms(cli_num(f, "latency_p99"), d), cli_pct(cli_num(f, "shed_ratio"), e),
                fmax(0, cli_num(s, "in_flight")), fmax(0, cli_num(s, "limit")));
