@@ -221,6 +221,7 @@ static enum fb_code start(struct log *log, struct fb_err *err)
 
 static struct timespec timespec_of(uint64_t mono_us)
 {
+    mono_us -= fb_mono_offset(); /* stream time -> the clock of the condition variable */
     return (struct timespec){.tv_sec = (time_t)(mono_us / US_PER_S),
                              .tv_nsec = (long)(mono_us % US_PER_S * 1000)};
 }
