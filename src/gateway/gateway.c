@@ -212,6 +212,13 @@ static void on_control(struct loop_handle *h, uint32_t events)
         case CONTROL_STOP:
             stop_all(gw);
             break;
+        case CONTROL_ENDPOINT: /* what is said here stands in the memory file as well */
+            for (struct service *sv = gw->services; sv; sv = sv->next)
+                service_knobs(sv, &gw->workers[0]);
+            break;
+        case CONTROL_RESET:
+            service_reset(gw, m.number);
+            break;
         default:
             break; /* of a newer supervisor */
         }

@@ -45,7 +45,7 @@ struct watch; /* sync.c */
 struct pool { /* free connections of one thread to one endpoint, newest first */
     _Alignas(FB_CACHE_LINE_BYTES) struct upstream *first;
     uint32_t count;
-    uint32_t open; /* all connections of this thread to it */
+    _Atomic uint32_t open; /* all connections of this thread to it; thread 0 reads it */
 };
 
 struct probe; /* an active health check, thread 0 */
@@ -387,6 +387,8 @@ void service_retire(struct gw *gw,
 void service_dns(struct gw *gw, const struct dns_change *change);
 bool service_is_nameless(const struct service *sv); /* a name of it could not be resolved */
 void service_sweep(struct service *sv);             /* thread 0 */
+/* The endpoint with this number begins anew, as if it were new. */
+void service_reset(struct gw *gw, uint16_t number);
 void service_fini_all(struct gw *gw);
 void endpoint_unref(struct endpoint *ep);
 

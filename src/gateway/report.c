@@ -159,7 +159,7 @@ void service_report(struct service *sv, struct worker *w, uint64_t now_us)
         ev.error_ppm = (uint32_t)fb_clamp(v->error_ratio * 1e6, 0, 1e6);
         ev.weight_ppm = (uint32_t)fb_clamp(v->share * 1e6, 0, 1e6);
         for (uint32_t t = 0; t < sv->gw->thread_count; t++)
-            ev.connections += __atomic_load_n(&ep->pools[t].open, __ATOMIC_RELAXED);
+            ev.connections += atomic_load_explicit(&ep->pools[t].open, memory_order_relaxed);
         ring_put(w->ring, &ev.head);
         if (!ep->gauge)
             continue;

@@ -114,6 +114,22 @@ void service_dns(struct gw *gw, const struct dns_change *change)
     }
 }
 
+void service_reset(struct gw *gw, uint16_t number)
+{
+    for (struct service *sv = gw->services; sv; sv = sv->next)
+        for (uint32_t i = 0; i < GATE_ENDPOINTS_MAX; i++) {
+            struct endpoint *ep = sv->endpoints[i];
+            if (!ep || ep->number != number ||
+                atomic_load_explicit(&ep->is_gone, memory_order_relaxed))
+                continue;
+            gw->mem->keeps[number].saved_us = 0;
+            remove_endpoint(sv, ep);
+            resync(sv, gw->gen->number);
+            probe_sync(sv, &gw->workers[0]);
+            return;
+        }
+}
+
 bool service_is_nameless(const struct service *sv)
 {
     for (struct watch *x = sv->gw->watches; x; x = x->next)

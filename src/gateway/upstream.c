@@ -19,6 +19,14 @@ static bool read_some(struct upstream *up, struct request *req);
 static void lost(struct upstream *up, struct request *req);
 static bool may_start_over(const struct upstream *up, const struct request *req);
 
+/* One writer per counter: no locked instruction is needed. */
+static void open_add(struct endpoint *ep, const struct worker *w, uint32_t n)
+{
+    _Atomic uint32_t *open = &ep->pools[w->index].open;
+    atomic_store_explicit(open, atomic_load_explicit(open, memory_order_relaxed) + n,
+                          memory_order_relaxed);
+}
+
 /* Reasons of a connection that could not be made. */
 static uint16_t reason_of_errno(int why)
 {
@@ -150,7 +158,7 @@ void upstream_close(struct upstream *up)
     chunk_give(&w->chunks, up->out);
     if (up->trailers)
         slab_give(&w->trailers, up->trailers);
-    up->ep->pools[w->index].open--;
+    open_add(up->ep, w, UINT32_MAX);
     endpoint_unref(up->ep);
     slab_give(&w->upstreams, up);
 }
@@ -175,7 +183,7 @@ static struct upstream *connect_new(struct request *req)
                             .req = req,
                             .phase = why ? UPSTREAM_CONNECTING : UPSTREAM_BUSY};
     atomic_fetch_add_explicit(&req->ep->refs, 1, memory_order_relaxed);
-    req->ep->pools[w->index].open++;
+    open_add(req->ep, w, 1);
     req->up = up;
     if (loop_add(w->loop, &up->handle, fd, LOOP_READ | LOOP_WRITE | LOOP_EDGE) != FB_OK) {
         close(fd);

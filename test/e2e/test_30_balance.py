@@ -28,7 +28,7 @@ def test_requests_are_spread_over_the_endpoints(world):
 def test_a_refused_connection_is_tried_elsewhere_and_nobody_notices(world):
     up = world.origin()
     proxy = world.proxy(config(up, free_port()))
-    assert [m.status for m in many(proxy, 40, 4)] == [200] * 40
+    assert [proxy.get("/").status for _ in range(40)] == [200] * 40
     assert all(m.status == 200 for m in [proxy.get("/", method="POST", body=b"x") for _ in range(5)])
 
 
