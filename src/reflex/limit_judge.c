@@ -192,7 +192,7 @@ static void window_roll(struct limit *l, const struct limit_verdict *v, uint64_t
 static void probe_start(struct limit *l, uint64_t now_us)
 {
     /* A weak base needs the latency at the present limit to compare with. */
-    if (l->base.samples < base_samples_min && (l->meter.done < 6 || l->is_proven))
+    if (l->base.samples < base_samples_min && (l->meter.done < 12 || l->is_proven))
         return;
     /* It may bind because the endpoint just became slower: that is to be judged first. */
     if (l->recent > 1.35)
