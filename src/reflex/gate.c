@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "base/assert.h"
+#include "reflex/admit.h"
 #include "reflex/gate_int.h"
 
 static const uint64_t objective_none_wait_us = US_PER_S;
@@ -38,7 +39,7 @@ struct gate *gate_new(const struct gate_conf *conf, uint64_t seed)
     if (!g)
         return NULL;
     rng_init(&g->rng, seed);
-    g->shed_threshold = EV_CLASS_COUNT * 128;
+    g->shed_threshold = ADMIT_ALL;
     balance_init(&g->balance, conf->balance, rng_u64(&g->rng));
     eject_init(&g->eject, rng_u64(&g->rng));
     retry_init(&g->retry, conf->retry_pct, 0);
@@ -112,7 +113,7 @@ static enum gate_answer place(struct gate *g, struct gate_ticket *t, uint64_t no
     t->reason = REASON_NONE;
     if (g->in_use == 0)
         return shed(t, REASON_NO_ENDPOINT);
-    if (t->deadline_us <= now_us)
+    if (deadline_is_over(t->deadline_us, now_us))
         return shed(t, REASON_SHED_DEADLINE);
     /* Lower classes that wait do not matter: it would pass them anyway.  Somebody of its own class
      * who waits goes first, even when room became free this instant. */
@@ -216,7 +217,7 @@ bool gate_retry(struct gate *g, struct gate_ticket *t, enum gate_outcome outcome
      */
     if (!(is_unsent && is_elsewhere))
         *backoff_us = retry_backoff_us(t->attempts - 1u, &g->rng);
-    if (t->deadline_us != UINT64_MAX && now_us + *backoff_us >= t->deadline_us)
+    if (deadline_left_us(t->deadline_us, now_us) <= *backoff_us)
         return false;
     return retry_charge(&g->retry, now_us);
 }
@@ -230,22 +231,13 @@ static bool try_send(struct gate *g, struct gate_ticket *t, uint64_t now_us)
     return true;
 }
 
-/* class x 128 + hash of the user (0..127) < threshold.  The hash changes each hour, so that no user
- * is always the victim; a request without a user draws a lot. */
+/* Critical is never shed by the threshold, not even its retries: only by time and by the hard
+ * limits. */
 static bool is_admitted(struct gate *g, const struct gate_ticket *t, uint64_t now_us)
 {
-    uint8_t class = class_of(t);
-    if (t->class == EV_CLASS_CRITICAL || g->shed_threshold >= EV_CLASS_COUNT * 128)
+    if (t->class == EV_CLASS_CRITICAL || g->shed_threshold >= ADMIT_ALL)
         return true;
-    uint64_t lot = 0;
-    if (t->key_hash) {
-        lot = (t->key_hash ^ (now_us / (3600 * US_PER_S) + 1)) * UINT64_C(0x9e3779b97f4a7c15);
-        lot = (lot ^ (lot >> 29)) * UINT64_C(0xbf58476d1ce4e5b9);
-        lot >>= 57;
-    } else {
-        lot = rng_below(&g->rng, 128);
-    }
-    return class * UINT64_C(128) + lot < g->shed_threshold;
+    return admit_level(class_of(t), t->key_hash, now_us, &g->rng) < g->shed_threshold;
 }
 
 /* A retry competes one class lower: work that is new comes before work that failed once. */

@@ -266,7 +266,10 @@ void gate_account(struct gate *g, struct gate_ticket *t, enum gate_outcome outco
                             endpoint */
         result = LIMIT_TIMED_OUT;
         sign = EJECT_UNKNOWN;
-        balance_on_censored(&ep->seat, answer_us, now_us);
+        if (t->first_byte_us)
+            balance_on_latency(&ep->seat, answer_us, now_us);
+        else
+            balance_on_censored(&ep->seat, age_us, now_us);
         break;
     }
     balance_on_done(&ep->seat, now_us);
