@@ -6,8 +6,9 @@
 #include "analytics/facts.h"
 #include "analytics/window.h"
 
-#define FACTS_NUMBERS_MAX 1024 /* routes, services, endpoints, versions each; as KNOB_TARGETS_MAX  \
-                                */
+#define FACTS_NUMBERS_MAX                                                                          \
+    1024 /* routes, services, endpoints, versions each; as KNOB_TARGETS_MAX                        \
+          */
 #define FACTS_KINDS 5
 #define FACTS_CLASSED_MAX 65 /* everything and the first 64 services have facts by class */
 #define FACTS_RESOURCE_SCOPES 4

@@ -54,31 +54,39 @@ static uint16_t reason_of(uint8_t verb)
     }
 }
 
-/* <target> EV_NONE: all of them, then from and to are the command's value. */
-static void tell(struct engine *e, uint8_t verb, uint16_t knob, uint16_t target, double from,
-                 const char *note)
+/* What an operator, or the end of a time that he set, did. */
+struct told {
+    uint8_t verb;
+    uint16_t knob, target; /* target EV_NONE: all of them, then <from> is the command's value */
+    double from;
+    const char *note;
+};
+
+static void tell(struct engine *e, const struct told *t)
 {
     struct ev_decision d = EV_INIT(DECISION, decision, e->s.now_us);
-    const struct knob_row *row = knob_row(knob);
+    const struct knob_row *row = knob_row(t->knob);
     d.cause_us = e->s.now_us;
     d.loop = (uint16_t)row->loop;
-    d.knob = knob;
-    d.target = target;
+    d.knob = t->knob;
+    d.target = t->target;
     d.target_kind = (uint8_t)row->kind;
-    d.reason = reason_of(verb);
+    d.reason = reason_of(t->verb);
     d.actor = ACTOR_OPERATOR;
     d.is_applied = 1;
-    d.from = d.to = from;
-    if (knob < KNOB_COUNT && target < KNOB_TARGETS_MAX) {
-        const struct knob_layer *layer = control_layer(e, knob, target);
-        d.to = control_value(e, knob, target);
+    d.from = d.to = t->from;
+    if (t->knob >= KNOB_COUNT) {
+        d.target_kind = EV_KIND_ENDPOINT; /* drains have no knob */
+    } else if (t->target < KNOB_TARGETS_MAX) {
+        const struct knob_layer *layer = control_layer(e, t->knob, t->target);
+        d.to = control_value(e, t->knob, t->target);
         d.min = layer->min;
         d.max = layer->max;
         d.mode = layer->mode;
-    } else {
-        d.target_kind = target < KNOB_TARGETS_MAX ? EV_KIND_ENDPOINT : d.target_kind;
+    } else if (t->verb == EV_VERB_MODE) {
+        d.mode = (uint8_t)fb_clamp(t->from, EV_MODE_OBSERVE, EV_MODE_ACT);
     }
-    snprintf(d.note, sizeof d.note, "%.39s", note);
+    snprintf(d.note, sizeof d.note, "%.39s", t->note);
     arbiter_tell(e, &d);
 }
 
@@ -99,11 +107,11 @@ void command_feed(struct engine *e, const struct ev_command *c)
         if (c->target == EV_NONE) {
             for (uint16_t i = 0; i < e->s.top[knob_row(knob)->kind]; i++)
                 turn(e, c, knob, i);
-            tell(e, c->verb, knob, EV_NONE, c->value, why);
+            tell(e, &(struct told){c->verb, knob, EV_NONE, c->value, why});
         } else if (c->target < KNOB_TARGETS_MAX && control_layer(e, knob, c->target)->is_used) {
             double from = control_value(e, knob, c->target);
             turn(e, c, knob, c->target);
-            tell(e, c->verb, knob, c->target, from, why);
+            tell(e, &(struct told){c->verb, knob, c->target, from, why});
         }
     }
 }
@@ -176,7 +184,7 @@ static void drain(struct engine *e, const struct ev_command *c, bool is_draining
         e->s.drain_until_us[i] = is_draining ? c->expires_us : 0;
     }
     if (c->target == EV_NONE || c->target < KNOB_TARGETS_MAX)
-        tell(e, c->verb, EV_NONE, c->target, is_draining, why);
+        tell(e, &(struct told){c->verb, EV_NONE, c->target, is_draining, why});
 }
 
 static void expire_knob(struct engine *e, uint16_t knob, uint16_t target)
@@ -189,18 +197,18 @@ static void expire_knob(struct engine *e, uint16_t knob, uint16_t target)
         layer->is_pinned = 0;
         layer->pinned = 0;
         cell->pin_until_us = 0;
-        tell(e, EV_VERB_UNPIN, knob, target, from, "expired");
+        tell(e, &(struct told){EV_VERB_UNPIN, knob, target, from, "expired"});
     }
     if (cell->mode_until_us > 0 && now_us >= cell->mode_until_us) {
         layer->mode = cell->mode_before;
         cell->mode_until_us = 0;
-        tell(e, EV_VERB_MODE, knob, target, from, "expired");
+        tell(e, &(struct told){EV_VERB_MODE, knob, target, from, "expired"});
     }
     if (layer->is_frozen && cell->frozen_until_us > 0 && now_us >= cell->frozen_until_us) {
         bool was_operator = !cell->is_frozen_by_verifier;
         verifier_thaw(e, knob, target);
         if (was_operator)
-            tell(e, EV_VERB_UNFREEZE, knob, target, from, "expired");
+            tell(e, &(struct told){EV_VERB_UNFREEZE, knob, target, from, "expired"});
     }
 }
 
@@ -215,6 +223,6 @@ void command_expire(struct engine *e)
             continue;
         e->s.is_drained[i] = 0;
         e->s.drain_until_us[i] = 0;
-        tell(e, EV_VERB_UNDRAIN, EV_NONE, i, 0, "expired");
+        tell(e, &(struct told){EV_VERB_UNDRAIN, EV_NONE, i, 0, "expired"});
     }
 }
