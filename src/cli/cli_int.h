@@ -104,8 +104,12 @@ const char *cli_resolve(const struct cli_call *call, const char *name, const cha
 /* Reads an event stream until <on_message> returns false; the exit code.  <raw> is the data as it
  * came, <data> the same parsed, borrowed.  A stream that the other end closes is code 3. */
 typedef bool cli_on_message(void *arg, const char *name, const json_t *data, struct span raw);
-int cli_follow(const struct cli_call *call, const char *path, cli_on_message *on_message,
-               void *arg);
+struct cli_follow {
+    cli_on_message *on_message;
+    bool (*on_idle)(void *arg); /* NULL, or: nothing came for 100 ms; false stops */
+    void *arg;
+};
+int cli_follow(const struct cli_call *call, const char *path, const struct cli_follow *follow);
 
 /* Parts of pictures that status and top share: append to <out>. */
 void show_services(const json_t *services, bool has_color, struct buf *out);

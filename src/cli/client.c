@@ -17,6 +17,7 @@
 #define FIELDS_MAX 64
 #define ANSWER_BYTES_MAX (64 * MIB)
 #define LINE_BYTES_MAX (1 * MIB)
+#define IDLE_MS 100
 
 struct answer { /* one call under way */
     const struct client *client;
@@ -109,13 +110,15 @@ enum fb_code client_call(const struct client *c, const struct client_call *call,
 static bool wait_for(struct answer *a, short events)
 {
     struct pollfd p = {.fd = a->fd, .events = events};
-    bool is_endless = a->call->on_line && a->has_head; /* a live answer may be silent for long */
+    bool is_live = a->call->on_line && a->has_head; /* a live answer may be silent for long */
     uint64_t left_us = fb_sub_floor_u64(a->until_us, fb_mono_us());
     int got;
     do {
-        got = poll(&p, 1, is_endless ? -1 : (int)(left_us / 1000));
-    } while (got < 0 && errno == EINTR);
-    return got > 0;
+        got = poll(&p, 1, is_live ? IDLE_MS : (int)(left_us / 1000));
+        if (got == 0 && is_live && a->call->on_idle && !a->call->on_idle(a->call->arg))
+            a->is_stopped = true;
+    } while ((got < 0 && errno == EINTR) || (got == 0 && is_live && !a->is_stopped));
+    return got > 0 || a->is_stopped;
 }
 
 static enum fb_code open_connection(struct answer *a, struct fb_err *err)
@@ -171,6 +174,8 @@ static enum fb_code read_answer(struct answer *a, struct fb_err *err)
                 err, FB_E_TIMEOUT,
                 "%s did not answer within %u ms; look at `foldback status`, or give --timeout",
                 a->client->address, a->client->timeout_ms);
+        if (a->is_stopped)
+            return FB_OK;
         ssize_t n = read(a->fd, part, sizeof part);
         if (n < 0 && (errno == EAGAIN || errno == EINTR))
             continue;

@@ -28,6 +28,7 @@ struct client_call {
     /* For live answers: each line as it comes, without its end; false stops.  NULL: the body is
      * collected. */
     bool (*on_line)(void *arg, struct span line);
+    bool (*on_idle)(void *arg); /* of a live answer: nothing came for 100 ms; may be NULL */
     void *arg;
 };
 /* 2xx: FB_OK and the body in <out>.  Otherwise the problem's sentence in err.  Errors: UNREACHABLE,

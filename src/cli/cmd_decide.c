@@ -9,11 +9,15 @@
 
 static void show_evidence(const json_t *d, bool has_color, struct buf *out);
 
-/* "16 -> 18 requests", "" when the decision moved nothing. */
+/* "16 -> 18 requests". */
 static void put_move(const json_t *d, struct buf *out)
 {
     char a[CLI_ROOM], b[CLI_ROOM];
     const char *unit = cli_str(d, "unit");
+    if (cli_num(d, "from") == cli_num(d, "to")) { /* of a command: freeze, mode, drain, ... */
+        buf_puts(out, "no move");
+        return;
+    }
     buf_printf(out, "%s -> %s%s%s", cli_count(cli_num(d, "from"), a),
                cli_count(cli_num(d, "to"), b), unit[0] ? " " : "", unit);
 }
@@ -116,7 +120,8 @@ int cmd_decisions_tail(const struct cli_call *call)
     struct tail t = {.call = call, .left = UINT64_MAX};
     if (!cli_number(call, OPT_LIMIT, 1, UINT64_MAX, &t.left))
         return 2;
-    return cli_follow(call, "/v1/live?interval_ms=5000", on_decision, &t);
+    struct cli_follow follow = {.on_message = on_decision, .arg = &t};
+    return cli_follow(call, "/v1/live?interval_ms=5000", &follow);
 }
 
 /* ---- show ---- */
@@ -150,7 +155,8 @@ static void show_decision(const json_t *d, bool has_color, struct buf *out)
     buf_printf(out, "by        %s %s, mode %s, %s\n", cli_str(d, "actor"),
                cli_lower(cli_str(d, "loop"), a), cli_str(d, "mode"),
                cli_is(d, "is_applied") ? "applied" : "not applied");
-    buf_printf(out, "reason    %s: %s\n", cli_str(d, "reason"), cli_str(d, "reason_sentence"));
+    buf_printf(out, "reason    %s: %s\n", cli_lower(cli_str(d, "reason"), a),
+               cli_str(d, "reason_sentence"));
     if (!isnan(cli_num(d, "delay_ms")))
         buf_printf(out, "delay     %s after the event that caused it\n",
                    cli_ms(cli_num(d, "delay_ms"), a));

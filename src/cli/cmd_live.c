@@ -117,25 +117,21 @@ int cmd_status(const struct cli_call *call)
     return code;
 }
 
-/* ---- tap ---- */
-#define TAP_RECENT 64 /* a sample follows its request within a few events */
+/* ---- tap ----
+ * A sample brings method and path of a request a few events after the request itself, under the
+ * same id: the last TAP_HELD requests wait for theirs, until nothing came for 100 ms.  What was
+ * printed is remembered, so that a late sample prints nothing twice. */
+#define TAP_HELD 16
+#define TAP_SEEN 64
 
 struct tap {
     const struct cli_call *call;
     uint64_t left;
-    char seen[TAP_RECENT][20]; /* ids that were printed with their path */
-    size_t next;
+    json_t *held[TAP_HELD]; /* oldest first */
+    size_t held_count;
+    char seen[TAP_SEEN][20]; /* ids that were printed */
+    size_t seen_next;
 };
-
-/* Method and path may come a moment later under the same id: a request is printed once. */
-static bool is_repeated(struct tap *t, const char *id)
-{
-    for (size_t i = 0; i < TAP_RECENT; i++)
-        if (strcmp(t->seen[i], id) == 0)
-            return true;
-    snprintf(t->seen[t->next++ % TAP_RECENT], sizeof t->seen[0], "%s", id);
-    return false;
-}
 
 static void print_request(const struct cli_call *call, const json_t *r)
 {
@@ -152,28 +148,71 @@ static void print_request(const struct cli_call *call, const json_t *r)
         printf(" %s %s%s", cli_str(r, "method"), cli_str(r, "host"), path);
     if (cli_num(r, "attempts") > 1)
         printf(" (%.0f attempts)", cli_num(r, "attempts"));
-    printf(" %s %s\n", cli_str(r, "reason"), cli_str(r, "id"));
+    printf(" %s %s\n", cli_lower(cli_str(r, "reason"), total), cli_str(r, "id"));
     fflush(stdout);
+}
+
+static void print_oldest(struct tap *t)
+{
+    json_t *r = t->held[0];
+    t->held_count--;
+    memmove(t->held, t->held + 1, t->held_count * sizeof t->held[0]);
+    if (t->left == 0) { /* held beyond --limit */
+        json_decref(r);
+        return;
+    }
+    t->left--;
+    snprintf(t->seen[t->seen_next++ % TAP_SEEN], sizeof t->seen[0], "%s", cli_str(r, "id"));
+    if (t->call->is_json)
+        cli_print_json_line(r);
+    else
+        print_request(t->call, r);
+    json_decref(r);
+}
+
+static bool print_held(void *arg)
+{
+    struct tap *t = arg;
+    while (t->held_count > 0)
+        print_oldest(t);
+    return t->left > 0;
+}
+
+static bool is_seen(const struct tap *t, const char *id)
+{
+    for (size_t i = 0; i < TAP_SEEN; i++)
+        if (strcmp(t->seen[i], id) == 0)
+            return true;
+    return false;
+}
+
+static void take_request(struct tap *t, const json_t *r)
+{
+    const char *id = cli_str(r, "id");
+    for (size_t i = 0; i < t->held_count; i++)
+        if (strcmp(cli_str(t->held[i], "id"), id) == 0) {
+            json_decref(t->held[i]);
+            t->held[i] = json_deep_copy(r);
+            return;
+        }
+    if (is_seen(t, id))
+        return;
+    if (t->held_count == TAP_HELD)
+        print_oldest(t);
+    t->held[t->held_count++] = json_deep_copy(r);
 }
 
 static bool on_request(void *arg, const char *name, const json_t *data, struct span raw)
 {
     struct tap *t = arg;
-    if (strcmp(name, "lost") == 0) {
+    (void)raw;
+    if (strcmp(name, "lost") == 0)
         fprintf(stderr,
                 "foldback: %.0f requests above the rate and %.0f for lack of room are not shown\n",
                 fmax(0, cli_num(data, "over_rate")), fmax(0, cli_num(data, "lost")));
-        return true;
-    }
-    if (strcmp(name, "request") != 0 || is_repeated(t, cli_str(data, "id")))
-        return true;
-    if (t->call->is_json) {
-        printf("%.*s\n", SPAN_ARG(raw));
-        fflush(stdout);
-    } else {
-        print_request(t->call, data);
-    }
-    return --t->left > 0;
+    else if (strcmp(name, "request") == 0)
+        take_request(t, data);
+    return t->left > 0;
 }
 
 int cmd_tap(const struct cli_call *call)
@@ -194,7 +233,8 @@ int cmd_tap(const struct cli_call *call)
                "ROUTE -> ENDPOINT METHOD HOST/PATH REASON ID");
         fflush(stdout);
     }
-    int code = cli_follow(call, buf_str(&path), on_request, &t);
+    struct cli_follow follow = {.on_message = on_request, .on_idle = print_held, .arg = &t};
+    int code = cli_follow(call, buf_str(&path), &follow);
     buf_fini(&path);
     return code;
 }

@@ -6,8 +6,7 @@
 #include <string.h>
 
 struct follow {
-    cli_on_message *on_message;
-    void *arg;
+    const struct cli_follow *to;
     char name[32];
     bool is_stopped;
 };
@@ -24,25 +23,36 @@ static bool on_line(void *arg, struct span line)
     } else if (span_eq(key, SPAN("data"))) {
         json_t *data = json_loadb(value.at, value.len, JSON_DECODE_ANY, NULL);
         if (data)
-            f->is_stopped = !f->on_message(f->arg, f->name, data, value);
+            f->is_stopped = !f->to->on_message(f->to->arg, f->name, data, value);
         json_decref(data);
     }
     return !f->is_stopped;
 }
 
-int cli_follow(const struct cli_call *call, const char *path, cli_on_message *on_message, void *arg)
+static bool on_idle(void *arg)
+{
+    struct follow *f = arg;
+    if (f->to->on_idle)
+        f->is_stopped = !f->to->on_idle(f->to->arg);
+    return !f->is_stopped;
+}
+
+int cli_follow(const struct cli_call *call, const char *path, const struct cli_follow *follow)
 {
     struct client c;
     struct buf out;
     struct fb_err err = {0};
-    struct follow f = {.on_message = on_message, .arg = arg, .name = "message"};
+    struct follow f = {.to = follow, .name = "message"};
     enum fb_code code = cli_client(call, &c, &err);
     if (code != FB_OK)
         return cli_fail(&err);
-    struct client_call one = {.method = "GET", .path = path, .on_line = on_line, .arg = &f};
+    struct client_call one = {
+        .method = "GET", .path = path, .on_line = on_line, .on_idle = on_idle, .arg = &f};
     buf_init(&out, MIB);
     code = client_call(&c, &one, &out, &err);
     buf_fini(&out);
+    if (!f.is_stopped)
+        (void)on_idle(&f); /* what is held comes before the sentence about the end */
     if (code == FB_OK && !f.is_stopped)
         code = fb_fail(&err, FB_E_UNREACHABLE,
                        "%s ended the stream; `foldback status` shows whether it still runs",
