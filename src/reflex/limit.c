@@ -15,6 +15,9 @@ static const double pause_gaps = 10.0;
 /* While paused one request is let through after this many silences, then twice as long, and so on:
  * one request that legitimately takes very long, alone in flight, must not block the endpoint. */
 static const uint64_t trial_silences = 4;
+/* Below 30 samples a base may be off by half, and with it every threshold. */
+static const double pause_samples_min = 30;
+static const uint64_t void_silences = 3;
 /* 8: the noise of the mean of the last few is 25 % at cv 1, and it is up to date within two round
  * trips. */
 static const double recent_samples = 8;
@@ -169,19 +172,24 @@ bool limit_take_proposal(struct limit *l, struct ev_proposal *out)
 
 /* ---- pauses ---- */
 
+/* So long nothing completes before it is a pause. */
+static uint64_t pause_silence_us(const struct limit *l)
+{
+    double workers = l->is_proven ? fmin(l->clear, l->knee) : fmin(2, l->knee);
+    double working = fmax(1, fmin(l->in_flight, workers));
+    double longest_us = fmax(pause_services * l->base.us, pause_min_us);
+    return (uint64_t)fmin(1e12, fmax(pause_gaps * l->base.us / working, longest_us));
+}
+
 static void pause_check(struct limit *l, uint64_t now_us)
 {
     if (l->is_paused) {
         l->is_trial_due = now_us >= l->trial_us;
         return;
     }
-    if (l->in_flight == 0 || l->base.samples < 10)
+    if (l->in_flight == 0 || l->base.samples < pause_samples_min)
         return;
-    double longest_us = fb_clamp(pause_services * l->base.us, pause_min_us, 1e12);
-    double workers = l->is_proven ? fmin(l->clear, l->knee) : fmin(2, l->knee);
-    double working = fmin(l->in_flight, fmax(1, workers));
-    double gaps_us = pause_gaps * l->base.us / working;
-    uint64_t silence_us = (uint64_t)(gaps_us > longest_us ? gaps_us : longest_us);
+    uint64_t silence_us = pause_silence_us(l);
     if (now_us - fb_min_u64(now_us, l->alive_us) < silence_us)
         return;
     l->is_paused = true;
@@ -194,7 +202,10 @@ static void pause_check(struct limit *l, uint64_t now_us)
 static void pause_end(struct limit *l, uint64_t now_us)
 {
     l->is_paused = false;
-    void_samples(l, now_us);
+    /* A short one may be the tail of the service times, and without its tail the base is too low.
+     */
+    if (now_us - fb_min_u64(now_us, l->alive_us) > void_silences * pause_silence_us(l))
+        void_samples(l, now_us);
     limit_propose(l, REASON_LEARN_RESUME, l->limit, NULL, now_us);
 }
 
