@@ -63,8 +63,11 @@ const struct ev_head *ring_peek(struct ring *r, uint64_t *cursor)
             *cursor += r->cells - at;
             continue;
         }
-        fb_assert(ev->cells >= 1);
-        fb_assert(ev->cells <= EV_CELLS_MAX);
+        if (ev->cells < 1 || ev->cells > EV_CELLS_MAX || *cursor + ev->cells > head) {
+            /* the other process wrote nonsense: where the next record begins is unknown */
+            *cursor = head;
+            return NULL;
+        }
         *cursor += ev->cells;
         return ev;
     }

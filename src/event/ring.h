@@ -32,7 +32,8 @@ size_t ring_bytes(uint32_t cells);
 void ring_init(struct ring *r, uint32_t cells);
 /* Copies <ev>, gives it its sequence number; false (and counted) when full. */
 bool ring_put(struct ring *r, const struct ev_head *ev);
-/* The next record, or NULL; valid until ring_release.  *cursor begins at ring_cursor(). */
+/* The next record, or NULL; a damaged ring (its producer is another process) loses what it holds.
+ * Otherwise the record is valid until ring_release.  *cursor begins at ring_cursor(). */
 const struct ev_head *ring_peek(struct ring *r, uint64_t *cursor);
 uint64_t ring_cursor(struct ring *r);
 /* Gives everything before <cursor> back to the producer. */

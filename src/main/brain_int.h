@@ -41,6 +41,7 @@ struct brain {
     uint8_t reload_answer; /* enum control_kind of the last answer */
     /* a snapshot that waits for its offset to be durable */
     struct buf snapshot;
+    struct sequencer_saved saved; /* numbering at the snapshot's offset */
     uint64_t snapshot_offset, snapshot_saved_offset, snapshot_saved_us;
     uint64_t recovered_events, recovered_us;
 };

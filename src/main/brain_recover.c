@@ -44,6 +44,8 @@ enum fb_code brain_recover(struct brain *b, struct fb_err *err)
         return code;
     for (uint32_t i = 0; i < b->mem.head->threads; i++)
         sequencer_ring_set(b->sequencer, i, b->mem.rings[i]);
+    if (is_same_rings)
+        sequencer_load(b->sequencer, &b->saved);
     uint64_t last_us = replay_log(b, from, is_same_rings);
     if (last_us > fb_mono_us() + US_PER_S) {
         /* the wall clock was set back between two runs: what was learned lies in the future */
@@ -108,7 +110,12 @@ static uint64_t load_snapshot(struct brain *b)
         return 0;
     }
     uint64_t from = snap.offset;
-    code = fold_load(&b->fold, (struct span){snap.bytes, snap.len}, &err);
+    struct span bytes = {snap.bytes, snap.len};
+    if (bytes.len >= sizeof b->saved) {
+        memcpy(&b->saved, bytes.at, sizeof b->saved);
+        bytes = (struct span){bytes.at + sizeof b->saved, bytes.len - sizeof b->saved};
+    }
+    code = fold_load(&b->fold, bytes, &err);
     free(snap.bytes);
     if (code != FB_OK) {
         fb_log(FB_LOG_WARN, "the snapshot is not used: %s", err.text);
@@ -182,6 +189,8 @@ static void hand_over(struct brain *b)
 void brain_snapshot_take(struct brain *b)
 {
     buf_clear(&b->snapshot);
+    sequencer_save(b->sequencer, &b->saved);
+    buf_put(&b->snapshot, &b->saved, sizeof b->saved);
     fold_save(&b->fold, &b->snapshot);
     struct sequencer_stats ss;
     sequencer_stats_read(b->sequencer, &ss);

@@ -79,6 +79,7 @@ class Foldback:
         until(lambda: os.path.exists(os.path.join(self.state, "admin.json")) or self.process.poll() is not None, 20,
               "foldback is ready")
         assert self.process.poll() is None, self.text()
+        until(lambda: self.api("GET", "/v1/endpoints")["endpoints"], 5, "the brain knows the endpoints")
         return self
 
     def text(self):

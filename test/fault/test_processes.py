@@ -140,7 +140,7 @@ def test_a_stopped_brain_leaves_the_gateway_with_safe_values(tmp_path, origin):
 def test_a_full_disk_stops_no_request_and_is_said(tmp_path, origin):
     small = tmp_path / "small"
     small.mkdir()
-    if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(small)],
+    if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(small)],
                                            capture_output=True).returncode:
         pytest.skip("needs root to mount a small tmpfs")
     fold = None
@@ -148,13 +148,12 @@ def test_a_full_disk_stops_no_request_and_is_said(tmp_path, origin):
         fold = Foldback(tmp_path, config(origin), state=str(small / "state")).start()
         load = Load(fold.port)
         time.sleep(0.5)
-        with open(small / "ballast", "wb") as f:
-            try:
-                while True:
-                    f.write(b"x" * 4096)
-                    f.flush()
-            except OSError:
+        ballast = os.open(small / "ballast", os.O_WRONLY | os.O_CREAT)
+        try:
+            while os.write(ballast, b"x" * 1024):
                 pass
+        except OSError:
+            os.close(ballast)
         until(lambda: not fold.api("GET", "/v1/status")["stream"]["is_disk_ok"], 15, "the full disk is said")
         os.remove(small / "ballast")
         until(lambda: fold.api("GET", "/v1/status")["stream"]["is_disk_ok"], 15, "the disk is good again")
