@@ -269,6 +269,13 @@ static void probe_end(struct limit *l, const struct limit_verdict *v, bool is_fi
         limit_propose(l, REASON_LEARN_KEPT_UP, l->limit, v, now_us);
         return;
     }
+    if (l->base.samples < base_samples_min && !l->has_failed) {
+        /* The first failure against a handful of samples is believed when it happens again. */
+        l->has_failed = true;
+        gap_double(l, now_us);
+        probe_back(l, now_us);
+        return;
+    }
     l->is_proven = true;
     l->clear = high / v->ratio;
     /* Found between the two: it may be more, so look again soon. */

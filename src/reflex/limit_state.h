@@ -54,6 +54,7 @@ struct limit {
     bool is_paused, is_trial_due, is_proven;
     bool is_alarmed;     /* HOLD: a queue was seen; the meter began anew to confirm it */
     bool is_falling;     /* steps down follow each other; clear_before is from before the first */
+    bool has_failed;     /* a probe, against a base of few samples */
     bool is_provisional; /* the base is a latency at the limit, measured in a queue perhaps */
     double margin;       /* CHECK: half the distance of the two stories, log */
     double expected;     /* CHECK: log of the ratio that raised the alarm */
