@@ -33,43 +33,36 @@ static struct conf *good(const char *text)
 
 /* ---- meaning ---- */
 
-static void the_shape_of_the_guide_is_understood(void **state)
+static const char guide_text[] =
+    "# comment\n"
+    "listen: [\":8080\", {address: \"[::1]:81\", protocols: [http1]}, \"fd:3\", localhost:82]\n"
+    "state: /var/lib/foldback\n"
+    "mode: recommend\n"
+    "services:\n"
+    "  shop:\n"
+    "    endpoints: [10.0.0.1:80, \"dns://Shop.Example:8000\", {address: \"[::1]:1\", version: "
+    "1.10, weight: 50%}]\n"
+    "    objective: { latency: 99.9% < 250ms, errors: < 0.1% }\n"
+    "    tune: { limit: { mode: act, min: 8, max: 512 }, timeout: observe, retry: { value: 5% "
+    "} }\n"
+    "    mode: act\n"
+    "    balance: least-request\n"
+    "    queue: { wait: 100ms, capacity: 50 }\n"
+    "    health: { path: /up, interval: 1s, timeout: 500ms, rise: 1, fall: 9 }\n"
+    "    eject: no\n"
+    "    host: origin.example:81\n"
+    "  other: { endpoints: [\":3000\"], queue: off, health: /ping }\n"
+    "routes:\n"
+    "  - { match: /checkout/, service: shop, priority: critical, timeout: 2s, deadline: 5s, "
+    "key: X-User }\n"
+    "  - { match: { host: \"*.Example.org\", path: /a*.png, method: GET|HEAD, header: { X-P: "
+    "\"a*\", X-Q: \"*\" } },\n"
+    "      service: other, stream: true, tune: { timeout: { min: 100ms, max: 1s } } }\n"
+    "  - { match: /exact, service: other, priority: best-effort }\n"
+    "  - { match: /, service: shop, key: address }\n";
+
+static void check_first_service(const struct conf_service *sv)
 {
-    (void)state;
-    struct conf *c = good(
-        "# comment\n"
-        "listen: [\":8080\", {address: \"[::1]:81\", protocols: [http1]}, \"fd:3\", localhost:82]\n"
-        "state: /var/lib/foldback\n"
-        "mode: recommend\n"
-        "services:\n"
-        "  shop:\n"
-        "    endpoints: [10.0.0.1:80, \"dns://Shop.Example:8000\", {address: \"[::1]:1\", version: "
-        "1.10, weight: 50%}]\n"
-        "    objective: { latency: 99.9% < 250ms, errors: < 0.1% }\n"
-        "    tune: { limit: { mode: act, min: 8, max: 512 }, timeout: observe, retry: { value: 5% "
-        "} }\n"
-        "    mode: act\n"
-        "    balance: least-request\n"
-        "    queue: { wait: 100ms, capacity: 50 }\n"
-        "    health: { path: /up, interval: 1s, timeout: 500ms, rise: 1, fall: 9 }\n"
-        "    eject: no\n"
-        "    host: origin.example:81\n"
-        "  other: { endpoints: [\":3000\"], queue: off, health: /ping }\n"
-        "routes:\n"
-        "  - { match: /checkout/, service: shop, priority: critical, timeout: 2s, deadline: 5s, "
-        "key: X-User }\n"
-        "  - { match: { host: \"*.Example.org\", path: /a*.png, method: GET|HEAD, header: { X-P: "
-        "\"a*\", X-Q: \"*\" } },\n"
-        "      service: other, stream: true, tune: { timeout: { min: 100ms, max: 1s } } }\n"
-        "  - { match: /exact, service: other, priority: best-effort }\n"
-        "  - { match: /, service: shop, key: address }\n");
-    assert_int_equal(c->listen_count, 4);
-    assert_string_equal(c->listens[1].address, "[::1]:81");
-    assert_string_equal(c->listens[3].address, "127.0.0.1:82");
-    assert_string_equal(c->p.top_state, "/var/lib/foldback");
-    assert_int_equal(c->p.top_mode, EV_MODE_RECOMMEND);
-    assert_int_equal(c->service_count, 2);
-    const struct conf_service *sv = &c->services[0];
     assert_int_equal(sv->endpoint_count, 3);
     assert_int_equal(sv->endpoints[0].kind, CONF_ENDPOINT_ADDRESS);
     assert_int_equal(sv->endpoints[1].kind, CONF_ENDPOINT_DNS);
@@ -98,13 +91,10 @@ static void the_shape_of_the_guide_is_understood(void **state)
     assert_int_equal(sv->health.fall, 9);
     assert_false(sv->is_ejecting);
     assert_string_equal(sv->host_header, "origin.example:81");
-    sv = &c->services[1];
-    assert_string_equal(sv->endpoints[0].host, "127.0.0.1");
-    assert_int_equal(sv->mode, EV_MODE_RECOMMEND); /* inherited */
-    assert_true(sv->is_queue_off);
-    assert_true(sv->is_ejecting);
-    assert_string_equal(sv->health.path, "/ping");
+}
 
+static void check_routes(const struct conf *c)
+{
     assert_int_equal(c->route_count, 4);
     const struct conf_route *rt = c->routes;
     assert_string_equal(rt[0].name, "shop /checkout/");
@@ -125,6 +115,27 @@ static void the_shape_of_the_guide_is_understood(void **state)
     assert_int_equal(rt[2].class, EV_CLASS_BEST_EFFORT);
     assert_int_equal(rt[3].path_kind, CONF_PATH_ANY);
     assert_string_equal(rt[3].key_header, "");
+}
+
+static void the_shape_of_the_guide_is_understood(void **state)
+{
+    (void)state;
+    struct conf *c = good(guide_text);
+    assert_int_equal(c->listen_count, 4);
+    assert_string_equal(c->listens[1].address, "[::1]:81");
+    assert_string_equal(c->listens[3].address, "127.0.0.1:82");
+    assert_string_equal(c->p.top_state, "/var/lib/foldback");
+    assert_int_equal(c->p.top_mode, EV_MODE_RECOMMEND);
+    assert_int_equal(c->service_count, 2);
+    check_first_service(&c->services[0]);
+    const struct conf_service *sv = &c->services[1];
+    assert_string_equal(sv->endpoints[0].host, "127.0.0.1");
+    assert_int_equal(sv->mode, EV_MODE_RECOMMEND); /* inherited */
+    assert_true(sv->is_queue_off);
+    assert_true(sv->is_ejecting);
+    assert_string_equal(sv->health.path, "/ping");
+
+    check_routes(c);
     conf_unref(c);
 }
 
