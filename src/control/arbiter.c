@@ -89,8 +89,6 @@ bool arbiter_submit(struct engine *e, struct move *m)
     struct cell *cell = &e->s.cell[d->knob][d->target];
     if (!layer->is_used || layer->is_pinned || layer->is_frozen)
         return false;
-    if (layer->mode == EV_MODE_OBSERVE && !m->is_reflex)
-        return false;
     bool is_acting = layer->mode == EV_MODE_ACT;
     bool is_resting = e->s.now_us + TICK_JITTER_US < cell->cooldown_until_us;
     if (is_acting && !m->is_protective && !m->is_reflex && is_resting)

@@ -76,6 +76,7 @@ struct timeout_loop {
     uint32_t sent[2], timeouts[2];
     uint32_t upper[2];                  /* answers that took more than half of the timeout */
     uint32_t run_answers, run_timeouts; /* since the last run */
+    uint32_t run_upper, reserved2;
     uint64_t half_from_us, first_us, cause_us;
     uint64_t probed_us;                          /* last widening without evidence */
     double probe_back_ms;                        /* 0: no probe runs */

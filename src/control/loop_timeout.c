@@ -62,7 +62,9 @@ void loop_timeout_feed(struct engine *e, const struct ev_request *r)
         l->timeouts[0] += r->upstream_us >= 0.95 * timeout_us;
         l->run_timeouts++;
     } else if (!(r->flags & EV_REQUEST_CENSORED)) {
-        l->upper[0] += r->upstream_us > 0.5 * timeout_us;
+        bool is_upper = r->upstream_us > 0.5 * timeout_us;
+        l->upper[0] += is_upper;
+        l->run_upper += is_upper;
         l->run_answers++;
     }
 }
@@ -176,7 +178,10 @@ static bool widen(struct engine *e, uint16_t route, struct timeout_loop *l, cons
         l->unclear_runs = 0;
         return false;
     }
-    bool is_slower = s->upper >= UPPER_SHARE * s->timeouts;
+    /* the newest second tells best; the whole window is full of the tail of the time before */
+    bool is_slower = l->run_timeouts >= WIDEN_TIMEOUTS_MIN
+                         ? l->run_upper >= UPPER_SHARE * l->run_timeouts
+                         : s->upper >= UPPER_SHARE * s->timeouts;
     if (!is_slower && is_endpoint_hung(e, l->service))
         return true;
     bool is_silent = !is_slower && l->run_timeouts > l->run_answers;
@@ -263,7 +268,7 @@ static void run_one(struct engine *e, uint16_t route)
         facts_upstream_quantile(e->facts, control_scope(EV_KIND_ROUTE, route), QUANTILE, FACT_60S);
     if (!end_probe(e, route, l, &s) && !widen(e, route, l, &s))
         follow(e, route, l, &s);
-    l->run_answers = l->run_timeouts = 0;
+    l->run_answers = l->run_timeouts = l->run_upper = 0;
 }
 
 void loop_timeout_run(struct engine *e)

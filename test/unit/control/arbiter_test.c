@@ -127,7 +127,7 @@ static void unuse(struct knob_layer *l)
 static const struct hold holds[] = {
     ROW("a pinned knob", .do_to = pin, .decisions = 0),
     ROW("a frozen loop", .do_to = freeze, .decisions = 0),
-    ROW("mode observe", .do_to = observe, .decisions = 0),
+    ROW("mode observe tells it", .do_to = observe, .decisions = 1),
     ROW("mode recommend tells it", .do_to = recommend, .decisions = 1),
     ROW("a target that is gone", .do_to = unuse, .decisions = 0),
 };

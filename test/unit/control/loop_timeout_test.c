@@ -140,6 +140,21 @@ static void one_hung_endpoint_is_not_the_routes_fault(void **state)
     world_free(w);
 }
 
+static void a_tail_from_before_does_not_make_a_hung_endpoint_look_slow(void **state)
+{
+    (void)state;
+    struct rng rng;
+    struct world *w = world_learned(&rng, 20000);
+    for (int i = 0; i < 4;
+         i++) /* 2 % of the answers in the upper half, none cut, too short to raise it far */
+        second(w, &rng, 200, 30000);
+    double before = timeout_ms(w);
+    for (int i = 0; i < 10; i++)
+        second_with_a_hung_endpoint(w, 300, false);
+    assert_true(timeout_ms(w) < 1.5 * before);
+    world_free(w);
+}
+
 static void when_all_is_silent_it_probes_once_and_comes_back(void **state)
 {
     (void)state;
@@ -196,6 +211,7 @@ int main(void)
         cmocka_unit_test(it_rises_at_once_and_falls_by_a_tenth_per_ten_seconds),
         cmocka_unit_test(more_than_one_percent_of_timeouts_doubles_it),
         cmocka_unit_test(one_hung_endpoint_is_not_the_routes_fault),
+        cmocka_unit_test(a_tail_from_before_does_not_make_a_hung_endpoint_look_slow),
         cmocka_unit_test(when_all_is_silent_it_probes_once_and_comes_back),
         cmocka_unit_test(the_configured_start_is_the_ceiling_unless_a_maximum_is_given),
         cmocka_unit_test(streams_and_shed_requests_say_nothing),
