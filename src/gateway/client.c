@@ -10,7 +10,9 @@
 #include "gateway/gateway_int.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
 #include <stdio.h>
+#include <sys/ioctl.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -26,6 +28,7 @@ static void run(struct client *c);
 static bool step(struct client *c);
 static bool flush(struct client *c);
 static bool is_slow_reader(struct client *c, uint64_t blocked_us);
+static uint64_t delivered(const struct client *c);
 static bool read_head(struct client *c);
 static bool parse_head(struct client *c, struct span bytes);
 static bool keep_rest(struct client *c, struct span bytes);
@@ -97,6 +100,7 @@ void client_send(struct client *c, struct iovec *iov, int count)
             return;
         }
         sent = n > 0 ? (size_t)n : 0;
+        c->written_bytes += sent;
         if (sent < total)
             c->can_write = false;
     }
@@ -104,8 +108,11 @@ void client_send(struct client *c, struct iovec *iov, int count)
         c->req->sent_bytes += total;
     if (sent == total)
         return;
-    if (!c->out)
+    if (!c->out) {
         c->since_us = loop_now_us(w->loop);
+        if (c->blocked_us == 0)
+            c->read_from_bytes = delivered(c);
+    }
     size_t skip = sent;
     for (int i = 0; i < count; i++) {
         size_t part = skip < iov[i].iov_len ? skip : iov[i].iov_len;
@@ -123,6 +130,10 @@ void client_close(struct client *c)
 {
     struct worker *w = c->worker;
     fb_assert(c->req == NULL);
+    if (c->out) { /* a plain close would go on delivering for as long as the slow reader likes */
+        const struct linger now = {.l_onoff = 1, .l_linger = 0};
+        setsockopt(c->handle.fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
+    }
     close(c->handle.fd);
     loop_forget(w->loop, &c->handle);
     loop_timer_stop(w->loop, &c->timer);
@@ -268,7 +279,7 @@ static bool flush(struct client *c)
         }
         uint64_t now_us = loop_now_us(w->loop);
         c->blocked_us += fb_sub_floor_u64(now_us, c->since_us);
-        c->taken_bytes += (uint64_t)n;
+        c->written_bytes += (uint64_t)n;
         c->since_us = now_us;
         c->out->from += (uint32_t)n;
         if ((size_t)n == rest.len) {
@@ -287,12 +298,24 @@ static bool flush(struct client *c)
     return false;
 }
 
+/* What the client's kernel has acknowledged of all that was written: megabytes can wait in our own.
+ */
+static uint64_t delivered(const struct client *c)
+{
+    int waiting = 0;
+    if (ioctl(c->handle.fd, SIOCOUTQ, &waiting) < 0 || waiting < 0)
+        waiting = 0;
+    return fb_sub_floor_u64(c->written_bytes, (uint64_t)waiting);
+}
+
 /* The mean rate over the time in which we waited for it to read. */
 static bool is_slow_reader(struct client *c, uint64_t blocked_us)
 {
     const struct conf_params *p = &(c->req ? c->req->gen : c->worker->gen)->conf->p;
-    if (blocked_us <= 2 * p->limits_min_rate_grace * US_PER_MS ||
-        c->taken_bytes * US_PER_S / blocked_us >= p->limits_min_rate)
+    if (blocked_us <= 2 * p->limits_min_rate_grace * US_PER_MS)
+        return false;
+    uint64_t read_bytes = fb_sub_floor_u64(delivered(c), c->read_from_bytes);
+    if (read_bytes * US_PER_S / blocked_us >= p->limits_min_rate)
         return false;
     if (c->req)
         c->req->reason = REASON_READER_TOO_SLOW;
@@ -361,7 +384,7 @@ static bool parse_head(struct client *c, struct span bytes)
         return false;
     }
     c->is_first = false;
-    c->blocked_us = c->taken_bytes = 0;
+    c->blocked_us = 0;
     if (is == HTTP1_FAILED) {
         uint16_t reason = answer_reason_of(w->request_parser.error);
         report_refused(w, reason, ev_reason_row(reason)->status, c->since_us, bytes.len);

@@ -182,9 +182,10 @@ struct client {
     struct sock_addr peer;
     char peer_text[46]; /* its address, not terminated */
     uint8_t peer_text_bytes;
-    uint64_t since_us;    /* of the present wait: idle, head, body, write */
-    uint64_t blocked_us;  /* time that we waited for its reading, this answer */
-    uint64_t taken_bytes; /* meanwhile */
+    uint64_t since_us;        /* of the present wait: idle, head, body, write */
+    uint64_t blocked_us;      /* time that we waited for its reading, this answer */
+    uint64_t written_bytes;   /* to this connection */
+    uint64_t read_from_bytes; /* of them delivered when we first waited in this answer */
     uint16_t local_port;
     bool can_read, can_write;
     bool has_ended;  /* it will send nothing more */
