@@ -331,6 +331,17 @@ void engine_save(const struct engine *e, struct buf *out)
     facts_save(e->facts, out);
 }
 
+/* What later code asserts or uses as an index: a damaged file must not end the process. */
+static bool is_cell_sane(const struct engine *e, uint16_t knob, uint16_t target)
+{
+    const struct cell *c = &e->s.cell[knob][target];
+    const struct knob_layer *l = &e->book.layer[knob][target];
+    const struct pending *p = &c->pending;
+    return p->fact < FACT_END && p->window < FACT_WINDOW_COUNT && p->kind < CONTROL_KINDS &&
+           p->expected <= EXPECT_KEEP && c->halvings < 8 && l->mode <= EV_MODE_ACT &&
+           !isnan(l->configured) && !isnan(l->learned) && !isnan(l->pinned) && l->min <= l->max;
+}
+
 static bool is_sane(const struct engine *e)
 {
     bool is_sane = e->s.change_count <= CONTROL_CHANGES_MAX && e->s.mode <= EV_MODE_ACT;
@@ -339,6 +350,11 @@ static bool is_sane(const struct engine *e)
         for (uint32_t i = 0; i < KNOB_TARGETS_MAX && is_sane; i++)
             is_sane = e->s.name[k][i].name[CONTROL_NAME_BYTES - 1] == 0;
     }
+    for (uint16_t knob = 0; knob < KNOB_COUNT; knob++)
+        for (uint16_t i = 0; i < KNOB_TARGETS_MAX && is_sane; i++)
+            is_sane = is_cell_sane(e, knob, i);
+    for (uint32_t i = 0; i < e->s.change_count && is_sane; i++)
+        is_sane = e->s.change[i].knob < KNOB_COUNT && e->s.change[i].target < KNOB_TARGETS_MAX;
     return is_sane;
 }
 

@@ -361,6 +361,41 @@ static void a_damaged_snapshot_leaves_an_empty_engine_that_works(void **state)
     world_free(w);
 }
 
+static void a_snapshot_with_flipped_bits_never_ends_the_process(void **state)
+{
+    (void)state;
+    struct world *w = world_new(EV_MODE_ACT);
+    struct rng rng;
+    rng_init(&rng, 8);
+    for (int i = 0; i < 30; i++) {
+        world_requests(w, REASON_ANSWERED, 20000, 30);
+        world_requests(w, REASON_SHED_QUEUE_FULL, 0, 20);
+        world_gauge(w, 40, 40, 30);
+        world_tick(w, 1);
+    }
+    struct buf b;
+    buf_init(&b, 256 * MIB);
+    engine_save(w->e, &b);
+    uint32_t read = 0;
+    for (int i = 0; i < 60; i++) {
+        size_t at = 24 + rng_below(&rng, (uint32_t)(i % 2 ? fb_min_u64(b.len, 6000) : b.len) - 24);
+        b.at[at] ^= (char)(1 << rng_below(&rng, 8));
+        struct fb_err err;
+        read += engine_load(w->e, buf_span(&b), &err) == FB_OK;
+        for (int k = 0; k < 12; k++) {
+            w->count = 0;
+            w->now_us += 100 * US_PER_MS;
+            struct ev_tick t = EV_INIT(TICK, tick, w->now_us);
+            struct engine_out out = {.at = w->room, .max = 256};
+            engine_feed(w->e, &t.head, &out);
+        }
+        b.at[at] ^= (char)(1 << rng_below(&rng, 8)); /* damage adds up slowly */
+    }
+    assert_true(read < 60);
+    buf_fini(&b);
+    world_free(w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -372,6 +407,7 @@ int main(void)
         cmocka_unit_test(a_number_with_a_new_name_takes_nothing_over),
         cmocka_unit_test(a_changed_setting_drops_its_own_learned_value_and_says_so),
         cmocka_unit_test(a_clock_that_began_again_keeps_what_is_left_to_wait),
+        cmocka_unit_test(a_snapshot_with_flipped_bits_never_ends_the_process),
         cmocka_unit_test(a_damaged_snapshot_leaves_an_empty_engine_that_works),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
