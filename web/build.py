@@ -9,7 +9,6 @@ esbuild.  Without npm, or when it cannot install: the plain page of web/fallback
 never depends on node.  FOLDBACK_WEB=require makes that an error (releases), FOLDBACK_WEB=off skips npm.
 """
 import fcntl
-import hashlib
 import os
 import pathlib
 import shutil
@@ -21,18 +20,18 @@ WEB = pathlib.Path(__file__).resolve().parent
 
 def install():
     """True when web/node_modules is what the lock file says."""
-    want = hashlib.sha256((WEB / "package-lock.json").read_bytes()).hexdigest()
-    stamp = WEB / "node_modules" / ".foldback-lock"
-    with open(WEB / "package-lock.json") as lock:  # two builds at once: one installs, one waits
+    made = WEB / "node_modules" / ".package-lock.json"  # npm's own note of what it installed
+    lock_file = WEB / "package-lock.json"
+    with open(lock_file) as lock:  # two builds at once: one installs, one waits
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if stamp.exists() and stamp.read_text() == want:
+        if made.exists() and made.stat().st_mtime >= lock_file.stat().st_mtime:
             return True
         done = subprocess.run(["npm", "ci", "--no-audit", "--no-fund", "--loglevel=error"], cwd=WEB,
                               timeout=300, capture_output=True, text=True)
         if done.returncode != 0:
             print("web: npm ci failed:", done.stderr.strip()[-500:], file=sys.stderr)
             return False
-        stamp.write_text(want)
+        made.touch()
     return True
 
 

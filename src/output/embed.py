@@ -33,8 +33,7 @@ def schemas(source, target):
 
 
 def c_array(name, data):
-    body = ",".join(str(b) for b in data)
-    lines = "\n".join(body[i:i + 4000] for i in range(0, len(body), 4000))
+    lines = ",\n".join(",".join(str(b) for b in data[i:i + 1000]) for i in range(0, len(data), 1000))
     return f"static const unsigned char {name}[] = {{{lines}}};\n"
 
 
