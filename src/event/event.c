@@ -80,8 +80,8 @@ static const struct ev_type_row types[EV_TYPE_END] = {
 };
 static const struct ev_type_row no_type;
 
-#define REASON(rkind, rname, rid, rstatus, rproxy, rsentence)                                      \
-    [rid] = {.name = #rname,                                                                       \
+#define REASON(rkind, rname, rword, rid, rstatus, rproxy, rsentence)                               \
+    [rid] = {.name = #rword,                                                                       \
              .proxy_status = rproxy,                                                               \
              .sentence = rsentence,                                                                \
              .id = rid,                                                                            \

@@ -76,7 +76,7 @@ enum ev_request_flag { /* bits 0-1: attempts - 1, at most 3 */
 
 enum ev_reason {
     REASON_NONE = 0,
-#define REASON(kind, name, id, status, proxy_status, sentence) REASON_##name = id,
+#define REASON(kind, name, word, id, status, proxy_status, sentence) REASON_##name = id,
 #include "event/reasons.def"
 #undef REASON
     REASON_END = 1024

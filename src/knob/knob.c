@@ -7,15 +7,16 @@
 #include <string.h>
 
 static const struct loop_row loops[LOOP_COUNT] = {
-#define LOOP(lname, id, period, says) [id] = {.name = #lname, .what = says, .period_ms = period},
+#define LOOP(lname, lword, id, period, says)                                                       \
+    [id] = {.name = #lword, .what = says, .period_ms = period},
 #include "knob/knobs.def"
 #undef LOOP
 };
 static const struct loop_row no_loop;
 
 static const struct knob_row knobs[KNOB_COUNT] = {
-#define KNOB(rkind, rname, id, runit, ...)                                                         \
-    [id] = {.name = #rname, .unit = runit, .kind = EV_KIND_##rkind, __VA_ARGS__},
+#define KNOB(rkind, rname, rword, id, runit, ...)                                                  \
+    [id] = {.name = #rword, .unit = runit, .kind = EV_KIND_##rkind, __VA_ARGS__},
 #include "knob/knobs.def"
 #undef KNOB
 };
@@ -161,6 +162,12 @@ double knob_read(const struct knob_table *table, enum knob_id knob, uint16_t tar
     double value = double_of(atomic_load_explicit(&c->value_bits, memory_order_relaxed));
     if (isnan(value)) /* shared memory is not trusted: a NaN would pass every clamp */
         return row->safe;
+    double min = double_of(atomic_load_explicit(&c->min_bits, memory_order_relaxed));
+    double max = double_of(atomic_load_explicit(&c->max_bits, memory_order_relaxed));
+    bool is_pin = atomic_load_explicit(&c->source, memory_order_relaxed) == KNOB_FROM_PIN;
+    /* a pin may leave the configured bounds; bounds that make no sense do not count */
+    if (!is_pin && min >= row->min && min <= max && max <= row->max)
+        return fb_clamp(value, min, max);
     return fb_clamp(value, row->min, row->max);
 }
 

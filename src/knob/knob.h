@@ -15,13 +15,13 @@
 #include <stdatomic.h>
 
 enum loop_id {
-#define LOOP(name, id, period_ms, what) LOOP_##name = id,
+#define LOOP(name, word, id, period_ms, what) LOOP_##name = id,
 #include "knob/knobs.def"
 #undef LOOP
     LOOP_COUNT
 };
 enum knob_id {
-#define KNOB(kind, name, id, unit, ...) KNOB_##name = id,
+#define KNOB(kind, name, word, id, unit, ...) KNOB_##name = id,
 #include "knob/knobs.def"
 #undef KNOB
     KNOB_COUNT

@@ -68,7 +68,8 @@ enum fb_code memfile_attach(struct memfile *m, int fd, struct fb_err *err)
         return fb_fail(err, FB_E_IO, "memory file: %s", strerror(errno));
     const struct memfile_head *h = (const void *)at;
     if (h->magic != MEMFILE_MAGIC || h->version != MEMFILE_VERSION || h->bytes != bytes ||
-        h->threads < 1 || h->threads > MEMFILE_THREADS_MAX ||
+        h->threads < 1 || h->threads > MEMFILE_THREADS_MAX || h->ring_cells < 64 ||
+        h->ring_cells > 1u << 24 || (h->ring_cells & (h->ring_cells - 1)) != 0 ||
         layout(m, at, h->threads, h->ring_cells) != bytes) {
         munmap(at, bytes);
         *m = (struct memfile){.fd = -1};

@@ -349,7 +349,7 @@ bool log_gap_take(struct log *log, struct ev_gap *gap)
         gap->from_us = log->gap_from_us;
         gap->to_us = log->gap_to_us;
         gap->reason = REASON_LOSS_DISK;
-        gap->origin = EV_NONE;
+        gap->source = EV_NONE;
         log->gap_lost = 0;
     }
     pthread_mutex_unlock(&log->lock);

@@ -228,7 +228,7 @@ static void put_gap(struct sequencer *s, const struct origin *o, const struct ev
     gap.from_us = o->last_us;
     gap.to_us = ev->time_us;
     gap.reason = o->is_resumed ? REASON_LOSS_BRAIN_AWAY : REASON_LOSS_RING_FULL;
-    gap.origin = ev->origin;
+    gap.source = ev->origin;
     batch_add_own(s, &gap.head);
     s->stats.gaps++;
     s->stats.lost += lost;

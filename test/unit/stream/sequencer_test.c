@@ -92,7 +92,7 @@ static void a_hole_in_the_sequence_becomes_a_gap_event(void **state)
     assert_int_equal(gap->lost, 7);
     assert_int_equal(gap->from_us, 20);
     assert_int_equal(gap->to_us, 90);
-    assert_int_equal(gap->origin, 1);
+    assert_int_equal(gap->source, 1);
     assert_int_equal(gap->reason, REASON_LOSS_RING_FULL);
     assert_int_equal(gap->head.origin, EV_ORIGIN_BRAIN);
     assert_int_equal(ev[3]->time_us, 90);
