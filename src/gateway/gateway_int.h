@@ -154,7 +154,7 @@ struct worker {
     struct access_buf access;
     struct loop_timer tick, pause; /* gates and pools; accepting again after EMFILE */
     struct loop_message stop;      /* drain or stop, from thread 0 */
-    uint64_t ticked_us, gauged_us;
+    uint64_t ticked_us, trimmed_us, trimmed_bytes;
     uint32_t request_count, client_count, fd_limit;
     uint32_t sample_tokens, sample_credit;
     uint32_t gone_seen;     /* of gw->gone_count */
@@ -401,8 +401,13 @@ void generation_free(struct generation *gen);
 
 /* ---- report.c: what the gateway says to the stream ---- */
 void report_request(struct request *req);
-void report_name(struct worker *w, enum ev_kind kind, uint16_t number, uint16_t parent,
-                 const char *name, bool is_gone);
+/* Number and name of a route, service or endpoint. */
+struct naming {
+    enum ev_kind kind;
+    uint16_t number, parent;
+    bool is_gone;
+};
+void report_name(struct worker *w, const char *name, const struct naming *n);
 void report_refill(struct worker *w);
 bool report_wants_texts(struct worker *w, bool *is_sampled);
 void report_refused(struct worker *w, uint16_t reason, uint16_t status, uint64_t start_us,

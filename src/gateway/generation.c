@@ -44,7 +44,9 @@ struct generation *generation_new(struct gw *gw, struct conf *conf, struct fb_er
         const struct conf_route *r = &conf->routes[i];
         uint16_t parent = gen->services[r->service]->number;
         gen->route_numbers[i] = memfile_number(gw->mem, EV_KIND_ROUTE, r->name, parent);
-        report_name(&gw->workers[0], EV_KIND_ROUTE, gen->route_numbers[i], parent, r->name, false);
+        report_name(&gw->workers[0], r->name,
+                    &(struct naming){
+                        .kind = EV_KIND_ROUTE, .number = gen->route_numbers[i], .parent = parent});
     }
     return gen;
 no_memory:

@@ -69,17 +69,16 @@ void report_refused(struct worker *w, uint16_t reason, uint16_t status, uint64_t
     w->requests_total++;
 }
 
-void report_name(struct worker *w, enum ev_kind kind, uint16_t number, uint16_t parent,
-                 const char *name, bool is_gone)
+void report_name(struct worker *w, const char *name, const struct naming *n)
 {
     struct ev_name ev = EV_INIT(NAME, name, fb_mono_us());
-    if (number == EV_NONE)
+    if (n->number == EV_NONE)
         return;
     ev.head.origin = (uint8_t)w->index;
-    ev.number = number;
-    ev.parent = parent;
-    ev.kind = (uint8_t)kind;
-    ev.is_gone = is_gone;
+    ev.number = n->number;
+    ev.parent = n->parent;
+    ev.kind = (uint8_t)n->kind;
+    ev.is_gone = n->is_gone;
     size_t len = strlen(name);
     memcpy(ev.name, name, len < sizeof ev.name ? len : sizeof ev.name);
     ring_put(w->ring, &ev.head);

@@ -40,6 +40,7 @@ void slab_give(struct slab *s, void *piece)
     fb_assert(s->used_count > 0);
     s->used_count--;
     if (s->free_count >= s->keep_max) {
+        s->freed_bytes += s->piece_bytes;
         free(piece);
         return;
     }

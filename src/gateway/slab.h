@@ -14,6 +14,7 @@ struct slab {
     void *free; /* first free piece; its first word points to the next one */
     uint32_t piece_bytes, free_count, keep_max;
     uint32_t used_count;
+    uint64_t freed_bytes; /* given back to the system since the start */
 };
 void slab_init(struct slab *s, size_t piece_bytes, uint32_t keep_max);
 void slab_fini(struct slab *s);

@@ -55,7 +55,8 @@ struct service *service_get(struct gw *gw, const struct conf_service *conf)
     sv->next = gw->services;
     atomic_store_explicit(&gw->services, sv,
                           memory_order_release); /* other threads walk the list */
-    report_name(&gw->workers[0], EV_KIND_SERVICE, sv->number, EV_NONE, sv->name, false);
+    report_name(&gw->workers[0], sv->name,
+                &(struct naming){.kind = EV_KIND_SERVICE, .number = sv->number, .parent = EV_NONE});
     return sv;
 }
 
@@ -276,7 +277,9 @@ static void add(struct service *sv, const struct sock_addr *addr, double weight_
         free(ep);
         return;
     }
-    report_name(&gw->workers[0], EV_KIND_ENDPOINT, ep->number, sv->number, name, false);
+    report_name(
+        &gw->workers[0], name,
+        &(struct naming){.kind = EV_KIND_ENDPOINT, .number = ep->number, .parent = sv->number});
 }
 
 static void remove_endpoint(struct service *sv, struct endpoint *ep)
@@ -292,7 +295,10 @@ static void remove_endpoint(struct service *sv, struct endpoint *ep)
     spin_unlock(&sv->lock);
     atomic_fetch_add_explicit(&gw->gone_count, 1, memory_order_release);
     snprintf(name, sizeof name, "%.60s %.40s", sv->name, ep->text);
-    report_name(&gw->workers[0], EV_KIND_ENDPOINT, ep->number, sv->number, name, true);
+    report_name(
+        &gw->workers[0], name,
+        &(struct naming){
+            .kind = EV_KIND_ENDPOINT, .number = ep->number, .parent = sv->number, .is_gone = true});
 }
 
 static void watch_names(struct service *sv, struct generation *gen)

@@ -5,6 +5,7 @@
 #include "gateway/gateway_int.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -14,6 +15,8 @@
 #define ACCEPT_PAUSE_US (100 * US_PER_MS)
 #define TICK_BUSY_US (5 * US_PER_MS)
 #define TICK_IDLE_US (100 * US_PER_MS)
+#define TRIM_BYTES (1 * MIB)
+#define TRIM_GAP_US (2 * US_PER_S)
 
 static void on_accept(struct loop_handle *h, uint32_t events);
 static void on_pause_over(struct loop_timer *t);
@@ -21,6 +24,7 @@ static void on_tick(struct loop_timer *t);
 static void accept_all(struct worker *w, bool is_on);
 static void on_stop(struct loop_message *m);
 static bool size_scratch(struct worker *w);
+static void trim(struct worker *w, uint64_t now_us);
 
 bool worker_init(struct worker *w, struct gw *gw, uint32_t index, struct fb_err *err)
 {
@@ -196,6 +200,7 @@ static void on_tick(struct loop_timer *t)
         w->static_age_us = age_us > w->gen->conf->p.gateway_static_after * US_PER_MS ? age_us : 0;
         report_refill(w);
         pool_expire(w);
+        trim(w, now_us);
         if (w->access.log)
             access_buf_tick(&w->access, now_us);
         atomic_store_explicit(&w->shown_requests, w->request_count, memory_order_relaxed);
@@ -206,6 +211,19 @@ static void on_tick(struct loop_timer *t)
     }
     uint64_t gap_us = w->request_count ? TICK_BUSY_US : TICK_IDLE_US;
     loop_timer_set(w->loop, &w->tick, now_us + gap_us);
+}
+
+/* After a burst the C library holds on to pages between pieces still in use; it is asked to let go,
+ * but not often: it walks its whole heap. */
+static void trim(struct worker *w, uint64_t now_us)
+{
+    uint64_t freed = w->requests.freed_bytes + w->clients.freed_bytes + w->upstreams.freed_bytes +
+                     w->chunks.small.freed_bytes + w->chunks.body.freed_bytes;
+    if (freed - w->trimmed_bytes < TRIM_BYTES || now_us - w->trimmed_us < TRIM_GAP_US)
+        return;
+    w->trimmed_bytes = freed;
+    w->trimmed_us = now_us;
+    malloc_trim(64 * KIB);
 }
 
 /* Room for heads as large as the limits of the present configuration allow. */
