@@ -33,21 +33,46 @@ struct facts *facts_new(uint32_t scopes_max)
         return NULL;
     f->scopes_max = scopes_max;
     f->classes_max = EV_CLASS_COUNT * fb_min_u32(FACTS_CLASSED_MAX, scopes_max);
-    f->slots = calloc(scopes_max, SLOT_BYTES);
-    f->class_slots = calloc(f->classes_max, SLOT_CLASS_BYTES);
-    if (!f->slots || !f->class_slots) {
+    f->slot = calloc(scopes_max, sizeof *f->slot);
+    f->class_slot = calloc(f->classes_max, sizeof *f->class_slot);
+    if (!f->slot || !f->class_slot || !facts_reserve(f, 1, EV_CLASS_COUNT)) {
         facts_free(f);
         return NULL;
     }
     return f;
 }
 
+bool facts_reserve(struct facts *f, uint32_t scopes, uint32_t classes)
+{
+    fb_assert(scopes <= f->scopes_max);
+    fb_assert(classes <= f->classes_max);
+    for (uint32_t i = 0; i < scopes; i++) {
+        if (f->slot[i])
+            continue;
+        f->slot[i] = calloc(1, SLOT_BYTES);
+        if (!f->slot[i])
+            return false;
+    }
+    for (uint32_t i = 0; i < classes; i++) {
+        if (f->class_slot[i])
+            continue;
+        f->class_slot[i] = calloc(1, SLOT_CLASS_BYTES);
+        if (!f->class_slot[i])
+            return false;
+    }
+    return true;
+}
+
 void facts_free(struct facts *f)
 {
     if (!f)
         return;
-    free(f->slots);
-    free(f->class_slots);
+    for (uint32_t i = 0; f->slot && i < f->scopes_max; i++)
+        free(f->slot[i]);
+    for (uint32_t i = 0; f->class_slot && i < f->classes_max; i++)
+        free(f->class_slot[i]);
+    free(f->slot);
+    free(f->class_slot);
     free(f);
 }
 
@@ -104,7 +129,7 @@ static struct slot *slot_use(struct facts *f, uint8_t kind, uint16_t number)
     uint16_t at = f->s.slot_of[kind][number];
     if (FB_LIKELY(at))
         return facts_slot_at(f, at - 1U);
-    if (f->s.slot_count == f->scopes_max) {
+    if (f->s.slot_count == f->scopes_max || !facts_reserve(f, f->s.slot_count + 1, 0)) {
         f->s.scopes_refused++;
         return NULL;
     }
@@ -134,7 +159,8 @@ static struct slot *class_use(struct facts *f, uint16_t service, uint8_t class)
     uint16_t at = f->s.class_of[service];
     if (FB_LIKELY(at))
         return facts_class_at(f, at - 1U + class);
-    if (f->s.class_count + EV_CLASS_COUNT > f->classes_max)
+    uint32_t wanted = f->s.class_count + EV_CLASS_COUNT;
+    if (wanted > f->classes_max || !facts_reserve(f, 0, wanted))
         return NULL;
     f->s.class_of[service] = (uint16_t)(f->s.class_count + 1);
     classes_add(f, EV_KIND_SERVICE, service);

@@ -45,9 +45,9 @@ struct fact_scope {
 #define FACT_ALL_CLASSES 0xff
 
 struct facts;
-/* Room for <scopes_max> scopes, 0.55 MiB of address space each; memory is backed where latencies
- * fall, about 130 KiB for a scope with two decades of them, nothing for an unused one.  NULL
- * without memory. */
+/* Room for <scopes_max> scopes; a scope gets its 0.55 MiB of address space when it appears, of
+ * which memory is backed where latencies fall: about 130 KiB for two decades of them.  NULL without
+ * memory. */
 struct facts *facts_new(uint32_t scopes_max);
 void facts_free(struct facts *f);
 /* The objective of a service: latency below <latency_us> counts as in time.  0: none. */

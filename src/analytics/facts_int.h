@@ -80,16 +80,19 @@ struct facts_state {
 struct facts {
     struct facts_state s;
     uint32_t scopes_max, classes_max;
-    unsigned char *slots;       /* scopes_max x SLOT_BYTES, zero until used */
-    unsigned char *class_slots; /* classes_max x SLOT_CLASS_BYTES */
+    /* Allocated when a scope appears for the first time, kept until the end; NULL before. */
+    struct slot **slot;       /* scopes_max, SLOT_BYTES each */
+    struct slot **class_slot; /* classes_max, SLOT_CLASS_BYTES each */
 };
 
 static inline struct slot *facts_slot_at(const struct facts *f, uint32_t i)
 {
-    return (struct slot *)(void *)(f->slots + (size_t)i * SLOT_BYTES);
+    return f->slot[i];
 }
 static inline struct slot *facts_class_at(const struct facts *f, uint32_t i)
 {
-    return (struct slot *)(void *)(f->class_slots + (size_t)i * SLOT_CLASS_BYTES);
+    return f->class_slot[i];
 }
+/* Makes sure that the first <scopes> and <classes> slots have memory; false without. */
+bool facts_reserve(struct facts *f, uint32_t scopes, uint32_t classes);
 #endif

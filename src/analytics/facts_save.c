@@ -70,12 +70,24 @@ void facts_save(const struct facts *f, struct buf *out)
         put_slot(out, facts_class_at(f, i), 1);
 }
 
+static void wipe_slot(struct slot *slot, uint32_t sketches)
+{
+    memset(slot, 0, SLOT_HEAD_BYTES);
+    for (uint32_t i = 0; i < sketches; i++) {
+        struct window_sketch *w = &slot->sketch[i];
+        memset(w->fill, 0, sizeof w->fill);
+        memset(&w->bucket[w->low], 0, (w->high - w->low) * sizeof w->bucket[0]);
+        w->low = w->high = 0;
+        w->n_fill = w->n_kept = 0;
+    }
+}
+
 static void wipe(struct facts *f)
 {
-    for (uint32_t i = 0; i < f->s.slot_count; i++)
-        memset(facts_slot_at(f, i), 0, SLOT_BYTES);
-    for (uint32_t i = 0; i < f->s.class_count; i++)
-        memset(facts_class_at(f, i), 0, SLOT_CLASS_BYTES);
+    for (uint32_t i = 0; i < f->scopes_max && f->slot[i]; i++)
+        wipe_slot(f->slot[i], SKETCH_COUNT);
+    for (uint32_t i = 0; i < f->classes_max && f->class_slot[i]; i++)
+        wipe_slot(f->class_slot[i], 1);
     memset(&f->s, 0, sizeof f->s);
 }
 
@@ -118,6 +130,11 @@ enum fb_code facts_load(struct facts *f, struct span bytes, struct fb_err *err)
     if (u.is_broken || !is_sane(f)) {
         memset(&f->s, 0, sizeof f->s);
         return fb_fail(err, FB_E_DAMAGED, "facts: the snapshot is damaged; use the one before");
+    }
+    if (!facts_reserve(f, f->s.slot_count, f->s.class_count)) {
+        memset(&f->s, 0, sizeof f->s);
+        return fb_fail(err, FB_E_NOMEM,
+                       "facts: no memory for the scopes of the snapshot; give the brain more");
     }
     for (uint32_t i = 0; i < f->s.slot_count; i++)
         get_slot(&u, facts_slot_at(f, i), SKETCH_COUNT);
