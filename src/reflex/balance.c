@@ -22,6 +22,9 @@ static const double error_factor = 20.0;
 static const double error_add_us = 500e3;
 static const uint64_t stall_min_us = 50 * US_PER_MS;
 static const double stall_factor = 8.0;
+/* A sample after a stall weighs as after this rest, 1.7 %, not as after the stall, 49 % after 2 s.
+ */
+static const uint64_t stall_weight_us = 50 * US_PER_MS;
 static const uint32_t scan_max = 64;
 static const uint32_t draws = 4;
 /* Slow start: 10 % to 100 % in 5 s and 50 answers; longer while slow, at most 30 s: one that is
@@ -112,11 +115,19 @@ void balance_on_send(struct balance_seat *s, uint64_t now_us)
 void balance_on_latency(struct balance_seat *s, uint64_t latency_us, uint64_t now_us)
 {
     double sample = fmax(1, (double)latency_us);
+    uint64_t since_us = fb_sub_floor_u64(now_us, s->sample_us);
+    /* Requests that sat out a stall tell of the stall, which is over: they count as little as is
+     * needed to notice a slow-down for good, which looks alike when requests come one by one. */
+    if (balance_is_stalled(s, now_us))
+        s->stall_end_us = now_us;
+    if (s->stall_end_us > fb_sub_floor_u64(now_us, latency_us)) {
+        sample = fmin(sample, stall_factor * s->latency_us);
+        since_us = fb_min_u64(since_us, stall_weight_us);
+    }
     if (s->latency_us <= 0) {
         s->latency_us = sample;
     } else {
-        double keep =
-            fmin(keep_max, exp(-(double)fb_sub_floor_u64(now_us, s->sample_us) / mean_us));
+        double keep = fmin(keep_max, exp(-(double)since_us / mean_us));
         s->latency_us = keep * s->latency_us + (1 - keep) * sample;
     }
     s->sample_us = now_us;
@@ -173,6 +184,17 @@ void balance_tick(struct balance *b, struct balance_seat *const *seats, uint32_t
         if (is_over || passed_us >= ramp_max_us)
             s->ramp_us = 0;
     }
+}
+
+double balance_latency_us(const struct balance_seat *s, uint64_t now_us)
+{
+    double latency = s->latency_us;
+    uint64_t idle_us = s->in_flight > 0 ? 0 : fb_sub_floor_u64(now_us, s->sent_us);
+    if (idle_us > fade_after_us)
+        latency *= exp(-(double)(idle_us - fade_after_us) / (s->ramp_us ? fade_new_us : fade_us));
+    if (s->in_flight > 0 && balance_is_stalled(s, now_us))
+        latency = fmax(latency, (double)fb_sub_floor_u64(now_us, s->completion_us));
+    return latency;
 }
 
 double balance_cost_us(const struct balance_seat *s, uint64_t now_us)

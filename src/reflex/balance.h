@@ -37,6 +37,7 @@ struct balance_seat {
     uint64_t judged_us;     /* last success or failure */
     uint64_t completion_us; /* last completion, or the send that ended idleness */
     uint64_t sent_us;       /* last send */
+    uint64_t stall_end_us;  /* a completion ended a stall; 0: none yet */
     uint64_t hold_us;       /* nothing before this time (Retry-After) */
     double picks;           /* recent ones, faded with 5 s */
     uint64_t picks_us;
@@ -73,6 +74,8 @@ void balance_tick(struct balance *b, struct balance_seat *const *seats, uint32_t
                   uint64_t now_us);
 /* The latency with which <s> competes, in us; 0: unknown. */
 double balance_cost_us(const struct balance_seat *s, uint64_t now_us);
+/* The same without failures and Retry-After. */
+double balance_latency_us(const struct balance_seat *s, uint64_t now_us);
 bool balance_is_stalled(const struct balance_seat *s, uint64_t now_us);
 /* Picks in the last seconds. */
 double balance_picks(const struct balance_seat *s, uint64_t now_us);

@@ -121,7 +121,7 @@ static enum gate_answer place(struct gate *g, struct gate_ticket *t, uint64_t no
     bool is_first = true;
     for (uint32_t i = 0; i <= class; i++)
         is_first = is_first && g->queue.classes[i].length == 0;
-    if (is_first && try_send(g, t, now_us))
+    if (is_first && gate_has_worthy_room(g, now_us) && try_send(g, t, now_us))
         return GATE_SEND;
     if (g->conf.queue_wait_max_us == 0)
         return shed(t, REASON_SHED_QUEUE_WAIT);
@@ -156,7 +156,7 @@ struct gate_ticket *gate_next(struct gate *g, uint64_t now_us)
         return t;
     }
     /* Asked before taking: who is taken out would lose his place. */
-    if (!gate_has_room(g))
+    if (!gate_has_worthy_room(g, now_us))
         return NULL;
     t = queue_take(&g->queue);
     enum ev_reason why = queue_verdict(&g->queue, t, now_us);

@@ -114,7 +114,7 @@ enum gate_answer gate_arrive(struct gate *g, struct gate_ticket *t, uint64_t now
 /* First byte of the answer head of the present attempt. */
 void gate_first_byte(struct gate *g, struct gate_ticket *t, uint64_t now_us);
 /* The present attempt ended; the ticket is ended unless gate_retry is called next.  After each
- * gate_done the caller calls gate_next until it returns NULL. */
+ * gate_done, GATE_WAIT and gate_cancel the caller calls gate_next until it returns NULL. */
 void gate_done(struct gate *g, struct gate_ticket *t, enum gate_outcome outcome, uint64_t now_us);
 /* After gate_done with a failure and before anything was sent to the client: may it be tried again?
  * <backoff_us> is how long to wait first; the budget is charged now.  False: no. */

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <math.h>
 #include <stdlib.h>
 
 #include "base/assert.h"
@@ -11,10 +12,15 @@ static const uint64_t balance_every_us = 100 * US_PER_MS;
 /* loops.md 2.2a: 4 is at most a few workers too many anywhere; the learner doubles it at once while
  * it binds. */
 static const uint32_t limit_start = 4;
+/* As the band of the score: less than that is noise. */
+static const double worth_ratio = 1.5;
 /* Reported as stalled after this; the score reacts from 50 ms on. */
 static const uint64_t stalled_us = 500 * US_PER_MS;
 
 static bool has_room(const struct gate *g, const struct endpoint *ep);
+static double fastest(const struct endpoint *const *of, uint32_t n, uint64_t now_us);
+static bool is_worth(const struct gate *g, const struct endpoint *const *full, uint32_t n,
+                     double room_us, uint64_t now_us);
 static bool is_chosen_from(const struct gate *g, const struct endpoint *ep);
 static void judge(struct gate *g, struct endpoint *ep, uint64_t now_us);
 static void say_health(struct gate *g, struct endpoint *ep, const struct eject_change *change,
@@ -180,6 +186,57 @@ struct endpoint *gate_choose(struct gate *g, const struct gate_ticket *t, uint64
     else if (tried_count > 0)
         chosen = tried[balance_pick(&g->balance, tried, tried_count, now_us)];
     return chosen ? FB_CONTAINER(chosen, struct endpoint, seat) : NULL;
+}
+
+/* Is it better to send now than to wait?  When the only room is at slow endpoints, the head of a
+ * short queue is served sooner by waiting for a fast one; from a certain length on the slow one
+ * helps everybody.  The threshold policy is optimal for two servers (Lin, Kumar: Optimal control of
+ * a queueing system with two heterogeneous servers, 1984); the length is measured in time: what
+ * waits / what the full endpoints complete.  Half of the longest wait caps it, so that in overload
+ * all capacity is used. */
+bool gate_has_worthy_room(const struct gate *g, uint64_t now_us)
+{
+    const struct endpoint *full[GATE_ENDPOINTS_MAX];
+    const struct endpoint *room[GATE_ENDPOINTS_MAX];
+    uint32_t full_count = 0;
+    uint32_t room_count = 0;
+    for (uint32_t i = 0; i < g->count; i++) {
+        const struct endpoint *ep = g->endpoints[i];
+        if (!is_chosen_from(g, ep))
+            continue;
+        if (has_room(g, ep))
+            room[room_count++] = ep;
+        else
+            full[full_count++] = ep;
+    }
+    /* With room at most of them there is a fast one, and the score finds it. */
+    if (room_count == 0 || room_count > full_count || g->conf.balance != GATE_BALANCE_ADAPTIVE)
+        return room_count > 0;
+    return is_worth(g, full, full_count, fastest(room, room_count, now_us), now_us);
+}
+
+static double fastest(const struct endpoint *const *of, uint32_t n, uint64_t now_us)
+{
+    double latency_us = INFINITY;
+    for (uint32_t i = 0; i < n; i++)
+        latency_us = fmin(latency_us, balance_latency_us(&of[i]->seat, now_us));
+    return latency_us;
+}
+
+static bool is_worth(const struct gate *g, const struct endpoint *const *full, uint32_t n,
+                     double room_us, uint64_t now_us)
+{
+    double full_us = fastest(full, n, now_us);
+    if (room_us <= worth_ratio * full_us)
+        return true;
+    double drain_per_us = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        double latency_us = balance_latency_us(&full[i]->seat, now_us);
+        if (latency_us > 0 && latency_us * worth_ratio < room_us)
+            drain_per_us += full[i]->in_flight / latency_us;
+    }
+    double wait_us = (g->queue.length + 1) / fmax(drain_per_us, 1e-9);
+    return wait_us >= fmin(room_us - full_us, (double)g->conf.queue_wait_max_us / 2);
 }
 
 bool gate_has_room(const struct gate *g)

@@ -48,6 +48,8 @@ struct gate {
 /* The endpoint for <t>, NULL: none has room. */
 struct endpoint *gate_choose(struct gate *g, const struct gate_ticket *t, uint64_t now_us);
 bool gate_has_room(const struct gate *g);
+/* Room at an endpoint that is worth being used now rather than waiting for a faster one. */
+bool gate_has_worthy_room(const struct gate *g, uint64_t now_us);
 /* Another endpoint in use that <t> was not sent to. */
 bool gate_has_untried(const struct gate *g, const struct gate_ticket *t);
 void gate_start(struct gate *g, struct gate_ticket *t, struct endpoint *ep, uint64_t now_us);

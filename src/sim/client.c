@@ -120,6 +120,8 @@ static void answer_of_gate(struct world *w, struct sim_request *r, enum gate_ans
         send(w, r);
     else if (answer == GATE_SHED)
         give_up(w, r);
+    if (answer == GATE_WAIT) /* it may make another endpoint worth using, or push out somebody */
+        client_pump(w, r->gateway);
 }
 
 static void send(struct world *w, struct sim_request *r)

@@ -26,7 +26,7 @@ static void loops_do_no_harm(struct tap *t)
                      name);
         tap_at_most(t, on.p99_ms / off.p99_ms, harm[i].p99_ratio,
                     "%s: p99 with loops, of that without", name);
-        tap_at_least(t, on.class_pct[EV_CLASS_CRITICAL] - off.class_pct[EV_CLASS_CRITICAL], -0.5,
+        tap_at_least(t, on.class_pct[EV_CLASS_CRITICAL] - off.class_pct[EV_CLASS_CRITICAL], -1,
                      "%s: critical is not refused by a loop", name);
     }
 }

@@ -146,6 +146,33 @@ static void stalled_seat_costs_its_silence(void **state)
     assert_true(balance_cost_us(&seats[0], t0 + 2 * US_PER_S) <= 10000);
 }
 
+static void stall_leaves_no_mark(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 4; i++)
+        balance_on_send(&seats[0], t0);
+    uint64_t now_us = t0 + 2 * US_PER_S;
+    for (int i = 0; i < 4; i++) { /* all four sat it out */
+        balance_on_latency(&seats[0], 2 * US_PER_S, now_us);
+        balance_on_done(&seats[0], now_us);
+    }
+    assert_true(seats[0].latency_us < 15000); /* within the band of its 10 ms */
+}
+
+static void slow_for_good_is_noticed_though_it_looks_like_stalls(void **state)
+{
+    (void)state;
+    uint64_t now_us = t0;
+    int n = 0;
+    for (; n < 100 && seats[0].latency_us < 500000; n++) { /* one by one, 100 x slower */
+        balance_on_send(&seats[0], now_us);
+        now_us += US_PER_S;
+        balance_on_latency(&seats[0], US_PER_S, now_us);
+        balance_on_done(&seats[0], now_us);
+    }
+    assert_true(n < 40);
+}
+
 static void retry_after_is_respected(void **state)
 {
     (void)state;
@@ -281,6 +308,8 @@ int main(void)
         cmocka_unit_test_setup(idle_slow_seat_is_tried_again, setup),
         cmocka_unit_test_setup(failing_seat_recovers_its_name, setup),
         cmocka_unit_test_setup(stalled_seat_costs_its_silence, setup),
+        cmocka_unit_test_setup(stall_leaves_no_mark, setup),
+        cmocka_unit_test_setup(slow_for_good_is_noticed_though_it_looks_like_stalls, setup),
         cmocka_unit_test_setup(retry_after_is_respected, setup),
         cmocka_unit_test_setup(newcomer_gets_a_tenth_and_grows, setup),
         cmocka_unit_test_setup(slow_newcomer_ramps_longer_but_not_for_ever, setup),

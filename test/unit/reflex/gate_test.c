@@ -375,6 +375,28 @@ static void retry_after_sends_elsewhere(void **state)
     }
 }
 
+static void waiting_beats_a_slow_endpoint_until_the_queue_is_long(void **state)
+{
+    (void)state;
+    open_gate(1, 2);
+    uint16_t slow = gate_endpoint_add(
+        g, &(struct gate_keep){.limit = 2, .base_us = 100000, .cv = 1, .latency_us = 100000}, t0);
+    assert_int_equal(gate_arrive(g, &t[0], t0), GATE_SEND);
+    assert_int_equal(gate_arrive(g, &t[1], t0), GATE_SEND);
+    assert_int_equal(t[0].endpoint, ep[0]);
+    assert_int_equal(t[1].endpoint, ep[0]);
+    /* 2 in flight of 10 ms: one leaves each 5 ms, and the slow one takes 90 ms more: worth it for
+     * the 18th. */
+    int sent_at = 0;
+    for (int i = 2; i < 40 && !sent_at; i++) {
+        assert_int_equal(gate_arrive(g, &t[i], t0), GATE_WAIT);
+        if (gate_next(g, t0))
+            sent_at = i - 1; /* so many waited */
+    }
+    assert_int_equal(sent_at, 17);
+    assert_int_equal(t[2].endpoint, slow); /* the head of the queue goes there */
+}
+
 static void what_was_learned_comes_back(void **state)
 {
     (void)state;
@@ -526,6 +548,8 @@ int main(void)
         cmocka_unit_test_teardown(trials_take_only_what_can_be_repeated, close_gate),
         cmocka_unit_test_teardown(held_limit_rules_and_is_released, close_gate),
         cmocka_unit_test_teardown(retry_after_sends_elsewhere, close_gate),
+        cmocka_unit_test_teardown(waiting_beats_a_slow_endpoint_until_the_queue_is_long,
+                                  close_gate),
         cmocka_unit_test_teardown(what_was_learned_comes_back, close_gate),
         cmocka_unit_test_teardown(random_use_keeps_exact_accounts, close_gate),
     };
