@@ -61,9 +61,9 @@ const char *cli_closest(const char *typed, const char *const *words, size_t coun
  * prints the error and returns its exit code. */
 int cli_api(const struct cli_call *call, const char *method, const char *path, const json_t *body,
             json_t **root);
-/* The same, silent: the sentence is in <err>. */
-enum fb_code cli_ask(const struct cli_call *call, const char *method, const char *path,
-                     const json_t *body, json_t **root, struct fb_err *err);
+/* A GET, silent: the sentence is in <err>. */
+enum fb_code cli_get(const struct cli_call *call, const char *path, json_t **root,
+                     struct fb_err *err);
 /* A client with the addresses and the time-out of the command line. */
 enum fb_code cli_client(const struct cli_call *call, struct client *c, struct fb_err *err);
 /* Prints <root> as JSON, indented; returns 0. */
@@ -95,11 +95,16 @@ const char *cli_lower(const char *name, char room[CLI_ROOM]); /* names of loops 
 enum cli_color { CLI_PLAIN, CLI_BOLD, CLI_RED, CLI_GREEN, CLI_YELLOW, CLI_DIM };
 const char *cli_paint(const struct cli_call *call, enum cli_color color);
 
-/* What an endpoint, service or route is called in full; NULL with <err> set when nothing or more
- * than one thing has this name.  *kind: "endpoint", "service" or "route".  <only>: one kind, NULL
- * any.  The text is in <room>. */
-const char *cli_resolve(const struct cli_call *call, const char *name, const char *only,
-                        const char **kind, char room[256], struct fb_err *err);
+/* An endpoint, service or route by its full or short name ("10.0.0.1:80" for "shop 10.0.0.1:80").
+ * <only>: one kind, NULL any.  Errors: NOT_FOUND, also when two things have this short name. */
+#define CLI_NAME 256
+struct cli_found {
+    const char *kind; /* "endpoint", "service" or "route" */
+    char name[CLI_NAME];
+    size_t count;
+};
+enum fb_code cli_resolve(const struct cli_call *call, const char *name, const char *only,
+                         struct cli_found *found, struct fb_err *err);
 
 /* Reads an event stream until <on_message> returns false; the exit code.  <raw> is the data as it
  * came, <data> the same parsed, borrowed.  A stream that the other end closes is code 3. */
@@ -127,8 +132,10 @@ struct probes {
     struct probe at[PROBES_MAX];
     size_t count;
 };
-void probe_add(struct probes *p, enum probe_state state, const char *check, const char *hint,
-               const char *fmt, ...) FB_PRINTF(5, 6);
+struct probe *probe_add(struct probes *p, enum probe_state state, const char *check,
+                        const char *fmt, ...) FB_PRINTF(4, 5);
+/* What to do next about it; dropped when it is ok. */
+void probe_hint(struct probe *x, const char *hint);
 struct conf;
 /* <is_ours>: the running foldback has this configuration, so its ports are held by it. */
 void probe_ports(struct probes *p, const struct conf *conf, bool is_ours);

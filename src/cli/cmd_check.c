@@ -77,13 +77,13 @@ static enum fb_code check_daemon(const struct cli_call *call, struct probes *p)
         code = ask_ready(call, &err);
     }
     if (code == FB_OK)
-        probe_add(p, PROBE_OK, "running", "", "a foldback runs and is ready");
+        probe_add(p, PROBE_OK, "running", "a foldback runs and is ready");
     else if (code == FB_E_UNREACHABLE && !is_waiting)
-        probe_add(p, PROBE_WARN, "running",
-                  "start one with `foldback run`, or name it with --state", "no foldback answers");
+        probe_hint(probe_add(p, PROBE_WARN, "running", "no foldback answers"),
+                   "start one with `foldback run`, or name it with --state");
     else
-        probe_add(p, PROBE_FAIL, "running", "look at `foldback doctor` and at its messages", "%s",
-                  err.text);
+        probe_hint(probe_add(p, PROBE_FAIL, "running", "%s", err.text),
+                   "look at `foldback doctor` and at its messages");
     return code;
 }
 
@@ -94,7 +94,7 @@ static struct conf *running_conf(const struct cli_call *call)
     struct conf_report report = {0};
     struct conf *conf = NULL;
     json_t *root;
-    if (cli_ask(call, "GET", "/v1/config", NULL, &root, &err) == FB_OK &&
+    if (cli_get(call, "/v1/config", &root, &err) == FB_OK &&
         conf_parse(span_of(cli_str(root, "text")), "running", &conf, &report) != FB_OK)
         conf = NULL;
     conf_report_fini(&report);
@@ -119,21 +119,22 @@ static struct conf *check_config(const struct cli_call *call, struct probes *p, 
     if (!file) {
         *is_ours = running != NULL;
         if (running)
-            probe_add(p, PROBE_OK, "config", "", "the running foldback has one in force");
+            probe_add(p, PROBE_OK, "config", "the running foldback has one in force");
         else
-            probe_add(p, PROBE_WARN, "config", "name a file with --config FILE",
-                      "none is named, and none is running");
+            probe_hint(probe_add(p, PROBE_WARN, "config", "none is named, and none is running"),
+                       "name a file with --config FILE");
         return running;
     }
     enum fb_code code = conf_load(file, &conf, &report, &err);
     if (code != FB_OK)
-        probe_add(p, PROBE_FAIL, "config", "`foldback config check FILE` shows every line",
-                  "%s: %s", file, report.count ? report.at[0].text : err.text);
+        probe_hint(probe_add(p, PROBE_FAIL, "config", "%s: %s", file,
+                             report.count ? report.at[0].text : err.text),
+                   "`foldback config check FILE` shows every line");
     else if (report.count)
-        probe_add(p, PROBE_WARN, "config", "`foldback config check FILE` shows every line",
-                  "%s: %s", file, report.at[0].text);
+        probe_hint(probe_add(p, PROBE_WARN, "config", "%s: %s", file, report.at[0].text),
+                   "`foldback config check FILE` shows every line");
     else
-        probe_add(p, PROBE_OK, "config", "", "%s: no errors", file);
+        probe_add(p, PROBE_OK, "config", "%s: no errors", file);
     /* A running foldback holds the ports of a file when it listens on them itself. */
     *is_ours = conf && running && conf->listen_count > 0;
     for (size_t i = 0; *is_ours && i < conf->listen_count; i++)

@@ -280,8 +280,9 @@ static void print_scope(const struct cli_call *call, const char *target)
 static int steer(const struct cli_call *call, const char *verb, const char *mode)
 {
     bool is_bad = false;
-    char room[256], path[32];
-    const char *kind = NULL, *target = call->option[OPT_TARGET];
+    char path[32];
+    struct cli_found found;
+    const char *target = call->option[OPT_TARGET];
     struct fb_err err = {0};
     json_t *root = NULL;
     if (!cli_knows_loop(call))
@@ -289,11 +290,10 @@ static int steer(const struct cli_call *call, const char *verb, const char *mode
     json_t *body = new_body(call, &is_bad);
     int code = is_bad ? 2 : 0;
     if (code == 0 && target) {
-        target = cli_resolve(call, target, NULL, &kind, room, &err);
-        if (target)
-            json_object_set_new(body, kind, json_string(target));
-        else
+        if (cli_resolve(call, target, NULL, &found, &err) != FB_OK)
             code = cli_fail(&err);
+        else
+            json_object_set_new(body, found.kind, json_string(target = found.name));
     }
     if (call->option[OPT_LOOP])
         json_object_set_new(body, "loop", json_string(call->option[OPT_LOOP]));
@@ -391,14 +391,13 @@ static int wait_endpoint(const struct cli_call *call, const char *name, bool is_
 
 static int move_endpoint(const struct cli_call *call, bool is_drain)
 {
-    char room[256];
-    const char *kind;
+    struct cli_found found;
     struct fb_err err = {0};
     bool is_bad = false;
     int code = 0;
-    const char *name = cli_resolve(call, call->arg[0], "endpoint", &kind, room, &err);
-    if (!name)
+    if (cli_resolve(call, call->arg[0], "endpoint", &found, &err) != FB_OK)
         return cli_fail(&err);
+    const char *name = found.name;
     json_t *body = new_body(call, &is_bad), *root = NULL;
     json_t *endpoint = is_bad ? NULL : find_endpoint(call, name, &code);
     bool is_already = endpoint && cli_is(endpoint, "is_drained") == is_drain;

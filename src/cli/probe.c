@@ -27,19 +27,24 @@
 #define DISK_NEEDED_BYTES (64 * MIB)
 #define YEAR_2024_S UINT64_C(1704067200) /* before this program was written */
 
-void probe_add(struct probes *p, enum probe_state state, const char *check, const char *hint,
-               const char *fmt, ...)
+struct probe *probe_add(struct probes *p, enum probe_state state, const char *check,
+                        const char *fmt, ...)
 {
+    static struct probe spill; /* beyond the bound: written, never shown */
     va_list args;
-    if (p->count == PROBES_MAX)
-        return;
-    struct probe *x = &p->at[p->count++];
+    struct probe *x = p->count < PROBES_MAX ? &p->at[p->count++] : &spill;
     x->state = state;
     snprintf(x->check, sizeof x->check, "%s", check);
-    snprintf(x->hint, sizeof x->hint, "%s", hint);
+    x->hint[0] = '\0';
     va_start(args, fmt);
     vsnprintf(x->text, sizeof x->text, fmt, args);
     va_end(args);
+    return x;
+}
+
+void probe_hint(struct probe *x, const char *hint)
+{
+    snprintf(x->hint, sizeof x->hint, "%s", x->state == PROBE_OK ? "" : hint);
 }
 
 /* ---- ports ---- */
@@ -48,24 +53,25 @@ static void probe_port(struct probes *p, const char *address, bool is_ours)
     struct fb_err err = {0};
     int fd = -1;
     if (strncmp(address, "fd:", 3) == 0) {
-        probe_add(p, PROBE_OK, "port", "", "%s is handed over by the starter", address);
+        probe_add(p, PROBE_OK, "port", "%s is handed over by the starter", address);
         return;
     }
     enum fb_code code = sock_listen(address, &fd, 1, &err);
     if (code == FB_OK) {
         close(fd);
-        probe_add(p, PROBE_OK, "port", "", "%s is free", address);
+        probe_add(p, PROBE_OK, "port", "%s is free", address);
     } else if (code == FB_E_PORT_IN_USE && is_ours) {
-        probe_add(p, PROBE_OK, "port", "", "%s is held by the running foldback", address);
+        probe_add(p, PROBE_OK, "port", "%s is held by the running foldback", address);
     } else if (code == FB_E_PORT_IN_USE) {
         const char *colon = strrchr(address, ':');
         char hint[120];
         snprintf(hint, sizeof hint, "`ss -ltnp sport = %s` shows by whom; or choose another port",
                  colon ? colon : address);
-        probe_add(p, PROBE_FAIL, "port", hint, "%s is in use by another process", address);
+        probe_hint(probe_add(p, PROBE_FAIL, "port", "%s is in use by another process", address),
+                   hint);
     } else {
-        probe_add(p, PROBE_FAIL, "port", "ports below 1024 need CAP_NET_BIND_SERVICE", "%s",
-                  err.text);
+        probe_hint(probe_add(p, PROBE_FAIL, "port", "%s", err.text),
+                   "ports below 1024 need CAP_NET_BIND_SERVICE");
     }
 }
 
@@ -124,12 +130,14 @@ void probe_endpoints(struct probes *p, const struct conf *conf, uint32_t timeout
             const char *why = reach(e, timeout_ms);
             reached += why == NULL;
             if (why)
-                probe_add(p, PROBE_WARN, "endpoint", "start it, or take it out of the file",
-                          "%s %s:%u: %s", sv->name, e->host, e->port, why);
+                probe_hint(probe_add(p, PROBE_WARN, "endpoint", "%s %s:%u: %s", sv->name, e->host,
+                                     e->port, why),
+                           "start it, or take it out of the file");
         }
         enum probe_state state = reached ? PROBE_OK : PROBE_FAIL;
-        probe_add(p, state, "service", reached ? "" : "start an endpoint, or correct the addresses",
-                  "%s: %zu of %zu endpoints answer", sv->name, reached, sv->endpoint_count);
+        probe_hint(probe_add(p, state, "service", "%s: %zu of %zu endpoints answer", sv->name,
+                             reached, sv->endpoint_count),
+                   "start an endpoint, or correct the addresses");
     }
 }
 
@@ -144,10 +152,9 @@ static void probe_files(struct probes *p)
     enum probe_state state = most < FILES_NEEDED   ? PROBE_FAIL
                              : most < FILES_WANTED ? PROBE_WARN
                                                    : PROBE_OK;
-    probe_add(p, state, "files",
-              state == PROBE_OK ? ""
-                                : "LimitNOFILE=1048576 in the unit file, or `ulimit -Hn 65536`",
-              "%llu open files allowed, %d wanted", most, FILES_WANTED);
+    probe_hint(
+        probe_add(p, state, "files", "%llu open files allowed, %d wanted", most, FILES_WANTED),
+        "LimitNOFILE=1048576 in the unit file, or `ulimit -Hn 65536`");
 }
 
 static void probe_backlog(struct probes *p)
@@ -159,9 +166,9 @@ static void probe_backlog(struct probes *p)
     bool is_read = fscanf(f, "%lu", &most) == 1;
     fclose(f);
     if (is_read)
-        probe_add(p, most < SOCK_BACKLOG ? PROBE_WARN : PROBE_OK, "backlog",
-                  most < SOCK_BACKLOG ? "sysctl -w net.core.somaxconn=4096" : "",
-                  "%lu new connections may wait, %d wanted", most, SOCK_BACKLOG);
+        probe_hint(probe_add(p, most < SOCK_BACKLOG ? PROBE_WARN : PROBE_OK, "backlog",
+                             "%lu new connections may wait, %d wanted", most, SOCK_BACKLOG),
+                   "sysctl -w net.core.somaxconn=4096");
 }
 
 static void probe_clock(struct probes *p)
@@ -169,14 +176,14 @@ static void probe_clock(struct probes *p)
     struct timex t = {.modes = 0};
     int state = adjtimex(&t);
     if (fb_wall_us() / US_PER_S < YEAR_2024_S)
-        probe_add(p, PROBE_FAIL, "clock", "set it: `timedatectl set-ntp true`",
-                  "the clock of this host is years behind");
+        probe_hint(probe_add(p, PROBE_FAIL, "clock", "the clock of this host is years behind"),
+                   "set it: `timedatectl set-ntp true`");
     else if (state == TIME_ERROR || (t.status & STA_UNSYNC))
-        probe_add(p, PROBE_WARN, "clock",
-                  "`timedatectl set-ntp true`; nodes of a fleet compare times",
-                  "nothing keeps the clock of this host in step");
+        probe_hint(
+            probe_add(p, PROBE_WARN, "clock", "nothing keeps the clock of this host in step"),
+            "`timedatectl set-ntp true`; nodes of a fleet compare times");
     else
-        probe_add(p, PROBE_OK, "clock", "", "in step, within %.1f ms", (double)t.esterror / 1e3);
+        probe_add(p, PROBE_OK, "clock", "in step, within %.1f ms", (double)t.esterror / 1e3);
 }
 
 void probe_host(struct probes *p)
@@ -201,9 +208,9 @@ void probe_state_dir(struct probes *p, const char *dir)
             snprintf(at, sizeof at, ".");
     }
     if (access(at, W_OK | X_OK) != 0) {
-        probe_add(p, PROBE_FAIL, "state",
-                  "name another one with --state DIR, or give it to this user",
-                  "%s cannot be written: %s", at, strerror(errno));
+        probe_hint(
+            probe_add(p, PROBE_FAIL, "state", "%s cannot be written: %s", at, strerror(errno)),
+            "name another one with --state DIR, or give it to this user");
         return;
     }
     if (statvfs(at, &disk) != 0)
@@ -212,7 +219,7 @@ void probe_state_dir(struct probes *p, const char *dir)
     enum probe_state state = free_bytes < DISK_NEEDED_BYTES   ? PROBE_FAIL
                              : free_bytes < DISK_WANTED_BYTES ? PROBE_WARN
                                                               : PROBE_OK;
-    probe_add(
-        p, state, "state", state == PROBE_OK ? "" : "free space, or name another disk with --state",
-        "%s%s, %s free", dir, is_there ? "" : " will be made", cli_bytes((double)free_bytes, room));
+    probe_hint(probe_add(p, state, "state", "%s%s, %s free", dir, is_there ? "" : " will be made",
+                         cli_bytes((double)free_bytes, room)),
+               "free space, or name another disk with --state");
 }

@@ -22,8 +22,8 @@ enum fb_code cli_client(const struct cli_call *call, struct client *c, struct fb
     return code;
 }
 
-enum fb_code cli_ask(const struct cli_call *call, const char *method, const char *path,
-                     const json_t *body, json_t **root, struct fb_err *err)
+static enum fb_code ask(const struct cli_call *call, const struct client_call *one, json_t **root,
+                        struct fb_err *err)
 {
     struct client c;
     struct buf out;
@@ -31,11 +31,8 @@ enum fb_code cli_ask(const struct cli_call *call, const char *method, const char
     enum fb_code code = cli_client(call, &c, err);
     if (code != FB_OK)
         return code;
-    char *text = body ? json_dumps(body, JSON_COMPACT) : NULL;
-    struct client_call one = {.method = method, .path = path, .body = span_of(text)};
     buf_init(&out, ANSWER_BYTES_MAX);
-    code = client_call(&c, &one, &out, err);
-    free(text);
+    code = client_call(&c, one, &out, err);
     if (code == FB_OK && out.len) {
         *root = json_loadb(out.at, out.len, JSON_DECODE_ANY, NULL);
         if (!*root)
@@ -47,11 +44,22 @@ enum fb_code cli_ask(const struct cli_call *call, const char *method, const char
     return code;
 }
 
+enum fb_code cli_get(const struct cli_call *call, const char *path, json_t **root,
+                     struct fb_err *err)
+{
+    struct client_call one = {.method = "GET", .path = path};
+    return ask(call, &one, root, err);
+}
+
 int cli_api(const struct cli_call *call, const char *method, const char *path, const json_t *body,
             json_t **root)
 {
     struct fb_err err = {0};
-    return cli_ask(call, method, path, body, root, &err) == FB_OK ? 0 : cli_fail(&err);
+    char *text = body ? json_dumps(body, JSON_COMPACT) : NULL;
+    struct client_call one = {.method = method, .path = path, .body = span_of(text)};
+    enum fb_code code = ask(call, &one, root, &err);
+    free(text);
+    return code == FB_OK ? 0 : cli_fail(&err);
 }
 
 int cli_print_json(const json_t *root)
@@ -209,50 +217,66 @@ static bool is_named(const char *full, const char *name)
     return strcmp(full, name) == 0 || (blank && strcmp(blank + 1, name) == 0);
 }
 
-const char *cli_resolve(const struct cli_call *call, const char *name, const char *only,
-                        const char **kind, char room[256], struct fb_err *err)
+/* For "did you mean": full names and the part behind the blank; one command per process. */
+static struct {
+    char text[64][CLI_NAME];
+    const char *words[64];
+    size_t count;
+} known;
+
+static void know(const char *word)
+{
+    if (known.count == FB_COUNT(known.words))
+        return;
+    snprintf(known.text[known.count], CLI_NAME, "%s", word);
+    known.words[known.count] = known.text[known.count];
+    known.count++;
+}
+
+/* Looks through one list; an exact name beats short ones. */
+static void look_through(const json_t *rows, const char *name, const char *kind,
+                         struct cli_found *found)
+{
+    for (size_t i = 0; i < json_array_size(rows); i++) {
+        const char *full = cli_str(json_array_get(rows, i), "name"), *blank = strchr(full, ' ');
+        know(full);
+        if (blank)
+            know(blank + 1);
+        if (!is_named(full, name) || (found->count && strcmp(found->name, name) == 0))
+            continue;
+        found->count = strcmp(full, name) == 0 ? 1 : found->count + 1;
+        found->kind = kind;
+        snprintf(found->name, sizeof found->name, "%s", full);
+    }
+}
+
+enum fb_code cli_resolve(const struct cli_call *call, const char *name, const char *only,
+                         struct cli_found *found, struct fb_err *err)
 {
     static const char *const kinds[] = {"endpoint", "service", "route"};
-    static char known[64][256]; /* for "did you mean"; one command per process */
-    const char *words[FB_COUNT(known)];
-    size_t count = 0, found = 0;
-    for (size_t k = 0; k < FB_COUNT(kinds) && !found; k++) {
+    *found = (struct cli_found){.count = 0};
+    for (size_t k = 0; k < FB_COUNT(kinds) && !found->count; k++) {
         json_t *root;
         char path[32], list[16];
         if (only && strcmp(only, kinds[k]) != 0)
             continue;
         snprintf(list, sizeof list, "%ss", kinds[k]);
         snprintf(path, sizeof path, "/v1/%s", list);
-        if (cli_ask(call, "GET", path, NULL, &root, err) != FB_OK)
-            return NULL;
-        const json_t *rows = json_object_get(root, list);
-        for (size_t i = 0; i < json_array_size(rows); i++) {
-            const char *full = cli_str(json_array_get(rows, i), "name");
-            const char *blank = strchr(full, ' ');
-            for (const char *w = full; w; w = w == full && blank ? blank + 1 : NULL)
-                if (count < FB_COUNT(known)) {
-                    snprintf(known[count], sizeof known[count], "%s", w);
-                    words[count] = known[count];
-                    count++;
-                }
-            if (!is_named(full, name) || (found && strcmp(room, name) == 0))
-                continue;
-            found = strcmp(full, name) == 0 ? 1 : found + 1;
-            snprintf(room, 256, "%s", full);
-            *kind = kinds[k];
-        }
+        enum fb_code code = cli_get(call, path, &root, err);
+        if (code != FB_OK)
+            return code;
+        look_through(json_object_get(root, list), name, kinds[k], found);
         json_decref(root);
     }
-    if (found == 1)
-        return room;
-    const char *close = cli_closest(name, words, count);
-    if (found > 1)
-        fb_fail(err, FB_E_NOT_FOUND,
-                "\"%s\" is the name of %zu things; write it in full, e.g. '%s'", name, found, room);
-    else
-        fb_fail(err, FB_E_NOT_FOUND, "there is no %s \"%s\"; %s%s%s",
-                only ? only : "endpoint, service or route", name,
-                close ? "did you mean '" : "`foldback status` lists what there is",
-                close ? close : "", close ? "'?" : "");
-    return NULL;
+    if (found->count == 1)
+        return FB_OK;
+    if (found->count > 1)
+        return fb_fail(err, FB_E_NOT_FOUND,
+                       "\"%s\" is the name of %zu things; write it in full, e.g. '%s'", name,
+                       found->count, found->name);
+    const char *close = cli_closest(name, known.words, known.count);
+    return fb_fail(err, FB_E_NOT_FOUND, "there is no %s \"%s\"; %s%s%s",
+                   only ? only : "endpoint, service or route", name,
+                   close ? "did you mean '" : "`foldback status` lists what there is",
+                   close ? close : "", close ? "'?" : "");
 }

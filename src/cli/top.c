@@ -53,7 +53,7 @@ static enum fb_code look_at(const struct cli_call *call, const char *path, const
                             json_t **out, struct fb_err *err)
 {
     json_t *root;
-    enum fb_code code = cli_ask(call, "GET", path, NULL, &root, err);
+    enum fb_code code = cli_get(call, path, &root, err);
     *out = member ? json_incref(json_object_get(root, member)) : json_incref(root);
     json_decref(root);
     return code;
