@@ -17,8 +17,7 @@ struct move {
     uint32_t verify_ms; /* when; 0: no verdict */
     uint32_t rest_ms;   /* until the next move, at least the knob's dwell */
     bool is_protective; /* may come during the rest and is not damped */
-    bool
-        is_reflex; /* tells what a reflex has done already: no rest, no gain */
+    bool is_reflex;     /* tells what a reflex has done already: no rest, no gain */
 };
 
 void move_init(struct move *m, const struct engine *e, enum knob_id knob, uint16_t target);
@@ -27,7 +26,8 @@ void move_evidence(struct move *m, uint32_t i, enum fact_id fact, uint32_t windo
                    const struct fact *seen);
 void move_expect(struct move *m, enum expected expected, enum fact_id fact, enum fact_window window,
                  uint32_t verify_ms);
-/* True when the knob moved.  In modes observe and recommend the decision is told once per value and not applied.
+/* True when the knob moved.  In modes observe and recommend the decision is told once per value and
+ * not applied.
  */
 bool arbiter_submit(struct engine *e, struct move *m);
 /* A decision that is not a loop's: operators and the verifier.  Emits it with the next number. */

@@ -17,8 +17,9 @@
 #define ERROR_NONE_PCT 30.0
 #define RESTORE_RATIO 0.2
 #define FULL_REST_US (5 * US_PER_S)
-#define CUT_REST_MS 5000 /* no way back before the 10 s window has seen half of what was cut for   \
-                          */
+#define CUT_REST_MS                                                                                \
+    5000 /* no way back before the 10 s window has seen half of what was cut for                   \
+          */
 /* A tenth of the budget: less is noise of the error ratio. */
 #define STEP_MIN_RATIO 0.1
 
