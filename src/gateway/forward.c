@@ -146,7 +146,11 @@ static void send_or_wait(struct request *req, enum gate_answer a)
         return;
     case GATE_SHED:
         req->phase = REQUEST_OVER;
-        answer_local(req, req->ticket.reason);
+        if (req->ticket.reason == REASON_NO_ENDPOINT &&
+            atomic_load_explicit(&req->sv->has_dns_failed, memory_order_relaxed))
+            answer_local(req, REASON_DNS_FAILED);
+        else
+            answer_local(req, req->ticket.reason);
         return;
     }
 }

@@ -76,7 +76,8 @@ struct service {
     uint64_t last_us; /* the gate's clock never goes back */
     uint64_t ticked_us;
     struct endpoint *endpoints[GATE_ENDPOINTS_MAX]; /* by index in the gate */
-    _Atomic uint32_t live; /* tickets queued or in flight: only then ticks are worth it */
+    _Atomic uint32_t live;       /* tickets queued or in flight: only then ticks are worth it */
+    _Atomic bool has_dns_failed; /* the last look-up of one of its names */
     uint16_t number;
     uint32_t seen; /* generation in which the configuration named it */
     struct service *next;
@@ -386,8 +387,7 @@ void service_sync(struct service *sv,
 void service_retire(struct gw *gw,
                     uint32_t generation); /* services and names that it does not have */
 void service_dns(struct gw *gw, const struct dns_change *change);
-bool service_is_nameless(const struct service *sv); /* a name of it could not be resolved */
-void service_sweep(struct service *sv);             /* thread 0 */
+void service_sweep(struct service *sv); /* thread 0 */
 /* The endpoint with this number begins anew, as if it were new. */
 void service_reset(struct gw *gw, uint16_t number);
 void service_fini_all(struct gw *gw);

@@ -18,7 +18,6 @@ struct watch {
     uint32_t seen; /* generation in which the configuration named it */
     char host[256];
     uint16_t port;
-    bool is_failed;
     double weight_pct;
     uint32_t count;
     struct sock_addr at[DNS_ADDRESSES_MAX];
@@ -97,7 +96,7 @@ void service_dns(struct gw *gw, const struct dns_change *change)
     for (struct watch *x = gw->watches; x; x = x->next) {
         if (x->id != change->watch)
             continue;
-        x->is_failed = change->is_failed;
+        atomic_store_explicit(&x->sv->has_dns_failed, change->is_failed, memory_order_relaxed);
         if (change->is_failed) {
             fb_log(FB_LOG_WARN, "service %s: name %s: %s; its last addresses stay in use",
                    x->sv->name, x->host, change->why_failed);
@@ -129,14 +128,6 @@ void service_reset(struct gw *gw, uint16_t number)
             probe_sync(sv, &gw->workers[0]);
             return;
         }
-}
-
-bool service_is_nameless(const struct service *sv)
-{
-    for (struct watch *x = sv->gw->watches; x; x = x->next)
-        if (x->sv == sv && x->is_failed)
-            return true;
-    return false;
 }
 
 void service_fini_all(struct gw *gw)

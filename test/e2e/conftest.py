@@ -279,6 +279,8 @@ class Proxy:
 
     def events(self, kind="request"):
         """Events since the last call; driver only."""
+        if self.is_whole:
+            pytest.skip("events are read from the rings by the driver")
         self.command("events")
         out = []
         while True:

@@ -294,3 +294,16 @@ def test_names_are_looked_up_and_followed(world):
     while time.monotonic() < deadline and proxy.get("/").status != 200:
         time.sleep(0.05)
     assert proxy.get("/").status == 200
+
+
+def test_a_name_that_does_not_exist_is_said_to_be_the_cause(world):
+    proxy = world.proxy('services:\n  app:\n    endpoints: ["dns://no-such-name.invalid:80"]\n'
+                        'routes:\n  - { match: /, service: app }\n')
+    deadline = time.monotonic() + 10
+    m = proxy.get("/")
+    assert m.status == 503
+    while reason(m) != "dns_failed" and time.monotonic() < deadline:
+        time.sleep(0.2)
+        m = proxy.get("/")
+    assert reason(m) == "dns_failed"
+    assert "no-such-name.invalid" in proxy.log()
