@@ -65,6 +65,10 @@ static void pairs(struct tap *t)
     struct tap_mean stall = tap_run("stall", "limit=4", t->seeds);
     tap_at_least(t, stall.good_pct, 99.8,
                  "pair balance x limit: an endpoint stands still, workers known");
+    struct tap_mean learned = tap_run("stall", "", t->seeds);
+    tap_at_least(t, learned.good_pct, 99.8,
+                 "pair balance x limit: an endpoint stands still, limit learned");
+    tap_at_most(t, learned.p99_ms, 135, "pair balance x limit: p99 with a learned limit in ms");
     tap_at_most(t, stall.p99_ms, 127, "pair balance x limit: p99 in ms, best peer 115 + 10 %%");
 }
 
