@@ -2,11 +2,14 @@
 /* limit: how many requests one endpoint may work on at once, learned from latency at known
  * in-flight counts.
  *
- * "Paired Little" (shared design notes, loops 2.2a): a full limit L has mean latency S x max(1, L /
- * c) with S the service time and c the workers, so latency at a known count tells c.  Up is tried
- * only while the limit binds; down only on evidence; a stale base is found by a step whose latency
- * does not follow. Pure.  Holds always: min <= limit <= max.  Threads: any, one at a time per
- * struct. */
+ * "Paired Little" (doc/design/limit.md): n in flight take S x max(1, n / c), S the service time and
+ * c the workers, so the latency of a full limit tells c.  Up is tried only while the limit binds;
+ * down only on evidence, confirmed by new samples; a stale base is found by a step down whose
+ * latency does not follow.
+ *
+ * Holds always: min <= limit <= max; in flight = sends - completions.  <now_us> never goes
+ * backwards. Pure: no clock, no memory, pointer-free (a copy goes on the same).  Never fails.
+ * Threads: any, one at a time per struct. */
 #ifndef FB_REFLEX_LIMIT_H
 #define FB_REFLEX_LIMIT_H
 #include "event/event.h"
@@ -46,7 +49,8 @@ void limit_restore(struct limit *l, double limit, double base_us, double cv, uin
 void limit_set_bounds(struct limit *l, uint32_t min, uint32_t max);
 /* Present limit. */
 uint32_t limit_now(const struct limit *l);
-/* May one more be sent?  False while in flight >= limit or during a pause of the endpoint. */
+/* May one more be sent?  False while in flight >= limit or during a pause of the endpoint, but for
+ * one trial now and then in a long pause. */
 bool limit_has_room(const struct limit *l);
 void limit_on_send(struct limit *l, struct limit_tag *tag, uint64_t now_us);
 /* <is_wanted>: more requests wait or were refused for lack of room: the limit binds. */

@@ -16,7 +16,7 @@ enum limit_mode { LIMIT_HOLD, LIMIT_PROBE, LIMIT_CHECK };
 /* What a restored base weighs: enough to use, little enough to be overruled in a second. */
 #define LIMIT_RESTORED_SAMPLES 50.0
 /* Latencies are capped at this many service times before they are averaged: a queue shifts all of
- * them, a heavy tail only few.  At sigma 1.5 it takes 8x fewer samples for the same verdict. */
+ * them, a heavy tail only few.  At sigma 1.5 it takes 7x fewer samples for the same verdict. */
 #define LIMIT_CAP_SERVICES 4.0
 
 struct limit_verdict {

@@ -6,7 +6,7 @@
 #define FB_REFLEX_LIMIT_STATE_H
 #include "event/event.h"
 
-/* 1, 2, 3, 4, then four levels per doubling up to 4096. */
+/* 1 to 8, then four levels per doubling up to 4096. */
 #define LIMIT_LEVELS 44
 
 /* What requests sent at one in-flight level took; decayed sums. */
