@@ -79,6 +79,7 @@ GOLDENS = [
 ]
 
 
+@pytest.mark.short
 @pytest.mark.parametrize("name,args", GOLDENS, ids=[g[0] for g in GOLDENS])
 def test_output_is_the_golden_one(fake, name, args):
     fake.answers.update({
