@@ -8,7 +8,7 @@ import * as s from './state.js';
 import { clock, count } from './format.js';
 
 export const axis_px = 58; // left axis: the lane above must begin where the plot begins
-export const verdict_of = (d) => d.outcome?.verdict ?? (d.is_applied ? 'open' : 'advice');
+export const verdict_of = (d) => (d.outcome ? (d.outcome.verdict.startsWith('no') ? 'none' : d.outcome.verdict) : d.is_applied ? 'open' : 'advice');
 
 // Colours come from the style sheet, so that charts follow the scheme of the system.
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue('--' + name).trim();
@@ -27,12 +27,14 @@ function use_scheme() {
 function draw_marks(u) {
   const { ctx, bbox } = u;
   ctx.save();
-  for (const d of s.decisions.value) {
+  const seen = s.decisions.value.filter((d) => d.time_ms / 1000 >= u.scales.x.min);
+  const alpha = Math.max(0.12, Math.min(0.5, 12 / seen.length)); // many marks must not hide the lines
+  for (const d of seen) {
     const x = u.valToPos(d.time_ms / 1000, 'x', true);
     if (x < bbox.left || x > bbox.left + bbox.width) continue;
     const is_selected = d.id === s.selected.value;
     ctx.strokeStyle = colour('mark-' + verdict_of(d));
-    ctx.globalAlpha = is_selected ? 1 : 0.35;
+    ctx.globalAlpha = is_selected ? 1 : alpha;
     ctx.lineWidth = (is_selected ? 2 : 1) * devicePixelRatio;
     ctx.setLineDash(is_selected ? [] : [3 * devicePixelRatio, 3 * devicePixelRatio]);
     ctx.beginPath();
@@ -156,7 +158,7 @@ export function Lane() {
   const box = useRef(null);
   const [width, set_width] = useState(600);
   useEffect(() => {
-    const watch = new ResizeObserver(() => set_width(box.current.clientWidth));
+    const watch = new ResizeObserver(() => box.current && set_width(box.current.clientWidth));
     watch.observe(box.current);
     return () => watch.disconnect();
   }, []);
@@ -277,7 +279,7 @@ export function Heatmap() {
     }
   }
   return html`<section class="panel" aria-labelledby="heat-h">
-    <header><h2 id="heat-h">Latency heatmap</h2><p class="hint">Answers per second and latency; a darker cell holds more. Two bands are two kinds of answers.</p></header>
+    <header><h2 id="heat-h">Latency heatmap</h2><p class="hint">Answers per second and latency; a stronger colour holds more. Two bands are two kinds of answers.</p></header>
     <canvas class="heat" ref=${canvas} role="img" aria-label="Latency heatmap; the table below says the same in figures"></canvas>
     <details><summary>As a table</summary>
       <div class="scroll" tabindex="0" role="region" aria-label="Latency quantiles"><table>

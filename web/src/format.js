@@ -16,7 +16,7 @@ export function ms(v) {
   if (!known(v)) return dash;
   if (v >= 10_000) return (v / 1000).toFixed(1) + ' s';
   if (v >= 1000) return (v / 1000).toFixed(2) + ' s';
-  if (v >= 100) return v.toFixed(0) + ' ms';
+  if (v >= 100 || v === 0) return v.toFixed(0) + ' ms';
   return v.toFixed(v >= 10 ? 1 : 2) + ' ms';
 }
 export function pct(v) {

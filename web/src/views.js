@@ -11,6 +11,9 @@ const verdict_text = {
   better: 'better', none: 'no change', worse: 'worse', unknown: 'unknown', open: 'not judged yet', advice: 'advice only',
 };
 
+// Unknown is not below.
+const below = (v) => typeof v === 'number' && v < 0.99;
+
 export function CopyCli({ text }) {
   const [is_done, set] = useState(false);
   const copy = async () => {
@@ -51,7 +54,7 @@ function Tiles() {
     <${Tile} label="Errors" figure=${pct(errors)} sub="of answers" tone=${errors > 0.01 ? 'bad' : ''} points=${tail('error_ratio')} />
     <${Tile} label="Latency p50" figure=${ms(facts.latency_p50)} sub="half were faster" points=${tail('latency_p50')} />
     <${Tile} label="Latency p99" figure=${ms(facts.latency_p99)} sub="99 of 100 were faster" points=${tail('latency_p99')} />
-    <${Tile} label="In time" figure=${pct(in_time)} sub="within the objective" tone=${in_time < 0.99 ? 'warn' : ''} />
+    <${Tile} label="In time" figure=${pct(in_time)} sub="within the objective" tone=${below(in_time) ? 'warn' : ''} />
     <${Tile} label="Shed" figure=${pct(shed)} sub="refused on purpose" tone=${shed > 0.001 ? 'warn' : ''} points=${tail('shed_ratio')} />
   </dl>`;
 }
@@ -136,7 +139,7 @@ function Detail() {
       ? html`<div class="before-after"><div><span>Before</span><b>${fact_value(o.before, o.unit ?? '')}</b><small>${count(o.n_before)} samples</small></div>
           <span class="arrow" aria-hidden="true">→</span>
           <div><span>After</span><b>${fact_value(o.after, o.unit ?? '')}</b><small>${count(o.n_after)} samples</small></div>
-          <p>${o.fact ?? ''}: <b>${verdict_text[o.verdict]}</b>${o.is_reverted ? ', the knob went back' : ''}${o.is_frozen ? ', the loop rests here now' : ''}.</p></div>`
+          <p>${o.fact ?? ''}: <b>${verdict_text[verdict_of(d)]}</b>${o.is_reverted ? ', the knob went back' : ''}${o.is_frozen ? ', the loop rests here now' : ''}.</p></div>`
       : html`<p class="hint">${d.is_applied && d.verify_at ? `The verifier looks at ${clock(Date.parse(d.verify_at))}.` : 'Nothing to verify: the knob was not moved.'}
           ${d.expected?.fact && d.expected.effect !== 'none' ? ` Expected: ${d.expected.fact} ${d.expected.effect === 'keep' ? 'stays' : 'gets ' + d.expected.effect}.` : ''}</p>`}
   </section>`;
@@ -147,7 +150,7 @@ function RedCells({ row }) {
   const f = row.facts;
   return html`<td><${Spark} points=${s.trails.get(row.name)} tone="violet" /></td><td class="n">${count(f.rate)}</td>
     <td class=${'n' + (f.error_ratio > 0.01 ? ' t-bad' : '')}>${pct(f.error_ratio)}</td><td class=${'n' + (f.shed_ratio > 0.001 ? ' t-warn' : '')}>${pct(f.shed_ratio)}</td>
-    <td class="n">${ms(f.latency_p50)}</td><td class="n">${ms(f.latency_p99)}</td><td class=${'n' + (f.in_time_ratio < 0.99 ? ' t-warn' : '')}>${pct(f.in_time_ratio)}</td>`;
+    <td class="n">${ms(f.latency_p50)}</td><td class="n">${ms(f.latency_p99)}</td><td class=${'n' + (below(f.in_time_ratio) ? ' t-warn' : '')}>${pct(f.in_time_ratio)}</td>`;
 }
 
 function Services() {
@@ -166,7 +169,7 @@ function Services() {
       ${all.flatMap((row) => row.classes.map((c, i) => html`<tr key=${row.name + c.class} class=${i === 0 ? 'group' : ''}>
         <td>${i === 0 ? row.name : ''}</td><td>${c.class}</td><td class="n">${count(c.offered_rate)}</td>
         <td class=${'n' + (c.shed_ratio > 0.001 ? ' t-warn' : '')}>${pct(c.shed_ratio)}</td><td class="n">${ms(c.latency_p99)}</td>
-        <td class=${'n' + (c.in_time_ratio < 0.99 ? ' t-warn' : '')}>${pct(c.in_time_ratio)}</td><td class="n">${count(c.queued)}</td></tr>`))}
+        <td class=${'n' + (below(c.in_time_ratio) ? ' t-warn' : '')}>${pct(c.in_time_ratio)}</td><td class="n">${count(c.queued)}</td></tr>`))}
     <//>
   </section>`;
 }
@@ -184,10 +187,10 @@ export function Overview() {
         <p class="legend marks" aria-hidden="true">${['better', 'none', 'worse', 'open', 'advice'].map((v) => html`<span class="key" key=${v}><span class=${'dot v-' + v}></span>${verdict_text[v]}</span>`)}</p>
       </section>
       <${Heatmap} />
+      <${Services} />
     </div>
     <div class="stack side"><${Detail} /><${Feed} /></div>
-  </div>
-  <${Services} />`;
+  </div>`;
 }
 
 // ---- endpoints ----

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "output/auth.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include <cmocka.h>
+
+#define TOKEN "0123456789abcdefTOKEN"
+static const uint64_t seed[2] = {1, 2};
+
+static struct auth made(const char *address)
+{
+    struct auth a;
+    assert_true(auth_init(&a, TOKEN, address));
+    auth_begin(&a, 9180, seed);
+    return a;
+}
+
+static void the_token_opens_and_another_does_not(void **state)
+{
+    (void)state;
+    struct auth a = made("127.0.0.1:9180");
+    struct auth_request r = {.authorization = SPAN("Bearer " TOKEN)};
+    assert_int_equal(auth_check(&a, &r, 1), AUTH_OK);
+    r.authorization = SPAN("bearer  " TOKEN);
+    assert_int_equal(auth_check(&a, &r, 1), AUTH_OK);
+    r.authorization = SPAN("Bearer " TOKEN "x");
+    assert_int_equal(auth_check(&a, &r, 1), AUTH_WRONG);
+    r.authorization = SPAN("Basic " TOKEN);
+    assert_int_equal(auth_check(&a, &r, 1), AUTH_MISSING);
+    r.authorization = SPAN("");
+    assert_int_equal(auth_check(&a, &r, 1), AUTH_MISSING);
+}
+
+static void ten_wrong_tokens_close_the_door_for_a_minute(void **state)
+{
+    (void)state;
+    struct auth a = made("127.0.0.1:9180");
+    for (int i = 0; i < 10; i++)
+        assert_int_equal(auth_login(&a, SPAN("wrong"), 1000), AUTH_WRONG);
+    assert_int_equal(auth_login(&a, SPAN(TOKEN), 1000), AUTH_TOO_MANY);
+    assert_int_equal(auth_login(&a, SPAN(TOKEN), 61 * US_PER_S), AUTH_OK);
+}
+
+static void a_session_lasts_its_time_and_only_as_it_was_given(void **state)
+{
+    (void)state;
+    struct auth a = made("127.0.0.1:9180");
+    struct buf cookie;
+    buf_init(&cookie, 512);
+    auth_put_cookie(&a, &cookie, 1000, false);
+    assert_non_null(strstr(buf_str(&cookie), "HttpOnly; SameSite=Strict"));
+    char value[200];
+    snprintf(value, sizeof value, "other=1; %.*s", (int)strcspn(buf_str(&cookie), ";"),
+             buf_str(&cookie));
+    struct auth_request r = {.cookie = span_of(value)};
+    assert_int_equal(auth_check(&a, &r, 2000), AUTH_OK);
+    /* Others who guess do not end it. */
+    for (int i = 0; i < 12; i++)
+        (void)auth_login(&a, SPAN("wrong"), 2000);
+    assert_int_equal(auth_check(&a, &r, 2000), AUTH_OK);
+    assert_int_equal(auth_check(&a, &r, 1000 + AUTH_SESSION_US), AUTH_MISSING);
+    value[strlen(value) - 1] ^= 1;
+    assert_int_equal(auth_check(&a, &r, 2000), AUTH_MISSING);
+    buf_fini(&cookie);
+}
+
+static void a_rebound_name_is_refused_on_loopback(void **state)
+{
+    (void)state;
+    struct auth a = made("127.0.0.1:9180"), b = made("0.0.0.0:9180");
+    assert_true(auth_host_ok(&a, SPAN("127.0.0.1")));
+    assert_true(auth_host_ok(&a, SPAN("LOCALHOST")));
+    assert_true(auth_host_ok(&a, SPAN("[::1]")));
+    assert_false(auth_host_ok(&a, SPAN("evil.example")));
+    assert_false(auth_host_ok(&a, SPAN("")));
+    assert_true(auth_host_ok(&b, SPAN("proxy.internal")));
+}
+
+static void a_page_of_another_origin_may_not_write(void **state)
+{
+    (void)state;
+    struct auth_request r = {.host = SPAN("127.0.0.1:9180"), .is_write = true};
+    assert_true(auth_origin_ok(&r));
+    r.origin = SPAN("http://127.0.0.1:9180");
+    assert_true(auth_origin_ok(&r));
+    r.origin = SPAN("http://127.0.0.1:3000");
+    assert_false(auth_origin_ok(&r));
+    r.origin = SPAN("null");
+    assert_false(auth_origin_ok(&r));
+    r.origin = SPAN("");
+    r.fetch_site = SPAN("cross-site");
+    assert_false(auth_origin_ok(&r));
+    r.is_write = false;
+    assert_true(auth_origin_ok(&r));
+}
+
+static void a_short_token_or_a_bare_host_is_refused(void **state)
+{
+    (void)state;
+    struct auth a;
+    assert_false(auth_init(&a, "short", "127.0.0.1:1"));
+    assert_false(auth_init(&a, "0123456789abcdef with blanks", "127.0.0.1:1"));
+    assert_false(auth_init(&a, TOKEN, "localhost"));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_token_opens_and_another_does_not),
+        cmocka_unit_test(ten_wrong_tokens_close_the_door_for_a_minute),
+        cmocka_unit_test(a_session_lasts_its_time_and_only_as_it_was_given),
+        cmocka_unit_test(a_rebound_name_is_refused_on_loopback),
+        cmocka_unit_test(a_page_of_another_origin_may_not_write),
+        cmocka_unit_test(a_short_token_or_a_bare_host_is_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
