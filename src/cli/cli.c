@@ -47,7 +47,7 @@ const size_t cli_command_count = FB_COUNT(cli_commands);
 
 static const struct cli_command_row *find_command(char **argv, int argc, int *used);
 static int parse(struct cli_call *call, int argc, char **argv);
-static int unknown_command(const char *word);
+static int unknown_command(const char *word, bool is_help);
 static int parse_option(struct cli_call *call, char **argv, int argc, int *at);
 
 int cli_main(int argc, char **argv, const struct cli_hooks *hooks)
@@ -78,14 +78,16 @@ int cli_main(int argc, char **argv, const struct cli_hooks *hooks)
         const struct cli_command_row *of =
             first + 1 < argc ? find_command(argv + first + 1, argc - first - 1, &used) : NULL;
         if (first + 1 < argc && !of)
-            return unknown_command(argv[first + 1]);
+            return unknown_command(argv[first + 1], true);
         cli_help(of);
         return 0;
     }
     int used = 0;
     call.command = first < argc ? find_command(argv + first, argc - first, &used) : NULL;
     if (!call.command)
-        return unknown_command(first < argc ? argv[first] : "");
+        return unknown_command(first < argc ? argv[first] : "",
+                               first + 1 < argc && (strcmp(argv[first + 1], "--help") == 0 ||
+                                                    strcmp(argv[first + 1], "-h") == 0));
     /* flags before the command and everything behind it */
     int count = 0;
     char **rest = calloc((size_t)argc + 1, sizeof *rest);
@@ -100,6 +102,7 @@ int cli_main(int argc, char **argv, const struct cli_hooks *hooks)
     return code;
 }
 
+/* Two words win over one: "decisions show" is no `decisions` with an argument. */
 static const struct cli_command_row *find_command(char **argv, int argc, int *used)
 {
     for (int words = argc >= 2 ? 2 : 1; words >= 1; words--) {
@@ -115,7 +118,9 @@ static const struct cli_command_row *find_command(char **argv, int argc, int *us
     return NULL;
 }
 
-static int unknown_command(const char *word)
+/* A word that is no command: a group ("config") lists its members, anything else gets the nearest
+ * name. */
+static int unknown_command(const char *word, bool is_help)
 {
     const char *words[128];
     size_t n = 0;
@@ -126,12 +131,22 @@ static int unknown_command(const char *word)
         is_group |= len && strncmp(cli_commands[i].words, word, len) == 0 &&
                     cli_commands[i].words[len] == ' ';
     }
+    if (is_group && is_help) {
+        for (size_t i = 0; i < cli_command_count; i++)
+            if (strncmp(cli_commands[i].words, word, len) == 0 && cli_commands[i].words[len] == ' ')
+                printf("foldback %-15s  %s\n", cli_commands[i].words, cli_commands[i].what);
+        return 0;
+    }
     if (is_group) {
         fprintf(stderr, "foldback: %s needs a second word:", word);
         for (size_t i = 0; i < cli_command_count; i++)
             if (strncmp(cli_commands[i].words, word, len) == 0 && cli_commands[i].words[len] == ' ')
                 fprintf(stderr, " %s", cli_commands[i].words + len + 1);
         fputc('\n', stderr);
+        return 2;
+    }
+    if (len == 0) {
+        fprintf(stderr, "foldback: a command is missing; `foldback help` lists them\n");
         return 2;
     }
     const char *close = cli_closest(word, words, n);
@@ -174,6 +189,8 @@ static int parse(struct cli_call *call, int argc, char **argv)
     return -1;
 }
 
+/* One flag and its value; 0, or the exit code of what is wrong.  --name VALUE, --name=VALUE; no
+ * abbreviations: a flag added later must not change what an old script means. */
 static int parse_option(struct cli_call *call, char **argv, int argc, int *at)
 {
     const char *word = argv[*at];
@@ -218,6 +235,7 @@ static int parse_option(struct cli_call *call, char **argv, int argc, int *at)
     return cli_usage(call, "has no flag --%s", typed);
 }
 
+/* Levenshtein, one row at a time; words of 64 letters and more are far from everything. */
 static size_t distance(const char *a, const char *b)
 {
     size_t row[64], n = strlen(b);

@@ -84,13 +84,12 @@ const char *cli_target(const json_t *o);
 
 /* Numbers for people; "-" for NAN.  The text is in <room>, or a constant. */
 #define CLI_ROOM 32
-const char *cli_ms(double v, char room[CLI_ROOM]);            /* "12.3 ms" */
-const char *cli_count(double v, char room[CLI_ROOM]);         /* 12.5, 1200 */
-const char *cli_rate(double v, char room[CLI_ROOM]);          /* "12.5/s" */
-const char *cli_pct(double ratio, char room[CLI_ROOM]);       /* 0.123 -> "12.3 %" */
-const char *cli_bytes(double v, char room[CLI_ROOM]);         /* "3.4 MiB" */
-const char *cli_ago(double seconds, char room[CLI_ROOM]);     /* "2 h 5 min" */
-const char *cli_lower(const char *name, char room[CLI_ROOM]); /* names of loops and knobs */
+const char *cli_ms(double v, char room[CLI_ROOM]);        /* "12.3 ms" */
+const char *cli_count(double v, char room[CLI_ROOM]);     /* 12.5, 1200 */
+const char *cli_rate(double v, char room[CLI_ROOM]);      /* "12.5/s" */
+const char *cli_pct(double ratio, char room[CLI_ROOM]);   /* 0.123 -> "12.3 %" */
+const char *cli_bytes(double v, char room[CLI_ROOM]);     /* "3.4 MiB" */
+const char *cli_ago(double seconds, char room[CLI_ROOM]); /* "2 h 5 min" */
 /* "\033[31m" and so on, "" without colour. */
 enum cli_color { CLI_PLAIN, CLI_BOLD, CLI_RED, CLI_GREEN, CLI_YELLOW, CLI_DIM };
 const char *cli_paint(const struct cli_call *call, enum cli_color color);

@@ -14,7 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define FIELDS_MAX 64
+#define FIELDS_MAX 64 /* the admin server sends about 15 */
 #define ANSWER_BYTES_MAX (64 * MIB)
 #define LINE_BYTES_MAX (1 * MIB)
 #define IDLE_MS 100
@@ -37,6 +37,7 @@ static enum fb_code take_head(struct answer *a, struct fb_err *err);
 static enum http1_step take_body(struct answer *a);
 static enum fb_code judge(struct answer *a, struct fb_err *err);
 
+/* First line only: a token pasted with an editor ends with a line end. */
 static bool read_token(const char *file, char *token, size_t size)
 {
     FILE *f = fopen(file, "re");
@@ -53,6 +54,29 @@ const char *client_state_dir(const char *state)
     if (state)
         return state;
     return access("foldback-state", F_OK) == 0 ? "foldback-state" : "/var/lib/foldback";
+}
+
+/* Where a client connects to reach what listens at <address>: "all addresses" means loopback here,
+ * and the Host field must be a name that the server takes (DNS rebinding guard, output/auth.c).  A
+ * URL copied from the banner will do, and so will "localhost": sock_parse knows no names. */
+static void put_address(struct client *c, const char *address)
+{
+    static const struct {
+        const char *begin, *instead;
+    } all[] = {{"0.0.0.0:", "127.0.0.1"},
+               {":", "127.0.0.1"},
+               {"*:", "127.0.0.1"},
+               {"[::]:", "[::1]"},
+               {"localhost:", "127.0.0.1"}};
+    if (strncmp(address, "http://", 7) == 0)
+        address += 7;
+    const char *host = "";
+    for (size_t i = 0; i < FB_COUNT(all) && !host[0]; i++)
+        if (strncmp(address, all[i].begin, strlen(all[i].begin)) == 0) {
+            host = all[i].instead;
+            address += strlen(all[i].begin) - 1;
+        }
+    snprintf(c->address, sizeof c->address, "%s%.*s", host, (int)strcspn(address, "/"), address);
 }
 
 enum fb_code client_init(struct client *c, const char *state, const char *admin,
@@ -74,7 +98,7 @@ enum fb_code client_init(struct client *c, const char *state, const char *admin,
                        "--admin ADDRESS",
                        c->state);
     }
-    snprintf(c->address, sizeof c->address, "%s", address);
+    put_address(c, address);
     snprintf(file, sizeof file, "%s", token ? token : "");
     json_decref(root);
     if (!file[0])
@@ -107,6 +131,8 @@ enum fb_code client_call(const struct client *c, const struct client_call *call,
     return code;
 }
 
+/* Bounded by the time-out of the call until the head is there; then a live answer may be silent for
+ * hours (the server sends a comment each 15 s only to streams), and on_idle is asked between. */
 static bool wait_for(struct answer *a, short events)
 {
     struct pollfd p = {.fd = a->fd, .events = events};
@@ -137,6 +163,7 @@ static enum fb_code open_connection(struct answer *a, struct fb_err *err)
     return FB_OK;
 }
 
+/* `connection: close`: one call per connection, so that nothing has to be kept or retried. */
 static enum fb_code send_call(struct answer *a, struct fb_err *err)
 {
     const struct client_call *call = a->call;
@@ -205,6 +232,8 @@ static enum fb_code read_answer(struct answer *a, struct fb_err *err)
     return FB_OK;
 }
 
+/* One parse over all bytes so far: heads of the admin server fit in one segment, so that starting
+ * over costs nothing. */
 static enum fb_code take_head(struct answer *a, struct fb_err *err)
 {
     static const struct http1_limits limits = {
@@ -225,6 +254,7 @@ static enum fb_code take_head(struct answer *a, struct fb_err *err)
     return FB_OK;
 }
 
+/* Lines may be cut anywhere by chunks and reads; one longer than LINE_BYTES_MAX is dropped. */
 static void give_lines(struct answer *a, struct span data)
 {
     while (data.len && !a->is_stopped) {
@@ -258,17 +288,24 @@ static enum http1_step take_body(struct answer *a)
     }
 }
 
+/* No token, a wrong one, an origin or a host that may not, too many wrong tokens. */
+static bool is_denied(uint16_t status)
+{
+    return status == 401 || status == 403 || status == 421 || status == 429;
+}
+
+/* A problem (RFC 9457) becomes its sentence and its remedy; its status the exit code. */
 static enum fb_code judge(struct answer *a, struct fb_err *err)
 {
     if (a->status >= 200 && a->status < 300)
         return FB_OK;
-    enum fb_code code = a->status == 401 || a->status == 403 || a->status == 429 ? FB_E_DENIED
-                        : a->status == 404                                       ? FB_E_NOT_FOUND
-                        : a->status == 409 || a->status == 412                   ? FB_E_CONFLICT
-                        : a->status == 400 || a->status == 422                   ? FB_E_RANGE
-                        : a->status == 501 || a->status == 503                   ? FB_E_AGAIN
-                        : a->status == 504                                       ? FB_E_TIMEOUT
-                                                                                 : FB_E_FORMAT;
+    enum fb_code code = is_denied(a->status)                   ? FB_E_DENIED
+                        : a->status == 404                     ? FB_E_NOT_FOUND
+                        : a->status == 409 || a->status == 412 ? FB_E_CONFLICT
+                        : a->status == 400 || a->status == 422 ? FB_E_RANGE
+                        : a->status == 501 || a->status == 503 ? FB_E_AGAIN
+                        : a->status == 504                     ? FB_E_TIMEOUT
+                                                               : FB_E_FORMAT;
     json_t *root = json_loadb(a->out->at ? a->out->at : "", a->out->len, 0, NULL);
     const char *detail = json_string_value(json_object_get(root, "detail"));
     const char *remedy = json_string_value(json_object_get(root, "remedy"));

@@ -35,7 +35,7 @@ static const char *outcome_of(const json_t *d)
 /* One line: time, id, loop, target, from -> to, outcome, sentence. */
 static void put_decision_line(const struct cli_call *call, const json_t *d, struct buf *out)
 {
-    char loop[CLI_ROOM], move[96];
+    char move[96];
     struct buf text;
     buf_init(&text, 256);
     put_move(d, &text);
@@ -47,8 +47,8 @@ static void put_decision_line(const struct cli_call *call, const json_t *d, stru
                                ? CLI_RED
                                : CLI_PLAIN;
     buf_printf(out, "%s  %5.0f  %-7s  %s  %s  [%s%s%s]  %s\n", cli_str(d, "time"), cli_num(d, "id"),
-               cli_lower(cli_str(d, "loop"), loop), cli_target(d), move, cli_paint(call, color),
-               outcome, cli_paint(call, CLI_PLAIN), cli_str(d, "sentence"));
+               cli_str(d, "loop"), cli_target(d), move, cli_paint(call, color), outcome,
+               cli_paint(call, CLI_PLAIN), cli_str(d, "sentence"));
 }
 
 int cmd_decisions(const struct cli_call *call)
@@ -148,15 +148,13 @@ static void show_decision(const json_t *d, bool has_color, struct buf *out)
     buf_printf(out, "%s\n\n", cli_str(d, "sentence"));
     buf_printf(out, "decision  %.0f at %s, offset %.0f\n", cli_num(d, "id"), cli_str(d, "time"),
                cli_num(d, "offset"));
-    buf_printf(out, "knob      %s of %s: ", cli_lower(cli_str(d, "knob"), a), cli_target(d));
+    buf_printf(out, "knob      %s of %s: ", cli_str(d, "knob"), cli_target(d));
     put_move(d, out);
     buf_printf(out, " (bounds %s to %s)\n", cli_count(cli_num(d, "min"), a),
                cli_count(cli_num(d, "max"), b));
-    buf_printf(out, "by        %s %s, mode %s, %s\n", cli_str(d, "actor"),
-               cli_lower(cli_str(d, "loop"), a), cli_str(d, "mode"),
-               cli_is(d, "is_applied") ? "applied" : "not applied");
-    buf_printf(out, "reason    %s: %s\n", cli_lower(cli_str(d, "reason"), a),
-               cli_str(d, "reason_sentence"));
+    buf_printf(out, "by        %s %s, mode %s, %s\n", cli_str(d, "actor"), cli_str(d, "loop"),
+               cli_str(d, "mode"), cli_is(d, "is_applied") ? "applied" : "not applied");
+    buf_printf(out, "reason    %s: %s\n", cli_str(d, "reason"), cli_str(d, "reason_sentence"));
     if (!isnan(cli_num(d, "delay_ms")))
         buf_printf(out, "delay     %s after the event that caused it\n",
                    cli_ms(cli_num(d, "delay_ms"), a));
@@ -213,11 +211,9 @@ int cmd_decisions_show(const struct cli_call *call)
         cli_print_json(d);
     } else if (code == 0) {
         struct buf out;
-        char knob[CLI_ROOM];
         buf_init(&out, MIB);
         show_decision(d, call->has_color, &out);
-        buf_printf(&out, "\nNext: foldback why '%s %s'\n", cli_lower(cli_str(d, "knob"), knob),
-                   cli_target(d));
+        buf_printf(&out, "\nNext: foldback why '%s %s'\n", cli_str(d, "knob"), cli_target(d));
         cli_flush(&out);
         buf_fini(&out);
     }
@@ -229,10 +225,10 @@ int cmd_decisions_show(const struct cli_call *call)
 static void show_numbers(const json_t *why, struct buf *out)
 {
     const json_t *knobs = json_object_get(why, "knobs"), *r = json_object_get(why, "request");
-    char a[CLI_ROOM], b[CLI_ROOM], c[CLI_ROOM], d[CLI_ROOM];
+    char a[CLI_ROOM], b[CLI_ROOM], c[CLI_ROOM];
     for (size_t i = 0; i < json_array_size(knobs); i++) {
         const json_t *k = json_array_get(knobs, i);
-        buf_printf(out, "  %s %s %s, %s, bounds %s to %s\n", cli_lower(cli_str(k, "knob"), d),
+        buf_printf(out, "  %s %s %s, %s, bounds %s to %s\n", cli_str(k, "knob"),
                    cli_count(cli_num(k, "value"), a), cli_str(k, "unit"), cli_str(k, "source"),
                    cli_count(cli_num(k, "min"), b), cli_count(cli_num(k, "max"), c));
     }

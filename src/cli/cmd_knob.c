@@ -28,7 +28,7 @@ static void show_knob(const json_t *k, struct buf *out)
 {
     char a[CLI_ROOM], b[CLI_ROOM], c[CLI_ROOM], d[CLI_ROOM];
     const char *unit = cli_str(k, "unit");
-    buf_printf(out, "%s of %s: %s %s, %s\n%s\n\n", cli_lower(cli_str(k, "knob"), d), cli_target(k),
+    buf_printf(out, "%s of %s: %s %s, %s\n%s\n\n", cli_str(k, "knob"), cli_target(k),
                cli_count(cli_num(k, "value"), a), unit, cli_str(k, "source"), cli_str(k, "what"));
     buf_printf(out, "configured  %s\n", cli_count(cli_num(k, "configured"), a));
     buf_printf(out, "learned     %s", cli_count(cli_num(k, "learned"), a));
@@ -40,8 +40,8 @@ static void show_knob(const json_t *k, struct buf *out)
                cli_count(cli_num(k, "max"), b), unit, cli_count(cli_num(k, "hard_min"), c),
                cli_count(cli_num(k, "hard_max"), d));
     buf_printf(out, "safe        %s\n", cli_count(cli_num(k, "safe"), a));
-    buf_printf(out, "loop        %s, mode %s%s\n", cli_lower(cli_str(k, "loop"), a),
-               cli_str(k, "mode"), cli_is(k, "is_frozen") ? ", frozen" : "");
+    buf_printf(out, "loop        %s, mode %s%s\n", cli_str(k, "loop"), cli_str(k, "mode"),
+               cli_is(k, "is_frozen") ? ", frozen" : "");
 }
 
 static void show_knobs(const struct cli_call *call, const json_t *list, struct buf *out)
@@ -55,7 +55,7 @@ static void show_knobs(const struct cli_call *call, const json_t *list, struct b
     table_init(&t, heads, FB_COUNT(heads));
     for (size_t i = 0; i < json_array_size(list); i++) {
         const json_t *k = json_array_get(list, i);
-        table_put(&t, cli_lower(cli_str(k, "knob"), a));
+        table_put(&t, cli_str(k, "knob"));
         table_put(&t, cli_target(k));
         table_put(&t, cli_count(cli_num(k, "value"), a));
         table_put(&t, cli_str(k, "unit"));
@@ -148,16 +148,16 @@ static int wait_pin(const struct cli_call *call, const char *path, double value,
 
 static int report_pin(const struct cli_call *call, const json_t *knob, double before, bool is_pin)
 {
-    char a[CLI_ROOM], b[CLI_ROOM], c[CLI_ROOM];
+    char a[CLI_ROOM], b[CLI_ROOM];
     if (call->is_json)
         return cli_print_json(knob);
     double after = cli_num(knob, "value");
     bool is_moved = before != after;
-    printf("%s of %s: %s%s%s %s, %s\n", cli_lower(cli_str(knob, "knob"), c), cli_target(knob),
+    printf("%s of %s: %s%s%s %s, %s\n", cli_str(knob, "knob"), cli_target(knob),
            is_moved ? cli_count(before, a) : "", is_moved ? " -> " : "", cli_count(after, b),
            cli_str(knob, "unit"), cli_str(knob, "source"));
     if (is_pin)
-        printf("Undo: foldback unpin %s '%s'\n", c, cli_target(knob));
+        printf("Undo: foldback unpin %s '%s'\n", cli_str(knob, "knob"), cli_target(knob));
     return 0;
 }
 
@@ -219,12 +219,11 @@ int cmd_unpin(const struct cli_call *call)
 
 static bool is_known_knob(const struct cli_call *call, const char *name)
 {
-    static char room[KNOB_COUNT][CLI_ROOM];
     const char *words[KNOB_COUNT];
     if (knob_by_name(span_of(name)) != EV_NONE)
         return true;
     for (uint16_t i = 0; i < KNOB_COUNT; i++)
-        words[i] = cli_lower(knob_row(i)->name, room[i]);
+        words[i] = knob_row(i)->name;
     const char *close = cli_closest(name, words, KNOB_COUNT);
     cli_usage(call, "knows no knob \"%s\"; %s%s", name,
               close ? "did you mean " : "`foldback reference knobs` lists them",
@@ -255,12 +254,11 @@ static json_t *new_body(const struct cli_call *call, bool *is_bad)
 /* ---- loops ---- */
 bool cli_knows_loop(const struct cli_call *call)
 {
-    static char room[LOOP_COUNT][CLI_ROOM];
     const char *words[LOOP_COUNT], *name = call->option[OPT_LOOP];
     if (!name || loop_by_name(span_of(name)) != EV_NONE)
         return true;
     for (uint16_t i = 0; i < LOOP_COUNT; i++)
-        words[i] = cli_lower(loop_row(i)->name, room[i]);
+        words[i] = loop_row(i)->name;
     const char *close = cli_closest(name, words, LOOP_COUNT);
     cli_usage(call, "knows no loop \"%s\"; %s%s", name,
               close ? "did you mean " : "there are limit, shed, timeout, retry",

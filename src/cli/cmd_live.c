@@ -25,8 +25,7 @@ static json_t *modes_of(const json_t *knobs)
     json_t *modes = json_object();
     for (size_t i = 0; i < json_array_size(knobs); i++) {
         const json_t *k = json_array_get(knobs, i);
-        char loop[CLI_ROOM];
-        cli_lower(cli_str(k, "loop"), loop);
+        const char *loop = cli_str(k, "loop");
         const char *mode = cli_is(k, "is_frozen") ? "frozen" : cli_str(k, "mode");
         const char *was = json_string_value(json_object_get(modes, loop));
         if (strcmp(loop, "none") != 0)
@@ -148,7 +147,7 @@ static void print_request(const struct cli_call *call, const json_t *r)
         printf(" %s %s%s", cli_str(r, "method"), cli_str(r, "host"), path);
     if (cli_num(r, "attempts") > 1)
         printf(" (%.0f attempts)", cli_num(r, "attempts"));
-    printf(" %s %s\n", cli_lower(cli_str(r, "reason"), total), cli_str(r, "id"));
+    printf(" %s %s\n", cli_str(r, "reason"), cli_str(r, "id"));
     fflush(stdout);
 }
 

@@ -14,7 +14,6 @@
 /* What may follow a command of one or two words: blank-separated. */
 static void put_values(const char *command, struct buf *out)
 {
-    char room[CLI_ROOM];
     const struct sim_scenario *s;
     if (strcmp(command, "demo") == 0)
         buf_puts(out, "flash-sale live-sports collab");
@@ -27,7 +26,7 @@ static void put_values(const char *command, struct buf *out)
     else if (strcmp(command, "get") == 0 || strcmp(command, "set") == 0 ||
              strcmp(command, "pin") == 0 || strcmp(command, "unpin") == 0)
         for (uint16_t i = 0; i < KNOB_COUNT; i++)
-            buf_printf(out, "%s%s", i ? " " : "", cli_lower(knob_row(i)->name, room));
+            buf_printf(out, "%s%s", i ? " " : "", knob_row(i)->name);
     else if (strcmp(command, "simulate") == 0)
         for (size_t i = 0; (s = sim_scenario_at(i)) != NULL; i++)
             buf_printf(out, "%s%s", i ? " " : "", s->name);
@@ -36,11 +35,10 @@ static void put_values(const char *command, struct buf *out)
 /* What may follow a flag. */
 static void put_flag_values(enum cli_option option, struct buf *out)
 {
-    char room[CLI_ROOM];
     const char *between = "";
     if (option == OPT_LOOP)
         for (uint16_t i = 1; i < LOOP_COUNT; i++, between = " ")
-            buf_printf(out, "%s%s", between, cli_lower(loop_row(i)->name, room));
+            buf_printf(out, "%s%s", between, loop_row(i)->name);
     else if (option == OPT_TYPE)
         for (uint8_t t = 0; t < EV_TYPE_END; t++) {
             if (!ev_type_row(t)->name)

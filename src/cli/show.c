@@ -2,7 +2,6 @@
 /* What the commands share: asking the admin API, and numbers for people. */
 #include "cli/cli_int.h"
 
-#include <ctype.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -191,15 +190,6 @@ const char *cli_ago(double seconds, char room[CLI_ROOM])
         snprintf(room, CLI_ROOM, "%ld h %ld min", s / 3600, s % 3600 / 60);
     else
         snprintf(room, CLI_ROOM, "%ld days", s / 86400);
-    return room;
-}
-
-const char *cli_lower(const char *name, char room[CLI_ROOM])
-{
-    size_t i = 0;
-    for (; name && name[i] && i + 1 < CLI_ROOM; i++)
-        room[i] = (char)tolower((unsigned char)name[i]);
-    room[i] = '\0';
     return room;
 }
 

@@ -112,6 +112,12 @@ def test_help_flag_and_help_command_say_the_same():
     assert run("-h").stdout == run("help").stdout
 
 
+def test_help_of_a_group_lists_its_commands():
+    for args in (["help", "config"], ["config", "--help"], ["config", "-h"]):
+        done = run(*args)
+        assert done.returncode == 0 and done.stdout.count("\n") == 3 and "config schema" in done.stdout
+
+
 def test_no_arguments_is_usage():
     done = run()
     assert done.returncode == 2 and "Examples:" in done.stdout
@@ -164,6 +170,7 @@ WRONG = [
     (["staus"], 2, "did you mean `foldback status`"),
     (["config"], 2, "check show schema"),
     (["frobnicate"], 2, "there is no command"),
+    (["--json"], 2, "a command is missing"),
     (["help", "nothing"], 2, "there is no command"),
     (["run"], 2, "--to :3000"),
     (["run", "--to", ":3000", "--config", "x"], 2, "not both"),
@@ -258,6 +265,17 @@ def test_wrong_token_is_code_4(fake, tmp_path, args):
     wrong.write_text("nonsense\n")
     done = fake.run(*args, "--token-file", str(wrong))
     assert done.returncode == 4 and "the token is wrong" in done.stderr
+
+
+@pytest.mark.parametrize("form", ["localhost:{}", ":{}", "0.0.0.0:{}", "http://127.0.0.1:{}/?token=x", "*:{}"])
+def test_admin_address_may_be_written_in_many_ways(fake, form):
+    done = fake.run("doctor", "--admin", form.format(fake.address.split(":")[1]))
+    assert done.returncode == 0, done.stderr
+
+
+def test_refused_host_is_code_4(fake):
+    fake.answers[("GET", "/v1/doctor")] = problem(421, "Host is no loopback name")
+    assert fake.run("doctor").returncode == 4
 
 
 def test_missing_token_file_is_code_4(fake):
