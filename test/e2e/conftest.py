@@ -226,7 +226,7 @@ class Proxy:
     def __init__(self, config, threads=2):
         self.dir = pytest.tmp_root.mktemp("proxy")
         self.port = free_port()
-        self.config = config
+        self.threads = threads
         self.path = str(self.dir / "foldback.yaml")
         self.write(config)
         binary = os.environ.get("FOLDBACK_BIN")
@@ -256,7 +256,7 @@ class Proxy:
     def write(self, config):
         state = "state: %s\nadmin:\n  listen: \"off\"\n" % (self.dir / "state") if os.environ.get("FOLDBACK_BIN") else ""
         with open(self.path, "w") as f:
-            f.write('listen: ["127.0.0.1:%d"]\n%s%s' % (self.port, state, config))
+            f.write('listen: ["127.0.0.1:%d"]\nthreads: %d\n%s%s' % (self.port, self.threads, state, config))
 
     def log(self):
         with open(str(self.dir / "stderr"), "rb") as f:
@@ -334,10 +334,20 @@ class Proxy:
         w.close()
         return m
 
+    def gateway_pid(self):
+        """The process that serves: the driver itself, or the supervisor's child."""
+        if not self.is_whole:
+            return self.process.pid
+        children = open("/proc/%d/task/%d/children" % (self.process.pid, self.process.pid)).read().split()
+        for pid in children:
+            if b"__gateway" in open("/proc/%s/cmdline" % pid, "rb").read():
+                return int(pid)
+        raise AssertionError("no gateway process")
+
     def rss_kib(self):
         if self.is_sanitized:
             return 0
-        with open("/proc/%d/status" % self.process.pid) as f:
+        with open("/proc/%d/status" % self.gateway_pid()) as f:
             for line in f:
                 if line.startswith("VmRSS"):
                     return int(line.split()[1])
@@ -352,7 +362,7 @@ class Proxy:
                 except OSError:
                     pass
             try:
-                self.process.wait(WAIT_S)
+                self.process.wait(3 * WAIT_S)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()

@@ -29,7 +29,7 @@ def test_an_idle_connection_costs_less_than_a_kibibyte(world):
 
 def test_out_of_descriptors_pauses_accepting_and_recovers(world):
     origin, proxy = world.pair(threads=1)
-    subprocess.run(["prlimit", "--pid", str(proxy.process.pid), "--nofile=64:64"], check=True)
+    subprocess.run(["prlimit", "--pid", str(proxy.gateway_pid()), "--nofile=64:64"], check=True)
     conns = []
     for _ in range(100):
         s = socket.create_connection(("127.0.0.1", proxy.port), 1)
