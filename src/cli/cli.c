@@ -50,6 +50,9 @@ static int parse(struct cli_call *call, int argc, char **argv);
 static int unknown_command(const char *word, bool is_help);
 static int parse_option(struct cli_call *call, char **argv, int argc, int *at);
 
+/* Order: flags before the command, the command itself, its flags and arguments in any order.
+ * `help`,
+ * --help and --version are looked at first, so that they work whatever else is wrong. */
 int cli_main(int argc, char **argv, const struct cli_hooks *hooks)
 {
     static struct cli_call call; /* one command per process */
@@ -257,6 +260,7 @@ static size_t distance(const char *a, const char *b)
     return row[n];
 }
 
+/* A third of the letters may be wrong: "staus" finds status, "x" finds nothing. */
 const char *cli_closest(const char *typed, const char *const *words, size_t count)
 {
     const char *best = NULL;

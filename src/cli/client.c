@@ -147,6 +147,7 @@ static bool wait_for(struct answer *a, short events)
     return got > 0 || a->is_stopped;
 }
 
+/* Loopback answers at once or refuses; the time-out is for --admin of another host. */
 static enum fb_code open_connection(struct answer *a, struct fb_err *err)
 {
     struct sock_addr to;
@@ -192,6 +193,7 @@ static enum fb_code send_call(struct answer *a, struct fb_err *err)
     return code;
 }
 
+/* Until the body is complete by its own framing, or a live answer is stopped. */
 static enum fb_code read_answer(struct answer *a, struct fb_err *err)
 {
     char part[16384];
@@ -270,6 +272,8 @@ static void give_lines(struct answer *a, struct span data)
     }
 }
 
+/* All that is there: DATA goes to the lines of a live answer, or is collected.  The text of a
+ * problem is always collected, so that a refused live call has its sentence. */
 static enum http1_step take_body(struct answer *a)
 {
     for (;;) {
@@ -317,6 +321,7 @@ static enum fb_code judge(struct answer *a, struct fb_err *err)
     return code;
 }
 
+/* RFC 3986 unreserved characters stay; "/" does not: a route is called "shop /". */
 void client_encode(struct buf *out, const char *text)
 {
     for (; *text; text++) {

@@ -64,6 +64,8 @@ static enum fb_code ask_ready(const struct cli_call *call, struct fb_err *err)
     return code;
 }
 
+/* No running foldback is a warning: `check --config` before the first start must be able to pass.
+ */
 static enum fb_code check_daemon(const struct cli_call *call, struct probes *p)
 {
     struct fb_err err = {0};

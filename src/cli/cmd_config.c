@@ -10,6 +10,7 @@
 /* Loads <file>; prints what is wrong with it (to stderr, or as JSON with <is_json>). */
 static int load(const char *file, bool is_json, struct conf **conf);
 
+/* [{"line", "column", "severity", "text"}] */
 static json_t *problems_of(const struct conf_report *r)
 {
     json_t *list = json_array();
@@ -21,6 +22,8 @@ static json_t *problems_of(const struct conf_report *r)
     return list;
 }
 
+/* As a compiler: FILE:LINE:COL: error: text, all errors of one run, on stderr; a good file is one
+ * line. */
 int cmd_config_check(const struct cli_call *call)
 {
     struct conf *conf = NULL;
@@ -103,6 +106,7 @@ static int show_running(const struct cli_call *call)
     return code;
 }
 
+/* The text as it was written, or with --effective each value and the line it comes from. */
 int cmd_config_show(const struct cli_call *call)
 {
     struct conf *conf = NULL;

@@ -22,6 +22,7 @@ static void put_move(const json_t *d, struct buf *out)
                cli_count(cli_num(d, "to"), b), unit[0] ? " " : "", unit);
 }
 
+/* One word: what a person asks first about a decision. */
 static const char *outcome_of(const json_t *d)
 {
     const json_t *o = json_object_get(d, "outcome");
@@ -51,6 +52,7 @@ static void put_decision_line(const struct cli_call *call, const json_t *d, stru
                cli_paint(call, CLI_PLAIN), cli_str(d, "sentence"));
 }
 
+/* 20 lines fit on a screen; the API gives up to 10000. */
 int cmd_decisions(const struct cli_call *call)
 {
     uint64_t limit = 20, since = 0;
@@ -96,6 +98,8 @@ struct tail {
     uint64_t left;
 };
 
+/* An outcome is the same decision again with its verdict, seconds later; --limit counts decisions.
+ */
 static bool on_decision(void *arg, const char *name, const json_t *data, struct span raw)
 {
     struct tail *t = arg;
@@ -170,6 +174,8 @@ static void show_decision(const json_t *d, bool has_color, struct buf *out)
     show_evidence(d, has_color, out);
 }
 
+/* What the loop saw when it decided: each fact with its window and count, and what it was compared
+ * with. */
 static void show_evidence(const json_t *d, bool has_color, struct buf *out)
 {
     static const char *const heads[] = {"EVIDENCE", ">VALUE", ">THRESHOLD", "UNIT",
@@ -239,6 +245,8 @@ static void show_numbers(const json_t *why, struct buf *out)
                    cli_str(r, "method"), cli_str(r, "path")[0] ? " " : "", cli_str(r, "path"));
 }
 
+/* The sentences come from the server, which has the facts; here they get numbers and a next
+ * command. */
 int cmd_why(const struct cli_call *call)
 {
     json_t *root;

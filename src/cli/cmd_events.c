@@ -20,6 +20,7 @@ struct lines {
     uint64_t max, count;
 };
 
+/* Keeps or prints one line; false after the last one that is wanted. */
 static bool on_event(void *arg, struct span line)
 {
     struct lines *l = arg;

@@ -146,6 +146,7 @@ static int wait_pin(const struct cli_call *call, const char *path, double value,
     return code;
 }
 
+/* Ends with how to undo it. */
 static int report_pin(const struct cli_call *call, const json_t *knob, double before, bool is_pin)
 {
     char a[CLI_ROOM], b[CLI_ROOM];
@@ -161,6 +162,8 @@ static int report_pin(const struct cli_call *call, const json_t *knob, double be
     return 0;
 }
 
+/* PUT with <text> or where the knob is, DELETE.  Reads the knob first: to say from where it moved,
+ * and because letting go of a free knob must not write a command into the log. */
 static int turn(const struct cli_call *call, const char *method, const char *text)
 {
     struct buf path, pin;
@@ -217,6 +220,8 @@ int cmd_unpin(const struct cli_call *call)
     return turn(call, "DELETE", NULL);
 }
 
+/* Asked of the table, not of the server: a wrong name is an error of usage even when nothing runs.
+ */
 static bool is_known_knob(const struct cli_call *call, const char *name)
 {
     const char *words[KNOB_COUNT];
@@ -387,6 +392,7 @@ static int wait_endpoint(const struct cli_call *call, const char *name, bool is_
     return cli_fail(&err);
 }
 
+/* Twice is once: an endpoint that is drained already is only waited for. */
 static int move_endpoint(const struct cli_call *call, bool is_drain)
 {
     struct cli_found found;

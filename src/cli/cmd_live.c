@@ -48,6 +48,7 @@ static void show_modes(json_t *modes, struct buf *out)
         buf_putc(out, '\n');
 }
 
+/* Those that stand; past ones are in the log. */
 static size_t show_alerts(const json_t *alerts, struct buf *out)
 {
     size_t count = 0;
@@ -65,6 +66,8 @@ static size_t show_alerts(const json_t *alerts, struct buf *out)
     return count;
 }
 
+/* Five short calls rather than one: each is a call of the API that scripts use as well.  With
+ * --json the parts stand side by side, as the API gave them. */
 int cmd_status(const struct cli_call *call)
 {
     static const char *const parts[] = {"status", "services", "endpoints", "knobs", "alerts"};
@@ -132,6 +135,8 @@ struct tap {
     size_t seen_next;
 };
 
+/* time, status, total, queue, class, route -> endpoint, method host/path, reason, id: the id last,
+ * where `foldback why` wants it copied from. */
 static void print_request(const struct cli_call *call, const json_t *r)
 {
     char total[CLI_ROOM], queue[CLI_ROOM];
@@ -151,6 +156,7 @@ static void print_request(const struct cli_call *call, const json_t *r)
     fflush(stdout);
 }
 
+/* Also counts --limit: what was held when the last one was printed is dropped. */
 static void print_oldest(struct tap *t)
 {
     json_t *r = t->held[0];

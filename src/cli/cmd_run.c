@@ -13,6 +13,8 @@ static int needs_hook(void)
     return cli_fail(&err);
 }
 
+/* Either a file or addresses: two sources of truth would have to be merged, and nobody could say
+ * which one a reload reads. */
 int cmd_run(const struct cli_call *call)
 {
     struct cli_run_args args = {.config = call->option[OPT_CONFIG],
@@ -49,6 +51,8 @@ int cmd_replay(const struct cli_call *call)
     return call->hooks->replay ? call->hooks->replay(&args) : needs_hook();
 }
 
+/* The shortest demo that shows a decision and its outcome takes about 5 s; an hour is for a fair.
+ */
 int cmd_demo(const struct cli_call *call)
 {
     static char self[4096];
@@ -84,6 +88,7 @@ int cmd_log_stats(const struct cli_call *call)
     return log_verb(call, "stats");
 }
 
+/* The compiler is there because reports of crashes need it. */
 int cmd_version(const struct cli_call *call)
 {
     if (!call->is_json) {

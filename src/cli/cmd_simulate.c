@@ -43,6 +43,7 @@ static int list_scenarios(const struct cli_call *call)
     return 0;
 }
 
+/* The table is small: the nearest of all names. */
 static int unknown_scenario(const struct cli_call *call, const char *name)
 {
     const char *words[SCENARIOS_MAX];
@@ -76,6 +77,8 @@ static enum fb_code read_trace(const char *file, struct sim_overrides *o, struct
     return code;
 }
 
+/* --set KEY=VALUE, in the order of the command line; the trace comes last and replaces the phases.
+ */
 static enum fb_code read_overrides(const struct cli_call *call, struct sim_overrides *o,
                                    struct fb_err *err)
 {
@@ -108,6 +111,8 @@ static void summarise(double *good, size_t count, struct buf *out)
                good[count / 2], good[0], good[count - 1]);
 }
 
+/* Seeds one after the other, each printed when it is done: with --seeds 1000 the first result is
+ * there at once.  JSON is one object, so it comes at the end. */
 static int run_seeds(const struct cli_call *call, const struct sim_scenario *s,
                      const struct sim_overrides *o, uint64_t first, uint64_t count)
 {

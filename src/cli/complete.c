@@ -86,6 +86,7 @@ static void put_flags(uint64_t mask, struct buf *out)
         }
 }
 
+/* DIR too: shells complete folders on the way to files. */
 static bool takes_file(enum cli_option o)
 {
     return strcmp(cli_options[o].arg, "FILE") == 0 || strcmp(cli_options[o].arg, "DIR") == 0;
@@ -159,6 +160,7 @@ static void put_quoted(struct buf *out, const char *text)
     buf_putc(out, '\'');
 }
 
+/* fish knows first words only: second words and flags hang on them. */
 static void put_fish_command(const struct cli_command_row *row, struct buf *out)
 {
     const char *second = strchr(row->words, ' ');

@@ -45,6 +45,7 @@ static void put_flags(uint64_t mask, struct buf *out)
     }
 }
 
+/* Examples first: most people look for the line to copy. */
 static void put_command(const struct cli_command_row *row, struct buf *out)
 {
     struct span line, rest = span_of(row->examples);

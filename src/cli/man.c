@@ -36,6 +36,7 @@ static void put_flags(uint64_t mask, struct buf *out)
     }
 }
 
+/* One .SS per command, its examples unfilled, then its flags. */
 static void put_command(const struct cli_command_row *row, struct buf *out)
 {
     buf_puts(out, ".SS foldback ");

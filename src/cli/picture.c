@@ -54,6 +54,7 @@ void show_endpoints(const json_t *endpoints, bool has_color, struct buf *out)
     table_fini(&t);
 }
 
+/* Lost events and disk errors are in words; when all is well it is one short line. */
 static void show_stream(const json_t *stream, struct buf *out)
 {
     char a[CLI_ROOM], b[CLI_ROOM], c[CLI_ROOM];

@@ -120,6 +120,8 @@ static const char *reach(const struct conf_endpoint *e, uint32_t timeout_ms)
     return failed ? strerror(failed) : NULL;
 }
 
+/* A single dead endpoint is a warning, since the others take over; a service without any is a
+ * failure. */
 void probe_endpoints(struct probes *p, const struct conf *conf, uint32_t timeout_ms)
 {
     for (size_t s = 0; s < conf->service_count; s++) {
@@ -171,6 +173,7 @@ static void probe_backlog(struct probes *p)
                    "sysctl -w net.core.somaxconn=4096");
 }
 
+/* Stream time never jumps, but people compare logs of several hosts by the wall clock. */
 static void probe_clock(struct probes *p)
 {
     struct timex t = {.modes = 0};

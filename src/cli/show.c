@@ -61,6 +61,7 @@ int cli_api(const struct cli_call *call, const char *method, const char *path, c
     return code == FB_OK ? 0 : cli_fail(&err);
 }
 
+/* 12 digits: what the API sent, without the noise of binary fractions. */
 int cli_print_json(const json_t *root)
 {
     if (root)
@@ -156,6 +157,7 @@ const char *cli_rate(double v, char room[CLI_ROOM])
     return room;
 }
 
+/* Two places below 0.1 %: an error ratio of 0.05 % is not none. */
 const char *cli_pct(double ratio, char room[CLI_ROOM])
 {
     if (isnan(ratio))
@@ -165,6 +167,7 @@ const char *cli_pct(double ratio, char room[CLI_ROOM])
     return room;
 }
 
+/* Powers of 1024, as the configuration writes sizes. */
 const char *cli_bytes(double v, char room[CLI_ROOM])
 {
     static const char *const units[] = {" B", " KiB", " MiB", " GiB", " TiB"};

@@ -59,6 +59,7 @@ static enum fb_code look_at(const struct cli_call *call, const char *path, const
     return code;
 }
 
+/* Three calls over loopback: about a millisecond together. */
 static enum fb_code look(const struct cli_call *call, struct picture *p, struct fb_err *err)
 {
     *p = (struct picture){NULL, NULL, NULL};
@@ -130,6 +131,7 @@ static void print_line(const struct cli_call *call, const struct picture *p)
     fflush(stdout);
 }
 
+/* For pipes and logs: a line per service and second, or the whole picture once. */
 static int run_lines(const struct cli_call *call)
 {
     struct fb_err err = {0};
@@ -178,6 +180,7 @@ static void put_screen(struct buf *text, const struct order *by)
     refresh();
 }
 
+/* A foldback that goes away and comes back is shown as such; only q ends the screen. */
 static int run_screen(const struct cli_call *call)
 {
     const struct order *by = &orders[0];
