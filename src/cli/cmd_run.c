@@ -51,8 +51,6 @@ int cmd_replay(const struct cli_call *call)
     return call->hooks->replay ? call->hooks->replay(&args) : needs_hook();
 }
 
-/* The shortest demo that shows a decision and its outcome takes about 5 s; an hour is for a fair.
- */
 int cmd_demo(const struct cli_call *call)
 {
     static char self[4096];
