@@ -166,8 +166,9 @@ export function Lane() {
   const from = end - s.range_s.value;
   const groups = [];
   for (const d of [...s.decisions.value].reverse()) {
-    const x = ((d.time_ms / 1000 - from) / s.range_s.value) * width;
-    if (x < 0 || x > width) continue;
+    const at = ((d.time_ms / 1000 - from) / s.range_s.value) * width;
+    if (at < 0 || at > width) continue;
+    const x = Math.max(12, Math.min(at, width - 14));
     const last = groups.at(-1);
     if (last && x - last.x < 28) last.all.push(d);
     else groups.push({ x, all: [d] });
@@ -181,7 +182,7 @@ export function Lane() {
         const worst = g.all.map(verdict_of).sort((a, b) => rank.indexOf(a) - rank.indexOf(b))[0];
         const is_selected = g.all.some((x) => x.id === s.selected.value);
         return html`<button key=${g.all[0].id} class=${'mark v-' + worst + (is_selected ? ' is-selected' : '')}
-          style=${{ left: `${Math.max(0, Math.min(g.x - 12, width - 24))}px` }} title=${d.sentence}
+          style=${{ left: `${g.x - 12}px` }} title=${d.sentence}
           aria-label=${g.all.length > 1 ? `${g.all.length} decisions, newest ${d.id}: ${d.knob} of ${d.target.name}` : `Decision ${d.id}: ${d.knob} of ${d.target.name}`}
           aria-pressed=${is_selected ? 'true' : 'false'}
           onClick=${() => (s.selected.value = d.id)}>${g.all.length > 1 ? (g.all.length > 99 ? '99' : g.all.length) : ''}</button>`;

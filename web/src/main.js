@@ -7,7 +7,8 @@ import * as s from './state.js';
 import { Endpoints, Knobs, Overview, Requests, System } from './views.js';
 
 const views = { overview: ['Overview', Overview], endpoints: ['Endpoints', Endpoints], knobs: ['Knobs', Knobs], requests: ['Requests', Requests], system: ['System', System] };
-const of_url = () => (location.hash.slice(1) in views ? location.hash.slice(1) : 'overview');
+// "#/knobs": with the slash no reader takes it for a place on this page.
+const of_url = () => (location.hash.slice(2) in views ? location.hash.slice(2) : 'overview');
 const view = signal(of_url());
 addEventListener('hashchange', () => {
   view.value = of_url();
@@ -40,8 +41,8 @@ function ScopeSelect() {
 
 function Header() {
   return html`<header class="top">
-    <a class="brand" href="#overview" aria-label="foldback, overview"><${Mark} /><span>foldback</span></a>
-    <nav aria-label="Views">${Object.entries(views).map(([id, [label]]) => html`<a key=${id} href=${'#' + id} aria-current=${view.value === id ? 'page' : undefined}>${label}</a>`)}</nav>
+    <a class="brand" href="#/overview" aria-label="foldback, overview"><${Mark} /><span>foldback</span></a>
+    <nav aria-label="Views">${Object.entries(views).map(([id, [label]]) => html`<a key=${id} href=${'#/' + id} aria-current=${view.value === id ? 'page' : undefined}>${label}</a>`)}</nav>
     <div class="tools"><${Connection} />
       <button onClick=${() => s.set_paused(!s.is_paused.value)} aria-pressed=${s.is_paused.value ? 'true' : 'false'}>${s.is_paused.value ? 'Resume' : 'Pause'}</button></div>
   </header>`;

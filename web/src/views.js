@@ -30,8 +30,8 @@ export function CopyCli({ text }) {
 }
 
 function Table({ label, head, children }) {
-  return html`<div class="scroll" tabindex="0" role="region" aria-label=${label}><table>
-    <thead><tr>${head.map(([text, cls]) => html`<th key=${text} scope="col" class=${cls ?? ''}>${text}</th>`)}</tr></thead>
+  return html`<div class="scroll" tabindex="0" role="region" aria-label=${label + ', table'}><table>
+    <thead><tr>${head.map(([text, cls]) => html`<th key=${text} scope="col" class=${cls ?? ''}>${text || html`<span class="unseen">Actions</span>`}</th>`)}</tr></thead>
     <tbody>${children}</tbody></table></div>`;
 }
 
@@ -333,7 +333,7 @@ export function Requests() {
       <${CopyCli} text=${filter ? `foldback tap --filter '${filter}'` : 'foldback tap'} /></header>
     <form class="filter" onSubmit=${submit}>
       <label for="filter">Filter</label>
-      <input id="filter" type="text" spellcheck="false" autocomplete="off" placeholder='status>=500 and total_ms>100' value=${text} onInput=${(e) => set_text(e.currentTarget.value)}
+      <input id="filter" type="text" spellcheck=${false} autocomplete="off" placeholder='status>=500 and total_ms>100' value=${text} onInput=${(e) => set_text(e.currentTarget.value)}
         aria-invalid=${problem ? 'true' : 'false'} aria-describedby="filter-help" />
       <button class="primary">Apply</button>
     </form>

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+// One walk through the dashboard in a real browser; prints one JSON object.
+//   node dashboard.mjs URL TOKEN SCHEME WIDTH HEIGHT WEB_DIR CHROMIUM
+import { createRequire } from 'node:module';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+const [url, token, colorScheme, width, height, web, executablePath] = process.argv.slice(2);
+const require = createRequire(join(web, 'package.json'));
+const { chromium } = require('playwright-core');
+const axe = readFileSync(require.resolve('axe-core/axe.min.js'), 'utf8');
+const out = { errors: [], csp: [], axe: {}, overflow: {}, steps: {} };
+
+const browser = await chromium.launch({ executablePath, args: ['--no-sandbox', '--disable-gpu', '--disable-background-networking'] });
+try {
+  const context = await browser.newContext({ viewport: { width: +width, height: +height }, colorScheme, reducedMotion: 'reduce' });
+  const page = await context.newPage();
+  page.setDefaultTimeout(8000);
+  page.on('console', (m) => m.type() === 'error' && out.errors.push(m.text()));
+  page.on('pageerror', (e) => out.errors.push(e.message));
+  await page.exposeFunction('told', (text) => out.csp.push(text));
+  await page.addInitScript(() => addEventListener('securitypolicyviolation', (e) => window.told(`${e.violatedDirective} ${e.blockedURI}`)));
+
+  // axe runs from the debugger's side, where the page's policy does not reach.
+  const check = async (name) => {
+    await page.evaluate(axe);
+    const found = await page.evaluate(() => axe.run(document, { runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'] }));
+    out.axe[name] = found.violations.map((v) => `${v.id}: ${v.nodes.slice(0, 3).map((n) => n.target.join(' ')).join(', ')}`);
+    out.overflow[name] = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+  };
+
+  // Signed out first: the form, then the token.
+  await page.goto(url + '/', { waitUntil: 'domcontentloaded' });
+  await page.getByLabel('Token').waitFor();
+  await check('login');
+  out.errors.length = 0; // the browser reports the 401 that brought us here
+  await page.getByLabel('Token').fill(token);
+  await page.getByRole('button', { name: 'Sign in' }).click();
+  await page.getByText('Live', { exact: true }).waitFor();
+  out.steps.login = true;
+
+  await page.locator('.decision').first().waitFor();
+  await page.locator('.decision').nth(1).click();
+  await page.locator('.detail h2').waitFor();
+  out.steps.evidence = (await page.locator('.detail table tbody tr').count()) > 0;
+  await page.waitForTimeout(1300);
+  await check('overview');
+  out.steps.canvases = await page.locator('.plot canvas').count();
+  out.steps.rate = await page.locator('.tile .figure').first().textContent();
+
+  await page.getByRole('button', { name: 'Pause' }).click();
+  await page.getByText('Paused', { exact: true }).waitFor();
+  const before = await page.locator('.tiles').textContent();
+  await page.waitForTimeout(1500);
+  out.steps.paused = before === (await page.locator('.tiles').textContent());
+  await page.getByRole('button', { name: 'Resume' }).click();
+
+  // A decision on the lane, by keyboard.
+  await page.locator('.mark').first().focus();
+  await page.keyboard.press('Enter');
+  out.steps.mark = (await page.locator('.mark.is-selected').count()) === 1;
+
+  for (const view of ['Endpoints', 'Knobs', 'Requests', 'System']) {
+    await page.getByRole('navigation').getByRole('link', { name: view }).click();
+    await page.getByRole('heading', { level: 1, name: view }).waitFor();
+    await page.waitForTimeout(700);
+    if (view === 'Knobs') {
+      await page.getByRole('button', { name: 'Pin shed_threshold of shop' }).click();
+      await page.getByLabel('Value for shed_threshold of shop').fill('384');
+      await page.getByRole('button', { name: 'Pin', exact: true }).first().press('Enter').catch(() => {});
+      await page.getByRole('button', { name: 'Unpin shed_threshold of shop' }).waitFor();
+      out.steps.pinned = true;
+    }
+    if (view === 'Requests') {
+      await page.locator('#filter').fill('status>');
+      await page.getByRole('button', { name: 'Apply' }).click();
+      await page.getByText('expected a number').waitFor();
+      out.errors = out.errors.filter((e) => !e.includes('400')); // asked for
+      await page.locator('#filter').fill('status=200 and route=~"checkout"');
+      await page.getByRole('button', { name: 'Apply' }).click();
+      await page.locator('tbody .path').first().waitFor();
+      out.steps.tap = (await page.locator('tbody .path').allTextContents()).every((t) => t.includes('checkout'));
+    }
+    await check(view.toLowerCase());
+  }
+  await page.getByRole('navigation').getByRole('link', { name: 'Knobs' }).click();
+  await page.getByRole('button', { name: 'Unpin shed_threshold of shop' }).click();
+  await page.getByRole('button', { name: 'Unpin shed_threshold of shop' }).waitFor({ state: 'detached' });
+  out.steps.unpinned = true;
+} catch (problem) {
+  out.failed = problem.message;
+} finally {
+  await browser.close();
+}
+console.log(JSON.stringify(out));
