@@ -70,7 +70,8 @@ struct conn {
     struct http1_parser parser;
     struct http1_field fields[CONN_FIELDS_MAX];
     struct http1_body body_reader;
-    size_t body_at; /* consumed bytes of <in> behind the head */
+    const char *head_base; /* where <in> was when the head was complete */
+    size_t body_at;        /* consumed bytes of <in> behind the head */
     struct buf body;
     struct buf out;
     size_t out_sent;

@@ -16,6 +16,7 @@ static const struct http1_limits head_limits = {
 static void conn_read(struct conn *c);
 static void serve_what_is_there(struct conn *c);
 static bool take_request(struct conn *c);
+static void settle_head(struct conn *c);
 static bool take_body(struct conn *c);
 static void refuse(struct conn *c, const char *status_line, const char *text);
 static bool send_some(struct conn *c, struct span bytes, size_t *sent);
@@ -116,20 +117,20 @@ static void serve_what_is_there(struct conn *c)
         conn_flush(c);
 }
 
-/* True when a whole request is there, or its refusal is in <out>. */
+/* True when a whole request is there.  A refusal is in <out>, with the phase WRITE. */
 static bool take_request(struct conn *c)
 {
     if (!c->is_head_done) {
         enum http1_step step = http1_parse(&c->parser, buf_span(&c->in));
         if (step == HTTP1_FAILED) {
             refuse(c, "HTTP/1.1 400 Bad Request", http1_error_text(c->parser.error));
-            c->phase = CONN_WRITE;
-            conn_flush(c);
+            c->phase = CONN_WRITE; /* the caller sends it, which may end <c> */
             return false;
         }
         if (step != HTTP1_DONE)
             return false;
         c->is_head_done = true;
+        c->head_base = c->in.at;
         c->body_at = c->parser.head.head_bytes;
         buf_clear(&c->body);
         http1_body_begin(&c->body_reader, &c->parser.head, NULL);
@@ -137,6 +138,17 @@ static bool take_request(struct conn *c)
             buf_puts(&c->out, HTTP1_CONTINUE);
     }
     return take_body(c);
+}
+
+/* <in> may have moved while the body came, and the head's spans point into it: read it once more.
+ */
+static void settle_head(struct conn *c)
+{
+    if (c->in.at == c->head_base)
+        return;
+    http1_request_begin(&c->parser, &head_limits, c->fields);
+    enum http1_step step = http1_parse(&c->parser, buf_span(&c->in));
+    fb_assert(step == HTTP1_DONE);
 }
 
 static bool take_body(struct conn *c)
@@ -149,7 +161,7 @@ static bool take_body(struct conn *c)
         if (step == HTTP1_DATA)
             buf_put_span(&c->body, data);
         if (step == HTTP1_DONE && !c->body.failed) {
-            /* The head's spans point into <in>: they must be where they were when it was parsed. */
+            settle_head(c);
             return true;
         }
         if (step == HTTP1_FAILED || c->body.failed) {
@@ -157,8 +169,7 @@ static bool take_body(struct conn *c)
                 refuse(c, "HTTP/1.1 413 Content Too Large", "the body is larger than 64 KiB");
             else
                 refuse(c, "HTTP/1.1 400 Bad Request", http1_error_text(c->body_reader.error));
-            c->phase = CONN_WRITE;
-            conn_flush(c);
+            c->phase = CONN_WRITE; /* the caller sends it, which may end <c> */
             return false;
         }
         if (step == HTTP1_MORE) {

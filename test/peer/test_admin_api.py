@@ -256,6 +256,22 @@ def test_malformed_requests_are_closed_and_the_server_goes_on(driver):
     assert request(driver, "GET", "/healthz")[0] == 200
 
 
+def test_a_body_in_pieces_is_one_body(driver):
+    host, port = driver.address.rsplit(":", 1)
+    body = json.dumps({"name": "deploy.done", "text": "x" * 100}) + " " * 30000
+    head = (f"POST /v1/events HTTP/1.1\r\nHost: {driver.address}\r\nAuthorization: Bearer {TOKEN}\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n")
+    with socket.create_connection((host, int(port)), 3) as s:
+        s.settimeout(3)
+        for part in (head[:40], head[40:] + body[:10], body[10:9000], body[9000:]):
+            s.sendall(part.encode())
+            time.sleep(0.05)
+        got = b""
+        while part := s.recv(65536):
+            got += part
+    assert got.startswith(b"HTTP/1.1 202"), got[:300]
+
+
 def test_pipelined_requests_are_answered_in_order(driver):
     host, port = driver.address.rsplit(":", 1)
     with socket.create_connection((host, int(port)), 3) as s:

@@ -206,7 +206,7 @@ export function Endpoints() {
   return html`<section class="panel" aria-labelledby="endpoints-h">
     <header><h2 id="endpoints-h">Endpoints</h2><p class="hint">In flight against the limit that was learned for each.</p><span class="grow"></span><${CopyCli} text="foldback status --endpoints" /></header>
     <${Table} label="Endpoints" head=${[['Endpoint'], ['Health'], ['In flight / limit'], ['Rate', 'n'], ['First byte', 'n'], ['p99', 'n'], ['Errors', 'n'], ['Share', 'n'], ['Last minute'], ['']]}>
-      ${all.map((e, i) => html`<tr key=${e.name} class=${i === 0 || all[i - 1].service !== e.service ? 'group' : ''}>
+      ${all.map((e, i) => html`<tr key=${e.name} class=${i === 0 || all[i - 1].service !== e.service ? 'group plain' : ''}>
         <th scope="row"><span class="muted">${e.service}</span> ${short(e.name, e.service)}</th>
         <td><span class=${'chip t-' + (health_tone[e.health] ?? 'none')}>${e.is_drained ? 'drained' : e.health}</span></td>
         <td><${Load} e=${e} /></td><td class="n">${count(e.facts.rate)}</td><td class="n">${ms(e.latency_ms)}</td><td class="n">${ms(e.facts.latency_p99)}</td>
