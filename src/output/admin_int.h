@@ -47,7 +47,7 @@ struct stream {
     uint64_t rate_us;
     uint64_t skipped;  /* tap: matched, but over the rate */
     uint64_t lost;     /* not written because the reader is slow; told when it catches up */
-    uint64_t from;     /* events: next offset */
+    uint64_t from;     /* events: next offset; tap: next request ever counted */
     uint64_t left;     /* events: how many more */
     bool is_following; /* events: wait at the end of the log */
     bool is_waiting;   /* events: at the end; the next tick looks again */
@@ -100,6 +100,7 @@ struct admin {
     struct ev_resource cpu_last[4];
     struct ev_tick tick; /* the last one */
     uint64_t last_offset;
+    uint64_t tap_edge; /* requests counted at the tick before */
 };
 
 /* ---- one call ---- */

@@ -89,7 +89,7 @@ void put_totals(struct json *j, const struct admin *a, enum fact_window window)
 static double knob_now(const struct admin *a, enum knob_id knob, uint16_t target)
 {
     const struct knob_layer *layer = &a->source.book->layer[knob][target];
-    return layer->is_used ? knob_effective(knob_row(knob), layer, NULL) : NAN;
+    return layer->is_used ? knob_effective(knob_row((uint16_t)knob), layer, NULL) : NAN;
 }
 
 static void put_classes(struct json *j, const struct admin *a, uint16_t service,

@@ -19,7 +19,8 @@ void api_run_events(struct api_call *c);
 static void send_message(struct conn *c, const char *name, const struct buf *data, uint64_t id);
 static void send_facts(struct admin *a);
 static void send_decision(struct admin *a, uint64_t decision_id, const char *name);
-static void send_tap(struct conn *c, const struct ev_head *ev);
+static void tap_new(struct conn *c);
+static void put_lost(struct conn *c);
 
 struct stream *stream_open(struct api_call *c, enum stream_kind kind)
 {
@@ -80,6 +81,7 @@ void api_run_tap(struct api_call *c)
     if (!s)
         return;
     s->rate_max = (uint32_t)rate;
+    s->from = c->admin->recent->request_count;
     stream_begin(c, s);
 }
 
@@ -111,7 +113,9 @@ void api_run_events(struct api_call *c)
     struct admin_stream now = {0};
     if (c->admin->source.stream)
         c->admin->source.stream(c->admin->source.ctx, &now);
-    s->from = from != UINT64_MAX ? from : fb_sub_floor_u64(now.durable_offset, limit);
+    /* A choice among events is made among the last 100,000: half a second of reading. */
+    uint64_t back = wanted || !s->filter.is_all ? 100000 : limit;
+    s->from = from != UINT64_MAX ? from : fb_sub_floor_u64(now.durable_offset, back);
     stream_begin(c, s);
 }
 
@@ -137,13 +141,6 @@ void stream_on_event(struct admin *a, const struct ev_head *ev, uint64_t offset)
     default:
         break;
     }
-    if (ev->type != EV_REQUEST && ev->type != EV_SAMPLE)
-        return;
-    for (size_t i = 0; i < ADMIN_CONNS_MAX; i++) {
-        struct conn *c = a->conn[i];
-        if (c && c->stream && c->stream->kind == STREAM_TAP)
-            send_tap(c, ev);
-    }
 }
 
 static void send_decision(struct admin *a, uint64_t decision_id, const char *name)
@@ -162,29 +159,19 @@ static void send_decision(struct admin *a, uint64_t decision_id, const char *nam
     }
 }
 
-/* A request that matches, with its sample when that is there; a sample that comes after its request
- * brings method and path later, under the same id. */
-static void send_tap(struct conn *c, const struct ev_head *ev)
+static void tap_one(struct conn *c, const struct ev_request *r)
 {
     struct admin *a = c->admin;
     struct stream *s = c->stream;
-    const struct ev_request *r;
-    const struct ev_sample *sample;
-    if (ev->type == EV_REQUEST) {
-        r = (const struct ev_request *)ev;
-        sample = recent_sample(a->recent, r->request_id);
-    } else {
-        sample = (const struct ev_sample *)ev;
-        r = recent_request(a->recent, sample->request_id, NULL);
-        if (!r)
-            return; /* its request comes next */
-    }
+    const struct ev_sample *sample = recent_sample(a->recent, r->request_id);
     struct filter_names names = admin_names(a);
     if (!filter_matches(&s->filter, &r->head, sample ? &sample->head : NULL, &names))
         return;
     if (a->now_us - s->rate_us >= US_PER_S) {
         s->rate_us = a->now_us;
         s->sent_now = 0;
+        if (s->skipped > 0)
+            put_lost(c);
     }
     if (s->sent_now >= s->rate_max) {
         s->skipped++;
@@ -196,6 +183,21 @@ static void send_tap(struct conn *c, const struct ev_head *ev)
     json_init(&j, &a->scratch2);
     put_request(&j, a, r, sample, s->is_redacted);
     send_message(c, "request", &a->scratch2, 0);
+}
+
+/* Requests up to the edge, which is one tick old: the sample of a request follows it in the stream,
+ * and both are to be one message.  More than the ring holds is over the rate anyway. */
+static void tap_new(struct conn *c)
+{
+    struct stream *s = c->stream;
+    const struct recent *recent = c->admin->recent;
+    uint64_t kept = fb_sub_floor_u64(recent->request_count, RECENT_REQUESTS_MAX);
+    if (s->from < kept) {
+        s->skipped += kept - s->from;
+        s->from = kept;
+    }
+    for (; s->from < c->admin->tap_edge; s->from++)
+        tap_one(c, &recent->request[s->from % RECENT_REQUESTS_MAX]);
 }
 
 /* ---- writing ---- */
@@ -277,13 +279,18 @@ static void send_facts(struct admin *a)
 
 void stream_tick(struct admin *a)
 {
-    if (a->stream_count == 0)
+    uint64_t edge = a->recent->request_count;
+    if (a->stream_count == 0) {
+        a->tap_edge = edge;
         return;
+    }
     send_facts(a);
     for (size_t i = 0; i < ADMIN_CONNS_MAX; i++) {
         struct conn *c = a->conn[i];
         if (!c || c->phase != CONN_STREAM)
             continue;
+        if (c->stream->kind == STREAM_TAP)
+            tap_new(c);
         if (c->stream->kind == STREAM_TAP && c->stream->skipped > 0 && c->out.len < 4096 &&
             a->now_us - c->stream->rate_us >= US_PER_S)
             put_lost(c);
@@ -296,6 +303,7 @@ void stream_tick(struct admin *a)
         else if (c->stream->kind == STREAM_EVENTS)
             stream_pump(c);
     }
+    a->tap_edge = edge;
 }
 
 /* ---- history ---- */

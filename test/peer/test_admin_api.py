@@ -162,6 +162,7 @@ def test_tap_filters_and_hides_personal_parts(driver):
     lines = read_stream(driver, "/v1/tap?filter=" + quote('path=~"^/products"'), enough)
     rows = [json.loads(x[6:]) for x in lines if x.startswith("data: ") and '"id"' in x]
     assert rows and all(r["path"] == "/products/*" for r in rows)
+    assert len({r["id"] for r in rows}) == len(rows), "one message per request"
     lines = read_stream(driver, "/v1/tap?redact=false&filter=" + quote('path=~"^/products"'), enough)
     assert any('"path":"/products/4711"' in x for x in lines)
 
