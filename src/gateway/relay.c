@@ -213,8 +213,7 @@ static bool final_head(struct upstream *up, struct request *req, const struct ht
         if (out.failed)
             return bad_answer(up, req, REASON_UPSTREAM_HEADERS_TOO_LARGE);
         req->is_stream = req->gen->conf->routes[req->route].is_stream || req->is_stream;
-        /* an event stream holds no worker for its whole length: as with a tunnel, its slot is free
-         */
+        /* an event stream holds no worker for its length: as with a tunnel, its slot is free */
         if (req->is_stream && req->is_ticket_live)
             service_done(req, (enum gate_outcome)req->outcome);
     }

@@ -103,11 +103,19 @@ static void write_heads(struct columns *c, const unsigned char *raw)
     write_column(c, &(struct column){.n = c->rows, .width = 8});
 }
 
-/* One field of <n> records.  The cases differ in the width only, which the compiler then knows. */
-static void gather(struct columns *c, const unsigned char *raw, const uint16_t *row, uint32_t n,
+/* Which records: those of one type. */
+struct rows {
+    const uint16_t *row;
+    uint32_t n;
+};
+
+/* One field of some records.  The cases differ in the width only, which the compiler then knows. */
+static void gather(struct columns *c, struct rows rows, const unsigned char *raw,
                    const struct ev_field_row *f, uint64_t *to)
 {
     const unsigned char *base = raw + f->offset;
+    const uint16_t *row = rows.row;
+    uint32_t n = rows.n;
     switch (f->bytes) {
     case 1:
         for (uint32_t i = 0; i < n; i++)
@@ -146,9 +154,9 @@ static void write_type(struct columns *c, const unsigned char *raw, uint8_t type
         if (other >= 0) {
             col.has_other = true;
             col.other = (uint8_t)other;
-            gather(c, raw, row, n, &t->fields[other], c->other);
+            gather(c, (struct rows){row, n}, raw, &t->fields[other], c->other);
         }
-        gather(c, raw, row, n, f, c->value);
+        gather(c, (struct rows){row, n}, raw, f, c->value);
         write_column(c, &col);
     }
 }
@@ -395,16 +403,16 @@ static bool read_heads(struct columns *c, struct source *s, uint32_t raw_bytes, 
     return true;
 }
 
-static bool read_text(struct columns *c, struct source *s, const uint16_t *row, uint32_t n,
+static bool read_text(struct columns *c, struct source *s, struct rows rows,
                       const struct ev_field_row *f, unsigned char *out)
 {
-    if (!read_column(c, s, &(struct column){.n = n, .width = 1}))
+    if (!read_column(c, s, &(struct column){.n = rows.n, .width = 1}))
         return false;
-    for (uint32_t i = 0; i < n; i++) {
+    for (uint32_t i = 0; i < rows.n; i++) {
         size_t len = (size_t)c->value[i];
         if (len > f->bytes || len > (size_t)(s->plane_end - s->plane))
             return false;
-        memcpy(out + c->row_at[row[i]] + f->offset, s->plane, len);
+        memcpy(out + c->row_at[rows.row[i]] + f->offset, s->plane, len);
         s->plane += len;
     }
     return true;
@@ -420,7 +428,7 @@ static bool read_type(struct columns *c, struct source *s, uint8_t type, unsigne
     for (int k = 0; k < t->field_count; k++) {
         const struct ev_field_row *f = &t->fields[k];
         if (f->type == EV_FT_text) {
-            if (!read_text(c, s, row, n, f, out))
+            if (!read_text(c, s, (struct rows){row, n}, f, out))
                 return false;
             continue;
         }
@@ -434,7 +442,7 @@ static bool read_type(struct columns *c, struct source *s, uint8_t type, unsigne
                 return false;
             col.has_other = true;
             col.other = other;
-            gather(c, out, row, n, &t->fields[other], c->other);
+            gather(c, (struct rows){row, n}, out, &t->fields[other], c->other);
         }
         if (!read_column(c, s, &col))
             return false;

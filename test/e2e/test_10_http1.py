@@ -7,6 +7,8 @@ import time
 import pytest
 from conftest import ok, config
 
+pytestmark = pytest.mark.short
+
 
 def test_keep_alive_on_both_sides_uses_one_connection_each(world):
     origin, proxy = world.pair(threads=1)

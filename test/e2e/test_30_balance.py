@@ -8,6 +8,8 @@ import time
 import pytest
 from conftest import ok, config, free_port
 
+pytestmark = pytest.mark.short
+
 
 def reason(m):
     return m.get("proxy-status").split('details="')[1].rstrip('"')
