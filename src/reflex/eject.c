@@ -9,6 +9,12 @@
 static const uint32_t samples_min = 20;
 static const double ratio_min = 0.5;
 static const double ratio_over_others = 3.0;
+/* Beside the 10 s: the last two to three seconds, so that a good past does not vouch for an
+ * endpoint that broke now (at 10 s it took 5 s until half of the samples were bad). */
+static const uint64_t short_buckets = 3;
+/* Ten in a row and nothing good for 200 ms: at 9 of 10 good answers before, one row in 10^10. */
+static const uint32_t row_max = 10;
+static const uint64_t row_span_us = 200 * US_PER_MS;
 /* Five in a row, and 50 ms without a success: a full accept queue refuses a burst, a dead process
  * everything. */
 static const uint32_t connects_max = 5;
@@ -27,11 +33,13 @@ static const uint32_t trials_wanted = 3;
 struct window {
     uint32_t ok, failed;
 };
-static struct window window_of(const struct eject_seat *s, uint64_t now_us);
+static struct window window_of(const struct eject_seat *s, uint64_t buckets, uint64_t now_us);
 static void window_clear(struct eject_seat *s);
 static struct eject_change eject(struct eject *e, struct eject_seat *s, enum ev_reason why,
                                  uint64_t now_us);
 static bool is_outlier(struct eject_seat *const *seats, uint32_t n, uint32_t at, uint64_t now_us);
+static bool is_over(struct eject_seat *const *seats, uint32_t n, uint32_t at, uint64_t buckets,
+                    uint64_t now_us);
 static bool is_dead(const struct eject_seat *s, uint64_t now_us);
 static bool may_eject(const struct eject *e, struct eject_seat *const *seats, uint32_t n,
                       bool dead);
@@ -61,6 +69,7 @@ void eject_on_end(struct eject_seat *s, enum eject_sign sign, bool was_trial, ui
     if (sign == EJECT_GOOD) {
         s->ok[second % EJECT_BUCKETS]++;
         s->good_us = now_us;
+        s->failed_row = 0;
         s->connects_failed = 0;
         s->probes_failed = 0;
         if (was_trial)
@@ -68,6 +77,7 @@ void eject_on_end(struct eject_seat *s, enum eject_sign sign, bool was_trial, ui
         return;
     }
     s->failed[second % EJECT_BUCKETS]++;
+    s->failed_row++;
     if (sign == EJECT_NO_CONNECT && s->connects_failed++ == 0)
         s->first_bad_us = now_us;
     if (was_trial)
@@ -150,7 +160,7 @@ bool eject_panic_changed(struct eject *e, struct eject_seat *const *seats, uint3
 
 double eject_failure_ratio(const struct eject_seat *s, uint64_t now_us, uint32_t *samples)
 {
-    struct window w = window_of(s, now_us);
+    struct window w = window_of(s, EJECT_BUCKETS, now_us);
     if (samples)
         *samples = w.ok + w.failed;
     return w.ok + w.failed > 0 ? (double)w.failed / (double)(w.ok + w.failed) : 0;
@@ -161,11 +171,11 @@ double eject_failure_ratio(const struct eject_seat *s, uint64_t now_us, uint32_t
  * Buckets are found by the second they stand for, so nothing has to be cleared by a timer: what is
  * older than ten seconds is out of reach or was overwritten. */
 
-static struct window window_of(const struct eject_seat *s, uint64_t now_us)
+static struct window window_of(const struct eject_seat *s, uint64_t buckets, uint64_t now_us)
 {
     struct window w = {0, 0};
     uint64_t second = now_us / US_PER_S;
-    for (uint64_t back = 0; back < EJECT_BUCKETS && back <= second; back++) {
+    for (uint64_t back = 0; back < buckets && back <= second; back++) {
         uint64_t k = second - back;
         if (k > s->bucket_s || s->bucket_s - k >= EJECT_BUCKETS)
             continue; /* nothing was counted in that second */
@@ -179,16 +189,28 @@ static void window_clear(struct eject_seat *s)
 {
     for (uint32_t i = 0; i < EJECT_BUCKETS; i++)
         s->ok[i] = s->failed[i] = 0;
+    s->failed_row = 0;
     s->connects_failed = 0;
     s->probes_failed = 0;
 }
 
 static bool is_outlier(struct eject_seat *const *seats, uint32_t n, uint32_t at, uint64_t now_us)
 {
-    struct window own = window_of(seats[at], now_us);
-    if (own.ok + own.failed < samples_min)
+    return is_over(seats, n, at, short_buckets, now_us) ||
+           is_over(seats, n, at, EJECT_BUCKETS, now_us);
+}
+
+/* Failing clearly more than the others, in the last <buckets> seconds. */
+static bool is_over(struct eject_seat *const *seats, uint32_t n, uint32_t at, uint64_t buckets,
+                    uint64_t now_us)
+{
+    const struct eject_seat *s = seats[at];
+    struct window own = window_of(s, buckets, now_us);
+    uint32_t count = own.ok + own.failed;
+    bool is_row = s->failed_row >= row_max && fb_sub_floor_u64(now_us, s->good_us) >= row_span_us;
+    if (count == 0 || (count < samples_min && !is_row))
         return false;
-    double ratio = (double)own.failed / (double)(own.ok + own.failed);
+    double ratio = is_row ? 1 : (double)own.failed / (double)count;
     if (ratio < ratio_min)
         return false;
     double failed = 0;
@@ -196,7 +218,7 @@ static bool is_outlier(struct eject_seat *const *seats, uint32_t n, uint32_t at,
     for (uint32_t i = 0; i < n; i++) {
         if (i == at || seats[i]->state != EV_HEALTH_OK)
             continue;
-        struct window w = window_of(seats[i], now_us);
+        struct window w = window_of(seats[i], buckets, now_us);
         failed += w.failed;
         all += w.failed + w.ok;
     }
@@ -227,7 +249,7 @@ static bool may_eject(const struct eject *e, struct eject_seat *const *seats, ui
 static struct eject_change eject(struct eject *e, struct eject_seat *s, enum ev_reason why,
                                  uint64_t now_us)
 {
-    struct window w = window_of(s, now_us);
+    struct window w = window_of(s, EJECT_BUCKETS, now_us);
     enum ev_health_state from = s->state;
     uint64_t first_us = s->is_dead ? dead_first_us : out_first_us;
     uint64_t term_us = fb_min_u64(first_us << (s->times < 8 ? s->times : 8), out_max_us);

@@ -4,13 +4,13 @@
  *   OK --failures--> EJECTED --time--> HALF_OPEN --3 good trials--> RAMPING --(balance)--> OK
  *                      ^                   |failed trial: twice as long
  *                      \-------------------/
- * Two kinds of evidence.  Failing: of at least 20 requests in 10 s too many failed, and clearly
- * more than at the other endpoints (when all fail, the fault is elsewhere).  Dead: connections
- * failed in a row, or active probes did, and nothing succeeded meanwhile; what requests say beats
- * what probes say. At most ejected_pct_max of the endpoints (but one, when there are two or more)
- * may be out for failing; when more would have to go this is panic and health is ignored for the
- * failing.  Dead ones are out beyond that share: a request sent there cannot succeed.  The last
- * endpoint always stays in.
+ * Two kinds of evidence.  Failing: of at least 20 requests in 10 s or in the last 2-3 s too many
+ * failed, or ten in a row with nothing good for 200 ms, and clearly more than at the other
+ * endpoints (when all fail, the fault is elsewhere).  Dead: connections failed in a row, or active
+ * probes did, and nothing succeeded meanwhile; what requests say beats what probes say. At most
+ * ejected_pct_max of the endpoints (but one, when there are two or more) may be out for failing;
+ * when more would have to go this is panic and health is ignored for the failing.  Dead ones are
+ * out beyond that share: a request sent there cannot succeed.  The last endpoint always stays in.
  *
  * Counts are exact, in ten buckets of 1 s: a mean weighted by arrivals hides an outage behind a
  * burst before it. Pure.  Threads: any, one at a time per struct. */
@@ -27,6 +27,7 @@ struct eject_seat {
     bool is_probe_ok;           /* last active probe */
     uint8_t probes_failed;      /* in a row */
     uint8_t times;              /* ejected without a long good time between */
+    uint32_t failed_row;        /* of any kind, in a row */
     uint32_t connects_failed;   /* in a row */
     uint32_t trials, trials_ok; /* half-open: in flight, succeeded */
     uint64_t until_us;          /* EJECTED: end; OK: when it came back */

@@ -9,6 +9,7 @@
 #include "reflex/gate_int.h"
 
 static const uint64_t objective_none_wait_us = US_PER_S;
+static const uint32_t retries_free = 2;
 
 static enum gate_answer place(struct gate *g, struct gate_ticket *t, uint64_t now_us);
 static bool try_send(struct gate *g, struct gate_ticket *t, uint64_t now_us);
@@ -219,6 +220,10 @@ bool gate_retry(struct gate *g, struct gate_ticket *t, enum gate_outcome outcome
         *backoff_us = retry_backoff_us(t->attempts - 1u, &g->rng);
     if (deadline_left_us(t->deadline_us, now_us) <= *backoff_us)
         return false;
+    /* A refused connection cost no endpoint any work: the first two go elsewhere free of charge, so
+     * that a dead endpoint under load does not spend what its last answers need. */
+    if (is_unsent && is_elsewhere && t->attempts <= retries_free && g->conf.retry_pct > 0)
+        return true;
     return retry_charge(&g->retry, now_us);
 }
 

@@ -117,7 +117,8 @@ void gate_first_byte(struct gate *g, struct gate_ticket *t, uint64_t now_us);
  * gate_done, GATE_WAIT and gate_cancel the caller calls gate_next until it returns NULL. */
 void gate_done(struct gate *g, struct gate_ticket *t, enum gate_outcome outcome, uint64_t now_us);
 /* After gate_done with a failure and before anything was sent to the client: may it be tried again?
- * <backoff_us> is how long to wait first; the budget is charged now.  False: no. */
+ * <backoff_us> is how long to wait first; the budget is charged now, but for the first two tries
+ * that never reached an endpoint.  False: no. */
 bool gate_retry(struct gate *g, struct gate_ticket *t, enum gate_outcome outcome,
                 uint64_t *backoff_us, uint64_t now_us);
 /* The backoff is over: as gate_arrive, on another endpoint when there is one. */

@@ -57,8 +57,8 @@ void gate_endpoint_keep(const struct gate *g, uint16_t endpoint, struct gate_kee
     const struct endpoint *ep = g->by_index[endpoint];
     fb_assert(ep);
     *keep = (struct gate_keep){.limit = limit_now(&ep->limit),
-                               .base_us = ep->limit.base.us,
-                               .cv = ep->limit.cv,
+                               .base_us = limit_base_us(&ep->limit),
+                               .cv = limit_cv(&ep->limit),
                                .latency_us = ep->seat.latency_us,
                                .error_ratio = ep->seat.error_ratio};
 }

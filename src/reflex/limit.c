@@ -79,6 +79,16 @@ uint32_t limit_now(const struct limit *l)
     return l->limit;
 }
 
+double limit_base_us(const struct limit *l)
+{
+    return l->base.us;
+}
+
+double limit_cv(const struct limit *l)
+{
+    return l->cv;
+}
+
 bool limit_has_room(const struct limit *l)
 {
     if (l->in_flight >= l->limit)

@@ -49,6 +49,10 @@ void limit_restore(struct limit *l, double limit, double base_us, double cv, uin
 void limit_set_bounds(struct limit *l, uint32_t min, uint32_t max);
 /* Present limit. */
 uint32_t limit_now(const struct limit *l);
+/* Learned service time without a queue; 0: nothing known yet. */
+double limit_base_us(const struct limit *l);
+/* Learned coefficient of variation of the service time. */
+double limit_cv(const struct limit *l);
 /* May one more be sent?  False while in flight >= limit or during a pause of the endpoint, but for
  * one trial now and then in a long pause. */
 bool limit_has_room(const struct limit *l);

@@ -84,6 +84,34 @@ static void old_failures_are_forgotten(void **state)
     assert_int_equal(samples, 0);
 }
 
+static void a_good_past_does_not_vouch_for_a_row_of_failures(void **state)
+{
+    (void)state;
+    for (uint64_t s = 0; s < 10; s++)
+        for (uint32_t k = 0; k < 3; k++)
+            feed(k, 200, 0, t0 + s * US_PER_S);
+    uint64_t now_us = t0 + 9 * US_PER_S;
+    feed(0, 0, 10, now_us + 199 * US_PER_MS);
+    feed(1, 100, 1, now_us + 199 * US_PER_MS);
+    assert_int_equal(eject_judge(&e, list, 3, 0, now_us + 199 * US_PER_MS).reason, REASON_NONE);
+    assert_int_equal(eject_judge(&e, list, 3, 0, now_us + 200 * US_PER_MS).reason,
+                     REASON_HEALTH_PASSIVE_ERRORS);
+    assert_int_equal(eject_judge(&e, list, 3, 1, now_us + 200 * US_PER_MS).reason, REASON_NONE);
+}
+
+static void three_bad_seconds_are_enough_after_a_good_past(void **state)
+{
+    (void)state;
+    for (uint64_t s = 0; s < 10; s++)
+        for (uint32_t k = 0; k < 3; k++)
+            feed(k, 200, 0, t0 + s * US_PER_S);
+    for (uint64_t s = 10; s < 13; s++)
+        for (uint32_t k = 0; k < 3; k++)
+            feed(k, 90, k == 0 ? 100 : 0, t0 + s * US_PER_S);
+    assert_int_equal(eject_judge(&e, list, 3, 0, t0 + 12 * US_PER_S).reason,
+                     REASON_HEALTH_PASSIVE_ERRORS);
+}
+
 static void refused_connections_in_a_row_eject(void **state)
 {
     (void)state;
@@ -232,6 +260,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(failing_is_judged_by_count_ratio_and_peers, setup),
         cmocka_unit_test_setup(old_failures_are_forgotten, setup),
+        cmocka_unit_test_setup(a_good_past_does_not_vouch_for_a_row_of_failures, setup),
+        cmocka_unit_test_setup(three_bad_seconds_are_enough_after_a_good_past, setup),
         cmocka_unit_test_setup(refused_connections_in_a_row_eject, setup),
         cmocka_unit_test_setup(one_success_ends_the_row, setup),
         cmocka_unit_test_setup(answers_beat_probes, setup),

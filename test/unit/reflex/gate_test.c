@@ -192,6 +192,7 @@ static const struct retry_row retries[] = {
     ROW("a good answer", GATE_OK, true, 10, UINT64_MAX, false),
     ROW("a client that left", GATE_ABANDONED, true, 10, UINT64_MAX, false),
     ROW("no budget", GATE_FAILED, true, 0, UINT64_MAX, false),
+    ROW("no budget, but it cost nobody any work", GATE_CONNECT_FAILED, true, 0, UINT64_MAX, true),
     ROW("no time left", GATE_FAILED, true, 10, t0 + 1001, false),
 };
 #undef ROW
