@@ -176,7 +176,10 @@ static void flush_batch(struct brain *b)
                 admin_on_event(b->admin, ev, offset++, false);
         log_append(b->log, batch_span(batch), batch->first_offset);
     }
-    sequencer_release(b->sequencer, log_acknowledged(b->log));
+    uint64_t durable = log_acknowledged(b->log);
+    if (durable >= batch->first_offset) /* all but this batch */
+        b->durable_us = fb_mono_us();
+    sequencer_release(b->sequencer, durable);
     sequencer_begin(b->sequencer);
 }
 

@@ -62,41 +62,67 @@ static void on_stream(void *ctx, struct admin_stream *out)
                                  .snapshot_us = b->snapshot_saved_us,
                                  .recovered_events = b->recovered_events,
                                  .recovered_us = b->recovered_us,
+                                 .lag_us = fb_sub_floor_u64(fb_mono_us(), b->durable_us),
                                  .is_disk_ok = ls.state == LOG_OK};
     snprintf(out->disk_error, sizeof out->disk_error, "%.*s", (int)sizeof out->disk_error - 1,
              ls.reason);
 }
 
-static enum fb_code on_read_events(void *ctx, uint64_t from, uint32_t max, admin_visit visit,
-                                   void *visit_ctx, uint64_t *next)
+static enum fb_code on_read_events(void *ctx, struct admin_read *read)
 {
     struct brain *b = ctx;
     struct fb_err err;
-    if (!b->history && log_reader_open(&b->history, b->log_dir, from, &err) != FB_OK)
+    read->next = read->from;
+    if (!b->history && log_reader_open(&b->history, b->log_dir, read->from, &err) != FB_OK)
         return FB_E_IO;
-    if (log_reader_offset(b->history) != from && log_reader_seek(b->history, from) != FB_OK)
+    if (log_reader_offset(b->history) != read->from &&
+        log_reader_seek(b->history, read->from) != FB_OK)
         return FB_E_IO;
-    for (uint32_t i = 0; i < max;) {
+    for (uint32_t i = 0; i < read->max;) {
         const struct ev_head *ev;
         uint64_t offset;
         enum fb_code code = log_reader_next(b->history, &ev, &offset);
         if (code == FB_E_DAMAGED) {
             const struct log_skip *skip = log_reader_skip(b->history);
-            *next = skip->to;
+            read->next = skip->to;
             if (skip->reason == REASON_NONE && i == 0)
                 return FB_E_NOT_FOUND; /* retention took it */
             continue;
         }
         if (code != FB_OK) {
-            *next = log_reader_offset(b->history);
+            read->next = log_reader_offset(b->history);
             return code;
         }
-        *next = offset + 1;
+        read->next = offset + 1;
         i++;
-        if (!visit(visit_ctx, ev, offset))
+        if (!read->visit(read->visit_ctx, ev, offset))
             break;
     }
     return FB_OK;
+}
+
+/* After a start the timeline shows what was decided before it.  500,000 events take about 60 ms. */
+#define TIMELINE_EVENTS_MAX 500000
+static bool visit_old(void *arg, const struct ev_head *ev, uint64_t offset)
+{
+    struct brain *b = arg;
+    if (ev->type == EV_DECISION || ev->type == EV_OUTCOME || ev->type == EV_NAME ||
+        ev->type == EV_TICK || ev->type == EV_ALERT)
+        admin_on_event(b->admin, ev, offset, true);
+    return true;
+}
+
+static void fill_timeline(struct brain *b)
+{
+    struct log_stats ls;
+    log_stats_read(b->log, &ls);
+    struct admin_read read = {
+        .from = fb_max_u64(ls.first_offset, fb_sub_floor_u64(ls.next_offset, TIMELINE_EVENTS_MAX)),
+        .max = TIMELINE_EVENTS_MAX,
+        .visit = visit_old,
+        .visit_ctx = b};
+    if (ls.next_offset > read.from)
+        (void)on_read_events(b, &read);
 }
 
 static void on_config_text(void *ctx, struct buf *out)
@@ -169,5 +195,8 @@ enum fb_code brain_admin_start(struct brain *b, struct fb_err *err)
     };
     if (getrandom(setup.session_seed, sizeof setup.session_seed, 0) != sizeof setup.session_seed)
         return fb_fail(err, FB_E_IO, "admin: no randomness for session keys: %s", strerror(errno));
-    return admin_new(&b->admin, &setup, err);
+    enum fb_code code = admin_new(&b->admin, &setup, err);
+    if (code == FB_OK)
+        fill_timeline(b);
+    return code;
 }

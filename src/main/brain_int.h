@@ -34,6 +34,7 @@ struct brain {
     union ev_any *out_room;
     uint64_t next_tick_us, next_drain_us, next_snapshot_us, next_resource_us;
     uint64_t tick, tick_cpu_us;
+    uint64_t durable_us; /* when the log last had everything */
     uint64_t lost_said; /* events lost when an alert last said so */
     uint32_t epoch, generation, gateway_epoch;
     pid_t supervisor_pid;

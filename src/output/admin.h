@@ -44,6 +44,14 @@ struct admin_stream {
 /* Returns false to stop early. */
 typedef bool (*admin_visit)(void *visit_ctx, const struct ev_head *ev, uint64_t offset);
 
+/* One read of the log. */
+struct admin_read {
+    uint64_t from, next; /* offsets */
+    uint32_t max;
+    admin_visit visit;
+    void *visit_ctx;
+};
+
 /* What the brain lends and does.  Pointers live as long as the admin.  A NULL callback answers 501.
  */
 struct admin_source {
@@ -60,11 +68,10 @@ struct admin_source {
      * engine as any other.  May happen at once or at the next tick. */
     enum fb_code (*submit)(void *ctx, const struct ev_head *ev, struct fb_err *err);
     void (*stream)(void *ctx, struct admin_stream *out);
-    /* Visits at most <max> events from offset <from> on; *next is where to go on.  FB_OK, FB_E_END
-     * at the durable end (then *next is that end), FB_E_NOT_FOUND before the first kept offset
-     * (then *next is the first kept one).  <max> is 512 at most: about 1 ms. */
-    enum fb_code (*read_events)(void *ctx, uint64_t from, uint32_t max, admin_visit visit,
-                                void *visit_ctx, uint64_t *next);
+    /* Visits at most read->max events (512 at most: about 1 ms) from read->from on; read->next is
+     * where to go on.  FB_OK, FB_E_END at the durable end (then next is that end), FB_E_NOT_FOUND
+     * before the first kept offset (then next is the first kept one). */
+    enum fb_code (*read_events)(void *ctx, struct admin_read *read);
     /* Configuration text in force (YAML as read), and the effective values as one JSON value with
      * the source of each. */
     void (*config_text)(void *ctx, struct buf *out);

@@ -337,10 +337,11 @@ void stream_pump(struct conn *c)
     if (s->kind != STREAM_EVENTS || s->is_over || c->out.len > 0)
         return;
     struct pump p = {c, admin_names(a)};
-    uint64_t next = s->from;
-    enum fb_code code = a->source.read_events(a->source.ctx, s->from, 512, pump_event, &p, &next);
-    if (s->left > 0 && next > s->from)
-        s->from = next;
+    struct admin_read read = {
+        .from = s->from, .next = s->from, .max = 512, .visit = pump_event, .visit_ctx = &p};
+    enum fb_code code = a->source.read_events(a->source.ctx, &read);
+    if (s->left > 0 && read.next > s->from)
+        s->from = read.next;
     bool is_end = code == FB_E_END && !s->is_following;
     s->is_over =
         s->left == 0 || is_end || (code != FB_OK && code != FB_E_END && code != FB_E_NOT_FOUND);

@@ -92,21 +92,20 @@ static void on_stream(void *ctx, struct admin_stream *s)
                                .is_disk_ok = true};
 }
 
-static enum fb_code on_read(void *ctx, uint64_t from, uint32_t max, admin_visit visit, void *arg,
-                            uint64_t *next)
+static enum fb_code on_read(void *ctx, struct admin_read *read)
 {
     struct driver *d = ctx;
     uint64_t first = fb_sub_floor_u64(d->next_offset, LOG_MAX);
-    *next = from;
-    if (from < first) {
-        *next = first;
+    read->next = read->from;
+    if (read->from < first) {
+        read->next = first;
         return FB_E_NOT_FOUND;
     }
-    for (uint32_t i = 0; i < max; i++) {
-        if (*next >= d->next_offset)
+    for (uint32_t i = 0; i < read->max; i++) {
+        if (read->next >= d->next_offset)
             return FB_E_END;
-        const union ev_any *ev = &d->log[*next % LOG_MAX];
-        if (!visit(arg, &ev->head, (*next)++))
+        const union ev_any *ev = &d->log[read->next % LOG_MAX];
+        if (!read->visit(read->visit_ctx, &ev->head, read->next++))
             return FB_OK;
     }
     return FB_OK;
