@@ -25,6 +25,8 @@ static void put_out(struct brain *b);
 static void say_config(struct brain *b, struct conf *conf);
 static void read_control(struct brain *b);
 static void watch_disk(struct brain *b, uint64_t now_us);
+static void watch_clock(struct brain *b, uint64_t now_us);
+static void alert(struct brain *b, uint16_t reason, bool is_over, double value, const char *text);
 static void sample_resources(struct brain *b, uint64_t now_us);
 static enum fb_code start(struct brain *b, struct fb_err *err);
 static void stop(struct brain *b);
@@ -145,6 +147,13 @@ static void turn(struct brain *b)
         admin_run(b->admin, now_us);
 }
 
+/* The last word on panic in a batch. */
+static uint16_t panic_of(const struct ev_health *ev, uint16_t before)
+{
+    bool is_panic = ev->reason == REASON_HEALTH_PANIC || ev->reason == REASON_HEALTH_PANIC_OVER;
+    return is_panic ? ev->reason : before;
+}
+
 /* Rings -> batch -> fold, admin, log; until the rings are empty, at most 64 batches. */
 static void drain(struct brain *b)
 {
@@ -155,9 +164,19 @@ static void drain(struct brain *b)
             break;
         const struct batch *batch = sequencer_batch(b->sequencer);
         size_t at = 0;
-        for (const struct ev_head *ev; (ev = batch_next(batch, &at));)
+        uint16_t panic = 0;
+        for (const struct ev_head *ev; (ev = batch_next(batch, &at));) {
             fold_feed(&b->fold, ev, &b->out);
+            if (ev->type == EV_HEALTH)
+                panic = panic_of((const struct ev_health *)ev, panic);
+        }
         flush_batch(b);
+        if (panic) {
+            sequencer_begin(b->sequencer);
+            alert(b, REASON_ALERT_PANIC, panic == REASON_HEALTH_PANIC_OVER, 0,
+                  ev_reason_row(panic)->sentence);
+            flush_batch(b);
+        }
     }
     /* request and health events move no knob by themselves: what they cause comes out at the tick
      */
@@ -221,6 +240,7 @@ static void tick(struct brain *b, uint64_t now_us)
     uint32_t gateway_epoch = atomic_load(&b->mem.head->gateway_epoch);
     b->gateway_epoch = gateway_epoch;
     watch_disk(b, now_us);
+    watch_clock(b, now_us);
     if (now_us >= b->next_resource_us) {
         sample_resources(b, now_us);
         b->next_resource_us = now_us + BRAIN_RESOURCE_US;
@@ -319,6 +339,21 @@ static void watch_disk(struct brain *b, uint64_t now_us)
         alert(b, REASON_ALERT_EVENTS_LOST, false, (double)(seen.lost - b->lost_said), text);
         b->lost_said = seen.lost;
     }
+}
+
+/* The wall clock against stream time: more than 1 s between two ticks is somebody's hand. */
+static void watch_clock(struct brain *b, uint64_t now_us)
+{
+    int64_t ahead_us = (int64_t)(fb_wall_us() - now_us), jump_us = ahead_us - b->wall_ahead_us;
+    char text[160];
+    if (b->tick > 0 && b->has_wall &&
+        (jump_us > (int64_t)US_PER_S || jump_us < -(int64_t)US_PER_S)) {
+        snprintf(text, sizeof text, "the wall clock jumped by %.1f s; stream time goes on evenly",
+                 (double)jump_us / 1e6);
+        alert(b, REASON_ALERT_CLOCK_JUMP, false, (double)jump_us / 1e6, text);
+    }
+    b->wall_ahead_us = ahead_us;
+    b->has_wall = true;
 }
 
 static void sample_resources(struct brain *b, uint64_t now_us)

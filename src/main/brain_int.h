@@ -34,8 +34,10 @@ struct brain {
     union ev_any *out_room;
     uint64_t next_tick_us, next_drain_us, next_snapshot_us, next_resource_us;
     uint64_t tick, tick_cpu_us;
+    int64_t wall_ahead_us; /* wall clock minus stream time at the last tick */
+    bool has_wall;
     uint64_t durable_us; /* when the log last had everything */
-    uint64_t lost_said; /* events lost when an alert last said so */
+    uint64_t lost_said;  /* events lost when an alert last said so */
     uint32_t epoch, generation, gateway_epoch;
     pid_t supervisor_pid;
     bool is_disk_bad, is_stopping;
