@@ -1,0 +1,608 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every reason of src/event/reasons.def that can be provoked from outside, once: the status and the Proxy-Status
+that the client sees, and the event in the log.  A reason without a row here and without a place in NOT_FROM_OUTSIDE
+fails the last test.
+
+All groups run at once in threads before the first test; the tests look at what came out.
+"""
+import concurrent.futures
+import contextlib
+import json
+import os
+import re
+import socket
+import sys
+import threading
+import time
+
+import pytest
+from conftest import Origin, Wire, ok
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "fault"))
+from fb import ROOT, Foldback, free_port, until  # noqa: E402
+
+REASONS = {}
+with open(os.path.join(ROOT, "src", "event", "reasons.def")) as reasons_def:
+    for m in re.finditer(r'^REASON\((\w+), \w+, (\w+), (\d+), (\d+), "([^"]*)"', reasons_def.read(), re.M):
+        REASONS[m[2]] = {"kind": m[1], "id": int(m[3]), "status": int(m[4]), "token": m[5]}
+
+NOT_FROM_OUTSIDE = {
+    "answered_locally": "this version has no answer of its own that is not a refusal",
+    "idle_timeout": "a kept connection without a request has no request event; test_11 watches it being closed",
+    "internal": "only a broken promise of ours leads there",
+}
+
+LIMITS = """limits:
+  line_bytes: 1KiB
+  header_bytes: 4KiB
+  header_count: 20
+  body_bytes: 10KiB
+  header_timeout: 300ms
+  body_timeout: 400ms
+  idle_timeout: 2s
+  write_timeout: 1s
+  tunnel_idle_timeout: 1s
+  min_rate: 1000B/s
+  min_rate_grace: 500ms
+upstream: { connect_timeout: 300ms, timeout: 700ms, idle_timeout: 400ms, retries: 0 }
+"""
+WIDE = "tune: { limit: { min: 64, value: 64, max: 64 } }"
+ONE = "tune: { limit: { min: 1, value: 1, max: 1 } }"
+
+
+class Seen:
+    """What a client saw."""
+
+    def __init__(self, status=None, proxy_status=""):
+        self.status, self.proxy_status = status, proxy_status or ""
+
+
+def connect(fold, receive_bytes=0):
+    s = socket.socket()
+    if receive_bytes:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+    s.settimeout(8)
+    s.connect(("127.0.0.1", fold.port))
+    s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return Wire(s)
+
+
+def look(wire, method="GET"):
+    m = wire.response(method)
+    return Seen(m.status, m.get("proxy-status"))
+
+
+def send(fold, text):
+    w = connect(fold)
+    try:
+        return look(w.send(text))
+    finally:
+        w.close()
+
+
+def get(path, *fields):
+    return "GET %s HTTP/1.1\r\nHost: a\r\n%s\r\n" % (path, "".join(f + "\r\n" for f in fields))
+
+
+def post(path, *fields, body=""):
+    return "POST %s HTTP/1.1\r\nHost: a\r\n%s\r\n%s" % (path, "".join(f + "\r\n" for f in fields), body)
+
+
+# ---- the endpoint: what it does is in the path ----
+
+def answer(request, wire):
+    word = request.target.split("/")[2] if request.target.count("/") > 1 else ""
+    if word.startswith("slow"):
+        time.sleep(int(word[4:]) / 1000)
+    elif word == "error":
+        return b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n"
+    elif word == "close":
+        return False
+    elif word == "cut":
+        wire.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhello")
+        return False
+    elif word == "still":
+        wire.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhello")
+        time.sleep(1.5)
+        return False
+    elif word == "bad":
+        return b"nonsense\r\n\r\n"
+    elif word == "large":
+        return b"HTTP/1.1 200 OK\r\nX: %s\r\nContent-Length: 0\r\n\r\n" % (b"x" * 8000)
+    elif word == "much":
+        wire.send("HTTP/1.1 200 OK\r\nContent-Length: 50000000\r\n\r\n")
+        for _ in range(50):
+            wire.send(b"x" * 1000000)
+        return None
+    elif word == "tunnel":
+        wire.send("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+        while wire.fill():
+            wire.send(wire.buffer)
+            wire.buffer = b""
+        return False
+    return ok()
+
+
+# ---- rows: one function per reason; returns what the client saw, or None when it sees nothing ----
+
+ROWS = {}
+TUNNEL = get("/app/tunnel", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13",
+             "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==")
+
+
+def row(reason, group="plain"):
+    def put(f):
+        ROWS[reason] = (group, f)
+        return f
+    return put
+
+
+def sends(reason, text, group="plain"):
+    row(reason, group)(lambda fold, world: send(fold, text))
+
+
+sends("answered", get("/app/"))
+sends("bad_request", "GET / HTTP/1.1\nHost: a\n\n")
+sends("bad_host", "GET / HTTP/1.1\r\n\r\n")
+sends("bad_framing", post("/app/", "Content-Length: 1", "Content-Length: 2", body="ab"))
+sends("bad_chunk", post("/app/", "Transfer-Encoding: chunked", body="xyz\r\n"))
+sends("bad_version", "GET / HTTP/2.0\r\nHost: a\r\n\r\n")
+sends("bad_expect", get("/app/", "Expect: tea"))
+sends("bad_coding", post("/app/", "Transfer-Encoding: gzip, chunked"))
+sends("bad_method", "TRACE / HTTP/1.1\r\nHost: a\r\n\r\n")
+sends("line_too_long", get("/" + "x" * 2000))
+sends("headers_too_large", get("/app/", "X: " + "x" * 5000))
+sends("too_many_headers", get("/app/", *["X: 1"] * 30))
+sends("body_too_large", post("/app/", "Content-Length: 20000"))
+sends("header_timeout", "GET / HTTP/1.1\r\nHo")
+sends("body_timeout", post("/app/", "Content-Length: 100", body="abc"))
+sends("loop_detected", get("/app/", "Via: 1.1 other, 1.1 foldback"))
+sends("no_route", get("/nowhere"))
+sends("shed_attempts", get("/app/", "X-Attempt: 9"))
+sends("connect_refused", get("/dead/"))
+sends("connect_timeout", get("/hole/"))
+sends("connect_failed", get("/far/"))
+sends("dns_failed", get("/name/"))
+sends("upstream_reset", post("/app/close", "Content-Length: 0"))
+sends("upstream_bad", post("/app/bad", "Content-Length: 0"))
+sends("upstream_headers_too_large", post("/app/large", "Content-Length: 0"))
+sends("upstream_timeout", post("/app/slow1200", "Content-Length: 0"))
+sends("upstream_error", post("/app/error", "Content-Length: 0"))
+sends("deadline", post("/short/slow600", "Content-Length: 0"))
+
+
+@row("upgraded")
+def _(fold, world):
+    w = connect(fold).send(TUNNEL)
+    seen = look(w)
+    w.send("hello")
+    assert w.exactly(5) == b"hello"
+    w.sock.shutdown(socket.SHUT_WR)
+    w.rest()
+    w.close()
+    return seen
+
+
+@row("tunnel_cut")
+def _(fold, world):
+    """Idle for limits.tunnel_idle_timeout; the reset has a test of its own."""
+    w = connect(fold).send(TUNNEL)
+    look(w)
+    assert w.is_closed(4)
+    w.close()
+
+
+@row("client_gone")
+def _(fold, world):
+    w = connect(fold).send(get("/app/slow500"))
+    time.sleep(0.2)
+    w.close()
+
+
+@row("body_too_slow")
+def _(fold, world):
+    w = connect(fold).send(post("/app/", "Content-Length: 1000"))
+    w.sock.settimeout(0.1)
+    end = time.monotonic() + 5
+    while time.monotonic() < end and not w.buffer:
+        with contextlib.suppress(socket.timeout):
+            w.send("x")
+            if not w.fill():
+                break
+    w.sock.settimeout(5)
+    return look(w)
+
+
+@row("reader_too_slow")
+def _(fold, world):
+    w = connect(fold, receive_bytes=4096).send(get("/app/much"))
+    world.later.append(w)  # closed when the events have been read
+
+
+@row("upstream_cut")
+def _(fold, world):
+    w = connect(fold).send(get("/app/cut"))
+    assert w.head().status == 200
+    assert w.rest() == b"hello"
+    w.close()
+
+
+@row("upstream_idle")
+def _(fold, world):
+    w = connect(fold).send(get("/app/still"))
+    assert w.head().status == 200
+    assert w.rest() == b"hello"
+    w.close()
+
+
+@row("no_endpoint")
+def _(fold, world):
+    fold.api("POST", "/v1/drain", {"endpoint": "out 127.0.0.1:%d" % world.origin.port, "why": "test"})
+    until(lambda: [e for e in fold.api("GET", "/v1/endpoints")["endpoints"] if e["is_drained"]], 5, "drained")
+    time.sleep(0.3)
+    return send(fold, get("/out/"))
+
+
+@row("shed_priority")
+def _(fold, world):
+    fold.api("PUT", "/v1/knobs/shed_threshold/door/pin", {"value": 128, "why": "test"})
+    time.sleep(0.5)
+    return send(fold, get("/door/"))
+
+
+def behind_one(fold, slow, count=1):
+    """Fills the one slot of a service, and optionally its queue."""
+    ws = []
+    for _ in range(count):
+        ws.append(connect(fold).send(get(slow)))
+        time.sleep(0.1)
+    return ws
+
+
+@row("client_gone_queued")
+def _(fold, world):
+    first, = behind_one(fold, "/queue1/slow500")
+    second = connect(fold).send(get("/queue1/"))
+    time.sleep(0.15)
+    second.close()
+    look(first)
+    first.close()
+
+
+@row("shed_queue_full")
+def _(fold, world):
+    first, second = behind_one(fold, "/queue2/slow900", 2)
+    seen = send(fold, get("/queue2/"))
+    look(first), look(second)
+    first.close(), second.close()
+    return seen
+
+
+@row("shed_queue_wait")
+def _(fold, world):
+    first, = behind_one(fold, "/queue3/slow600")
+    seen = send(fold, get("/queue3/"))
+    look(first)
+    first.close()
+    return seen
+
+
+@row("shed_deadline")
+def _(fold, world):
+    first, = behind_one(fold, "/queue4/slow600")
+    seen = send(fold, get("/queue4/short/"))
+    look(first)
+    first.close()
+    return seen
+
+
+@row("shed_overload", "few")
+def _(fold, world):
+    ws = [connect(fold) for _ in range(3)]
+    time.sleep(0.2)
+    seen = send(fold, get("/"))
+    for w in ws:
+        w.close()
+    return seen
+
+
+@row("shed_draining", "leaving")
+def _(fold, world):
+    kept = connect(fold).send(get("/app/"))
+    look(kept)
+    busy = connect(fold).send(get("/app/slow600"))
+    time.sleep(0.1)
+    fold.process.terminate()
+    time.sleep(0.2)
+    try:
+        return look(kept.send(get("/app/")))
+    finally:
+        with contextlib.suppress(OSError, EOFError):
+            look(busy)
+
+
+# ---- groups: one foldback each ----
+
+class World:
+    def __init__(self, tmp):
+        self.tmp, self.origin, self.later, self.closing = tmp, Origin(answer), [], []
+        self.seen, self.events, self.wrong = {}, {}, {}
+
+    def folder(self, name):
+        path = self.tmp / name
+        path.mkdir()
+        return path
+
+
+def hole():
+    """An address that takes no connection: its accept queue is full."""
+    s = socket.socket()
+    s.bind(("127.0.0.1", 0))
+    s.listen(0)
+    fillers = []
+    for _ in range(3):
+        f = socket.socket()
+        f.setblocking(False)
+        f.connect_ex(s.getsockname())
+        fillers.append(f)
+    return s, fillers
+
+
+def service(name, address, parts):
+    return '  %s: { endpoints: ["%s"], %s }\n' % (name, address, parts)
+
+
+def plain_config(world, sink):
+    here = "127.0.0.1:%d" % world.origin.port
+    rows = [("app", here, WIDE), ("dead", "127.0.0.1:%d" % free_port(), WIDE),
+            ("hole", "127.0.0.1:%d" % sink.getsockname()[1], WIDE),
+            ("far", "127.255.255.255:80", WIDE),  # the broadcast address of the loopback: unreachable at once
+            ("name", "dns://nothing.invalid:80", WIDE), ("out", here, WIDE), ("door", here, WIDE)]
+    rows += [("queue1", here, ONE + ", queue: { wait: 3s, capacity: 5 }"),
+             ("queue2", here, ONE + ", queue: { wait: 3s, capacity: 1 }"),
+             ("queue3", here, ONE + ", queue: { wait: 100ms, capacity: 5 }"),
+             ("queue4", here, ONE + ", queue: { wait: 3s, capacity: 5 }")]
+    routes = "".join("  - { match: /%s/, service: %s }\n" % (n, n) for n, _, _ in rows)
+    return ("mode: observe\n" + LIMITS + "services:\n" + "".join(service(*r) for r in rows) + "routes:\n"
+            "  - { match: /queue4/short/, service: queue4, deadline: 150ms }\n"
+            "  - { match: /short/, service: app, deadline: 200ms }\n" + routes)
+
+
+def small_config(world, extra):
+    return extra + "services:\n" + service("app", "127.0.0.1:%d" % world.origin.port, WIDE)
+
+
+def all_events(fold, kind):
+    """The whole log, from the file, page by page through the API while foldback runs."""
+    done = fold.cli("events", "tail", "--from-offset", "0", "--type", kind, "--limit", "100000", "--json")
+    assert done.returncode == 0, done.stderr
+    return [json.loads(x) for x in done.stdout.splitlines()]
+
+
+def run_row(world, group, reason, act, fold):
+    try:
+        world.seen[reason] = act(fold, world)
+    except Exception as e:  # noqa: BLE001 - told by the test of this row
+        world.wrong[reason] = "%s: %r" % (group, e)
+
+
+def run_group(world, group, config):
+    fold = Foldback(world.folder(group), config).start()
+    world.closing.append(fold)
+    rows = [(r, f) for r, (g, f) in ROWS.items() if g == group]
+    with concurrent.futures.ThreadPoolExecutor(40) as pool:
+        list(pool.map(lambda x: run_row(world, group, x[0], x[1], fold), rows))
+    wanted = {REASONS[r]["id"] for r, _ in rows}
+    end = time.monotonic() + 6
+    while True:
+        if fold.process.poll() is None:
+            world.events[group] = all_events(fold, "request")
+        else:  # it left during the test: the log must tell
+            world.events[group] = []
+        if wanted <= {e["reason"] for e in world.events[group]} or time.monotonic() > end or fold.process.poll() is not None:
+            return
+        time.sleep(0.2)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    w = World(tmp_path_factory.mktemp("reasons"))
+    sink = hole()
+    jobs = [("plain", plain_config(w, sink[0])), ("few", small_config(w, "limits: { connections: 3 }\n")),
+            ("leaving", small_config(w, ""))]
+    threads = [threading.Thread(target=run_group, args=(w, *j), daemon=True) for j in jobs]
+    threads.append(threading.Thread(target=run_health, args=(w,), daemon=True))
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join(55)
+    yield w
+    for x in w.later:
+        x.close()
+    for x in w.closing:
+        x.stop()
+    w.origin.close()
+
+
+HEAD_WAS_SENT = {"upstream_idle"}  # the client has the endpoint's 200 already when it happens
+XFAIL = {
+    "shed_draining": "no code gives shed_draining: a draining gateway serves a last request and closes (gateway/request.c)",
+}
+
+
+def marked(names):
+    return [pytest.param(n, marks=pytest.mark.xfail(strict=True, reason=XFAIL[n])) if n in XFAIL else n for n in names]
+
+
+@pytest.mark.parametrize("reason", marked(ROWS))
+def test_a_request_ends_with_its_reason(world, reason):
+    group, _ = ROWS[reason]
+    want = REASONS[reason]
+    assert reason not in world.wrong, world.wrong[reason]
+    seen = world.seen[reason]
+    if seen is not None and want["status"]:
+        assert seen.status == want["status"]
+    if seen is not None and want["status"] >= 400:
+        assert 'details="%s"' % reason in seen.proxy_status
+        if want["token"]:
+            assert "error=%s" % want["token"] in seen.proxy_status
+    events = [e for e in world.events[group] if e["reason"] == want["id"]]
+    assert events, "no request event with this reason"
+    assert all(e["reason_name"] == reason for e in events)
+    if want["status"] and reason not in HEAD_WAS_SENT:
+        assert {e["status"] for e in events} == {want["status"]}
+
+
+def test_no_request_ended_with_a_reason_that_nobody_provoked(world):
+    for group in ("plain", "few", "leaving"):
+        events = world.events[group]
+        allowed = {REASONS[r]["id"] for r, (g, _) in ROWS.items() if g == group}
+        allowed |= {REASONS["answered"]["id"], REASONS["no_endpoint"]["id"]}
+        assert [e for e in events if e["reason"] not in allowed] == []
+
+
+@pytest.mark.xfail(strict=True, reason="gateway/request.c:request_detach writes client_gone over a tunnel in any phase")
+def test_a_tunnel_that_its_client_resets_was_cut(tmp_path):
+    origin = Origin(answer)
+    fold = Foldback(tmp_path, "services:\n" + service("app", "127.0.0.1:%d" % origin.port, WIDE)).start()
+    try:
+        w = connect(fold).send(TUNNEL)
+        look(w)
+        w.send("hello")
+        assert w.exactly(5) == b"hello"
+        w.reset()
+        until(lambda: all_events(fold, "request"), 5, "the event of the tunnel")
+        assert [e["reason_name"] for e in all_events(fold, "request")] == ["tunnel_cut"]
+    finally:
+        fold.stop()
+        origin.close()
+
+
+# ---- health ----
+
+class Mood:
+    """An endpoint that is away (refuses), well, or ill (answers 500), as told."""
+
+    def __init__(self, mood="well"):
+        self.mood = mood
+        self.origin = None
+        self.hold = socket.socket()  # holds the port, bound and deaf, so that nobody else gets it
+        self.hold.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.hold.bind(("127.0.0.1", 0))
+        self.port = self.hold.getsockname()[1]
+        if mood != "away":
+            self.come()
+        self.address = "127.0.0.1:%d" % self.port
+
+    def come(self):
+        self.mood = "well"
+        self.origin = Origin(self.answer, self.port)
+
+    def answer(self, request, wire):
+        if self.mood == "ill":
+            return b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n"
+        return answer(request, wire)
+
+
+def health_config(m, extra=""):
+    def ends(*names):
+        return "[%s]" % ", ".join('"%s"' % (m[n].address if n in m else n) for n in names)
+    return f"""mode: observe
+upstream: {{ retries: 0, connect_timeout: 200ms }}
+services:
+  errors: {{ endpoints: {ends("e1", "e2", "e3")}, {WIDE}, balance: round-robin }}
+  gone: {{ endpoints: {ends("dead", "g2")}, {WIDE}, balance: round-robin }}
+  probed: {{ endpoints: {ends("p1", "p2")}, {WIDE}, health: {{ path: /up, interval: 100ms, timeout: 100ms, fall: 2, rise: 2 }} }}
+  panic: {{ endpoints: {ends("q1", "q2", "q3", "q4")}, {WIDE}, balance: round-robin }}
+  moved: {{ endpoints: {ends("m1", "m2")}, {WIDE} }}
+{extra}routes:
+  - {{ match: /errors/, service: errors }}
+  - {{ match: /gone/, service: gone }}
+  - {{ match: /probed/, service: probed }}
+  - {{ match: /panic/, service: panic }}
+  - {{ match: /moved/, service: moved }}
+"""
+
+
+def keep_sending(fold, path, stop):
+    w = None
+    while not stop.is_set():
+        try:
+            w = w or connect(fold)
+            w.send(get(path)).response()
+        except (OSError, EOFError):
+            w = None
+        time.sleep(0.01)
+
+
+def run_health(world):
+    try:
+        health_story(world)
+    except Exception as e:  # noqa: BLE001
+        world.wrong["health"] = repr(e)
+
+
+def health_story(world):
+    m = {n: Mood() for n in ("e1", "e2", "e3", "g2", "p1", "p2", "q4", "m1", "m2")}
+    m.update({n: Mood("away") for n in ("q1", "q2", "q3")})
+    folder = world.folder("health")
+    dead = "127.0.0.1:%d" % free_port()
+    text = health_config(m).replace('"dead"', '"%s"' % dead)
+    fold = Foldback(folder, text).start()
+    world.closing.append(fold)
+    stop = threading.Event()
+    threads = [threading.Thread(target=keep_sending, args=(fold, p, stop), daemon=True) for p in ("/errors/", "/gone/", "/panic/")]
+    for t in threads:
+        t.start()
+    m["e1"].mood = "ill"
+    m["p1"].mood = "ill"
+    where = "moved " + m["m1"].address
+    fold.api("POST", "/v1/drain", {"endpoint": where, "why": "test"})
+    for _ in range(3):
+        send(fold, get("/moved/"))
+    send(fold, get("/moved/slow1500"))  # nothing completes for more than 500 ms: a stall
+    fold.api("POST", "/v1/undrain", {"endpoint": where, "why": "test"})
+    m["p1"].mood = "well"
+
+    def has(reason, path=None):
+        return any(e["reason"] == REASONS[reason]["id"] for e in all_events(fold, "health"))
+
+    with contextlib.suppress(AssertionError):
+        until(lambda: has("health_panic"), 12, "panic")
+    for q in ("q1", "q2", "q3"):
+        m[q].come()
+    with contextlib.suppress(AssertionError):
+        until(lambda: has("health_relapsed"), 20, "relapse")
+    m["e1"].mood = "well"
+    with open(fold.file) as f:
+        now = f.read()
+    with open(fold.file, "w") as f:
+        f.write(now.replace('"%s", "%s"' % (m["m1"].address, m["m2"].address), '"%s"' % m["m2"].address))
+    fold.api("POST", "/v1/reload")
+    with contextlib.suppress(AssertionError):
+        until(lambda: has("health_recovered") and has("health_panic_over") and has("health_removed"), 15, "recovery")
+    stop.set()
+    for t in threads:
+        t.join(5)
+    world.events["health"] = all_events(fold, "health")
+    for x in m.values():
+        x.hold.close()
+        x.origin.close()
+
+
+HEALTH = ["health_passive_errors", "health_passive_connect", "health_probe_failed", "health_probe_passed",
+          "health_half_open", "health_recovered", "health_relapsed", "health_drained", "health_undrained",
+          "health_added", "health_removed", "health_panic", "health_panic_over",
+          "health_stalled", "health_unstalled"]
+
+
+@pytest.mark.parametrize("reason", marked(HEALTH))
+def test_health_changes_with_its_reason(world, reason):
+    assert "health" not in world.wrong, world.wrong["health"]
+    assert REASONS[reason]["id"] in {e["reason"] for e in world.events["health"]}
+
+
+def test_every_reason_has_a_row():
+    known = set(ROWS) | set(HEALTH) | set(NOT_FROM_OUTSIDE)
+    wanted = {n for n, r in REASONS.items() if r["kind"] in ("REQUEST", "HEALTH")}
+    assert known == wanted

@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The stream of real traffic: each request is an event, the log says when it is damaged, a replay decides again."""
+import glob
+import http.client
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from conftest import Origin, ok
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "fault"))
+from fb import BIN, Foldback, until  # noqa: E402
+
+CLIENTS, EACH = 8, 400
+
+
+def config(origin, extra="", service=""):
+    return ('mode: act\n%sservices:\n  app: { endpoints: ["127.0.0.1:%d"], objective: { latency: 99%% < 500ms }%s }\n'
+            "routes:\n  - { match: /, service: app }\n" % (extra, origin.port, service))
+
+
+def send_many(port, count, path="/item?secret=1", headers=None):
+    c = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    good = 0
+    for _ in range(count):
+        c.request("GET", path, headers=headers or {})
+        r = c.getresponse()
+        r.read()
+        good += r.status == 200
+    c.close()
+    return good
+
+
+def run(*args, timeout_s=60):
+    return subprocess.run([BIN, *args], capture_output=True, text=True, timeout=timeout_s)
+
+
+def tail(fold, *args):
+    done = fold.cli("events", "tail", "--json", *args)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(x) for x in done.stdout.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """A foldback that served CLIENTS x EACH requests, changed its mind a few times and was stopped; the state folder
+    must not be changed by a test."""
+    origin = Origin(lambda r, w: ok())
+    fold = Foldback(tmp_path_factory.mktemp("stream"), config(origin, "log: { sample_rate: 200 }\n")).start()
+    good = []
+    threads = [threading.Thread(target=lambda: good.append(send_many(fold.port, EACH)), daemon=True)
+               for _ in range(CLIENTS)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join(40)
+    assert sum(good) == CLIENTS * EACH
+    time.sleep(3.5)
+    send_many(fold.port, 50)
+    time.sleep(0.5)
+    fold.samples = tail(fold, "--type", "sample", "--limit", "20")
+    fold.status = fold.api("GET", "/v1/status")
+    fold.metrics = metrics(fold)
+    fold.sent = CLIENTS * EACH + 50
+    fold.stop()
+    origin.close()
+    return fold
+
+
+def metrics(fold):
+    with open(os.path.join(fold.state, "admin.json")) as f:
+        host, port = json.load(f)["address"].rsplit(":", 1)
+    c = http.client.HTTPConnection(host, int(port), timeout=5)
+    c.request("GET", "/metrics")
+    text = c.getresponse().read().decode()
+    c.close()
+    return text
+
+
+def test_each_request_is_one_event(recorded):
+    done = recorded.cli("log", "stats", "--json")
+    assert done.returncode == 0, done.stderr
+    stats = json.loads(done.stdout)
+    assert stats["types"]["request"] == recorded.sent
+    assert stats["holes"] == 0 and stats["missing_events"] == 0
+    assert "gap" not in stats["types"]
+    assert recorded.status["stream"]["events_lost"] == 0
+    assert stats["events"] == stats["last_offset"] - stats["first_offset"] + 1
+
+
+def test_the_log_of_a_stopped_foldback_is_whole(recorded):
+    done = recorded.cli("log", "check")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_samples_hide_what_is_personal(recorded):
+    assert recorded.samples
+    for s in recorded.samples:
+        assert s["path"] == "-"
+        assert "secret" not in json.dumps(s)
+        assert s["method"] == "GET" and s["status"] == 200
+
+
+def test_a_replay_decides_the_same_bit_for_bit(recorded):
+    done = recorded.cli("replay", "--verify", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(done.stdout)
+    assert found["is_equal"] and found["derived"] == found["recorded"]
+    assert found["recorded"] > 0, "no decision was recorded: the test proves nothing"
+
+
+def test_a_replay_with_another_configuration_says_what_differs(recorded, tmp_path):
+    other = tmp_path / "other.yaml"
+    with open(recorded.file) as f:
+        other.write_text(f.read().replace("mode: act", "mode: recommend\nupstream: { timeout: 3s }"))
+    done = recorded.cli("replay", "--config", str(other))
+    assert done.returncode == 0, done.stderr
+    assert any(line.startswith(("-", "+")) for line in done.stdout.splitlines())
+    done = recorded.cli("replay", "--config", str(other), "--verify")
+    assert done.returncode == 1
+
+
+def test_resource_events_are_sane(recorded):
+    done = recorded.cli("log", "stats", "--json")
+    assert json.loads(done.stdout)["types"]["resource"] >= 4 * 3
+    assert recorded.status["cost"]["host"]["cores"] >= 1
+    for who in ("supervisor", "gateway", "brain"):
+        cost = recorded.status["cost"][who]
+        assert 1 << 20 < cost["memory_bytes"] < 2 << 30
+        assert 1 <= cost["threads"] < 64
+        assert cost["cpu_cores"] is None or 0 <= cost["cpu_cores"] <= os.cpu_count() + 0.5
+
+
+def damaged(recorded, tmp_path):
+    state = str(tmp_path / "state")
+    shutil.copytree(recorded.state, state)
+    name = max(glob.glob(state + "/log/*"), key=os.path.getsize)
+    with open(name, "r+b") as f:
+        data = f.read().rstrip(b"\0")
+        at = len(data) // 2
+        f.seek(at)
+        f.write(bytes([data[at] ^ 0x55]))
+    return state
+
+
+def test_a_damaged_block_is_said_and_the_rest_is_read(recorded, tmp_path):
+    state = damaged(recorded, tmp_path)
+    done = run("log", "check", "--json", "--state", state)
+    assert done.returncode == 1, done.stdout + done.stderr
+    found = json.loads(done.stdout)
+    assert found["holes"] == 1 and found["missing_events"] > 0
+    whole = json.loads(recorded.cli("log", "stats", "--json").stdout)
+    assert found["events"] + found["missing_events"] == whole["events"]
+    assert found["last_offset"] == whole["last_offset"]
+    text = run("log", "check", "--state", state)
+    assert text.returncode == 1 and len(text.stdout.splitlines()) >= 2
+
+
+def test_a_replay_passes_over_a_damaged_block(recorded, tmp_path):
+    done = run("replay", "--json", "--state", damaged(recorded, tmp_path))
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["holes"] == 1 and found["events"] > 0
+
+
+def test_a_follower_sees_what_comes(tmp_path):
+    origin = Origin(lambda r, w: ok())
+    fold = Foldback(tmp_path, config(origin)).start()
+    follower = None
+    try:
+        send_many(fold.port, 5)
+        time.sleep(0.5)
+        follower = subprocess.Popen([BIN, "events", "tail", "--type", "request", "--follow", "--json", "--state", fold.state],
+                                    stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        lines = []
+        threading.Thread(target=lambda: [lines.append(x) for x in follower.stdout], daemon=True).start()
+        time.sleep(1)
+        before = len(lines)
+        send_many(fold.port, 20)
+        until(lambda: len(lines) >= before + 20, 5, "20 events at the follower, %d came" % (len(lines) - before))
+        time.sleep(0.3)
+        assert len(lines) == before + 20
+        offsets = [json.loads(x)["offset"] for x in lines]
+        assert offsets == sorted(set(offsets))
+    finally:
+        if follower:
+            follower.kill()
+            follower.wait(5)
+        fold.stop()
+        origin.close()
+
+
+def test_paths_show_only_when_asked_and_never_a_query(tmp_path):
+    origin = Origin(lambda r, w: ok())
+    fold = Foldback(tmp_path, config(origin)).start()
+    try:
+        for _ in range(10):  # samples are rate-limited from the first one on
+            send_many(fold.port, 2, "/who/jane?token=abc")
+            time.sleep(0.05)
+        time.sleep(0.5)
+        closed = tail(fold, "--type", "sample", "--limit", "10")
+        opened = tail(fold, "--type", "sample", "--limit", "10", "--no-redact")
+        assert {s["path"] for s in closed} == {"-"}
+        assert {s["path"] for s in opened} == {"/who/jane"}
+        assert "abc" not in json.dumps(opened)
+    finally:
+        fold.stop()
+        origin.close()
+
+
+def test_retention_keeps_the_log_small(tmp_path):
+    """Segments of 1 MiB and a log of 16 MiB: filled faster with many incompressible request events."""
+    origin = Origin(lambda r, w: ok())
+    fold = Foldback(tmp_path, config(origin, "log: { retain_bytes: 16MiB, segment_bytes: 1MiB, sample_rate: 1000 }\n")).start()
+    try:
+        threads = [threading.Thread(target=send_many, args=(fold.port, 2500), daemon=True) for _ in range(4)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join(40)
+        stream = fold.api("GET", "/v1/status")["stream"]
+        size = sum(os.path.getsize(x) for x in glob.glob(fold.state + "/log/*"))
+        assert stream["events"] >= 10000
+        assert stream["log_bytes"] <= 16 << 20
+        assert size <= (16 + 2) << 20
+    finally:
+        fold.stop()
+        origin.close()
