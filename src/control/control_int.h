@@ -105,6 +105,8 @@ struct engine_state {
     struct retry_loop retry[KNOB_TARGETS_MAX];
     uint64_t drain_until_us[KNOB_TARGETS_MAX];
     uint8_t is_drained[KNOB_TARGETS_MAX];
+    double objective[KNOB_TARGETS_MAX]; /* share of requests that must be in time; 0: none */
+    uint8_t is_missed[KNOB_TARGETS_MAX];
     struct change change[CONTROL_CHANGES_MAX];
 };
 
@@ -140,6 +142,7 @@ void command_expire(struct engine *e); /* pins, modes, freezes and drains whose 
 
 /* loop_*.c: <feed> sees every event of its type, <run> is called at the loop's period. */
 void loop_limit_feed(struct engine *e, const struct ev_proposal *p);
+void loop_limit_gauge(struct engine *e, const struct ev_gauge *g);
 void loop_limit_run(struct engine *e);
 void loop_shed_feed(struct engine *e, const struct ev_request *r);
 void loop_shed_run(struct engine *e);
@@ -147,4 +150,6 @@ void loop_timeout_feed(struct engine *e, const struct ev_request *r);
 void loop_timeout_run(struct engine *e);
 void loop_retry_feed(struct engine *e, const struct ev_request *r);
 void loop_retry_run(struct engine *e);
+/* objective.c: each second. */
+void objective_run(struct engine *e);
 #endif

@@ -102,8 +102,10 @@ static void apply_to(struct engine *e, enum ev_kind kind, uint16_t number)
     for (uint16_t knob = 0; knob < KNOB_COUNT; knob++)
         if (knob_row(knob)->kind == kind)
             configure_knob(e, knob, number, t);
-    if (kind == EV_KIND_SERVICE)
+    if (kind == EV_KIND_SERVICE) {
         facts_set_objective(e->facts, number, t ? t->latency_us : 0);
+        e->s.objective[number] = t && t->latency_us > 0 ? t->latency_quantile : 0;
+    }
 }
 
 void control_apply_config(struct engine *e, enum ev_kind kind, uint16_t number)
@@ -154,6 +156,9 @@ void engine_feed(struct engine *e, const struct ev_head *ev, struct engine_out *
     }
     case EV_PROPOSAL:
         loop_limit_feed(e, (const struct ev_proposal *)ev);
+        break;
+    case EV_GAUGE:
+        loop_limit_gauge(e, (const struct ev_gauge *)ev);
         break;
     case EV_NAME:
         feed_name(e, (const struct ev_name *)ev);
@@ -290,6 +295,8 @@ static void feed_tick(struct engine *e, const struct ev_tick *t)
     if (is_due(e, LOOP_RETRY))
         loop_retry_run(e);
     verifier_run(e);
+    if (e->s.ticks % 10 == 0)
+        objective_run(e);
 }
 
 /* ---- what it knows ---- */

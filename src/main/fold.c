@@ -140,8 +140,7 @@ enum fb_code fold_load(struct fold *f, struct span bytes, struct fb_err *err)
         struct conf *conf = NULL;
         struct conf_report report = {0};
         if (conf_parse(text, "snapshot", &conf, &report) == FB_OK) {
-            conf_unref(f->conf);
-            f->conf = conf; /* the engine's state holds what it means already */
+            configure(f, conf); /* the same settings: nothing learned is dropped */
         }
         conf_report_fini(&report);
     }
