@@ -166,13 +166,18 @@ static bool why_decision(struct api_call *c, const char *q)
     say(c, "%s", sentence ? sentence : "No reason is known.");
     if (!e->decision.is_applied)
         say(c, "It was written down, not applied: the mode is %s.", ev_mode_name(e->decision.mode));
-    say_outcome(c, e);
+    if (e->has_outcome || e->decision.verify_at_us > 0) /* what an operator did is not judged */
+        say_outcome(c, e);
     json_array_end(&c->j);
     json_key(&c->j, "decision");
     put_decision(&c->j, c->admin, e, true);
     json_key(&c->j, "next");
     json_array_begin(&c->j);
-    say(c, "foldback why %s", knob_word(e->decision.knob));
+    if (e->decision.knob < KNOB_COUNT)
+        say(c, "foldback why %s", knob_word(e->decision.knob));
+    else if (e->decision.target != EV_NONE) /* a drain turns no knob */
+        say(c, "foldback why '%s'",
+            admin_name(c->admin, (enum ev_kind)e->decision.target_kind, e->decision.target));
     json_array_end(&c->j);
     json_object_end(&c->j);
     return true;

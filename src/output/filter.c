@@ -107,7 +107,7 @@ enum fb_code filter_parse(struct filter *f, struct span text, struct fb_err *err
     }
     f->root = parse_or(&p);
     if (p.code == FB_OK && (skip_blanks(&p) != '\0' || p.at < p.text.len))
-        refuse(&p, FB_E_FORMAT, "expected `and`, `or` or the end");
+        refuse(&p, FB_E_USAGE, "expected `and`, `or` or the end");
     return p.code;
 }
 
@@ -140,7 +140,7 @@ static uint8_t parse_factor(struct parser *p)
         p->at++;
         node = parse_or(p);
         if (p->code == FB_OK && skip_blanks(p) != ')')
-            return refuse(p, FB_E_FORMAT, "missing ')'");
+            return refuse(p, FB_E_USAGE, "missing ')'");
         p->at++;
     } else if (take_word(p, SPAN("not"))) {
         struct filter_node n = {.op = FILTER_NOT, .left = parse_factor(p)};
@@ -177,13 +177,13 @@ static uint8_t parse_comparison(struct parser *p)
     struct filter_node n = {.scale = 1};
     struct span field = peek_word(p);
     if (field.len == 0)
-        return refuse(p, FB_E_FORMAT, "expected a field such as status, route or total_ms");
+        return refuse(p, FB_E_USAGE, "expected a field such as status, route or total_ms");
     if (!resolve_field(&n, field))
-        return refuse(p, FB_E_FORMAT, "no event has this field; see GET /v1/reference");
+        return refuse(p, FB_E_USAGE, "no event has this field; see GET /v1/reference");
     p->at += field.len;
     int op = parse_op(p);
     if (op < 0)
-        return refuse(p, FB_E_FORMAT, "expected one of = != < <= > >= =~ !~");
+        return refuse(p, FB_E_USAGE, "expected one of = != < <= > >= =~ !~");
     n.op = (uint8_t)op;
     if (!parse_value(p, &n))
         return NO_NODE;
@@ -198,9 +198,9 @@ static uint8_t parse_comparison(struct parser *p)
             return NO_NODE;
         }
     } else if (!n.is_number && n.op > FILTER_NE) {
-        return refuse(p, FB_E_FORMAT, "< and > need a number before here");
+        return refuse(p, FB_E_USAGE, "< and > need a number before here");
     } else if (!n.is_number && n.meaning == MEANS_NUMBER) {
-        return refuse(p, FB_E_FORMAT, "this field is a number; the value before here is not");
+        return refuse(p, FB_E_USAGE, "this field is a number; the value before here is not");
     }
     return add_node(p, &n);
 }
@@ -242,14 +242,14 @@ static bool parse_value(struct parser *p, struct filter_node *n)
         while (end < p->text.len && p->text.at[end] != '"')
             end++;
         if (end >= p->text.len)
-            return refuse(p, FB_E_FORMAT, "missing closing quote") != NO_NODE;
+            return refuse(p, FB_E_USAGE, "missing closing quote") != NO_NODE;
         n->text = (struct span){p->text.at + p->at + 1, end - p->at - 1};
         p->at = end + 1;
         return true;
     }
     struct span word = peek_word(p);
     if (word.len == 0)
-        return refuse(p, FB_E_FORMAT, "expected a number, a word or \"text\"") != NO_NODE;
+        return refuse(p, FB_E_USAGE, "expected a number, a word or \"text\"") != NO_NODE;
     n->text = word;
     n->is_number = n->meaning != MEANS_TEXT && parse_number(word, n);
     p->at += word.len;

@@ -17,7 +17,7 @@ static enum fb_code read_number(struct reader *r, struct jsonin_field *f);
 
 static enum fb_code refuse(struct reader *r, const char *what)
 {
-    return fb_fail(r->err, FB_E_FORMAT, "body: %s at byte %zu", what, r->at);
+    return fb_fail(r->err, FB_E_USAGE, "body: %s at byte %zu", what, r->at);
 }
 
 static char peek(struct reader *r)

@@ -92,7 +92,7 @@ enum fb_code pattern_compile(struct pattern *p, struct span text, struct fb_err 
     p->count = 0;
     struct part all = parse_alternatives(&c);
     if (!is_over(&c))
-        refuse(&c, FB_E_FORMAT, "unexpected ')'");
+        refuse(&c, FB_E_USAGE, "unexpected ')'");
     uint16_t done = add_step(&c, STEP_DONE);
     if (c.code != FB_OK)
         return c.code;
@@ -182,10 +182,10 @@ static struct part parse_atom(struct compiler *c)
     switch (ch) {
     case '(': {
         if (++c->depth > PATTERN_DEPTH_MAX)
-            return refuse(c, FB_E_FORMAT, "more than 16 nested groups");
+            return refuse(c, FB_E_USAGE, "more than 16 nested groups");
         struct part inner = parse_alternatives(c);
         if (is_over(c) || c->text.at[c->at] != ')')
-            return refuse(c, FB_E_FORMAT, "missing ')'");
+            return refuse(c, FB_E_USAGE, "missing ')'");
         c->at++;
         c->depth--;
         return inner;
@@ -199,13 +199,13 @@ static struct part parse_atom(struct compiler *c)
     case '*':
     case '+':
     case '?':
-        return refuse(c, FB_E_FORMAT, "nothing to repeat before");
+        return refuse(c, FB_E_USAGE, "nothing to repeat before");
     case '.':
         set_add(set, 0, 255);
         return single(c, STEP_SET, set);
     case '\\':
         if (!parse_escape(c, set))
-            return refuse(c, FB_E_FORMAT, "unknown escape");
+            return refuse(c, FB_E_USAGE, "unknown escape");
         return single(c, STEP_SET, set);
     default:
         set_add(set, (unsigned char)ch, (unsigned char)ch);
@@ -245,13 +245,13 @@ static struct part parse_class(struct compiler *c)
         c->at++;
     for (bool is_first = true;; is_first = false) {
         if (is_over(c))
-            return refuse(c, FB_E_FORMAT, "missing ']'");
+            return refuse(c, FB_E_USAGE, "missing ']'");
         char ch = c->text.at[c->at++];
         if (ch == ']' && !is_first)
             break;
         if (ch == '\\') {
             if (!parse_escape(c, set))
-                return refuse(c, FB_E_FORMAT, "unknown escape");
+                return refuse(c, FB_E_USAGE, "unknown escape");
             continue;
         }
         char last = ch;
@@ -260,7 +260,7 @@ static struct part parse_class(struct compiler *c)
             c->at += 2;
         }
         if ((unsigned char)last < (unsigned char)ch)
-            return refuse(c, FB_E_FORMAT, "range runs backwards");
+            return refuse(c, FB_E_USAGE, "range runs backwards");
         set_add(set, (unsigned char)ch, (unsigned char)last);
     }
     struct part p = single(c, STEP_SET, set);

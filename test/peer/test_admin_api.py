@@ -114,6 +114,19 @@ def test_a_decision_tells_its_evidence_and_a_request_its_story(driver, openapi):
     assert why["request"]["id"] == asked["id"]
 
 
+def test_why_of_a_drain_names_the_endpoint_next(driver):
+    assert request(driver, "POST", "/v1/drain", {"endpoint": "10.0.1.2:80"})[0] in (200, 202)
+    end, drains = time.monotonic() + 3, []
+    while not drains and time.monotonic() < end:
+        decisions = json.loads(request(driver, "GET", "/v1/decisions?limit=200")[2])["decisions"]
+        drains = [d for d in decisions if d["reason"] == "operator_drain"]
+    why = json.loads(request(driver, "GET", f"/v1/why?q=decision%20{drains[0]['id']}")[2])
+    assert request(driver, "POST", "/v1/undrain", {"endpoint": "10.0.1.2:80"})[0] in (200, 202)
+    assert not any("null" in x for x in why["next"] + why["sentences"]), why
+    assert "10.0.1.2:80" in why["next"][0]
+    assert not any("verifier" in x for x in why["sentences"])
+
+
 def test_a_pin_is_in_force_and_in_the_log(driver):
     path = "/v1/knobs/limit/" + quote("shop 10.0.0.2:80", safe="")
     _, headers, text = request(driver, "GET", path)

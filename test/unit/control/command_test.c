@@ -64,6 +64,9 @@ static void a_mode_for_a_loop_turns_all_its_knobs_and_is_told_once(void **state)
     assert_int_equal(w->count, 1);
     assert_int_equal(world_decision(w, REASON_OPERATOR_MODE)->target, EV_NONE);
     assert_int_equal(world_decision(w, REASON_OPERATOR_MODE)->mode, EV_MODE_OBSERVE);
+    c.value = EV_MODE_RECOMMEND;
+    world_put(w, &c.head);
+    assert_int_equal(world_decision(w, REASON_OPERATOR_MODE)->mode, EV_MODE_RECOMMEND);
     world_free(w);
 }
 

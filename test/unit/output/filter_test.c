@@ -109,7 +109,9 @@ static void a_mistake_names_its_place(void **state)
     for (size_t i = 0; i < FB_COUNT(rows); i++) {
         struct filter f;
         struct fb_err err = {0};
-        assert_int_not_equal(filter_parse(&f, span_of(rows[i].expression), &err), FB_OK);
+        enum fb_code code = filter_parse(&f, span_of(rows[i].expression), &err);
+        /* the remedy of damaged bytes ("look at where the file comes from") would mislead */
+        assert_true(code == FB_E_USAGE || code == FB_E_NOMEM);
         if (!strstr(err.text, rows[i].says))
             fail_msg("%s: \"%s\" lacks \"%s\"", rows[i].expression, err.text, rows[i].says);
     }
