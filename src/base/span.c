@@ -16,7 +16,7 @@ struct span span_cut(struct span s, char sep, struct span *rest)
 {
     const char *hit = s.len ? memchr(s.at, sep, s.len) : NULL;
     if (!hit) {
-        *rest = (struct span){s.at + s.len, 0};
+        *rest = (struct span){s.len ? s.at + s.len : s.at, 0}; /* NULL + 0 is undefined in C17 */
         return s;
     }
     size_t head = (size_t)(hit - s.at);
