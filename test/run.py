@@ -56,7 +56,15 @@ def run_tap(name, command, timeout_s, env):
     return name, passed, failed, ("\n".join(bad) + "\n" + out[-3000:]) if failed else ""
 
 
-def c_suite(suite, folder, options, wanted, timeout_s=300, env=None, jobs=2):
+def without_bands(done):
+    """A program that ran to its plan is one pass, whatever it measured: only the sanitizers are asked."""
+    name, passed, failed, text = done
+    broken = failed and not (passed and re.search(r"^1\.\.\d+", text, re.M) and not re.search(
+        "runtime error|Sanitizer|time-out|ended with", text))
+    return name, int(not broken), int(bool(broken)), text if broken else ""
+
+
+def c_suite(suite, folder, options, wanted, timeout_s=300, env=None, jobs=2, args=(), has_bands=True):
     start = time.time()
     broken = build(folder, options)
     if broken:
@@ -69,7 +77,10 @@ def c_suite(suite, folder, options, wanted, timeout_s=300, env=None, jobs=2):
         record(suite, 0, 1, [f"no test of {wanted} in {folder}"], start)
         return
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        done = list(pool.map(lambda t: run_tap(t["name"], t["cmd"], timeout_s, {**t.get("env", {}), **(env or {})}), chosen))
+        done = list(pool.map(lambda t: run_tap(t["name"], [*t["cmd"], *args], timeout_s,
+                                               {**t.get("env", {}), **(env or {})}), chosen))
+    if not has_bands:
+        done = [without_bands(d) for d in done]
     record(suite, sum(d[1] for d in done), sum(d[2] for d in done), [f"{d[0]}: {d[3]}" for d in done if d[2]], start)
 
 
@@ -174,7 +185,8 @@ def main():
         if want("unit"):
             c_suite("unit (gcc)", "build", [], ["unit"])
         if want("sim"):
-            c_suite("sim", "build", [], ["sim"], timeout_s=3600 if a.long else 300, env=long_env)
+            c_suite("sim", "build", [], ["sim"], timeout_s=3600 if a.long else 300, env=long_env,
+                    args=["--long"] if a.long else [])
         if want("e2e"):
             py_suite("e2e", ["test/e2e"], env=pyenv, timeout_s=900)
         if want("fault"):
@@ -183,7 +195,8 @@ def main():
             py_suite("peer", ["test/peer"], env=pyenv, timeout_s=600)
         if want("asan"):
             c_suite("unit (clang, ASan + UBSan)", "build-asan", ASAN, ["unit"], timeout_s=600)
-            c_suite("sim (clang, ASan + UBSan)", "build-asan", ASAN, ["sim"], timeout_s=900, env={"FB_SEEDS": "1"})
+            c_suite("sim (clang, ASan + UBSan)", "build-asan", ASAN, ["sim"], timeout_s=900, args=["--seeds", "2"],
+                    env={"FB_SIM_SEEDS": "2"}, has_bands=False)
             py_suite("e2e (ASan + UBSan)", ["test/e2e"], timeout_s=900, args=["-m", "short"],
                      env={**pyenv, **ENV, "FOLDBACK_BIN": os.path.abspath("build-asan/foldback"),
                           "FB_BUILD": os.path.abspath("build-asan")})

@@ -278,7 +278,12 @@ static void scenario(enum kind kind, uint64_t seed)
 int main(int argc, char **argv)
 {
     const char *env = getenv("FB_SIM_SEEDS");
-    int seeds = argc > 1 ? atoi(argv[1]) : env ? atoi(env) : 3;
+    int seeds = env ? atoi(env) : 3;
+    for (int i = 1; i < argc; i++)
+        if (strcmp(argv[i], "--long") == 0)
+            seeds = 10;
+        else if (atoi(argv[i]) > 0) /* N, or the N of --seeds N */
+            seeds = atoi(argv[i]);
     for (int kind = 0; kind < KINDS; kind++)
         for (int seed = 1; seed <= seeds; seed++)
             scenario((enum kind)kind, (uint64_t)seed);
