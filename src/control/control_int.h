@@ -143,6 +143,7 @@ void command_expire(struct engine *e); /* pins, modes, freezes and drains whose 
 /* loop_*.c: <feed> sees every event of its type, <run> is called at the loop's period. */
 void loop_limit_feed(struct engine *e, const struct ev_proposal *p);
 void loop_limit_gauge(struct engine *e, const struct ev_gauge *g);
+void loop_limit_gauge(struct engine *e, const struct ev_gauge *g);
 void loop_limit_run(struct engine *e);
 void loop_shed_feed(struct engine *e, const struct ev_request *r);
 void loop_shed_run(struct engine *e);

@@ -160,6 +160,9 @@ void engine_feed(struct engine *e, const struct ev_head *ev, struct engine_out *
     case EV_GAUGE:
         loop_limit_gauge(e, (const struct ev_gauge *)ev);
         break;
+    case EV_GAUGE:
+        loop_limit_gauge(e, (const struct ev_gauge *)ev);
+        break;
     case EV_NAME:
         feed_name(e, (const struct ev_name *)ev);
         break;

@@ -31,15 +31,36 @@ void loop_limit_feed(struct engine *e, const struct ev_proposal *p)
     l->at_us = p->head.time_us;
 }
 
+/* Until its first decision an endpoint has the value that its learner started at, or kept over a
+ * restart of the brain.  That is a report, not a decision: it enters the book silently, so that
+ * readers see what the gateway does and not the knob's safe value. */
+void loop_limit_gauge(struct engine *e, const struct ev_gauge *g)
+{
+    if (g->kind != EV_KIND_ENDPOINT || g->number >= KNOB_TARGETS_MAX || g->limit == 0)
+        return;
+    struct knob_layer *layer = control_layer(e, KNOB_LIMIT, g->number);
+    if (!layer->is_used || layer->is_pinned || layer->is_frozen || layer->mode != EV_MODE_ACT ||
+        (layer->is_learned && layer->decision_id > 0))
+        return;
+    double value = fb_clamp((double)g->limit, layer->min, layer->max);
+    if (layer->is_learned && layer->learned == value)
+        return;
+    layer->learned = value;
+    layer->is_learned = 1;
+    layer->learned_us = g->head.time_us;
+    layer->decision_id = 0;
+    layer->config_hash = e->s.config_hash;
+}
+
 static void decide(struct engine *e, uint16_t endpoint, const struct limit_loop *l)
 {
     const struct knob_layer *layer = control_layer(e, KNOB_LIMIT, endpoint);
     double wanted = (double)l->limit_to;
     struct move m;
     move_init(&m, e, KNOB_LIMIT, endpoint);
-    /* nothing learned yet: what was in force is the learner's start value, not the knob's safe one
-     */
-    if (!layer->is_learned || layer->mode != EV_MODE_ACT)
+    /* no decision yet: what was in force is the learner's start value, and a gauge may have told
+     * the new one already */
+    if (!layer->is_learned || layer->decision_id == 0 || layer->mode != EV_MODE_ACT)
         m.d.from = (double)l->limit_from;
     m.d.to = wanted;
     m.d.reason =

@@ -110,6 +110,55 @@ static void the_effect_is_judged_but_the_learner_is_not_overruled(void **state)
     world_free(w);
 }
 
+static void gauge(struct world *w, uint16_t endpoint, uint32_t limit)
+{
+    struct ev_gauge g = EV_INIT(GAUGE, gauge, w->now_us);
+    g.kind = EV_KIND_ENDPOINT;
+    g.number = endpoint;
+    g.limit = limit;
+    world_put(w, &g.head);
+}
+
+static void the_start_value_of_the_learner_is_known_without_a_decision(void **state)
+{
+    (void)state;
+    struct world *w = world_new(EV_MODE_ACT);
+    gauge(w, 0, 4);
+    world_tick(w, 3);
+    assert_int_equal(w->count, 0);
+    assert_near(world_value(w, KNOB_LIMIT, 0), 4, 0);
+    assert_int_equal(world_layer(w, KNOB_LIMIT, 0)->is_learned, 1);
+    /* gauges follow moves; the first decision still tells where the learner came from */
+    propose(w, 0, 4, 8);
+    gauge(w, 0, 8);
+    world_tick(w, 1);
+    const struct ev_decision *d = world_decision(w, REASON_LIMIT_FOLLOWS);
+    assert_non_null(d);
+    assert_near(d->from, 4, 0);
+    assert_near(d->to, 8, 0);
+    /* from then on decisions alone move the book */
+    gauge(w, 0, 16);
+    world_tick(w, 1);
+    assert_near(world_value(w, KNOB_LIMIT, 0), 8, 0);
+    world_free(w);
+}
+
+static void a_limit_that_is_held_is_no_learned_value(void **state)
+{
+    (void)state;
+    struct world *w = world_new(EV_MODE_OBSERVE);
+    gauge(w, 0, 1024);
+    world_tick(w, 1);
+    assert_int_equal(world_layer(w, KNOB_LIMIT, 0)->is_learned, 0);
+    world_free(w);
+    w = world_new(EV_MODE_ACT);
+    world_command(w, EV_VERB_PIN, KNOB_LIMIT, 0, 33);
+    gauge(w, 0, 33);
+    world_tick(w, 1);
+    assert_int_equal(world_layer(w, KNOB_LIMIT, 0)->is_learned, 0);
+    world_free(w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -118,6 +167,8 @@ int main(void)
         cmocka_unit_test(without_act_the_decision_is_told_and_not_applied),
         cmocka_unit_test(a_pinned_limit_is_left_alone),
         cmocka_unit_test(the_effect_is_judged_but_the_learner_is_not_overruled),
+        cmocka_unit_test(the_start_value_of_the_learner_is_known_without_a_decision),
+        cmocka_unit_test(a_limit_that_is_held_is_no_learned_value),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
