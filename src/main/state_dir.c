@@ -149,15 +149,18 @@ void state_dir_announce(const char *dir, const char *address, const char *token_
     char path[PATH_BYTES];
     struct buf text;
     struct json j;
-    buf_init(&text, 4096);
+    /* absolute: the CLI may be called from anywhere */
+    char *absolute = realpath(token_file, NULL);
+    buf_init(&text, 8192);
     json_init(&j, &text);
     json_object_begin(&j);
     json_key_str(&j, "address", address);
-    json_key_str(&j, "token_file", token_file);
+    json_key_str(&j, "token_file", absolute ? absolute : token_file);
     json_key_u64(&j, "pid", (uint64_t)getpid());
     json_object_end(&j);
     buf_putc(&text, '\n');
     (void)write_file(in_dir(path, dir, "admin.json"), buf_str(&text), 0600);
+    free(absolute);
     buf_fini(&text);
 }
 
