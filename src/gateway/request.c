@@ -56,7 +56,9 @@ void request_detach(struct request *req)
     bool is_delivered = req->phase == REQUEST_OVER && req->is_out_done && !c->out;
     bool is_ours = c->is_cut || req->reason == REASON_READER_TOO_SLOW; /* we cut it, and said why */
     if (!is_delivered && !is_ours) {
-        req->reason = req->phase == REQUEST_QUEUED ? REASON_CLIENT_GONE_QUEUED : REASON_CLIENT_GONE;
+        req->reason = req->phase == REQUEST_QUEUED   ? REASON_CLIENT_GONE_QUEUED
+                      : req->phase == REQUEST_TUNNEL ? REASON_TUNNEL_CUT
+                                                     : REASON_CLIENT_GONE;
         req->is_aborted = true;
     }
     req->client = NULL;

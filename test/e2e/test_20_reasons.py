@@ -460,7 +460,6 @@ def test_no_request_ended_with_a_reason_that_nobody_provoked(world):
         assert [e for e in events if e["reason"] not in allowed] == []
 
 
-@pytest.mark.xfail(strict=True, reason="gateway/request.c:request_detach writes client_gone over a tunnel in any phase")
 def test_a_tunnel_that_its_client_resets_was_cut(tmp_path):
     origin = Origin(answer)
     fold = Foldback(tmp_path, "services:\n" + service("app", "127.0.0.1:%d" % origin.port, WIDE)).start()
