@@ -39,8 +39,8 @@ void forward_failed(struct request *req, uint16_t reason, enum gate_outcome outc
 {
     fb_assert(req->up == NULL);
     req->is_failed = outcome != GATE_ABANDONED;
-    if (outcome == GATE_TIMED_OUT)
-        req->is_censored = true;
+    req->is_censored = outcome == GATE_TIMED_OUT;
+    request_wait_over(req, loop_now_us(req->worker->loop));
     if (req->is_ticket_live)
         service_done(req, req->client ? outcome : GATE_ABANDONED);
     if (!req->client) {
@@ -66,6 +66,13 @@ void forward_failed(struct request *req, uint16_t reason, enum gate_outcome outc
     req->is_out_done = true;
     req->is_keep_alive = false;
     req->client->is_cut = true;
+}
+
+/* A wait without an answer counts with its length: the endpoint would have taken longer. */
+void request_wait_over(struct request *req, uint64_t now_us)
+{
+    if (req->sent_us && !req->first_byte_us)
+        req->upstream_us = fb_sat_u32(fb_sub_floor_u64(now_us, req->sent_us));
 }
 
 void forward_again(struct request *req, uint64_t backoff_us)

@@ -327,6 +327,7 @@ void request_free(struct request *req);   /* reports, gives back everything */
 void request_detach(struct request *req); /* the client left */
 void request_arm(struct request *req);
 uint64_t request_timeout_us(const struct request *req);
+void request_wait_over(struct request *req, uint64_t now_us);
 
 /* ---- request_head.c, response_head.c ---- */
 void request_head_build(struct request *req, const struct http1_head *head, struct http1_out *w,

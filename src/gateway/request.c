@@ -63,6 +63,8 @@ void request_detach(struct request *req)
     }
     req->client = NULL;
     req->end_us = loop_now_us(w->loop);
+    if (req->phase == REQUEST_CONNECTING || req->phase == REQUEST_AWAITING)
+        request_wait_over(req, req->end_us);
     switch ((enum request_phase)req->phase) {
     case REQUEST_QUEUED:
         if (!service_cancel(req)) {

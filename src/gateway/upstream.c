@@ -58,6 +58,7 @@ void upstream_start(struct request *req)
     req->timeout_us = request_timeout_us(req) << again;
     req->first_byte_us = 0;
     req->is_first_byte_told = false;
+    req->is_censored = false; /* what is told is the last attempt */
     req->head_sent = 0;
     if (req->body)
         req->body->from = 0;
