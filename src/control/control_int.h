@@ -66,6 +66,7 @@ struct shed_loop {
     uint32_t at_door, in_queue,
         sent; /* shed by the threshold; shed while queued; sent to an endpoint */
     uint32_t queued_before;
+    uint32_t free_ticks, reserved;    /* ticks in a row with free slots and no queue */
     double histogram[EV_CLASS_COUNT]; /* arrivals by class, halved each second */
     double integral, share;           /* share of arrivals to refuse */
     double error;                     /* smoothed */
@@ -143,10 +144,10 @@ void command_expire(struct engine *e); /* pins, modes, freezes and drains whose 
 /* loop_*.c: <feed> sees every event of its type, <run> is called at the loop's period. */
 void loop_limit_feed(struct engine *e, const struct ev_proposal *p);
 void loop_limit_gauge(struct engine *e, const struct ev_gauge *g);
-void loop_limit_gauge(struct engine *e, const struct ev_gauge *g);
 void loop_limit_run(struct engine *e);
 void loop_shed_feed(struct engine *e, const struct ev_request *r);
-void loop_shed_run(struct engine *e);
+/* Each tick; <is_due>: every 500 ms. */
+void loop_shed_run(struct engine *e, bool is_due);
 void loop_timeout_feed(struct engine *e, const struct ev_request *r);
 void loop_timeout_run(struct engine *e);
 void loop_retry_feed(struct engine *e, const struct ev_request *r);

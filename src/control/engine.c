@@ -160,9 +160,6 @@ void engine_feed(struct engine *e, const struct ev_head *ev, struct engine_out *
     case EV_GAUGE:
         loop_limit_gauge(e, (const struct ev_gauge *)ev);
         break;
-    case EV_GAUGE:
-        loop_limit_gauge(e, (const struct ev_gauge *)ev);
-        break;
     case EV_NAME:
         feed_name(e, (const struct ev_name *)ev);
         break;
@@ -291,8 +288,7 @@ static void feed_tick(struct engine *e, const struct ev_tick *t)
     command_expire(e);
     if (is_due(e, LOOP_LIMIT))
         loop_limit_run(e);
-    if (is_due(e, LOOP_SHED))
-        loop_shed_run(e);
+    loop_shed_run(e, is_due(e, LOOP_SHED));
     if (is_due(e, LOOP_TIMEOUT))
         loop_timeout_run(e);
     if (is_due(e, LOOP_RETRY))

@@ -2,15 +2,22 @@
 /* shed loop, every 500 ms per service: which share of the arrivals is refused at the door, lowest
  * classes first.
  *
- *   capacity = sent x limit / in flight           (what the service would do with all its slots
- * busy) e = (passed - capacity) / passed              (passed: what the threshold let in; e < 0:
- * slots are free) integral += 0.7 e (1 - share);  share = integral + 0.1 e
+ *   capacity = sent x limit / in flight      what the service would do with all its slots busy
+ *   e = (passed - 1.2 capacity) / passed     passed: what the threshold let in
+ *   integral += 0.7 e (1 - share);  share = integral + 0.1 e (1 - share)
+ *
+ * The queue has strict priority and a bounded wait: it refuses by itself what is too much, lowest
+ * class first, and it must never run dry.  So the door only cuts what the queue cannot use, beyond
+ * 1.2 x the capacity; at exactly the capacity every fluctuation left slots empty (5 % of goodput at
+ * twice the capacity).
  *
  * e (1 - share) is exactly (share needed - share), so the loop gain is 0.7 whatever the overload:
  * with a bare 0.7 e it would be 3.5 at five times the capacity, and oscillate.  0.7 = 1.4 per
  * second x 0.5 s (loops.md 2.3); halved it needs 5 s for a ramp, doubled it rings.  The share
  * becomes a threshold by the classes of the last arrivals.  Critical requests (level < 128) are
- * never refused here. */
+ * never refused here.
+ *
+ * Between two runs, each 100 ms: an empty queue and free slots open the door at once. */
 #include "base/assert.h"
 #include "control/arbiter.h"
 
@@ -23,17 +30,21 @@
 /* One service with less than 20 arrivals in half a second has no overload that a share describes.
  */
 #define ARRIVED_MIN 20
-/* Up to 5 % too many are the queue's to refuse, lowest class first as well; up to 3 % of free slots
- * are the scatter of half a second.  Inside the integral rests: without this band it cycles by 20
- * levels every 10 s. */
-#define ERROR_DEAD_HIGH 0.05
-#define ERROR_DEAD_LOW -0.03
-/* Below a share of 1 % the door is open. */
+/* What is let in, in capacities; between 1.08 and 1.35 of them the integral rests: without this
+ * band it cycles by 20 levels every 10 s. */
+#define HEADROOM 1.2
+#define ERROR_DEAD_HIGH 0.11
+#define ERROR_DEAD_LOW -0.11
 #define ERROR_LARGE 0.3
 /* 300 arrivals in half a second scatter by 6 %; smoothed over about 1.5 s by 3 %, which the band
  * takes. */
 #define ERROR_WEIGHT 0.4
+/* Below a share of 1 % the door is open. */
 #define SHARE_DEAD 0.01
+/* Open at once: nobody waits and a quarter of the slots is free, twice 100 ms in a row.  In
+ * overload the head-room keeps the queue from running dry that long. */
+#define FREE_RATIO 0.75
+#define FREE_TICKS 2
 /* A move must change what passes by 2 %, against the last direction by 5 %: less than the width of
  * the resting band, so that a turn ends inside it.  (20 levels instead cycled for ever at twice the
  * capacity.) */
@@ -110,7 +121,8 @@ static bool look(const struct engine *e, uint16_t service, const struct shed_loo
     v->passed = v->sent + l->in_queue + (grown > 0 ? grown : 0);
     double slots = v->limit.value > 0 ? v->limit.value / fmax(v->in_flight.value, 1.0) : 4.0;
     v->capacity = v->sent * fmax(slots, 1.0);
-    v->error = v->passed > 0 ? fb_clamp((v->passed - v->capacity) / v->passed, -4.0, 1.0) : -1.0;
+    double room = HEADROOM * v->capacity;
+    v->error = v->passed > 0 ? fb_clamp((v->passed - room) / v->passed, -4.0, 1.0) : -1.0;
     return true;
 }
 
@@ -190,9 +202,39 @@ static void run_one(struct engine *e, uint16_t service)
     l->at_door = l->in_queue = l->sent = 0;
 }
 
-void loop_shed_run(struct engine *e)
+/* The overload is over: what the door still refuses now has nobody to make room for. */
+static void open_if_free(struct engine *e, uint16_t service)
 {
-    for (uint16_t i = 0; i < e->s.top[EV_KIND_SERVICE]; i++)
-        if (control_layer(e, KNOB_SHED_THRESHOLD, i)->is_used)
+    struct shed_loop *l = &e->s.shed[service];
+    const struct knob_layer *layer = control_layer(e, KNOB_SHED_THRESHOLD, service);
+    if (l->share <= 0 || layer->is_pinned || layer->is_frozen)
+        return;
+    struct fact_scope scope = control_scope(EV_KIND_SERVICE, service);
+    struct view v = {.error = -1};
+    v.in_flight = facts_get(e->facts, scope, FACT_IN_FLIGHT, FACT_100MS);
+    v.limit = facts_get(e->facts, scope, FACT_LIMIT, FACT_100MS);
+    v.queue = facts_get(e->facts, scope, FACT_QUEUED, FACT_100MS);
+    bool is_free = v.in_flight.state == FACT_OK && v.limit.state == FACT_OK &&
+                   v.queue.state == FACT_OK && v.queue.value < 1 &&
+                   v.in_flight.value <= FREE_RATIO * v.limit.value;
+    l->free_ticks = is_free ? l->free_ticks + 1 : 0;
+    if (l->free_ticks < FREE_TICKS)
+        return;
+    for (int c = 0; c < EV_CLASS_COUNT; c++)
+        v.arrived += l->arrived[c];
+    v.sent = l->sent;
+    v.capacity = v.sent * v.limit.value / fmax(v.in_flight.value, 1.0);
+    l->integral = l->share = l->error = 0;
+    decide(e, service, l, &v);
+}
+
+void loop_shed_run(struct engine *e, bool is_due)
+{
+    for (uint16_t i = 0; i < e->s.top[EV_KIND_SERVICE]; i++) {
+        if (!control_layer(e, KNOB_SHED_THRESHOLD, i)->is_used)
+            continue;
+        open_if_free(e, i);
+        if (is_due)
             run_one(e, i);
+    }
 }

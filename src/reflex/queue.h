@@ -3,9 +3,10 @@
  *
  * Four classes in strict priority; inside a class one ring of hashed users (256 buckets), each
  * served one request per turn, so that one user with a thousand requests delays another user by one
- * request. While a class drops requests for having waited too long it is overloaded: then the
- * newest goes first (the oldest are about to be useless anyway), and it goes back to oldest first
- * as soon as everything that waits could be served in time.
+ * request; while all that waits can be served in time, every second one is the oldest of all. While
+ * a class drops requests for having waited too long it is overloaded: then the newest goes first
+ * (the oldest are about to be useless anyway), and it goes back to oldest first as soon as
+ * everything that waits could be served in time.
  *
  * There is no guard for low classes: nothing waits longer than the bound, then it is answered with
  * 503, and a share kept for them would be taken from critical requests just when those exceed the
@@ -24,6 +25,7 @@ struct gate_ticket;
 struct queue_bucket {
     struct gate_ticket *oldest, *newest;
     uint16_t next, prev; /* ring of buckets that wait, EV_NONE none */
+    uint32_t length;
 };
 
 struct queue_class {
@@ -41,6 +43,7 @@ struct queue {
     uint64_t wait_max_us;
     bool is_adaptive; /* false: always oldest first */
     uint64_t period_us;
+    uint64_t now_us;           /* of the last tick */
     struct gate_ticket *sweep; /* next one whose deadline is looked at */
     struct queue_class classes[EV_CLASS_COUNT];
 };

@@ -79,12 +79,12 @@ struct over {
     {                                                                                              \
         .says = text, __VA_ARGS__                                                                  \
     }
-/* The exact level for an overload x: shares 20/30/30/20 % and 1 - 1/x to refuse. */
+/* Shares 20/30/30/20 %; the door lets in 1.08 to 1.35 x the capacity, so of an overload x it
+ * refuses 1 - 1.35/x to 1 - 1.08/x. */
 static const struct over overs[] = {
-    ROW("1.5x: best effort and some of the degraded", .load = 1.5, .level_min = 256,
-        .level_max = 384),
-    ROW("2x: just no degraded left", .load = 2, .level_min = 230, .level_max = 280),
-    ROW("3x: some default", .load = 3, .level_min = 128, .level_max = 240),
+    ROW("1.5x: some best effort", .load = 1.5, .level_min = 340, .level_max = 460),
+    ROW("2x: some degraded", .load = 2, .level_min = 260, .level_max = 345),
+    ROW("3x: some default", .load = 3, .level_min = 180, .level_max = 250),
     ROW("10x: critical alone, never less", .load = 10, .level_min = 128, .level_max = 128),
 };
 
@@ -138,6 +138,21 @@ static void the_door_is_open_again_within_two_seconds_after_the_overload(void **
     world_free(w);
 }
 
+static void free_slots_open_the_door_within_three_ticks(void **state)
+{
+    (void)state;
+    struct world *w = world_new(EV_MODE_ACT);
+    struct flow f = {.queued = 0};
+    rng_init(&f.rng, 8);
+    run(w, &f, 5, 101); /* the next run of the loop is four ticks away */
+    assert_true(world_value(w, KNOB_SHED_THRESHOLD, 0) < 200);
+    run(w, &f, 0.6, 3);
+    assert_near(world_value(w, KNOB_SHED_THRESHOLD, 0), 512, 0);
+    run(w, &f, 5, 20);
+    assert_true(world_value(w, KNOB_SHED_THRESHOLD, 0) < 200); /* and nothing is left of it */
+    world_free(w);
+}
+
 static void steady_overload_makes_no_limit_cycle(void **state)
 {
     (void)state;
@@ -188,6 +203,7 @@ int main(void)
         cmocka_unit_test(the_threshold_settles_where_the_overload_is),
         cmocka_unit_test(critical_is_served_and_capacity_is_used),
         cmocka_unit_test(the_door_is_open_again_within_two_seconds_after_the_overload),
+        cmocka_unit_test(free_slots_open_the_door_within_three_ticks),
         cmocka_unit_test(steady_overload_makes_no_limit_cycle),
         cmocka_unit_test(without_gauges_the_threshold_holds),
         cmocka_unit_test(a_pin_winds_nothing_up),
