@@ -125,7 +125,7 @@ def record(suite, passed, failed, texts, start):
 
 
 FUZZ_OPTIONS = ["--native-file", "test/clang.ini", "-Dfuzz=true", "-Db_sanitize=address,undefined", "-Db_lundef=false",
-                "-Doptimization=1"]
+                "-Doptimization=1", "-Dc_args=-fsanitize=fuzzer-no-link"]
 
 
 def fuzz(seconds, names):
