@@ -80,6 +80,8 @@ class Foldback:
               "foldback is ready")
         assert self.process.poll() is None, self.text()
         until(lambda: self.api("GET", "/v1/endpoints")["endpoints"], 5, "the brain knows the endpoints")
+        # routes are named after the endpoints, sometimes in the brain's next tick
+        until(lambda: self.api("GET", "/v1/routes")["routes"], 5, "the brain knows the routes")
         return self
 
     def text(self):
