@@ -380,6 +380,9 @@ bool service_retry(struct request *req, enum gate_outcome outcome, uint64_t *bac
 bool service_cancel(struct request *req);
 void service_probe(struct endpoint *ep, bool is_ok);
 void service_tick(struct service *sv, struct worker *w, uint64_t now_us);
+/* What the gate has to say: health changes and verdicts of the learner, into the ring.  First
+ * thread, each turn of its tick: a decision must not wait for the 100 ms report. */
+void service_say(struct service *sv, struct worker *w);
 void service_report(struct service *sv, struct worker *w, uint64_t now_us); /* thread 0 */
 void service_knobs(struct service *sv, struct worker *w);                   /* thread 0 */
 struct service *service_get(struct gw *gw, const struct conf_service *conf);

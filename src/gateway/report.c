@@ -110,24 +110,13 @@ void report_refill(struct worker *w)
         w->sample_credit = 10 * threads;
 }
 
-void service_report(struct service *sv, struct worker *w, uint64_t now_us)
+void service_say(struct service *sv, struct worker *w)
 {
     static union ev_any events[EVENTS_PER_TICK]; /* thread 0 only */
-    struct gate_view view;
-    struct gate_endpoint_view ep_views[GATE_ENDPOINTS_MAX];
-    struct gate_keep keeps[GATE_ENDPOINTS_MAX];
-    uint16_t at[GATE_ENDPOINTS_MAX], count = 0;
+    fb_assert(w->index == 0);
     spin_lock(&sv->lock);
-    gate_view(sv->gate, &view);
-    for (uint16_t i = 0; i < GATE_ENDPOINTS_MAX; i++) {
-        if (!sv->endpoints[i] || !gate_endpoint_view(sv->gate, i, &ep_views[count]))
-            continue;
-        gate_endpoint_keep(sv->gate, i, &keeps[count]);
-        at[count++] = i;
-    }
     size_t event_count = gate_take_events(sv->gate, events, EVENTS_PER_TICK);
     spin_unlock(&sv->lock);
-
     for (size_t i = 0; i < event_count; i++) {
         union ev_any *ev = &events[i];
         uint16_t index = ev->head.type == EV_HEALTH ? ev->health.endpoint : ev->proposal.endpoint;
@@ -143,6 +132,24 @@ void service_report(struct service *sv, struct worker *w, uint64_t now_us)
         }
         ring_put(w->ring, &ev->head);
     }
+}
+
+void service_report(struct service *sv, struct worker *w, uint64_t now_us)
+{
+    struct gate_view view;
+    struct gate_endpoint_view ep_views[GATE_ENDPOINTS_MAX];
+    struct gate_keep keeps[GATE_ENDPOINTS_MAX];
+    uint16_t at[GATE_ENDPOINTS_MAX], count = 0;
+    spin_lock(&sv->lock);
+    gate_view(sv->gate, &view);
+    for (uint16_t i = 0; i < GATE_ENDPOINTS_MAX; i++) {
+        if (!sv->endpoints[i] || !gate_endpoint_view(sv->gate, i, &ep_views[count]))
+            continue;
+        gate_endpoint_keep(sv->gate, i, &keeps[count]);
+        at[count++] = i;
+    }
+    spin_unlock(&sv->lock);
+
     for (uint16_t i = 0; i < count; i++) {
         struct endpoint *ep = sv->endpoints[at[i]];
         const struct gate_endpoint_view *v = &ep_views[i];

@@ -189,9 +189,12 @@ static void on_tick(struct loop_timer *t)
     struct gw *gw = w->gw;
     uint64_t now_us = loop_now_us(w->loop);
     for (struct service *sv = atomic_load_explicit(&gw->services, memory_order_acquire); sv;
-         sv = sv->next)
+         sv = sv->next) {
         if (w->index == 0 || atomic_load_explicit(&sv->live, memory_order_relaxed))
             service_tick(sv, w, now_us);
+        if (w->index == 0)
+            service_say(sv, w);
+    }
     if (now_us - w->ticked_us >= TICK_IDLE_US) {
         w->ticked_us = now_us;
         uint64_t beat_us =
