@@ -80,8 +80,9 @@ class Foldback:
               "foldback is ready")
         assert self.process.poll() is None, self.text()
         until(lambda: self.api("GET", "/v1/endpoints")["endpoints"], 5, "the brain knows the endpoints")
-        # routes are named after the endpoints, sometimes in the brain's next tick
-        until(lambda: self.api("GET", "/v1/routes")["routes"], 5, "the brain knows the routes")
+        # the engine hears of the routes after the endpoints, sometimes a tick later
+        until(lambda: any(k["knob"] == "timeout_ms" for k in self.api("GET", "/v1/knobs")["knobs"]), 5,
+              "the engine knows the routes")
         return self
 
     def text(self):
