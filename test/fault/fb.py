@@ -136,7 +136,10 @@ class Foldback:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait(5)
+        text = self.text()
         self.log.close()
+        for word in ("Sanitizer", "runtime error", "promise"):
+            assert word not in text, text[-6000:]
 
 
 class Load:
