@@ -21,6 +21,8 @@ static const double base_samples_max = 400, base_samples_min = 20, level_samples
 /* A queue this small (10 % of the service time) is none: arrivals at an idle worker wait for the
  * network. */
 static const double ratio_clear = 1.1;
+/* With service times from here on proven limits are probed by half instead of doubled. */
+static const double costly_base_us = 50e3;
 /* Largest step down, and samples that a check needs at least. */
 static const double down_most = 0.35;
 static const double check_samples_min = 20;
@@ -210,7 +212,9 @@ static void probe_start(struct limit *l, uint64_t now_us)
             return;
         l->is_falling = false;
     }
-    bool is_small = l->probe_gap_us >= 500000;
+    /* Where a doubling adds 100 ms to everybody's latency, and the size is about known. */
+    bool is_costly = l->is_proven && l->base.us > costly_base_us;
+    bool is_small = l->probe_gap_us >= 500000 || is_costly;
     double factor = is_small ? 1.5 : 2;
     if (l->meter.done >= 20 || l->limit_before != l->limit)
         l->before = verdict(l, now_us).seen;
