@@ -8,11 +8,11 @@ struct harm_row {
     const char *name;
     double p99_ratio;
 };
-/* prefetch: the loop refuses at the door just what is too much, so the queue of the lowest class
- * stays full and in order of arrival, which costs its tail 100 of the 1000 ms that the objective
- * allows. */
+/* prefetch: the door lets in 1.2 capacities, so the queue of the lowest class stays full and in
+ * order of arrival, which costs its tail 170 of the 1000 ms that the objective allows (with 1.0
+ * capacities it was 110 ms and 3 % of goodput, now 0.6 %). */
 static const struct harm_row harm[] = {
-    {"queue_1.5x", 1.1}, {"queue_3x", 1.1},      {"prefetch", 1.4},
+    {"queue_1.5x", 1.1}, {"queue_3x", 1.1},      {"prefetch", 1.5},
     {"priority", 1.1},   {"limit_timeout", 1.1},
 };
 
