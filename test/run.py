@@ -116,6 +116,16 @@ def py_suite(suite, paths, timeout_s=600, env=None, args=()):
            [text[-6000:]] if bad else [], start)
 
 
+DRIVER_TESTS = [f"test/e2e/test_{name}.py" for name in ("10_http1", "11_limits", "12_resources", "30_balance")]
+
+
+def driver_suite(suite, folder, paths, env=None, args=()):
+    """The data plane without a brain: these tests also read its events, which the whole program keeps in its log."""
+    os.environ.pop("FOLDBACK_BIN", None)  # conftest.py takes the driver when it is not set
+    driver = os.path.abspath(f"{folder}/test/e2e/gateway_driver")
+    py_suite(suite, paths, env={**(env or {}), "GATEWAY_DRIVER": driver}, args=args)
+
+
 def record(suite, passed, failed, texts, start):
     results.append((suite, passed, failed))
     failures.extend((suite, t) for t in texts)
@@ -189,6 +199,7 @@ def main():
                     args=["--long"] if a.long else [])
         if want("e2e"):
             py_suite("e2e", ["test/e2e"], env=pyenv, timeout_s=900)
+            driver_suite("e2e, gateway alone", "build", DRIVER_TESTS)
         if want("fault"):
             py_suite("fault", ["test/fault"], env=pyenv, timeout_s=3600 if a.long else 600)
         if want("peer"):
@@ -200,11 +211,13 @@ def main():
             py_suite("e2e (ASan + UBSan)", ["test/e2e"], timeout_s=900, args=["-m", "short"],
                      env={**pyenv, **ENV, "FOLDBACK_BIN": os.path.abspath("build-asan/foldback"),
                           "FB_BUILD": os.path.abspath("build-asan")})
+            driver_suite("e2e, gateway alone (ASan + UBSan)", "build-asan", DRIVER_TESTS, ENV, ["-m", "short"])
         if want("tsan"):
             c_suite("unit (clang, TSan)", "build-tsan", TSAN, ["unit"], timeout_s=600)
             py_suite("e2e (TSan)", ["test/e2e"], timeout_s=900, args=["-m", "short"],
                      env={**pyenv, **ENV, "FOLDBACK_BIN": os.path.abspath("build-tsan/foldback"),
                           "FB_BUILD": os.path.abspath("build-tsan")})
+            driver_suite("e2e, gateway alone (TSan)", "build-tsan", DRIVER_TESTS, ENV, ["-m", "short"])
         if want("fuzz"):
             fuzz(60 if a.long else 5, [])
     passed = sum(r[1] for r in results)

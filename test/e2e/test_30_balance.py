@@ -155,6 +155,14 @@ def test_a_client_that_leaves_the_queue_is_forgotten_at_once(world):
     assert [r.target for r in origin.requests] == ["/first"]
 
 
+def arrived(origin, count):
+    """Bounded; a fixed pause is too short under a sanitizer."""
+    end = time.monotonic() + 5
+    while len(origin.requests) < count and time.monotonic() < end:
+        time.sleep(0.01)
+    assert len(origin.requests) == count
+
+
 def test_a_client_that_leaves_early_keeps_the_slot_until_the_answer(world):
     gate = threading.Event()
 
@@ -164,7 +172,7 @@ def test_a_client_that_leaves_early_keeps_the_slot_until_the_answer(world):
         return ok()
     origin, proxy = world.pair(answer, service="    queue: { capacity: 10, wait: 3s }\n    tune: { limit: { mode: recommend, value: 1 } }\n")
     gone = proxy.connect().send("GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
-    time.sleep(0.1)
+    arrived(origin, 1)
     gone.close()
     time.sleep(0.1)
     waiting = proxy.connect().send("GET /next HTTP/1.1\r\nHost: a\r\n\r\n")
