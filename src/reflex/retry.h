@@ -3,8 +3,8 @@
  *
  * Tokens are earned per first attempt (pct of one) and one per second besides; a retry costs one at
  * the moment it is scheduled, so that a backoff cannot hide it.  Held back at most 10 s of earning,
- * at least 10 tokens. Holds always: retries <= 10 + seconds + pct % of first attempts.  Pure.
- * Threads: any, one at a time. */
+ * at least 10 tokens. Holds always: charged retries <= 10 + seconds + pct % of first attempts.
+ * Pure. Threads: any, one at a time. */
 #ifndef FB_REFLEX_RETRY_H
 #define FB_REFLEX_RETRY_H
 #include "base/rng.h"
