@@ -21,6 +21,7 @@ static void drain(struct brain *b);
 static void tick(struct brain *b, uint64_t now_us);
 static void flush_batch(struct brain *b);
 static void put(struct brain *b, const struct ev_head *ev);
+static void put_own(struct brain *b, struct ev_head *ev);
 static void put_out(struct brain *b);
 static void say_config(struct brain *b, struct conf *conf);
 static void read_control(struct brain *b);
@@ -80,6 +81,8 @@ static enum fb_code start(struct brain *b, struct fb_err *err)
     b->next_resource_us = now_us;
     b->next_snapshot_us = now_us + BRAIN_SNAPSHOT_US;
     sequencer_begin(b->sequencer);
+    put_out(b); /* what the last run decided and could not write any more */
+    flush_batch(b);
     say_config(b, conf);
     conf_unref(conf);
     brain_publish(b);
@@ -221,10 +224,17 @@ static void put_out(struct brain *b)
     b->out.dropped = 0;
 }
 
-void brain_say(struct brain *b, const struct ev_head *ev)
+/* The engine must see what the log will hold: the sequencer stamps the origin on its copy only. */
+static void put_own(struct brain *b, struct ev_head *ev)
 {
+    ev->origin = EV_ORIGIN_BRAIN;
     put(b, ev);
     fold_feed(&b->fold, ev, &b->out);
+}
+
+void brain_say(struct brain *b, struct ev_head *ev)
+{
+    put_own(b, ev);
     put_out(b);
     flush_batch(b);
     brain_publish(b);
@@ -252,8 +262,7 @@ static void tick(struct brain *b, uint64_t now_us)
     ev.lost = seen.lost + ls.lost;
     ev.lag_us = fb_sat_u32(fb_sub_floor_u64(now_us, b->next_tick_us));
     ev.loop_us = fb_sat_u32(b->tick_cpu_us);
-    put(b, &ev.head);
-    fold_feed(&b->fold, &ev.head, &b->out);
+    put_own(b, &ev.head);
     put_out(b);
     flush_batch(b);
     brain_publish(b);
@@ -306,8 +315,7 @@ static void alert(struct brain *b, uint16_t reason, bool is_over, double value, 
     ev.loop = 255;
     ev.value = value;
     strncpy(ev.text, text, sizeof ev.text - 1);
-    put(b, &ev.head);
-    fold_feed(&b->fold, &ev.head, &b->out);
+    put_own(b, &ev.head);
     fb_log(is_over ? FB_LOG_INFO : FB_LOG_ERROR, "%s", text);
 }
 
@@ -328,8 +336,7 @@ static void watch_disk(struct brain *b, uint64_t now_us)
     struct ev_gap gap;
     if (log_gap_take(b->log, &gap)) {
         gap.head.time_us = now_us;
-        put(b, &gap.head);
-        fold_feed(&b->fold, &gap.head, &b->out);
+        put_own(b, &gap.head);
     }
     struct sequencer_stats seen;
     sequencer_stats_read(b->sequencer, &seen);
@@ -360,8 +367,7 @@ static void sample_resources(struct brain *b, uint64_t now_us)
 {
     struct ev_resource r;
     resource_read_host(&r, now_us);
-    put(b, &r.head);
-    fold_feed(&b->fold, &r.head, &b->out);
+    put_own(b, &r.head);
     const struct {
         enum resource_scope scope;
         pid_t pid;
@@ -372,8 +378,7 @@ static void sample_resources(struct brain *b, uint64_t now_us)
         if (processes[i].pid <= 0 ||
             !resource_read_process(&r, processes[i].scope, processes[i].pid, now_us))
             continue;
-        put(b, &r.head);
-        fold_feed(&b->fold, &r.head, &b->out);
+        put_own(b, &r.head);
     }
 }
 

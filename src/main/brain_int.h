@@ -59,6 +59,6 @@ FB_MUST_USE
 enum fb_code brain_admin_start(struct brain *b, struct fb_err *err);
 /* brain.c: one event of the brain's own into the stream, the engine and the log, with what follows
  * from it. */
-void brain_say(struct brain *b, const struct ev_head *ev);
+void brain_say(struct brain *b, struct ev_head *ev);
 void brain_publish(struct brain *b);
 #endif

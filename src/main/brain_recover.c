@@ -47,16 +47,12 @@ enum fb_code brain_recover(struct brain *b, struct fb_err *err)
     if (is_same_rings)
         sequencer_load(b->sequencer, &b->saved);
     uint64_t last_us = replay_log(b, from, is_same_rings);
-    if (last_us > fb_mono_us() + US_PER_S) {
-        /* the wall clock was set back between two runs: what was learned lies in the future */
-        fb_log(FB_LOG_WARN, "the log ends %llu s in the future; learned values are dropped",
+    /* The wall clock was set back between two runs: the engine starts its clock anew at the first
+     * tick, here and in a replay alike. */
+    if (last_us > fb_mono_us() + US_PER_S)
+        fb_log(FB_LOG_WARN, "the log ends %llu s in the future; windows begin anew",
                (unsigned long long)((last_us - fb_mono_us()) / US_PER_S));
-        fold_fini(&b->fold);
-        code = fold_init(&b->fold, err);
-        if (code != FB_OK)
-            return code;
-    }
-    if (!is_same_rings)
+    if (!is_same_rings && atomic_load(&b->mem.head->gateway_pid) == 0)
         hand_over(b);
     b->tick = facts_now_us(engine_facts(b->fold.engine)) / BRAIN_TICK_US;
     b->recovered_us = fb_mono_us() - begin_us;
@@ -138,26 +134,37 @@ static uint64_t replay_log(struct brain *b, uint64_t from, bool is_same_rings)
     }
     const struct ev_head *ev;
     uint64_t offset;
+    size_t told = 0; /* outputs of the last cause that the log has */
     for (;;) {
         enum fb_code code = log_reader_next(r, &ev, &offset);
         if (code == FB_E_DAMAGED) {
             fb_log(FB_LOG_WARN, "%s", log_reader_skip(r)->sentence);
             continue;
         }
-        if (code != FB_OK)
+        if (code != FB_OK) {
+            if (code != FB_E_END)
+                fb_log(FB_LOG_WARN,
+                       "the log cannot be read at offset %llu; what follows is unknown",
+                       (unsigned long long)log_reader_offset(r));
             break;
-        if (!fold_is_output(ev))
-            fold_feed(&b->fold, ev, &b->out); /* what comes out is in the log already */
-        else
+        }
+        if (fold_is_output(ev)) {
+            told++;
             engine_feed(b->fold.engine, ev, NULL);
-        b->out.count = 0;
-        b->out.dropped = 0;
+        } else {
+            b->out.count = b->out.dropped = told = 0; /* the log holds what came out */
+            fold_feed(&b->fold, ev, &b->out);
+        }
         if (is_same_rings)
             sequencer_resume(b->sequencer, ev);
         last_us = ev->time_us;
         b->recovered_events++;
     }
     log_reader_close(r);
+    /* A crash between a cause and its decisions: the rest is said at the start, behind the log. */
+    told = told < b->out.count ? told : b->out.count;
+    memmove(b->out.at, b->out.at + told, (b->out.count - told) * sizeof *b->out.at);
+    b->out.count -= told;
     return last_us;
 }
 

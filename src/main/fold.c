@@ -94,6 +94,7 @@ void fold_config_events(const struct conf *conf, uint32_t generation, uint64_t n
                         void (*put)(void *arg, const struct ev_head *ev), void *arg)
 {
     struct ev_config part = EV_INIT(CONFIG, config, now_us);
+    part.head.origin = EV_ORIGIN_BRAIN;
     part.config_hash = conf->hash;
     part.total_bytes = (uint32_t)conf->text_bytes;
     part.generation = generation;

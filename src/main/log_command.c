@@ -41,6 +41,10 @@ int log_command(const struct cli_log_args *args)
         last = offset;
         count[ev->type < EV_TYPE_END ? ev->type : 0]++;
     }
+    bool is_broken = code != FB_OK && code != FB_E_END;
+    if (is_broken)
+        fprintf(stderr, "foldback: the log cannot be read at offset %llu: input/output error\n",
+                (unsigned long long)log_reader_offset(reader));
     log_reader_close(reader);
     if (args->is_json) {
         struct buf out;
@@ -73,5 +77,5 @@ int log_command(const struct cli_log_args *args)
                     printf("  %-10s %llu\n", ev_type_row(i)->name, (unsigned long long)count[i]);
     }
     buf_fini(&text);
-    return strcmp(args->verb, "check") == 0 && holes ? 1 : 0;
+    return is_broken || (strcmp(args->verb, "check") == 0 && holes) ? 1 : 0;
 }

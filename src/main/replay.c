@@ -103,7 +103,12 @@ static enum fb_code run(struct replay *r, struct fb_err *err)
     if (is_tty && r->events >= 500000)
         fprintf(stderr, "\r\033[K");
     settle(r, log_reader_offset(reader));
+    uint64_t at = log_reader_offset(reader);
     log_reader_close(reader);
+    if (code != FB_OK && code != FB_E_END)
+        return fb_fail(err, code,
+                       "the log cannot be read at offset %llu; `foldback log check` tells more",
+                       (unsigned long long)at);
     return FB_OK;
 }
 

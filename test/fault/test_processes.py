@@ -118,6 +118,7 @@ def test_a_used_state_folder_gives_one_clear_sentence(fold):
     assert done.returncode == 1
     assert len(done.stderr.strip().splitlines()) == 1
     assert fold.state in done.stderr
+    assert os.path.exists(os.path.join(fold.state, "admin.json")), "the running one can still be found"
     assert fold.get() == 200
 
 
@@ -185,6 +186,33 @@ def test_a_recorded_log_decides_again_bit_for_bit(fold):
     done = subprocess.run([BIN, "replay", "--verify", "--state", fold.state], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "bit for bit" in done.stdout
+
+
+def test_a_stopped_gateway_is_stale_live_and_in_the_replay_alike(fold):
+    load = Load(fold.port, threads=2)
+    time.sleep(1.5)
+    gateway = fold.child("fb-gateway")
+    os.kill(gateway, signal.SIGSTOP)
+    time.sleep(4)  # past the 2 s after which facts are stale
+    os.kill(gateway, signal.SIGCONT)
+    time.sleep(1)
+    load.stop()
+    fold.process.send_signal(signal.SIGTERM)
+    assert fold.process.wait(15) == 0
+    done = subprocess.run([BIN, "replay", "--verify", "--state", fold.state], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_many_reloads_at_once_end_with_the_last_file(fold):
+    good = open(fold.file).read()
+    for n in (1024, 2048, 4096, 1024):
+        with open(fold.file, "w") as f:
+            f.write(good + f"limits: {{ line_bytes: {n // 1024}KiB }}\n")
+        fold.process.send_signal(signal.SIGHUP)
+    until(lambda: fold.get("/" + "x" * 2000) == 414, 5, "the last file is in force")
+    os.kill(fold.child("fb-gateway"), signal.SIGKILL)
+    until(lambda: _try(fold) == 200, 5, "an answer after the kill")
+    assert fold.get("/" + "x" * 2000) == 414, "a new gateway has the last file too"
 
 
 def test_learned_and_pinned_values_survive_a_restart(fold, tmp_path, origin):
