@@ -138,7 +138,9 @@ bool resource_read_process(struct ev_resource *out, enum resource_scope scope, p
         while (readdir(dir))
             out->descriptors++;
         closedir(dir);
-        out->descriptors -= 3; /* ".", ".." and the one that reads */
+        /* ".", "..", and for this process the one that reads */
+        uint32_t extra = pid == getpid() ? 3 : 2;
+        out->descriptors = out->descriptors > extra ? out->descriptors - extra : 0;
     }
     snprintf(path, sizeof path, "/proc/%d/io", (int)pid);
     if (read_text(path, text, sizeof text)) {

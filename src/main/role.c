@@ -17,21 +17,26 @@
 #include <unistd.h>
 
 #define ARGS_MAX 16
+#define LISTENERS_MAX (64 * 64) /* listeners x threads */
 
 static _Noreturn void child(const struct role_start *start)
 {
     /* First out of the way of the fixed numbers, then into place: dup2 also clears close-on-exec.
      */
-    int from[3 + 64 * 16];
+    static const char why[] = "foldback: no descriptors for a process; raise `ulimit -n`\n";
+    int from[3 + LISTENERS_MAX];
+    const int room = ROLE_FD_MEM + 3 + (int)start->more_count;
     size_t count = 0;
     const int fixed[3] = {start->mem_fd, start->control_fd, start->conf_fd};
     for (size_t i = 0; i < 3; i++)
-        from[count++] = fcntl(fixed[i], F_DUPFD_CLOEXEC, 2048);
+        from[count++] = fcntl(fixed[i], F_DUPFD_CLOEXEC, room);
     for (size_t i = 0; i < start->more_count && count < FB_COUNT(from); i++)
-        from[count++] = fcntl(start->more[i], F_DUPFD_CLOEXEC, 2048);
+        from[count++] = fcntl(start->more[i], F_DUPFD_CLOEXEC, room);
     for (size_t i = 0; i < count; i++)
-        if (from[i] < 0 || dup2(from[i], ROLE_FD_MEM + (int)i) < 0)
+        if (from[i] < 0 || dup2(from[i], ROLE_FD_MEM + (int)i) < 0) {
+            (void)!write(STDERR_FILENO, why, sizeof why - 1);
             _exit(126);
+        }
     char *args[ARGS_MAX + 2] = {(char *)(uintptr_t) "foldback"};
     for (size_t i = 0; i < ARGS_MAX && start->argv[i]; i++)
         args[i + 1] = (char *)(uintptr_t)start->argv[i];

@@ -38,14 +38,19 @@ static const char *in_dir(char path[PATH_BYTES], const char *dir, const char *na
     return path;
 }
 
+/* Whole or not at all: others read these files while a foldback starts. */
 static bool write_file(const char *path, const char *text, mode_t mode)
 {
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode);
+    char draft[PATH_BYTES + 8];
+    snprintf(draft, sizeof draft, "%s.new", path);
+    int fd = open(draft, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode);
     if (fd < 0)
         return false;
     size_t len = strlen(text);
+    (void)fchmod(fd, mode); /* an old draft keeps its mode otherwise */
     bool is_written = write(fd, text, len) == (ssize_t)len;
-    return close(fd) == 0 && is_written;
+    is_written &= close(fd) == 0;
+    return is_written && rename(draft, path) == 0;
 }
 
 static bool read_line(const char *path, char *text, size_t size)
@@ -87,11 +92,14 @@ enum fb_code state_dir_open(const char *dir, int *lock_fd, struct fb_err *err)
             err, FB_E_IO,
             "state: cannot write to %s: %s; name another folder with `state:` or --state", dir,
             strerror(errno));
-    if (flock(*lock_fd, LOCK_EX | LOCK_NB) < 0)
+    if (flock(*lock_fd, LOCK_EX | LOCK_NB) < 0) {
+        close(*lock_fd);
+        *lock_fd = -1; /* the folder is not ours: nothing in it is removed */
         return fb_fail(err, FB_E_CONFLICT,
                        "state: another foldback uses %s; stop it, or name another folder with "
                        "`state:` or --state",
                        dir);
+    }
     return FB_OK;
 }
 

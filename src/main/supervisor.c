@@ -52,7 +52,8 @@ struct supervisor {
     struct child gateway, brain;
     enum phase phase;
     uint64_t phase_until_us;
-    bool is_announced;
+    int conf_next_fd;
+    bool is_announced, is_reload_wanted; /* wanted: one came while another was on its way */
     int code;
 };
 
@@ -65,6 +66,8 @@ static void read_signals(struct supervisor *s);
 static void read_control(struct supervisor *s, struct child *c);
 static void reap(struct supervisor *s);
 static void reload(struct supervisor *s);
+static void reload_again(struct supervisor *s);
+static void forget_reload(struct supervisor *s);
 static void advance(struct supervisor *s, uint64_t now_us);
 static void announce(struct supervisor *s);
 static void cleanup(struct supervisor *s);
@@ -77,6 +80,7 @@ int supervisor_run(const struct supervisor_setup *setup)
                            .signal_fd = -1,
                            .lock_fd = -1,
                            .conf_fd = -1,
+                           .conf_next_fd = -1,
                            .gateway = {.name = "gateway", .control_fd = -1},
                            .brain = {.name = "brain", .control_fd = -1}};
     struct fb_err err;
@@ -226,7 +230,7 @@ static void turn(struct supervisor *s)
     uint64_t now_us = fb_mono_us(), wake_us = now_us + 10 * US_PER_S;
     const struct child *children[] = {&s->gateway, &s->brain};
     for (size_t i = 0; i < 2; i++)
-        if (!children[i]->pid && children[i]->start_at_us)
+        if (s->phase == PHASE_RUN && !children[i]->pid && children[i]->start_at_us)
             wake_us = fb_min_u64(wake_us, children[i]->start_at_us);
     if (s->phase_until_us)
         wake_us = fb_min_u64(wake_us, s->phase_until_us);
@@ -283,9 +287,10 @@ static void read_control(struct supervisor *s, struct child *c)
     switch (m.kind) {
     case CONTROL_READY:
         c->is_ready = true;
-        c->pause_us = 0;
-        if (c == &s->brain && !s->gateway.pid && s->phase == PHASE_RUN)
+        if (c == &s->brain && !s->gateway.pid && s->phase == PHASE_RUN && !s->is_announced)
             start_child(s, &s->gateway);
+        if (c == &s->gateway)
+            reload_again(s);
         announce(s);
         break;
     case CONTROL_RELOADED:
@@ -297,13 +302,17 @@ static void read_control(struct supervisor *s, struct child *c)
         s->conf = s->conf_next;
         s->conf_next = NULL;
         close(s->conf_fd);
-        s->conf_fd = role_text_fd((struct span){s->conf->text, s->conf->text_bytes});
+        s->conf_fd = s->conf_next_fd;
+        s->conf_next_fd = -1;
         control_send_fd(s->brain.control_fd, CONTROL_RELOAD, "", s->conf_fd);
+        reload_again(s);
         break;
     case CONTROL_REFUSED:
         fb_log(FB_LOG_ERROR, "%s: %.*s", c->name, (int)m.text_bytes, m.text);
-        conf_unref(s->conf_next);
-        s->conf_next = NULL;
+        if (c != &s->gateway)
+            break;
+        forget_reload(s);
+        reload_again(s);
         break;
     case CONTROL_RELOAD: /* the API asked */
         if (c == &s->brain)
@@ -333,6 +342,11 @@ static void reap(struct supervisor *s)
             continue;
         uint64_t now_us = fb_mono_us();
         c->pid = 0;
+        if (c == &s->gateway &&
+            s->conf_next) { /* it died with a reload: done again when it is back */
+            forget_reload(s);
+            s->is_reload_wanted = true;
+        }
         if (c->control_fd >= 0)
             close(c->control_fd);
         c->control_fd = -1;
@@ -350,6 +364,8 @@ static void reap(struct supervisor *s)
         }
         if (now_us - c->started_us < YOUNG_US)
             c->pause_us = fb_min_u64(c->pause_us ? c->pause_us * 2 : 50 * US_PER_MS, PAUSE_MAX_US);
+        else
+            c->pause_us = 0;
         c->start_at_us = now_us + c->pause_us;
     }
 }
@@ -368,6 +384,7 @@ static void advance(struct supervisor *s, uint64_t now_us)
         if (s->gateway.pid && is_late) {
             fb_log(FB_LOG_WARN, "the gateway did not drain in time; requests in flight are cut");
             kill(s->gateway.pid, SIGKILL);
+            s->phase_until_us = now_us + US_PER_S;
         }
         if (!s->gateway.pid) {
             s->phase = PHASE_BRAIN_STOP;
@@ -375,15 +392,39 @@ static void advance(struct supervisor *s, uint64_t now_us)
             control_send(s->brain.control_fd, CONTROL_STOP, 0, 0, "");
         }
     } else if (s->phase == PHASE_BRAIN_STOP) {
-        if (s->brain.pid && is_late)
+        if (s->brain.pid && is_late) {
             kill(s->brain.pid, SIGKILL);
+            s->phase_until_us = now_us + US_PER_S;
+        }
         if (!s->brain.pid)
             s->phase = PHASE_END;
     }
 }
 
+/* One at a time: the gateway's answer must be about the configuration that is remembered here. */
+static void reload_again(struct supervisor *s)
+{
+    if (!s->is_reload_wanted)
+        return;
+    s->is_reload_wanted = false;
+    reload(s);
+}
+
+static void forget_reload(struct supervisor *s)
+{
+    conf_unref(s->conf_next);
+    s->conf_next = NULL;
+    if (s->conf_next_fd >= 0)
+        close(s->conf_next_fd);
+    s->conf_next_fd = -1;
+}
+
 static void reload(struct supervisor *s)
 {
+    if (s->conf_next) {
+        s->is_reload_wanted = true;
+        return;
+    }
     struct conf *now = NULL;
     struct conf_report report = {0};
     struct fb_err err = {0};
@@ -404,13 +445,13 @@ static void reload(struct supervisor *s)
         size_t left = conf_reload_needs_restart(s->conf, now, &text);
         if (left)
             fb_log(FB_LOG_WARN, "reload: takes effect at the next start only: %s", buf_str(&text));
-        int fd = role_text_fd((struct span){now->text, now->text_bytes});
-        conf_unref(s->conf_next);
         s->conf_next = now;
-        if (fd < 0 || !control_send_fd(s->gateway.control_fd, CONTROL_RELOAD, s->setup->file, fd))
+        s->conf_next_fd = role_text_fd((struct span){now->text, now->text_bytes});
+        if (s->conf_next_fd < 0 || !control_send_fd(s->gateway.control_fd, CONTROL_RELOAD,
+                                                    s->setup->file, s->conf_next_fd)) {
             fb_log(FB_LOG_ERROR, "reload: the gateway is not there; try again");
-        if (fd >= 0)
-            close(fd);
+            forget_reload(s);
+        }
     }
     conf_report_fini(&report);
     buf_fini(&text);
@@ -450,6 +491,7 @@ static void cleanup(struct supervisor *s)
         if (s->listen_fds[i] >= 0)
             close(s->listen_fds[i]);
     free(s->listen_fds);
+    forget_reload(s);
     const int fds[] = {s->admin_fd,           s->signal_fd,        s->conf_fd,
                        s->gateway.control_fd, s->brain.control_fd, s->mem.fd};
     memfile_close(&s->mem);
@@ -457,6 +499,5 @@ static void cleanup(struct supervisor *s)
         if (fds[i] > 0)
             close(fds[i]);
     state_dir_close(s->setup->state_dir, s->lock_fd);
-    conf_unref(s->conf_next);
     conf_unref(s->conf);
 }
