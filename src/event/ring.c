@@ -59,16 +59,17 @@ const struct ev_head *ring_peek(struct ring *r, uint64_t *cursor)
     while (*cursor < head) {
         uint32_t at = (uint32_t)*cursor & (r->cells - 1);
         const struct ev_head *ev = (const void *)(r->cell + (size_t)at * EV_CELL_BYTES);
-        if (ev->type == 0) {
-            *cursor += r->cells - at;
-            continue;
-        }
-        if (ev->cells < 1 || ev->cells > EV_CELLS_MAX || *cursor + ev->cells > head) {
+        uint32_t n = *(const volatile uint8_t *)&ev->cells;
+        uint64_t next = ev->type == 0 ? *cursor + (r->cells - at) : *cursor + n;
+        bool is_damaged = ev->type != 0 && (n < 1 || n > EV_CELLS_MAX || at + n > r->cells);
+        if (is_damaged || next > head) {
             /* the other process wrote nonsense: where the next record begins is unknown */
             *cursor = head;
             return NULL;
         }
-        *cursor += ev->cells;
+        *cursor = next;
+        if (ev->type == 0)
+            continue;
         return ev;
     }
     return NULL;

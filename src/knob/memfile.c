@@ -25,7 +25,7 @@ enum fb_code memfile_create(struct memfile *m, uint32_t threads, uint32_t ring_c
     fb_assert(threads <= MEMFILE_THREADS_MAX);
     *m = (struct memfile){.fd = -1};
     size_t bytes = layout(m, NULL, threads, ring_cells);
-    int fd = memfd_create("foldback", 0);
+    int fd = memfd_create("foldback", MFD_CLOEXEC);
     if (fd < 0)
         return fb_fail(err, FB_E_IO, "memory file: %s", strerror(errno));
     if (ftruncate(fd, (off_t)bytes) < 0) {
