@@ -50,9 +50,10 @@ def run_tap(name, command, timeout_s, env):
     passed = len(re.findall(r"^ok ", out, re.M))
     bad = re.findall(r"^not ok .*$", out, re.M)
     failed = len(bad)
-    if not re.search(r"^1\.\.\d+", out, re.M) or (code not in (0,) and not failed) or (passed + failed == 0):
+    planned = sum(int(n) for n in re.findall(r"^1\.\.(\d+)", out, re.M))
+    if not planned or passed + failed != planned or (code != 0 and not failed):
         failed += 1
-        bad.append(f"ended with {code}")
+        bad.append(f"ended with {code}, {passed + failed - 1} of {planned} tests")
     return name, passed, failed, ("\n".join(bad) + "\n" + out[-3000:]) if failed else ""
 
 
