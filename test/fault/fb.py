@@ -74,6 +74,13 @@ class Foldback:
         self.process = None
 
     def start(self):
+        try:
+            return self.begin()
+        except BaseException:
+            self.stop()  # a start that fails leaves no process behind
+            raise
+
+    def begin(self):
         self.process = subprocess.Popen([BIN, "run", "--config", self.file, "--state", self.state], stdout=self.log,
                                         stderr=subprocess.STDOUT)
         until(lambda: os.path.exists(os.path.join(self.state, "admin.json")) or self.process.poll() is not None, 20,
