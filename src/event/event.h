@@ -74,6 +74,19 @@ enum ev_request_flag { /* bits 0-1: attempts - 1, at most 3 */
                            128 /* counts as an error of the endpoint: 5xx, 429, reset, timeout */
 };
 
+enum ev_protocol { EV_PROTOCOL_HTTP1, EV_PROTOCOL_HTTP2, EV_PROTOCOL_TCP };
+enum ev_tls { EV_TLS_NONE, EV_TLS_12, EV_TLS_13 };
+enum ev_cache {
+    EV_CACHE_OFF, /* the route has none, or the request may not be looked up */
+    EV_CACHE_MISS,
+    EV_CACHE_HIT,
+    EV_CACHE_STALE, /* served although old: while it is fetched anew, or the endpoint failed */
+    EV_CACHE_REVALIDATED, /* the endpoint said that it is still good */
+    EV_CACHE_COLLAPSED,   /* waited for the answer to another request */
+    EV_CACHE_BYPASS       /* the request asked for a fresh answer */
+};
+enum ev_hedge { EV_HEDGE_NONE, EV_HEDGE_LOST, EV_HEDGE_WON }; /* of the second request */
+
 enum ev_reason {
     REASON_NONE = 0,
 #define REASON(kind, name, word, id, status, proxy_status, sentence) REASON_##name = id,
@@ -100,7 +113,7 @@ typedef double fb_ev_f64;
         EV_##upper##_FIELDS(EV_MEMBER, EV_TEXT_MEMBER)                                             \
     };                                                                                             \
     _Static_assert(sizeof(struct ev_##lower) == (ncells)*EV_CELL_BYTES, "ev_" #lower ": size");
-EV_STRUCT(REQUEST, request, 1)
+EV_STRUCT(REQUEST, request, 2)
 EV_STRUCT(HEALTH, health, 1)
 EV_STRUCT(RESOURCE, resource, 2)
 EV_STRUCT(TICK, tick, 1)

@@ -6,8 +6,12 @@
 #include <stdio.h>
 #include <sys/uio.h>
 
-static size_t build(struct worker *w, struct request *req, uint16_t reason, bool wants_json,
-                    bool is_closing);
+struct said {
+    char body[512];
+    struct span head, payload;
+};
+static void build(struct worker *w, struct request *req, uint16_t reason, bool wants_json,
+                  struct said *said);
 
 uint16_t answer_reason_of(enum http1_error error)
 {
@@ -40,7 +44,6 @@ uint16_t answer_reason_of(enum http1_error error)
 
 void answer_local(struct request *req, uint16_t reason)
 {
-    struct client *c = req->client;
     const struct ev_reason_row *row = ev_reason_row(reason);
     req->reason = reason;
     req->status = row->status;
@@ -49,27 +52,31 @@ void answer_local(struct request *req, uint16_t reason)
         req->is_keep_alive = false; /* what follows on such a connection is not to be trusted */
     if (!req->is_in_done && !body_is_droppable(req))
         req->is_keep_alive = false;
-    req->is_answered = true;
-    size_t bytes = build(req->worker, req, reason, req->wants_json, !req->is_keep_alive);
-    struct iovec iov = {req->worker->out, bytes};
-    client_send(c, &iov, 1);
+    req->framing_out = HTTP1_BODY_LENGTH;
+    struct said said;
+    build(req->worker, req, reason, req->wants_json, &said);
+    client_answer(
+        req, &(struct answer_piece){.head = said.head, .payload = said.payload, .is_last = true});
 }
 
 void answer_raw(struct client *c, uint16_t reason, bool wants_json)
 {
-    size_t bytes = build(c->worker, NULL, reason, wants_json, true);
-    struct iovec iov = {c->worker->out, bytes};
+    struct said said;
+    build(c->worker, NULL, reason, wants_json, &said);
+    struct iovec iov[2] = {{(void *)(uintptr_t)said.head.at, said.head.len},
+                           {(void *)(uintptr_t)said.payload.at, said.payload.len}};
     c->is_closing = true;
-    client_send(c, &iov, 1);
+    client_send(c, iov, 2);
 }
 
-/* Head and body into the worker's scratch memory; returns how many bytes. */
-static size_t build(struct worker *w, struct request *req, uint16_t reason, bool wants_json,
-                    bool is_closing)
+/* The head goes into the worker's scratch memory.  Without a request the connection closes. */
+static void build(struct worker *w, struct request *req, uint16_t reason, bool wants_json,
+                  struct said *said)
 {
+    bool is_closing = !req || !req->is_keep_alive;
     const struct ev_reason_row *row = ev_reason_row(reason);
     const char *phrase = http1_status_text(row->status);
-    char body[512], name[64];
+    char name[64];
     int n;
     /* one spelling wherever a reason is read, whatever the table uses */
     size_t name_bytes = 0;
@@ -77,13 +84,14 @@ static size_t build(struct worker *w, struct request *req, uint16_t reason, bool
         name[name_bytes++] = (char)(*at >= 'A' && *at <= 'Z' ? *at | 0x20 : *at);
     name[name_bytes] = '\0';
     if (wants_json)
-        n = snprintf(body, sizeof body,
+        n = snprintf(said->body, sizeof said->body,
                      "{\"type\":\"about:blank\",\"title\":\"%s\",\"status\":%u,\"detail\":\"%s\","
                      "\"reason\":\"%s\"}\n",
                      phrase, row->status, row->sentence, name);
     else
-        n = snprintf(body, sizeof body, "%u %s\n%s\n", row->status, phrase, row->sentence);
-    size_t body_bytes = n > 0 && (size_t)n < sizeof body ? (size_t)n : 0;
+        n = snprintf(said->body, sizeof said->body, "%u %s\n%s\n", row->status, phrase,
+                     row->sentence);
+    size_t body_bytes = n > 0 && (size_t)n < sizeof said->body ? (size_t)n : 0;
     struct http1_out out = http1_out(w->out, w->out_bytes);
     http1_put_status_line(&out, row->status);
     http1_put(&out, worker_date(w));
@@ -115,7 +123,6 @@ static size_t build(struct worker *w, struct request *req, uint16_t reason, bool
     else if (req && req->version_minor == 0)
         http1_put(&out, SPAN("Connection: keep-alive\r\n"));
     http1_put_end(&out);
-    if (!req || req->method != HTTP1_HEAD)
-        http1_put(&out, (struct span){body, body_bytes});
-    return out.len;
+    said->head = http1_out_span(&out);
+    said->payload = (struct span){said->body, req && req->method == HTTP1_HEAD ? 0 : body_bytes};
 }

@@ -10,7 +10,7 @@
 
 #include <errno.h>
 
-static bool put(struct request *req, char *data, size_t len, bool is_last);
+static bool put(struct request *req, struct span data, bool is_last);
 static bool is_too_slow(const struct request *req, uint64_t waited_us);
 static void refuse(struct request *req, uint16_t reason);
 
@@ -48,21 +48,29 @@ size_t body_take(struct request *req, struct span bytes, uint16_t *reason)
             memmove(to + payload, data.at, data.len);
         payload += data.len;
     }
-    uint64_t most = req->gen->conf->p.limits_body_bytes;
     req->received_bytes += total - bytes.len;
     if (step == HTTP1_FAILED)
         *reason = REASON_BAD_CHUNK;
-    else if (most && req->in.payload_bytes > most)
-        *reason = REASON_BODY_TOO_LARGE;
-    else if (!req->is_discarding && !put(req, to, payload, step == HTTP1_DONE))
-        *reason = REASON_SHED_OVERLOAD;
+    else
+        *reason = body_put(req, (struct span){to, payload}, step == HTTP1_DONE);
+    return total - bytes.len;
+}
+
+uint16_t body_put(struct request *req, struct span data, bool is_last)
+{
+    uint64_t most = req->gen->conf->p.limits_body_bytes;
+    uint16_t reason = REASON_NONE;
+    if (most && req->in.payload_bytes > most)
+        reason = REASON_BODY_TOO_LARGE;
+    else if (!req->is_discarding && !put(req, data, is_last))
+        reason = REASON_SHED_OVERLOAD;
     else if (req->is_discarding && req->in.payload_bytes > req->discard_to_bytes)
         req->is_keep_alive = false;
-    if (step == HTTP1_DONE) {
+    if (is_last) {
         req->is_in_done = true;
         req->body_since_us = 0;
     }
-    return total - bytes.len;
+    return reason;
 }
 
 void body_pump(struct request *req)
@@ -77,7 +85,7 @@ void body_pump(struct request *req)
         else if (!req->is_discarding && req->is_replayable && req->body &&
                  chunk_room(req->body) > CHUNK_SLACK_BYTES)
             room = chunk_room(req->body) - CHUNK_SLACK_BYTES;
-        ssize_t n = recv(c->handle.fd, w->in, room, 0);
+        ssize_t n = link_recv(&c->link, w->in, room);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0 && errno == EAGAIN) {
@@ -145,10 +153,12 @@ static bool is_too_slow(const struct request *req, uint64_t waited_us)
 }
 
 /* Appends in canonical form; the last piece ends the body. */
-static bool put(struct request *req, char *data, size_t len, bool is_last)
+static bool put(struct request *req, struct span data, bool is_last)
 {
     struct worker *w = req->worker;
-    if (len == 0 && !(is_last && req->is_chunked_in))
+    size_t len = data.len;
+    bool is_chunked = req->is_chunked_in && !req->is_body_raw;
+    if (len == 0 && !(is_last && is_chunked))
         return true;
     if (!req->body) {
         size_t first = is_last ? len + CHUNK_SLACK_BYTES : CHUNK_BODY_BYTES + CHUNK_SLACK_BYTES;
@@ -177,13 +187,13 @@ static bool put(struct request *req, char *data, size_t len, bool is_last)
         req->body = b = wider;
     }
     struct http1_out out = http1_out(b->at + b->to, chunk_room(b));
-    if (len && req->is_chunked_in)
+    if (len && is_chunked)
         http1_put_chunk_head(&out, len);
     if (len)
-        http1_put(&out, (struct span){data, len});
-    if (len && req->is_chunked_in)
+        http1_put(&out, data);
+    if (len && is_chunked)
         http1_put(&out, SPAN("\r\n"));
-    if (is_last && req->is_chunked_in) {
+    if (is_last && is_chunked) {
         if (req->trailers)
             http1_put_chunk_last(&out, req->trailers->fields, req->trailers->t.field_count);
         else

@@ -48,6 +48,7 @@ void client_accept(struct worker *w, int fd, const struct sock_addr *peer, uint1
     *c = (struct client){.handle = {.on_ready = on_ready, .fd = -1},
                          .timer = {.on_due = on_timer},
                          .worker = w,
+                         .link = {.fd = fd},
                          .next = w->client_list,
                          .prev = &w->client_list,
                          .peer = *peer,
@@ -93,8 +94,7 @@ void client_send(struct client *c, struct iovec *iov, int count)
     if (c->is_broken)
         return;
     if (!c->out && c->can_write) {
-        ssize_t n = count == 1 ? send(c->handle.fd, iov[0].iov_base, iov[0].iov_len, MSG_NOSIGNAL)
-                               : writev(c->handle.fd, iov, count);
+        ssize_t n = link_write(&c->link, iov, count);
         if (n < 0 && errno != EAGAIN && errno != EINTR) {
             c->is_broken = true;
             return;
@@ -269,7 +269,8 @@ static bool flush(struct client *c)
     struct worker *w = c->worker;
     while (c->can_write) {
         struct span rest = chunk_span(c->out);
-        ssize_t n = send(c->handle.fd, rest.at, rest.len, MSG_NOSIGNAL);
+        struct iovec iov = {(void *)(uintptr_t)rest.at, rest.len};
+        ssize_t n = link_write(&c->link, &iov, 1);
         if (n < 0) {
             if (errno == EINTR)
                 continue;
@@ -331,7 +332,7 @@ static bool read_head(struct client *c)
         return parse_head(c, chunk_span(c->in));
     }
     while (c->can_read) {
-        ssize_t n = recv(c->handle.fd, w->in, CHUNK_BODY_BYTES, 0);
+        ssize_t n = link_recv(&c->link, w->in, CHUNK_BODY_BYTES);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0 && errno == EAGAIN) {
@@ -430,7 +431,7 @@ static bool is_gone(struct client *c)
     char byte;
     if (c->in)
         return false;
-    ssize_t n = recv(c->handle.fd, &byte, 1, MSG_PEEK);
+    ssize_t n = link_peek(&c->link, &byte, 1);
     return n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR);
 }
 
@@ -440,7 +441,7 @@ static void shut(struct client *c)
         client_close(c);
         return;
     }
-    shutdown(c->handle.fd, SHUT_WR);
+    link_shutdown(&c->link);
     c->is_lingering = true;
     c->since_us = loop_now_us(c->worker->loop);
     linger(c);
@@ -450,7 +451,7 @@ static void linger(struct client *c)
 {
     struct worker *w = c->worker;
     while (c->can_read) {
-        ssize_t n = recv(c->handle.fd, w->in, w->in_bytes, 0);
+        ssize_t n = link_recv(&c->link, w->in, w->in_bytes);
         if (n < 0 && errno == EAGAIN) {
             c->can_read = false;
             break;

@@ -25,6 +25,7 @@
 #include "gateway/route.h"
 #include "gateway/slab.h"
 #include "io/dns.h"
+#include "io/link.h"
 #include "io/loop.h"
 #include "io/socket.h"
 #include "io/thread.h"
@@ -172,9 +173,12 @@ struct worker {
     bool is_accepting, is_draining;
 };
 
+enum client_kind { CLIENT_H1 };
+
 struct client {
     struct loop_handle handle;
     struct loop_timer timer;
+    struct link link;
     struct worker *worker;
     struct client *next, **prev;
     struct request *req; /* in hand; NULL between requests */
@@ -188,6 +192,7 @@ struct client {
     uint64_t written_bytes;   /* to this connection */
     uint64_t read_from_bytes; /* of them delivered when we first waited in this answer */
     uint16_t local_port;
+    uint8_t kind; /* enum client_kind */
     bool can_read, can_write;
     bool has_ended;  /* it will send nothing more */
     bool is_broken;  /* reset, or it must be cut */
@@ -256,7 +261,8 @@ struct request {
     uint32_t head_base; /* bytes of head without the fields of the attempt */
     uint16_t route, reason, status;
     uint16_t in_flight, ep_number;
-    char peer_text[46]; /* the client's address: the client may be gone when the log is written */
+    uint16_t grpc_status; /* EV_NONE: no gRPC */
+    char peer_text[46];   /* the client's address: the client may be gone when the log is written */
     uint8_t peer_text_bytes;
     uint8_t phase; /* enum request_phase */
     uint8_t method;
@@ -264,9 +270,14 @@ struct request {
     uint8_t framing_out; /* enum http1_framing of the answer to the client */
     uint8_t attempt_in;  /* of the attempt header */
     uint8_t outcome;     /* enum gate_outcome, as the answer's head says */
+    uint8_t protocol;    /* enum ev_protocol of the client */
+    uint8_t tls;         /* enum ev_tls of the client */
+    uint8_t cache;       /* enum ev_cache */
+    uint8_t hedge;       /* enum ev_hedge */
     bool is_ticket_live; /* the gate knows it */
     bool is_in_done;     /* request body is complete, or given up */
     bool is_chunked_in, is_replayable;
+    bool is_body_raw;   /* the endpoint gets the payload without chunk framing */
     bool is_discarding; /* the rest of the request body is read and dropped */
     bool is_keep_alive; /* the client connection may live on */
     bool is_upgrade, expects_continue, is_continued;
@@ -278,9 +289,11 @@ struct request {
 };
 
 enum upstream_phase { UPSTREAM_CONNECTING, UPSTREAM_BUSY, UPSTREAM_IDLE };
+enum upstream_kind { UPSTREAM_H1 };
 
 struct upstream {
     struct loop_handle handle;
+    struct link link;
     struct worker *worker;
     struct endpoint *ep;
     struct request *req;           /* NULL in the pool */
@@ -292,6 +305,7 @@ struct upstream {
     struct http1_body body;
     uint64_t idle_us; /* in the pool since */
     uint8_t phase;
+    uint8_t kind; /* enum upstream_kind */
     bool can_read, can_write, has_ended, is_broken;
     bool is_reused;     /* had an answer before this request */
     bool is_keep_alive; /* as the answer's head says */
@@ -313,6 +327,9 @@ void client_wait(struct client *c);  /* arms its timer for what it waits for now
 #define BODY_DROP_MAX_BYTES (64 * KIB)
 /* Takes what it can from <bytes>; returns how many.  *reason is set when the body is refused. */
 size_t body_take(struct request *req, struct span bytes, uint16_t *reason);
+/* Payload without framing, counted in req->in.payload_bytes by the caller: kept for the endpoint,
+ * or dropped; returns the reason when it is refused. */
+uint16_t body_put(struct request *req, struct span data, bool is_last);
 /* Reads from the client while there is room. */
 void body_pump(struct request *req);
 bool body_has_room(const struct request *req);
@@ -356,9 +373,29 @@ bool pool_give(struct upstream *up); /* false: it was closed instead */
 void pool_remove(struct upstream *up);
 void pool_expire(struct worker *w);
 
+/* ---- deliver.c: the one way of every answer to its client ---- */
+struct answer_piece {
+    struct span head;    /* canonical HTTP/1 text, status line to empty line; may be empty */
+    struct span payload; /* may be empty */
+    const struct http1_trailers *trailers; /* with the last piece; NULL: none */
+    bool is_last;
+    bool is_interim; /* <head> is 1xx, there is nothing else */
+};
+/* The client is there.  The pieces are copied or written before it returns; on a broken connection
+ * client.is_broken is set. */
+void client_answer(struct request *req, const struct answer_piece *piece);
+
 /* ---- relay.c: answers; each returns false when <up> is gone or back in the pool ---- */
 bool relay_head(struct upstream *up, struct request *req, struct span bytes);
 bool relay_body(struct upstream *up, struct request *req, struct span head_out, struct span bytes);
+/* The same for answers that were understood elsewhere.  relay_final judges a head with status 200
+ * or more; *head_out is what the client gets, in the worker's scratch memory.  relay_payload passes
+ * a piece on and ends the answer with the last one. */
+bool relay_interim(struct upstream *up, struct request *req, const struct http1_head *head);
+bool relay_final(struct upstream *up, struct request *req, const struct http1_head *head,
+                 struct span *head_out);
+bool relay_payload(struct upstream *up, struct request *req, const struct answer_piece *piece);
+bool relay_bad(struct upstream *up, struct request *req, uint16_t reason);
 void relay_end(struct upstream *up, struct request *req);
 void relay_finish(struct upstream *up, struct request *req);
 

@@ -5,12 +5,10 @@
 
 #include <sys/uio.h>
 
-static bool interim(struct upstream *up, struct request *req, const struct http1_head *head);
 static bool final_head(struct upstream *up, struct request *req, const struct http1_head *head,
                        struct span rest);
 static bool switch_protocols(struct upstream *up, struct request *req,
                              const struct http1_head *head, struct span rest);
-static bool bad_answer(struct upstream *up, struct request *req, uint16_t reason);
 static bool tries_again(struct upstream *up, struct request *req, const struct http1_head *head);
 static enum gate_outcome outcome_of(const struct http1_head *head);
 static void judge_keep_alive(struct request *req);
@@ -20,7 +18,7 @@ bool relay_head(struct upstream *up, struct request *req, struct span bytes)
     struct worker *w = up->worker;
     if (up->in) { /* the head came in parts */
         if (!chunk_append(&w->chunks, &up->in, bytes))
-            return bad_answer(up, req, REASON_SHED_OVERLOAD);
+            return relay_bad(up, req, REASON_SHED_OVERLOAD);
         bytes = chunk_span(up->in);
     }
     for (;;) {
@@ -31,22 +29,22 @@ bool relay_head(struct upstream *up, struct request *req, struct span bytes)
             if (up->in)
                 up->in->from = up->in->to - (uint32_t)bytes.len;
             else if (bytes.len && !chunk_append(&w->chunks, &up->in, bytes))
-                return bad_answer(up, req, REASON_SHED_OVERLOAD);
+                return relay_bad(up, req, REASON_SHED_OVERLOAD);
             return true;
         }
         if (step == HTTP1_FAILED) {
             enum http1_error e = w->answer_parser.error;
             bool is_large = e == HTTP1_E_HEADERS_TOO_LARGE || e == HTTP1_E_TOO_MANY_HEADERS ||
                             e == HTTP1_E_LINE_TOO_LONG;
-            return bad_answer(up, req,
-                              is_large ? REASON_UPSTREAM_HEADERS_TOO_LARGE : REASON_UPSTREAM_BAD);
+            return relay_bad(up, req,
+                             is_large ? REASON_UPSTREAM_HEADERS_TOO_LARGE : REASON_UPSTREAM_BAD);
         }
         struct span rest = {bytes.at + head->head_bytes, bytes.len - head->head_bytes};
         if (head->status == 101)
             return switch_protocols(up, req, head, rest);
         if (head->status >= 200)
             return final_head(up, req, head, rest);
-        if (!interim(up, req, head))
+        if (!relay_interim(up, req, head))
             return false;
         bytes = rest;
         if (rest.len == 0) {
@@ -60,9 +58,6 @@ bool relay_head(struct upstream *up, struct request *req, struct span bytes)
 /* <head_out> (may be empty) goes out before what of <bytes> is body. */
 bool relay_body(struct upstream *up, struct request *req, struct span head_out, struct span bytes)
 {
-    char line[HTTP1_CHUNK_HEAD_MAX_BYTES], last[sizeof(struct trailer_room)];
-    struct iovec iov[4];
-    int count = 0;
     /* Payload is moved together inside the scratch memory, so that many small chunks become one. */
     char *to = NULL;
     size_t payload = 0;
@@ -81,48 +76,29 @@ bool relay_body(struct upstream *up, struct request *req, struct span head_out, 
             memmove(to + payload, data.at, data.len);
         payload += data.len;
     }
-    struct client *c = req->client;
-    if (!c) { /* nobody listens; the endpoint's answer ended the work that the limiter counts */
+    if (step == HTTP1_DONE && bytes.len) /* more than it announced: who knows what it is */
+        up->is_keep_alive = false;
+    if (!relay_payload(up, req,
+                       &(struct answer_piece){
+                           .head = head_out,
+                           .payload = {to, payload},
+                           .trailers = up->trailers ? &up->trailers->t : NULL,
+                           .is_last = step == HTTP1_DONE,
+                       }))
+        return false;
+    return step != HTTP1_FAILED || relay_bad(up, req, REASON_UPSTREAM_CUT);
+}
+
+bool relay_payload(struct upstream *up, struct request *req, const struct answer_piece *piece)
+{
+    if (!req->client) {
+        /* nobody listens; the endpoint's answer ended the work that the limiter counts */
         upstream_close(up);
         forward_finished(req, GATE_ABANDONED);
         return false;
     }
-    if (head_out.len)
-        iov[count++] = (struct iovec){(void *)(uintptr_t)head_out.at, head_out.len};
-    bool is_chunked = req->framing_out == HTTP1_BODY_CHUNKED;
-    if (payload) {
-        struct http1_out w = http1_out(line, sizeof line);
-        if (is_chunked) {
-            http1_put_chunk_head(&w, payload);
-            iov[count++] = (struct iovec){line, w.len};
-        }
-        iov[count++] = (struct iovec){to, payload};
-    }
-    struct http1_out tail = http1_out(last, sizeof last);
-    if (is_chunked) {
-        if (payload)
-            http1_put(&tail, SPAN("\r\n"));
-        if (step == HTTP1_DONE) {
-            if (up->trailers)
-                http1_put_chunk_last(&tail, up->trailers->fields, up->trailers->t.field_count);
-            else
-                http1_put(&tail, SPAN(HTTP1_CHUNK_LAST));
-        }
-        fb_assert(!tail.failed);
-        if (tail.len)
-            iov[count++] = (struct iovec){last, tail.len};
-    }
-    req->is_answered = true;
-    if (count)
-        client_send(c, iov, count);
-    if (step == HTTP1_FAILED) {
-        upstream_close(up);
-        forward_failed(req, REASON_UPSTREAM_CUT, GATE_FAILED);
-        return false;
-    }
-    if (step == HTTP1_DONE) {
-        if (bytes.len) /* more than it announced: who knows what it is */
-            up->is_keep_alive = false;
+    client_answer(req, piece);
+    if (piece->is_last) {
         relay_finish(up, req);
         return false;
     }
@@ -134,10 +110,8 @@ bool relay_body(struct upstream *up, struct request *req, struct span head_out, 
 /* The connection's end was the end of the body. */
 void relay_end(struct upstream *up, struct request *req)
 {
-    if (req->client && req->framing_out == HTTP1_BODY_CHUNKED) {
-        struct iovec iov = {(void *)(uintptr_t)HTTP1_CHUNK_LAST, sizeof HTTP1_CHUNK_LAST - 1};
-        client_send(req->client, &iov, 1);
-    }
+    if (req->client)
+        client_answer(req, &(struct answer_piece){.is_last = true});
     relay_finish(up, req);
 }
 
@@ -163,7 +137,7 @@ void relay_finish(struct upstream *up, struct request *req)
     forward_finished(req, req->client ? req->outcome : GATE_ABANDONED);
 }
 
-static bool interim(struct upstream *up, struct request *req, const struct http1_head *head)
+bool relay_interim(struct upstream *up, struct request *req, const struct http1_head *head)
 {
     struct worker *w = up->worker;
     if (head->status == 100)
@@ -175,13 +149,36 @@ static bool interim(struct upstream *up, struct request *req, const struct http1
     http1_put_fields(&out, head, HTTP1_SKIP_FRAMING);
     http1_put_end(&out);
     fb_assert(!out.failed);
-    struct iovec iov = {out.at, out.len};
-    client_send(req->client, &iov, 1);
+    client_answer(req, &(struct answer_piece){.head = http1_out_span(&out), .is_interim = true});
     return true;
 }
 
 static bool final_head(struct upstream *up, struct request *req, const struct http1_head *head,
                        struct span rest)
+{
+    struct worker *w = up->worker;
+    struct span head_out;
+    up->is_keep_alive = head->keep_alive && head->framing != HTTP1_BODY_CLOSE;
+    if (!relay_final(up, req, head, &head_out))
+        return false;
+    if (head->framing == HTTP1_BODY_CHUNKED) {
+        up->trailers = slab_take(&w->trailers); /* without memory they are dropped */
+        if (up->trailers)
+            up->trailers->t = (struct http1_trailers){.at = up->trailers->bytes,
+                                                      .cap = sizeof up->trailers->bytes,
+                                                      .fields = up->trailers->fields,
+                                                      .field_max = FB_COUNT(up->trailers->fields)};
+    }
+    http1_body_begin(&up->body, head, up->trailers ? &up->trailers->t : NULL);
+    struct chunk *in = up->in; /* <rest> lies in it */
+    up->in = NULL;
+    bool goes_on = relay_body(up, req, head_out, rest);
+    chunk_give(&w->chunks, in);
+    return goes_on;
+}
+
+bool relay_final(struct upstream *up, struct request *req, const struct http1_head *head,
+                 struct span *head_out)
 {
     struct worker *w = up->worker;
     req->first_byte_us = loop_now_us(w->loop);
@@ -196,33 +193,20 @@ static bool final_head(struct upstream *up, struct request *req, const struct ht
     }
     req->phase = REQUEST_ANSWERING;
     up->has_head = true;
-    up->is_keep_alive = head->keep_alive && head->framing != HTTP1_BODY_CLOSE;
-    if (head->framing == HTTP1_BODY_CHUNKED) {
-        up->trailers = slab_take(&w->trailers); /* without memory they are dropped */
-        if (up->trailers)
-            up->trailers->t = (struct http1_trailers){.at = up->trailers->bytes,
-                                                      .cap = sizeof up->trailers->bytes,
-                                                      .fields = up->trailers->fields,
-                                                      .field_max = FB_COUNT(up->trailers->fields)};
-    }
-    http1_body_begin(&up->body, head, up->trailers ? &up->trailers->t : NULL);
     struct http1_out out = http1_out(w->out, w->out_bytes);
     if (req->client) {
         judge_keep_alive(req);
         response_head_build(req, head, &out);
         if (out.failed)
-            return bad_answer(up, req, REASON_UPSTREAM_HEADERS_TOO_LARGE);
+            return relay_bad(up, req, REASON_UPSTREAM_HEADERS_TOO_LARGE);
         req->is_stream = req->gen->conf->routes[req->route].is_stream || req->is_stream;
         /* an event stream holds no worker for its length: as with a tunnel, its slot is free */
         if (req->is_stream && req->is_ticket_live)
             service_done(req, (enum gate_outcome)req->outcome);
     }
-    struct chunk *in = up->in; /* <rest> lies in it */
-    up->in = NULL;
     request_arm(req);
-    bool goes_on = relay_body(up, req, http1_out_span(&out), rest);
-    chunk_give(&w->chunks, in);
-    return goes_on;
+    *head_out = http1_out_span(&out);
+    return true;
 }
 
 static bool switch_protocols(struct upstream *up, struct request *req,
@@ -230,7 +214,7 @@ static bool switch_protocols(struct upstream *up, struct request *req,
 {
     struct worker *w = up->worker;
     if (!req->is_upgrade || !head->is_upgrade)
-        return bad_answer(up, req, REASON_UPSTREAM_BAD);
+        return relay_bad(up, req, REASON_UPSTREAM_BAD);
     req->first_byte_us = loop_now_us(w->loop);
     req->upstream_us = fb_sat_u32(fb_sub_floor_u64(req->first_byte_us, req->sent_us));
     req->outcome = GATE_OK;
@@ -244,7 +228,7 @@ static bool switch_protocols(struct upstream *up, struct request *req,
     struct http1_out out = http1_out(w->out, w->out_bytes);
     response_head_build(req, head, &out);
     if (out.failed)
-        return bad_answer(up, req, REASON_UPSTREAM_HEADERS_TOO_LARGE);
+        return relay_bad(up, req, REASON_UPSTREAM_HEADERS_TOO_LARGE);
     struct iovec iov[2] = {{out.at, out.len}, {(void *)(uintptr_t)rest.at, rest.len}};
     req->is_answered = true;
     client_send(req->client, iov, rest.len ? 2 : 1);
@@ -254,7 +238,7 @@ static bool switch_protocols(struct upstream *up, struct request *req,
     return true;
 }
 
-static bool bad_answer(struct upstream *up, struct request *req, uint16_t reason)
+bool relay_bad(struct upstream *up, struct request *req, uint16_t reason)
 {
     upstream_close(up);
     forward_failed(req, reason, GATE_FAILED);

@@ -45,6 +45,12 @@ void report_request(struct request *req)
     ev.received_bytes = fb_sat_u32(req->received_bytes);
     ev.in_flight = req->in_flight;
     ev.subject = (uint16_t)req->ticket.key_hash;
+    ev.protocol = req->protocol;
+    ev.tls = req->tls;
+    ev.cache = req->cache;
+    ev.hedge = req->hedge;
+    ev.grpc_status = req->grpc_status;
+    ev.version = EV_NONE;
     ring_put(w->ring, &ev.head);
     if (req->texts) {
         report_sample(req);
@@ -59,7 +65,7 @@ void report_refused(struct worker *w, uint16_t reason, uint16_t status, uint64_t
     struct ev_request ev = EV_INIT(REQUEST, request, now_us);
     ev.head.origin = (uint8_t)w->index;
     ev.request_id = rng_u64(&w->rng);
-    ev.route = ev.service = ev.endpoint = EV_NONE;
+    ev.route = ev.service = ev.endpoint = ev.grpc_status = ev.version = EV_NONE;
     ev.reason = reason;
     ev.status = status;
     ev.class = EV_CLASS_DEFAULT;

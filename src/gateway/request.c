@@ -147,6 +147,7 @@ static struct request *open_request(struct client *c, const struct http1_head *h
                             .start_us = c->since_us,
                             .deadline_us = UINT64_MAX,
                             .route = ROUTE_NONE,
+                            .grpc_status = EV_NONE,
                             .method = head->method,
                             .version_minor = head->version_minor,
                             .received_bytes = head->head_bytes,

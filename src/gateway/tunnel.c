@@ -52,7 +52,8 @@ static bool flush(struct request *req)
     struct upstream *up = req->up;
     while (up->out && up->can_write) {
         struct span rest = chunk_span(up->out);
-        ssize_t n = send(up->handle.fd, rest.at, rest.len, MSG_NOSIGNAL);
+        struct iovec iov = {(void *)(uintptr_t)rest.at, rest.len};
+        ssize_t n = link_write(&up->link, &iov, 1);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0) {
@@ -76,7 +77,7 @@ static bool from_client(struct request *req)
     struct upstream *up = req->up;
     struct worker *w = req->worker;
     while (c->can_read && !up->out) {
-        ssize_t n = recv(c->handle.fd, w->in, CHUNK_BODY_BYTES, 0);
+        ssize_t n = link_recv(&c->link, w->in, CHUNK_BODY_BYTES);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0 && errno == EAGAIN) {
@@ -88,7 +89,7 @@ static bool from_client(struct request *req)
         if (n == 0) {
             c->can_read = false;
             req->is_in_ended = true;
-            shutdown(up->handle.fd, SHUT_WR);
+            link_shutdown(&up->link);
             return !req->is_up_ended;
         }
         req->active_us = loop_now_us(w->loop);
@@ -107,7 +108,7 @@ static bool from_upstream(struct request *req)
     struct upstream *up = req->up;
     struct worker *w = req->worker;
     while (up->can_read && !c->out) {
-        ssize_t n = recv(up->handle.fd, w->in, CHUNK_BODY_BYTES, 0);
+        ssize_t n = link_recv(&up->link, w->in, CHUNK_BODY_BYTES);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0 && errno == EAGAIN) {
@@ -119,7 +120,7 @@ static bool from_upstream(struct request *req)
         if (n == 0) {
             up->can_read = false;
             req->is_up_ended = true;
-            shutdown(c->handle.fd, SHUT_WR);
+            link_shutdown(&c->link);
             return !req->is_in_ended;
         }
         req->active_us = loop_now_us(w->loop);

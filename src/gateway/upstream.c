@@ -125,8 +125,7 @@ void upstream_send(struct upstream *up)
             iov[count++] = (struct iovec){(void *)(uintptr_t)body.at, body.len};
         if (count == 0)
             return;
-        ssize_t n = count == 1 ? send(up->handle.fd, iov[0].iov_base, iov[0].iov_len, MSG_NOSIGNAL)
-                               : writev(up->handle.fd, iov, count);
+        ssize_t n = link_write(&up->link, iov, count);
         if (n < 0) {
             if (errno == EAGAIN)
                 up->can_write = false;
@@ -180,6 +179,7 @@ static struct upstream *connect_new(struct request *req)
     }
     *up = (struct upstream){.handle = {.on_ready = upstream_on_ready, .fd = -1},
                             .worker = w,
+                            .link = {.fd = fd},
                             .ep = req->ep,
                             .req = req,
                             .phase = why ? UPSTREAM_CONNECTING : UPSTREAM_BUSY};
@@ -243,7 +243,7 @@ static bool read_some(struct upstream *up, struct request *req)
      * doc/design/gateway.md). */
     bool is_slow = req->client && req->client->blocked_us > 0;
     size_t room = is_slow ? CHUNK_BODY_BYTES : w->in_bytes;
-    ssize_t n = recv(up->handle.fd, w->in, room, 0);
+    ssize_t n = link_recv(&up->link, w->in, room);
     if (n <= 0) {
         if (n < 0 && errno == EINTR)
             return true;

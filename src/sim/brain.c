@@ -100,6 +100,7 @@ void brain_request(struct world *w, const struct sim_request *r, enum ev_reason 
     ev.reason = (uint16_t)reason;
     ev.status = is_good ? 200 : is_gone ? 0 : was_sent ? 502 : 503;
     ev.class = r->class;
+    ev.grpc_status = ev.version = EV_NONE;
     ev.total_us = fb_sat_u32(fb_sub_floor_u64(w->now_us, t->arrive_us));
     if (t->queued_us > 0)
         ev.queue_us = fb_sat_u32(fb_sub_floor_u64(was_sent ? t->sent_us : w->now_us, t->queued_us));
