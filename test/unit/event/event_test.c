@@ -97,9 +97,9 @@ static void only_records_that_agree_with_their_row_are_valid(void **state)
     struct ev_request r = EV_INIT(REQUEST, request, 5);
     assert_true(ev_is_valid(&r.head));
     assert_true(r.head.time_us == 5);
-    r.head.cells = 2;
-    assert_false(ev_is_valid(&r.head));
     r.head.cells = 1;
+    assert_false(ev_is_valid(&r.head));
+    r.head.cells = 2;
     r.head.version = 2;
     assert_false(ev_is_valid(&r.head));
     r.head.version = 1;

@@ -169,8 +169,8 @@ static void bytes_that_are_no_records_are_refused(void **state)
         size_t len;
     } rows[] = {
         {"unknown type", 200, 1, 1, 64},         {"type 0", 0, 1, 1, 64},
-        {"wrong size", EV_REQUEST, 2, 1, 128},   {"other version", EV_REQUEST, 1, 2, 64},
-        {"half a record", EV_REQUEST, 1, 1, 32}, {"cut in the second cell", EV_DECISION, 4, 1, 128},
+        {"wrong size", EV_REQUEST, 1, 1, 64},    {"other version", EV_REQUEST, 2, 2, 128},
+        {"half a record", EV_REQUEST, 2, 1, 64}, {"cut in the second cell", EV_DECISION, 4, 1, 128},
     };
     for (size_t i = 0; i < FB_COUNT(rows); i++) {
         memset(raw, 0, 512);
@@ -193,13 +193,13 @@ static void noise_is_stored_as_it_is(void **state)
         for (size_t k = 0; k < sizeof *r; k++)
             ((unsigned char *)r)[k] = (unsigned char)rng_u64(&rng);
         r->head.type = EV_REQUEST;
-        r->head.cells = 1;
+        r->head.cells = sizeof *r / EV_CELL_BYTES;
         r->head.version = 1;
     }
     struct block_head head;
-    make_block(*state, 64 * 64, &head);
+    make_block(*state, 64 * sizeof(struct ev_request), &head);
     assert_true(head.stored_bytes <= head.raw_bytes);
-    check_round_trip(*state, 64 * 64);
+    check_round_trip(*state, 64 * sizeof(struct ev_request));
 }
 
 static void a_request_costs_at_most_16_bytes(void **state)

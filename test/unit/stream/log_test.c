@@ -65,12 +65,12 @@ static void what_was_acknowledged_is_there_after_a_restart(void **state)
     struct log_recovery rec;
     struct log *log = open_log(&conf, &rec);
     assert_int_equal(rec.next_offset, 0);
-    assert_int_equal(append_numbered(log, 0, 10000), 10000);
+    assert_int_equal(append_numbered(log, 0, 5000), 5000);
     flush(log);
-    assert_int_equal(log_acknowledged(log), 10000);
-    check_events(0, 10000);
+    assert_int_equal(log_acknowledged(log), 5000);
+    check_events(0, 5000);
     log_close(log);
-    for (uint64_t start = 10000; start < 10500; start += 100) {
+    for (uint64_t start = 5000; start < 5500; start += 100) {
         log = open_log(&conf, &rec);
         assert_int_equal(rec.next_offset, start);
         assert_int_equal(rec.torn_bytes, 0);
@@ -78,7 +78,7 @@ static void what_was_acknowledged_is_there_after_a_restart(void **state)
         append_numbered(log, start, start + 100);
         log_close(log); /* commits what waits */
     }
-    check_events(0, 10500);
+    check_events(0, 5500);
 }
 
 static void nothing_is_readable_before_it_is_durable(void **state)

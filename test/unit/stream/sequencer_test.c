@@ -43,9 +43,8 @@ static int tear_down(void **state)
 
 static bool put(int place, uint64_t when_us)
 {
-    struct ev_request r = EV_INIT(REQUEST, request, when_us);
+    struct ev_gauge r = EV_INIT(GAUGE, gauge, when_us); /* one cell */
     r.head.origin = (uint8_t)place;
-    r.request_id = when_us;
     return ring_put(ring[place], &r.head);
 }
 
@@ -180,7 +179,7 @@ static void marks_that_wait_are_bounded_and_never_early(void **state)
     sq = sequencer_new(&(struct sequencer_conf){.next_offset = 0, .batch_bytes = 64 * KIB});
     sequencer_ring_set(sq, 0, big);
     for (uint64_t us = 0; us < 1000; us++) { /* a mark each, four times as many as are kept */
-        struct ev_request r = EV_INIT(REQUEST, request, us + 1);
+        struct ev_gauge r = EV_INIT(GAUGE, gauge, us + 1);
         assert_true(ring_put(big, &r.head));
         sequencer_begin(sq);
         assert_int_equal(sequencer_drain(sq, 10), 1);
