@@ -118,6 +118,8 @@ int cli_follow(const struct cli_call *call, const char *path, const struct cli_f
 /* Parts of pictures that status and top share: append to <out>. */
 void show_services(const json_t *services, bool has_color, struct buf *out);
 void show_endpoints(const json_t *endpoints, bool has_color, struct buf *out);
+/* Nothing while every service has one version. */
+void show_versions(const json_t *versions, bool has_color, struct buf *out);
 void show_summary(const json_t *status, struct buf *out);
 
 /* Checks of `foldback check`, in probe.c. */

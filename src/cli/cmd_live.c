@@ -66,11 +66,12 @@ static size_t show_alerts(const json_t *alerts, struct buf *out)
     return count;
 }
 
-/* Five short calls rather than one: each is a call of the API that scripts use as well.  With
+/* Six short calls rather than one: each is a call of the API that scripts use as well.  With
  * --json the parts stand side by side, as the API gave them. */
 int cmd_status(const struct cli_call *call)
 {
-    static const char *const parts[] = {"status", "services", "endpoints", "knobs", "alerts"};
+    static const char *const parts[] = {"status",   "services", "endpoints",
+                                        "versions", "knobs",    "alerts"};
     json_t *root = json_object();
     const char *window = call->option[OPT_WINDOW];
     int code = 0;
@@ -81,7 +82,7 @@ int cmd_status(const struct cli_call *call)
         json_t *part;
         buf_init(&path, 256);
         buf_printf(&path, "/v1/%s", parts[i]);
-        if (i == 1 || i == 2)
+        if (i >= 1 && i <= 3)
             cli_query(&path, "window", window);
         code = cli_api(call, "GET", buf_str(&path), NULL, &part);
         buf_fini(&path);
@@ -110,6 +111,7 @@ int cmd_status(const struct cli_call *call)
         show_services(json_object_get(root, "services"), call->has_color, &out);
         buf_putc(&out, '\n');
         show_endpoints(json_object_get(root, "endpoints"), call->has_color, &out);
+        show_versions(json_object_get(root, "versions"), call->has_color, &out);
         if (alerts)
             buf_puts(&out, "\nNext: foldback doctor\n");
         cli_flush(&out);

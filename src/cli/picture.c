@@ -4,6 +4,7 @@
 #include "cli/table.h"
 
 #include <math.h>
+#include <string.h>
 
 void show_services(const json_t *services, bool has_color, struct buf *out)
 {
@@ -50,6 +51,40 @@ void show_endpoints(const json_t *endpoints, bool has_color, struct buf *out)
         table_put(&t, cli_pct(cli_num(e, "error_ratio"), a));
         table_put(&t, cli_pct(cli_num(e, "share"), a));
     }
+    table_print(&t, has_color, out);
+    table_fini(&t);
+}
+
+static bool has_choice(const json_t *versions)
+{
+    for (size_t i = 1; i < json_array_size(versions); i++)
+        for (size_t k = 0; k < i; k++)
+            if (strcmp(cli_str(json_array_get(versions, i), "service"),
+                       cli_str(json_array_get(versions, k), "service")) == 0)
+                return true;
+    return false;
+}
+
+void show_versions(const json_t *versions, bool has_color, struct buf *out)
+{
+    static const char *const heads[] = {"VERSION", ">ENDPOINTS", ">RATE",   ">ERRORS",
+                                        ">P50",    ">P99",       ">IN TIME"};
+    struct table t;
+    char a[CLI_ROOM];
+    if (!has_choice(versions))
+        return;
+    table_init(&t, heads, FB_COUNT(heads));
+    for (size_t i = 0; i < json_array_size(versions); i++) {
+        const json_t *v = json_array_get(versions, i), *f = json_object_get(v, "facts");
+        table_put(&t, cli_str(v, "name"));
+        table_put(&t, cli_count(cli_num(v, "endpoints"), a));
+        table_put(&t, cli_rate(cli_num(f, "rate"), a));
+        table_put(&t, cli_pct(cli_num(f, "error_ratio"), a));
+        table_put(&t, cli_ms(cli_num(f, "latency_p50"), a));
+        table_put(&t, cli_ms(cli_num(f, "latency_p99"), a));
+        table_put(&t, cli_pct(cli_num(f, "in_time_ratio"), a));
+    }
+    buf_putc(out, '\n');
     table_print(&t, has_color, out);
     table_fini(&t);
 }

@@ -56,6 +56,7 @@ struct endpoint {
     struct service *sv;
     uint16_t index;  /* in the gate */
     uint16_t number; /* in the registry */
+    _Atomic uint16_t version; /* number of its version; thread 0 writes */
     uint16_t conf_port;
     bool is_dns;
     bool is_named;               /* thread 0: its name event is out */
@@ -442,10 +443,11 @@ void generation_free(struct generation *gen);
 
 /* ---- report.c: what the gateway says to the stream ---- */
 void report_request(struct request *req);
-/* Number and name of a route, service or endpoint. */
+/* Number and name of a route, service, endpoint or version. */
 struct naming {
     enum ev_kind kind;
     uint16_t number, parent;
+    uint16_t version; /* of an endpoint */
     bool is_gone;
 };
 void report_name(struct worker *w, const char *name, const struct naming *n);

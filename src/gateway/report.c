@@ -83,6 +83,7 @@ void report_name(struct worker *w, const char *name, const struct naming *n)
     ev.head.origin = (uint8_t)w->index;
     ev.number = n->number;
     ev.parent = n->parent;
+    ev.version = n->kind == EV_KIND_ENDPOINT ? n->version : EV_NONE;
     ev.kind = (uint8_t)n->kind;
     ev.is_gone = n->is_gone;
     size_t len = strlen(name);

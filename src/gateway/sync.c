@@ -19,14 +19,26 @@ struct watch {
     char host[256];
     uint16_t port;
     double weight_pct;
+    char version[32];
     uint32_t count;
     struct sock_addr at[DNS_ADDRESSES_MAX];
 };
 
+/* What the configuration says about one endpoint. */
+struct wish {
+    double weight_pct;
+    const char *version;
+    bool is_dns;
+};
+
 static void resync(struct service *sv, uint32_t mark);
-static void want(struct service *sv, const struct sock_addr *addr, double weight_pct, bool is_dns);
+static void want(struct service *sv, const struct sock_addr *addr, const struct wish *wish);
 static struct endpoint *find(struct service *sv, const struct sock_addr *addr);
-static void add(struct service *sv, const struct sock_addr *addr, double weight_pct, bool is_dns);
+static void add(struct service *sv, const struct sock_addr *addr, const struct wish *wish);
+static void endpoint_name(const struct endpoint *ep, char name[104]);
+static void say_endpoint(struct endpoint *ep, bool is_gone);
+static uint16_t version_number(struct service *sv, const char *version);
+static void version_leave(struct service *sv, uint16_t version);
 static void remove_endpoint(struct service *sv, struct endpoint *ep);
 static void watch_names(struct service *sv, struct generation *gen);
 static void configure(struct service *sv, struct generation *gen);
@@ -184,12 +196,12 @@ static void resync(struct service *sv, uint32_t mark)
         const struct conf_endpoint *e = &sv->conf->endpoints[i];
         struct sock_addr addr;
         if (e->kind == CONF_ENDPOINT_ADDRESS && sock_parse_host(span_of(e->host), e->port, &addr))
-            want(sv, &addr, e->weight_pct, false);
+            want(sv, &addr, &(struct wish){e->weight_pct, e->version, false});
     }
     for (struct watch *x = sv->gw->watches; x; x = x->next)
         if (x->sv == sv && x->seen == mark)
             for (uint32_t i = 0; i < x->count; i++)
-                want(sv, &x->at[i], x->weight_pct, true);
+                want(sv, &x->at[i], &(struct wish){x->weight_pct, x->version, true});
     for (uint32_t i = 0; i < GATE_ENDPOINTS_MAX; i++) {
         struct endpoint *ep = sv->endpoints[i];
         if (ep && !ep->seen && !atomic_load_explicit(&ep->is_gone, memory_order_relaxed))
@@ -197,15 +209,21 @@ static void resync(struct service *sv, uint32_t mark)
     }
 }
 
-static void want(struct service *sv, const struct sock_addr *addr, double weight_pct, bool is_dns)
+static void want(struct service *sv, const struct sock_addr *addr, const struct wish *wish)
 {
     struct endpoint *ep = find(sv, addr);
     if (!ep) {
-        add(sv, addr, weight_pct, is_dns);
+        add(sv, addr, wish);
         return;
     }
     ep->seen = 1;
-    ep->weight_pct = weight_pct;
+    ep->weight_pct = wish->weight_pct;
+    uint16_t was = ep->version, version = version_number(sv, wish->version);
+    if (version == was)
+        return;
+    ep->version = version; /* what was learned about the address stays */
+    say_endpoint(ep, false);
+    version_leave(sv, was);
 }
 
 static struct endpoint *find(struct service *sv, const struct sock_addr *addr)
@@ -219,7 +237,7 @@ static struct endpoint *find(struct service *sv, const struct sock_addr *addr)
     return NULL;
 }
 
-static void add(struct service *sv, const struct sock_addr *addr, double weight_pct, bool is_dns)
+static void add(struct service *sv, const struct sock_addr *addr, const struct wish *wish)
 {
     struct gw *gw = sv->gw;
     size_t bytes = sizeof(struct endpoint) + gw->thread_count * sizeof(struct pool);
@@ -231,14 +249,15 @@ static void add(struct service *sv, const struct sock_addr *addr, double weight_
     }
     memset(ep, 0, bytes);
     ep->addr = *addr;
+    ep->version = EV_NONE; /* until its version's name is out */
     ep->sv = sv;
-    ep->is_dns = is_dns;
+    ep->is_dns = wish->is_dns;
     ep->seen = 1;
     ep->refs = 1;
-    ep->weight_pct = weight_pct;
+    ep->weight_pct = wish->weight_pct;
     sock_format(addr, ep->text);
     char name[104];
-    snprintf(name, sizeof name, "%.60s %.40s", sv->name, ep->text);
+    endpoint_name(ep, name);
     ep->number = memfile_number(gw->mem, EV_KIND_ENDPOINT, name, sv->number);
     struct gate_keep keep, *kept = NULL;
     if (ep->number != EV_NONE) {
@@ -255,7 +274,7 @@ static void add(struct service *sv, const struct sock_addr *addr, double weight_
     ep->index = gate_endpoint_add(sv->gate, kept, now_us);
     bool is_full = ep->index == EV_NONE;
     if (!is_full) {
-        gate_endpoint_weight(sv->gate, ep->index, weight_pct);
+        gate_endpoint_weight(sv->gate, ep->index, wish->weight_pct);
         if (sv->endpoints[ep->index]) /* a free seat whose last owner was not swept yet */
             endpoint_unref(sv->endpoints[ep->index]);
         sv->endpoints[ep->index] = ep;
@@ -268,15 +287,13 @@ static void add(struct service *sv, const struct sock_addr *addr, double weight_
         free(ep);
         return;
     }
-    report_name(
-        &gw->workers[0], name,
-        &(struct naming){.kind = EV_KIND_ENDPOINT, .number = ep->number, .parent = sv->number});
+    ep->version = version_number(sv, wish->version);
+    say_endpoint(ep, false);
 }
 
 static void remove_endpoint(struct service *sv, struct endpoint *ep)
 {
     struct gw *gw = sv->gw;
-    char name[104];
     probe_stop(ep);
     spin_lock(&sv->lock);
     uint64_t now_us = fb_max_u64(loop_refresh_us(gw->workers[0].loop), sv->last_us);
@@ -285,11 +302,70 @@ static void remove_endpoint(struct service *sv, struct endpoint *ep)
     atomic_store_explicit(&ep->is_gone, true, memory_order_relaxed);
     spin_unlock(&sv->lock);
     atomic_fetch_add_explicit(&gw->gone_count, 1, memory_order_release);
-    snprintf(name, sizeof name, "%.60s %.40s", sv->name, ep->text);
+    say_endpoint(ep, true);
+    version_leave(sv, ep->version);
+}
+
+static void endpoint_name(const struct endpoint *ep, char name[104])
+{
+    snprintf(name, 104, "%.60s %.40s", ep->sv->name, ep->text);
+}
+
+static void say_endpoint(struct endpoint *ep, bool is_gone)
+{
+    struct gw *gw = ep->sv->gw;
+    char name[104];
+    endpoint_name(ep, name);
+    if (ep->number != EV_NONE)
+        gw->mem->endpoints[ep->number].version = is_gone ? EV_NONE : ep->version;
+    report_name(&gw->workers[0], name,
+                &(struct naming){.kind = EV_KIND_ENDPOINT,
+                                 .number = ep->number,
+                                 .parent = ep->sv->number,
+                                 .version = ep->version,
+                                 .is_gone = is_gone});
+}
+
+static void version_name(const struct service *sv, const char *version, char name[104])
+{
+    snprintf(name, 104, "%.60s %.32s", sv->name, version[0] ? version : "stable");
+}
+
+static bool version_has_endpoints(const struct service *sv, uint16_t version)
+{
+    for (uint32_t i = 0; i < GATE_ENDPOINTS_MAX; i++) {
+        const struct endpoint *ep = sv->endpoints[i];
+        if (ep && ep->version == version &&
+            !atomic_load_explicit(&ep->is_gone, memory_order_relaxed))
+            return true;
+    }
+    return false;
+}
+
+/* The number of a version; its name is told before the first endpoint that has it. */
+static uint16_t version_number(struct service *sv, const char *version)
+{
+    struct gw *gw = sv->gw;
+    char name[104];
+    version_name(sv, version, name);
+    uint16_t number = memfile_number(gw->mem, EV_KIND_VERSION, name, sv->number);
+    if (number != EV_NONE && !version_has_endpoints(sv, number))
+        report_name(
+            &gw->workers[0], name,
+            &(struct naming){.kind = EV_KIND_VERSION, .number = number, .parent = sv->number});
+    return number;
+}
+
+/* An endpoint of this version left, or has another one now. */
+static void version_leave(struct service *sv, uint16_t version)
+{
+    struct gw *gw = sv->gw;
+    if (version == EV_NONE || version_has_endpoints(sv, version))
+        return;
     report_name(
-        &gw->workers[0], name,
+        &gw->workers[0], memfile_name(gw->mem, EV_KIND_VERSION, version),
         &(struct naming){
-            .kind = EV_KIND_ENDPOINT, .number = ep->number, .parent = sv->number, .is_gone = true});
+            .kind = EV_KIND_VERSION, .number = version, .parent = sv->number, .is_gone = true});
 }
 
 static void watch_names(struct service *sv, struct generation *gen)
@@ -320,6 +396,7 @@ static void watch_names(struct service *sv, struct generation *gen)
         }
         x->seen = gen->number;
         x->weight_pct = e->weight_pct;
+        snprintf(x->version, sizeof x->version, "%s", e->version);
     }
 }
 

@@ -105,6 +105,7 @@ static size_t layout(struct memfile *m, unsigned char *at, uint32_t threads, uin
     PLACE(routes, sizeof(struct memfile_name) * KNOB_TARGETS_MAX);
     PLACE(services, sizeof(struct memfile_name) * KNOB_TARGETS_MAX);
     PLACE(endpoints, sizeof(struct memfile_name) * KNOB_TARGETS_MAX);
+    PLACE(versions, sizeof(struct memfile_name) * KNOB_TARGETS_MAX);
     PLACE(keeps, sizeof(struct memfile_keep) * KNOB_TARGETS_MAX);
     PLACE(gauges, sizeof(struct memfile_gauge) * KNOB_TARGETS_MAX);
     for (uint32_t i = 0; i < threads; i++)
@@ -115,8 +116,12 @@ static size_t layout(struct memfile *m, unsigned char *at, uint32_t threads, uin
 
 static struct memfile_name *names_of(const struct memfile *m, enum ev_kind kind)
 {
-    fb_assert(kind == EV_KIND_ROUTE || kind == EV_KIND_SERVICE || kind == EV_KIND_ENDPOINT);
-    return kind == EV_KIND_ROUTE ? m->routes : kind == EV_KIND_SERVICE ? m->services : m->endpoints;
+    fb_assert(kind >= EV_KIND_ROUTE);
+    fb_assert(kind <= EV_KIND_VERSION);
+    return kind == EV_KIND_ROUTE     ? m->routes
+           : kind == EV_KIND_SERVICE ? m->services
+           : kind == EV_KIND_VERSION ? m->versions
+                                     : m->endpoints;
 }
 
 uint16_t memfile_number(struct memfile *m, enum ev_kind kind, const char *name, uint16_t parent)
@@ -137,6 +142,7 @@ uint16_t memfile_number(struct memfile *m, enum ev_kind kind, const char *name, 
     struct memfile_name *row = &rows[unused];
     snprintf(row->name, sizeof row->name, "%s", name);
     row->parent = parent;
+    row->version = EV_NONE;
     atomic_store_explicit(&row->is_used, 1, memory_order_release);
     atomic_fetch_add_explicit(&m->head->names_version, 1, memory_order_release);
     return unused;

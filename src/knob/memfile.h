@@ -14,7 +14,7 @@
 #include "knob/knob.h"
 
 #define MEMFILE_MAGIC UINT64_C(0x314b4342444c4f46) /* "FOLDBCK1" */
-#define MEMFILE_VERSION 1
+#define MEMFILE_VERSION 2
 #define MEMFILE_THREADS_MAX 64
 
 struct memfile_head {
@@ -36,13 +36,14 @@ struct memfile_head {
     _Atomic uint32_t names_version;         /* counts changes of the registry */
 };
 
-/* Registry: numbers of routes, services and endpoints, kept over reloads and gateway restarts by
- * name. Written by the gateway's first thread; a row never changes its name while is_used. */
+/* Registry: numbers of routes, services, endpoints and versions, kept over reloads and gateway
+ * restarts by name. Written by the gateway's first thread; a row never changes its name while
+ * is_used. */
 struct memfile_name {
-    char name[104]; /* terminated: "shop", "shop /checkout/", "shop 10.0.0.1:80" */
+    char name[104]; /* terminated: "shop", "shop /checkout/", "shop 10.0.0.1:80", "shop canary" */
     _Atomic uint32_t is_used;
-    uint16_t parent; /* service number of a route or endpoint */
-    uint16_t version;
+    uint16_t parent;          /* service number of a route, endpoint or version */
+    _Atomic uint16_t version; /* of an endpoint: number of its version, EV_NONE when it left */
     uint64_t seen_us;
     _Atomic uint32_t is_drained; /* endpoints: an operator took it out; the brain's to write */
     uint32_t reserved;
@@ -66,9 +67,9 @@ struct memfile_gauge {
 struct memfile {
     struct memfile_head *head;
     struct knob_table *knobs;
-    struct memfile_name *routes, *services, *endpoints; /* KNOB_TARGETS_MAX each */
-    struct memfile_keep *keeps;                         /* by endpoint number */
-    struct memfile_gauge *gauges;                       /* by endpoint number */
+    struct memfile_name *routes, *services, *endpoints, *versions; /* KNOB_TARGETS_MAX each */
+    struct memfile_keep *keeps;                                    /* by endpoint number */
+    struct memfile_gauge *gauges;                                  /* by endpoint number */
     struct ring *rings[MEMFILE_THREADS_MAX];
     int fd;
 };

@@ -171,18 +171,21 @@ static uint64_t replay_log(struct brain *b, uint64_t from, bool is_same_rings)
 /* Numbers and learned limits of an earlier run go where the new gateway finds them. */
 static void hand_over(struct brain *b)
 {
-    static const enum ev_kind kinds[] = {EV_KIND_SERVICE, EV_KIND_ROUTE, EV_KIND_ENDPOINT};
+    static const enum ev_kind kinds[] = {EV_KIND_SERVICE, EV_KIND_ROUTE, EV_KIND_ENDPOINT,
+                                         EV_KIND_VERSION};
     const struct knob_book *book = engine_book(b->fold.engine);
     uint64_t now_us = fb_mono_us();
     for (size_t k = 0; k < FB_COUNT(kinds); k++)
         for (uint16_t i = 0; i < KNOB_TARGETS_MAX * 3 / 4; i++) { /* room is left for new names */
             const char *name = engine_name(b->fold.engine, kinds[k], i);
-            struct memfile_name *rows = kinds[k] == EV_KIND_SERVICE ? b->mem.services
-                                        : kinds[k] == EV_KIND_ROUTE ? b->mem.routes
-                                                                    : b->mem.endpoints;
+            struct memfile_name *rows = kinds[k] == EV_KIND_SERVICE   ? b->mem.services
+                                        : kinds[k] == EV_KIND_ROUTE   ? b->mem.routes
+                                        : kinds[k] == EV_KIND_VERSION ? b->mem.versions
+                                                                      : b->mem.endpoints;
             if (!name[0] || atomic_load(&rows[i].is_used))
                 continue;
             snprintf(rows[i].name, sizeof rows[i].name, "%s", name);
+            rows[i].version = EV_NONE;
             atomic_store_explicit(&rows[i].is_used, 1, memory_order_release);
             const struct knob_layer *limit = &book->layer[KNOB_LIMIT][i];
             if (kinds[k] == EV_KIND_ENDPOINT && limit->is_learned &&

@@ -43,6 +43,7 @@ enum fb_code admin_new(struct admin **admin, const struct admin_setup *setup, st
         fb_fail(err, code, "admin: no memory for the timeline");
         goto fail;
     }
+    metrics_know(a->metrics, setup->source.memfile);
     a->timeline.wall_minus_mono_us = setup->wall_us - setup->now_us;
     a->metrics->wall_minus_mono_us = a->timeline.wall_minus_mono_us;
     if (!auth_init(&a->auth, setup->token, setup->address)) {
@@ -227,7 +228,7 @@ void admin_url(const struct admin *a, struct buf *out)
 
 const char *admin_name(const struct admin *a, enum ev_kind kind, uint16_t number)
 {
-    if (number >= KNOB_TARGETS_MAX || kind == EV_KIND_NONE || kind == EV_KIND_VERSION)
+    if (number >= KNOB_TARGETS_MAX || kind == EV_KIND_NONE)
         return "";
     return memfile_name(a->source.memfile, kind, number);
 }

@@ -152,6 +152,7 @@ void put_knob(struct json *j, const struct admin *a, uint16_t knob, uint16_t tar
 void put_services(struct json *j, const struct admin *a, enum fact_window window);
 void put_routes(struct json *j, const struct admin *a, enum fact_window window);
 void put_endpoints(struct json *j, const struct admin *a, enum fact_window window);
+void put_versions(struct json *j, const struct admin *a, enum fact_window window);
 void put_stream(struct json *j, const struct admin *a);
 void put_cost(struct json *j, const struct admin *a);
 void put_totals(struct json *j, const struct admin *a, enum fact_window window);

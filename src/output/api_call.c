@@ -49,7 +49,7 @@ bool api_body(struct api_call *c, struct jsonin *in)
 
 int api_kind_by_name(struct span name)
 {
-    for (uint8_t k = EV_KIND_ROUTE; k <= EV_KIND_ENDPOINT; k++)
+    for (uint8_t k = EV_KIND_ROUTE; k <= EV_KIND_VERSION; k++)
         if (span_ieq(name, span_of(ev_kind_name(k))))
             return k;
     return -1;
@@ -95,8 +95,8 @@ bool api_scope(struct api_call *c, struct fact_scope *scope)
     uint16_t number = kind < 0 ? EV_NONE : api_target(c->admin, (enum ev_kind)kind, name.at);
     if (number == EV_NONE) {
         api_fail(c, FB_E_NOT_FOUND,
-                 "scope \"%s\": nothing has this name; use all, service:NAME, route:NAME or "
-                 "endpoint:NAME",
+                 "scope \"%s\": nothing has this name; use all, service:NAME, route:NAME, "
+                 "endpoint:NAME or version:SERVICE VERSION",
                  text);
         return false;
     }

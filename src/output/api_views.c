@@ -181,6 +181,10 @@ RUN(endpoints)
 {
     run_list(c, "endpoints", put_endpoints);
 }
+RUN(versions)
+{
+    run_list(c, "versions", put_versions);
+}
 
 RUN(facts)
 {

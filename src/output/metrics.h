@@ -5,7 +5,7 @@
  * families in Prometheus text 0.0.4 or OpenMetrics 1.0 (with exemplars: the request id of the
  * newest request of each duration bucket).  Counters never go down while the process lives: process
  * CPU that restarts at 0 with a new gateway is added up. Cardinality: labels are names of the
- * configuration or rows of tables, never what a client sent. Memory: about 900 KiB, allocated once.
+ * configuration or rows of tables, never what a client sent. Memory: about 1 MiB, allocated once.
  * Threads: one at a time per struct metrics. */
 #ifndef FB_OUTPUT_METRICS_H
 #define FB_OUTPUT_METRICS_H
@@ -58,6 +58,10 @@ struct metric_endpoint {
     uint16_t service;
     struct ev_gauge gauge; /* last seen; type 0: none */
 };
+struct metric_version {
+    uint64_t code[METRIC_CODE_CLASSES];
+    struct metric_histogram duration;
+};
 struct metric_process {
     uint64_t cpu_before_us; /* of earlier processes in this role */
     struct ev_resource last;
@@ -66,6 +70,8 @@ struct metrics {
     struct metric_route route[METRIC_SLOTS];
     struct metric_service service[METRIC_SLOTS];
     struct metric_endpoint endpoint[METRIC_SLOTS];
+    struct metric_version version[KNOB_TARGETS_MAX];
+    uint16_t version_of[KNOB_TARGETS_MAX];                  /* of an endpoint: number + 1, 0 none */
     struct metric_exemplar (*exemplar)[METRIC_BUCKETS + 1]; /* METRIC_SLOTS rows */
     uint64_t ends[REASON_END];
     uint64_t events[EV_TYPE_END];
@@ -82,6 +88,9 @@ struct metrics {
 
 struct metrics *metrics_new(uint64_t start_wall_us); /* NULL without memory */
 void metrics_free(struct metrics *m);
+/* Which version each endpoint has, as the registry says: name events before this process count too.
+ */
+void metrics_know(struct metrics *m, const struct memfile *memfile);
 void metrics_feed(struct metrics *m, const struct ev_head *ev);
 
 /* What is read at the moment of the scrape. */

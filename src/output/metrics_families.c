@@ -17,6 +17,7 @@ struct writer {
 static void write_routes(struct writer *w);
 static void write_services(struct writer *w);
 static void write_endpoints(struct writer *w);
+static void write_versions(struct writer *w);
 static void write_knobs(struct writer *w);
 static void write_decisions(struct writer *w);
 static void write_stream(struct writer *w);
@@ -31,6 +32,7 @@ void metrics_write(const struct metrics_view *view, struct buf *out, bool is_ope
     write_routes(&w);
     write_services(&w);
     write_endpoints(&w);
+    write_versions(&w);
     write_knobs(&w);
     write_decisions(&w);
     write_stream(&w);
@@ -171,6 +173,9 @@ static const char *route_service(const struct writer *w, uint32_t i)
 #define FOR_SERVICES(w, i)                                                                         \
     for (uint32_t i = 0; i < KNOB_TARGETS_MAX; i++)                                                \
         if (is_named(w, EV_KIND_SERVICE, i))
+#define FOR_VERSIONS(w, i)                                                                         \
+    for (uint32_t i = 0; i < KNOB_TARGETS_MAX; i++)                                                \
+        if (is_named(w, EV_KIND_VERSION, i))
 #define FOR_ENDPOINTS(w, i)                                                                        \
     for (uint32_t i = 0; i < KNOB_TARGETS_MAX; i++)                                                \
         if (is_named(w, EV_KIND_ENDPOINT, i))
@@ -307,6 +312,31 @@ static void write_endpoints(struct writer *w)
         FOR_ENDPOINTS(w, i)
         put_endpoint(w, families[f], i);
     }
+}
+
+/* "shop canary": the label "version" is "canary". */
+static const char *version_label(const struct writer *w, uint32_t i)
+{
+    const char *blank = strrchr(name_of(w, EV_KIND_VERSION, i), ' ');
+    return blank ? blank + 1 : "";
+}
+
+static void write_versions(struct writer *w)
+{
+    const struct metrics *m = w->view->metrics;
+    const struct memfile_name *rows = w->view->memfile->versions;
+    family(w, METRIC_ID_VERSION_REQUESTS);
+    FOR_VERSIONS(w, i)
+    for (size_t c = 0; c < METRIC_CODE_CLASSES; c++)
+        put_u64(
+            w, METRIC_ID_VERSION_REQUESTS,
+            VALUES(name_of(w, EV_KIND_SERVICE, rows[i].parent), version_label(w, i), code_names[c]),
+            m->version[i].code[c]);
+    family(w, METRIC_ID_VERSION_DURATION);
+    FOR_VERSIONS(w, i)
+    put_histogram(w, METRIC_ID_VERSION_DURATION,
+                  VALUES(name_of(w, EV_KIND_SERVICE, rows[i].parent), version_label(w, i)),
+                  &m->version[i].duration, NULL);
 }
 
 static void write_knobs(struct writer *w)

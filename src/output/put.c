@@ -119,7 +119,10 @@ static void put_classes(struct json *j, const struct admin *a, uint16_t service,
 static const struct memfile_name *names_of(const struct admin *a, enum ev_kind kind)
 {
     const struct memfile *m = a->source.memfile;
-    return kind == EV_KIND_ROUTE ? m->routes : kind == EV_KIND_SERVICE ? m->services : m->endpoints;
+    return kind == EV_KIND_ROUTE     ? m->routes
+           : kind == EV_KIND_SERVICE ? m->services
+           : kind == EV_KIND_VERSION ? m->versions
+                                     : m->endpoints;
 }
 
 static void put_parent(struct json *j, const struct admin *a, enum ev_kind kind, uint16_t number)
@@ -167,6 +170,13 @@ void put_routes(struct json *j, const struct admin *a, enum fact_window window)
     json_array_end(j);
 }
 
+/* "shop canary" -> "canary" */
+static const char *version_of(const struct admin *a, uint16_t version)
+{
+    const char *blank = strrchr(admin_name(a, EV_KIND_VERSION, version), ' ');
+    return blank ? blank + 1 : "";
+}
+
 static void put_endpoint(struct json *j, const struct admin *a, uint16_t i, enum fact_window window)
 {
     const struct ev_gauge *g = &a->metrics->endpoint[i].gauge;
@@ -175,6 +185,7 @@ static void put_endpoint(struct json *j, const struct admin *a, uint16_t i, enum
     json_key_u64(j, "number", i);
     json_key_str(j, "name", admin_name(a, EV_KIND_ENDPOINT, i));
     put_parent(j, a, EV_KIND_ENDPOINT, i);
+    json_key_str(j, "version", version_of(a, s->memfile->endpoints[i].version));
     json_key_str(j, "health", g->head.type ? ev_health_name(g->health) : "unknown");
     json_key_bool(j, "is_drained", s->is_drained && s->is_drained(s->ctx, i));
     json_key_u64(j, "in_flight", g->in_flight);
@@ -193,6 +204,33 @@ void put_endpoints(struct json *j, const struct admin *a, enum fact_window windo
     for (uint16_t i = 0; i < KNOB_TARGETS_MAX; i++)
         if (admin_name(a, EV_KIND_ENDPOINT, i)[0])
             put_endpoint(j, a, i, window);
+    json_array_end(j);
+}
+
+/* A version without endpoints is over: its number stays, its facts say nothing new. */
+void put_versions(struct json *j, const struct admin *a, enum fact_window window)
+{
+    const struct memfile *m = a->source.memfile;
+    uint32_t endpoints[KNOB_TARGETS_MAX] = {0};
+    for (uint16_t i = 0; i < KNOB_TARGETS_MAX; i++) {
+        uint16_t version = m->endpoints[i].version;
+        if (version < KNOB_TARGETS_MAX && admin_name(a, EV_KIND_ENDPOINT, i)[0])
+            endpoints[version]++;
+    }
+    json_array_begin(j);
+    for (uint16_t i = 0; i < KNOB_TARGETS_MAX; i++) {
+        const char *name = admin_name(a, EV_KIND_VERSION, i);
+        if (name[0] == '\0' || endpoints[i] == 0)
+            continue;
+        json_object_begin(j);
+        json_key_u64(j, "number", i);
+        json_key_str(j, "name", name);
+        put_parent(j, a, EV_KIND_VERSION, i);
+        json_key_str(j, "version", version_of(a, i));
+        json_key_u64(j, "endpoints", endpoints[i]);
+        put_list_facts(j, a, (struct fact_scope){EV_KIND_VERSION, i}, window);
+        json_object_end(j);
+    }
     json_array_end(j);
 }
 

@@ -68,7 +68,12 @@ ROUTES = [{"number": 0, "name": "shop /", "service": "shop", "facts": facts(1234
 def endpoint(number, name, health="ok", drained=False, in_flight=11):
     return {"number": number, "name": name, "service": name.split()[0], "health": health, "is_drained": drained,
             "in_flight": in_flight, "limit": 18, "latency_ms": 3.1, "error_ratio": 0.0005, "share": 0.52,
-            "connections": 12, "facts": facts(640.0, 0.0005, 3.1, 35.0)}
+            "connections": 12, "version": "stable", "facts": facts(640.0, 0.0005, 3.1, 35.0)}
+
+
+def version(number, name, endpoints=1):
+    return {"number": number, "name": name, "service": name.split()[0], "version": name.split()[1], "endpoints": endpoints,
+            "facts": facts(640.0, 0.0005, 3.1, 35.0)}
 
 
 STREAM = {"first_offset": 0, "next_offset": 500, "durable_offset": 490, "events": 500, "events_lost": 0,
@@ -146,6 +151,7 @@ class FakeAdmin:
         self.state = str(folder)
         self.asked = []  # (method, path with query, body)
         self.endpoints = [endpoint(0, "shop 10.0.0.1:80"), endpoint(1, "shop 10.0.0.2:80", "ejected", False, 0)]
+        self.versions = [version(0, "shop stable", 2)]
         self.knobs = json.loads(json.dumps(KNOBS))
         self.answers = {
             ("GET", "/readyz"): "ready\n",
@@ -153,6 +159,7 @@ class FakeAdmin:
             ("GET", "/v1/services"): {"window_ms": 10000, "services": SERVICES},
             ("GET", "/v1/routes"): {"window_ms": 10000, "routes": ROUTES},
             ("GET", "/v1/endpoints"): lambda q, b: {"window_ms": 10000, "endpoints": self.endpoints},
+            ("GET", "/v1/versions"): lambda q, b: {"window_ms": 10000, "versions": self.versions},
             ("GET", "/v1/alerts"): {"alerts": ALERTS},
             ("GET", "/v1/knobs"): lambda q, b: {"knobs": self.knobs},
             ("GET", "/v1/decisions"): {"total": 42, "decisions": DECISIONS},

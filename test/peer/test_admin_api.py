@@ -68,7 +68,7 @@ def test_the_document_lists_exactly_the_routing_table(driver, openapi):
 
 CALLS = [
     ("GET", "/v1/status", None), ("GET", "/v1/services", None), ("GET", "/v1/routes?window=60s", None),
-    ("GET", "/v1/endpoints", None), ("GET", "/v1/facts?scope=" + quote("endpoint:shop 10.0.0.1:80"), None),
+    ("GET", "/v1/endpoints", None), ("GET", "/v1/versions", None), ("GET", "/v1/facts?scope=" + quote("endpoint:shop 10.0.0.1:80"), None),
     ("GET", "/v1/history?seconds=60", None), ("GET", "/v1/heatmap?scope=service:shop&seconds=20", None),
     ("GET", "/v1/knobs?service=shop", None), ("GET", "/v1/knobs/limit/" + quote("shop 10.0.0.1:80", safe=""), None),
     ("PUT", "/v1/knobs/limit/" + quote("shop 10.0.0.3:80", safe="") + "/pin", {"value": 17, "why": "test"}),

@@ -67,6 +67,9 @@ static void numbers_stay_with_their_names(void **state)
     }
     assert_int_equal(memfile_number(&m, EV_KIND_ROUTE, "one too many", 1), EV_NONE);
     assert_int_equal(memfile_number(&m, EV_KIND_SERVICE, "shop /5", 1), 0); /* kinds count apart */
+    assert_int_equal(memfile_number(&m, EV_KIND_VERSION, "shop canary", 0), 0);
+    assert_string_equal(memfile_name(&m, EV_KIND_VERSION, 0), "shop canary");
+    assert_int_equal(m.versions[0].version, EV_NONE);
     assert_string_equal(memfile_name(&m, EV_KIND_SERVICE, 1), "");
     assert_string_equal(memfile_name(&m, EV_KIND_ROUTE, EV_NONE), "");
     close(m.fd);
