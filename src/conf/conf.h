@@ -52,7 +52,8 @@ enum conf_balance {
     CONF_BALANCE_ROUND_ROBIN,
     CONF_BALANCE_LEAST_REQUEST,
     CONF_BALANCE_WEIGHTED,
-    CONF_BALANCE_RANDOM_TWO
+    CONF_BALANCE_RANDOM_TWO,
+    CONF_BALANCE_HASH
 };
 struct conf_health {
     bool is_on;
@@ -77,6 +78,18 @@ struct conf_service {
     bool is_ejecting;
     const char *host_header; /* "" = keep the client's */
 };
+/* What `balance: hash` takes from a request; one without it is balanced as adaptive. */
+enum conf_hash_kind {
+    CONF_HASH_ADDRESS,
+    CONF_HASH_PATH,
+    CONF_HASH_HEADER,
+    CONF_HASH_COOKIE,
+    CONF_HASH_QUERY
+};
+struct conf_hash {
+    enum conf_hash_kind kind;
+    const char *name; /* of the field, cookie or parameter; "" */
+};
 #define CONF_METHODS_MAX 8 /* in one match */
 enum conf_path_kind { CONF_PATH_ANY, CONF_PATH_EXACT, CONF_PATH_PREFIX, CONF_PATH_GLOB };
 struct conf_header_match {
@@ -96,6 +109,7 @@ struct conf_route {
     struct conf_tune timeout_tune;
     uint64_t deadline_ms;   /* whole request, 0 none */
     const char *key_header; /* fairness key: a header; "" = client address */
+    struct conf_hash hash;
     bool is_stream; /* long answers: no timeout after the first byte but tunnel_idle_timeout */
 };
 

@@ -184,6 +184,9 @@ bool read_word(struct reader *rd, const struct node *n, const char *words, int *
 int read_key(struct reader *rd, const struct node *child, enum conf_level level);
 
 /* ---- parse_service.c, parse_route.c ---- */
+/* parse_place.c: where requests belong */
+void parse_hash(struct reader *rd, const struct node *n, struct conf_hash *hash);
+bool parse_is_token(struct span s);
 void parse_services(struct reader *rd, const struct node *n);
 void parse_routes(struct reader *rd, const struct node *n);
 void parse_default_route(struct reader *rd);

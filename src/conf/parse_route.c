@@ -26,6 +26,7 @@ static void route_default(struct conf_route *rt)
                               .path = "/",
                               .method = "",
                               .key_header = "",
+                              .hash = {CONF_HASH_ADDRESS, ""},
                               .class = EV_CLASS_DEFAULT,
                               .path_kind = CONF_PATH_ANY};
     rt->timeout_tune = (struct conf_tune){.mode = -1, .value = NAN, .min = NAN, .max = NAN};
@@ -110,7 +111,7 @@ static void route_tune(struct reader *rd, const struct node *n, struct conf_rout
     }
 }
 
-static bool is_token(struct span s)
+bool parse_is_token(struct span s)
 {
     if (s.len == 0 || s.len > 200)
         return false;
@@ -127,7 +128,7 @@ static void route_key(struct reader *rd, const struct node *n, struct conf_route
     struct span s;
     if (!read_scalar(rd, n, &s) || span_eq(s, SPAN("address")))
         return;
-    if (!is_token(s))
+    if (!parse_is_token(s))
         problem(rd, n, "key must be the name of a header field, or `address`, got \"%.*s\"",
                 SHOWN(s));
     else
@@ -167,6 +168,9 @@ static void parse_route(struct reader *rd, const struct node *n, size_t index)
             break;
         case KEY_ROUTE_key:
             route_key(rd, k, rt);
+            break;
+        case KEY_ROUTE_hash:
+            parse_hash(rd, k, &rt->hash);
             break;
         case KEY_ROUTE_stream:
             read_bool(rd, k, &rt->is_stream);
@@ -281,7 +285,7 @@ static void match_method(struct reader *rd, const struct node *n, struct conf_ro
     bool is_good = s.len > 0 && s.at[s.len - 1] != '|';
     for (rest = s; rest.len && is_good;) {
         struct span one = span_cut(rest, '|', &rest);
-        is_good = is_token(one) && ++count <= CONF_METHODS_MAX;
+        is_good = parse_is_token(one) && ++count <= CONF_METHODS_MAX;
         for (size_t i = 0; i < one.len; i++)
             is_good &= !islower((unsigned char)one.at[i]);
     }
@@ -307,7 +311,7 @@ static void match_headers(struct reader *rd, const struct node *n, struct conf_r
         return;
     for (const struct node *k = n->first; k; k = k->next) {
         struct span s;
-        if (!is_token(k->key->text))
+        if (!parse_is_token(k->key->text))
             problem(rd, k->key, "\"%.*s\" is not the name of a header field", SHOWN(k->key->text));
         if (!read_scalar(rd, k, &s))
             continue;

@@ -199,6 +199,9 @@ static void other_schema(struct json *j, enum conf_key key)
     case KEY_SERVICE_health:
         words_or_map(j, "on|off", "^/", "health");
         return;
+    case KEY_ROUTE_hash:
+        text_type(j, "^(address|path|(header|cookie|query) +[^ ]+)$");
+        return;
     case KEY_ROUTE_match:
         words_or_map(j, "/", "^/", "match");
         return;

@@ -170,6 +170,15 @@ static void show_service(struct show *s, const struct conf_service *sv, const ui
     show_value(s, "host", sv->host_header, lines[KEY_SERVICE_host]);
 }
 
+static void show_hash(struct show *s, const struct conf_hash *h, uint32_t line)
+{
+    static const char *const kinds[] = {"address", "path", "header", "cookie", "query"};
+    char text[256];
+    snprintf(text, sizeof text, "%s%s%s", kinds[h->kind], *h->name ? " " : "", h->name);
+    if (line)
+        show_value(s, "hash", text, line);
+}
+
 static void show_route(struct show *s, const struct conf_route *rt, const uint32_t *lines)
 {
     char key[240];
@@ -190,6 +199,7 @@ static void show_route(struct show *s, const struct conf_route *rt, const uint32
     if (rt->deadline_ms)
         show_number(s, "deadline", CONF_TYPE_dur, rt->deadline_ms, lines[KEY_ROUTE_deadline]);
     show_value(s, "key", *rt->key_header ? rt->key_header : "address", lines[KEY_ROUTE_key]);
+    show_hash(s, &rt->hash, lines[KEY_ROUTE_hash]);
     show_value(s, "stream", rt->is_stream ? "true" : "false", lines[KEY_ROUTE_stream]);
     show_tune(s, KNOB_TIMEOUT_MS, &rt->timeout_tune, lines[KEY_ROUTE_tune]);
 }

@@ -347,6 +347,14 @@ void request_arm(struct request *req);
 uint64_t request_timeout_us(const struct request *req);
 void request_wait_over(struct request *req, uint64_t now_us);
 
+/* ---- place.c: the endpoint that a request belongs to ---- */
+void place_ticket(struct request *req, const struct http1_head *head, struct span target,
+                  struct span path);
+uint64_t place_identity(const struct endpoint *ep); /* for consistent hashing */
+/* Value of a cookie or of a query parameter; an empty span without address: there is none. */
+struct span place_cookie(const struct http1_head *head, struct span name);
+struct span place_query(struct span target, struct span name);
+
 /* ---- request_head.c, response_head.c ---- */
 void request_head_build(struct request *req, const struct http1_head *head, struct http1_out *w,
                         struct span target);

@@ -232,6 +232,7 @@ static uint16_t route(struct request *req, struct http1_head *head, struct http1
     if (r->deadline_ms)
         req->deadline_us = fb_min_u64(req->deadline_us, req->start_us + r->deadline_ms * US_PER_MS);
     set_ticket(req, head);
+    place_ticket(req, head, target, path);
     struct http1_out out = http1_out(w->at + w->len, w->cap - w->len);
     request_head_build(req, head, &out, target);
     if (out.failed)

@@ -274,6 +274,7 @@ static void add(struct service *sv, const struct sock_addr *addr, const struct w
     ep->index = gate_endpoint_add(sv->gate, kept, now_us);
     bool is_full = ep->index == EV_NONE;
     if (!is_full) {
+        gate_endpoint_identity(sv->gate, ep->index, place_identity(ep));
         gate_endpoint_weight(sv->gate, ep->index, wish->weight_pct);
         if (sv->endpoints[ep->index]) /* a free seat whose last owner was not swept yet */
             endpoint_unref(sv->endpoints[ep->index]);
@@ -417,7 +418,8 @@ static void build_gate_conf(const struct conf_service *c, const struct conf *con
         [CONF_BALANCE_ROUND_ROBIN] = GATE_BALANCE_ROUND_ROBIN,
         [CONF_BALANCE_LEAST_REQUEST] = GATE_BALANCE_LEAST_REQUEST,
         [CONF_BALANCE_WEIGHTED] = GATE_BALANCE_WEIGHTED,
-        [CONF_BALANCE_RANDOM_TWO] = GATE_BALANCE_RANDOM_TWO};
+        [CONF_BALANCE_RANDOM_TWO] = GATE_BALANCE_RANDOM_TWO,
+        [CONF_BALANCE_HASH] = GATE_BALANCE_HASH};
     gate_conf_default(out, c->latency_us);
     out->balance = balances[c->balance];
     if (c->queue_capacity)

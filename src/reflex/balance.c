@@ -80,6 +80,7 @@ uint32_t balance_pick(struct balance *b, struct balance_seat *const *seats, uint
     if (n > 1) {
         switch (b->policy) {
         case GATE_BALANCE_ADAPTIVE:
+        case GATE_BALANCE_HASH:
             at = pick_adaptive(b, seats, n, now_us);
             break;
         case GATE_BALANCE_ROUND_ROBIN:
@@ -300,6 +301,14 @@ static double ramp_share(const struct balance_seat *s, uint64_t now_us)
     double by_time = (double)fb_sub_floor_u64(now_us, s->ramp_us) / (double)ramp_us;
     double by_samples = (double)s->ramp_samples / (double)ramp_samples_min;
     return ramp_first + (1 - ramp_first) * fmin(1, fmin(by_time, by_samples));
+}
+
+double balance_ramp(const struct balance_seat *s, uint64_t now_us)
+{
+    if (s->ramp_us == 0)
+        return 1;
+    double by_time = (double)fb_sub_floor_u64(now_us, s->ramp_us) / (double)ramp_us;
+    return ramp_first + (1 - ramp_first) * fmin(1, by_time);
 }
 
 static uint32_t pick_round_robin(struct balance *b, struct balance_seat *const *seats, uint32_t n)

@@ -23,7 +23,8 @@ enum gate_balance {
     GATE_BALANCE_ROUND_ROBIN,
     GATE_BALANCE_LEAST_REQUEST,
     GATE_BALANCE_WEIGHTED,
-    GATE_BALANCE_RANDOM_TWO
+    GATE_BALANCE_RANDOM_TWO,
+    GATE_BALANCE_HASH /* by the key of the request, hash.h; adaptive for one without */
 };
 
 struct balance_seat {
@@ -76,6 +77,8 @@ void balance_tick(struct balance *b, struct balance_seat *const *seats, uint32_t
 double balance_cost_us(const struct balance_seat *s, uint64_t now_us);
 /* The same without failures and Retry-After. */
 double balance_latency_us(const struct balance_seat *s, uint64_t now_us);
+/* How far the slow start is, by time alone: 0.1 to 1. */
+double balance_ramp(const struct balance_seat *s, uint64_t now_us);
 bool balance_is_stalled(const struct balance_seat *s, uint64_t now_us);
 /* Picks in the last seconds. */
 double balance_picks(const struct balance_seat *s, uint64_t now_us);

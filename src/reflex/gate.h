@@ -48,6 +48,7 @@ struct gate_ticket {
     uint64_t arrive_us;   /* first byte of the request */
     uint64_t deadline_us; /* absolute; UINT64_MAX: none */
     uint64_t key_hash;    /* fairness and admission: keyed hash of the user, 0 none */
+    uint64_t place_hash;  /* balance by key: the same wherever it is computed, 0 none */
     uint8_t class;        /* enum ev_class */
     bool is_idempotent;
     /* ---- */
@@ -98,6 +99,8 @@ void gate_endpoint_remove(struct gate *g, uint16_t endpoint, uint64_t now_us);
 void gate_endpoint_drain(struct gate *g, uint16_t endpoint, bool is_draining, uint64_t now_us);
 /* Retry-After: nothing more to it before <until_us> unless there is nowhere else. */
 void gate_endpoint_hold(struct gate *g, uint16_t endpoint, uint64_t until_us);
+/* Who it is for consistent hashing, the same in all processes: a hash of its address. */
+void gate_endpoint_identity(struct gate *g, uint16_t endpoint, uint64_t identity);
 void gate_endpoint_weight(struct gate *g, uint16_t endpoint, double weight_pct);
 /* Knobs of control: bounds and, when the learner must not act (observe, pinned, frozen), the limit
  * to hold. <hold> 0: the learner acts. */

@@ -5,6 +5,7 @@
 #include "base/assert.h"
 #include "reflex/admit.h"
 #include "reflex/gate_int.h"
+#include "reflex/hash.h"
 
 /* An answer that fails within this time says nothing of the service time (a refused port answers in
  * 0.1 ms). */
@@ -20,11 +21,9 @@ static const double in_time_waits = 1.5;
 /* Reported as stalled after this; the score reacts from 50 ms on. */
 static const uint64_t stalled_us = 500 * US_PER_MS;
 
-static bool has_room(const struct gate *g, const struct endpoint *ep);
 static double fastest(const struct endpoint *const *of, uint32_t n, uint64_t now_us);
 static bool is_worth(const struct gate *g, const struct endpoint *const *full, uint32_t n,
                      double room_us, uint64_t now_us);
-static bool is_chosen_from(const struct gate *g, const struct endpoint *ep);
 static void judge(struct gate *g, struct endpoint *ep, uint64_t now_us);
 static void say_health(struct gate *g, struct endpoint *ep, const struct eject_change *change,
                        uint64_t now_us);
@@ -54,6 +53,7 @@ uint16_t gate_endpoint_add(struct gate *g, const struct gate_keep *keep, uint64_
     ep->index = index;
     ep->limit_min = g->conf.limit_min;
     ep->limit_max = g->conf.limit_max;
+    ep->identity = hash_mix(index, 0);
     eject_seat_init(&ep->eject, now_us);
     balance_seat_init(&ep->seat, index, keep ? keep->latency_us : 0, now_us);
     limit_init(
@@ -106,6 +106,11 @@ void gate_endpoint_drain(struct gate *g, uint16_t endpoint, bool is_draining, ui
         balance_seat_ramp(&g->balance, &ep->seat, now_us);
     say_plain(g, ep, is_well ? EV_HEALTH_RAMPING : ep->eject.state, REASON_HEALTH_UNDRAINED,
               now_us);
+}
+
+void gate_endpoint_identity(struct gate *g, uint16_t endpoint, uint64_t identity)
+{
+    at(g, endpoint)->identity = identity;
 }
 
 void gate_endpoint_weight(struct gate *g, uint16_t endpoint, double weight_pct)
@@ -161,6 +166,8 @@ uint32_t gate_limit_of(const struct gate *g, const struct endpoint *ep)
 
 struct endpoint *gate_choose(struct gate *g, const struct gate_ticket *t, uint64_t now_us)
 {
+    if (g->conf.balance == GATE_BALANCE_HASH && t->place_hash)
+        return gate_choose_home(g, t, now_us);
     struct balance_seat *fresh[GATE_ENDPOINTS_MAX];
     struct balance_seat *tried[GATE_ENDPOINTS_MAX];
     uint32_t fresh_count = 0;
@@ -169,7 +176,7 @@ struct endpoint *gate_choose(struct gate *g, const struct gate_ticket *t, uint64
     /* One pass: where it was not yet, where it was already, and who is on trial. */
     for (uint32_t i = 0; i < g->count; i++) {
         struct endpoint *ep = g->endpoints[i];
-        if (!is_chosen_from(g, ep) || !has_room(g, ep))
+        if (!gate_is_chosen_from(g, ep) || !gate_endpoint_has_room(g, ep))
             continue;
         if (t->attempts > 0 && gate_was_tried(t, ep->index)) {
             tried[tried_count++] = &ep->seat;
@@ -205,9 +212,9 @@ bool gate_has_worthy_room(const struct gate *g, uint64_t now_us)
     uint32_t room_count = 0;
     for (uint32_t i = 0; i < g->count; i++) {
         const struct endpoint *ep = g->endpoints[i];
-        if (!is_chosen_from(g, ep))
+        if (!gate_is_chosen_from(g, ep))
             continue;
-        if (has_room(g, ep))
+        if (gate_endpoint_has_room(g, ep))
             room[room_count++] = ep;
         else
             full[full_count++] = ep;
@@ -251,7 +258,7 @@ static bool is_worth(const struct gate *g, const struct endpoint *const *full, u
 bool gate_has_room(const struct gate *g)
 {
     for (uint32_t i = 0; i < g->count; i++)
-        if (is_chosen_from(g, g->endpoints[i]) && has_room(g, g->endpoints[i]))
+        if (gate_is_chosen_from(g, g->endpoints[i]) && gate_endpoint_has_room(g, g->endpoints[i]))
             return true;
     return false;
 }
@@ -259,17 +266,17 @@ bool gate_has_room(const struct gate *g)
 bool gate_has_untried(const struct gate *g, const struct gate_ticket *t)
 {
     for (uint32_t i = 0; i < g->count; i++)
-        if (is_chosen_from(g, g->endpoints[i]) && !gate_was_tried(t, g->endpoints[i]->index))
+        if (gate_is_chosen_from(g, g->endpoints[i]) && !gate_was_tried(t, g->endpoints[i]->index))
             return true;
     return false;
 }
 
-static bool is_chosen_from(const struct gate *g, const struct endpoint *ep)
+bool gate_is_chosen_from(const struct gate *g, const struct endpoint *ep)
 {
     return !ep->is_leaving && !ep->is_draining && eject_allows(&g->eject, &ep->eject);
 }
 
-static bool has_room(const struct gate *g, const struct endpoint *ep)
+bool gate_endpoint_has_room(const struct gate *g, const struct endpoint *ep)
 {
     if (!g->conf.is_limit_learned || ep->hold > 0)
         return ep->in_flight < gate_limit_of(g, ep);
@@ -341,7 +348,7 @@ void gate_account(struct gate *g, struct gate_ticket *t, enum gate_outcome outco
     balance_on_done(&ep->seat, now_us);
     if (sign != EJECT_UNKNOWN)
         balance_on_verdict(&ep->seat, sign != EJECT_GOOD, now_us);
-    limit_on_done(&ep->limit, &t->tag, result, g->queue.length > 0, now_us);
+    limit_on_done(&ep->limit, &t->tag, result, gate_is_wanted(g, ep, now_us), now_us);
     eject_on_end(&ep->eject, sign, t->is_trial, now_us);
     /* Only what can change the verdict is judged here; the rest waits for the tick. */
     if (t->is_trial || sign == EJECT_BAD || sign == EJECT_NO_CONNECT)
@@ -356,11 +363,10 @@ void gate_account(struct gate *g, struct gate_ticket *t, enum gate_outcome outco
 void gate_tick(struct gate *g, uint64_t now_us)
 {
     queue_tick(&g->queue, now_us);
-    bool is_wanted = g->queue.length > 0;
     for (uint32_t i = 0; i < g->count; i++) {
         struct endpoint *ep = g->endpoints[i];
         if (!ep->hold && g->conf.is_limit_learned)
-            limit_tick(&ep->limit, is_wanted, now_us);
+            limit_tick(&ep->limit, gate_is_wanted(g, ep, now_us), now_us);
         struct ev_proposal proposal;
         if (limit_take_proposal(&ep->limit, &proposal)) {
             union ev_any *ev = gate_event_new(g);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* gate_int: what gate.c, gate_endpoint.c and gate_view.c share.
  *
- * gate.c is the life of a ticket, gate_endpoint.c the life of an endpoint, gate_view.c what others
- * may see. Threads: as gate.h. */
+ * gate.c is the life of a ticket, gate_endpoint.c the life of an endpoint, gate_place.c where
+ * tickets with a key belong, gate_view.c what others may see. Threads: as gate.h. */
 #ifndef FB_REFLEX_GATE_INT_H
 #define FB_REFLEX_GATE_INT_H
 #include "reflex/balance.h"
@@ -17,6 +17,8 @@
 struct endpoint {
     struct balance_seat seat;
     struct eject_seat eject;
+    uint64_t identity; /* for consistent hashing */
+    uint64_t spill_us; /* a request of its own went elsewhere for lack of room; 0: never */
     uint16_t index;
     bool is_draining, is_leaving, is_stalled;
     uint8_t health; /* as last said in an event */
@@ -47,6 +49,13 @@ struct gate {
 
 /* The endpoint for <t>, NULL: none has room. */
 struct endpoint *gate_choose(struct gate *g, const struct gate_ticket *t, uint64_t now_us);
+/* The same for a ticket with a key, gate_place.c. */
+struct endpoint *gate_choose_home(struct gate *g, const struct gate_ticket *t, uint64_t now_us);
+/* In use: neither leaving nor draining nor ejected. */
+bool gate_is_chosen_from(const struct gate *g, const struct endpoint *ep);
+bool gate_endpoint_has_room(const struct gate *g, const struct endpoint *ep);
+/* Its limit binds: requests wait, or went to another endpoint than their own. */
+bool gate_is_wanted(const struct gate *g, const struct endpoint *ep, uint64_t now_us);
 bool gate_has_room(const struct gate *g);
 /* Room at an endpoint that is worth being used now rather than waiting for a faster one. */
 bool gate_has_worthy_room(const struct gate *g, uint64_t now_us);

@@ -17,6 +17,7 @@ static void offer(struct world *w, uint8_t class, uint64_t user);
 static void try_gate(struct world *w, struct sim_request *r);
 static void answer_of_gate(struct world *w, struct sim_request *r, enum gate_answer answer);
 static void send(struct world *w, struct sim_request *r);
+static void note_home(struct world *w, const struct sim_request *r, uint16_t endpoint);
 static void give_up(struct world *w, struct sim_request *r);
 static void over(struct world *w, struct sim_request *r, enum sim_end end);
 static void detach(struct world *w, struct sim_request *r);
@@ -105,6 +106,7 @@ static void try_gate(struct world *w, struct sim_request *r)
     r->ticket = (struct gate_ticket){.arrive_us = w->now_us,
                                      .deadline_us = UINT64_MAX,
                                      .key_hash = r->user,
+                                     .place_hash = r->user,
                                      .class = r->class,
                                      .is_idempotent = true};
     if (w->sc->is_deadline_known)
@@ -132,6 +134,7 @@ static void send(struct world *w, struct sim_request *r)
     w->reached += !r->was_sent;
     r->was_sent = true;
     uint16_t endpoint = w->server_of[r->gateway][r->ticket.endpoint];
+    note_home(w, r, endpoint);
     if (w->now_us >= w->measure_us) {
         w->sends++;
         w->sends0 += endpoint == 0;
@@ -143,6 +146,19 @@ static void send(struct world *w, struct sim_request *r)
         world_schedule(w, w->now_us + (uint64_t)(w->timeout_ms * 1e3), SIM_EV_TIMEOUT, r->id,
                        r->mark);
     server_submit(w, endpoint, r);
+}
+
+/* Does the user meet the endpoint that it met last time? */
+static void note_home(struct world *w, const struct sim_request *r, uint16_t endpoint)
+{
+    struct sim_home *home = &w->homes[(r->user >> 32) % SIM_HOMES];
+    if (r->user == 0 || r->ticket.attempts > 1)
+        return;
+    if (home->user == r->user && w->now_us >= w->measure_us) {
+        w->sends_again++;
+        w->sends_same += home->endpoint == endpoint;
+    }
+    *home = (struct sim_home){r->user, endpoint};
 }
 
 void client_pump(struct world *w, uint32_t gateway)

@@ -3,11 +3,10 @@
 
 #include "sim/sim.h"
 
-static const char *const balance_names[] = {[GATE_BALANCE_ADAPTIVE] = "adaptive",
-                                            [GATE_BALANCE_ROUND_ROBIN] = "round_robin",
-                                            [GATE_BALANCE_LEAST_REQUEST] = "least_request",
-                                            [GATE_BALANCE_WEIGHTED] = "weighted",
-                                            [GATE_BALANCE_RANDOM_TWO] = "random_two"};
+static const char *const balance_names[] = {
+    [GATE_BALANCE_ADAPTIVE] = "adaptive",           [GATE_BALANCE_ROUND_ROBIN] = "round_robin",
+    [GATE_BALANCE_LEAST_REQUEST] = "least_request", [GATE_BALANCE_WEIGHTED] = "weighted",
+    [GATE_BALANCE_RANDOM_TWO] = "random_two",       [GATE_BALANCE_HASH] = "hash"};
 
 /* Numbers: where they go and what is legal. */
 struct number_row {
@@ -129,8 +128,8 @@ static enum fb_code set_balance(struct sim_overrides *o, const char *value, stru
             return FB_OK;
         }
     return fb_fail(err, FB_E_RANGE,
-                   "simulate: balance must be adaptive, round_robin, least_request, weighted or "
-                   "random_two, got \"%s\"",
+                   "simulate: balance must be adaptive, round_robin, least_request, weighted, "
+                   "random_two or hash, got \"%s\"",
                    value);
 }
 

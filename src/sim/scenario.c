@@ -200,6 +200,22 @@ static const struct sim_scenario rows[] = {
      .timeout_ms = 15000,
      .is_looping = true,
      .changes = {{90, SIM_SLOW, 0, 3, 3}, {150, SIM_STALL, 0, 1, 29}}},
+    {.name = "hash_users",
+     .what = "consistent hashing: 2000 users on 8 endpoints, one leaves at 20 s, back at 40 s",
+     BALANCE(1),
+     LOAD(0.5, 60),
+     .groups = {{8, 4, 0}},
+     .users = 2000,
+     .balance = GATE_BALANCE_HASH,
+     .changes = {{20, SIM_LEAVE, 3, 1, 0}, {40, SIM_JOIN, 3, 1, 2}}},
+    {.name = "hash_hot",
+     .what = "consistent hashing: one of 500 users sends 40 % of all, 3 x one endpoint's share",
+     BALANCE(1),
+     LOAD(0.6, 40),
+     .groups = {{8, 4, 0}},
+     .users = 499,
+     .heavy_share = 0.4,
+     .balance = GATE_BALANCE_HASH},
 };
 
 const struct sim_scenario *sim_scenario_at(size_t i)

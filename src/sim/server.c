@@ -127,6 +127,7 @@ void server_change(struct world *w, const struct sim_change *change)
             s->cold_until_us = w->now_us + (uint64_t)(change->value * 1e6);
             for (uint32_t g = 0; g < w->gateways; g++) {
                 s->index[g] = gate_endpoint_add(w->gates[g], NULL, w->now_us);
+                gate_endpoint_identity(w->gates[g], s->index[g], SIM_USER(at + 1));
                 w->server_of[g][s->index[g]] = (uint16_t)at;
             }
             break;

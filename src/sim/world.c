@@ -144,6 +144,7 @@ static bool add_gates(struct world *w, uint64_t seed)
             if (!w->servers[i].is_in)
                 continue;
             w->servers[i].index[g] = gate_endpoint_add(w->gates[g], NULL, 0);
+            gate_endpoint_identity(w->gates[g], w->servers[i].index[g], SIM_USER(i + 1));
             w->server_of[g][w->servers[i].index[g]] = (uint16_t)i;
         }
         world_schedule(w, tick_us, SIM_EV_TICK, g, 0);

@@ -15,6 +15,7 @@
 #define SIM_GATEWAYS_MAX 16
 #define SIM_NONE UINT32_MAX
 #define SIM_BINS 4096
+#define SIM_HOMES 8192
 #define SIM_USER(n) ((n)*UINT64_C(0x9e3779b97f4a7c15) | 1)
 #define SIM_USER_HEAVY SIM_USER(UINT64_C(1))
 
@@ -71,6 +72,11 @@ struct sim_bins {
     uint32_t bin[SIM_BINS];
 };
 
+struct sim_home { /* where a user was sent last */
+    uint64_t user;
+    uint16_t endpoint;
+};
+
 struct world {
     const struct sim_scenario *sc;
     const struct sim_overrides *o;
@@ -96,6 +102,9 @@ struct world {
     struct sim_job *jobs;
     uint32_t job_count, job_free, job_cap;
     uint64_t work_us, wasted_us, sends, sends0, sends_last, second_sends, second_arrivals, second;
+    uint64_t sends_again,
+        sends_same; /* first attempts of users seen before; of them: same endpoint */
+    struct sim_home homes[SIM_HOMES];
     uint64_t reached;
     struct sim_bins latency, phase_latency[SIM_PHASES_MAX];
     bool is_out_of_memory;

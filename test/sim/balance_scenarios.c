@@ -95,6 +95,21 @@ static void same_seed_same_outcome(struct tap *t)
     tap_at_least(t, is_good && a.hash != c.hash, 1, "another seed is another outcome");
 }
 
+static void keys_stay_home(struct tap *t)
+{
+    struct tap_mean m = tap_run("hash_users", "", t->seeds);
+    tap_at_least(t, m.same_pct, 82, "hash_users: users meet their endpoint again in %% of sends");
+    tap_at_least(t, m.good_pct, 99.95, "hash_users: good while one leaves and comes back");
+    tap_at_most(t, m.p99_ms, 75, "hash_users: p99 in ms");
+    m = tap_run("hash_users", "balance=adaptive", t->seeds);
+    tap_at_most(t, m.same_pct, 20, "hash_users: without hashing they meet it by chance");
+    m = tap_run("hash_hot", "", t->seeds);
+    tap_at_least(t, m.good_pct, 99.95, "hash_hot: good with one user worth three endpoints");
+    tap_at_most(t, m.p99_ms, 90, "hash_hot: p99 in ms");
+    m = tap_run("hash_hot", "limit=none", t->seeds);
+    tap_at_most(t, m.p99_ms, 120, "hash_hot: p99 in ms, the bound of the mean alone");
+}
+
 int main(int argc, char **argv)
 {
     struct tap t = tap_begin(argc, argv);
@@ -104,5 +119,6 @@ int main(int argc, char **argv)
     peers_are_worse(&t);
     cold_start_and_sinkhole(&t);
     newcomer_is_used(&t);
+    keys_stay_home(&t);
     return tap_end(&t);
 }
