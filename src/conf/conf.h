@@ -9,6 +9,7 @@
 #define FB_CONF_CONF_H
 #include "base/buf.h"
 #include "base/error.h"
+#include "base/span.h"
 #include "event/event.h"
 #include "knob/knob.h"
 
@@ -30,9 +31,23 @@ struct conf_params {
 enum { CONF_LOG_OFF, CONF_LOG_COMBINED, CONF_LOG_JSON, CONF_LOG_LOGFMT }; /* access_log.format */
 enum { CONF_FORWARDED_X, CONF_FORWARDED_RFC7239, CONF_FORWARDED_BOTH, CONF_FORWARDED_OFF };
 
+/* A network: all addresses whose first <bits> bits are those of <at>.  IPv4 as ::ffff:a.b.c.d. */
+struct conf_prefix {
+    unsigned char at[16];
+    uint8_t bits;
+};
+/* "10.0.0.0/8", "fd00::/8", "192.0.2.1"; false also when a bit behind the length is set. */
+FB_MUST_USE
+bool conf_prefix_read(struct span text, struct conf_prefix *out);
+/* Is <address> (16 bytes, IPv4 as ::ffff:a.b.c.d) in one of them? */
+bool conf_prefix_has(const struct conf_prefix *at, size_t count, const unsigned char *address);
+
 struct conf_listen {
     char address[72]; /* "127.0.0.1:8080", "[::]:8080"; ":8080" means all addresses; "fd:3"
                          inherited */
+    bool is_proxied;  /* each connection begins with a PROXY protocol header */
+    const struct conf_prefix *trusted; /* only these may connect then; none: anybody */
+    size_t trusted_count;
 };
 enum conf_endpoint_kind { CONF_ENDPOINT_ADDRESS, CONF_ENDPOINT_DNS };
 struct conf_endpoint {

@@ -2,7 +2,7 @@
 /* conf_int: what the files of conf/ share: nodes of the text, the reader, the tables.
  *
  *   yaml.c: text -> nodes   value.c: scalar -> number   problem.c: messages
- *   parse.c, parse_service.c, parse_route.c: nodes -> struct conf
+ *   parse.c, parse_listen.c, parse_service.c, parse_route.c: nodes -> struct conf
  *
  * Nodes know their parent and key, so a message can name the full path of what it is about.
  * Without memory an arena hands out NULL (or "") and remembers; conf_parse looks once at the end.
@@ -21,6 +21,7 @@
 #define CONF_NODES_MAX 200000
 #define CONF_PROBLEMS_MAX 100
 #define CONF_LISTENS_MAX 64
+#define CONF_PREFIXES_MAX 64 /* in one list: it is walked for each connection */
 #define CONF_NAME_BYTES_MAX                                                                        \
     40 /* of a service: leaves room for "SERVICE ENDPOINT" in the registry */
 #define CONF_TARGET_NAME_BYTES 104 /* as in struct memfile_name */
@@ -182,6 +183,11 @@ bool read_bool(struct reader *rd, const struct node *n, bool *value);
 bool read_word(struct reader *rd, const struct node *n, const char *words, int *index);
 /* The key of a map's child at this level, or -1 after a message. */
 int read_key(struct reader *rd, const struct node *child, enum conf_level level);
+
+/* ---- parse_listen.c ---- */
+void parse_listens(struct reader *rd, const struct node *n);
+/* "127.0.0.1:80", ":80", "[::]:80", "localhost:80", "fd:3" in its normal form, or a message. */
+bool parse_listen_address(struct reader *rd, const struct node *n, struct span s, char out[72]);
 
 /* ---- parse_service.c, parse_route.c ---- */
 /* parse_place.c: where requests belong */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The whole file: top level, sections, listeners, and the checks that need more than one key. */
+/* The whole file: top level, sections, and the checks that need more than one key. */
 #include "base/assert.h"
 #include "conf/conf_int.h"
 
@@ -11,7 +11,6 @@
 
 static void parse_top(struct reader *rd, const struct node *root);
 static void parse_section(struct reader *rd, const struct node *n);
-static void parse_listens(struct reader *rd, const struct node *n);
 static void check_together(struct reader *rd, const struct node *root);
 static void check_duplicates(struct reader *rd, const struct node *n);
 
@@ -250,102 +249,6 @@ static void parse_section(struct reader *rd, const struct node *n)
     }
 }
 
-/* "127.0.0.1:80", ":80", "[::]:80", "localhost:80", "fd:3" in its normal form, or a message. */
-static bool listen_address(struct reader *rd, const struct node *n, struct span s, char out[72])
-{
-    struct span host;
-    uint16_t port;
-    char path[NODE_PATH_BYTES];
-    uint64_t fd;
-    if (span_starts(s, SPAN("fd:")) && span_to_u64((struct span){s.at + 3, s.len - 3}, &fd) &&
-        fd >= 3 && fd < 1024) {
-        snprintf(out, 72, "fd:%u", (unsigned)fd);
-        return true;
-    }
-    node_path(n, path);
-    uint64_t bare;
-    if (span_to_u64(s, &bare)) {
-        problem(rd, n, "%s is an address, got \"%.*s\"; write \":%.*s\"", path, SHOWN(s), SHOWN(s));
-        return false;
-    }
-    if (!value_address(s, &host, &port)) {
-        problem(rd, n,
-                "%s must be IP:PORT, [IPv6]:PORT or :PORT with a port of 0..65535, got \"%.*s\"",
-                path, SHOWN(s));
-        return false;
-    }
-    if (span_eq(host, SPAN("localhost")))
-        host = SPAN("127.0.0.1");
-    if (host.len && !value_is_number_host(host)) {
-        problem(
-            rd, n,
-            "%s must be an IP address of this machine, got the name \"%.*s\"; :%u listens on all",
-            path, SHOWN(host), port);
-        return false;
-    }
-    bool is_v6 = host.len && memchr(host.at, ':', host.len) != NULL;
-    snprintf(out, 72, "%s%.*s%s:%u", is_v6 ? "[" : "", SPAN_ARG(host), is_v6 ? "]" : "", port);
-    return true;
-}
-
-static void listen_map(struct reader *rd, const struct node *n, struct conf_listen *l)
-{
-    const struct node *address = NULL;
-    for (const struct node *k = n->first; k; k = k->next) {
-        struct span s;
-        switch (read_key(rd, k, LEVEL_LISTEN)) {
-        case KEY_LISTEN_address:
-            address = k;
-            if (read_scalar(rd, k, &s))
-                listen_address(rd, k, s, l->address);
-            break;
-        case KEY_LISTEN_protocols:
-            if (!read_is(rd, k, NODE_LIST, "[http1]"))
-                break;
-            for (const struct node *p = k->first; p; p = p->next)
-                if (p->kind != NODE_SCALAR || !span_eq(p->text, SPAN("http1")))
-                    problem(rd, p, "protocol `%.*s` is not in this version yet: only [http1]",
-                            SHOWN(p->text));
-            break;
-        default:
-            break;
-        }
-    }
-    if (!address)
-        problem(rd, n, "a listener needs `address`, for example { address: \":8080\" }");
-}
-
-static void parse_listens(struct reader *rd, const struct node *n)
-{
-    static const char example[] = "`listen: [\":8080\"]`";
-    if (!read_is(rd, n, NODE_LIST, example))
-        return;
-    if (n->count == 0 || n->count > CONF_LISTENS_MAX) {
-        problem(rd, n, "listen must have 1..%d addresses, got %u", CONF_LISTENS_MAX, n->count);
-        return;
-    }
-    struct conf_listen *at = arena_get(rd->keep, n->count * sizeof *at);
-    uint32_t *lines = arena_get(rd->keep, n->count * sizeof *lines);
-    if (!at || !lines)
-        return;
-    size_t count = 0;
-    for (const struct node *k = n->first; k; k = k->next, count++) {
-        struct span s;
-        lines[count] = k->line;
-        if (k->kind == NODE_MAP)
-            listen_map(rd, k, &at[count]);
-        else if (read_scalar(rd, k, &s))
-            listen_address(rd, k, s, at[count].address);
-        for (size_t i = 0; i < count; i++)
-            if (at[count].address[0] && strcmp(at[i].address, at[count].address) == 0 &&
-                strcmp(at[i].address + strlen(at[i].address) - 2, ":0") != 0)
-                problem(rd, k, "listen has %s twice: remove one", at[i].address);
-    }
-    rd->conf->listens = rd->listens = at;
-    rd->conf->listen_count = count;
-    rd->private->listen_line = lines;
-}
-
 /* The node of <section>.<name>, or NULL. */
 static const struct node *find_node(const struct node *root, const char *section, const char *name)
 {
@@ -369,7 +272,7 @@ static void check_admin(struct reader *rd, const struct node *root)
     char address[72];
     if (!n || n->kind != NODE_SCALAR || strcmp(p->admin_listen, "off") == 0)
         return;
-    if (!listen_address(rd, n, n->text, address))
+    if (!parse_listen_address(rd, n, n->text, address))
         return;
     if (strncmp(address, "fd:", 3) == 0)
         problem(rd, n, "admin.listen cannot be an inherited socket: write IP:PORT or off");

@@ -211,6 +211,13 @@ static void other_schema(struct json *j, enum conf_key key)
         json_key(j, "additionalProperties");
         json_raw(j, SPAN("{\"type\":[\"string\",\"number\",\"boolean\"]}"));
         return;
+    case KEY_LISTEN_trusted:
+        json_key_str(j, "type", "array");
+        json_key_u64(j, "minItems", 1);
+        json_key_u64(j, "maxItems", CONF_PREFIXES_MAX);
+        json_key(j, "items");
+        json_raw(j, SPAN("{\"type\":\"string\"}"));
+        return;
     case KEY_LISTEN_protocols:
         json_key_str(j, "type", "array");
         json_key(j, "items");

@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* listen: addresses, and what is spoken on each. */
+#include "base/assert.h"
+#include "conf/conf_int.h"
+
+#include <stdio.h>
+
+static void listen_map(struct reader *rd, const struct node *n, struct conf_listen *l);
+static void read_address(struct reader *rd, const struct node *n, struct conf_listen *l);
+static void read_protocols(struct reader *rd, const struct node *n, struct conf_listen *l);
+static void read_proxy_protocol(struct reader *rd, const struct node *n, struct conf_listen *l);
+static void read_trusted(struct reader *rd, const struct node *n, struct conf_listen *l);
+
+/* A key of LEVEL_LISTEN in keys.def has its reader here. */
+static void (*const readers[KEY_COUNT])(struct reader *, const struct node *,
+                                        struct conf_listen *) = {
+    [KEY_LISTEN_address] = read_address,
+    [KEY_LISTEN_protocols] = read_protocols,
+    [KEY_LISTEN_proxy_protocol] = read_proxy_protocol,
+    [KEY_LISTEN_trusted] = read_trusted,
+};
+
+void parse_listens(struct reader *rd, const struct node *n)
+{
+    static const char example[] = "`listen: [\":8080\"]`";
+    if (!read_is(rd, n, NODE_LIST, example))
+        return;
+    if (n->count == 0 || n->count > CONF_LISTENS_MAX) {
+        problem(rd, n, "listen must have 1..%d addresses, got %u", CONF_LISTENS_MAX, n->count);
+        return;
+    }
+    struct conf_listen *at = arena_get(rd->keep, n->count * sizeof *at);
+    uint32_t *lines = arena_get(rd->keep, n->count * sizeof *lines);
+    if (!at || !lines)
+        return;
+    size_t count = 0;
+    for (const struct node *k = n->first; k; k = k->next, count++) {
+        struct span s;
+        lines[count] = k->line;
+        if (k->kind == NODE_MAP)
+            listen_map(rd, k, &at[count]);
+        else if (read_scalar(rd, k, &s))
+            parse_listen_address(rd, k, s, at[count].address);
+        for (size_t i = 0; i < count; i++)
+            if (at[count].address[0] && strcmp(at[i].address, at[count].address) == 0 &&
+                strcmp(at[i].address + strlen(at[i].address) - 2, ":0") != 0)
+                problem(rd, k, "listen has %s twice: remove one", at[i].address);
+    }
+    rd->conf->listens = rd->listens = at;
+    rd->conf->listen_count = count;
+    rd->private->listen_line = lines;
+}
+
+bool parse_listen_address(struct reader *rd, const struct node *n, struct span s, char out[72])
+{
+    struct span host;
+    uint16_t port;
+    char path[NODE_PATH_BYTES];
+    uint64_t fd;
+    if (span_starts(s, SPAN("fd:")) && span_to_u64((struct span){s.at + 3, s.len - 3}, &fd) &&
+        fd >= 3 && fd < 1024) {
+        snprintf(out, 72, "fd:%u", (unsigned)fd);
+        return true;
+    }
+    node_path(n, path);
+    uint64_t bare;
+    if (span_to_u64(s, &bare)) {
+        problem(rd, n, "%s is an address, got \"%.*s\"; write \":%.*s\"", path, SHOWN(s), SHOWN(s));
+        return false;
+    }
+    if (!value_address(s, &host, &port)) {
+        problem(rd, n,
+                "%s must be IP:PORT, [IPv6]:PORT or :PORT with a port of 0..65535, got \"%.*s\"",
+                path, SHOWN(s));
+        return false;
+    }
+    if (span_eq(host, SPAN("localhost")))
+        host = SPAN("127.0.0.1");
+    if (host.len && !value_is_number_host(host)) {
+        problem(
+            rd, n,
+            "%s must be an IP address of this machine, got the name \"%.*s\"; :%u listens on all",
+            path, SHOWN(host), port);
+        return false;
+    }
+    bool is_v6 = host.len && memchr(host.at, ':', host.len) != NULL;
+    snprintf(out, 72, "%s%.*s%s:%u", is_v6 ? "[" : "", SPAN_ARG(host), is_v6 ? "]" : "", port);
+    return true;
+}
+
+static void listen_map(struct reader *rd, const struct node *n, struct conf_listen *l)
+{
+    const struct node *address = NULL, *trusted = NULL;
+    for (const struct node *k = n->first; k; k = k->next) {
+        int key = read_key(rd, k, LEVEL_LISTEN);
+        if (key < 0)
+            continue;
+        fb_assert(readers[key] != NULL);
+        readers[key](rd, k, l);
+        if (key == KEY_LISTEN_address)
+            address = k;
+        if (key == KEY_LISTEN_trusted)
+            trusted = k;
+    }
+    if (!address)
+        problem(rd, n, "a listener needs `address`, for example { address: \":8080\" }");
+    if (trusted && !l->is_proxied)
+        problem(rd, trusted->key,
+                "`trusted` says whose PROXY headers are believed: add `proxy_protocol: true`");
+}
+
+static void read_address(struct reader *rd, const struct node *n, struct conf_listen *l)
+{
+    struct span s;
+    if (read_scalar(rd, n, &s))
+        parse_listen_address(rd, n, s, l->address);
+}
+
+static void read_protocols(struct reader *rd, const struct node *n, struct conf_listen *l)
+{
+    (void)l;
+    if (!read_is(rd, n, NODE_LIST, "[http1]"))
+        return;
+    for (const struct node *p = n->first; p; p = p->next)
+        if (p->kind != NODE_SCALAR || !span_eq(p->text, SPAN("http1")))
+            problem(rd, p, "protocol `%.*s` is not in this version yet: only [http1]",
+                    SHOWN(p->text));
+}
+
+static void read_proxy_protocol(struct reader *rd, const struct node *n, struct conf_listen *l)
+{
+    read_bool(rd, n, &l->is_proxied);
+}
+
+static void read_trusted(struct reader *rd, const struct node *n, struct conf_listen *l)
+{
+    static const char example[] = "[10.0.0.0/8, \"fd00::/8\"]";
+    char path[NODE_PATH_BYTES];
+    if (!read_is(rd, n, NODE_LIST, example))
+        return;
+    if (n->count == 0 || n->count > CONF_PREFIXES_MAX) {
+        problem(rd, n, "%s must have 1..%d prefixes, got %u", node_path(n, path), CONF_PREFIXES_MAX,
+                n->count);
+        return;
+    }
+    struct conf_prefix *at = arena_get(rd->keep, n->count * sizeof *at);
+    if (!at)
+        return;
+    for (const struct node *k = n->first; k; k = k->next) {
+        struct span s;
+        if (read_scalar(rd, k, &s) && !conf_prefix_read(s, &at[l->trusted_count++]))
+            problem(rd, k,
+                    "%s must be an address, or a network such as 10.0.0.0/8 with no bit set "
+                    "behind its length, got \"%.*s\"",
+                    node_path(k, path), SHOWN(s));
+    }
+    l->trusted = at;
+}
