@@ -39,6 +39,7 @@ struct conf_prefix {
 /* "10.0.0.0/8", "fd00::/8", "192.0.2.1"; false also when a bit behind the length is set. */
 FB_MUST_USE
 bool conf_prefix_read(struct span text, struct conf_prefix *out);
+void conf_prefix_print(const struct conf_prefix *p, struct buf *out);
 /* Is <address> (16 bytes, IPv4 as ::ffff:a.b.c.d) in one of them? */
 bool conf_prefix_has(const struct conf_prefix *at, size_t count, const unsigned char *address);
 
@@ -91,6 +92,7 @@ struct conf_service {
     uint32_t queue_capacity;    /* 0: automatic */
     bool is_queue_off;          /* `queue: off` */
     bool is_ejecting;
+    uint8_t proxy_version;   /* of the PROXY header sent to endpoints; 0: none */
     const char *host_header; /* "" = keep the client's */
 };
 /* What `balance: hash` takes from a request; one without it is balanced as adaptive. */

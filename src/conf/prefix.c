@@ -5,6 +5,7 @@
 #include <arpa/inet.h>
 
 #define V4_OFFSET_BITS 96u
+static const unsigned char v4_in_v6[12] = {[10] = 0xff, [11] = 0xff};
 
 static bool is_bit_set(const unsigned char *at, unsigned bit)
 {
@@ -13,7 +14,6 @@ static bool is_bit_set(const unsigned char *at, unsigned bit)
 
 bool conf_prefix_read(struct span text, struct conf_prefix *out)
 {
-    static const unsigned char mapped[12] = {[10] = 0xff, [11] = 0xff};
     char host[64];
     struct span length;
     struct span address = span_cut(text, '/', &length);
@@ -24,9 +24,9 @@ bool conf_prefix_read(struct span text, struct conf_prefix *out)
     memcpy(host, address.at, address.len);
     host[address.len] = 0;
     *out = (struct conf_prefix){.bits = 128};
-    memcpy(out->at, mapped, sizeof mapped);
+    memcpy(out->at, v4_in_v6, sizeof v4_in_v6);
     unsigned offset = V4_OFFSET_BITS;
-    if (inet_pton(AF_INET, host, out->at + sizeof mapped) != 1) {
+    if (inet_pton(AF_INET, host, out->at + sizeof v4_in_v6) != 1) {
         offset = 0;
         if (inet_pton(AF_INET6, host, out->at) != 1)
             return false;
@@ -40,6 +40,15 @@ bool conf_prefix_read(struct span text, struct conf_prefix *out)
         if (is_bit_set(out->at, bit))
             return false;
     return true;
+}
+
+void conf_prefix_print(const struct conf_prefix *p, struct buf *out)
+{
+    char host[INET6_ADDRSTRLEN] = "";
+    bool is_v4 = p->bits >= V4_OFFSET_BITS && memcmp(p->at, v4_in_v6, sizeof v4_in_v6) == 0;
+    unsigned offset = is_v4 ? V4_OFFSET_BITS : 0;
+    inet_ntop(is_v4 ? AF_INET : AF_INET6, p->at + offset / 8, host, sizeof host);
+    buf_printf(out, "%s/%u", host, p->bits - offset);
 }
 
 bool conf_prefix_has(const struct conf_prefix *at, size_t count, const unsigned char *address)

@@ -166,6 +166,8 @@ static void show_service(struct show *s, const struct conf_service *sv, const ui
     } else {
         show_value(s, "health", "off", line);
     }
+    show_word(s, "proxy_protocol", KEY_SERVICE_proxy_protocol, sv->proxy_version,
+              lines[KEY_SERVICE_proxy_protocol]);
     show_value(s, "eject", sv->is_ejecting ? "true" : "false", lines[KEY_SERVICE_eject]);
     show_value(s, "host", sv->host_header, lines[KEY_SERVICE_host]);
 }
@@ -204,6 +206,22 @@ static void show_route(struct show *s, const struct conf_route *rt, const uint32
     show_tune(s, KNOB_TIMEOUT_MS, &rt->timeout_tune, lines[KEY_ROUTE_tune]);
 }
 
+/* What an address has beside itself. */
+static void show_listen(struct show *s, const struct conf_listen *l, uint32_t line)
+{
+    struct buf text;
+    if (!l->is_proxied)
+        return;
+    show_value(s, "proxy_protocol", "true", line);
+    buf_init(&text, 64 * KIB);
+    for (size_t i = 0; i < l->trusted_count; i++) {
+        buf_puts(&text, i ? ", " : "");
+        conf_prefix_print(&l->trusted[i], &text);
+    }
+    show_value(s, "trusted", l->trusted_count ? buf_str(&text) : "anybody", line);
+    buf_fini(&text);
+}
+
 void conf_show(const struct conf *c, bool is_json, struct buf *out)
 {
     struct show s = {.conf = c, .out = out, .is_json = is_json};
@@ -215,6 +233,9 @@ void conf_show(const struct conf *c, bool is_json, struct buf *out)
         char key[32];
         snprintf(key, sizeof key, "listen[%zu]", i);
         show_value(&s, key, c->listens[i].address, private->listen_line[i]);
+        snprintf(s.prefix, sizeof s.prefix, "listen[%zu].", i);
+        show_listen(&s, &c->listens[i], private->listen_line[i]);
+        s.prefix[0] = 0;
     }
     for (size_t i = 0; i < count; i++) {
         struct buf text;

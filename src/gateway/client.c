@@ -37,14 +37,20 @@ static bool is_gone(struct client *c);
 static void shut(struct client *c);
 static void linger(struct client *c);
 
-void client_accept(struct worker *w, int fd, const struct sock_addr *peer, uint16_t local_port)
+void client_accept(struct listener *l, int fd, const struct sock_addr *peer)
 {
+    struct worker *w = l->worker;
+    uint64_t now_us = loop_now_us(w->loop);
+    if (!proxied_is_trusted(l->conf, peer)) {
+        report_refused(w, REASON_PROXY_UNTRUSTED, 0, now_us, 0);
+        close(fd);
+        return;
+    }
     struct client *c = slab_take(&w->clients);
     if (!c) {
         close(fd);
         return;
     }
-    uint64_t now_us = loop_now_us(w->loop);
     *c = (struct client){.handle = {.on_ready = on_ready, .fd = -1},
                          .timer = {.on_due = on_timer},
                          .worker = w,
@@ -53,13 +59,11 @@ void client_accept(struct worker *w, int fd, const struct sock_addr *peer, uint1
                          .prev = &w->client_list,
                          .peer = *peer,
                          .since_us = now_us,
-                         .local_port = local_port,
+                         .local_port = l->port,
+                         .awaits_proxy = l->conf->is_proxied,
                          .can_write = true,
                          .is_first = true};
-    char text[SOCK_TEXT_BYTES];
-    sock_format_host(peer, text);
-    c->peer_text_bytes = (uint8_t)fb_min_u32((uint32_t)strlen(text), sizeof c->peer_text);
-    memcpy(c->peer_text, text, c->peer_text_bytes);
+    client_name(c);
     if (loop_add(w->loop, &c->handle, fd, LOOP_READ | LOOP_WRITE | LOOP_EDGE) != FB_OK) {
         close(fd);
         slab_give(&w->clients, c);
@@ -73,10 +77,19 @@ void client_accept(struct worker *w, int fd, const struct sock_addr *peer, uint1
     client_wait(c);
     uint32_t most = w->gen->conf->p.limits_connections;
     if (most && w->client_count > (most + w->gw->thread_count - 1) / w->gw->thread_count) {
+        c->awaits_proxy = false;
         report_refused(w, REASON_SHED_OVERLOAD, 503, now_us, 0);
         answer_raw(c, REASON_SHED_OVERLOAD, false);
         run(c);
     }
+}
+
+void client_name(struct client *c)
+{
+    char text[SOCK_TEXT_BYTES];
+    sock_format_host(&c->peer, text);
+    c->peer_text_bytes = (uint8_t)fb_min_u32((uint32_t)strlen(text), sizeof c->peer_text);
+    memcpy(c->peer_text, text, c->peer_text_bytes);
 }
 
 void client_run(struct client *c)
@@ -139,6 +152,7 @@ void client_close(struct client *c)
     loop_timer_stop(w->loop, &c->timer);
     chunk_give(&w->chunks, c->in);
     chunk_give(&w->chunks, c->out);
+    chunk_give(&w->chunks, c->proxied);
     *c->prev = c->next;
     if (c->next)
         c->next->prev = c->prev;
@@ -207,6 +221,8 @@ static bool step(struct client *c)
         client_gone(c);
         return false;
     }
+    if (c->awaits_proxy)
+        return proxied_read(c);
     if (c->is_lingering) {
         linger(c);
         return false;
@@ -488,7 +504,10 @@ static void on_timer(struct loop_timer *t)
     } else if (!req && !c->in) {
         uint64_t most_ms = c->is_first ? p->limits_header_timeout : p->limits_idle_timeout;
         if (wait_us >= most_ms * US_PER_MS) {
-            client_close(c);
+            if (c->awaits_proxy)
+                proxied_late(c);
+            else
+                client_close(c);
             return;
         }
     } else if (!req) {

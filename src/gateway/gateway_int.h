@@ -135,6 +135,9 @@ struct listener {
     struct worker *worker;
     int fd;
     uint16_t port;
+    uint16_t index;                 /* in the file that foldback was started with */
+    const struct conf_listen *conf; /* of the newest file that has its address */
+    struct conf *file;              /* that <conf> is a part of; referenced */
 };
 
 struct worker {
@@ -192,8 +195,11 @@ struct client {
     uint64_t blocked_us;      /* time that we waited for its reading, this answer */
     uint64_t written_bytes;   /* to this connection */
     uint64_t read_from_bytes; /* of them delivered when we first waited in this answer */
+    struct chunk *proxied; /* a struct sock_addr: where the client connected to, if a PROXY header
+                              said so */
     uint16_t local_port;
-    uint8_t kind; /* enum client_kind */
+    uint8_t kind;      /* enum client_kind */
+    bool awaits_proxy; /* its PROXY header is not complete */
     bool can_read, can_write;
     bool has_ended;  /* it will send nothing more */
     bool is_broken;  /* reset, or it must be cut */
@@ -304,7 +310,9 @@ struct upstream {
     struct chunk *out; /* tunnel: client's bytes not yet taken */
     struct trailer_room *trailers;
     struct http1_body body;
-    uint64_t idle_us; /* in the pool since */
+    uint64_t idle_us;    /* in the pool since */
+    uint64_t client_key; /* of the client whom its PROXY header names; 0: none, anybody's */
+    bool owes_proxy;     /* the PROXY header is not written */
     uint8_t phase;
     uint8_t kind; /* enum upstream_kind */
     bool can_read, can_write, has_ended, is_broken;
@@ -315,7 +323,8 @@ struct upstream {
 };
 
 /* ---- client.c: one client connection ---- */
-void client_accept(struct worker *w, int fd, const struct sock_addr *peer, uint16_t local_port);
+void client_accept(struct listener *l, int fd, const struct sock_addr *peer);
+void client_name(struct client *c); /* its address as text */
 void client_run(struct client *c);
 /* Writes or keeps; on a broken connection sets is_broken and drops. */
 void client_send(struct client *c, struct iovec *iov, int count);
@@ -345,6 +354,7 @@ void request_free(struct request *req);   /* reports, gives back everything */
 void request_detach(struct request *req); /* the client left */
 void request_arm(struct request *req);
 uint64_t request_timeout_us(const struct request *req);
+const struct conf_service *request_conf(const struct request *req); /* it has a route */
 void request_wait_over(struct request *req, uint64_t now_us);
 
 /* ---- place.c: the endpoint that a request belongs to ---- */
@@ -377,7 +387,8 @@ void upstream_run(struct upstream *up);
 void upstream_send(struct upstream *up);
 void upstream_close(struct upstream *up); /* frees it */
 void upstream_on_ready(struct loop_handle *h, uint32_t events);
-struct upstream *pool_take(struct worker *w, struct endpoint *ep);
+/* <client_key> as in struct upstream. */
+struct upstream *pool_take(struct worker *w, struct endpoint *ep, uint64_t client_key);
 bool pool_give(struct upstream *up); /* false: it was closed instead */
 void pool_remove(struct upstream *up);
 void pool_expire(struct worker *w);
@@ -407,6 +418,17 @@ bool relay_payload(struct upstream *up, struct request *req, const struct answer
 bool relay_bad(struct upstream *up, struct request *req, uint16_t reason);
 void relay_end(struct upstream *up, struct request *req);
 void relay_finish(struct upstream *up, struct request *req);
+
+/* ---- proxied.c: PROXY protocol headers, of load balancers and to endpoints ---- */
+bool proxied_is_trusted(const struct conf_listen *conf, const struct sock_addr *peer);
+/* True: the header was there and the client's own bytes follow; false: <c> waits or is gone. */
+bool proxied_read(struct client *c);
+void proxied_late(struct client *c); /* it did not come in time; frees <c> */
+/* Requests with the same key may share a connection; 0: no header is sent. */
+uint64_t proxied_key(const struct request *req, const struct conf_service *conf);
+FB_MUST_USE
+bool proxied_write(struct upstream *up, uint8_t version); /* false: the connection is of no use */
+size_t proxied_local(uint8_t version, char *out, size_t room); /* for our own checks */
 
 /* ---- answer.c: what foldback says itself ---- */
 void answer_local(struct request *req, uint16_t reason);

@@ -4,12 +4,17 @@
 #include "base/assert.h"
 #include "gateway/gateway_int.h"
 
+/* With PROXY headers each client has connections of its own: this many are looked at. */
+#define SEARCH_MAX 64u
+
 static void unlink_age(struct upstream *up);
 
-struct upstream *pool_take(struct worker *w, struct endpoint *ep)
+struct upstream *pool_take(struct worker *w, struct endpoint *ep, uint64_t client_key)
 {
     struct pool *p = &ep->pools[w->index];
     struct upstream *up = p->first;
+    for (uint32_t seen = 1; up && up->client_key != client_key; seen++)
+        up = seen < SEARCH_MAX ? up->next : NULL;
     if (!up)
         return NULL;
     pool_remove(up);

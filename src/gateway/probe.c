@@ -17,6 +17,7 @@ struct probe {
     struct worker *worker;
     struct endpoint *ep;
     struct conf_health conf;
+    uint8_t proxy_version;     /* of the header that the endpoint expects first; 0: none */
     uint32_t passes, failures; /* in a row */
     uint64_t begun_us;
     bool is_open, is_sent;
@@ -48,6 +49,7 @@ void probe_sync(struct service *sv, struct worker *w)
         if (!p)
             continue; /* without memory there is no probe; passive ejection stays */
         p->conf = sv->conf->health;
+        p->proxy_version = sv->conf->proxy_version;
         snprintf(p->path, sizeof p->path, "%s",
                  p->conf.path && p->conf.path[0] ? p->conf.path : "/");
         if (!is_new)
@@ -127,12 +129,13 @@ static void on_ready(struct loop_handle *h, uint32_t events)
     }
     if (!p->is_sent && (events & LOOP_WRITE)) {
         char text[700];
-        int n = snprintf(text, sizeof text,
+        size_t at = p->proxy_version ? proxied_local(p->proxy_version, text, sizeof text) : 0;
+        int n = snprintf(text + at, sizeof text - at,
                          "GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: "
                          "foldback-health\r\nConnection: close\r\n\r\n",
                          p->path, p->ep->text);
         p->is_sent = true;
-        if (n <= 0 || send(h->fd, text, (size_t)n, MSG_NOSIGNAL) != n) {
+        if (n <= 0 || send(h->fd, text, at + (size_t)n, MSG_NOSIGNAL) != (ssize_t)at + n) {
             end(p, false, 0);
             return;
         }

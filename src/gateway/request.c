@@ -49,6 +49,13 @@ size_t request_begin(struct client *c, const struct http1_head *parsed, struct s
     return taken;
 }
 
+const struct conf_service *request_conf(const struct request *req)
+{
+    const struct conf *conf = req->gen->conf;
+    fb_assert(req->route < conf->route_count);
+    return &conf->services[conf->routes[req->route].service];
+}
+
 void request_detach(struct request *req)
 {
     struct worker *w = req->worker;

@@ -59,8 +59,7 @@ void request_head_finish(struct request *req, uint64_t now_us)
 
 static void put_host(const struct request *req, const struct http1_head *head, struct http1_out *w)
 {
-    const struct conf_service *sv =
-        &req->gen->conf->services[req->gen->conf->routes[req->route].service];
+    const struct conf_service *sv = request_conf(req);
     if (sv->host_header && sv->host_header[0])
         http1_put_field(w, SPAN("Host"), span_of(sv->host_header));
     else if (head->host.len)

@@ -63,7 +63,7 @@ void upstream_start(struct request *req)
     if (req->body)
         req->body->from = 0;
     request_head_finish(req, req->sent_us);
-    struct upstream *up = pool_take(w, req->ep);
+    struct upstream *up = pool_take(w, req->ep, proxied_key(req, request_conf(req)));
     req->is_reused = up != NULL;
     if (up) {
         up->req = req;
@@ -114,6 +114,10 @@ void upstream_run(struct upstream *up)
 void upstream_send(struct upstream *up)
 {
     struct request *req = up->req;
+    if (up->owes_proxy && up->can_write) {
+        up->owes_proxy = false;
+        up->is_broken |= !proxied_write(up, request_conf(req)->proxy_version);
+    }
     while (up->can_write && !up->is_broken) {
         struct iovec iov[2];
         int count = 0;
@@ -168,6 +172,7 @@ static struct upstream *connect_new(struct request *req)
 {
     struct worker *w = req->worker;
     int fd = -1, why = ENOMEM;
+    uint64_t client_key = proxied_key(req, request_conf(req));
     struct upstream *up = slab_take(&w->upstreams);
     if (up)
         why = sock_connect(&req->ep->addr, &fd);
@@ -182,6 +187,8 @@ static struct upstream *connect_new(struct request *req)
                             .link = {.fd = fd},
                             .ep = req->ep,
                             .req = req,
+                            .client_key = client_key,
+                            .owes_proxy = client_key != 0,
                             .phase = why ? UPSTREAM_CONNECTING : UPSTREAM_BUSY};
     atomic_fetch_add_explicit(&req->ep->refs, 1, memory_order_relaxed);
     open_add(req->ep, w, 1);

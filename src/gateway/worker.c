@@ -24,6 +24,7 @@ static void on_tick(struct loop_timer *t);
 static void accept_all(struct worker *w, bool is_on);
 static void on_stop(struct loop_message *m);
 static bool size_scratch(struct worker *w);
+static void follow(struct listener *l, struct conf *file);
 static void trim(struct worker *w, uint64_t now_us);
 
 bool worker_init(struct worker *w, struct gw *gw, uint32_t index, struct fb_err *err)
@@ -54,7 +55,10 @@ bool worker_init(struct worker *w, struct gw *gw, uint32_t index, struct fb_err 
         struct listener *l = &w->listeners[i];
         struct sock_addr local;
         int fd = setup->listen_fds[index * setup->listen_count + i];
-        *l = (struct listener){.handle = {.on_ready = on_accept, .fd = -1}, .worker = w, .fd = fd};
+        *l = (struct listener){.handle = {.on_ready = on_accept, .fd = -1},
+                               .worker = w,
+                               .index = (uint16_t)i,
+                               .fd = fd};
         if (sock_local(fd, &local))
             l->port = sock_port(&local);
     }
@@ -90,6 +94,8 @@ void worker_fini(struct worker *w)
     slab_fini(&w->requests);
     slab_fini(&w->upstreams);
     slab_fini(&w->trailers);
+    for (size_t i = 0; i < w->gw->setup->listen_count; i++)
+        conf_unref(w->listeners[i].file);
     free(w->listeners);
     free(w->in);
     free(w->out);
@@ -106,6 +112,8 @@ bool worker_switch(struct worker *w, struct generation *gen)
         w->gen = was;
         return false;
     }
+    for (size_t i = 0; i < w->gw->setup->listen_count; i++)
+        follow(&w->listeners[i], gen->conf);
     if (was && was->use[w->index].requests == 0)
         generation_leave(was, w);
     return true;
@@ -146,7 +154,7 @@ static void on_accept(struct loop_handle *h, uint32_t events)
         struct sock_addr peer;
         int fd = sock_accept(l->fd, &peer);
         if (fd >= 0) {
-            client_accept(w, fd, &peer, l->port);
+            client_accept(l, fd, &peer);
             continue;
         }
         if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
@@ -227,6 +235,24 @@ static void trim(struct worker *w, uint64_t now_us)
     w->trimmed_bytes = freed;
     w->trimmed_us = now_us;
     malloc_trim(64 * KIB);
+}
+
+/* A listener that the new file does not have goes on as the last file said that had it: only a
+ * restart removes it. */
+static void follow(struct listener *l, struct conf *file)
+{
+    const struct conf_listen *found = NULL;
+    for (size_t i = 0; i < file->listen_count; i++) {
+        const struct conf_listen *is = &file->listens[i];
+        bool is_same = l->conf ? strcmp(is->address, l->conf->address) == 0 : i == l->index;
+        if (is_same && (!found || i == l->index)) /* port 0 may stand there more than once */
+            found = is;
+    }
+    if (!found)
+        return;
+    conf_unref(l->file);
+    l->file = conf_ref(file);
+    l->conf = found;
 }
 
 /* Room for heads as large as the limits of the present configuration allow. */

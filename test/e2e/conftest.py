@@ -223,7 +223,9 @@ class Origin:
 
 
 class Proxy:
-    def __init__(self, config, threads=2):
+    def __init__(self, config, threads=2, listen='["127.0.0.1:%d"]'):
+        """listen: items with %d for the port."""
+        self.listen = listen
         self.dir = pytest.tmp_root.mktemp("proxy")
         self.port = free_port()
         self.threads = threads
@@ -256,7 +258,7 @@ class Proxy:
     def write(self, config):
         state = "state: %s\nadmin:\n  listen: \"off\"\n" % (self.dir / "state") if os.environ.get("FOLDBACK_BIN") else ""
         with open(self.path, "w") as f:
-            f.write('listen: ["127.0.0.1:%d"]\nthreads: %d\n%s%s' % (self.port, self.threads, state, config))
+            f.write('listen: %s\nthreads: %d\n%s%s' % (self.listen % self.port, self.threads, state, config))
 
     def log(self):
         with open(str(self.dir / "stderr"), "rb") as f:
@@ -410,8 +412,8 @@ def world():
             self.origins.append(o)
             return o
 
-        def proxy(self, config, threads=2):
-            p = Proxy(config, threads)
+        def proxy(self, config, threads=2, **k):
+            p = Proxy(config, threads, **k)
             self.proxies.append(p)
             return p
 

@@ -306,6 +306,19 @@ def _(fold, world):
     return seen
 
 
+@row("proxy_header_bad", "proxied")
+def _(fold, world):
+    w = connect(fold).send(get("/app/"))
+    assert w.is_closed()
+    w.close()
+
+
+@row("proxy_untrusted", "proxied")
+def _(fold, world):
+    with socket.create_connection(("127.0.0.1", fold.port), 5, ("127.0.0.2", 0)) as s:
+        assert Wire(s).is_closed()
+
+
 @row("shed_draining", "leaving")
 def _(fold, world):
     kept = connect(fold).send(get("/app/"))
@@ -322,6 +335,9 @@ def _(fold, world):
 
 
 # ---- groups: one foldback each ----
+
+LISTEN = {"proxied": {"listen": '[{ address: "127.0.0.1:%d", proxy_protocol: true, trusted: [127.0.0.1] }]'}}
+
 
 class World:
     def __init__(self, tmp):
@@ -387,7 +403,7 @@ def run_row(world, group, reason, act, fold):
 
 
 def run_group(world, group, config):
-    fold = Foldback(world.folder(group), config).start()
+    fold = Foldback(world.folder(group), config, **LISTEN.get(group, {})).start()
     world.closing.append(fold)
     rows = [(r, f) for r, (g, f) in ROWS.items() if g == group]
     with concurrent.futures.ThreadPoolExecutor(40) as pool:
@@ -408,7 +424,7 @@ def world(tmp_path_factory):
     w = World(tmp_path_factory.mktemp("reasons"))
     sink = hole()
     jobs = [("plain", plain_config(w, sink[0])), ("few", small_config(w, "limits: { connections: 3 }\n")),
-            ("leaving", small_config(w, ""))]
+            ("leaving", small_config(w, "")), ("proxied", small_config(w, ""))]
     threads = [threading.Thread(target=run_group, args=(w, *j), daemon=True) for j in jobs]
     threads.append(threading.Thread(target=run_health, args=(w,), daemon=True))
     for t in threads:
@@ -461,7 +477,7 @@ def test_a_wait_given_up_is_told_with_its_length(world):
 
 
 def test_no_request_ended_with_a_reason_that_nobody_provoked(world):
-    for group in ("plain", "few", "leaving"):
+    for group in ("plain", "few", "leaving", "proxied"):
         events = world.events[group]
         allowed = {REASONS[r]["id"] for r, (g, _) in ROWS.items() if g == group}
         allowed |= {REASONS["answered"]["id"], REASONS["no_endpoint"]["id"]}

@@ -63,13 +63,13 @@ class Origin:
 
 
 class Foldback:
-    def __init__(self, folder, config, state=None):
+    def __init__(self, folder, config, state=None, listen='["127.0.0.1:%d"]'):
         self.port = free_port()
         self.folder = str(folder)
         self.state = state or os.path.join(self.folder, "state")
         self.file = os.path.join(self.folder, "foldback.yaml")
         with open(self.file, "w") as f:
-            f.write(f'listen: ["127.0.0.1:{self.port}"]\nadmin: {{ listen: "127.0.0.1:0" }}\nthreads: 1\n{config}')
+            f.write(f'listen: {listen % self.port}\nadmin: {{ listen: "127.0.0.1:0" }}\nthreads: 1\n{config}')
         self.log = open(os.path.join(self.folder, "foldback.log"), "a+")
         self.process = None
 
