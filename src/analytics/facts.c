@@ -235,9 +235,12 @@ static void feed_request(struct facts *f, const struct ev_request *r)
     count_in_scope(slot_use(f, EV_KIND_SERVICE, r->service), &j);
     if (r->endpoint < FACTS_NUMBERS_MAX) {
         count_in_scope(slot_use(f, EV_KIND_ENDPOINT, r->endpoint), &j);
-        uint16_t version = f->s.version_of[r->endpoint];
-        if (version && f->s.is_version[version - 1])
-            count_in_scope(slot_use(f, EV_KIND_VERSION, (uint16_t)(version - 1)), &j);
+        uint16_t version = r->version;
+        uint16_t named = f->s.version_of[r->endpoint];
+        if (version == EV_NONE && named) /* by whoever does not say it: as the names say */
+            version = (uint16_t)(named - 1);
+        if (version < FACTS_NUMBERS_MAX && f->s.is_version[version])
+            count_in_scope(slot_use(f, EV_KIND_VERSION, version), &j);
     }
     if (r->class < EV_CLASS_COUNT) {
         if (FB_UNLIKELY(f->s.class_count == 0))

@@ -86,6 +86,14 @@ void forward_again(struct request *req, uint64_t backoff_us)
     }
 }
 
+void forward_refuse(struct request *req, uint16_t reason)
+{
+    if (req->phase == REQUEST_QUEUED && !service_cancel(req))
+        return; /* a grant is on its way and decides */
+    req->phase = REQUEST_OVER;
+    answer_local(req, reason);
+}
+
 void forward_finished(struct request *req, enum gate_outcome outcome)
 {
     fb_assert(req->up == NULL);
@@ -196,10 +204,7 @@ static void time_out(struct request *req, uint64_t now_us)
     bool is_deadline = req->deadline_us <= now_us;
     switch ((enum request_phase)req->phase) {
     case REQUEST_QUEUED: /* only its deadline ends it here; the gate sheds what waits too long */
-        if (!service_cancel(req))
-            return; /* a grant is on its way and decides */
-        req->phase = REQUEST_OVER;
-        answer_local(req, REASON_SHED_DEADLINE);
+        forward_refuse(req, REASON_SHED_DEADLINE);
         return;
     case REQUEST_CONNECTING:
         drop_upstream(req);

@@ -19,6 +19,9 @@
 /* While draining, kept connections that are quiet get this long to send one more request, which is
  * answered with Connection: close; so nobody meets a closed connection on the way. */
 #define DRAIN_QUIET_US (1 * US_PER_S)
+/* After the drain's time what was never sent is refused; what is in flight has this long to end.
+ * The supervisor waits 2 s longer than the drain. */
+#define LAST_CALL_US (500 * US_PER_MS)
 
 static bool start(struct gw *gw, const struct gateway_setup *setup, struct fb_err *err);
 static void stop_all(struct gw *gw);
@@ -126,6 +129,12 @@ void gateway_tick(struct gw *gw)
     bool is_quiet = requests == 0 && (clients == 0 || now_us - gw->busy_us >= DRAIN_QUIET_US);
     bool is_late = now_us - gw->drain_us >= w->gen->conf->p.gateway_drain_timeout * US_PER_MS;
     if (!is_quiet && !is_late)
+        return;
+    if (requests && !gw->last_call_us) {
+        gw->last_call_us = now_us;
+        atomic_store_explicit(&gw->is_last_call, true, memory_order_release);
+    }
+    if (requests && now_us - gw->last_call_us < LAST_CALL_US)
         return;
     if (gw->setup->control_fd >= 0)
         control_send(gw->setup->control_fd, CONTROL_DRAINED, 0, requests, "");

@@ -54,8 +54,8 @@ struct probe; /* an active health check, thread 0 */
 struct endpoint {
     struct sock_addr addr;
     struct service *sv;
-    uint16_t index;  /* in the gate */
-    uint16_t number; /* in the registry */
+    uint16_t index;           /* in the gate */
+    uint16_t number;          /* in the registry */
     _Atomic uint16_t version; /* number of its version; thread 0 writes */
     uint16_t conf_port;
     bool is_dns;
@@ -119,8 +119,9 @@ struct gw {
     struct access_log *log;
     struct dns *dns;
     uint64_t key_seed; /* of hashes that clients could otherwise aim at */
-    _Atomic bool is_draining, is_stopped;
+    _Atomic bool is_draining, is_stopped, is_last_call;
     uint64_t drain_us, busy_us; /* thread 0: draining since; last seen with requests */
+    uint64_t last_call_us;      /* thread 0: since when nothing new is begun; 0: not yet */
     char reload_text[1024];
     struct loop_handle control, dns_handle;
     uint64_t start_us;
@@ -175,6 +176,7 @@ struct worker {
     uint32_t field_room;     /* of request_fields and answer_fields */
     struct request *orphans; /* their client left, their endpoint still works */
     bool is_accepting, is_draining;
+    bool is_last_call; /* the drain's time is over: what is not sent yet is refused */
 };
 
 enum client_kind { CLIENT_H1 };
@@ -267,7 +269,7 @@ struct request {
     uint32_t head_sent; /* of head, in this attempt */
     uint32_t head_base; /* bytes of head without the fields of the attempt */
     uint16_t route, reason, status;
-    uint16_t in_flight, ep_number;
+    uint16_t in_flight, ep_number, ep_version;
     uint16_t grpc_status; /* EV_NONE: no gRPC */
     char peer_text[46];   /* the client's address: the client may be gone when the log is written */
     uint8_t peer_text_bytes;
@@ -380,6 +382,7 @@ void forward_failed(struct request *req, uint16_t reason, enum gate_outcome outc
 void forward_finished(struct request *req, enum gate_outcome outcome);
 void forward_again(struct request *req, uint64_t backoff_us); /* a retry was allowed */
 void forward_timer(struct loop_timer *t);
+void forward_refuse(struct request *req, uint16_t reason); /* it waits and shall not be sent */
 
 /* ---- upstream.c, pool.c ---- */
 void upstream_start(struct request *req);

@@ -50,7 +50,7 @@ void report_request(struct request *req)
     ev.cache = req->cache;
     ev.hedge = req->hedge;
     ev.grpc_status = req->grpc_status;
-    ev.version = EV_NONE;
+    ev.version = req->ep ? req->ep_version : EV_NONE;
     ring_put(w->ring, &ev.head);
     if (req->texts) {
         report_sample(req);

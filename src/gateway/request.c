@@ -14,6 +14,7 @@ static uint16_t check(struct request *req, struct http1_head *head);
 static uint16_t route(struct request *req, struct http1_head *head, struct http1_out *w);
 static void read_own_fields(struct request *req, struct http1_head *head);
 static bool is_looping(const struct request *req, const struct http1_head *head);
+static bool is_last_hop(struct http1_head *head);
 static void set_ticket(struct request *req, const struct http1_head *head);
 static void keep_texts(struct request *req, const struct http1_head *head, struct span target,
                        struct span path);
@@ -198,8 +199,12 @@ static uint16_t check(struct request *req, struct http1_head *head)
         req->is_keep_alive = false;
         return REASON_BAD_METHOD;
     }
+    if (req->worker->is_last_call)
+        return REASON_SHED_DRAINING;
     if (http1_has(head, HTTP1_H_VIA) && is_looping(req, head))
         return REASON_LOOP_DETECTED;
+    if (is_last_hop(head))
+        return REASON_ANSWERED_LOCALLY;
     if (req->attempt_in > ATTEMPTS_MAX)
         return REASON_SHED_ATTEMPTS;
     if (most && head->framing == HTTP1_BODY_LENGTH && head->body_bytes > most) {
@@ -271,6 +276,15 @@ static void read_own_fields(struct request *req, struct http1_head *head)
                 req->attempt_in = (uint8_t)fb_min_u64(value, 255);
         }
     }
+}
+
+/* OPTIONS counts the proxies that it may pass (RFC 9110 section 7.6.2): at 0 we answer ourselves,
+ * else the endpoint gets one less, see request_head.c. */
+static bool is_last_hop(struct http1_head *head)
+{
+    uint64_t hops;
+    return head->method == HTTP1_OPTIONS && http1_has(head, HTTP1_H_MAX_FORWARDS) &&
+           span_to_u64(http1_find(head, HTTP1_H_MAX_FORWARDS)->value, &hops) && hops == 0;
 }
 
 /* Our own name in Via: the request has been here. */

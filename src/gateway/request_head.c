@@ -25,9 +25,16 @@ void request_head_build(struct request *req, const struct http1_head *head, stru
                     HTTP1_SKIP(X_FORWARDED_PORT) | HTTP1_SKIP(X_REAL_IP) | HTTP1_SKIP(FORWARDED);
     if (req->is_in_done && !head->expect_continue)
         skip |= HTTP1_SKIP(EXPECT);
+    uint64_t hops = 0;
+    bool counts_hops = head->method == HTTP1_OPTIONS && http1_has(head, HTTP1_H_MAX_FORWARDS) &&
+                       span_to_u64(http1_find(head, HTTP1_H_MAX_FORWARDS)->value, &hops) && hops;
+    if (counts_hops)
+        skip |= HTTP1_SKIP(MAX_FORWARDS);
     http1_put_request_line(w, head->method_text, target);
     put_host(req, head, w);
     http1_put_fields(w, head, skip);
+    if (counts_hops)
+        http1_put_field_u64(w, SPAN("Max-Forwards"), hops - 1);
     http1_put_framing(w, (enum http1_framing)head->framing, head->body_bytes);
     http1_put(w, req->gen->via);
     put_forwarded(req, head, w);

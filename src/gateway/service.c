@@ -192,6 +192,7 @@ static void note_sent(struct request *req)
     fb_assert(ep != NULL);
     req->ep = ep;
     req->ep_number = ep->number;
+    req->ep_version = atomic_load_explicit(&ep->version, memory_order_relaxed);
     req->in_flight = (uint16_t)fb_min_u32(req->ticket.in_flight_at_send, UINT16_MAX);
     if (ep->gauge)
         atomic_fetch_add_explicit(&ep->gauge->in_flight, 1, memory_order_relaxed);

@@ -23,6 +23,7 @@ static void on_pause_over(struct loop_timer *t);
 static void on_tick(struct loop_timer *t);
 static void accept_all(struct worker *w, bool is_on);
 static void on_stop(struct loop_message *m);
+static void last_call(struct worker *w);
 static bool size_scratch(struct worker *w);
 static void follow(struct listener *l, struct conf *file);
 static void trim(struct worker *w, uint64_t now_us);
@@ -74,10 +75,22 @@ void *worker_main(void *arg)
     return NULL;
 }
 
+/* The end of the drain's patience: we cut, not the client. */
+static void cut_short(struct client *c)
+{
+    struct request *req = c->req;
+    if (!req || req->is_out_done)
+        return;
+    req->reason = req->phase == REQUEST_TUNNEL ? REASON_TUNNEL_CUT : REASON_DRAIN_CUT;
+    c->is_cut = true;
+}
+
 void worker_fini(struct worker *w)
 {
-    while (w->client_list)
+    while (w->client_list) {
+        cut_short(w->client_list);
         client_gone(w->client_list);
+    }
     while (w->orphans) {
         struct request *req = w->orphans;
         if (req->up)
@@ -145,6 +158,20 @@ static void on_stop(struct loop_message *m)
         worker_drain(w);
 }
 
+/* A client that is told can go elsewhere; one that is cut can only guess. */
+static void last_call(struct worker *w)
+{
+    w->is_last_call = true;
+    for (struct client *c = w->client_list, *next; c; c = next) {
+        next = c->next;
+        struct request *req = c->req;
+        if (!req || (req->phase != REQUEST_QUEUED && req->phase != REQUEST_BACKOFF))
+            continue;
+        forward_refuse(req, REASON_SHED_DRAINING);
+        client_run(c);
+    }
+}
+
 static void on_accept(struct loop_handle *h, uint32_t events)
 {
     struct listener *l = FB_CONTAINER(h, struct listener, handle);
@@ -203,6 +230,8 @@ static void on_tick(struct loop_timer *t)
         if (w->index == 0)
             service_say(sv, w);
     }
+    if (!w->is_last_call && atomic_load_explicit(&gw->is_last_call, memory_order_acquire))
+        last_call(w);
     if (now_us - w->ticked_us >= TICK_IDLE_US) {
         w->ticked_us = now_us;
         uint64_t beat_us =

@@ -43,7 +43,6 @@ enum fb_code admin_new(struct admin **admin, const struct admin_setup *setup, st
         fb_fail(err, code, "admin: no memory for the timeline");
         goto fail;
     }
-    metrics_know(a->metrics, setup->source.memfile);
     a->timeline.wall_minus_mono_us = setup->wall_us - setup->now_us;
     a->metrics->wall_minus_mono_us = a->timeline.wall_minus_mono_us;
     if (!auth_init(&a->auth, setup->token, setup->address)) {

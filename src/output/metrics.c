@@ -9,7 +9,6 @@
 static void feed_request(struct metrics *m, const struct ev_request *r);
 static void feed_resource(struct metrics *m, const struct ev_resource *r);
 static void feed_gauge(struct metrics *m, const struct ev_gauge *g);
-static void feed_name(struct metrics *m, const struct ev_name *n);
 
 /* The buckets that OpenTelemetry advises for http.server.request.duration, without 0. */
 static const uint32_t bounds_us[METRIC_BUCKETS] = {
@@ -50,16 +49,6 @@ void metrics_free(struct metrics *m)
     free(m);
 }
 
-void metrics_know(struct metrics *m, const struct memfile *memfile)
-{
-    for (uint16_t i = 0; i < KNOB_TARGETS_MAX; i++) {
-        bool is_used = memfile_name(memfile, EV_KIND_ENDPOINT, i)[0] != '\0';
-        uint16_t version =
-            atomic_load_explicit(&memfile->endpoints[i].version, memory_order_relaxed);
-        m->version_of[i] = is_used && version < KNOB_TARGETS_MAX ? (uint16_t)(version + 1) : 0;
-    }
-}
-
 static size_t slot_of(uint16_t number)
 {
     return number < KNOB_TARGETS_MAX ? number : KNOB_TARGETS_MAX;
@@ -83,9 +72,6 @@ void metrics_feed(struct metrics *m, const struct ev_head *ev)
     }
     case EV_GAUGE:
         feed_gauge(m, (const struct ev_gauge *)ev);
-        break;
-    case EV_NAME:
-        feed_name(m, (const struct ev_name *)ev);
         break;
     case EV_RESOURCE:
         feed_resource(m, (const struct ev_resource *)ev);
@@ -133,10 +119,9 @@ static size_t code_class(uint16_t status)
 
 static void count_version(struct metrics *m, const struct ev_request *r, bool is_shed)
 {
-    uint16_t number = r->endpoint < KNOB_TARGETS_MAX ? m->version_of[r->endpoint] : 0;
-    if (number == 0)
+    if (r->version >= KNOB_TARGETS_MAX)
         return;
-    struct metric_version *version = &m->version[number - 1];
+    struct metric_version *version = &m->version[r->version];
     version->code[code_class(r->status)]++;
     if (!is_shed && r->status != 0 && !(r->flags & EV_REQUEST_STREAM))
         count_into(&version->duration, r->total_us);
@@ -176,13 +161,6 @@ static void feed_request(struct metrics *m, const struct ev_request *r)
         endpoint->service = r->service;
         count_version(m, r, is_shed);
     }
-}
-
-static void feed_name(struct metrics *m, const struct ev_name *n)
-{
-    if (n->kind == EV_KIND_ENDPOINT && n->number < KNOB_TARGETS_MAX)
-        m->version_of[n->number] =
-            n->is_gone || n->version >= KNOB_TARGETS_MAX ? 0 : (uint16_t)(n->version + 1);
 }
 
 static void feed_gauge(struct metrics *m, const struct ev_gauge *g)

@@ -71,7 +71,6 @@ struct metrics {
     struct metric_service service[METRIC_SLOTS];
     struct metric_endpoint endpoint[METRIC_SLOTS];
     struct metric_version version[KNOB_TARGETS_MAX];
-    uint16_t version_of[KNOB_TARGETS_MAX];                  /* of an endpoint: number + 1, 0 none */
     struct metric_exemplar (*exemplar)[METRIC_BUCKETS + 1]; /* METRIC_SLOTS rows */
     uint64_t ends[REASON_END];
     uint64_t events[EV_TYPE_END];
@@ -88,9 +87,6 @@ struct metrics {
 
 struct metrics *metrics_new(uint64_t start_wall_us); /* NULL without memory */
 void metrics_free(struct metrics *m);
-/* Which version each endpoint has, as the registry says: name events before this process count too.
- */
-void metrics_know(struct metrics *m, const struct memfile *memfile);
 void metrics_feed(struct metrics *m, const struct ev_head *ev);
 
 /* What is read at the moment of the scrape. */

@@ -246,6 +246,17 @@ def test_hop_by_hop_fields_stay_on_their_hop(world):
     assert m.get("x-secret") is None and m.get("keep-alive") is None and m.get("x-public") == "2"
 
 
+def test_options_counts_its_hops(world):
+    origin, proxy = world.pair()
+    w = proxy.connect()
+    w.send("OPTIONS /a HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\n\r\n")
+    assert w.response().status == 200 and origin.requests == []
+    w.send("OPTIONS /a HTTP/1.1\r\nHost: a\r\nMax-Forwards: 5\r\n\r\n")
+    assert w.response().status == 200 and origin.requests[0].all("max-forwards") == ["4"]
+    w.send("GET /a HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\n\r\n")  # a count for OPTIONS and TRACE alone
+    assert w.response().status == 200 and origin.requests[1].all("max-forwards") == ["0"]
+
+
 def test_the_endpoint_learns_who_asked(world):
     origin, proxy = world.pair()
     proxy.get("/", "X-Forwarded-For: 6.6.6.6", "X-Forwarded-Proto: https", "X-Request-Id: forged",

@@ -27,8 +27,6 @@ with open(os.path.join(ROOT, "src", "event", "reasons.def")) as reasons_def:
         REASONS[m[2]] = {"kind": m[1], "id": int(m[3]), "status": int(m[4]), "token": m[5]}
 
 NOT_FROM_OUTSIDE = {
-    "answered_locally": "this version has no answer of its own that is not a refusal",
-    "idle_timeout": "a kept connection without a request has no request event; test_11 watches it being closed",
     "internal": "only a broken promise of ours leads there",
 }
 
@@ -142,6 +140,7 @@ def sends(reason, text, group="plain"):
 
 
 sends("answered", get("/app/"))
+sends("answered_locally", "OPTIONS * HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\n\r\n")
 sends("bad_request", "GET / HTTP/1.1\nHost: a\n\n")
 sends("bad_host", "GET / HTTP/1.1\r\n\r\n")
 sends("bad_framing", post("/app/", "Content-Length: 1", "Content-Length: 2", body="ab"))
@@ -319,19 +318,34 @@ def _(fold, world):
         assert Wire(s).is_closed()
 
 
+# The drain of "leaving" takes 600 ms, then comes the last call, 500 ms later the end.
+
+@row("drain_cut", "leaving")
+def _(fold, world):
+    w = connect(fold).send(get("/app/slow4000"))
+    with pytest.raises((EOFError, ConnectionError)):
+        w.response()
+
+
 @row("shed_draining", "leaving")
 def _(fold, world):
-    kept = connect(fold).send(get("/app/"))
+    kept, quiet = connect(fold).send(get("/app/")), connect(fold).send(get("/app/"))
     look(kept)
-    busy = connect(fold).send(get("/app/slow600"))
-    time.sleep(0.1)
+    look(quiet)
+    first, queued = connect(fold).send(get("/one/slow4000")), connect(fold)
+    time.sleep(0.2)
+    queued.send(get("/one/"))
+    time.sleep(0.2)
     fold.process.terminate()
     time.sleep(0.2)
-    try:
-        return look(kept.send(get("/app/")))
-    finally:
-        with contextlib.suppress(OSError, EOFError):
-            look(busy)
+    served = kept.send(get("/app/")).response()  # while there is time a kept connection is served once more
+    assert (served.status, served.get("connection")) == (200, "close")
+    seen = look(queued)  # what was never sent when the time is over is refused, not cut
+    late = quiet.send(get("/app/")).response()
+    assert late.status == 503 and late.get("connection") == "close" and late.get("retry-after")
+    with pytest.raises((EOFError, ConnectionError)):
+        first.response()
+    return seen
 
 
 # ---- groups: one foldback each ----
@@ -388,6 +402,13 @@ def small_config(world, extra):
     return extra + "services:\n" + service("app", "127.0.0.1:%d" % world.origin.port, WIDE)
 
 
+def leaving_config(world):
+    here = "127.0.0.1:%d" % world.origin.port
+    return ("gateway: { drain_timeout: 600ms }\nservices:\n" + service("app", here, WIDE)
+            + service("one", here, ONE + ", queue: { wait: 5s, capacity: 5 }")
+            + "routes:\n  - { match: /app/, service: app }\n  - { match: /one/, service: one }\n")
+
+
 def all_events(fold, kind):
     """The whole log, from the file, page by page through the API while foldback runs."""
     done = fold.cli("events", "tail", "--from-offset", "0", "--type", kind, "--limit", "100000", "--json")
@@ -409,6 +430,9 @@ def run_group(world, group, config):
     with concurrent.futures.ThreadPoolExecutor(40) as pool:
         list(pool.map(lambda x: run_row(world, group, x[0], x[1], fold), rows))
     wanted = {REASONS[r]["id"] for r, _ in rows}
+    if group == "leaving":  # its last events were written when nobody could ask any more
+        fold.process.wait(10)
+        fold.start()
     end = time.monotonic() + 6
     while True:
         world.events.setdefault(group, [])
@@ -424,7 +448,7 @@ def world(tmp_path_factory):
     w = World(tmp_path_factory.mktemp("reasons"))
     sink = hole()
     jobs = [("plain", plain_config(w, sink[0])), ("few", small_config(w, "limits: { connections: 3 }\n")),
-            ("leaving", small_config(w, "")), ("proxied", small_config(w, ""))]
+            ("leaving", leaving_config(w)), ("proxied", small_config(w, ""))]
     threads = [threading.Thread(target=run_group, args=(w, *j), daemon=True) for j in jobs]
     threads.append(threading.Thread(target=run_health, args=(w,), daemon=True))
     for t in threads:
@@ -440,16 +464,7 @@ def world(tmp_path_factory):
 
 
 HEAD_WAS_SENT = {"upstream_idle"}  # the client has the endpoint's 200 already when it happens
-XFAIL = {
-    "shed_draining": "no code gives shed_draining: a draining gateway serves a last request and closes (gateway/request.c)",
-}
-
-
-def marked(names):
-    return [pytest.param(n, marks=pytest.mark.xfail(strict=True, reason=XFAIL[n])) if n in XFAIL else n for n in names]
-
-
-@pytest.mark.parametrize("reason", marked(ROWS))
+@pytest.mark.parametrize("reason", list(ROWS))
 def test_a_request_ends_with_its_reason(world, reason):
     group, _ = ROWS[reason]
     want = REASONS[reason]
@@ -618,7 +633,7 @@ HEALTH = ["health_passive_errors", "health_passive_connect", "health_probe_faile
           "health_stalled", "health_unstalled"]
 
 
-@pytest.mark.parametrize("reason", marked(HEALTH))
+@pytest.mark.parametrize("reason", HEALTH)
 def test_health_changes_with_its_reason(world, reason):
     assert "health" not in world.wrong, world.wrong["health"]
     assert REASONS[reason]["id"] in {e["reason"] for e in world.events["health"]}
