@@ -27,6 +27,7 @@ static struct ev_request request(const struct world *w)
     r.route = 3;
     r.service = 2;
     r.endpoint = 5;
+    r.version = EV_NONE; /* whoever does not say it: as the names say */
     r.class = EV_CLASS_DEFAULT;
     r.reason = REASON_ANSWERED;
     r.status = 200;
@@ -109,7 +110,9 @@ static void a_request_counts_in_each_of_its_scopes(void **state)
         facts_feed(w.f, &n.head);
     }
     struct ev_request r = request(&w);
-    put(&w, &r, 20);
+    put(&w, &r, 10);
+    r.version = 1; /* and it goes by what it says, whatever its endpoint has now */
+    put(&w, &r, 10);
     tick(&w, 10);
     static const struct {
         enum ev_kind kind;
