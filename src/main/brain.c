@@ -398,6 +398,7 @@ static void read_control(struct brain *b)
     } else if (m.kind == CONTROL_RELOAD) {
         if (role_read_conf(fd, &conf, &err) == FB_OK) {
             say_config(b, conf);
+            brain_reload_log(b, conf);
             conf_unref(conf);
             brain_publish(b);
             control_send(b->setup->control_fd, CONTROL_RELOADED, 0, 0, "");

@@ -52,6 +52,7 @@ struct brain {
 /* brain_recover.c: snapshot, then the log behind it; opens state, log, sequencer. */
 FB_MUST_USE
 enum fb_code brain_recover(struct brain *b, struct fb_err *err);
+void brain_reload_log(struct brain *b, const struct conf *conf); /* retention and the like */
 void brain_snapshot_take(struct brain *b);
 void brain_snapshot_save(struct brain *b); /* when its offset is durable */
 /* brain_admin.c: what the admin server is lent. */

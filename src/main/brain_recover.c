@@ -15,6 +15,7 @@
 #include <string.h>
 
 static enum fb_code open_stream(struct brain *b, struct fb_err *err);
+static void read_log_conf(const struct conf *conf, struct log_conf *lc);
 static uint64_t load_snapshot(struct brain *b);
 static uint64_t replay_log(struct brain *b, uint64_t from, bool is_same_rings);
 static void hand_over(struct brain *b);
@@ -75,10 +76,7 @@ static enum fb_code open_stream(struct brain *b, struct fb_err *err)
     lc.node = b->mem.head->node_id;
     lc.epoch = b->epoch;
     lc.next_offset_min = b->snapshot_saved_offset;
-    lc.segment_bytes = conf->p.log_segment_bytes;
-    lc.retain_bytes = conf->p.log_retain_bytes;
-    lc.retain_s = conf->p.log_retain_age / 1000;
-    lc.group_us = (uint32_t)(conf->p.log_commit_interval * 1000);
+    read_log_conf(conf, &lc);
     conf_unref(conf);
     struct log_recovery found;
     code = log_open(&b->log, b->log_dir, &lc, &found, err);
@@ -91,6 +89,24 @@ static enum fb_code open_stream(struct brain *b, struct fb_err *err)
     if (!b->sequencer)
         return fb_fail(err, FB_E_NOMEM, "sequencer: no memory");
     return FB_OK;
+}
+
+static void read_log_conf(const struct conf *conf, struct log_conf *lc)
+{
+    lc->segment_bytes = conf->p.log_segment_bytes;
+    lc->retain_bytes = conf->p.log_retain_bytes;
+    lc->retain_s = conf->p.log_retain_age / 1000;
+    lc->group_us = (uint32_t)(conf->p.log_commit_interval * 1000);
+}
+
+void brain_reload_log(struct brain *b, const struct conf *conf)
+{
+    struct log_conf lc;
+    struct fb_err err;
+    log_conf_init(&lc);
+    read_log_conf(conf, &lc);
+    if (log_reconfigure(b->log, &lc, &err) != FB_OK)
+        fb_log(FB_LOG_WARN, "the event log goes on as before: %s", err.text);
 }
 
 /* Offset behind the newest usable snapshot, 0 when there is none. */

@@ -36,7 +36,7 @@ struct queue {
 struct log {
     char dir[4096];
     int lock_fd;
-    struct log_conf conf;
+    struct log_conf conf; /* its live members under the lock */
     _Atomic uint64_t acknowledged;
     pthread_t thread;
     struct writer writer; /* the writer thread's */
@@ -266,6 +266,23 @@ static void free_all(struct log *log)
 
 /* ---- the caller's side ---- */
 
+enum fb_code log_reconfigure(struct log *log, const struct log_conf *conf, struct fb_err *err)
+{
+    struct log_conf checked = *conf;
+    checked.queue_bytes = log->conf.queue_bytes;
+    enum fb_code code = check_conf(&checked, err);
+    if (code)
+        return code;
+    pthread_mutex_lock(&log->lock);
+    log->conf.segment_bytes = conf->segment_bytes;
+    log->conf.retain_bytes = conf->retain_bytes;
+    log->conf.retain_s = conf->retain_s;
+    log->conf.group_us = conf->group_us;
+    pthread_cond_signal(&log->wake);
+    pthread_mutex_unlock(&log->lock);
+    return FB_OK;
+}
+
 uint64_t log_next_offset(const struct log *log)
 {
     return log->next_append;
@@ -494,6 +511,9 @@ static void *writer_main(void *arg)
         while (log->group.count > 0) {
             uint32_t count = log->group.count;
             uint64_t lost = log->lost;
+            log->writer.conf.segment_bytes = log->conf.segment_bytes;
+            log->writer.conf.retain_bytes = log->conf.retain_bytes;
+            log->writer.conf.retain_s = log->conf.retain_s;
             pthread_mutex_unlock(&log->lock);
             uint32_t durable = writer_commit(&log->writer, log->group.first, count);
             writer_expire(&log->writer);

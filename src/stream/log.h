@@ -82,6 +82,11 @@ enum fb_code log_open(struct log **log, const char *dir, const struct log_conf *
 /* Commits what waits (at most close_timeout_ms) and ends the writer. */
 void log_close(struct log *log);
 
+/* Retention, segment size and commit interval of <conf> from the next group on, which is at once on
+ * a log that is written to.  FB_E_RANGE: nothing changed. */
+FB_MUST_USE
+enum fb_code log_reconfigure(struct log *log, const struct log_conf *conf, struct fb_err *err);
+
 /* Offset of the first event to append: where the sequencer begins. */
 uint64_t log_next_offset(const struct log *log);
 /* Copies a batch of whole records, the first of which has <first_offset> (never below an earlier

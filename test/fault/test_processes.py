@@ -203,6 +203,24 @@ def test_a_stopped_gateway_is_stale_live_and_in_the_replay_alike(fold):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_retention_follows_a_reload(fold):
+    def segments():
+        return sorted(x for x in os.listdir(os.path.join(fold.state, "log")) if x.endswith(".fbl"))
+    for _ in range(2):  # each start begins a segment
+        fold.process.terminate()
+        fold.process.wait(10)
+        for x in segments():
+            os.utime(os.path.join(fold.state, "log", x), (time.time() - 3600, time.time() - 3600))
+        fold.start()
+    until(lambda: len(segments()) == 3, 5, "the third segment")
+    old = segments()[:2]
+    with open(fold.file, "a") as f:
+        f.write("log: { retain_age: 10m }\n")
+    assert fold.cli("reload").returncode == 0
+    until(lambda: not set(old) & set(segments()), 5, "what is older than ten minutes is gone")
+    assert len(segments()) == 1
+
+
 def test_many_reloads_at_once_end_with_the_last_file(fold):
     good = open(fold.file).read()
     for n in (1024, 2048, 4096, 1024):

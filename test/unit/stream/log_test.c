@@ -512,6 +512,35 @@ static void retention_by_bytes_removes_the_oldest_whole_segments(void **state)
     check_events(st.first_offset, 100000);
 }
 
+static void retention_changes_while_the_log_is_written(void **state)
+{
+    (void)state;
+    struct log_conf conf = log_dir_conf();
+    struct log_stats st;
+    struct fb_err err;
+    conf.segment_bytes = 64 * KIB;
+    struct log *log = open_log(&conf, NULL);
+    for (uint64_t i = 0; i < 50; i++) {
+        append_numbered(log, i * 1000, i * 1000 + 1000);
+        flush(log);
+    }
+    log_stats_read(log, &st);
+    assert_int_equal(st.expired_segments, 0);
+    conf.retain_bytes = 256 * KIB;
+    assert_true(st.log_bytes > conf.retain_bytes + conf.segment_bytes);
+    conf.segment_bytes = 1;
+    assert_int_equal(log_reconfigure(log, &conf, &err), FB_E_RANGE);
+    conf.segment_bytes = 64 * KIB;
+    assert_int_equal(log_reconfigure(log, &conf, &err), FB_OK);
+    append_numbered(log, 50000, 51000);
+    flush(log);
+    log_stats_read(log, &st);
+    assert_true(st.expired_segments > 0);
+    assert_true(st.log_bytes <= conf.retain_bytes + conf.segment_bytes);
+    log_close(log);
+    check_events(st.first_offset, 51000);
+}
+
 static void retention_by_age_keeps_the_newest_segment(void **state)
 {
     (void)state;
@@ -588,6 +617,7 @@ int main(void)
         TEST(a_full_disk_drops_counts_and_tells_a_gap),
         TEST(append_never_waits_for_a_failing_disk),
         TEST(retention_by_bytes_removes_the_oldest_whole_segments),
+        TEST(retention_changes_while_the_log_is_written),
         TEST(retention_by_age_keeps_the_newest_segment),
         TEST(segment_numbers_are_never_used_twice),
         TEST(without_a_watermark_all_good_blocks_count),
