@@ -229,6 +229,8 @@ static void count_in_scope(struct slot *slot, const struct judged *j)
 
 static void feed_request(struct facts *f, const struct ev_request *r)
 {
+    if (ev_reason_is_rule(r->reason))
+        return; /* never asked of the service: neither demand nor fault nor a quick answer */
     struct judged j = judge(f, r);
     count_in_scope(slot_use(f, EV_KIND_NONE, 0), &j);
     count_in_scope(slot_use(f, EV_KIND_ROUTE, r->route), &j);

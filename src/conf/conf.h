@@ -112,6 +112,29 @@ enum conf_path_kind { CONF_PATH_ANY, CONF_PATH_EXACT, CONF_PATH_PREFIX, CONF_PAT
 struct conf_header_match {
     const char *name, *value; /* value "" = only present; trailing or leading * globs */
 };
+/* Whom requests are counted for, and who shares fairly. */
+enum conf_who_by {
+    CONF_WHO_ADDRESS, /* the client's, cut to its first bits */
+    CONF_WHO_HEADER,
+    CONF_WHO_TOKEN, /* the value of Authorization */
+    CONF_WHO_COOKIE,
+    CONF_WHO_ROUTE /* all together */
+};
+struct conf_who {
+    uint8_t by; /* enum conf_who_by; without the field it asks for: the address */
+    uint8_t v4_bits, v6_bits;
+    const char *name; /* of the header or cookie */
+    const char *text; /* as written: "header X-Api-Key" */
+};
+struct conf_rate {
+    struct conf_who who;
+    const char *text;          /* "100/s" */
+    uint64_t count, period_us; /* requests per period */
+    uint64_t burst;            /* most at once; 0 for a quota */
+    bool is_quota;
+    uint16_t status; /* of the refusal */
+    uint64_t id;     /* of route and limit: the same over reloads */
+};
 struct conf_route {
     const char *name; /* as in ev_name: "SERVICE MATCH", unique */
     const char *host; /* lower case; "" any; "*.example.org" any subdomain */
@@ -124,8 +147,10 @@ struct conf_route {
     uint8_t class;       /* enum ev_class */
     uint64_t timeout_ms; /* 0: upstream.timeout */
     struct conf_tune timeout_tune;
-    uint64_t deadline_ms;   /* whole request, 0 none */
-    const char *key_header; /* fairness key: a header; "" = client address */
+    uint64_t deadline_ms; /* whole request, 0 none */
+    struct conf_who key;  /* fairness */
+    const struct conf_rate *rates;
+    size_t rate_count;
     struct conf_hash hash;
     bool is_stream; /* long answers: no timeout after the first byte but tunnel_idle_timeout */
 };

@@ -63,6 +63,7 @@ enum conf_shape {
     SHAPE_DUR,
     SHAPE_COUNT,
     SHAPE_PCT,
+    SHAPE_PER,     /* "100/s" */
     SHAPE_RATIO,   /* "< 0.1%" */
     SHAPE_LATENCY, /* "99% < 250ms" */
     SHAPE_KNOB,    /* in the unit of its knob */
@@ -150,6 +151,7 @@ enum value_fault value_dur_us(struct span s, uint64_t *us);
 enum value_fault value_bytes(struct span s, uint64_t *bytes);
 enum value_fault value_rate(struct span s, uint64_t *bytes_per_s);
 enum value_fault value_count(struct span s, uint64_t *count);
+enum value_fault value_per(struct span s, uint64_t *count, uint64_t *period_us); /* "100/10s" */
 enum value_fault value_number(struct span s, double *number); /* decimal, no sign */
 enum value_fault value_pct(struct span s, double *pct);       /* "99.9%" */
 enum value_fault value_bool(struct span s, bool *value);
@@ -183,6 +185,13 @@ bool read_bool(struct reader *rd, const struct node *n, bool *value);
 bool read_word(struct reader *rd, const struct node *n, const char *words, int *index);
 /* The key of a map's child at this level, or -1 after a message. */
 int read_key(struct reader *rd, const struct node *child, enum conf_level level);
+
+/* ---- parse_shape.c ---- */
+void who_default(struct conf_who *who);
+/* `by` of a rate limit, or `key` of a route (<is_rate> false). */
+bool read_who(struct reader *rd, const struct node *n, bool is_rate, struct conf_who *who);
+/* After the name of the route is known. */
+void parse_rates(struct reader *rd, const struct node *n, struct conf_route *rt);
 
 /* ---- parse_listen.c ---- */
 void parse_listens(struct reader *rd, const struct node *n);

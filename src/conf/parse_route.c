@@ -25,10 +25,11 @@ static void route_default(struct conf_route *rt)
     *rt = (struct conf_route){.host = "",
                               .path = "/",
                               .method = "",
-                              .key_header = "",
                               .hash = {CONF_HASH_ADDRESS, ""},
+                              .name = "",
                               .class = EV_CLASS_DEFAULT,
                               .path_kind = CONF_PATH_ANY};
+    who_default(&rt->key);
     rt->timeout_tune = (struct conf_tune){.mode = -1, .value = NAN, .min = NAN, .max = NAN};
 }
 
@@ -123,22 +124,11 @@ bool parse_is_token(struct span s)
     return true;
 }
 
-static void route_key(struct reader *rd, const struct node *n, struct conf_route *rt)
-{
-    struct span s;
-    if (!read_scalar(rd, n, &s) || span_eq(s, SPAN("address")))
-        return;
-    if (!parse_is_token(s))
-        problem(rd, n, "key must be the name of a header field, or `address`, got \"%.*s\"",
-                SHOWN(s));
-    else
-        rt->key_header = arena_text(rd->keep, s);
-}
-
 static void parse_route(struct reader *rd, const struct node *n, size_t index)
 {
     struct conf_route *rt = &rd->routes[index];
     uint32_t *lines = rd->private->route_line[index];
+    const struct node *rates = NULL;
     int word;
     route_default(rt);
     if (!read_is(rd, n, NODE_MAP, "{ match: /, service: app }"))
@@ -167,13 +157,16 @@ static void parse_route(struct reader *rd, const struct node *n, size_t index)
             read_key_number(rd, k, KEY_ROUTE_deadline, &rt->deadline_ms);
             break;
         case KEY_ROUTE_key:
-            route_key(rd, k, rt);
+            read_who(rd, k, false, &rt->key);
             break;
         case KEY_ROUTE_hash:
             parse_hash(rd, k, &rt->hash);
             break;
         case KEY_ROUTE_stream:
             read_bool(rd, k, &rt->is_stream);
+            break;
+        case KEY_ROUTE_rate_limits:
+            rates = k;
             break;
         case KEY_ROUTE_tune:
             route_tune(rd, k, rt);
@@ -188,6 +181,8 @@ static void parse_route(struct reader *rd, const struct node *n, size_t index)
         problem(rd, n, "a route needs `service`, a name under `services`");
     if (rd->report->error_count == errors && rd->conf->service_count)
         route_name(rd, rt);
+    if (rates)
+        parse_rates(rd, rates, rt);
 }
 
 /* ---- match ---- */

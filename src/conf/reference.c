@@ -89,6 +89,9 @@ static void put_key_range(struct buf *out, const struct conf_key_row *row)
         buf_printf(out, "%llu%% .. %llu%%", (unsigned long long)row->min,
                    (unsigned long long)row->max);
         return;
+    case SHAPE_PER:
+        buf_puts(out, "1/366d .. 10000000/s");
+        return;
     case SHAPE_RATIO:
         buf_puts(out, "0.001% .. 50%");
         return;

@@ -10,6 +10,7 @@
 #define DUR_PATTERN "^(0|([0-9]+(\\.[0-9]{1,6})?(us|ms|s|m|h|d))+)$"
 #define BYTES_PATTERN "^(0|[0-9]+(\\.[0-9]{1,6})?(B|KiB|MiB|GiB|TiB))$"
 #define RATE_PATTERN "^(0|[0-9]+(\\.[0-9]{1,6})?(B|KiB|MiB|GiB|TiB)/s)$"
+#define PER_PATTERN "^[0-9]+ */ *([0-9]+(s|m|h|d))*(s|m|h|d)?$"
 #define PCT_PATTERN "^[0-9]+(\\.[0-9]+)?%$"
 
 static void text_type(struct json *j, const char *pattern)
@@ -88,6 +89,17 @@ static void list_of(struct json *j, const char *level, size_t max)
     ref(j, level);
     json_object_end(j);
     json_array_end(j);
+    json_object_end(j);
+}
+
+static void maps_of(struct json *j, const char *level, size_t max)
+{
+    json_key_str(j, "type", "array");
+    json_key_u64(j, "minItems", 1);
+    json_key_u64(j, "maxItems", max);
+    json_key(j, "items");
+    json_object_begin(j);
+    ref(j, level);
     json_object_end(j);
 }
 
@@ -202,6 +214,9 @@ static void other_schema(struct json *j, enum conf_key key)
     case KEY_ROUTE_hash:
         text_type(j, "^(address|path|(header|cookie|query) +[^ ]+)$");
         return;
+    case KEY_ROUTE_rate_limits:
+        maps_of(j, "rate_limit", 8);
+        return;
     case KEY_ROUTE_match:
         words_or_map(j, "/", "^/", "match");
         return;
@@ -255,6 +270,9 @@ static void key_schema(struct json *j, enum conf_key key)
         break;
     case SHAPE_PCT:
         text_type(j, PCT_PATTERN);
+        break;
+    case SHAPE_PER:
+        text_type(j, PER_PATTERN);
         break;
     case SHAPE_RATIO:
         text_type(j, "^< *[0-9]+(\\.[0-9]+)?%$");
@@ -380,6 +398,7 @@ void conf_schema(struct buf *out)
     level_schema(&j, LEVEL_HEALTH, "health", NULL);
     level_schema(&j, LEVEL_TUNE, "tune", NULL);
     level_schema(&j, LEVEL_ROUTE, "route", "match|service");
+    level_schema(&j, LEVEL_RATE, "rate_limit", NULL);
     level_schema(&j, LEVEL_MATCH, "match", NULL);
     json_object_end(&j);
     json_object_end(&j);

@@ -181,6 +181,23 @@ static void show_hash(struct show *s, const struct conf_hash *h, uint32_t line)
         show_value(s, "hash", text, line);
 }
 
+static void show_rates(struct show *s, const struct conf_route *rt, uint32_t line)
+{
+    char key[48];
+    for (size_t i = 0; i < rt->rate_count; i++) {
+        const struct conf_rate *r = &rt->rates[i];
+        snprintf(key, sizeof key, "rate_limits[%zu].%s", i, r->is_quota ? "quota" : "rate");
+        show_value(s, key, r->text, line);
+        snprintf(key, sizeof key, "rate_limits[%zu].burst", i);
+        if (!r->is_quota)
+            show_number(s, key, CONF_TYPE_u32, r->burst, line);
+        snprintf(key, sizeof key, "rate_limits[%zu].by", i);
+        show_value(s, key, r->who.text, line);
+        snprintf(key, sizeof key, "rate_limits[%zu].status", i);
+        show_number(s, key, CONF_TYPE_u32, r->status, line);
+    }
+}
+
 static void show_route(struct show *s, const struct conf_route *rt, const uint32_t *lines)
 {
     char key[240];
@@ -200,8 +217,9 @@ static void show_route(struct show *s, const struct conf_route *rt, const uint32
         show_number(s, "timeout", CONF_TYPE_dur, rt->timeout_ms, lines[KEY_ROUTE_timeout]);
     if (rt->deadline_ms)
         show_number(s, "deadline", CONF_TYPE_dur, rt->deadline_ms, lines[KEY_ROUTE_deadline]);
-    show_value(s, "key", *rt->key_header ? rt->key_header : "address", lines[KEY_ROUTE_key]);
+    show_value(s, "key", rt->key.text, lines[KEY_ROUTE_key]);
     show_hash(s, &rt->hash, lines[KEY_ROUTE_hash]);
+    show_rates(s, rt, lines[KEY_ROUTE_rate_limits]);
     show_value(s, "stream", rt->is_stream ? "true" : "false", lines[KEY_ROUTE_stream]);
     show_tune(s, KNOB_TIMEOUT_MS, &rt->timeout_tune, lines[KEY_ROUTE_tune]);
 }

@@ -133,6 +133,32 @@ enum value_fault value_rate(struct span s, uint64_t *bytes_per_s)
     return value_bytes((struct span){s.at, s.len - 2}, bytes_per_s);
 }
 
+/* "100/s", "5000/h", "100/10s". */
+enum value_fault value_per(struct span s, uint64_t *count, uint64_t *period_us)
+{
+    struct span rest;
+    const char *slash = memchr(s.at, '/', s.len);
+    if (!slash)
+        return s.len && is_digit(s.at[0]) ? VALUE_NO_UNIT : VALUE_BAD;
+    enum value_fault fault = value_count(span_trim(span_cut(s, '/', &rest)), count);
+    if (fault != VALUE_OK)
+        return fault;
+    rest = span_trim(rest);
+    bool is_bare = rest.len && !is_digit(rest.at[0]);
+    for (size_t i = 0; is_bare && i < FB_COUNT(dur_units); i++) {
+        if (!span_eq(rest, span_of(dur_units[i].name)))
+            continue;
+        *period_us = dur_units[i].scale;
+        return *period_us < US_PER_S ? VALUE_TOO_FINE : VALUE_OK;
+    }
+    if (is_bare || rest.len == 0)
+        return VALUE_BAD;
+    fault = value_dur_us(rest, period_us);
+    if (fault == VALUE_OK && (*period_us == 0 || *period_us % US_PER_S))
+        return VALUE_TOO_FINE;
+    return fault == VALUE_NO_UNIT ? VALUE_BAD : fault;
+}
+
 enum value_fault value_count(struct span s, uint64_t *count)
 {
     if (span_to_u64(s, count))

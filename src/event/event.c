@@ -181,6 +181,11 @@ bool ev_reason_is_shed(uint16_t reason)
     return reason >= REASON_SHED_PRIORITY && reason <= REASON_SHED_ATTEMPTS;
 }
 
+bool ev_reason_is_rule(uint16_t reason)
+{
+    return reason == REASON_RATE_LIMITED || reason == REASON_QUOTA_EXCEEDED;
+}
+
 bool ev_is_valid(const struct ev_head *ev)
 {
     const struct ev_type_row *row = ev_type_row(ev->type);

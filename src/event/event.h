@@ -198,6 +198,9 @@ const char *ev_outcome_name(uint8_t outcome);
 const char *ev_verb_name(uint8_t verb);
 /* A request reason under which foldback refused work: shed_*. */
 bool ev_reason_is_shed(uint16_t reason);
+/* One under which a rule of the configuration refused it (rate limit, quota): no demand on the
+ * service, and no fault of it. */
+bool ev_reason_is_rule(uint16_t reason);
 
 /* Sets type, cells and version of a zeroed record. */
 #define EV_INIT(upper, lower, when_us)                                                             \

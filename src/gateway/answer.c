@@ -46,7 +46,8 @@ void answer_local(struct request *req, uint16_t reason)
 {
     const struct ev_reason_row *row = ev_reason_row(reason);
     req->reason = reason;
-    req->status = row->status;
+    bool is_limited = reason == REASON_RATE_LIMITED || reason == REASON_QUOTA_EXCEEDED;
+    req->status = is_limited ? req->worker->refusal.rate->status : row->status;
     req->is_out_done = true;
     if (row->status == 400 || row->status == 501 || row->status == 505 || req->worker->is_draining)
         req->is_keep_alive = false; /* what follows on such a connection is not to be trusted */
@@ -75,7 +76,9 @@ static void build(struct worker *w, struct request *req, uint16_t reason, bool w
 {
     bool is_closing = !req || !req->is_keep_alive;
     const struct ev_reason_row *row = ev_reason_row(reason);
-    const char *phrase = http1_status_text(row->status);
+    bool is_limited = reason == REASON_RATE_LIMITED || reason == REASON_QUOTA_EXCEEDED;
+    uint16_t status = req ? req->status : row->status;
+    const char *phrase = http1_status_text(status);
     char name[64];
     int n;
     /* one spelling wherever a reason is read, whatever the table uses */
@@ -87,13 +90,12 @@ static void build(struct worker *w, struct request *req, uint16_t reason, bool w
         n = snprintf(said->body, sizeof said->body,
                      "{\"type\":\"about:blank\",\"title\":\"%s\",\"status\":%u,\"detail\":\"%s\","
                      "\"reason\":\"%s\"}\n",
-                     phrase, row->status, row->sentence, name);
+                     phrase, status, row->sentence, name);
     else
-        n = snprintf(said->body, sizeof said->body, "%u %s\n%s\n", row->status, phrase,
-                     row->sentence);
+        n = snprintf(said->body, sizeof said->body, "%u %s\n%s\n", status, phrase, row->sentence);
     size_t body_bytes = n > 0 && (size_t)n < sizeof said->body ? (size_t)n : 0;
     struct http1_out out = http1_out(w->out, w->out_bytes);
-    http1_put_status_line(&out, row->status);
+    http1_put_status_line(&out, status);
     http1_put(&out, worker_date(w));
     http1_put(&out, wants_json ? SPAN("Content-Type: application/problem+json\r\n")
                                : SPAN("Content-Type: text/plain; charset=utf-8\r\n"));
@@ -108,8 +110,10 @@ static void build(struct worker *w, struct request *req, uint16_t reason, bool w
         http1_put(&out, (struct span){name, name_bytes});
         http1_put(&out, SPAN("\"\r\n"));
     }
-    if (row->status ==
-        503) /* 1 to 3 s: those who were refused together do not come back together */
+    if (is_limited)
+        rate_put_fields(&w->refusal, &out);
+    else if (status ==
+             503) /* 1 to 3 s: those who were refused together do not come back together */
         http1_put_field_u64(&out, SPAN("Retry-After"), 1 + rng_below(&w->rng, 3));
     if (req) {
         http1_put(&out, SPAN("X-Request-Id: "));

@@ -78,6 +78,7 @@ int gateway_run(const struct gateway_setup *setup)
     dns_free(gw->dns);
     service_fini_all(gw);
     access_log_free(gw->log);
+    rate_table_free(gw->rates);
     free(gw->workers);
     free(gw);
     return is_up ? 0 : 1;

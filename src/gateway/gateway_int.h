@@ -34,6 +34,7 @@
 #include "proto/http1_target.h"
 #include "proto/http1_write.h"
 #include "reflex/gate.h"
+#include "reflex/rate.h"
 
 struct iovec;
 struct worker;
@@ -118,7 +119,8 @@ struct gw {
     struct generation *gen;           /* thread 0: newest */
     struct access_log *log;
     struct dns *dns;
-    uint64_t key_seed; /* of hashes that clients could otherwise aim at */
+    struct rate_table *rates; /* NULL until a route has limits */
+    uint64_t key_seed;        /* of hashes that clients could otherwise aim at */
     _Atomic bool is_draining, is_stopped, is_last_call;
     uint64_t drain_us, busy_us; /* thread 0: draining since; last seen with requests */
     uint64_t last_call_us;      /* thread 0: since when nothing new is begun; 0: not yet */
@@ -173,6 +175,11 @@ struct worker {
     /* as of the last tick, for thread 0 */
     _Atomic uint32_t shown_requests, shown_clients;
     _Atomic uint64_t shown_requests_total;
+    struct rate_refusal { /* what rate_check refused last: for its answer */
+        const struct conf_rate *rate;
+        uint64_t wait_us, reset_us, left;
+    } refusal;
+    uint64_t rates_pushed;   /* keys that were forgotten before their bucket was full */
     uint32_t field_room;     /* of request_fields and answer_fields */
     struct request *orphans; /* their client left, their endpoint still works */
     bool is_accepting, is_draining;
@@ -467,6 +474,14 @@ void service_sweep(struct service *sv); /* thread 0 */
 void service_reset(struct gw *gw, uint16_t number);
 void service_fini_all(struct gw *gw);
 void endpoint_unref(struct endpoint *ep);
+
+/* ---- rate.c: whom a request counts for, rate limits ---- */
+bool rate_prepare(struct gw *gw, const struct conf *conf); /* false without memory */
+uint64_t who_hash(const struct request *req, const struct http1_head *head,
+                  const struct conf_who *who, uint64_t seed);
+/* REASON_NONE, or why the limits of its route refuse it; then worker.refusal says more. */
+uint16_t rate_check(struct request *req, const struct http1_head *head);
+void rate_put_fields(const struct rate_refusal *refusal, struct http1_out *out);
 
 /* ---- generation.c ---- */
 struct generation *generation_new(struct gw *gw, struct conf *conf, struct fb_err *err);

@@ -3,8 +3,6 @@
 #include "base/assert.h"
 #include "gateway/gateway_int.h"
 
-#include <xxhash.h>
-
 /* More tries than this end to end mean that somebody before us retries retries. */
 #define ATTEMPTS_MAX 3
 
@@ -245,6 +243,9 @@ static uint16_t route(struct request *req, struct http1_head *head, struct http1
         req->deadline_us = fb_min_u64(req->deadline_us, req->start_us + r->deadline_ms * US_PER_MS);
     set_ticket(req, head);
     place_ticket(req, head, target, path);
+    uint16_t refused = r->rate_count ? rate_check(req, head) : REASON_NONE;
+    if (refused)
+        return refused;
     struct http1_out out = http1_out(w->at + w->len, w->cap - w->len);
     request_head_build(req, head, &out, target);
     if (out.failed)
@@ -311,19 +312,10 @@ static bool is_looping(const struct request *req, const struct http1_head *head)
 static void set_ticket(struct request *req, const struct http1_head *head)
 {
     const struct conf_route *r = &req->gen->conf->routes[req->route];
-    const struct client *c = req->client;
     struct gate_ticket *t = &req->ticket;
-    struct span key = {NULL, 0};
-    if (r->key_header[0]) {
-        const struct http1_field *f = http1_find_name(head, span_of(r->key_header));
-        if (f)
-            key = f->value;
-    }
-    if (key.len == 0)
-        key = (struct span){c->peer_text, c->peer_text_bytes};
     t->arrive_us = req->start_us;
     t->deadline_us = req->deadline_us;
-    t->key_hash = XXH3_64bits_withSeed(key.at, key.len, req->worker->gw->key_seed) | 1;
+    t->key_hash = who_hash(req, head, &r->key, req->worker->gw->key_seed) | 1;
     t->class = r->class;
     t->is_idempotent = head->method == HTTP1_GET || head->method == HTTP1_HEAD ||
                        head->method == HTTP1_OPTIONS || head->method == HTTP1_PUT ||

@@ -116,6 +116,10 @@ static bool why_request(struct api_call *c, const char *q)
             say(c, "The admission threshold of the service is %.0f now (512 admits all classes).",
                 knob_effective(knob_row(KNOB_SHED_THRESHOLD), l, NULL));
     }
+    if (ev_reason_is_rule(r->reason))
+        say(c, "It counts against `rate_limits` of its route in the configuration; its user has the "
+               "pseudonym %u in the events.",
+            r->subject);
     json_array_end(&c->j);
     json_key(&c->j, "request");
     put_request(&c->j, a, r, recent_sample(a->recent, id), true);
@@ -253,6 +257,13 @@ static bool why_target(struct api_call *c, const char *q)
         say_endpoint(c, number);
     for (size_t i = 0; i < FB_COUNT(facts); i++)
         say_fact(c, (struct fact_scope){kind, number}, facts[i]);
+    if (kind == EV_KIND_ROUTE) {
+        const uint64_t *limited = c->admin->metrics->route[number].limited;
+        if (limited[0] + limited[1])
+            say(c, "Its limits refused %" PRIu64 " requests for their rate and %" PRIu64
+                   " for their quota since the brain began.",
+                limited[0], limited[1]);
+    }
     json_array_end(&c->j);
     put_target_knobs(c, kind, number);
     put_target_decisions(c, kind, number);

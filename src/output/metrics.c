@@ -131,13 +131,16 @@ static void feed_request(struct metrics *m, const struct ev_request *r)
 {
     size_t route_slot = slot_of(r->route);
     struct metric_route *route = &m->route[route_slot];
+    bool is_rule = ev_reason_is_rule(r->reason);
     bool is_shed = ev_reason_is_shed(r->reason);
     bool is_failed = (r->flags & EV_REQUEST_FAILED) != 0;
     route->code[code_class(r->status)]++;
     route->sent_bytes += r->sent_bytes;
     route->received_bytes += r->received_bytes;
     route->service = r->service;
-    if (!is_shed && r->status != 0 && !(r->flags & EV_REQUEST_STREAM)) {
+    if (is_rule)
+        route->limited[r->reason == REASON_QUOTA_EXCEEDED]++;
+    if (!is_shed && !is_rule && r->status != 0 && !(r->flags & EV_REQUEST_STREAM)) {
         size_t b = count_into(&route->duration, r->total_us);
         m->exemplar[route_slot][b] = (struct metric_exemplar){
             r->request_id, m->wall_minus_mono_us + r->head.time_us, r->total_us};
@@ -146,12 +149,12 @@ static void feed_request(struct metrics *m, const struct ev_request *r)
         m->ends[r->reason]++;
 
     struct metric_service *service = &m->service[slot_of(r->service)];
-    unsigned result = is_shed ? METRIC_SHED : is_failed ? METRIC_FAILED : METRIC_ANSWERED;
+    unsigned result = is_shed || is_rule ? METRIC_SHED : is_failed ? METRIC_FAILED : METRIC_ANSWERED;
     service->result[r->class < EV_CLASS_COUNT ? r->class : EV_CLASS_DEFAULT][result]++;
     if (is_shed)
         service->shed[(r->reason - REASON_SHED_PRIORITY) & 7]++;
     service->retries += r->flags & EV_REQUEST_ATTEMPTS_MASK;
-    if (r->service != EV_NONE)
+    if (r->service != EV_NONE && !is_rule)
         count_into(&service->wait, r->queue_us);
 
     if (r->endpoint != EV_NONE) {

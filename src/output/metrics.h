@@ -43,6 +43,7 @@ struct metric_route {
     uint64_t code[METRIC_CODE_CLASSES];
     struct metric_histogram duration;
     uint64_t sent_bytes, received_bytes;
+    uint64_t limited[2]; /* by a rate limit, by a quota */
     uint16_t service; /* of the last request; the name decides when there is one */
 };
 struct metric_service {

@@ -198,6 +198,13 @@ static void write_routes(struct writer *w)
     for (uint16_t r = 1; r < REASON_END; r++)
         if (ev_reason_row(r)->name && ev_reason_row(r)->kind == REASON_KIND_REQUEST)
             put_u64(w, METRIC_ID_REQUEST_ENDS, VALUES(reason_word(r)), m->ends[r]);
+    static const enum ev_reason limits[] = {REASON_RATE_LIMITED, REASON_QUOTA_EXCEEDED};
+    family(w, METRIC_ID_RATE_LIMITED);
+    FOR_ROUTES(w, i)
+    for (size_t r = 0; r < FB_COUNT(limits); r++)
+        put_u64(w, METRIC_ID_RATE_LIMITED,
+                VALUES(name_of(w, EV_KIND_ROUTE, i), route_service(w, i), reason_word(limits[r])),
+                m->route[i].limited[r]);
     family(w, METRIC_ID_SENT_BYTES);
     FOR_ROUTES(w, i)
     put_u64(w, METRIC_ID_SENT_BYTES, VALUES(name_of(w, EV_KIND_ROUTE, i)), m->route[i].sent_bytes);

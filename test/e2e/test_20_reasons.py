@@ -141,6 +141,20 @@ def sends(reason, text, group="plain"):
 
 sends("answered", get("/app/"))
 sends("answered_locally", "OPTIONS * HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\n\r\n")
+
+
+@row("rate_limited")
+def _(fold, world):
+    send(fold, get("/rated/"))
+    return send(fold, get("/rated/"))
+
+
+@row("quota_exceeded")
+def _(fold, world):
+    send(fold, get("/quota/"))
+    return send(fold, get("/quota/"))
+
+
 sends("bad_request", "GET / HTTP/1.1\nHost: a\n\n")
 sends("bad_host", "GET / HTTP/1.1\r\n\r\n")
 sends("bad_framing", post("/app/", "Content-Length: 1", "Content-Length: 2", body="ab"))
@@ -395,7 +409,9 @@ def plain_config(world, sink):
     routes = "".join("  - { match: /%s/, service: %s }\n" % (n, n) for n, _, _ in rows)
     return ("mode: observe\n" + LIMITS + "services:\n" + "".join(service(*r) for r in rows) + "routes:\n"
             "  - { match: /queue4/short/, service: queue4, deadline: 150ms }\n"
-            "  - { match: /short/, service: app, deadline: 200ms }\n" + routes)
+            "  - { match: /short/, service: app, deadline: 200ms }\n"
+            "  - { match: /rated/, service: app, rate_limits: [{ rate: 1/h, burst: 1 }] }\n"
+            "  - { match: /quota/, service: app, rate_limits: [{ quota: 1/d }] }\n" + routes)
 
 
 def small_config(world, extra):

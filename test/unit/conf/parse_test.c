@@ -102,7 +102,7 @@ static void check_routes(const struct conf *c)
     assert_int_equal(rt[0].class, EV_CLASS_CRITICAL);
     assert_int_equal(rt[0].timeout_ms, 2000);
     assert_int_equal(rt[0].deadline_ms, 5000);
-    assert_string_equal(rt[0].key_header, "X-User");
+    assert_string_equal(rt[0].key.name, "X-User");
     assert_int_equal(rt[1].path_kind, CONF_PATH_GLOB);
     assert_string_equal(rt[1].host, "*.example.org");
     assert_int_equal(rt[1].header_count, 2);
@@ -114,7 +114,7 @@ static void check_routes(const struct conf *c)
     assert_int_equal(rt[2].path_kind, CONF_PATH_EXACT);
     assert_int_equal(rt[2].class, EV_CLASS_BEST_EFFORT);
     assert_int_equal(rt[3].path_kind, CONF_PATH_ANY);
-    assert_string_equal(rt[3].key_header, "");
+    assert_string_equal(rt[3].key.name, "");
 }
 
 static void the_shape_of_the_guide_is_understood(void **state)
@@ -159,7 +159,7 @@ static void words_that_yaml_would_twist_stay_text(void **state)
     assert_string_equal(c->p.top_state, "no");
     assert_string_equal(c->p.top_node, "1.10");
     assert_string_equal(c->services[0].name, "yes");
-    assert_string_equal(c->routes[0].key_header, "0x10");
+    assert_string_equal(c->routes[0].key.name, "0x10");
     conf_unref(c);
 }
 

@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* rate: whom a request is counted for, and whether the limits of its route let it in.
+ *
+ * The table belongs to the process: all threads count in it, and it outlives configurations. */
+#include "gateway/gateway_int.h"
+
+#include <stdio.h>
+#include <xxhash.h>
+
+/* Told apart in the hash, so that a header cannot pose as somebody's address. */
+#define KIND_SEED UINT64_C(0x9e3779b97f4a7c15)
+
+static bool forwarded_address(const struct request *req, const struct http1_head *head,
+                              struct sock_addr *out);
+static struct span address_bytes(const struct sock_addr *a, const struct conf_who *who,
+                                 unsigned char out[17]);
+static struct rate_limit limit_of(const struct conf_rate *r);
+
+bool rate_prepare(struct gw *gw, const struct conf *conf)
+{
+    for (size_t i = 0; i < conf->route_count && !gw->rates; i++)
+        if (conf->routes[i].rate_count) {
+            gw->rates = rate_table_new(conf->p.limits_rate_keys);
+            return gw->rates != NULL;
+        }
+    return true;
+}
+
+uint64_t who_hash(const struct request *req, const struct http1_head *head,
+                  const struct conf_who *who, uint64_t seed)
+{
+    struct span value = {NULL, 0};
+    const struct http1_field *f = NULL;
+    uint8_t by = who->by;
+    if (by == CONF_WHO_ROUTE)
+        return XXH3_64bits_withSeed("", 0, seed);
+    if (by == CONF_WHO_HEADER)
+        f = http1_find_name(head, span_of(who->name));
+    else if (by == CONF_WHO_TOKEN && http1_has(head, HTTP1_H_AUTHORIZATION))
+        f = http1_find(head, HTTP1_H_AUTHORIZATION);
+    else if (by == CONF_WHO_COOKIE)
+        value = place_cookie(head, span_of(who->name));
+    if (f)
+        value = f->value;
+    unsigned char bytes[17];
+    if (value.len == 0) { /* who does not say who he is counts by where he comes from */
+        struct sock_addr forwarded;
+        bool is_forwarded = forwarded_address(req, head, &forwarded);
+        by = CONF_WHO_ADDRESS;
+        value = address_bytes(is_forwarded ? &forwarded : &req->client->peer, who, bytes);
+    }
+    return XXH3_64bits_withSeed(value.at, value.len, seed + by * KIND_SEED);
+}
+
+uint16_t rate_check(struct request *req, const struct http1_head *head)
+{
+    const struct conf_route *r = &req->gen->conf->routes[req->route];
+    struct worker *w = req->worker;
+    struct gw *gw = w->gw;
+    uint64_t now_us = loop_now_us(w->loop), keys[8];
+    for (size_t i = 0; i < r->rate_count && gw->rates; i++) {
+        const struct conf_rate *rate = &r->rates[i];
+        struct rate_limit limit = limit_of(rate);
+        keys[i] = who_hash(req, head, &rate->who, gw->key_seed ^ rate->id);
+        struct rate_verdict v = rate_take(gw->rates, &limit, keys[i], now_us);
+        w->rates_pushed += v.has_pushed;
+        if (v.is_passed)
+            continue;
+        /* what another limit refuses is not counted in this one */
+        while (i-- > 0) {
+            limit = limit_of(&r->rates[i]);
+            rate_give(gw->rates, &limit, keys[i], now_us);
+        }
+        w->refusal = (struct rate_refusal){
+            .rate = rate, .wait_us = v.wait_us, .reset_us = v.reset_us, .left = v.left};
+        return rate->is_quota ? REASON_QUOTA_EXCEEDED : REASON_RATE_LIMITED;
+    }
+    return REASON_NONE;
+}
+
+/* Retry-After (RFC 9110) and draft-ietf-httpapi-ratelimit-headers-10. */
+void rate_put_fields(const struct rate_refusal *refusal, struct http1_out *out)
+{
+    const struct conf_rate *r = refusal->rate;
+    char text[160];
+    uint64_t wait_s = (refusal->wait_us + US_PER_S - 1) / US_PER_S;
+    http1_put_field_u64(out, SPAN("Retry-After"), fb_max_u64(wait_s, 1));
+    int n = snprintf(text, sizeof text, "RateLimit-Policy: \"%.40s\";q=%llu;w=%llu\r\n", r->text,
+                     (unsigned long long)r->count, (unsigned long long)(r->period_us / US_PER_S));
+    http1_put(out, (struct span){text, (size_t)n});
+    n = snprintf(text, sizeof text, "RateLimit: \"%.40s\";r=%llu;t=%llu\r\n", r->text,
+                 (unsigned long long)refusal->left,
+                 (unsigned long long)((refusal->reset_us + US_PER_S - 1) / US_PER_S));
+    http1_put(out, (struct span){text, (size_t)n});
+}
+
+static struct rate_limit limit_of(const struct conf_rate *r)
+{
+    return (struct rate_limit){
+        .count = r->count, .period_us = r->period_us, .burst = r->burst, .is_quota = r->is_quota};
+}
+
+/* Behind a proxy of ours the client is whom that proxy saw: the last element is its word. */
+static bool forwarded_address(const struct request *req, const struct http1_head *head,
+                              struct sock_addr *out)
+{
+    struct span last = {NULL, 0};
+    if (!req->gen->conf->p.gateway_trust_forwarded || !http1_has(head, HTTP1_H_X_FORWARDED_FOR))
+        return false;
+    for (uint32_t i = 0; i < head->field_count; i++)
+        if (head->fields[i].id == HTTP1_H_X_FORWARDED_FOR)
+            for (struct span rest = head->fields[i].value; http1_list_next(&rest, &last);)
+                ;
+    return last.len > 0 && sock_parse_host(last, 0, out);
+}
+
+static struct span address_bytes(const struct sock_addr *a, const struct conf_who *who,
+                                 unsigned char out[17])
+{
+    static const unsigned char mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+    const unsigned char *at = a->v6.sin6_addr.s6_addr;
+    uint32_t bits = who->v6_bits, bytes = 16;
+    if (a->any.sa_family == AF_INET || memcmp(at, mapped, sizeof mapped) == 0) {
+        at = a->any.sa_family == AF_INET ? (const unsigned char *)&a->v4.sin_addr : at + 12;
+        bits = who->v4_bits;
+        bytes = 4;
+    }
+    memset(out, 0, 17);
+    out[16] = (unsigned char)bytes;
+    memcpy(out, at, (bits + 7) / 8);
+    if (bits % 8)
+        out[bits / 8] &= (unsigned char)(0xff00u >> bits % 8);
+    return (struct span){(const char *)out, 17};
+}

@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Shaping in the configuration: limits, quotas, whom they count. */
+#include "conf/conf.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+/* cmocka.h needs some of the above */
+#include <cmocka.h>
+
+#define BASE "listen: [\":8080\"]\nservices: { shop: { endpoints: [\"10.0.0.1:80\"] } }\n"
+#define ROUTED(more) BASE "routes: [{ match: /, service: shop, " more " }]\n"
+#define LIMIT(limit) ROUTED("rate_limits: [" limit "]")
+
+static struct conf *good(const char *text)
+{
+    struct conf *c = NULL;
+    struct conf_report report;
+    enum fb_code code = conf_parse(span_of(text), "t.yaml", &c, &report);
+    for (size_t i = 0; i < report.count; i++)
+        print_error("%u:%u %s\n", report.at[i].line, report.at[i].column, report.at[i].text);
+    conf_report_fini(&report);
+    assert_int_equal(code, FB_OK);
+    return c;
+}
+
+static void limits_are_read_with_their_defaults(void **state)
+{
+    (void)state;
+    struct conf *c = good(LIMIT("{ rate: 100/s }, { rate: 60/m, burst: 3, by: address/24/56 }, "
+                                "{ quota: 10000/d, by: header X-Key, status: 503 }, "
+                                "{ rate: 100/10s, by: cookie id }, { rate: 5000/h, by: token }, "
+                                "{ rate: 1/2m30s, by: route }"));
+    static const struct {
+        uint64_t count, period_s, burst;
+        uint8_t by, v4, v6;
+        uint16_t status;
+    } want[] = {{100, 1, 100, CONF_WHO_ADDRESS, 32, 64, 429},
+                {60, 60, 3, CONF_WHO_ADDRESS, 24, 56, 429},
+                {10000, 86400, 0, CONF_WHO_HEADER, 32, 64, 503},
+                {100, 10, 10, CONF_WHO_COOKIE, 32, 64, 429},
+                {5000, 3600, 500, CONF_WHO_TOKEN, 32, 64, 429},
+                {1, 150, 1, CONF_WHO_ROUTE, 32, 64, 429}};
+    const struct conf_route *rt = &c->routes[0];
+    assert_int_equal(rt->rate_count, FB_COUNT(want));
+    for (size_t i = 0; i < rt->rate_count; i++) {
+        const struct conf_rate *r = &rt->rates[i];
+        assert_int_equal(r->count, want[i].count);
+        assert_int_equal(r->period_us, want[i].period_s * US_PER_S);
+        assert_int_equal(r->burst, want[i].burst);
+        assert_int_equal(r->who.by, want[i].by);
+        assert_int_equal(r->who.v4_bits, want[i].v4);
+        assert_int_equal(r->who.v6_bits, want[i].v6);
+        assert_int_equal(r->status, want[i].status);
+        for (size_t k = 0; k < i; k++)
+            assert_true(r->id != rt->rates[k].id);
+    }
+    assert_string_equal(rt->rates[2].who.name, "X-Key");
+    assert_true(rt->rates[2].is_quota);
+    assert_int_equal(c->p.limits_rate_keys, 65536);
+    conf_unref(c);
+}
+
+static void a_limit_keeps_its_identity_while_route_and_limit_stay(void **state)
+{
+    (void)state;
+    static const char *const texts[] = {
+        LIMIT("{ rate: 100/s }"),
+        LIMIT("{ status: 503, rate: 100/s }"), /* the answer is not what is counted */
+        LIMIT("{ rate: 200/s }"),
+        LIMIT("{ rate: 100/s, by: token }"),
+        LIMIT("{ rate: 100/s, burst: 7 }"),
+        LIMIT("{ quota: 100/s }"),
+        BASE "routes: [{ match: { path: /, host: a.b }, service: shop, rate_limits: [{ rate: "
+             "100/s }] }]\n"};
+    uint64_t id[FB_COUNT(texts)];
+    for (size_t i = 0; i < FB_COUNT(texts); i++) {
+        struct conf *c = good(texts[i]);
+        id[i] = c->routes[0].rates[0].id;
+        conf_unref(c);
+        if (i > 0)
+            assert_int_equal(id[i] == id[0], i == 1);
+    }
+}
+
+static void who_shares_fairly_can_be_anybody_a_limit_can_count(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *name;
+        uint8_t by;
+    } rows[] = {{ROUTED("key: X-User"), "X-User", CONF_WHO_HEADER},
+                {ROUTED("key: header X-User"), "X-User", CONF_WHO_HEADER},
+                {ROUTED("key: cookie session"), "session", CONF_WHO_COOKIE},
+                {ROUTED("key: token"), "", CONF_WHO_TOKEN},
+                {ROUTED("key: address/24"), "", CONF_WHO_ADDRESS},
+                {ROUTED("key: address"), "", CONF_WHO_ADDRESS}};
+    for (size_t i = 0; i < FB_COUNT(rows); i++) {
+        struct conf *c = good(rows[i].text);
+        assert_int_equal(c->routes[0].key.by, rows[i].by);
+        assert_string_equal(c->routes[0].key.name, rows[i].name);
+        conf_unref(c);
+    }
+}
+
+static void what_is_shown_names_the_values_in_force(void **state)
+{
+    (void)state;
+    struct conf *c = good(LIMIT("{ rate: 100/10s, by: token }, { quota: 5/d }"));
+    struct buf out;
+    buf_init(&out, 64 * KIB);
+    conf_show(c, false, &out);
+    static const char *const want[] = {"routes[0].rate_limits[0].rate            100/10s",
+                                       "routes[0].rate_limits[0].burst           10",
+                                       "routes[0].rate_limits[0].by              token",
+                                       "routes[0].rate_limits[1].quota           5/d"};
+    for (size_t i = 0; i < FB_COUNT(want); i++)
+        assert_non_null(strstr(buf_str(&out), want[i]));
+    buf_fini(&out);
+    conf_unref(c);
+}
+
+static void each_mistake_gets_the_next_step(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *want;
+    } rows[] = {
+        {LIMIT("{ rate: 100 }"), "must say per what time, got \"100\"; write for example 100/s"},
+        {LIMIT("{ rate: 100/ms }"), "counts over whole seconds"},
+        {LIMIT("{ rate: 100/1500ms }"), "counts over whole seconds"},
+        {LIMIT("{ rate: fast }"), "100/s, 5000/h or 100/10s"},
+        {LIMIT("{ rate: 100/ }"), "is not understood"},
+        {LIMIT("{ rate: 100/fortnight }"), "is not understood"},
+        {LIMIT("{ rate: 0/s }"), "must be 1..10000000 requests"},
+        {LIMIT("{ rate: 99999999/s }"), "must be 1..10000000 requests"},
+        {LIMIT("{ quota: 1/400d }"), "per 1s..366d"},
+        {LIMIT("{ burst: 7 }"), "either `rate`, for example 100/s, or `quota`"},
+        {LIMIT("{ rate: 1/s, quota: 5/d }"), "either `rate`"},
+        {LIMIT("{ quota: 5/d, burst: 7 }"), "a quota has no burst"},
+        {LIMIT("{ rate: 1/d, burst: 1000 }"), "more than a year"},
+        {LIMIT("{ rate: 1/s, burst: 0 }"), "burst must be 1..10000000, got 0"},
+        {LIMIT("{ rate: 1/s, status: 200 }"), "status must be 400..599"},
+        {LIMIT("{ rate: 1/s, by: user }"),
+         "must be address, address/24, token, header NAME, route"},
+        {LIMIT("{ rate: 1/s, by: header }"), "must be address"},
+        {LIMIT("{ rate: 1/s, by: address/33 }"), "a prefix of addresses is address/24"},
+        {LIMIT("{ rate: 1/s, by: address/24/8 }"), "16..128 of IPv6"},
+        {LIMIT("{ rates: 1/s }"), "did you mean `rate`?"},
+        {ROUTED("rate_limits: []"), "must have 1..8 limits, got 0"},
+        {ROUTED("rate_limits: 100/s"), "must be a list"},
+        {ROUTED("key: a b"), "token, header NAME or cookie NAME, got \"a b\""},
+    };
+    for (size_t i = 0; i < FB_COUNT(rows); i++) {
+        struct conf *c = NULL;
+        struct conf_report report;
+        assert_int_equal(conf_parse(span_of(rows[i].text), "t.yaml", &c, &report), FB_E_CONFIG);
+        if (!strstr(report.at[0].text, rows[i].want))
+            fail_msg("row %zu: \"%s\"", i, report.at[0].text);
+        conf_report_fini(&report);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(limits_are_read_with_their_defaults),
+        cmocka_unit_test(a_limit_keeps_its_identity_while_route_and_limit_stay),
+        cmocka_unit_test(who_shares_fairly_can_be_anybody_a_limit_can_count),
+        cmocka_unit_test(what_is_shown_names_the_values_in_force),
+        cmocka_unit_test(each_mistake_gets_the_next_step),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
