@@ -117,8 +117,9 @@ static bool why_request(struct api_call *c, const char *q)
                 knob_effective(knob_row(KNOB_SHED_THRESHOLD), l, NULL));
     }
     if (ev_reason_is_rule(r->reason))
-        say(c, "It counts against `rate_limits` of its route in the configuration; its user has the "
-               "pseudonym %u in the events.",
+        say(c,
+            "It counts against `rate_limits` of its route in the configuration; its user has the "
+            "pseudonym %u in the events.",
             r->subject);
     json_array_end(&c->j);
     json_key(&c->j, "request");
@@ -260,8 +261,9 @@ static bool why_target(struct api_call *c, const char *q)
     if (kind == EV_KIND_ROUTE) {
         const uint64_t *limited = c->admin->metrics->route[number].limited;
         if (limited[0] + limited[1])
-            say(c, "Its limits refused %" PRIu64 " requests for their rate and %" PRIu64
-                   " for their quota since the brain began.",
+            say(c,
+                "Its limits refused %" PRIu64 " requests for their rate and %" PRIu64
+                " for their quota since the brain began.",
                 limited[0], limited[1]);
     }
     json_array_end(&c->j);

@@ -149,7 +149,9 @@ static void feed_request(struct metrics *m, const struct ev_request *r)
         m->ends[r->reason]++;
 
     struct metric_service *service = &m->service[slot_of(r->service)];
-    unsigned result = is_shed || is_rule ? METRIC_SHED : is_failed ? METRIC_FAILED : METRIC_ANSWERED;
+    unsigned result = is_shed || is_rule ? METRIC_SHED
+                      : is_failed        ? METRIC_FAILED
+                                         : METRIC_ANSWERED;
     service->result[r->class < EV_CLASS_COUNT ? r->class : EV_CLASS_DEFAULT][result]++;
     if (is_shed)
         service->shed[(r->reason - REASON_SHED_PRIORITY) & 7]++;

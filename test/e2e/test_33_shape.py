@@ -124,6 +124,12 @@ def test_all_threads_count_in_one_bucket(world):
     assert got.count(200) == 40
 
 
+def own_memory_kib(proxy):
+    """Without the rings, whose pages fill with each event."""
+    with open("/proc/%d/status" % proxy.gateway_pid()) as f:
+        return next(int(line.split()[1]) for line in f if line.startswith("RssAnon"))
+
+
 def test_a_flood_of_keys_costs_no_memory(world):
     _, proxy = world.pair(route=limited("{ rate: 1/h, burst: 1, by: header X-Key }"),
                           extra="limits: { rate_keys: 1024 }\n")
@@ -131,12 +137,12 @@ def test_a_flood_of_keys_costs_no_memory(world):
     w, before = proxy.connect(), 0
     for i in range(0, 20000, 100):
         if i == 1000:  # buffers and slabs of this connection are there
-            before = proxy.rss_kib()
+            before = own_memory_kib(proxy)
         w.send("".join("GET / HTTP/1.1\r\nHost: a\r\nX-Key: %d\r\n\r\n" % k for k in range(i, i + 100)))
         for _ in range(100):
             assert w.response().status in (200, 429)
     w.close()
-    assert proxy.rss_kib() - before < 512
+    assert own_memory_kib(proxy) - before < 256 or proxy.is_sanitized
 
 
 def test_refusals_cost_the_endpoint_nothing(world):
