@@ -47,6 +47,7 @@ struct watch; /* sync.c */
 struct pool { /* free connections of one thread to one endpoint, newest first */
     _Alignas(FB_CACHE_LINE_BYTES) struct upstream *first;
     uint32_t count;
+    uint32_t large_seen;   /* splice.c */
     _Atomic uint32_t open; /* all connections of this thread to it; thread 0 reads it */
 };
 
@@ -159,6 +160,8 @@ struct worker {
     struct http1_field *request_fields, *answer_fields;
     char *in, *out; /* scratch: bytes read, head written; valid within one callback */
     size_t in_bytes, out_bytes;
+    int pipe[2];       /* splice.c; empty between two events; -1: none */
+    size_t pipe_bytes; /* it takes at most this; 0: no splicing here */
     struct rng rng;
     struct access_buf access;
     struct loop_timer tick, pause; /* gates and pools; accepting again after EMFILE */
@@ -293,6 +296,7 @@ struct request {
     bool is_ticket_live; /* the gate knows it */
     bool is_in_done;     /* request body is complete, or given up */
     bool is_chunked_in, is_replayable;
+    bool is_kept;       /* somebody wants the bytes of the answer: they pass through memory */
     bool is_body_raw;   /* the endpoint gets the payload without chunk framing */
     bool is_discarding; /* the rest of the request body is read and dropped */
     bool is_keep_alive; /* the client connection may live on */
@@ -439,6 +443,19 @@ uint64_t proxied_key(const struct request *req, const struct conf_service *conf)
 FB_MUST_USE
 bool proxied_write(struct upstream *up, uint8_t version); /* false: the connection is of no use */
 size_t proxied_local(uint8_t version, char *out, size_t room); /* for our own checks */
+
+/* ---- splice.c: large bodies without a copy ---- */
+enum splice_step {
+    SPLICE_REFUSED, /* not here, not now: recv */
+    SPLICE_WAITS,   /* nothing to read now */
+    SPLICE_MOVED,
+    SPLICE_LAST /* the answer is whole */
+};
+bool splice_fits(const struct upstream *up, const struct request *req);
+enum splice_step splice_run(struct upstream *up, struct request *req);
+void splice_learn(struct upstream *up, const struct http1_head *head);
+/* How much to read of an answer whose head is still to come. */
+size_t splice_first_read(const struct upstream *up, size_t room);
 
 /* ---- answer.c: what foldback says itself ---- */
 void answer_local(struct request *req, uint16_t reason);

@@ -159,6 +159,7 @@ static bool final_head(struct upstream *up, struct request *req, const struct ht
     struct worker *w = up->worker;
     struct span head_out;
     up->is_keep_alive = head->keep_alive && head->framing != HTTP1_BODY_CLOSE;
+    splice_learn(up, head);
     if (!relay_final(up, req, head, &head_out))
         return false;
     if (head->framing == HTTP1_BODY_CHUNKED) {

@@ -245,11 +245,25 @@ static bool finish_connect(struct upstream *up, struct request *req)
 static bool read_some(struct upstream *up, struct request *req)
 {
     struct worker *w = up->worker;
+    if (splice_fits(up, req)) {
+        switch (splice_run(up, req)) {
+        case SPLICE_WAITS:
+        case SPLICE_MOVED:
+            return true;
+        case SPLICE_LAST:
+            relay_finish(up, req);
+            return false;
+        case SPLICE_REFUSED:
+            break;
+        }
+    }
     /* A client that has kept us waiting in this answer gets small pieces, which bounds what waits
      * for it; for the others 64 KiB per read cost a quarter less CPU than 16 KiB (64 KiB bodies,
      * doc/design/gateway.md). */
     bool is_slow = req->client && req->client->blocked_us > 0;
     size_t room = is_slow ? CHUNK_BODY_BYTES : w->in_bytes;
+    if (!up->has_bytes)
+        room = splice_first_read(up, room);
     ssize_t n = link_recv(&up->link, w->in, room);
     if (n <= 0) {
         if (n < 0 && errno == EINTR)

@@ -37,6 +37,8 @@ bool worker_init(struct worker *w, struct gw *gw, uint32_t index, struct fb_err 
                          .tick = {.on_due = on_tick},
                          .pause = {.on_due = on_pause_over},
                          .stop = {.on_message = on_stop},
+                         .pipe = {-1, -1},
+                         .pipe_bytes = 4 * CHUNK_BODY_BYTES,
                          .in_bytes = 4 * CHUNK_BODY_BYTES};
     rng_init(&w->rng, gw->key_seed + 0x9e3779b97f4a7c15u * (index + 1));
     chunk_store_init(&w->chunks);
@@ -69,6 +71,7 @@ bool worker_init(struct worker *w, struct gw *gw, uint32_t index, struct fb_err 
 void *worker_main(void *arg)
 {
     struct worker *w = arg;
+    thread_haste(THREAD_URGENT);
     accept_all(w, true);
     loop_timer_set(w->loop, &w->tick, loop_refresh_us(w->loop) + TICK_IDLE_US);
     loop_run(w->loop, NULL, NULL);
@@ -109,6 +112,10 @@ void worker_fini(struct worker *w)
     slab_fini(&w->trailers);
     for (size_t i = 0; i < w->gw->setup->listen_count; i++)
         conf_unref(w->listeners[i].file);
+    if (w->pipe[0] >= 0) {
+        close(w->pipe[0]);
+        close(w->pipe[1]);
+    }
     free(w->listeners);
     free(w->in);
     free(w->out);
@@ -238,6 +245,7 @@ static void on_tick(struct loop_timer *t)
             atomic_load_explicit(&gw->mem->head->brain_beat_us, memory_order_relaxed);
         uint64_t age_us = fb_sub_floor_u64(now_us, fb_max_u64(beat_us, gw->start_us));
         w->static_age_us = age_us > w->gen->conf->p.gateway_static_after * US_PER_MS ? age_us : 0;
+        loop_busy_poll(w->loop, w->gen->conf->p.gateway_busy_poll_us);
         report_refill(w);
         pool_expire(w);
         trim(w, now_us);

@@ -3,6 +3,7 @@
 
 #include "base/assert.h"
 #include "base/clock.h"
+#include "io/busy_poll.h"
 #include "io/wheel.h"
 
 #include <errno.h>
@@ -11,6 +12,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 /* Events of one turn.  More would delay timers of a busy thread; fewer would cost more epoll_wait
@@ -30,11 +32,14 @@ struct loop {
     _Atomic(struct loop_message *) inbox; /* newest first */
     _Atomic bool is_stopping;
     struct wheel wheel;
+    struct busy_poll busy_poll;
+    uint64_t switches_us; /* when the context switches were looked at */
 };
 
 static void on_mail(struct loop_handle *h, uint32_t events);
 static void run_jobs(struct loop *l);
 static void wake(struct loop *l);
+static int wait_events(struct loop *l, uint32_t wait_ms);
 
 enum fb_code loop_new(struct loop **out, struct fb_err *err)
 {
@@ -86,8 +91,7 @@ void loop_run(struct loop *l, void (*on_turn)(void *arg), void *arg)
 void loop_turn(struct loop *l, uint32_t wait_ms)
 {
     wait_ms = l->job_count ? 0 : wheel_wait_ms(&l->wheel, l->now_us, wait_ms);
-    int n = epoll_wait(l->epoll_fd, l->ready, BATCH, (int)wait_ms);
-    l->now_us = fb_mono_us();
+    int n = wait_events(l, wait_ms);
     fb_assert(n >= 0 || errno == EINTR);
     l->ready_count = n > 0 ? n : 0;
     for (l->ready_at = 0; l->ready_at < l->ready_count; l->ready_at++) {
@@ -108,6 +112,42 @@ void loop_turn(struct loop *l, uint32_t wait_ms)
     l->ready_count = 0;
     wheel_advance(&l->wheel, l->now_us);
     run_jobs(l);
+}
+
+/* Looks for events, spins while that pays, then sleeps; now_us is new afterwards. */
+static int wait_events(struct loop *l, uint32_t wait_ms)
+{
+    if (wait_ms == 0 || l->busy_poll.most_us == 0) {
+        int n = epoll_wait(l->epoll_fd, l->ready, BATCH, (int)wait_ms);
+        l->now_us = fb_mono_us();
+        return n;
+    }
+    int n = epoll_wait(l->epoll_fd, l->ready, BATCH, 0);
+    uint64_t from_us = l->now_us = fb_mono_us();
+    if (n != 0)
+        return n;
+    if (from_us - l->switches_us >= BUSY_POLL_JUDGE_US) {
+        struct rusage use;
+        l->switches_us = from_us;
+        if (getrusage(RUSAGE_THREAD, &use) == 0)
+            busy_poll_judge(&l->busy_poll, (uint64_t)use.ru_nivcsw, from_us);
+    }
+    uint64_t until_us = from_us + busy_poll_budget_us(&l->busy_poll, from_us);
+    while (n == 0 && l->now_us < until_us) {
+        n = epoll_wait(l->epoll_fd, l->ready, BATCH, 0);
+        l->now_us = fb_mono_us();
+    }
+    if (n == 0) {
+        n = epoll_wait(l->epoll_fd, l->ready, BATCH, (int)wait_ms);
+        l->now_us = fb_mono_us();
+    }
+    busy_poll_waited(&l->busy_poll, l->now_us - from_us, n > 0);
+    return n;
+}
+
+void loop_busy_poll(struct loop *l, uint32_t most_us)
+{
+    l->busy_poll.most_us = most_us;
 }
 
 void loop_stop(struct loop *l)

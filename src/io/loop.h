@@ -58,6 +58,12 @@ void loop_run(struct loop *l, void (*on_turn)(void *arg), void *arg);
 void loop_turn(struct loop *l, uint32_t wait_ms);
 void loop_stop(struct loop *l); /* any thread */
 
+/* Before it sleeps the loop looks for events this long, as long as that pays: when a fair share of
+ * its sleeps would have ended within that time, and nobody else waits for the core (involuntary
+ * context switches of the thread).  Waking up costs 25 to 50 us of latency, spinning costs CPU.
+ * 0, the default: never. */
+void loop_busy_poll(struct loop *l, uint32_t most_us);
+
 /* Time of this turn. */
 uint64_t loop_now_us(const struct loop *l);
 /* Reads the clock again, after a long callback. */

@@ -12,6 +12,12 @@
 /* Starts <run>(<arg>) with all signals blocked; <name> has at most 15 bytes.  Errors: NOMEM. */
 FB_MUST_USE
 enum fb_code thread_start(pthread_t *out, const char *name, void *(*run)(void *arg), void *arg);
+/* How the kernel shares a core between this thread and others.  URGENT: it seldom works for long
+ * and should begin at once: a short slice of its own (Linux 6.12; nothing happens before).
+ * BACKGROUND: it never interrupts another thread, gets a third of what an ordinary one gets when
+ * both want all of the core, and hands this down to threads that it starts. */
+enum thread_haste { THREAD_URGENT, THREAD_BACKGROUND };
+void thread_haste(enum thread_haste haste);
 /* Cores that this process may use, at least 1. */
 uint32_t thread_cores(void);
 

@@ -118,6 +118,16 @@ enum http1_step http1_body_next(struct http1_body *b, struct span in, struct spa
     return HTTP1_MORE;
 }
 
+enum http1_step http1_body_skip(struct http1_body *b, uint64_t bytes)
+{
+    fb_assert(b->framing == HTTP1_BODY_LENGTH);
+    fb_assert(bytes <= b->left);
+    b->left -= bytes;
+    b->payload_bytes += bytes;
+    b->is_done = b->left == 0;
+    return b->is_done ? HTTP1_DONE : HTTP1_DATA;
+}
+
 enum http1_step http1_body_end(struct http1_body *b)
 {
     if (b->is_done || b->framing == HTTP1_BODY_CLOSE) {

@@ -277,6 +277,21 @@ static void extensions_may_not_outweigh_the_payload(void **state)
     assert_int_equal(chunks, HTTP1_CHUNK_EXCESS_MAX_BYTES / 84);
 }
 
+static void payload_that_went_another_way_counts(void **state)
+{
+    (void)state;
+    struct http1_body b;
+    struct span data;
+    size_t used;
+    http1_body_begin_as(&b, HTTP1_BODY_LENGTH, 10, NULL);
+    assert_int_equal(http1_body_next(&b, SPAN("abc"), &data, &used), HTTP1_DATA);
+    assert_int_equal(http1_body_skip(&b, 5), HTTP1_DATA);
+    assert_int_equal(b.left, 2);
+    assert_int_equal(http1_body_skip(&b, 2), HTTP1_DONE);
+    assert_int_equal(b.payload_bytes, 10);
+    assert_int_equal(http1_body_end(&b), HTTP1_DONE);
+}
+
 static void end_of_the_connection_ends_only_a_body_without_length(void **state)
 {
     (void)state;
@@ -325,6 +340,7 @@ int main(void)
         cmocka_unit_test(trailers_are_filtered),
         cmocka_unit_test(trailers_without_a_place_are_dropped_up_to_a_limit),
         cmocka_unit_test(extensions_may_not_outweigh_the_payload),
+        cmocka_unit_test(payload_that_went_another_way_counts),
         cmocka_unit_test(end_of_the_connection_ends_only_a_body_without_length),
         cmocka_unit_test(body_follows_its_head),
     };
