@@ -28,7 +28,7 @@ static void a_sleep_is_judged_without_its_wake_up(void **state)
 {
     (void)state;
     struct busy_poll asleep = {.most_us = 50}, awake = {.most_us = 50, .is_on = true, .hits = 0.2f};
-    wait_many(&asleep, 100, 85, true);
+    wait_many(&asleep, 25, 85, true);
     assert_int_equal(busy_poll_budget_us(&asleep, 1), 50);
     wait_many(&awake, 20, 85, true);
     assert_int_equal(busy_poll_budget_us(&awake, 1), 0);
