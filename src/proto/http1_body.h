@@ -53,7 +53,8 @@ void http1_body_begin_as(struct http1_body *b, enum http1_framing framing, uint6
 FB_MUST_USE
 enum http1_step http1_body_next(struct http1_body *b, struct span in, struct span *data,
                                 size_t *used);
-/* HTTP1_BODY_LENGTH only: <bytes> (at most .left) of the payload went another way.  DATA or DONE. */
+/* HTTP1_BODY_LENGTH only: <bytes> (at most .left) of the payload went another way.  DATA or DONE.
+ */
 enum http1_step http1_body_skip(struct http1_body *b, uint64_t bytes);
 /* The connection has ended: DONE when that ends the body (or it was complete), else FAILED with
  * CUT. */
