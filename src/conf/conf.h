@@ -49,6 +49,8 @@ struct conf_listen {
     bool is_proxied;  /* each connection begins with a PROXY protocol header */
     const struct conf_prefix *trusted; /* only these may connect then; none: anybody */
     size_t trusted_count;
+    bool is_tcp;      /* connections are passed through as they are */
+    uint16_t service; /* tcp: index in services */
 };
 enum conf_endpoint_kind { CONF_ENDPOINT_ADDRESS, CONF_ENDPOINT_DNS };
 struct conf_endpoint {
@@ -92,6 +94,7 @@ struct conf_service {
     uint32_t queue_capacity;    /* 0: automatic */
     bool is_queue_off;          /* `queue: off` */
     bool is_ejecting;
+    bool is_tcp;             /* a listener with `protocol: tcp` leads here, and no route */
     uint8_t proxy_version;   /* of the PROXY header sent to endpoints; 0: none */
     const char *host_header; /* "" = keep the client's */
 };

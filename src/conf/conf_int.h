@@ -110,7 +110,8 @@ struct reader {
     struct conf_listen *listens;      /* the arrays of conf, while they may be written */
     struct conf_service *services;
     struct conf_route *routes;
-    bool *is_routed; /* per service */
+    bool *is_routed;                     /* per service */
+    const struct node **listen_services; /* per listener: the name of its service, or NULL */
     uint32_t endpoint_total;
     bool is_too_many;
 };
@@ -195,6 +196,8 @@ void parse_rates(struct reader *rd, const struct node *n, struct conf_route *rt)
 
 /* ---- parse_listen.c ---- */
 void parse_listens(struct reader *rd, const struct node *n);
+/* After the services and before the routes: which services get connections, not requests. */
+void parse_listens_together(struct reader *rd);
 /* "127.0.0.1:80", ":80", "[::]:80", "localhost:80", "fd:3" in its normal form, or a message. */
 bool parse_listen_address(struct reader *rd, const struct node *n, struct span s, char out[72]);
 
@@ -203,6 +206,7 @@ bool parse_listen_address(struct reader *rd, const struct node *n, struct span s
 void parse_hash(struct reader *rd, const struct node *n, struct conf_hash *hash);
 bool parse_is_token(struct span s);
 void parse_services(struct reader *rd, const struct node *n);
+bool read_service_name(struct reader *rd, const struct node *n, uint16_t *index);
 void parse_routes(struct reader *rd, const struct node *n);
 void parse_default_route(struct reader *rd);
 bool parse_tune_item(struct reader *rd, const struct node *n, enum knob_id knob,

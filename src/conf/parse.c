@@ -204,6 +204,7 @@ static void parse_top(struct reader *rd, const struct node *root)
         problem_at(
             rd, 1, 1,
             "`services` is missing: add `services: { app: { endpoints: [\"127.0.0.1:3000\"] } }`");
+    parse_listens_together(rd);
     if (routes)
         parse_routes(rd, routes);
     else if (services)

@@ -8,6 +8,8 @@
 static void listen_map(struct reader *rd, const struct node *n, struct conf_listen *l);
 static void read_address(struct reader *rd, const struct node *n, struct conf_listen *l);
 static void read_protocols(struct reader *rd, const struct node *n, struct conf_listen *l);
+static void read_protocol(struct reader *rd, const struct node *n, struct conf_listen *l);
+static void read_service(struct reader *rd, const struct node *n, struct conf_listen *l);
 static void read_proxy_protocol(struct reader *rd, const struct node *n, struct conf_listen *l);
 static void read_trusted(struct reader *rd, const struct node *n, struct conf_listen *l);
 
@@ -16,6 +18,8 @@ static void (*const readers[KEY_COUNT])(struct reader *, const struct node *,
                                         struct conf_listen *) = {
     [KEY_LISTEN_address] = read_address,
     [KEY_LISTEN_protocols] = read_protocols,
+    [KEY_LISTEN_protocol] = read_protocol,
+    [KEY_LISTEN_service] = read_service,
     [KEY_LISTEN_proxy_protocol] = read_proxy_protocol,
     [KEY_LISTEN_trusted] = read_trusted,
 };
@@ -31,7 +35,9 @@ void parse_listens(struct reader *rd, const struct node *n)
     }
     struct conf_listen *at = arena_get(rd->keep, n->count * sizeof *at);
     uint32_t *lines = arena_get(rd->keep, n->count * sizeof *lines);
-    if (!at || !lines)
+    rd->listen_services = arena_get(&rd->scratch, n->count * sizeof(struct node *));
+    rd->listens = at;
+    if (!at || !lines || !rd->listen_services)
         return;
     size_t count = 0;
     for (const struct node *k = n->first; k; k = k->next, count++) {
@@ -46,7 +52,7 @@ void parse_listens(struct reader *rd, const struct node *n)
                 strcmp(at[i].address + strlen(at[i].address) - 2, ":0") != 0)
                 problem(rd, k, "listen has %s twice: remove one", at[i].address);
     }
-    rd->conf->listens = rd->listens = at;
+    rd->conf->listens = at;
     rd->conf->listen_count = count;
     rd->private->listen_line = lines;
 }
@@ -90,7 +96,8 @@ bool parse_listen_address(struct reader *rd, const struct node *n, struct span s
 
 static void listen_map(struct reader *rd, const struct node *n, struct conf_listen *l)
 {
-    const struct node *address = NULL, *trusted = NULL;
+    const struct node *address = NULL, *trusted = NULL, *protocols = NULL;
+    const struct node *service;
     for (const struct node *k = n->first; k; k = k->next) {
         int key = read_key(rd, k, LEVEL_LISTEN);
         if (key < 0)
@@ -101,7 +108,17 @@ static void listen_map(struct reader *rd, const struct node *n, struct conf_list
             address = k;
         if (key == KEY_LISTEN_trusted)
             trusted = k;
+        if (key == KEY_LISTEN_protocols)
+            protocols = k;
     }
+    service = rd->listen_services[l - rd->listens];
+    if (l->is_tcp && !service)
+        problem(rd, n, "a listener with `protocol: tcp` needs `service`: who gets the connections");
+    if (!l->is_tcp && service)
+        problem(rd, service->key,
+                "`service` at a listener is for `protocol: tcp`; requests find theirs by `routes`");
+    if (l->is_tcp && protocols)
+        problem(rd, protocols->key, "`protocols` are those of HTTP: remove it, or `protocol: tcp`");
     if (!address)
         problem(rd, n, "a listener needs `address`, for example { address: \":8080\" }");
     if (trusted && !l->is_proxied)
@@ -125,6 +142,32 @@ static void read_protocols(struct reader *rd, const struct node *n, struct conf_
         if (p->kind != NODE_SCALAR || !span_eq(p->text, SPAN("http1")))
             problem(rd, p, "protocol `%.*s` is not in this version yet: only [http1]",
                     SHOWN(p->text));
+}
+
+static void read_protocol(struct reader *rd, const struct node *n, struct conf_listen *l)
+{
+    int word;
+    if (read_word(rd, n, conf_key_row(KEY_LISTEN_protocol)->words, &word))
+        l->is_tcp = word == 1;
+}
+
+static void read_service(struct reader *rd, const struct node *n, struct conf_listen *l)
+{
+    struct span s;
+    if (read_scalar(rd, n, &s))
+        rd->listen_services[l - rd->listens] = n;
+}
+
+void parse_listens_together(struct reader *rd)
+{
+    for (size_t i = 0; i < rd->conf->listen_count && rd->conf->service_count; i++) {
+        struct conf_listen *l = &rd->listens[i];
+        const struct node *n = rd->listen_services[i];
+        if (l->is_tcp && n && read_service_name(rd, n, &l->service)) {
+            rd->services[l->service].is_tcp = true;
+            rd->is_routed[l->service] = true;
+        }
+    }
 }
 
 static void read_proxy_protocol(struct reader *rd, const struct node *n, struct conf_listen *l)

@@ -35,17 +35,27 @@ static void route_default(struct conf_route *rt)
 
 void parse_default_route(struct reader *rd)
 {
-    if (rd->conf->service_count > 1) {
+    size_t open = 0; /* services that requests could go to */
+    uint16_t last = 0;
+    for (size_t i = 0; i < rd->conf->service_count; i++)
+        if (!rd->services[i].is_tcp) {
+            open++;
+            last = (uint16_t)i;
+        }
+    if (rd->conf->service_count && open == 0)
+        return; /* connections only */
+    if (open > 1) {
         problem(
             rd, rd->services_node->key,
             "`routes` is missing: with several services say which requests go where, for example "
             "`routes: [{ match: /, service: %s }]`",
-            rd->services[0].name);
+            rd->services[last].name);
         return;
     }
     if (rd->conf->service_count == 0 || !routes_room(rd, 1))
         return;
     route_default(&rd->routes[0]);
+    rd->routes[0].service = last;
     route_name(rd, &rd->routes[0]);
     rd->conf->route_count = 1;
 }
@@ -77,15 +87,26 @@ void parse_routes(struct reader *rd, const struct node *n)
 
 static void route_service(struct reader *rd, const struct node *n, struct conf_route *rt)
 {
+    if (!read_service_name(rd, n, &rt->service))
+        return;
+    rd->is_routed[rt->service] = true;
+    if (rd->services[rt->service].is_tcp)
+        problem(rd, n,
+                "service `%s` gets connections from a listener with `protocol: tcp`: give requests "
+                "a service of their own",
+                rd->services[rt->service].name);
+}
+
+bool read_service_name(struct reader *rd, const struct node *n, uint16_t *index)
+{
     struct span s;
     if (!read_scalar(rd, n, &s))
-        return;
+        return false;
     struct near near = {.word = s};
     for (size_t i = 0; i < rd->conf->service_count; i++) {
         if (span_eq(s, span_of(rd->services[i].name))) {
-            rt->service = (uint16_t)i;
-            rd->is_routed[i] = true;
-            return;
+            *index = (uint16_t)i;
+            return true;
         }
         near_try(&near, rd->services[i].name);
     }
@@ -93,6 +114,7 @@ static void route_service(struct reader *rd, const struct node *n, struct conf_r
         problem(rd, n, "there is no service `%.*s`; did you mean `%s`?", SHOWN(s), near.best);
     else
         problem(rd, n, "there is no service `%.*s` under `services`", SHOWN(s));
+    return false;
 }
 
 static void route_tune(struct reader *rd, const struct node *n, struct conf_route *rt)

@@ -228,6 +228,10 @@ static void show_route(struct show *s, const struct conf_route *rt, const uint32
 static void show_listen(struct show *s, const struct conf_listen *l, uint32_t line)
 {
     struct buf text;
+    if (l->is_tcp) {
+        show_value(s, "protocol", "tcp", line);
+        show_value(s, "service", s->conf->services[l->service].name, line);
+    }
     if (!l->is_proxied)
         return;
     show_value(s, "proxy_protocol", "true", line);

@@ -45,6 +45,10 @@ uint16_t answer_reason_of(enum http1_error error)
 void answer_local(struct request *req, uint16_t reason)
 {
     const struct ev_reason_row *row = ev_reason_row(reason);
+    if (req->protocol == EV_PROTOCOL_TCP) {
+        tcp_refuse(req, reason);
+        return;
+    }
     req->reason = reason;
     bool is_limited = reason == REASON_RATE_LIMITED || reason == REASON_QUOTA_EXCEEDED;
     req->status = is_limited ? req->worker->refusal.rate->status : row->status;

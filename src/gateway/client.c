@@ -59,7 +59,8 @@ void client_accept(struct listener *l, int fd, const struct sock_addr *peer)
                          .prev = &w->client_list,
                          .peer = *peer,
                          .since_us = now_us,
-                         .local_port = l->port,
+                         .listener = l,
+                         .kind = l->conf->is_tcp ? CLIENT_TCP : CLIENT_H1,
                          .awaits_proxy = l->conf->is_proxied,
                          .can_write = true,
                          .is_first = true};
@@ -78,7 +79,11 @@ void client_accept(struct listener *l, int fd, const struct sock_addr *peer)
     uint32_t most = w->gen->conf->p.limits_connections;
     if (most && w->client_count > (most + w->gw->thread_count - 1) / w->gw->thread_count) {
         c->awaits_proxy = false;
-        report_refused(w, REASON_SHED_OVERLOAD, 503, now_us, 0);
+        report_refused(w, REASON_SHED_OVERLOAD, c->kind == CLIENT_TCP ? 0 : 503, now_us, 0);
+        if (c->kind == CLIENT_TCP) {
+            client_close(c);
+            return;
+        }
         answer_raw(c, REASON_SHED_OVERLOAD, false);
         run(c);
     }
@@ -176,6 +181,8 @@ void client_wait(struct client *c)
     uint64_t now_us = loop_now_us(c->worker->loop), due_us;
     if (c->is_lingering)
         due_us = c->since_us + LINGER_US;
+    else if (c->out && c->kind == CLIENT_TCP)
+        return; /* who reads from a database row by row may rest: the idle timeout runs */
     else if (c->out)
         due_us =
             fb_min_u64(c->since_us + p->limits_write_timeout * US_PER_MS, now_us + RATE_STEP_US);
@@ -232,6 +239,8 @@ static bool step(struct client *c)
             return true;
         goto waits;
     }
+    if (!req && c->kind == CLIENT_TCP)
+        return tcp_begin(c);
     if (!req) {
         if (c->is_closing) {
             shut(c);
@@ -264,7 +273,7 @@ static bool step(struct client *c)
         end_request(c);
         return true;
     }
-    if (c->has_ended && req->is_in_done && is_gone(c)) {
+    if (c->has_ended && req->is_in_done && c->kind != CLIENT_TCP && is_gone(c)) {
         c->is_broken = true;
         return true;
     }
@@ -329,7 +338,7 @@ static uint64_t delivered(const struct client *c)
 static bool is_slow_reader(struct client *c, uint64_t blocked_us)
 {
     const struct conf_params *p = &(c->req ? c->req->gen : c->worker->gen)->conf->p;
-    if (blocked_us <= 2 * p->limits_min_rate_grace * US_PER_MS)
+    if (c->kind == CLIENT_TCP || blocked_us <= 2 * p->limits_min_rate_grace * US_PER_MS)
         return false;
     uint64_t read_bytes = fb_sub_floor_u64(delivered(c), c->read_from_bytes);
     if (read_bytes * US_PER_S / blocked_us >= p->limits_min_rate)
@@ -493,7 +502,7 @@ static void on_timer(struct loop_timer *t)
             client_close(c);
             return;
         }
-    } else if (c->out) {
+    } else if (c->out && c->kind != CLIENT_TCP) {
         if (wait_us >= p->limits_write_timeout * US_PER_MS) {
             if (req)
                 req->reason = REASON_READER_TOO_SLOW;

@@ -38,7 +38,7 @@ void forward_granted(struct request *req)
 void forward_failed(struct request *req, uint16_t reason, enum gate_outcome outcome)
 {
     fb_assert(req->up == NULL);
-    req->is_failed = outcome != GATE_ABANDONED;
+    req->is_failed = outcome != GATE_ABANDONED && outcome != GATE_OK;
     req->is_censored = outcome == GATE_TIMED_OUT;
     request_wait_over(req, loop_now_us(req->worker->loop));
     if (req->is_ticket_live)
@@ -115,6 +115,8 @@ uint64_t request_timeout_us(const struct request *req)
 {
     const struct worker *w = req->worker;
     const struct conf *conf = req->gen->conf;
+    if (req->route == ROUTE_NONE)
+        return conf->p.upstream_timeout * US_PER_MS;
     uint16_t number = req->gen->route_numbers[req->route];
     uint64_t ms = conf->routes[req->route].timeout_ms;
     if (ms == 0)

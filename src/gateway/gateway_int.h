@@ -142,6 +142,7 @@ struct listener {
     uint16_t index;                 /* in the file that foldback was started with */
     const struct conf_listen *conf; /* of the newest file that has its address */
     struct conf *file;              /* that <conf> is a part of; referenced */
+    struct service *service;        /* tcp: where connections go; NULL: it is gone */
 };
 
 struct worker {
@@ -189,7 +190,7 @@ struct worker {
     bool is_last_call; /* the drain's time is over: what is not sent yet is refused */
 };
 
-enum client_kind { CLIENT_H1 };
+enum client_kind { CLIENT_H1, CLIENT_TCP };
 
 struct client {
     struct loop_handle handle;
@@ -209,7 +210,7 @@ struct client {
     uint64_t read_from_bytes; /* of them delivered when we first waited in this answer */
     struct chunk *proxied; /* a struct sock_addr: where the client connected to, if a PROXY header
                               said so */
-    uint16_t local_port;
+    struct listener *listener;
     uint8_t kind;      /* enum client_kind */
     bool awaits_proxy; /* its PROXY header is not complete */
     bool can_read, can_write;
@@ -367,7 +368,9 @@ void request_free(struct request *req);   /* reports, gives back everything */
 void request_detach(struct request *req); /* the client left */
 void request_arm(struct request *req);
 uint64_t request_timeout_us(const struct request *req);
-const struct conf_service *request_conf(const struct request *req); /* it has a route */
+struct request *request_open(struct client *c, const struct http1_head *head); /* NULL: no memory */
+/* Of its service; the request has a route or is a passed connection. */
+const struct conf_service *request_conf(const struct request *req);
 void request_wait_over(struct request *req, uint64_t now_us);
 
 /* ---- place.c: the endpoint that a request belongs to ---- */
@@ -465,6 +468,11 @@ uint16_t answer_reason_of(enum http1_error error);
 /* ---- tunnel.c ---- */
 void tunnel_begin(struct request *req);
 void tunnel_run(struct request *req);
+
+/* ---- tcp.c: connections that are passed through ---- */
+bool tcp_begin(struct client *c); /* a step of the client: false when it is gone */
+void tcp_connected(struct request *req);
+void tcp_refuse(struct request *req, uint16_t reason);
 
 /* ---- service.c, sync.c: gates under their locks ---- */
 enum gate_answer service_arrive(struct request *req, bool is_retry);

@@ -11,7 +11,7 @@
 
 struct cell_view {
     double value, min, max, safe;
-    bool is_published, is_learner_free; /* mode act, not pinned, not frozen */
+    bool is_published, is_pinned, is_learner_free; /* mode act, not pinned, not frozen */
 };
 
 static double double_at(const _Atomic uint64_t *bits)
@@ -40,9 +40,9 @@ static struct cell_view look(const struct worker *w, enum knob_id knob, uint16_t
         v.max = max;
     if (safe >= row->min && safe <= row->max)
         v.safe = safe;
+    v.is_pinned = atomic_load_explicit(&c->source, memory_order_relaxed) == KNOB_FROM_PIN;
     v.is_learner_free = atomic_load_explicit(&c->mode, memory_order_relaxed) == EV_MODE_ACT &&
-                        !atomic_load_explicit(&c->is_frozen, memory_order_relaxed) &&
-                        atomic_load_explicit(&c->source, memory_order_relaxed) != KNOB_FROM_PIN;
+                        !atomic_load_explicit(&c->is_frozen, memory_order_relaxed) && !v.is_pinned;
     const struct conf_params *p = &w->gen->conf->p;
     if (w->static_age_us && p->gateway_static_after < p->gateway_safe_after)
         v.value = knob_glide(v.value, v.safe, w->static_age_us, p->gateway_static_after * US_PER_MS,
@@ -56,7 +56,9 @@ static struct cell_view look_limit(const struct worker *w, const struct service 
 {
     struct cell_view v = look(w, KNOB_LIMIT, number);
     const struct conf_tune *tune = &sv->conf->tune[KNOB_LIMIT];
-    if (v.is_published)
+    if (sv->conf->is_tcp) /* limit_fixed holds, and what an operator pins */
+        v.is_learner_free = !v.is_pinned;
+    if (v.is_published || sv->conf->is_tcp)
         return v;
     int mode = tune->mode >= 0 ? tune->mode : (int)sv->conf->mode;
     v.is_learner_free = mode == EV_MODE_ACT;

@@ -6,7 +6,6 @@
 /* More tries than this end to end mean that somebody before us retries retries. */
 #define ATTEMPTS_MAX 3
 
-static struct request *open_request(struct client *c, const struct http1_head *head);
 static void adopt(struct request *req);
 static uint16_t check(struct request *req, struct http1_head *head);
 static uint16_t route(struct request *req, struct http1_head *head, struct http1_out *w);
@@ -21,7 +20,7 @@ size_t request_begin(struct client *c, const struct http1_head *parsed, struct s
 {
     struct worker *w = c->worker;
     struct http1_head head = *parsed; /* fields get marks */
-    struct request *req = open_request(c, &head);
+    struct request *req = request_open(c, &head);
     if (!req) {
         report_refused(w, REASON_SHED_OVERLOAD, 503, c->since_us, head.head_bytes);
         answer_raw(c, REASON_SHED_OVERLOAD, false);
@@ -51,6 +50,13 @@ size_t request_begin(struct client *c, const struct http1_head *parsed, struct s
 const struct conf_service *request_conf(const struct request *req)
 {
     const struct conf *conf = req->gen->conf;
+    if (req->protocol == EV_PROTOCOL_TCP) {
+        size_t i = 0;
+        while (req->gen->services[i] != req->sv)
+            i++;
+        fb_assert(i < conf->service_count);
+        return &conf->services[i];
+    }
     fb_assert(req->route < conf->route_count);
     return &conf->services[conf->routes[req->route].service];
 }
@@ -140,7 +146,7 @@ static void adopt(struct request *req)
     w->orphans = req;
 }
 
-static struct request *open_request(struct client *c, const struct http1_head *head)
+struct request *request_open(struct client *c, const struct http1_head *head)
 {
     struct worker *w = c->worker;
     struct request *req = slab_take(&w->requests);

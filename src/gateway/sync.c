@@ -8,6 +8,7 @@
 #include "base/assert.h"
 #include "gateway/gateway_int.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -436,4 +437,13 @@ static void build_gate_conf(const struct conf_service *c, const struct conf *con
         out->limit_min = (uint32_t)limit->min;
     if (limit->max > 0)
         out->limit_max = (uint32_t)limit->max;
+    if (!c->is_tcp)
+        return;
+    /* Connections last as long as they like: their length says nothing about the endpoint, so that
+     * there is nothing to learn a limit or a latency from, and no completion is no stall. */
+    out->is_limit_learned = false;
+    out->limit_fixed = limit->value > 0 ? (uint32_t)limit->value : (uint32_t)fmax(limit->max, 0);
+    out->is_long = true;
+    if (c->balance == CONF_BALANCE_ADAPTIVE)
+        out->balance = GATE_BALANCE_LEAST_REQUEST;
 }

@@ -39,7 +39,10 @@ void tunnel_run(struct request *req)
     fb_assert(c != NULL);
     bool goes_on = flush(req) && from_client(req) && from_upstream(req);
     if (!goes_on || c->is_broken || up->is_broken) {
-        end(req, c->is_broken || up->is_broken ? REASON_TUNNEL_CUT : REASON_UPGRADED);
+        bool is_cut = c->is_broken || up->is_broken;
+        end(req, is_cut                             ? REASON_TUNNEL_CUT
+                 : req->protocol == EV_PROTOCOL_TCP ? REASON_TCP_ENDED
+                                                    : REASON_UPGRADED);
         return;
     }
     if (c->out)
@@ -136,7 +139,12 @@ static bool from_upstream(struct request *req)
 
 static void end(struct request *req, uint16_t reason)
 {
+    /* An endpoint that resets before its first byte is not there, whoever took the connection. */
+    bool is_failed = req->up->is_broken && req->sent_bytes == 0;
     upstream_close(req->up);
+    if (req->is_ticket_live)
+        service_done(req, is_failed ? GATE_FAILED : GATE_OK);
+    req->is_failed |= is_failed;
     req->phase = REQUEST_OVER;
     req->is_out_done = true;
     req->reason = reason;

@@ -62,8 +62,11 @@ void upstream_start(struct request *req)
     req->head_sent = 0;
     if (req->body)
         req->body->from = 0;
-    request_head_finish(req, req->sent_us);
-    struct upstream *up = pool_take(w, req->ep, proxied_key(req, request_conf(req)));
+    bool is_tcp = req->protocol == EV_PROTOCOL_TCP;
+    if (!is_tcp)
+        request_head_finish(req, req->sent_us);
+    struct upstream *up =
+        is_tcp ? NULL : pool_take(w, req->ep, proxied_key(req, request_conf(req)));
     req->is_reused = up != NULL;
     if (up) {
         up->req = req;
@@ -78,7 +81,7 @@ void upstream_start(struct request *req)
     up = connect_new(req);
     if (!up)
         return;
-    req->phase = up->phase == UPSTREAM_CONNECTING ? REQUEST_CONNECTING : REQUEST_AWAITING;
+    req->phase = up->phase == UPSTREAM_CONNECTING || is_tcp ? REQUEST_CONNECTING : REQUEST_AWAITING;
     request_arm(req);
 }
 
@@ -206,6 +209,8 @@ static void run(struct upstream *up, struct request *req)
 {
     if (up->phase == UPSTREAM_CONNECTING && !finish_connect(up, req))
         return;
+    if (req->protocol == EV_PROTOCOL_TCP && req->phase != REQUEST_TUNNEL)
+        tcp_connected(req);
     if (req->phase == REQUEST_TUNNEL) {
         tunnel_run(req);
         return;

@@ -25,7 +25,7 @@ static void accept_all(struct worker *w, bool is_on);
 static void on_stop(struct loop_message *m);
 static void last_call(struct worker *w);
 static bool size_scratch(struct worker *w);
-static void follow(struct listener *l, struct conf *file);
+static void follow(struct listener *l, struct generation *gen);
 static void trim(struct worker *w, uint64_t now_us);
 
 bool worker_init(struct worker *w, struct gw *gw, uint32_t index, struct fb_err *err)
@@ -133,7 +133,7 @@ bool worker_switch(struct worker *w, struct generation *gen)
         return false;
     }
     for (size_t i = 0; i < w->gw->setup->listen_count; i++)
-        follow(&w->listeners[i], gen->conf);
+        follow(&w->listeners[i], gen);
     if (was && was->use[w->index].requests == 0)
         generation_leave(was, w);
     return true;
@@ -276,8 +276,9 @@ static void trim(struct worker *w, uint64_t now_us)
 
 /* A listener that the new file does not have goes on as the last file said that had it: only a
  * restart removes it. */
-static void follow(struct listener *l, struct conf *file)
+static void follow(struct listener *l, struct generation *gen)
 {
+    struct conf *file = gen->conf;
     const struct conf_listen *found = NULL;
     for (size_t i = 0; i < file->listen_count; i++) {
         const struct conf_listen *is = &file->listens[i];
@@ -285,11 +286,16 @@ static void follow(struct listener *l, struct conf *file)
         if (is_same && (!found || i == l->index)) /* port 0 may stand there more than once */
             found = is;
     }
-    if (!found)
-        return;
-    conf_unref(l->file);
-    l->file = conf_ref(file);
-    l->conf = found;
+    if (found) {
+        conf_unref(l->file);
+        l->file = conf_ref(file);
+        l->conf = found;
+    }
+    struct service *was = l->service;
+    l->service = NULL;
+    for (size_t i = 0; l->conf->is_tcp && i < file->service_count; i++)
+        if (found ? i == found->service : gen->services[i] == was)
+            l->service = gen->services[i];
 }
 
 /* Room for heads as large as the limits of the present configuration allow. */

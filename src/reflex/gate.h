@@ -34,6 +34,7 @@ struct gate_conf {
     uint32_t queue_capacity;       /* requests; 0: GATE_QUEUE_CAPACITY; time is the real bound */
     uint64_t queue_wait_max_us;    /* at most half of the latency objective */
     uint64_t objective_us;         /* latency objective of the service; 0: none */
+    bool is_long;                  /* work without a usual length: no completion is no stall */
     bool is_codel;                 /* CoDel + adaptive LIFO; false: plain FIFO per class */
     bool is_ejecting;              /* passive ejection */
     double retry_pct;              /* retry budget in % of first attempts; 0: none */

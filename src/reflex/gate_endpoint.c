@@ -398,7 +398,7 @@ void gate_tick(struct gate *g, uint64_t now_us)
         judge(g, ep, now_us);
         if (ep->health == EV_HEALTH_RAMPING && ep->seat.ramp_us == 0)
             say_plain(g, ep, EV_HEALTH_OK, REASON_HEALTH_RECOVERED, now_us);
-        bool is_stalled = balance_is_stalled(&ep->seat, now_us) &&
+        bool is_stalled = !g->conf.is_long && balance_is_stalled(&ep->seat, now_us) &&
                           fb_sub_floor_u64(now_us, ep->seat.completion_us) > stalled_us;
         if (is_stalled != ep->is_stalled) {
             ep->is_stalled = is_stalled;

@@ -332,6 +332,14 @@ def _(fold, world):
         assert Wire(s).is_closed()
 
 
+@row("tcp_ended", "passed")
+def _(fold, world):
+    w = connect(fold).send(get("/app/", "Connection: close"))
+    w.sock.shutdown(socket.SHUT_WR)
+    w.rest()
+    w.close()
+
+
 # The drain of "leaving" takes 600 ms, then comes the last call, 500 ms later the end.
 
 @row("drain_cut", "leaving")
@@ -364,7 +372,8 @@ def _(fold, world):
 
 # ---- groups: one foldback each ----
 
-LISTEN = {"proxied": {"listen": '[{ address: "127.0.0.1:%d", proxy_protocol: true, trusted: [127.0.0.1] }]'}}
+LISTEN = {"proxied": {"listen": '[{ address: "127.0.0.1:%d", proxy_protocol: true, trusted: [127.0.0.1] }]'},
+          "passed": {"listen": '["127.0.0.1:0", { address: "127.0.0.1:%d", protocol: tcp, service: raw }]'}}
 
 
 class World:
@@ -464,7 +473,8 @@ def world(tmp_path_factory):
     w = World(tmp_path_factory.mktemp("reasons"))
     sink = hole()
     jobs = [("plain", plain_config(w, sink[0])), ("few", small_config(w, "limits: { connections: 3 }\n")),
-            ("leaving", leaving_config(w)), ("proxied", small_config(w, ""))]
+            ("leaving", leaving_config(w)), ("proxied", small_config(w, "")),
+            ("passed", small_config(w, "") + service("raw", "127.0.0.1:%d" % w.origin.port, "eject: false"))]
     threads = [threading.Thread(target=run_group, args=(w, *j), daemon=True) for j in jobs]
     threads.append(threading.Thread(target=run_health, args=(w,), daemon=True))
     for t in threads:
@@ -508,7 +518,7 @@ def test_a_wait_given_up_is_told_with_its_length(world):
 
 
 def test_no_request_ended_with_a_reason_that_nobody_provoked(world):
-    for group in ("plain", "few", "leaving", "proxied"):
+    for group in ("plain", "few", "leaving", "proxied", "passed"):
         events = world.events[group]
         allowed = {REASONS[r]["id"] for r, (g, _) in ROWS.items() if g == group}
         allowed |= {REASONS["answered"]["id"], REASONS["no_endpoint"]["id"]}
