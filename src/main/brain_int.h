@@ -46,6 +46,8 @@ struct brain {
     struct buf snapshot;
     struct sequencer_saved saved; /* numbering at the snapshot's offset */
     uint64_t snapshot_offset, snapshot_saved_offset, snapshot_saved_us;
+    uint64_t anchor_offset; /* of the newest anchor that this process saved */
+    bool has_anchor;
     uint64_t recovered_events, recovered_us;
 };
 

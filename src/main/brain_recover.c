@@ -233,7 +233,15 @@ void brain_snapshot_save(struct brain *b)
                                   .bytes = b->snapshot.at,
                                   .len = b->snapshot.len};
     struct fb_err err;
+    struct log_stats ls;
+    log_stats_read(b->log, &ls);
+    /* One per segment, and each stop: when retention takes what is before, a replay begins here. */
+    snap.is_anchor = b->is_stopping || !b->has_anchor || b->anchor_offset < ls.newest_offset;
+    snap.first_offset = ls.first_offset;
     if (state_snapshot_save(b->state, "fold", &snap, &err) == FB_OK) {
+        if (snap.is_anchor)
+            b->anchor_offset = b->snapshot_offset;
+        b->has_anchor |= snap.is_anchor;
         b->snapshot_saved_offset = b->snapshot_offset;
         b->snapshot_saved_us = fb_mono_us();
     } else {

@@ -140,9 +140,10 @@ enum fb_code fold_load(struct fold *f, struct span bytes, struct fb_err *err)
     if (text.len) {
         struct conf *conf = NULL;
         struct conf_report report = {0};
-        if (conf_parse(text, "snapshot", &conf, &report) == FB_OK) {
+        if (f->conf_override)
+            configure(f, conf_ref(f->conf_override));
+        else if (conf_parse(text, "snapshot", &conf, &report) == FB_OK)
             configure(f, conf); /* the same settings: nothing learned is dropped */
-        }
         conf_report_fini(&report);
     }
     return FB_OK;

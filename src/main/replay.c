@@ -12,6 +12,8 @@
 #include "main/fold.h"
 #include "main/run.h"
 #include "stream/reader.h"
+#include "stream/sequencer.h"
+#include "stream/state.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,6 +29,7 @@ struct replay {
     size_t next; /* first output not yet matched */
     uint64_t events, recorded, derived, differing, missing, extra, holes;
     uint64_t first_difference; /* offset */
+    uint64_t log_first, begin; /* oldest offset of the log; where the replay begins */
     struct buf lines;          /* what differs, for people */
 };
 
@@ -35,6 +38,7 @@ static void explain(struct replay *r, const char *mark, const struct ev_head *ev
 static void settle(struct replay *r, uint64_t offset);
 static void compare(struct replay *r, const struct ev_head *recorded, uint64_t offset);
 static enum fb_code run(struct replay *r, struct fb_err *err);
+static enum fb_code begin_at(struct replay *r, struct log_reader *reader, struct fb_err *err);
 static int print(struct replay *r, uint64_t took_us);
 
 int replay_command(const struct cli_replay_args *args)
@@ -77,6 +81,11 @@ static enum fb_code run(struct replay *r, struct fb_err *err)
     enum fb_code code = log_reader_open(&reader, dir, r->args->from_offset, err);
     if (code != FB_OK)
         return code;
+    code = begin_at(r, reader, err);
+    if (code != FB_OK) {
+        log_reader_close(reader);
+        return code;
+    }
     bool is_tty = isatty(STDERR_FILENO);
     uint64_t total = log_reader_lag(reader);
     for (;;) {
@@ -110,6 +119,50 @@ static enum fb_code run(struct replay *r, struct fb_err *err)
                        "the log cannot be read at offset %llu; `foldback log check` tells more",
                        (unsigned long long)at);
     return FB_OK;
+}
+
+/* What the engine knew before the first event: nothing at offset 0, else what the oldest snapshot
+ * behind the wanted offset holds: names, configuration, learned state, facts. */
+static enum fb_code begin_at(struct replay *r, struct log_reader *reader, struct fb_err *err)
+{
+    struct state *state;
+    struct state_snapshot snap;
+    r->log_first = log_reader_first(reader);
+    uint64_t wanted = fb_max_u64(r->log_first, r->args->from_offset);
+    if (wanted == 0)
+        return FB_OK;
+    enum fb_code code = state_open(&state, r->args->state, NULL, err);
+    if (code != FB_OK)
+        return code;
+    code = state_snapshot_find(state, "fold", wanted, &snap, err);
+    state_close(state);
+    if (code == FB_E_NOT_FOUND)
+        return fb_fail(
+            err, code,
+            "the log begins at offset %llu and no snapshot is at or behind %llu: what was "
+            "known there cannot be derived; the next snapshot comes within a minute, and "
+            "at each stop",
+            (unsigned long long)r->log_first, (unsigned long long)wanted);
+    if (code != FB_OK)
+        return code;
+    struct span bytes = {snap.bytes, snap.len};
+    if (bytes.len < sizeof(struct sequencer_saved))
+        code = fb_fail(err, FB_E_FORMAT, "snapshot: only %zu bytes", bytes.len);
+    else
+        code = fold_load(&r->fold,
+                         (struct span){bytes.at + sizeof(struct sequencer_saved),
+                                       bytes.len - sizeof(struct sequencer_saved)},
+                         err);
+    free(snap.bytes);
+    if (code == FB_OK && snap.offset >= r->args->until_offset)
+        code = fb_fail(err, FB_E_RANGE,
+                       "the oldest snapshot there is at offset %llu, which is not "
+                       "before --until-offset",
+                       (unsigned long long)snap.offset);
+    if (code == FB_OK)
+        code = log_reader_seek(reader, snap.offset);
+    r->begin = snap.offset;
+    return code;
 }
 
 /* The head carries sequence and origin, which the sequencer gives: everything behind it must agree.
@@ -179,6 +232,8 @@ static int print(struct replay *r, uint64_t took_us)
         buf_init(&text, 64 * KIB);
         json_init(&j, &text);
         json_object_begin(&j);
+        json_key_u64(&j, "from_offset", r->begin);
+        json_key_u64(&j, "log_first_offset", r->log_first);
         json_key_u64(&j, "events", r->events);
         json_key_u64(&j, "recorded", r->recorded);
         json_key_u64(&j, "derived", r->derived);
@@ -195,6 +250,10 @@ static int print(struct replay *r, uint64_t took_us)
     } else {
         if (!is_equal)
             fputs(buf_str(&r->lines), stdout);
+        if (r->begin)
+            printf("from offset %llu, where a snapshot holds what was known (the log begins at "
+                   "%llu)\n",
+                   (unsigned long long)r->begin, (unsigned long long)r->log_first);
         printf("%llu events, %llu recorded and %llu derived decisions, outcomes and alerts: ",
                (unsigned long long)r->events, (unsigned long long)r->recorded,
                (unsigned long long)r->derived);

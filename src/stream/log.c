@@ -421,6 +421,7 @@ static void copy_stats(struct log *log, bool is_degraded)
     s->raw_bytes = w->raw_bytes;
     s->log_bytes = w->log_bytes;
     s->first_offset = w->list.count ? w->list.at[0].first_offset : w->next_offset;
+    s->newest_offset = w->list.count ? w->list.at[w->list.count - 1].first_offset : w->next_offset;
     s->segments = w->list.count;
     s->failures = w->failures;
     s->expired_segments = w->expired;

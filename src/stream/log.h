@@ -68,6 +68,7 @@ struct log_stats {
     uint64_t queued_bytes;   /* records that wait */
     uint64_t log_bytes;      /* all segments */
     uint64_t first_offset;   /* oldest still kept */
+    uint64_t newest_offset;  /* first one of the newest segment */
     uint64_t segments;
     uint64_t failures;         /* failed writes, syncs, creations */
     uint64_t expired_segments; /* removed by retention */

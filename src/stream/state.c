@@ -26,6 +26,7 @@ static const char schema[] =
     "CREATE TABLE IF NOT EXISTS snapshot(id INTEGER PRIMARY KEY, name TEXT NOT NULL,"
     " offset INTEGER, epoch INTEGER, wall_us INTEGER, raw_bytes INTEGER, checksum INTEGER,"
     " bytes BLOB);"
+    "CREATE TABLE IF NOT EXISTS anchor(id INTEGER PRIMARY KEY);"
     "CREATE INDEX IF NOT EXISTS snapshot_name ON snapshot(name, id);"
     "PRAGMA user_version=1;"
     "COMMIT;";
@@ -216,6 +217,29 @@ static uint64_t snapshot_checksum(const char *name, const struct state_snapshot 
     return sum;
 }
 
+static enum fb_code drop_old(struct state *st, const char *name, uint64_t first_offset,
+                             struct fb_err *err)
+{
+    static const char *const drops[] = {
+        "DELETE FROM anchor WHERE id IN (SELECT id FROM anchor ORDER BY id LIMIT 1 OFFSET 1) AND "
+        "(SELECT count(*) FROM anchor) > ?2 AND ?1 != ''",
+        "DELETE FROM anchor WHERE id IN (SELECT id FROM snapshot WHERE name = ?1 AND offset < ?2)",
+        "DELETE FROM snapshot WHERE name = ?1 AND ?2 >= 0 AND id NOT IN (SELECT id FROM anchor) "
+        "AND "
+        "id NOT IN (SELECT id FROM snapshot WHERE name = ?1 ORDER BY id DESC LIMIT " SNAPSHOTS_KEPT
+        ")"};
+    enum fb_code code = FB_OK;
+    for (size_t i = 0; i < FB_COUNT(drops) && code == FB_OK; i++) {
+        sqlite3_stmt *q = prepare(st, drops[i]);
+        if (q) {
+            bind_text(q, 1, name);
+            sqlite3_bind_int64(q, 2, i ? (sqlite3_int64)first_offset : STATE_ANCHORS_MAX);
+        }
+        code = finish(st, q, "drop an old snapshot", err);
+    }
+    return code;
+}
+
 static enum fb_code snapshot_insert(struct state *st, const char *name,
                                     const struct state_snapshot *snap, struct span packed,
                                     struct fb_err *err)
@@ -234,11 +258,13 @@ static enum fb_code snapshot_insert(struct state *st, const char *name,
     enum fb_code code = finish(st, q, "save a snapshot", err);
     if (code)
         return code;
-    q = prepare(st, "DELETE FROM snapshot WHERE name = ?1 AND id NOT IN (SELECT id FROM snapshot "
-                    "WHERE name = ?1 ORDER BY id DESC LIMIT " SNAPSHOTS_KEPT ")");
-    if (q)
-        bind_text(q, 1, name);
-    return finish(st, q, "drop an old snapshot", err);
+    if (snap->is_anchor) {
+        q = prepare(st, "INSERT INTO anchor VALUES(last_insert_rowid())");
+        code = finish(st, q, "keep a snapshot", err);
+        if (code)
+            return code;
+    }
+    return drop_old(st, name, snap->first_offset, err);
 }
 
 enum fb_code state_snapshot_save(struct state *st, const char *name,
@@ -321,6 +347,30 @@ enum fb_code state_snapshot_load(struct state *st, const char *name, struct stat
                        "%s: all %u snapshots of %s are damaged; state is rebuilt from the log",
                        st->path, damaged, name);
     return fb_fail(err, FB_E_NOT_FOUND, "%s: no snapshot of %s yet", st->path, name);
+}
+
+enum fb_code state_snapshot_find(struct state *st, const char *name, uint64_t offset_min,
+                                 struct state_snapshot *snap, struct fb_err *err)
+{
+    *snap = (struct state_snapshot){0};
+    sqlite3_stmt *q = prepare(st, "SELECT offset, epoch, wall_us, raw_bytes, checksum, bytes FROM "
+                                  "snapshot WHERE name = ?1 AND offset >= ?2 ORDER BY offset, id");
+    if (!q)
+        return fail_db(st, "look for a snapshot", err);
+    bind_text(q, 1, name);
+    sqlite3_bind_int64(q, 2, (sqlite3_int64)offset_min);
+    int rc;
+    bool is_found = false;
+    while (!is_found && (rc = sqlite3_step(q)) == SQLITE_ROW)
+        is_found = snapshot_unpack(q, name, snap);
+    enum fb_code code = FB_OK;
+    if (!is_found)
+        code = rc != SQLITE_DONE ? fail_db(st, "look for a snapshot", err)
+                                 : fb_fail(err, FB_E_NOT_FOUND,
+                                           "%s: no snapshot of %s at or behind offset %" PRIu64,
+                                           st->path, name, offset_min);
+    sqlite3_finalize(q);
+    return code;
 }
 
 /* ---- positions, meta, pins ---- */

@@ -4,7 +4,8 @@
  * One SQLite file (<dir>/state.db, WAL, synchronous=FULL).  A damaged file is moved aside as
  * state.db.damaged-<n>, a new one is made, and the caller is told.  A snapshot and the offset that
  * it stands for are one transaction; the two newest of each name are kept, so that a damaged one
- * falls back.  A snapshot must stand for an acknowledged offset (log_acknowledged).
+ * falls back, and the anchors: snapshots from which old parts of the log can be read when the parts
+ * before them are gone.  A snapshot must stand for an acknowledged offset (log_acknowledged).
  *
  * Threads: a struct state belongs to one thread; other processes may open the same file. */
 #ifndef FB_STREAM_STATE_H
@@ -13,6 +14,7 @@
 #include "base/span.h"
 
 #define STATE_SNAPSHOT_BYTES_MAX (256 * MIB)
+#define STATE_ANCHORS_MAX 64 /* of all names; beyond it the second oldest goes */
 
 struct state;
 struct state_report {
@@ -36,6 +38,9 @@ struct state_snapshot {
     void *bytes; /* the caller's; free() it */
     size_t len;
     uint32_t damaged; /* newer ones that had to be passed over */
+    /* save only */
+    bool is_anchor;        /* kept while its offset is not below <first_offset> of a later save */
+    uint64_t first_offset; /* of the log: anchors below it are let go */
 };
 FB_MUST_USE
 enum fb_code state_snapshot_save(struct state *st, const char *name,
@@ -44,6 +49,11 @@ enum fb_code state_snapshot_save(struct state *st, const char *name,
 FB_MUST_USE
 enum fb_code state_snapshot_load(struct state *st, const char *name, struct state_snapshot *snap,
                                  struct fb_err *err);
+
+/* The oldest whole one with an offset of at least <offset_min>; FB_E_NOT_FOUND. */
+FB_MUST_USE
+enum fb_code state_snapshot_find(struct state *st, const char *name, uint64_t offset_min,
+                                 struct state_snapshot *snap, struct fb_err *err);
 
 /* Committed positions of readers, by name. */
 FB_MUST_USE

@@ -1,5 +1,6 @@
 """What fails apart runs apart: brain, gateway and disk die, requests go on."""
 import http.client
+import json
 import os
 import shutil
 import signal
@@ -186,6 +187,39 @@ def test_a_recorded_log_decides_again_bit_for_bit(fold):
     done = subprocess.run([BIN, "replay", "--verify", "--state", fold.state], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "bit for bit" in done.stdout
+
+
+def test_what_retention_left_decides_again_bit_for_bit(fold):
+    def replay(*more):
+        return subprocess.run([BIN, "replay", "--verify", "--json", "--state", fold.state, *more], capture_output=True,
+                              text=True, timeout=60)
+    folder, offsets = os.path.join(fold.state, "log"), []
+    for life in range(3):  # each start begins a segment, each stop saves a snapshot
+        load = Load(fold.port, threads=4, pause_s=0.002)
+        time.sleep(2)
+        fold.api("POST", "/v1/mode", {"mode": "act" if life % 2 else "recommend"})
+        time.sleep(1)
+        load.stop()
+        fold.process.terminate()
+        assert fold.process.wait(15) == 0
+        offsets.append(max(int(x.split("-")[1].split(".")[0]) for x in os.listdir(folder) if x.endswith(".fbl")))
+        if life < 2:
+            fold.start()
+    whole = json.loads(replay().stdout)
+    assert whole["from_offset"] == 0 and whole["is_equal"] and whole["recorded"] > 0
+    os.unlink(os.path.join(folder, min(x for x in os.listdir(folder) if x.endswith(".fbl"))))
+    done = replay()
+    left = json.loads(done.stdout)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert left["from_offset"] == left["log_first_offset"] == offsets[1] > 0
+    assert left["holes"] == 0 and left["events"] == whole["events"] - offsets[1] and 0 < left["recorded"] < whole["recorded"]
+    # a wish in the middle begins at the next snapshot behind it
+    done = replay("--from-offset", str(offsets[1] + 1))
+    assert done.returncode == 0 and json.loads(done.stdout)["from_offset"] == offsets[2]
+    # what no snapshot covers is said, not guessed
+    os.unlink(os.path.join(fold.state, "state.db"))
+    done = replay()
+    assert done.returncode == 1 and "no snapshot" in done.stderr
 
 
 def test_a_stopped_gateway_is_stale_live_and_in_the_replay_alike(fold):

@@ -124,6 +124,56 @@ static void only_two_snapshots_are_kept(void **state)
     state_close(st);
 }
 
+static void save_anchor(struct state *st, uint64_t offset, uint64_t first_offset)
+{
+    struct state_snapshot s = {.offset = offset,
+                               .epoch = 1,
+                               .bytes = "x",
+                               .len = 1,
+                               .is_anchor = true,
+                               .first_offset = first_offset};
+    assert_int_equal(state_snapshot_save(st, "engine", &s, NULL), FB_OK);
+}
+
+static void anchors_stay_until_the_log_has_passed_them(void **state)
+{
+    (void)state;
+    struct state *st = open_state(NULL);
+    struct state_snapshot s;
+    static const struct {
+        const char *says;
+        uint64_t offset_min, want; /* 0: none */
+    } rows[] = {{"the oldest one", 0, 10},
+                {"one at the offset", 20, 20},
+                {"the next one behind it", 11, 20},
+                {"not only anchors", 21, 40},
+                {"none behind the newest", 51, 0}};
+    save_anchor(st, 10, 0);
+    save_anchor(st, 20, 0);
+    save(st, 30, "x");
+    save(st, 40, "x");
+    save(st, 50, "x");
+    for (size_t i = 0; i < FB_COUNT(rows); i++) {
+        enum fb_code code = state_snapshot_find(st, "engine", rows[i].offset_min, &s, NULL);
+        if (code != (rows[i].want ? FB_OK : FB_E_NOT_FOUND) || s.offset != rows[i].want)
+            fail_msg("%s: code %d, offset %d", rows[i].says, code, (int)s.offset);
+        free(s.bytes);
+    }
+    save_anchor(st, 60, 15); /* the log begins at 15 now */
+    assert_int_equal(state_snapshot_find(st, "engine", 0, &s, NULL), FB_OK);
+    assert_int_equal(s.offset, 20);
+    free(s.bytes);
+    for (uint64_t i = 0; i < 2 * STATE_ANCHORS_MAX; i++)
+        save_anchor(st, 100 + i, 15);
+    int rows_kept = 0;
+    assert_int_equal(state_list(st, STATE_LIST_SNAPSHOTS, count_row, &rows_kept, NULL), FB_OK);
+    assert_int_equal(rows_kept, STATE_ANCHORS_MAX);
+    assert_int_equal(state_snapshot_find(st, "engine", 0, &s, NULL), FB_OK);
+    assert_int_equal(s.offset, 20); /* the oldest stays */
+    free(s.bytes);
+    state_close(st);
+}
+
 static void a_damaged_snapshot_falls_back_to_the_one_before(void **state)
 {
     (void)state;
@@ -256,6 +306,7 @@ int main(void)
         TEST(the_newest_snapshot_comes_back_with_its_offset),
         TEST(a_large_and_an_empty_snapshot_come_back),
         TEST(only_two_snapshots_are_kept),
+        TEST(anchors_stay_until_the_log_has_passed_them),
         TEST(a_damaged_snapshot_falls_back_to_the_one_before),
         TEST(a_damaged_file_is_moved_aside_and_told),
         TEST(a_newer_layout_is_refused),
