@@ -17,7 +17,7 @@
 struct ev_head {
     uint8_t type;      /* enum ev_type */
     uint8_t cells;     /* size of the record / 64 */
-    uint8_t origin;    /* gateway thread 0..63, EV_ORIGIN_BRAIN, EV_ORIGIN_REPLAY */
+    uint8_t origin;    /* ring of a gateway thread 0..191, EV_ORIGIN_BRAIN, EV_ORIGIN_REPLAY */
     uint8_t version;   /* of the record's layout, 1 */
     uint32_t sequence; /* per origin, wraps; shows losses */
     uint64_t time_us;  /* stream time (base/clock.h); the tick event maps it to the wall clock */

@@ -17,6 +17,13 @@ void ring_init(struct ring *r, uint32_t cells)
     fb_assert(((uintptr_t)r & (FB_CACHE_LINE_BYTES - 1)) == 0);
     fb_assert((cells & (cells - 1)) == 0);
     r->cells = cells;
+    r->origin = EV_ORIGIN_REPLAY;
+}
+
+void ring_origin_set(struct ring *r, uint8_t origin)
+{
+    fb_assert(origin < EV_ORIGIN_BRAIN);
+    r->origin = origin;
 }
 
 bool ring_put(struct ring *r, const struct ev_head *ev)
@@ -43,7 +50,10 @@ bool ring_put(struct ring *r, const struct ev_head *ev)
     }
     unsigned char *to = r->cell + (size_t)at * EV_CELL_BYTES;
     memcpy(to, ev, (size_t)n * EV_CELL_BYTES);
-    ((struct ev_head *)(void *)to)->sequence = r->sequence++;
+    struct ev_head *stamped = (void *)to;
+    stamped->sequence = r->sequence++;
+    if (r->origin != EV_ORIGIN_REPLAY)
+        stamped->origin = (uint8_t)r->origin;
     atomic_store_explicit(&r->head, head + n, memory_order_release);
     return true;
 }

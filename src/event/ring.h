@@ -23,13 +23,16 @@ struct ring {
     uint64_t tail_seen; /* producer's copy of tail: saves a cache miss */
     _Alignas(FB_CACHE_LINE_BYTES) _Atomic uint64_t tail; /* next cell to read; consumer's */
     uint32_t cells;                                      /* a power of two; constant */
+    uint32_t origin; /* stamped on its records; EV_ORIGIN_REPLAY: as the producer says */
     _Alignas(FB_CACHE_LINE_BYTES) unsigned char cell[];  /* cells x 64 bytes */
 };
 
 /* Bytes of a ring with <cells> cells (a power of two, 64 .. 2^24). */
 size_t ring_bytes(uint32_t cells);
-/* In zeroed memory, aligned to 64. */
+/* In zeroed memory, aligned to 64.  Records keep the origin that their producer gives them. */
 void ring_init(struct ring *r, uint32_t cells);
+/* All its records are of <origin>: sequence numbers are the ring's, so the origin is too. */
+void ring_origin_set(struct ring *r, uint8_t origin);
 /* Copies <ev>, gives it its sequence number; false (and counted) when full. */
 bool ring_put(struct ring *r, const struct ev_head *ev);
 /* The next record, or NULL; a damaged ring (its producer is another process) loses what it holds.

@@ -29,6 +29,7 @@ static void on_control(struct loop_handle *h, uint32_t events);
 static void on_dns(struct loop_handle *h, uint32_t events);
 static void on_dns_change(void *arg, const struct dns_change *change);
 static void begin_drain(struct gw *gw);
+static void retire(struct gw *gw);
 static void reload(struct gw *gw, const struct control_msg *m, int fd);
 static struct conf *read_conf(int fd, const char *file, struct buf *why);
 static void put_in_force(struct gw *gw, struct generation *gen);
@@ -112,7 +113,8 @@ void gateway_tick(struct gw *gw)
     uint32_t requests = 0, clients = 0;
     for (struct service *sv = gw->services; sv; sv = sv->next) {
         service_knobs(sv, w);
-        service_report(sv, w, now_us);
+        if (!gw->is_retired)
+            service_report(sv, w, now_us);
         service_sweep(sv);
     }
     for (uint32_t i = 0; i < gw->thread_count; i++) {
@@ -120,15 +122,22 @@ void gateway_tick(struct gw *gw)
         clients += atomic_load_explicit(&gw->workers[i].shown_clients, memory_order_relaxed);
         total += atomic_load_explicit(&gw->workers[i].shown_requests_total, memory_order_relaxed);
     }
-    atomic_store_explicit(&head->gateway_beat_us, now_us, memory_order_relaxed);
-    atomic_store_explicit(&head->connections, clients, memory_order_relaxed);
-    atomic_store_explicit(&head->requests, total, memory_order_relaxed);
+    if (!gw->is_retired) {
+        atomic_store_explicit(&head->gateway_beat_us, now_us, memory_order_relaxed);
+        atomic_store_explicit(&head->connections, clients, memory_order_relaxed);
+        atomic_store_explicit(&head->requests, total, memory_order_relaxed);
+    }
     if (!gw->drain_us)
         return;
     if (requests)
         gw->busy_us = now_us;
-    bool is_quiet = requests == 0 && (clients == 0 || now_us - gw->busy_us >= DRAIN_QUIET_US);
-    bool is_late = now_us - gw->drain_us >= w->gen->conf->p.gateway_drain_timeout * US_PER_MS;
+    /* A retired one closes no idle connection: a request may be on its way.  They end with their
+     * next answer, or by limits.idle_timeout. */
+    bool is_quiet = requests == 0 && (clients == 0 || (!gw->is_retired &&
+                                                       now_us - gw->busy_us >= DRAIN_QUIET_US));
+    const struct conf_params *p = &w->gen->conf->p;
+    uint64_t most_ms = gw->is_retired ? p->gateway_retire_timeout : p->gateway_drain_timeout;
+    bool is_late = now_us - gw->drain_us >= most_ms * US_PER_MS;
     if (!is_quiet && !is_late)
         return;
     if (requests && !gw->last_call_us) {
@@ -168,7 +177,7 @@ static bool start(struct gw *gw, const struct gateway_setup *setup, struct fb_er
         return false;
     /* What a dead gateway left in flight is not in flight any more. */
     for (uint32_t i = 0; i < KNOB_TARGETS_MAX; i++)
-        atomic_store_explicit(&gw->mem->gauges[i].in_flight, 0, memory_order_relaxed);
+        atomic_store_explicit(&gw->mem->gauges[i].in_flight[setup->slot], 0, memory_order_relaxed);
     struct generation *gen = generation_new(gw, setup->conf, err);
     if (!gen)
         return false;
@@ -213,6 +222,7 @@ static void on_control(struct loop_handle *h, uint32_t events)
             return;
         if (got < 0) { /* the supervisor died: its successor starts a gateway of its own */
             loop_remove(gw->workers[0].loop, &gw->control);
+            gw->is_retired = false;
             begin_drain(gw);
             return;
         }
@@ -221,7 +231,11 @@ static void on_control(struct loop_handle *h, uint32_t events)
             reload(gw, &m, fd);
             break;
         case CONTROL_DRAIN:
+            gw->is_retired = false; /* asked to hurry: as any other drain */
             begin_drain(gw);
+            break;
+        case CONTROL_RETIRE:
+            retire(gw);
             break;
         case CONTROL_STOP:
             stop_all(gw);
@@ -243,10 +257,27 @@ static void on_control(struct loop_handle *h, uint32_t events)
 
 static void begin_drain(struct gw *gw)
 {
+    bool has_begun = gw->drain_us != 0;
+    gw->drain_us = gw->busy_us = loop_now_us(gw->workers[0].loop);
+    if (has_begun)
+        return;
+    atomic_store_explicit(&gw->mem->head->gateway_is_draining, 1, memory_order_relaxed);
+    for (uint32_t i = 0; i < gw->thread_count; i++)
+        loop_post(gw->workers[i].loop, &gw->workers[i].stop);
+}
+
+/* The gateway after this one serves already, from the same sockets: connections that wait there are
+ * its own.  What both would say or write (health, gauges, learned values, names) is its alone. */
+static void retire(struct gw *gw)
+{
     if (gw->drain_us)
         return;
+    gw->is_retired = true;
+    for (struct service *sv = gw->services; sv; sv = sv->next)
+        for (uint32_t i = 0; i < GATE_ENDPOINTS_MAX; i++)
+            if (sv->endpoints[i])
+                probe_stop(sv->endpoints[i]);
     gw->drain_us = gw->busy_us = loop_now_us(gw->workers[0].loop);
-    atomic_store_explicit(&gw->mem->head->gateway_is_draining, 1, memory_order_relaxed);
     for (uint32_t i = 0; i < gw->thread_count; i++)
         loop_post(gw->workers[i].loop, &gw->workers[i].stop);
 }
@@ -260,7 +291,9 @@ static void on_dns(struct loop_handle *h, uint32_t events)
 
 static void on_dns_change(void *arg, const struct dns_change *change)
 {
-    service_dns(arg, change);
+    struct gw *gw = arg;
+    if (!gw->is_retired) /* names in the memory file have one writer */
+        service_dns(gw, change);
 }
 
 static void reload(struct gw *gw, const struct control_msg *m, int fd)

@@ -13,7 +13,8 @@
 struct gateway_setup {
     struct memfile *mem;   /* attached; rings, knobs, registry */
     const int *listen_fds; /* [thread * listen_count + i], listening, non-blocking */
-    size_t listen_count;   /* as conf->listen_count */
+    size_t listen_count;   /* per thread */
+    uint32_t slot;         /* in the memory file: whose rings and counts are ours */
     struct conf *conf;     /* a reference is taken */
     int control_fd; /* SOCK_SEQPACKET to the supervisor (control_msg.h); -1: none, runs for ever */
     uint64_t seed;  /* of fairness hashes and jitter; 0: from the kernel */

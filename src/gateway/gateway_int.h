@@ -68,6 +68,7 @@ struct endpoint {
     _Atomic bool is_gone;        /* left the service: pools close what they hold */
     _Atomic uint32_t refs;       /* the service, and each upstream connection */
     struct memfile_gauge *gauge; /* NULL when the registry is full */
+    _Atomic int32_t *in_flight;  /* of this gateway, in <gauge> */
     struct probe *probe;
     double weight_pct;
     char text[SOCK_TEXT_BYTES];
@@ -125,6 +126,7 @@ struct gw {
     _Atomic bool is_draining, is_stopped, is_last_call;
     uint64_t drain_us, busy_us; /* thread 0: draining since; last seen with requests */
     uint64_t last_call_us;      /* thread 0: since when nothing new is begun; 0: not yet */
+    bool is_retired;            /* thread 0: another gateway serves; this one only ends what it has */
     char reload_text[1024];
     struct loop_handle control, dns_handle;
     uint64_t start_us;

@@ -194,16 +194,16 @@ static void note_sent(struct request *req)
     req->ep_number = ep->number;
     req->ep_version = atomic_load_explicit(&ep->version, memory_order_relaxed);
     req->in_flight = (uint16_t)fb_min_u32(req->ticket.in_flight_at_send, UINT16_MAX);
-    if (ep->gauge)
-        atomic_fetch_add_explicit(&ep->gauge->in_flight, 1, memory_order_relaxed);
+    if (ep->in_flight)
+        atomic_fetch_add_explicit(ep->in_flight, 1, memory_order_relaxed);
 }
 
 static void note_over(struct request *req)
 {
     req->is_ticket_live = false;
     live_add(req->sv, UINT32_MAX);
-    if (req->ep->gauge)
-        atomic_fetch_sub_explicit(&req->ep->gauge->in_flight, 1, memory_order_relaxed);
+    if (req->ep->in_flight)
+        atomic_fetch_sub_explicit(req->ep->in_flight, 1, memory_order_relaxed);
 }
 
 static void on_grant_message(struct loop_message *m)

@@ -33,7 +33,7 @@ bool worker_init(struct worker *w, struct gw *gw, uint32_t index, struct fb_err 
     const struct gateway_setup *setup = gw->setup;
     *w = (struct worker){.gw = gw,
                          .index = index,
-                         .ring = gw->mem->rings[index],
+                         .ring = gw->mem->rings[setup->slot * gw->thread_count + index],
                          .tick = {.on_due = on_tick},
                          .pause = {.on_due = on_pause_over},
                          .stop = {.on_message = on_stop},
@@ -234,7 +234,7 @@ static void on_tick(struct loop_timer *t)
          sv = sv->next) {
         if (w->index == 0 || atomic_load_explicit(&sv->live, memory_order_relaxed))
             service_tick(sv, w, now_us);
-        if (w->index == 0)
+        if (w->index == 0 && !gw->is_retired)
             service_say(sv, w);
     }
     if (!w->is_last_call && atomic_load_explicit(&gw->is_last_call, memory_order_acquire))

@@ -48,8 +48,10 @@ enum fb_code memfile_create(struct memfile *m, uint32_t threads, uint32_t ring_c
                                      .threads = threads,
                                      .ring_cells = ring_cells,
                                      .time_offset_us = fb_mono_offset()};
-    for (uint32_t i = 0; i < threads; i++)
+    for (uint32_t i = 0; i < memfile_ring_count(m); i++) {
         ring_init(m->rings[i], ring_cells);
+        ring_origin_set(m->rings[i], (uint8_t)i);
+    }
     return FB_OK;
 }
 
@@ -108,7 +110,7 @@ static size_t layout(struct memfile *m, unsigned char *at, uint32_t threads, uin
     PLACE(versions, sizeof(struct memfile_name) * KNOB_TARGETS_MAX);
     PLACE(keeps, sizeof(struct memfile_keep) * KNOB_TARGETS_MAX);
     PLACE(gauges, sizeof(struct memfile_gauge) * KNOB_TARGETS_MAX);
-    for (uint32_t i = 0; i < threads; i++)
+    for (uint32_t i = 0; i < MEMFILE_SLOTS * threads; i++)
         PLACE(rings[i], ring_bytes(ring_cells));
 #undef PLACE
     return pos;

@@ -5,8 +5,10 @@
  *   | head | knob table| names (registry) | keeps, gauges | ring 0 | ring 1 |     |
  *   +------+-----------+------------------+---------------+--------+--------+ ... +
  *
+ * Ring of thread t of the gateway in slot s: s x threads + t.
  * Writers: head by the supervisor (beats by their processes), knob table by the brain, everything
- * else by the gateway.  The layout is versioned: a process that finds another version refuses to
+ * else by the gateway that serves (head->gateway_slot); one that is about to end writes its own
+ * rings and counts only.  The layout is versioned: a process that finds another version refuses to
  * attach. Lives as long as the supervisor; survives kill -9 of gateway or brain. */
 #ifndef FB_KNOB_MEMFILE_H
 #define FB_KNOB_MEMFILE_H
@@ -16,6 +18,10 @@
 #define MEMFILE_MAGIC UINT64_C(0x314b4342444c4f46) /* "FOLDBCK1" */
 #define MEMFILE_VERSION 2
 #define MEMFILE_THREADS_MAX 64
+/* Gateways at work at once: one serves, those before it end what they have (an upgrade).  Each has
+ * its own rings and counts, since a ring has one producer; untouched ones cost no memory. */
+#define MEMFILE_SLOTS 3
+#define MEMFILE_RINGS_MAX (MEMFILE_SLOTS * MEMFILE_THREADS_MAX)
 
 struct memfile_head {
     uint64_t magic;
@@ -34,6 +40,7 @@ struct memfile_head {
     _Atomic uint64_t config_hash;           /* of the configuration that the gateway serves */
     _Atomic uint64_t connections, requests; /* totals of this gateway process */
     _Atomic uint32_t names_version;         /* counts changes of the registry */
+    _Atomic uint32_t gateway_slot;          /* of the gateway that serves; the supervisor's */
 };
 
 /* Registry: numbers of routes, services, endpoints and versions, kept over reloads and gateway
@@ -60,7 +67,7 @@ struct memfile_keep {
 
 /* Present counts of one endpoint, exact over all gateway threads. */
 struct memfile_gauge {
-    _Alignas(FB_CACHE_LINE_BYTES) _Atomic int32_t in_flight;
+    _Alignas(FB_CACHE_LINE_BYTES) _Atomic int32_t in_flight[MEMFILE_SLOTS];
     _Atomic uint32_t limit, queued, health;
 };
 
@@ -70,9 +77,21 @@ struct memfile {
     struct memfile_name *routes, *services, *endpoints, *versions; /* KNOB_TARGETS_MAX each */
     struct memfile_keep *keeps;                                    /* by endpoint number */
     struct memfile_gauge *gauges;                                  /* by endpoint number */
-    struct ring *rings[MEMFILE_THREADS_MAX];
+    struct ring *rings[MEMFILE_RINGS_MAX]; /* MEMFILE_SLOTS x head->threads */
     int fd;
 };
+static inline uint32_t memfile_ring_count(const struct memfile *m)
+{
+    return MEMFILE_SLOTS * m->head->threads;
+}
+/* Of all gateways. */
+static inline int32_t memfile_in_flight(const struct memfile_gauge *g)
+{
+    int32_t sum = 0;
+    for (uint32_t i = 0; i < MEMFILE_SLOTS; i++)
+        sum += atomic_load_explicit(&g->in_flight[i], memory_order_relaxed);
+    return sum;
+}
 
 /* A new memory file for <threads> gateway threads with rings of <ring_cells>.  Errors: IO, NOMEM.
  */

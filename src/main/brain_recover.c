@@ -43,7 +43,7 @@ enum fb_code brain_recover(struct brain *b, struct fb_err *err)
     code = open_stream(b, err);
     if (code != FB_OK)
         return code;
-    for (uint32_t i = 0; i < b->mem.head->threads; i++)
+    for (uint32_t i = 0; i < memfile_ring_count(&b->mem); i++)
         sequencer_ring_set(b->sequencer, i, b->mem.rings[i]);
     if (is_same_rings)
         sequencer_load(b->sequencer, &b->saved);

@@ -212,7 +212,7 @@ static void say_endpoint(struct api_call *c, uint16_t number)
         "It is %s: %u in flight of a limit of %u, first byte %.1f ms on average, %.2f %% failed.",
         ev_health_name(g->health), g->in_flight, g->limit, g->latency_us / 1e3, g->error_ppm / 1e4);
     const struct memfile_gauge *now = &c->admin->source.memfile->gauges[number];
-    if (atomic_load(&now->in_flight) >= 0 && g->in_flight >= g->limit)
+    if (memfile_in_flight(now) >= 0 && g->in_flight >= g->limit)
         say(c, "The limit binds: what comes now waits in the queue of the service.");
 }
 

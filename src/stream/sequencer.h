@@ -20,7 +20,7 @@
 #define FB_STREAM_SEQUENCER_H
 #include "event/ring.h"
 
-#define SEQUENCER_RINGS_MAX 64
+#define SEQUENCER_RINGS_MAX 192
 
 /* Whole records one after another. */
 struct batch {

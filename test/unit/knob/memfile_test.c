@@ -31,7 +31,7 @@ static void what_one_process_writes_the_other_reads(void **state)
         if (memfile_number(&other, EV_KIND_ENDPOINT, "shop 10.0.0.1:80", 0) != 0)
             _exit(3);
         other.keeps[0].limit = 12.5;
-        atomic_fetch_add(&other.gauges[0].in_flight, 7);
+        atomic_fetch_add(&other.gauges[0].in_flight[1], 7);
         raise(SIGKILL);
     }
     int status;
@@ -43,7 +43,7 @@ static void what_one_process_writes_the_other_reads(void **state)
     assert_true(ev->time_us == 42);
     assert_string_equal(memfile_name(&m, EV_KIND_ENDPOINT, 0), "shop 10.0.0.1:80");
     assert_true(m.keeps[0].limit > 12.4);
-    assert_int_equal(atomic_load(&m.gauges[0].in_flight), 7);
+    assert_int_equal(memfile_in_flight(&m.gauges[0]), 7);
     int fd = m.fd;
     memfile_close(&m);
     close(fd);
