@@ -10,7 +10,7 @@ static const struct {
 } groups[] = {
     {"Start", "run demo check"},
     {"Look", "status top tap doctor why decisions events log"},
-    {"Steer", "get set pin unpin freeze unfreeze reset mode drain undrain reload"},
+    {"Steer", "get set pin unpin freeze unfreeze reset mode drain undrain reload upgrade"},
     {"Try out", "replay simulate config"},
     {"About", "reference completion man version"},
 };

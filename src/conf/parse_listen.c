@@ -3,6 +3,7 @@
 #include "base/assert.h"
 #include "conf/conf_int.h"
 
+#include <ctype.h>
 #include <stdio.h>
 
 static void listen_map(struct reader *rd, const struct node *n, struct conf_listen *l);
@@ -57,6 +58,17 @@ void parse_listens(struct reader *rd, const struct node *n)
     rd->private->listen_line = lines;
 }
 
+/* fd:NAME, as systemd names a socket: a letter first, so that it is no number. */
+static bool is_fd_name(struct span s)
+{
+    if (!span_starts(s, SPAN("fd:")) || s.len < 4 || s.len > 60 || !isalpha((unsigned char)s.at[3]))
+        return false;
+    for (size_t i = 3; i < s.len; i++)
+        if (!isalnum((unsigned char)s.at[i]) && !strchr("_-.", s.at[i]))
+            return false;
+    return true;
+}
+
 bool parse_listen_address(struct reader *rd, const struct node *n, struct span s, char out[72])
 {
     struct span host;
@@ -66,6 +78,10 @@ bool parse_listen_address(struct reader *rd, const struct node *n, struct span s
     if (span_starts(s, SPAN("fd:")) && span_to_u64((struct span){s.at + 3, s.len - 3}, &fd) &&
         fd >= 3 && fd < 1024) {
         snprintf(out, 72, "fd:%u", (unsigned)fd);
+        return true;
+    }
+    if (is_fd_name(s)) {
+        snprintf(out, 72, "%.*s", SPAN_ARG(s));
         return true;
     }
     node_path(n, path);

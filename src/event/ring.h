@@ -24,7 +24,7 @@ struct ring {
     _Alignas(FB_CACHE_LINE_BYTES) _Atomic uint64_t tail; /* next cell to read; consumer's */
     uint32_t cells;                                      /* a power of two; constant */
     uint32_t origin; /* stamped on its records; EV_ORIGIN_REPLAY: as the producer says */
-    _Alignas(FB_CACHE_LINE_BYTES) unsigned char cell[];  /* cells x 64 bytes */
+    _Alignas(FB_CACHE_LINE_BYTES) unsigned char cell[]; /* cells x 64 bytes */
 };
 
 /* Bytes of a ring with <cells> cells (a power of two, 64 .. 2^24). */

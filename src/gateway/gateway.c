@@ -10,7 +10,6 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -85,14 +84,6 @@ int gateway_run(const struct gateway_setup *setup)
     return is_up ? 0 : 1;
 }
 
-/* Before the threads start, which inherit it: whatever runs in the gateway can gain no right by
- * exec. System calls are not filtered yet. */
-void gateway_sandbox(void)
-{
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
-        fb_log(FB_LOG_WARN, "the gateway runs without no_new_privs: %s", strerror(errno));
-}
-
 enum fb_code gateway_dns(struct gw *gw, struct fb_err *err)
 {
     const struct dns_conf conf = {0};
@@ -133,8 +124,8 @@ void gateway_tick(struct gw *gw)
         gw->busy_us = now_us;
     /* A retired one closes no idle connection: a request may be on its way.  They end with their
      * next answer, or by limits.idle_timeout. */
-    bool is_quiet = requests == 0 && (clients == 0 || (!gw->is_retired &&
-                                                       now_us - gw->busy_us >= DRAIN_QUIET_US));
+    bool is_quiet = requests == 0 &&
+                    (clients == 0 || (!gw->is_retired && now_us - gw->busy_us >= DRAIN_QUIET_US));
     const struct conf_params *p = &w->gen->conf->p;
     uint64_t most_ms = gw->is_retired ? p->gateway_retire_timeout : p->gateway_drain_timeout;
     bool is_late = now_us - gw->drain_us >= most_ms * US_PER_MS;

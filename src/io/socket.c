@@ -9,6 +9,7 @@
 #include <net/if.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -216,14 +217,28 @@ static enum fb_code open_listener(const struct sock_addr *a, bool is_first, bool
     return FB_OK;
 }
 
+/* Socket activation: the descriptor of that name in LISTEN_FDNAMES, a:b:c for 3, 4, 5. */
+static bool find_named(struct span name, uint64_t *n)
+{
+    const char *names = getenv("LISTEN_FDNAMES");
+    struct span rest = span_of(names ? names : ""), one;
+    for (*n = 3; rest.len; ++*n) {
+        one = span_cut(rest, ':', &rest);
+        if (name.len && span_eq(one, name))
+            return true;
+    }
+    return false;
+}
+
 static enum fb_code inherit(struct span number, int *fds, size_t count, struct fb_err *err)
 {
     uint64_t n;
     int is_listening = 0;
     socklen_t bytes = sizeof is_listening;
-    if (!span_to_u64(number, &n) || n > 65535)
+    if ((!span_to_u64(number, &n) && !find_named(number, &n)) || n > 65535)
         return fb_fail(err, FB_E_USAGE,
-                       "address fd:%.*s: expected fd:NUMBER of an inherited socket",
+                       "address fd:%.*s: expected fd:NUMBER of an inherited socket, or fd:NAME of "
+                       "one in LISTEN_FDNAMES",
                        (int)(number.len < 20 ? number.len : 20), number.at);
     if (getsockopt((int)n, SOL_SOCKET, SO_ACCEPTCONN, &is_listening, &bytes) < 0 || !is_listening)
         return fb_fail(err, FB_E_IO,

@@ -16,7 +16,7 @@
 #include "knob/knob.h"
 
 #define MEMFILE_MAGIC UINT64_C(0x314b4342444c4f46) /* "FOLDBCK1" */
-#define MEMFILE_VERSION 2
+#define MEMFILE_VERSION 3
 #define MEMFILE_THREADS_MAX 64
 /* Gateways at work at once: one serves, those before it end what they have (an upgrade).  Each has
  * its own rings and counts, since a ring has one producer; untouched ones cost no memory. */

@@ -3,11 +3,16 @@
 #include "demo/demo.h"
 #include "main/role.h"
 #include "main/run.h"
+#include "main/upgrade.h"
 
 #include <string.h>
 
 int main(int argc, char **argv)
 {
+    if (upgrade_is_resumed())
+        return upgrade_resume_main();
+    if (argc > 1 && strcmp(argv[1], "__check") == 0)
+        return upgrade_check_main(argc, argv);
     if (argc > 1 && strcmp(argv[1], "__gateway") == 0)
         return role_gateway_main(argc, argv);
     if (argc > 1 && strcmp(argv[1], "__brain") == 0)

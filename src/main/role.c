@@ -43,7 +43,7 @@ static _Noreturn void child(const struct role_start *start)
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
-    execv("/proc/self/exe", args);
+    execv(start->binary ? start->binary : "/proc/self/exe", args);
     _exit(127);
 }
 
@@ -115,6 +115,7 @@ int role_gateway_main(int argc, char **argv)
     signal(SIGHUP, SIG_IGN);
     prctl(PR_SET_NAME, "fb-gateway");
     size_t count = (size_t)strtoul(argv[2], NULL, 10);
+    uint32_t slot = argc > 3 ? (uint32_t)strtoul(argv[3], NULL, 10) : 0;
     struct memfile mem;
     struct conf *conf = NULL;
     struct fb_err err;
@@ -133,7 +134,8 @@ int role_gateway_main(int argc, char **argv)
     }
     struct gateway_setup setup = {.mem = &mem,
                                   .listen_fds = fds,
-                                  .listen_count = conf->listen_count,
+                                  .listen_count = count / mem.head->threads,
+                                  .slot = slot < MEMFILE_SLOTS ? slot : 0,
                                   .conf = conf,
                                   .control_fd = ROLE_FD_CONTROL};
     int code = gateway_run(&setup);

@@ -13,6 +13,7 @@
 enum { ROLE_FD_MEM = 3, ROLE_FD_CONTROL = 4, ROLE_FD_CONF = 5, ROLE_FD_FIRST = 6 };
 
 struct role_start {
+    const char *binary;      /* NULL: this one, whatever became of its file */
     const char *const *argv; /* without the program; NULL at the end */
     int mem_fd, control_fd, conf_fd;
     const int *more; /* become ROLE_FD_FIRST, ... */
@@ -28,7 +29,7 @@ int role_text_fd(struct span text);
 FB_MUST_USE
 enum fb_code role_read_conf(int fd, struct conf **out, struct fb_err *err);
 
-/* `foldback __gateway` and `foldback __brain`. */
+/* `foldback __gateway DESCRIPTORS SLOT` and `foldback __brain ...`. */
 int role_gateway_main(int argc, char **argv);
 int role_brain_main(int argc, char **argv);
 #endif

@@ -181,6 +181,38 @@ bool state_dir_url(const char *address, const char *token_file, char *url, size_
     return true;
 }
 
+bool state_dir_upgrade_request(const char *dir, char *id, size_t id_size, char *binary,
+                               size_t binary_size)
+{
+    char path[PATH_BYTES];
+    FILE *f = fopen(in_dir(path, dir, "upgrade.request"), "re");
+    if (!f)
+        return false;
+    bool is_whole = fgets(id, (int)id_size, f) && fgets(binary, (int)binary_size, f);
+    fclose(f);
+    unlink(path);
+    id[is_whole ? strcspn(id, "\r\n") : 0] = '\0';
+    binary[is_whole ? strcspn(binary, "\r\n") : 0] = '\0';
+    return is_whole;
+}
+
+void state_dir_upgrade_answer(const char *dir, const char *id, const char *state, const char *text)
+{
+    char path[PATH_BYTES];
+    struct buf out;
+    struct json j;
+    buf_init(&out, 8192);
+    json_init(&j, &out);
+    json_object_begin(&j);
+    json_key_str(&j, "id", id);
+    json_key_str(&j, "state", state);
+    json_key_str(&j, "text", text);
+    json_object_end(&j);
+    buf_putc(&out, '\n');
+    (void)write_file(in_dir(path, dir, "upgrade.answer"), buf_str(&out), 0600);
+    buf_fini(&out);
+}
+
 void state_dir_notify_systemd(const char *text)
 {
     const char *path = getenv("NOTIFY_SOCKET");

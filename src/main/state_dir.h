@@ -5,6 +5,8 @@
  *   node         16 hex digits, random, made once: the node's id in every block
  *   admin.token  made at the first start, mode 0600
  *   admin.json   {"address", "token_file", "pid"} of the running foldback: how the CLI finds it
+ *   upgrade.request  two lines, a number and a binary: what SIGUSR2 means (removed when read)
+ *   upgrade.answer   {"id", "state": done | failed | refused, "text"}: how the last upgrade ended
  *
  * Threads: main thread. */
 #ifndef FB_MAIN_STATE_DIR_H
@@ -25,6 +27,10 @@ enum fb_code state_dir_token(const char *dir, const char *configured, char *path
 void state_dir_announce(const char *dir, const char *address, const char *token_file);
 /* "http://ADDRESS/?token=..."; false when the token cannot be read. */
 bool state_dir_url(const char *address, const char *token_file, char *url, size_t size);
+/* What the next SIGUSR2 is about, once; false: nothing was left there. */
+bool state_dir_upgrade_request(const char *dir, char *id, size_t id_size, char *binary,
+                               size_t binary_size);
+void state_dir_upgrade_answer(const char *dir, const char *id, const char *state, const char *text);
 /* One datagram to $NOTIFY_SOCKET (sd_notify protocol); nothing without it. */
 void state_dir_notify_systemd(const char *text);
 #endif

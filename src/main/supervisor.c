@@ -9,6 +9,7 @@
 #include "knob/memfile.h"
 #include "main/role.h"
 #include "main/state_dir.h"
+#include "main/supervisor_int.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -31,36 +32,9 @@
 /* How long the brain may take for its last snapshot. */
 #define BRAIN_STOP_US (10 * US_PER_S)
 
-struct child {
-    const char *name;
-    pid_t pid; /* 0: not running */
-    int control_fd;
-    uint64_t started_us, start_at_us, pause_us;
-    bool is_ready;
-};
-
-enum phase { PHASE_RUN, PHASE_DRAIN, PHASE_BRAIN_STOP, PHASE_END };
-
-struct supervisor {
-    const struct supervisor_setup *setup;
-    struct conf *conf, *conf_next; /* conf_next: sent to the gateway, not yet accepted */
-    struct memfile mem;
-    int *listen_fds;
-    size_t listen_total;
-    int admin_fd, signal_fd, lock_fd, conf_fd;
-    char admin_address[SOCK_TEXT_BYTES], token_file[512];
-    struct child gateway, brain;
-    enum phase phase;
-    uint64_t phase_until_us;
-    int conf_next_fd;
-    bool is_announced, is_reload_wanted; /* wanted: one came while another was on its way */
-    int code;
-};
-
 static enum fb_code prepare(struct supervisor *s, struct fb_err *err);
 static enum fb_code open_listeners(struct supervisor *s, struct fb_err *err);
 static enum fb_code open_admin(struct supervisor *s, struct fb_err *err);
-static void start_child(struct supervisor *s, struct child *c);
 static void turn(struct supervisor *s);
 static void read_signals(struct supervisor *s);
 static void read_control(struct supervisor *s, struct child *c);
@@ -82,7 +56,8 @@ int supervisor_run(const struct supervisor_setup *setup)
                            .conf_fd = -1,
                            .conf_next_fd = -1,
                            .gateway = {.name = "gateway", .control_fd = -1},
-                           .brain = {.name = "brain", .control_fd = -1}};
+                           .brain = {.name = "brain", .control_fd = -1},
+                           .upgrade = {.conf_fd = -1}};
     struct fb_err err;
     fb_log_init("supervisor", FB_LOG_INFO);
     if (prepare(&s, &err) != FB_OK) {
@@ -90,17 +65,22 @@ int supervisor_run(const struct supervisor_setup *setup)
         cleanup(&s);
         return fb_error_row(err.code)->exit_code;
     }
-    start_child(&s, &s.brain);
+    supervisor_start(&s, &s.brain, NULL, s.conf_fd);
     /* With an old state the brain hands learned values over first; without one nobody has to wait.
      */
     if (!state_dir_has_state(setup->state_dir))
-        start_child(&s, &s.gateway);
+        supervisor_start(&s, &s.gateway, NULL, s.conf_fd);
     else
         s.gateway.start_at_us = fb_mono_us() + 2 * US_PER_S;
-    while (s.phase != PHASE_END)
-        turn(&s);
-    cleanup(&s);
-    return s.code;
+    return supervisor_loop(&s);
+}
+
+int supervisor_loop(struct supervisor *s)
+{
+    while (s->phase != PHASE_END)
+        turn(s);
+    cleanup(s);
+    return s->code;
 }
 
 static enum fb_code prepare(struct supervisor *s, struct fb_err *err)
@@ -138,15 +118,25 @@ static enum fb_code prepare(struct supervisor *s, struct fb_err *err)
     if (code != FB_OK)
         return code;
     s->conf_fd = role_text_fd((struct span){s->conf->text, s->conf->text_bytes});
+    if (s->conf_fd < 0)
+        return fb_fail(err, FB_E_IO, "cannot start: %s", strerror(errno));
+    return supervisor_signals(s, err);
+}
+
+/* After exec they are blocked still, and one that came meanwhile is not lost. */
+enum fb_code supervisor_signals(struct supervisor *s, struct fb_err *err)
+{
     sigset_t set;
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
     sigaddset(&set, SIGHUP);
+    sigaddset(&set, SIGUSR2);
     sigaddset(&set, SIGCHLD);
     sigprocmask(SIG_BLOCK, &set, NULL);
+    signal(SIGPIPE, SIG_IGN);
     s->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-    if (s->conf_fd < 0 || s->signal_fd < 0)
+    if (s->signal_fd < 0)
         return fb_fail(err, FB_E_IO, "cannot start: %s", strerror(errno));
     return FB_OK;
 }
@@ -188,11 +178,11 @@ static enum fb_code open_admin(struct supervisor *s, struct fb_err *err)
     return FB_OK;
 }
 
-static void start_child(struct supervisor *s, struct child *c)
+void supervisor_start(struct supervisor *s, struct child *c, const char *binary, int conf_fd)
 {
     int pair[2];
     struct fb_err err;
-    char count[16];
+    char count[16], slot[16];
     c->start_at_us = 0;
     c->is_ready = false;
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0) {
@@ -200,15 +190,17 @@ static void start_child(struct supervisor *s, struct child *c)
         c->start_at_us = fb_mono_us() + US_PER_S;
         return;
     }
-    bool is_gateway = c == &s->gateway;
+    bool is_gateway = c != &s->brain;
     snprintf(count, sizeof count, "%zu", s->listen_total);
-    const char *const gateway_args[] = {"__gateway", count, NULL};
+    snprintf(slot, sizeof slot, "%u", c->slot);
+    const char *const gateway_args[] = {"__gateway", count, slot, NULL};
     const char *const brain_args[] = {"__brain", s->setup->state_dir, s->token_file,
                                       s->admin_address, NULL};
-    struct role_start start = {.argv = is_gateway ? gateway_args : brain_args,
+    struct role_start start = {.binary = binary,
+                               .argv = is_gateway ? gateway_args : brain_args,
                                .mem_fd = s->mem.fd,
                                .control_fd = pair[1],
-                               .conf_fd = s->conf_fd,
+                               .conf_fd = conf_fd,
                                .more = is_gateway ? s->listen_fds : &s->admin_fd,
                                .more_count = is_gateway ? s->listen_total : s->admin_fd >= 0};
     if (role_spawn(&start, &c->pid, &err) != FB_OK) {
@@ -219,10 +211,18 @@ static void start_child(struct supervisor *s, struct child *c)
     } else {
         c->control_fd = pair[0];
         c->started_us = fb_mono_us();
-        atomic_store(is_gateway ? &s->mem.head->gateway_pid : &s->mem.head->brain_pid,
-                     (uint32_t)c->pid);
+        if (c == &s->gateway || c == &s->brain)
+            supervisor_tell_pid(s, c);
     }
     close(pair[1]);
+}
+
+void supervisor_tell_pid(struct supervisor *s, const struct child *c)
+{
+    struct memfile_head *h = s->mem.head;
+    if (c == &s->gateway)
+        atomic_store(&h->gateway_slot, c->slot);
+    atomic_store(c == &s->gateway ? &h->gateway_pid : &h->brain_pid, (uint32_t)c->pid);
 }
 
 static void turn(struct supervisor *s)
@@ -234,20 +234,53 @@ static void turn(struct supervisor *s)
             wake_us = fb_min_u64(wake_us, children[i]->start_at_us);
     if (s->phase_until_us)
         wake_us = fb_min_u64(wake_us, s->phase_until_us);
-    struct pollfd fds[3] = {{.fd = s->signal_fd, .events = POLLIN},
-                            {.fd = s->gateway.control_fd, .events = POLLIN},
-                            {.fd = s->brain.control_fd, .events = POLLIN}};
+    if (s->upgrade.until_us)
+        wake_us = fb_min_u64(wake_us, s->upgrade.until_us);
+    struct child *own[] = {&s->gateway, &s->brain, &s->upgrade.check, &s->upgrade.next};
+    struct pollfd fds[5] = {{.fd = s->signal_fd, .events = POLLIN}};
+    for (size_t i = 0; i < FB_COUNT(own); i++) {
+        bool is_there = own[i]->pid && own[i]->control_fd >= 0;
+        fds[i + 1] = (struct pollfd){.fd = is_there ? own[i]->control_fd : -1, .events = POLLIN};
+    }
     int wait_ms = wake_us <= now_us ? 0 : (int)((wake_us - now_us + 999) / 1000);
-    if (poll(fds, 3, wait_ms) < 0)
+    if (poll(fds, FB_COUNT(fds), wait_ms) < 0)
         fb_assert(errno == EINTR);
-    if (fds[1].revents)
-        read_control(s, &s->gateway);
-    if (fds[2].revents)
-        read_control(s, &s->brain);
+    for (size_t i = 0; i < 2; i++)
+        if (fds[i + 1].revents)
+            read_control(s, own[i]);
+    for (size_t i = 2; i < FB_COUNT(own); i++)
+        if (fds[i + 1].revents && own[i]->control_fd == fds[i + 1].fd)
+            upgrade_message(s, own[i]);
     if (fds[0].revents)
         read_signals(s);
     reap(s);
     advance(s, fb_mono_us());
+}
+
+static void tell_gateways(struct supervisor *s, enum control_kind kind)
+{
+    if (s->gateway.pid)
+        control_send(s->gateway.control_fd, kind, 0, 0, "");
+    for (size_t i = 0; i < RETIRED_MAX; i++)
+        if (s->retired[i].pid)
+            control_send(s->retired[i].control_fd, kind, 0, 0, "");
+}
+
+static bool has_gateways(const struct supervisor *s)
+{
+    bool is_any = s->gateway.pid != 0;
+    for (size_t i = 0; i < RETIRED_MAX; i++)
+        is_any |= s->retired[i].pid != 0;
+    return is_any;
+}
+
+static void kill_gateways(const struct supervisor *s)
+{
+    if (s->gateway.pid)
+        kill(s->gateway.pid, SIGKILL);
+    for (size_t i = 0; i < RETIRED_MAX; i++)
+        if (s->retired[i].pid)
+            kill(s->retired[i].pid, SIGKILL);
 }
 
 static void read_signals(struct supervisor *s)
@@ -256,14 +289,17 @@ static void read_signals(struct supervisor *s)
     while (read(s->signal_fd, &info, sizeof info) == sizeof info) {
         if (info.ssi_signo == SIGHUP) {
             reload(s);
+        } else if (info.ssi_signo == SIGUSR2) {
+            upgrade_ask(s);
         } else if (info.ssi_signo == SIGTERM || info.ssi_signo == SIGINT) {
             if (s->phase == PHASE_RUN) {
+                upgrade_stop(s);
                 s->phase = PHASE_DRAIN;
                 s->phase_until_us =
                     fb_mono_us() + s->conf->p.gateway_drain_timeout * US_PER_MS + 2 * US_PER_S;
-                control_send(s->gateway.control_fd, CONTROL_DRAIN, 0, 0, "");
+                tell_gateways(s, CONTROL_DRAIN);
             } else { /* asked twice: at once */
-                control_send(s->gateway.control_fd, CONTROL_STOP, 0, 0, "");
+                tell_gateways(s, CONTROL_STOP);
                 s->phase_until_us = fb_mono_us() + US_PER_S;
             }
         }
@@ -288,7 +324,9 @@ static void read_control(struct supervisor *s, struct child *c)
     case CONTROL_READY:
         c->is_ready = true;
         if (c == &s->brain && !s->gateway.pid && s->phase == PHASE_RUN && !s->is_announced)
-            start_child(s, &s->gateway);
+            supervisor_start(s, &s->gateway, NULL, s->conf_fd);
+        if (c == &s->brain)
+            upgrade_brain_ready(s);
         if (c == &s->gateway)
             reload_again(s);
         announce(s);
@@ -335,6 +373,8 @@ static void reap(struct supervisor *s)
         pid_t pid = waitpid(-1, &status, WNOHANG);
         if (pid <= 0)
             return;
+        if (upgrade_reaped(s, pid, status))
+            continue;
         struct child *c = pid == s->gateway.pid ? &s->gateway
                           : pid == s->brain.pid ? &s->brain
                                                 : NULL;
@@ -352,6 +392,12 @@ static void reap(struct supervisor *s)
         c->control_fd = -1;
         if (s->phase != PHASE_RUN)
             continue;
+        if (c == &s->brain && s->upgrade.step == UPGRADE_BRAIN && !c->is_swapped) {
+            c->is_swapped = true; /* the old binary's, told to stop: the new one at once */
+            c->start_at_us = now_us;
+            s->upgrade.until_us = 0;
+            continue;
+        }
         bool is_clean = WIFEXITED(status);
         fb_log(FB_LOG_ERROR, "%s (%d) ended by %s %d; starting it again", c->name, (int)pid,
                is_clean ? "exit" : "signal", is_clean ? WEXITSTATUS(status) : WTERMSIG(status));
@@ -376,17 +422,20 @@ static void advance(struct supervisor *s, uint64_t now_us)
     if (s->phase == PHASE_RUN) {
         for (size_t i = 0; i < 2; i++)
             if (!children[i]->pid && children[i]->start_at_us && now_us >= children[i]->start_at_us)
-                start_child(s, children[i]);
+                supervisor_start(s, children[i], NULL, s->conf_fd);
+        upgrade_advance(s, now_us);
+        if (s->gateway.is_ready && !s->conf_next && s->upgrade.step == UPGRADE_NONE)
+            reload_again(s);
         return;
     }
     bool is_late = s->phase_until_us && now_us >= s->phase_until_us;
     if (s->phase == PHASE_DRAIN) {
-        if (s->gateway.pid && is_late) {
+        if (has_gateways(s) && is_late) {
             fb_log(FB_LOG_WARN, "the gateway did not drain in time; requests in flight are cut");
-            kill(s->gateway.pid, SIGKILL);
+            kill_gateways(s);
             s->phase_until_us = now_us + US_PER_S;
         }
-        if (!s->gateway.pid) {
+        if (!has_gateways(s)) {
             s->phase = PHASE_BRAIN_STOP;
             s->phase_until_us = now_us + BRAIN_STOP_US;
             control_send(s->brain.control_fd, CONTROL_STOP, 0, 0, "");
@@ -421,7 +470,7 @@ static void forget_reload(struct supervisor *s)
 
 static void reload(struct supervisor *s)
 {
-    if (s->conf_next) {
+    if (s->conf_next || s->upgrade.step == UPGRADE_CHECK || s->upgrade.step == UPGRADE_START) {
         s->is_reload_wanted = true;
         return;
     }
@@ -492,6 +541,7 @@ static void cleanup(struct supervisor *s)
             close(s->listen_fds[i]);
     free(s->listen_fds);
     forget_reload(s);
+    upgrade_stop(s);
     const int fds[] = {s->admin_fd,           s->signal_fd,        s->conf_fd,
                        s->gateway.control_fd, s->brain.control_fd, s->mem.fd};
     memfile_close(&s->mem);

@@ -220,6 +220,8 @@ WRONG = [
     (["log", "check", "x"], 2, "does not know"),
     (["log", "stats", "--follow"], 2, "has no flag --follow"),
     (["reload", "now"], 2, "does not know"),
+    (["upgrade", "now"], 2, "does not know"),
+    (["upgrade", "--binary", "/nonexistent"], 1, "/nonexistent"),
     (["reference", "knob"], 2, "did you mean knobs"),
     (["completion", "tcsh"], 2, "bash, zsh and fish"),
     (["man", "x"], 2, "does not know"),
@@ -249,7 +251,7 @@ def test_every_command_has_a_row_of_wrong_use():
 ASKING = [["status"], ["top", "--once"], ["tap"], ["decisions"], ["decisions", "tail"], ["decisions", "show", "1"],
           ["why", "x"], ["doctor"], ["get"], ["set", "limit", "x", "1"], ["pin", "limit", "x"], ["unpin", "limit", "x"],
           ["freeze"], ["unfreeze"], ["reset"], ["mode", "act"], ["drain", "x"], ["undrain", "x"], ["events", "tail"],
-          ["config", "show"], ["reload"]]
+          ["config", "show"], ["reload"], ["upgrade"]]
 
 
 @pytest.mark.parametrize("args", ASKING, ids=[" ".join(a) for a in ASKING])

@@ -103,6 +103,14 @@ def test_no_thread_of_the_gateway_can_gain_rights(fold):
             assert "NoNewPrivs:\t1" in f.read(), task
 
 
+def test_every_thread_of_the_gateway_is_behind_a_filter_of_system_calls(fold):
+    tasks = f"/proc/{fold.child('fb-gateway')}/task"
+    for task in os.listdir(tasks):
+        with open(f"{tasks}/{task}/status") as f:
+            assert "Seccomp:\t2" in f.read(), task
+    assert fold.get() == 200
+
+
 def test_a_used_port_gives_one_clear_sentence(fold, tmp_path):
     done = subprocess.run([BIN, "run", "--from", f"127.0.0.1:{fold.port}", "--to", "127.0.0.1:1", "--state",
                            str(tmp_path / "other")], capture_output=True, text=True, timeout=10)

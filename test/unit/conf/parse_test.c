@@ -35,7 +35,7 @@ static struct conf *good(const char *text)
 
 static const char guide_text[] =
     "# comment\n"
-    "listen: [\":8080\", {address: \"[::1]:81\", protocols: [http1]}, \"fd:3\", localhost:82]\n"
+    "listen: [\":8080\", {address: \"[::1]:81\", protocols: [http1]}, \"fd:3\", \"fd:web-1.sock\", localhost:82]\n"
     "state: /var/lib/foldback\n"
     "mode: recommend\n"
     "services:\n"
@@ -121,9 +121,10 @@ static void the_shape_of_the_guide_is_understood(void **state)
 {
     (void)state;
     struct conf *c = good(guide_text);
-    assert_int_equal(c->listen_count, 4);
+    assert_int_equal(c->listen_count, 5);
     assert_string_equal(c->listens[1].address, "[::1]:81");
-    assert_string_equal(c->listens[3].address, "127.0.0.1:82");
+    assert_string_equal(c->listens[3].address, "fd:web-1.sock");
+    assert_string_equal(c->listens[4].address, "127.0.0.1:82");
     assert_string_equal(c->p.top_state, "/var/lib/foldback");
     assert_int_equal(c->p.top_mode, EV_MODE_RECOMMEND);
     assert_int_equal(c->service_count, 2);

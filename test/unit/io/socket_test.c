@@ -4,6 +4,8 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -78,12 +80,32 @@ static void an_inherited_number_that_does_not_listen_is_refused(void **state)
     assert_non_null(strstr(err.text, "fd:NUMBER"));
 }
 
+static void a_named_socket_is_found_behind_the_third_descriptor(void **state)
+{
+    (void)state;
+    int fd, fds[1];
+    char names[400] = "";
+    assert_int_equal(sock_listen("127.0.0.1:0", fds, 1, NULL), FB_OK);
+    for (int i = 3; i < fds[0]; i++)
+        strcat(names, "other:");
+    strcat(names, "web:admin");
+    setenv("LISTEN_FDNAMES", names, 1);
+    assert_int_equal(sock_listen("fd:web", &fd, 1, NULL), FB_OK);
+    assert_int_equal(fd, fds[0]);
+    assert_int_equal(sock_listen("fd:we", &fd, 1, NULL), FB_E_USAGE);
+    assert_int_equal(sock_listen("fd:", &fd, 1, NULL), FB_E_USAGE);
+    unsetenv("LISTEN_FDNAMES");
+    assert_int_equal(sock_listen("fd:web", &fd, 1, NULL), FB_E_USAGE);
+    close(fds[0]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(addresses_are_read_and_written),
         cmocka_unit_test(equal_addresses_have_equal_ports),
         cmocka_unit_test(an_inherited_number_that_does_not_listen_is_refused),
+        cmocka_unit_test(a_named_socket_is_found_behind_the_third_descriptor),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* supervisor_int: what supervisor.c, upgrade.c and upgrade_state.c share.
+ *
+ * supervisor.c starts, watches and stops processes; upgrade.c puts another binary in their place;
+ * upgrade_state.c carries the supervisor itself across exec.  Threads: main thread only. */
+#ifndef FB_MAIN_SUPERVISOR_INT_H
+#define FB_MAIN_SUPERVISOR_INT_H
+#include "io/socket.h"
+#include "knob/memfile.h"
+#include "main/supervisor.h"
+
+#include <sys/types.h>
+
+#define SUPERVISOR_PATH_BYTES 600
+#define RETIRED_MAX (MEMFILE_SLOTS - 1)
+
+struct child {
+    const char *name;
+    pid_t pid; /* 0: not running */
+    int control_fd;
+    uint64_t started_us, start_at_us, pause_us;
+    uint32_t slot; /* of a gateway, in the memory file */
+    bool is_ready;
+    bool is_swapped; /* a brain of the binary before has been ended */
+};
+
+enum phase { PHASE_RUN, PHASE_DRAIN, PHASE_BRAIN_STOP, PHASE_END };
+
+/* none -> WANTED -> CHECK -> START -> exec: this supervisor is the new binary -> BRAIN -> none
+ *            any failure: none, and the old one goes on */
+enum upgrade_step { UPGRADE_NONE, UPGRADE_WANTED, UPGRADE_CHECK, UPGRADE_START, UPGRADE_BRAIN };
+
+struct upgrade {
+    enum upgrade_step step;
+    char binary[SUPERVISOR_PATH_BYTES], id[40]; /* id: of the request, for its answer */
+    char from[40]; /* version of the binary before */
+    struct child check, next;                   /* the new binary's check; its gateway */
+    int conf_fd;                                /* text that the new gateway starts with, or -1 */
+    uint64_t begin_us, until_us;
+};
+
+struct supervisor {
+    const struct supervisor_setup *setup;
+    struct conf *conf, *conf_next; /* conf_next: sent to the gateway, not yet accepted */
+    struct memfile mem;
+    int *listen_fds;
+    size_t listen_total;
+    int admin_fd, signal_fd, lock_fd, conf_fd;
+    char admin_address[SOCK_TEXT_BYTES], token_file[512];
+    struct child gateway, brain;
+    struct child retired[RETIRED_MAX]; /* gateways before this one that end what they have */
+    struct upgrade upgrade;
+    enum phase phase;
+    uint64_t phase_until_us;
+    int conf_next_fd;
+    bool is_announced, is_reload_wanted; /* wanted: one came while another was on its way */
+    int code;
+};
+
+/* ---- supervisor.c ---- */
+/* Starts <c> as gateway (its slot is set) or brain; <binary> NULL: this one. */
+void supervisor_start(struct supervisor *s, struct child *c, const char *binary, int conf_fd);
+/* The memory file says which process serves, or decides. */
+void supervisor_tell_pid(struct supervisor *s, const struct child *c);
+FB_MUST_USE
+enum fb_code supervisor_signals(struct supervisor *s, struct fb_err *err);
+/* Until it is told to stop; frees what <s> holds.  Returns the exit code. */
+int supervisor_loop(struct supervisor *s);
+
+/* ---- upgrade.c ---- */
+/* SIGUSR2: what the request file says, else the file that this program was started from. */
+void upgrade_ask(struct supervisor *s);
+void upgrade_advance(struct supervisor *s, uint64_t now_us);
+void upgrade_message(struct supervisor *s, struct child *c); /* one of its children has something */
+/* True when <pid> was one of an upgrade's own. */
+bool upgrade_reaped(struct supervisor *s, pid_t pid, int status);
+void upgrade_brain_ready(struct supervisor *s);
+void upgrade_abort(struct supervisor *s, const char *why);
+void upgrade_stop(struct supervisor *s); /* foldback ends: so does what is under way */
+
+/* ---- upgrade_state.c ---- */
+/* This process becomes <binary>; returns only when that failed. */
+void upgrade_exec(struct supervisor *s, const char *binary, struct fb_err *err);
+#endif
