@@ -126,7 +126,7 @@ struct gw {
     _Atomic bool is_draining, is_stopped, is_last_call;
     uint64_t drain_us, busy_us; /* thread 0: draining since; last seen with requests */
     uint64_t last_call_us;      /* thread 0: since when nothing new is begun; 0: not yet */
-    bool is_retired;            /* thread 0: another gateway serves; this one only ends what it has */
+    bool is_retired;            /* thread 0: another gateway serves; this one ends what it has */
     char reload_text[1024];
     struct loop_handle control, dns_handle;
     uint64_t start_us;

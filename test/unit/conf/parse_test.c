@@ -35,7 +35,8 @@ static struct conf *good(const char *text)
 
 static const char guide_text[] =
     "# comment\n"
-    "listen: [\":8080\", {address: \"[::1]:81\", protocols: [http1]}, \"fd:3\", \"fd:web-1.sock\", localhost:82]\n"
+    "listen: [\":8080\", {address: \"[::1]:81\", protocols: [http1]}, \"fd:3\", \"fd:web-1.sock\", "
+    "localhost:82]\n"
     "state: /var/lib/foldback\n"
     "mode: recommend\n"
     "services:\n"
