@@ -18,6 +18,9 @@
 #define ANSWER_BYTES_MAX (64 * MIB)
 #define LINE_BYTES_MAX (1 * MIB)
 #define IDLE_MS 100
+#define RETRY_MS 100
+/* The server asks for patience in its first two seconds only. */
+#define RETRY_MAX_US (3 * US_PER_S)
 
 struct answer { /* one call under way */
     const struct client *client;
@@ -26,6 +29,7 @@ struct answer { /* one call under way */
     struct http1_body body;
     uint16_t status;
     bool has_head, is_stopped;
+    bool may_retry; /* 503 with Retry-After: nothing was done, and soon it will be */
     uint64_t until_us;
     int fd;
 };
@@ -110,8 +114,8 @@ enum fb_code client_init(struct client *c, const char *state, const char *admin,
     return FB_OK;
 }
 
-enum fb_code client_call(const struct client *c, const struct client_call *call, struct buf *out,
-                         struct fb_err *err)
+static enum fb_code call_once(const struct client *c, const struct client_call *call,
+                              struct buf *out, struct fb_err *err, bool *may_retry)
 {
     struct answer a = {.client = c, .call = call, .out = out, .fd = -1};
     a.until_us = fb_mono_us() + (uint64_t)c->timeout_ms * US_PER_MS;
@@ -128,7 +132,24 @@ enum fb_code client_call(const struct client *c, const struct client_call *call,
         close(a.fd);
     buf_fini(&a.in);
     buf_fini(&a.line);
+    *may_retry = a.may_retry;
     return code;
+}
+
+enum fb_code client_call(const struct client *c, const struct client_call *call, struct buf *out,
+                         struct fb_err *err)
+{
+    uint64_t until_us =
+        fb_mono_us() + fb_min_u64((uint64_t)c->timeout_ms * US_PER_MS, RETRY_MAX_US);
+    size_t before = out->len;
+    for (;;) {
+        bool may_retry = false;
+        enum fb_code code = call_once(c, call, out, err, &may_retry);
+        if (code == FB_OK || !may_retry || fb_mono_us() > until_us)
+            return code;
+        out->len = before; /* the problem's text */
+        usleep(RETRY_MS * 1000);
+    }
 }
 
 /* Bounded by the time-out of the call until the head is there; then a live answer may be silent for
@@ -251,6 +272,7 @@ static enum fb_code take_head(struct answer *a, struct fb_err *err)
         return FB_OK;
     a->has_head = true;
     a->status = p.head.status;
+    a->may_retry = a->status == 503 && http1_find_name(&p.head, SPAN("retry-after"));
     http1_body_begin(&a->body, &p.head, NULL);
     buf_drop_front(&a->in, p.head.head_bytes);
     return FB_OK;

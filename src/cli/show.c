@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define ANSWER_BYTES_MAX (64 * MIB)
 
@@ -243,11 +244,38 @@ static void look_through(const json_t *rows, const char *name, const char *kind,
     }
 }
 
+/* Within its first two seconds a foldback may not know all names yet. */
+static bool is_just_started(const struct cli_call *call)
+{
+    json_t *root;
+    struct fb_err err;
+    if (cli_get(call, "/v1/status", &root, &err) != FB_OK)
+        return false;
+    double uptime_s = cli_num(json_object_get(root, "brain"), "uptime_s");
+    json_decref(root);
+    return uptime_s < 2;
+}
+
+static enum fb_code resolve_once(const struct cli_call *call, const char *name, const char *only,
+                                 struct cli_found *found, struct fb_err *err);
+
 enum fb_code cli_resolve(const struct cli_call *call, const char *name, const char *only,
                          struct cli_found *found, struct fb_err *err)
 {
+    for (;;) {
+        enum fb_code code = resolve_once(call, name, only, found, err);
+        if (code != FB_E_NOT_FOUND || found->count || !is_just_started(call))
+            return code;
+        usleep(100000);
+    }
+}
+
+static enum fb_code resolve_once(const struct cli_call *call, const char *name, const char *only,
+                                 struct cli_found *found, struct fb_err *err)
+{
     static const char *const kinds[] = {"endpoint", "service", "route"};
     *found = (struct cli_found){.count = 0};
+    known.count = 0;
     for (size_t k = 0; k < FB_COUNT(kinds) && !found->count; k++) {
         json_t *root;
         char path[32], list[16];

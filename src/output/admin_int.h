@@ -123,6 +123,8 @@ struct api_call {
 void api_fail(struct api_call *c, enum fb_code code, const char *fmt, ...) FB_PRINTF(3, 4);
 void api_fail_status(struct api_call *c, uint16_t status, enum fb_code code, const char *text);
 void api_fail_err(struct api_call *c, const struct fb_err *err);
+/* A name that nothing has: 404, but 503 with Retry-After while names are still being learned. */
+void api_fail_unknown(struct api_call *c, const char *fmt, ...) FB_PRINTF(2, 3);
 /* Value of a query parameter, decoded into <out>; false when absent or too long. */
 bool api_query(const struct api_call *c, const char *name, char *out, size_t cap);
 /* Number from the query within [min, max]; <fallback> when absent; false after api_fail. */

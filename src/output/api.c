@@ -241,6 +241,27 @@ void api_fail(struct api_call *c, enum fb_code code, const char *fmt, ...)
     api_fail_status(c, status_of(code), code, text);
 }
 
+/* The engine hears of services, routes and endpoints with its first ticks; a new brain first reads
+ * the log. A wrong name is told two seconds later then, which is better than a right one refused.
+ */
+#define LEARNING_NAMES_US (2 * US_PER_S)
+
+void api_fail_unknown(struct api_call *c, const char *fmt, ...)
+{
+    char text[480];
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(text, sizeof text, fmt, args);
+    va_end(args);
+    bool is_learning = fb_sub_floor_u64(c->admin->now_us, c->admin->start_us) < LEARNING_NAMES_US;
+    if (!is_learning) {
+        api_fail(c, FB_E_NOT_FOUND, "%s", text);
+        return;
+    }
+    snprintf(c->header, sizeof c->header, "Retry-After: 1\r\n");
+    api_fail(c, FB_E_AGAIN, "%s; foldback has just started and may not know all names yet", text);
+}
+
 void api_fail_err(struct api_call *c, const struct fb_err *err)
 {
     api_fail_status(c, status_of(err->code), err->code, err->text);

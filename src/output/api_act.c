@@ -32,8 +32,8 @@ static bool asked_knob(struct api_call *c, uint16_t *knob, uint16_t *target)
     enum ev_kind kind = knob_row(*knob)->kind;
     *target = api_target(c->admin, kind, c->param[1]);
     if (*target == EV_NONE || !c->admin->source.book->layer[*knob][*target].is_used) {
-        api_fail(c, FB_E_NOT_FOUND, "knob %s has no target \"%s\"; it belongs to each %s",
-                 c->param[0], c->param[1], ev_kind_name((uint8_t)kind));
+        api_fail_unknown(c, "knob %s has no target \"%s\"; it belongs to each %s", c->param[0],
+                         c->param[1], ev_kind_name((uint8_t)kind));
         return false;
     }
     return true;
@@ -72,7 +72,7 @@ RUN(knobs)
     if (api_query(c, "service", name, sizeof name)) {
         service = api_target(c->admin, EV_KIND_SERVICE, name);
         if (service == EV_NONE) {
-            api_fail(c, FB_E_NOT_FOUND, "there is no service \"%s\"", name);
+            api_fail_unknown(c, "there is no service \"%s\"", name);
             return;
         }
     }
@@ -153,9 +153,12 @@ static bool read_scope(struct api_call *c, struct asked *q)
         if (name && name[0] == '\0')
             continue;
         uint16_t number = name ? api_target(c->admin, kinds[i].kind, name) : EV_NONE;
-        if (number == EV_NONE || q->cmd.target != EV_NONE) {
-            api_fail(c, FB_E_NOT_FOUND, "%s \"%s\" is unknown, or a second target", kinds[i].key,
-                     name ? name : "?");
+        if (q->cmd.target != EV_NONE) {
+            api_fail(c, FB_E_USAGE, "%s is a second target; name one", kinds[i].key);
+            return false;
+        }
+        if (number == EV_NONE) {
+            api_fail_unknown(c, "there is no %s \"%s\"", kinds[i].key, name ? name : "?");
             return false;
         }
         q->cmd.target = number;

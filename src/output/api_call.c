@@ -94,10 +94,10 @@ bool api_scope(struct api_call *c, struct fact_scope *scope)
     int kind = api_kind_by_name(span_cut(span_of(text), ':', &name));
     uint16_t number = kind < 0 ? EV_NONE : api_target(c->admin, (enum ev_kind)kind, name.at);
     if (number == EV_NONE) {
-        api_fail(c, FB_E_NOT_FOUND,
-                 "scope \"%s\": nothing has this name; use all, service:NAME, route:NAME, "
-                 "endpoint:NAME or version:SERVICE VERSION",
-                 text);
+        api_fail_unknown(c,
+                         "scope \"%s\": nothing has this name; use all, service:NAME, route:NAME, "
+                         "endpoint:NAME or version:SERVICE VERSION",
+                         text);
         return false;
     }
     *scope = (struct fact_scope){(enum ev_kind)kind, number};

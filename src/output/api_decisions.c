@@ -27,7 +27,7 @@ void api_run_decisions(struct api_call *c)
         return;
     if (api_query(c, "service", name, sizeof name) &&
         (service = api_target(a, EV_KIND_SERVICE, name)) == EV_NONE) {
-        api_fail(c, FB_E_NOT_FOUND, "there is no service \"%s\"", name);
+        api_fail_unknown(c, "there is no service \"%s\"", name);
         return;
     }
     if (api_query(c, "loop", name, sizeof name) &&

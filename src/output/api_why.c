@@ -46,10 +46,10 @@ void api_run_why(struct api_call *c)
         return;
     }
     if (!why_request(c, q) && !why_decision(c, q) && !why_target(c, q) && !why_knob(c, q))
-        api_fail(
-            c, FB_E_NOT_FOUND,
+        api_fail_unknown(
+            c,
             "\"%s\" is no recent request, decision, endpoint, service, route or knob; requests "
-            "older than the last %d are in the log: `foldback events tail --from 0`",
+            "older than the last %d are in the log: `foldback events tail --from-offset 0`",
             q, RECENT_REQUESTS_MAX);
 }
 

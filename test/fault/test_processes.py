@@ -245,6 +245,38 @@ def test_a_stopped_gateway_is_stale_live_and_in_the_replay_alike(fold):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_a_command_in_the_first_moment_is_not_refused_for_a_name_that_is_not_known_yet(tmp_path, origin):
+    f = Foldback(tmp_path, config(origin))
+    f.process = subprocess.Popen([BIN, "run", "--config", f.file, "--state", f.state], stdout=f.log, stderr=subprocess.STDOUT)
+    try:
+        until(lambda: os.path.exists(os.path.join(f.state, "admin.json")), 20, "foldback is ready")
+        begin = time.monotonic()
+        with open(os.path.join(f.state, "admin.json")) as where:
+            where = json.load(where)
+        token = open(where["token_file"]).read().strip()
+
+        def ask():
+            c = http.client.HTTPConnection(where["address"], timeout=3)
+            try:
+                c.request("GET", "/v1/knobs/timeout_ms/nobody", headers={"Authorization": "Bearer " + token})
+                r = c.getresponse()
+                return r.status, r.getheader("retry-after"), json.loads(r.read())
+            finally:
+                c.close()
+        status, after, problem = ask()
+        if time.monotonic() - begin < 1:
+            assert (status, after) == (503, "1") and problem["code"] == "AGAIN" and "just started" in problem["detail"]
+        done = f.cli("pin", "timeout_ms", "app /", "700")
+        assert done.returncode == 0, done.stderr
+        done = f.cli("drain", "127.0.0.1:%d" % origin.port)
+        assert done.returncode == 0, done.stderr
+        done = f.cli("get", "timeout_ms", "nobody")  # the answer of the third second is the true one
+        assert done.returncode == 1 and "has no target" in done.stderr and "just started" not in done.stderr
+        assert ask()[:2] == (404, None)
+    finally:
+        f.stop()
+
+
 def test_retention_follows_a_reload(fold):
     def segments():
         return sorted(x for x in os.listdir(os.path.join(fold.state, "log")) if x.endswith(".fbl"))
