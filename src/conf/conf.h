@@ -138,6 +138,15 @@ struct conf_rate {
     uint16_t status; /* of the refusal */
     uint64_t id;     /* of route and limit: the same over reloads */
 };
+struct conf_split_part {
+    const char *version;
+    double pct;
+};
+struct conf_split {
+    const struct conf_split_part *parts; /* in the order of the file; their sum is 100 */
+    size_t count;                        /* 0: no split */
+    const char *header, *cookie;         /* that name a version; "" none */
+};
 struct conf_route {
     const char *name; /* as in ev_name: "SERVICE MATCH", unique */
     const char *host; /* lower case; "" any; "*.example.org" any subdomain */
@@ -152,6 +161,7 @@ struct conf_route {
     struct conf_tune timeout_tune;
     uint64_t deadline_ms; /* whole request, 0 none */
     struct conf_who key;  /* fairness */
+    struct conf_split split;
     const struct conf_rate *rates;
     size_t rate_count;
     struct conf_hash hash;

@@ -27,6 +27,7 @@ static void route_default(struct conf_route *rt)
                               .method = "",
                               .hash = {CONF_HASH_ADDRESS, ""},
                               .name = "",
+                              .split = {.header = "", .cookie = ""},
                               .class = EV_CLASS_DEFAULT,
                               .path_kind = CONF_PATH_ANY};
     who_default(&rt->key);
@@ -150,7 +151,7 @@ static void parse_route(struct reader *rd, const struct node *n, size_t index)
 {
     struct conf_route *rt = &rd->routes[index];
     uint32_t *lines = rd->private->route_line[index];
-    const struct node *rates = NULL;
+    const struct node *rates = NULL, *split = NULL;
     int word;
     route_default(rt);
     if (!read_is(rd, n, NODE_MAP, "{ match: /, service: app }"))
@@ -187,6 +188,9 @@ static void parse_route(struct reader *rd, const struct node *n, size_t index)
         case KEY_ROUTE_stream:
             read_bool(rd, k, &rt->is_stream);
             break;
+        case KEY_ROUTE_split:
+            split = k;
+            break;
         case KEY_ROUTE_rate_limits:
             rates = k;
             break;
@@ -203,6 +207,8 @@ static void parse_route(struct reader *rd, const struct node *n, size_t index)
         problem(rd, n, "a route needs `service`, a name under `services`");
     if (rd->report->error_count == errors && rd->conf->service_count)
         route_name(rd, rt);
+    if (split && lines[KEY_ROUTE_service] && rd->report->error_count == errors)
+        parse_split(rd, split, rt);
     if (rates)
         parse_rates(rd, rates, rt);
 }

@@ -2,10 +2,12 @@
 /* Who is counted as one (`key`, `by`), and the rate limits of a route. */
 #include "conf/conf_int.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <xxhash.h>
 
 #define RATES_MAX 8
+#define SPLIT_MAX 8
 /* Requests of one limit in one period; a bucket's gap is then at least 100 ns. */
 #define RATE_COUNT_MAX 10000000u
 #define QUOTA_COUNT_MAX 1000000000u
@@ -202,4 +204,83 @@ static bool read_per(struct reader *rd, const struct node *n, uint64_t most, str
     }
     r->count = r->period_us = 1;
     return false;
+}
+
+/* ---- split ---- */
+
+/* A version that endpoints of the service have. */
+static bool is_version(struct reader *rd, const struct node *key, const struct conf_service *sv)
+{
+    struct near near = {.word = key->text};
+    for (size_t i = 0; i < sv->endpoint_count; i++) {
+        const char *version = sv->endpoints[i].version;
+        version = *version ? version : "stable";
+        if (span_eq(key->text, span_of(version)))
+            return true;
+        near_try(&near, version);
+    }
+    if (near.best)
+        problem(rd, key, "no endpoint of service `%s` has version `%.*s`; did you mean `%s`?",
+                sv->name, SHOWN(key->text), near.best);
+    else
+        problem(rd, key,
+                "no endpoint of service `%s` has version `%.*s`: write { address: HOST:PORT, "
+                "version: %.*s } there",
+                sv->name, SHOWN(key->text), SHOWN(key->text));
+    return false;
+}
+
+static void split_name(struct reader *rd, const struct node *n, const char **out)
+{
+    struct span s;
+    if (!read_scalar(rd, n, &s))
+        return;
+    if (parse_is_token(s))
+        *out = arena_text(rd->keep, s);
+    else
+        problem(rd, n, "split.%.*s is the name of a %.*s, got \"%.*s\"", SHOWN(n->key->text),
+                SHOWN(n->key->text), SHOWN(s));
+}
+
+void parse_split(struct reader *rd, const struct node *n, struct conf_route *rt)
+{
+    struct conf_split *split = &rt->split;
+    const struct conf_service *sv = &rd->services[rt->service];
+    double sum = 0;
+    if (!read_is(rd, n, NODE_MAP, "{ stable: 95%, canary: 5% }"))
+        return;
+    struct conf_split_part *at = arena_get(rd->keep, n->count * sizeof *at);
+    if (!at)
+        return;
+    size_t errors = rd->report->error_count;
+    for (const struct node *k = n->first; k; k = k->next) {
+        struct span s;
+        double pct = 0;
+        if (span_eq(k->key->text, SPAN("header"))) {
+            split_name(rd, k, &split->header);
+            continue;
+        }
+        if (span_eq(k->key->text, SPAN("cookie"))) {
+            split_name(rd, k, &split->cookie);
+            continue;
+        }
+        if (!is_version(rd, k->key, sv) || !read_scalar(rd, k, &s))
+            continue;
+        if (value_pct(s, &pct) != VALUE_OK || pct > 100)
+            problem(rd, k, "split.%.*s must be 0%%..100%%, got \"%.*s\"", SHOWN(k->key->text),
+                    SHOWN(s));
+        at[split->count++] =
+            (struct conf_split_part){.version = arena_text(rd->keep, k->key->text), .pct = pct};
+        sum += pct;
+    }
+    split->parts = at;
+    if (rd->report->error_count > errors)
+        return;
+    if (split->count == 0 || split->count > SPLIT_MAX)
+        problem(rd, n,
+                "split must have the shares of 1..%d versions, for example { stable: 95%%, "
+                "canary: 5%% }",
+                SPLIT_MAX);
+    else if (fabs(sum - 100) > 1e-6)
+        problem(rd, n, "the shares of a split must sum to 100%%, these are %.10g%%", sum);
 }

@@ -214,6 +214,13 @@ static void other_schema(struct json *j, enum conf_key key)
     case KEY_ROUTE_hash:
         text_type(j, "^(address|path|(header|cookie|query) +[^ ]+)$");
         return;
+    case KEY_ROUTE_split:
+        json_key_str(j, "type", "object");
+        json_key_u64(j, "minProperties", 1);
+        json_key_u64(j, "maxProperties", 10);
+        json_key(j, "additionalProperties");
+        json_raw(j, SPAN("{\"type\":\"string\"}"));
+        return;
     case KEY_ROUTE_rate_limits:
         maps_of(j, "rate_limit", 8);
         return;

@@ -181,6 +181,20 @@ static void show_hash(struct show *s, const struct conf_hash *h, uint32_t line)
         show_value(s, "hash", text, line);
 }
 
+static void show_split(struct show *s, const struct conf_split *split, uint32_t line)
+{
+    char key[48], text[32];
+    for (size_t i = 0; i < split->count; i++) {
+        snprintf(key, sizeof key, "split.%s", split->parts[i].version);
+        snprintf(text, sizeof text, "%.10g%%", split->parts[i].pct);
+        show_value(s, key, text, line);
+    }
+    if (*split->header)
+        show_value(s, "split.header", split->header, line);
+    if (*split->cookie)
+        show_value(s, "split.cookie", split->cookie, line);
+}
+
 static void show_rates(struct show *s, const struct conf_route *rt, uint32_t line)
 {
     char key[48];
@@ -219,6 +233,7 @@ static void show_route(struct show *s, const struct conf_route *rt, const uint32
         show_number(s, "deadline", CONF_TYPE_dur, rt->deadline_ms, lines[KEY_ROUTE_deadline]);
     show_value(s, "key", rt->key.text, lines[KEY_ROUTE_key]);
     show_hash(s, &rt->hash, lines[KEY_ROUTE_hash]);
+    show_split(s, &rt->split, lines[KEY_ROUTE_split]);
     show_rates(s, rt, lines[KEY_ROUTE_rate_limits]);
     show_value(s, "stream", rt->is_stream ? "true" : "false", lines[KEY_ROUTE_stream]);
     show_tune(s, KNOB_TIMEOUT_MS, &rt->timeout_tune, lines[KEY_ROUTE_tune]);

@@ -35,6 +35,7 @@
 #include "proto/http1_write.h"
 #include "reflex/gate.h"
 #include "reflex/rate.h"
+#include "reflex/split.h"
 
 struct iovec;
 struct worker;
@@ -97,8 +98,9 @@ struct generation {
     struct route_table *routes;
     struct service **services; /* by index in conf->services */
     uint16_t *route_numbers;
-    uint32_t number;          /* counts from 1 */
-    _Atomic uint32_t workers; /* that may still use it; the last one frees it */
+    struct split_route **splits; /* by route; NULL: none */
+    uint32_t number;             /* counts from 1 */
+    _Atomic uint32_t workers;    /* that may still use it; the last one frees it */
     struct http1_limits limits;
     char node[64];   /* in Via and Proxy-Status */
     struct span via; /* "Via: 1.1 node\r\n" */
@@ -509,6 +511,13 @@ uint64_t who_hash(const struct request *req, const struct http1_head *head,
 /* REASON_NONE, or why the limits of its route refuse it; then worker.refusal says more. */
 uint16_t rate_check(struct request *req, const struct http1_head *head);
 void rate_put_fields(const struct rate_refusal *refusal, struct http1_out *out);
+
+/* ---- split.c: versions ---- */
+struct split_route;
+bool split_compile(struct generation *gen, struct gw *gw); /* false without memory */
+void split_free(struct generation *gen);
+void split_ticket(struct request *req, const struct http1_head *head);
+void split_note(struct endpoint *ep); /* its version has changed */
 
 /* ---- generation.c ---- */
 struct generation *generation_new(struct gw *gw, struct conf *conf, struct fb_err *err);

@@ -42,6 +42,8 @@ struct generation *generation_new(struct gw *gw, struct conf *conf, struct fb_er
         if (!gen->services[i])
             goto no_memory;
     }
+    if (!split_compile(gen, gw))
+        goto no_memory;
     for (size_t i = 0; i < conf->route_count; i++) {
         const struct conf_route *r = &conf->routes[i];
         uint16_t parent = gen->services[r->service]->number;
@@ -68,6 +70,7 @@ void generation_leave(struct generation *gen, struct worker *w)
 
 void generation_free(struct generation *gen)
 {
+    split_free(gen);
     route_table_free(gen->routes);
     free(gen->services);
     free(gen->route_numbers);

@@ -50,6 +50,7 @@ void report_request(struct request *req)
     ev.cache = req->cache;
     ev.hedge = req->hedge;
     ev.grpc_status = req->grpc_status;
+    ev.wanted = req->ticket.wanted;
     ev.version = req->ep ? req->ep_version : EV_NONE;
     ring_put(w->ring, &ev.head);
     if (req->texts) {

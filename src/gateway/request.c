@@ -249,6 +249,7 @@ static uint16_t route(struct request *req, struct http1_head *head, struct http1
         req->deadline_us = fb_min_u64(req->deadline_us, req->start_us + r->deadline_ms * US_PER_MS);
     set_ticket(req, head);
     place_ticket(req, head, target, path);
+    split_ticket(req, head);
     uint16_t refused = r->rate_count ? rate_check(req, head) : REASON_NONE;
     if (refused)
         return refused;

@@ -223,6 +223,7 @@ static void want(struct service *sv, const struct sock_addr *addr, const struct 
     if (version == was)
         return;
     ep->version = version; /* what was learned about the address stays */
+    split_note(ep);
     say_endpoint(ep, false);
     version_leave(sv, was);
 }
@@ -291,6 +292,7 @@ static void add(struct service *sv, const struct sock_addr *addr, const struct w
         return;
     }
     ep->version = version_number(sv, wish->version);
+    split_note(ep);
     say_endpoint(ep, false);
 }
 

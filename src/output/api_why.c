@@ -116,6 +116,12 @@ static bool why_request(struct api_call *c, const char *q)
             say(c, "The admission threshold of the service is %.0f now (512 admits all classes).",
                 knob_effective(knob_row(KNOB_SHED_THRESHOLD), l, NULL));
     }
+    if (r->wanted)
+        say(c, "The split of its route chose %s%s.",
+            admin_name(a, EV_KIND_VERSION, (uint16_t)(r->wanted - 1)),
+            r->endpoint == EV_NONE || r->version == r->wanted - 1
+                ? ""
+                : ", which had no endpoint that could take it, so another version served it");
     if (ev_reason_is_rule(r->reason))
         say(c,
             "It counts against `rate_limits` of its route in the configuration; its user has the "
@@ -265,6 +271,9 @@ static bool why_target(struct api_call *c, const char *q)
                 "Its limits refused %" PRIu64 " requests for their rate and %" PRIu64
                 " for their quota since the brain began.",
                 limited[0], limited[1]);
+        if (c->admin->metrics->route[number].split_fallbacks)
+            say(c, "%" PRIu64 " requests went to another version than its split chose.",
+                c->admin->metrics->route[number].split_fallbacks);
     }
     json_array_end(&c->j);
     put_target_knobs(c, kind, number);

@@ -140,6 +140,8 @@ static void feed_request(struct metrics *m, const struct ev_request *r)
     route->service = r->service;
     if (is_rule)
         route->limited[r->reason == REASON_QUOTA_EXCEEDED]++;
+    route->split_fallbacks +=
+        r->wanted != 0 && r->endpoint != EV_NONE && r->version != r->wanted - 1;
     if (!is_shed && !is_rule && r->status != 0 && !(r->flags & EV_REQUEST_STREAM)) {
         size_t b = count_into(&route->duration, r->total_us);
         m->exemplar[route_slot][b] = (struct metric_exemplar){

@@ -205,6 +205,10 @@ static void write_routes(struct writer *w)
         put_u64(w, METRIC_ID_RATE_LIMITED,
                 VALUES(name_of(w, EV_KIND_ROUTE, i), route_service(w, i), reason_word(limits[r])),
                 m->route[i].limited[r]);
+    family(w, METRIC_ID_SPLIT_FALLBACKS);
+    FOR_ROUTES(w, i)
+    put_u64(w, METRIC_ID_SPLIT_FALLBACKS, VALUES(name_of(w, EV_KIND_ROUTE, i), route_service(w, i)),
+            m->route[i].split_fallbacks);
     family(w, METRIC_ID_SENT_BYTES);
     FOR_ROUTES(w, i)
     put_u64(w, METRIC_ID_SENT_BYTES, VALUES(name_of(w, EV_KIND_ROUTE, i)), m->route[i].sent_bytes);

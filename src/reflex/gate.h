@@ -50,6 +50,7 @@ struct gate_ticket {
     uint64_t deadline_us; /* absolute; UINT64_MAX: none */
     uint64_t key_hash;    /* fairness and admission: keyed hash of the user, 0 none */
     uint64_t place_hash;  /* balance by key: the same wherever it is computed, 0 none */
+    uint16_t wanted;      /* version that a split chose, its number + 1; 0: any */
     uint8_t class;        /* enum ev_class */
     bool is_idempotent;
     /* ---- */
@@ -102,6 +103,9 @@ void gate_endpoint_drain(struct gate *g, uint16_t endpoint, bool is_draining, ui
 void gate_endpoint_hold(struct gate *g, uint16_t endpoint, uint64_t until_us);
 /* Who it is for consistent hashing, the same in all processes: a hash of its address. */
 void gate_endpoint_identity(struct gate *g, uint16_t endpoint, uint64_t identity);
+/* Tickets that want a version go to its endpoints; when none of them can take a ticket now
+ * (ejected, drained, full, or tried by it before), to any other, rather than wait or fail. */
+void gate_endpoint_version(struct gate *g, uint16_t endpoint, uint16_t version);
 void gate_endpoint_weight(struct gate *g, uint16_t endpoint, double weight_pct);
 /* Knobs of control: bounds and, when the learner must not act (observe, pinned, frozen), the limit
  * to hold. <hold> 0: the learner acts. */

@@ -113,6 +113,11 @@ void gate_endpoint_identity(struct gate *g, uint16_t endpoint, uint64_t identity
     at(g, endpoint)->identity = identity;
 }
 
+void gate_endpoint_version(struct gate *g, uint16_t endpoint, uint16_t version)
+{
+    at(g, endpoint)->version = (uint16_t)(version + 1); /* EV_NONE becomes 0 */
+}
+
 void gate_endpoint_weight(struct gate *g, uint16_t endpoint, double weight_pct)
 {
     at(g, endpoint)->seat.weight = fb_clamp(weight_pct, 0, 1000) / 100;
@@ -173,10 +178,13 @@ struct endpoint *gate_choose(struct gate *g, const struct gate_ticket *t, uint64
     uint32_t fresh_count = 0;
     uint32_t tried_count = 0;
     struct balance_seat *trial = NULL;
+    uint16_t version = gate_version_for(g, t);
     /* One pass: where it was not yet, where it was already, and who is on trial. */
     for (uint32_t i = 0; i < g->count; i++) {
         struct endpoint *ep = g->endpoints[i];
         if (!gate_is_chosen_from(g, ep) || !gate_endpoint_has_room(g, ep))
+            continue;
+        if (version && ep->version != version)
             continue;
         if (t->attempts > 0 && gate_was_tried(t, ep->index)) {
             tried[tried_count++] = &ep->seat;

@@ -20,6 +20,7 @@ struct endpoint {
     uint64_t identity; /* for consistent hashing */
     uint64_t spill_us; /* a request of its own went elsewhere for lack of room; 0: never */
     uint16_t index;
+    uint16_t version; /* number + 1; 0: not told yet */
     bool is_draining, is_leaving, is_stalled;
     uint8_t health; /* as last said in an event */
     uint32_t in_flight;
@@ -51,6 +52,9 @@ struct gate {
 struct endpoint *gate_choose(struct gate *g, const struct gate_ticket *t, uint64_t now_us);
 /* The same for a ticket with a key, gate_place.c. */
 struct endpoint *gate_choose_home(struct gate *g, const struct gate_ticket *t, uint64_t now_us);
+/* The version that <t> must go to now: the one that it wants while an endpoint of it can take it;
+ * 0: any. */
+uint16_t gate_version_for(const struct gate *g, const struct gate_ticket *t);
 /* In use: neither leaving nor draining nor ejected. */
 bool gate_is_chosen_from(const struct gate *g, const struct endpoint *ep);
 bool gate_endpoint_has_room(const struct gate *g, const struct endpoint *ep);

@@ -19,6 +19,20 @@ bool gate_is_wanted(const struct gate *g, const struct endpoint *ep, uint64_t no
  * Slow start is by time alone and only beside others that are through with it: after a start all
  * ramp alike, and keys would wander with the answers that each happened to get. */
 
+uint16_t gate_version_for(const struct gate *g, const struct gate_ticket *t)
+{
+    if (!t->wanted)
+        return 0;
+    for (uint32_t i = 0; i < g->count; i++) {
+        const struct endpoint *ep = g->endpoints[i];
+        bool is_again = t->attempts > 0 && gate_was_tried(t, ep->index);
+        if (ep->version == t->wanted && !is_again && gate_is_chosen_from(g, ep) &&
+            gate_endpoint_has_room(g, ep))
+            return t->wanted;
+    }
+    return 0;
+}
+
 struct endpoint *gate_choose_home(struct gate *g, const struct gate_ticket *t, uint64_t now_us)
 {
     struct endpoint *of[GATE_ENDPOINTS_MAX];
@@ -27,16 +41,17 @@ struct endpoint *gate_choose_home(struct gate *g, const struct gate_ticket *t, u
     bool has_fresh = false;
     bool is_ramping = true;
     uint32_t n = 0;
+    uint16_t version = gate_version_for(g, t);
     for (uint32_t i = 0; i < g->count; i++) {
         const struct endpoint *ep = g->endpoints[i];
-        if (!gate_is_chosen_from(g, ep))
+        if (!gate_is_chosen_from(g, ep) || (version && ep->version != version))
             continue;
         is_ramping = is_ramping && ep->seat.ramp_us > 0;
         has_fresh = has_fresh || (!gate_was_tried(t, ep->index) && gate_endpoint_has_room(g, ep));
     }
     for (uint32_t i = 0; i < g->count; i++) {
         struct endpoint *ep = g->endpoints[i];
-        if (!gate_is_chosen_from(g, ep))
+        if (!gate_is_chosen_from(g, ep) || (version && ep->version != version))
             continue;
         bool is_trial = ep->eject.state == EV_HEALTH_HALF_OPEN;
         bool is_safe = !is_trial || (t->is_idempotent && t->attempts == 0);

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Shaping over real sockets: rate limits and quotas."""
+"""Shaping over real sockets: rate limits and quotas, splits between versions."""
+import threading
 import time
 
-from conftest import ok
+from conftest import free_port, ok
 
 
 def limited(limits, more=""):
@@ -149,3 +150,98 @@ def test_refusals_cost_the_endpoint_nothing(world):
     origin, proxy = world.pair(lambda request, wire: ok(), route=limited("{ rate: 1/h, burst: 5, by: route }"))
     assert statuses(proxy, 500).count(200) == 5
     assert len(origin.requests) == 5
+
+
+# ---- splits between versions ----
+
+def named(name):
+    return lambda request, wire: ok(name)
+
+
+def versions(world, split, more="", count=2):
+    """A service with one endpoint of version stable and one of canary."""
+    names = ["stable", "canary", "beta"][:count]
+    origins = [world.origin(named(n)) for n in names]
+    ends = ", ".join('{ address: "127.0.0.1:%d", version: %s }' % (o.port, n) for o, n in zip(origins, names))
+    text = ("services:\n  app: { endpoints: [%s], tune: { limit: { min: 8, value: 8, max: 8 } }%s }\n"
+            "routes:\n  - { match: /, service: app, split: %s, key: header X-User }\n" % (ends, more, split))
+    return origins, world.proxy(text)
+
+
+def served(proxy, *fields):
+    return proxy.get("/", *fields).body.decode()
+
+
+def test_users_stay_with_their_version_and_shares_hold(world):
+    _, proxy = versions(world, "{ stable: 70%, canary: 30% }")
+    w, seen = proxy.connect(), {}
+    for _ in range(2):
+        for user in range(300):
+            w.send("GET / HTTP/1.1\r\nHost: a\r\nX-User: u%d\r\n\r\n" % user)
+            seen.setdefault(user, set()).add(w.response().body)
+    w.close()
+    assert all(len(v) == 1 for v in seen.values())
+    assert 60 <= sum(v == {b"canary"} for v in seen.values()) <= 120
+
+
+def test_a_user_keeps_his_version_over_a_restart(world):
+    first = versions(world, "{ stable: 50%, canary: 50% }")[1]
+    second = versions(world, "{ stable: 50%, canary: 50% }")[1]
+    for user in range(20):
+        assert served(first, "X-User: %d" % user) == served(second, "X-User: %d" % user)
+
+
+def test_a_header_or_a_cookie_that_names_a_version_wins(world):
+    _, proxy = versions(world, "{ stable: 100%, canary: 0%, header: X-Version, cookie: version }")
+    assert {served(proxy, "X-User: %d" % i) for i in range(20)} == {"stable"}
+    assert served(proxy, "X-Version: canary") == "canary"
+    assert served(proxy, "Cookie: a=b; version=canary") == "canary"
+    assert served(proxy, "X-Version: stable", "Cookie: version=canary") == "stable"
+    assert served(proxy, "X-Version: nonsense") == "stable"
+
+
+def test_a_version_without_a_working_endpoint_is_served_by_another(world):
+    origin = world.origin(named("stable"))
+    proxy = world.proxy('services:\n  app: { endpoints: [{ address: "127.0.0.1:%d", version: stable }, '
+                        '{ address: "127.0.0.1:%d", version: canary }] }\n'
+                        'routes:\n  - { match: /, service: app, split: { stable: 100%%, canary: 0%%, '
+                        'header: X-Version } }\n' % (origin.port, free_port()))
+    got = [served(proxy, "X-Version: canary") for _ in range(20)]
+    assert got == ["stable"] * 20
+    events = proxy.wait_events(20)
+    assert all(e["wanted"] for e in events)
+    assert sum(e["version"] != e["wanted"] - 1 for e in events) == 20
+
+
+def test_a_full_version_makes_nobody_wait(world):
+    slow = threading.Event()
+    origins = [world.origin(named("stable")), world.origin(lambda r, w: slow.wait(5) and ok("canary"))]
+    ends = ", ".join('{ address: "127.0.0.1:%d", version: %s }' % (o.port, n)
+                     for o, n in zip(origins, ("stable", "canary")))
+    proxy = world.proxy("services:\n  app: { endpoints: [%s], tune: { limit: { min: 1, value: 1, max: 1 } } }\n"
+                        "routes:\n  - { match: /, service: app, split: { stable: 50%%, canary: 50%%, header: V } }\n"
+                        % ends)
+    w = proxy.connect().send("GET / HTTP/1.1\r\nHost: a\r\nV: canary\r\n\r\n")
+    time.sleep(0.2)
+    assert [served(proxy, "V: canary") for _ in range(5)] == ["stable"] * 5
+    slow.set()
+    assert w.response().body == b"canary"
+    w.close()
+
+
+def test_a_reload_moves_only_the_users_that_a_share_wins(world):
+    _, proxy = versions(world, "{ stable: 90%, canary: 10% }")
+    before = [served(proxy, "X-User: %d" % i) for i in range(60)]
+    text = open(proxy.path).read()
+    body = text[text.index("services:"):].replace("stable: 90%, canary: 10%", "stable: 60%, canary: 40%")
+    assert proxy.reload(body).startswith("reloaded")
+    time.sleep(0.1)
+    after = [served(proxy, "X-User: %d" % i) for i in range(60)]
+    assert all(a == b or a == "canary" for a, b in zip(after, before))
+    assert after.count("canary") > before.count("canary")
+
+
+def test_splits_hold_with_hashing_too(world):
+    _, proxy = versions(world, "{ stable: 50%, canary: 50%, header: V }", ", balance: hash")
+    assert {served(proxy, "V: canary", "X-User: %d" % i) for i in range(10)} == {"canary"}
+    assert {served(proxy, "V: stable", "X-User: %d" % i) for i in range(10)} == {"stable"}

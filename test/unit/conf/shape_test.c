@@ -103,6 +103,28 @@ static void who_shares_fairly_can_be_anybody_a_limit_can_count(void **state)
     }
 }
 
+#define TWO                                                                                        \
+    "listen: [\":8080\"]\nservices: { shop: { endpoints: [\"10.0.0.1:80\", { address: "            \
+    "\"10.0.0.2:80\", version: canary }] } }\n"
+#define SPLIT(split) TWO "routes: [{ match: /, service: shop, split: " split " }]\n"
+
+static void a_split_names_versions_and_who_may_choose(void **state)
+{
+    (void)state;
+    struct conf *c = good(SPLIT("{ stable: 97.5%, canary: 2.5%, header: X-Version, cookie: ver }"));
+    const struct conf_split *s = &c->routes[0].split;
+    assert_int_equal(s->count, 2);
+    assert_string_equal(s->parts[0].version, "stable");
+    assert_string_equal(s->parts[1].version, "canary");
+    assert_float_equal(s->parts[1].pct, 2.5, 0);
+    assert_string_equal(s->header, "X-Version");
+    assert_string_equal(s->cookie, "ver");
+    conf_unref(c);
+    c = good(BASE);
+    assert_int_equal(c->routes[0].split.count, 0);
+    conf_unref(c);
+}
+
 static void what_is_shown_names_the_values_in_force(void **state)
 {
     (void)state;
@@ -147,6 +169,14 @@ static void each_mistake_gets_the_next_step(void **state)
         {LIMIT("{ rate: 1/s, by: address/33 }"), "a prefix of addresses is address/24"},
         {LIMIT("{ rate: 1/s, by: address/24/8 }"), "16..128 of IPv6"},
         {LIMIT("{ rates: 1/s }"), "did you mean `rate`?"},
+        {SPLIT("{ stable: 95%, canray: 5% }"), "did you mean `canary`?"},
+        {SPLIT("{ stable: 95%, blue: 5% }"), "has version `blue`: write { address: HOST:PORT"},
+        {SPLIT("{ stable: 95%, canary: 4% }"), "must sum to 100%, these are 99%"},
+        {SPLIT("{ stable: 0.5, canary: 50% }"), "split.stable must be 0%..100%, got \"0.5\""},
+        {SPLIT("{ stable: 101% }"), "split.stable must be 0%..100%"},
+        {SPLIT("{ header: X-V }"), "must have the shares of 1..8 versions"},
+        {SPLIT("{ stable: 100%, header: \"a b\" }"), "split.header is the name of a header"},
+        {SPLIT("canary"), "split must be a map"},
         {ROUTED("rate_limits: []"), "must have 1..8 limits, got 0"},
         {ROUTED("rate_limits: 100/s"), "must be a list"},
         {ROUTED("key: a b"), "token, header NAME or cookie NAME, got \"a b\""},
@@ -167,6 +197,7 @@ int main(void)
         cmocka_unit_test(limits_are_read_with_their_defaults),
         cmocka_unit_test(a_limit_keeps_its_identity_while_route_and_limit_stay),
         cmocka_unit_test(who_shares_fairly_can_be_anybody_a_limit_can_count),
+        cmocka_unit_test(a_split_names_versions_and_who_may_choose),
         cmocka_unit_test(what_is_shown_names_the_values_in_force),
         cmocka_unit_test(each_mistake_gets_the_next_step),
     };

@@ -507,6 +507,54 @@ static void check_accounts(void)
 }
 
 /* Whatever comes: each ticket ends once, counts agree, limits hold. */
+static void a_wanted_version_is_taken_while_it_can(void **state)
+{
+    (void)state;
+    open_gate(3, 2);
+    for (uint16_t i = 0; i < 3; i++)
+        gate_endpoint_version(g, ep[i], i == 2 ? 8 : 7);
+    for (int i = 0; i < 3; i++)
+        t[i].wanted = 9;
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(gate_arrive(g, &t[i], t0), GATE_SEND);
+        assert_int_equal(t[i].endpoint, ep[2]);
+    }
+    assert_int_equal(gate_arrive(g, &t[2], t0), GATE_SEND); /* full: another one, without waiting */
+    assert_int_not_equal(t[2].endpoint, ep[2]);
+    gate_done(g, &t[0], GATE_OK, t0 + 1000);
+    gate_endpoint_drain(g, ep[2], true, t0 + 1000);
+    t[3].wanted = 9;
+    assert_int_equal(gate_arrive(g, &t[3], t0 + 1000), GATE_SEND);
+    assert_int_not_equal(t[3].endpoint, ep[2]);
+    gate_endpoint_drain(g, ep[2], false, t0 + 1000);
+    t[4].wanted = 100; /* nobody has it */
+    assert_int_equal(gate_arrive(g, &t[4], t0 + 1000), GATE_SEND);
+}
+
+static void a_retry_leaves_the_wanted_version_only_when_it_has_no_other_endpoint(void **state)
+{
+    (void)state;
+    open_gate(3, 2);
+    for (uint16_t i = 0; i < 3; i++)
+        gate_endpoint_version(g, ep[i], i == 0 ? 7 : 8);
+    uint64_t backoff_us;
+    bool was[3] = {false};
+    t[0].wanted = 9;
+    assert_int_equal(gate_arrive(g, &t[0], t0), GATE_SEND);
+    for (int i = 0; i < 3; i++) {
+        uint16_t at = t[0].endpoint;
+        assert_true(at < 3);
+        assert_false(was[at]);
+        assert_true(i == 2 ? at == ep[0] : at != ep[0]);
+        was[at] = true;
+        gate_done(g, &t[0], GATE_CONNECT_FAILED, t0 + 1000);
+        if (i < 2) {
+            assert_true(gate_retry(g, &t[0], GATE_CONNECT_FAILED, &backoff_us, t0 + 1000));
+            assert_int_equal(gate_retry_send(g, &t[0], t0 + 2000), GATE_SEND);
+        }
+    }
+}
+
 static void random_use_keeps_exact_accounts(void **state)
 {
     (void)state;
@@ -552,6 +600,9 @@ int main(void)
         cmocka_unit_test_teardown(waiting_beats_a_slow_endpoint_until_the_queue_is_long,
                                   close_gate),
         cmocka_unit_test_teardown(what_was_learned_comes_back, close_gate),
+        cmocka_unit_test_teardown(a_wanted_version_is_taken_while_it_can, close_gate),
+        cmocka_unit_test_teardown(
+            a_retry_leaves_the_wanted_version_only_when_it_has_no_other_endpoint, close_gate),
         cmocka_unit_test_teardown(random_use_keeps_exact_accounts, close_gate),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
