@@ -541,16 +541,17 @@ static void a_retry_leaves_the_wanted_version_only_when_it_has_no_other_endpoint
     bool was[3] = {false};
     t[0].wanted = 9;
     assert_int_equal(gate_arrive(g, &t[0], t0), GATE_SEND);
-    for (int i = 0; i < 3; i++) {
+    for (uint64_t i = 0; i < 3; i++) {
+        uint64_t now_us = t0 + 2000 * i + 1000;
         uint16_t at = t[0].endpoint;
         assert_true(at < 3);
         assert_false(was[at]);
         assert_true(i == 2 ? at == ep[0] : at != ep[0]);
         was[at] = true;
-        gate_done(g, &t[0], GATE_CONNECT_FAILED, t0 + 1000);
+        gate_done(g, &t[0], GATE_CONNECT_FAILED, now_us);
         if (i < 2) {
-            assert_true(gate_retry(g, &t[0], GATE_CONNECT_FAILED, &backoff_us, t0 + 1000));
-            assert_int_equal(gate_retry_send(g, &t[0], t0 + 2000), GATE_SEND);
+            assert_true(gate_retry(g, &t[0], GATE_CONNECT_FAILED, &backoff_us, now_us));
+            assert_int_equal(gate_retry_send(g, &t[0], now_us + 1000), GATE_SEND);
         }
     }
 }
