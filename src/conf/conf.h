@@ -31,6 +31,21 @@ struct conf_params {
 enum { CONF_LOG_OFF, CONF_LOG_COMBINED, CONF_LOG_JSON, CONF_LOG_LOGFMT }; /* access_log.format */
 enum { CONF_FORWARDED_X, CONF_FORWARDED_RFC7239, CONF_FORWARDED_BOTH, CONF_FORWARDED_OFF };
 
+struct conf_cert {
+    const char *cert, *key, *ocsp; /* files; ocsp "" none */
+};
+enum conf_verify { CONF_VERIFY_OFF, CONF_VERIFY_OPTIONAL, CONF_VERIFY_REQUIRED };
+struct conf_tls { /* of a listener */
+    bool is_on, is_internal, is_13_only;
+    const struct conf_cert *certs; /* the first one serves names that no other has */
+    size_t cert_count;
+    const char *client_ca, *ciphers; /* "" none */
+    enum conf_verify verify;
+};
+struct conf_tls_out { /* towards endpoints */
+    bool is_on, is_unverified;
+    const char *ca, *name, *cert, *key; /* "" none */
+};
 /* A network: all addresses whose first <bits> bits are those of <at>.  IPv4 as ::ffff:a.b.c.d. */
 struct conf_prefix {
     unsigned char at[16];
@@ -51,6 +66,7 @@ struct conf_listen {
     size_t trusted_count;
     bool is_tcp;      /* connections are passed through as they are */
     uint16_t service; /* tcp: index in services */
+    struct conf_tls tls;
 };
 enum conf_endpoint_kind { CONF_ENDPOINT_ADDRESS, CONF_ENDPOINT_DNS };
 struct conf_endpoint {
@@ -58,6 +74,7 @@ struct conf_endpoint {
     char host[256]; /* address or name */
     uint16_t port;
     char version[32]; /* "" = stable */
+    bool is_tls;      /* it was written as https:// */
     double weight_pct;
 };
 /* What the user said about one loop on one service; NAN and -1: nothing. */
@@ -97,6 +114,7 @@ struct conf_service {
     bool is_tcp;             /* a listener with `protocol: tcp` leads here, and no route */
     uint8_t proxy_version;   /* of the PROXY header sent to endpoints; 0: none */
     const char *host_header; /* "" = keep the client's */
+    struct conf_tls_out tls;
 };
 /* What `balance: hash` takes from a request; one without it is balanced as adaptive. */
 enum conf_hash_kind {

@@ -22,6 +22,7 @@
 #define CONF_PROBLEMS_MAX 100
 #define CONF_LISTENS_MAX 64
 #define CONF_PREFIXES_MAX 64 /* in one list: it is walked for each connection */
+#define CONF_CERTS_MAX 1024  /* of one listener */
 #define CONF_NAME_BYTES_MAX                                                                        \
     40 /* of a service: leaves room for "SERVICE ENDPOINT" in the registry */
 #define CONF_TARGET_NAME_BYTES 104 /* as in struct memfile_name */
@@ -211,6 +212,9 @@ void parse_services(struct reader *rd, const struct node *n);
 bool read_service_name(struct reader *rd, const struct node *n, uint16_t *index);
 void parse_routes(struct reader *rd, const struct node *n);
 void parse_default_route(struct reader *rd);
+/* ---- parse_tls.c ---- */
+void parse_tls(struct reader *rd, const struct node *n, struct conf_tls *tls);
+void parse_tls_out(struct reader *rd, const struct node *n, struct conf_tls_out *tls);
 bool parse_tune_item(struct reader *rd, const struct node *n, enum knob_id knob,
                      struct conf_tune *tune);
 enum knob_id parse_knob_of_key(struct span key); /* KNOB_COUNT when none */

@@ -13,6 +13,7 @@ static void read_protocol(struct reader *rd, const struct node *n, struct conf_l
 static void read_service(struct reader *rd, const struct node *n, struct conf_listen *l);
 static void read_proxy_protocol(struct reader *rd, const struct node *n, struct conf_listen *l);
 static void read_trusted(struct reader *rd, const struct node *n, struct conf_listen *l);
+static void read_tls(struct reader *rd, const struct node *n, struct conf_listen *l);
 
 /* A key of LEVEL_LISTEN in keys.def has its reader here. */
 static void (*const readers[KEY_COUNT])(struct reader *, const struct node *,
@@ -23,6 +24,7 @@ static void (*const readers[KEY_COUNT])(struct reader *, const struct node *,
     [KEY_LISTEN_service] = read_service,
     [KEY_LISTEN_proxy_protocol] = read_proxy_protocol,
     [KEY_LISTEN_trusted] = read_trusted,
+    [KEY_LISTEN_tls] = read_tls,
 };
 
 void parse_listens(struct reader *rd, const struct node *n)
@@ -214,4 +216,9 @@ static void read_trusted(struct reader *rd, const struct node *n, struct conf_li
                     node_path(k, path), SHOWN(s));
     }
     l->trusted = at;
+}
+
+static void read_tls(struct reader *rd, const struct node *n, struct conf_listen *l)
+{
+    parse_tls(rd, n, &l->tls);
 }

@@ -62,6 +62,7 @@ static void service_default(struct reader *rd, struct conf_service *sv)
     sv->balance = CONF_BALANCE_ADAPTIVE;
     sv->is_ejecting = true;
     sv->host_header = "";
+    sv->tls = (struct conf_tls_out){.ca = "", .name = "", .cert = "", .key = ""};
     sv->health = (struct conf_health){
         .path = "/", .interval_ms = 5000, .timeout_ms = 2000, .rise = 2, .fall = 3};
     for (int k = 0; k < KNOB_COUNT; k++)
@@ -111,6 +112,9 @@ static void parse_service(struct reader *rd, const struct node *n, struct conf_s
         case KEY_SERVICE_eject:
             read_bool(rd, k, &sv->is_ejecting);
             break;
+        case KEY_SERVICE_tls:
+            parse_tls_out(rd, k, &sv->tls);
+            break;
         case KEY_SERVICE_host: {
             struct span host, s;
             uint16_t port;
@@ -126,6 +130,19 @@ static void parse_service(struct reader *rd, const struct node *n, struct conf_s
             break;
         }
     }
+    size_t tls_count = 0;
+    for (size_t i = 0; i < sv->endpoint_count; i++)
+        tls_count += sv->endpoints[i].is_tls;
+    if (tls_count && tls_count < sv->endpoint_count && !sv->tls.is_on)
+        problem(rd, n->key,
+                "services.%.*s: some endpoints are https:// and some are not; TLS is for all "
+                "endpoints of a service: write https:// everywhere, or `tls: on`",
+                SHOWN(n->key->text));
+    if (tls_count && lines[KEY_SERVICE_tls] && !sv->tls.is_on)
+        problem(rd, n->key, "services.%.*s has https:// endpoints and `tls: off`: remove one",
+                SHOWN(n->key->text));
+    if (tls_count)
+        sv->tls.is_on = true;
     if (!lines[KEY_SERVICE_endpoints])
         problem(rd, n->key, "services.%.*s has no endpoints: add `endpoints: [\"127.0.0.1:3000\"]`",
                 SHOWN(n->key->text));
@@ -149,16 +166,21 @@ static void endpoint_address(struct reader *rd, const struct node *n, struct con
         if (s.len && s.at[s.len - 1] == '/')
             s.len--;
     } else if (span_starts(s, SPAN("https://"))) {
-        problem(rd, n, "%s: TLS to endpoints is not in this version yet", path);
-        return;
+        s = (struct span){s.at + 8, s.len - 8};
+        if (s.len && s.at[s.len - 1] == '/')
+            s.len--;
+        ep->is_tls = true;
     } else if (s.len > 3 && memmem(s.at, s.len, "://", 3)) {
         problem(rd, n,
                 "%s: \"%.*s\" is not in this version yet; write HOST:PORT or dns://NAME:PORT", path,
                 SHOWN(s));
         return;
     }
-    uint16_t port;
-    if (!value_address(s, &host, &port) || port == 0) {
+    uint16_t port = 443;
+    bool is_bare = ep->is_tls && (value_is_name(s) || value_is_number_host(s));
+    if (is_bare)
+        host = s;
+    else if (!value_address(s, &host, &port) || port == 0) {
         problem(rd, n, "%s must be HOST:PORT with a port of 1..65535, got \"%.*s\"", path,
                 SHOWN(n->text));
         return;

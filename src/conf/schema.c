@@ -240,6 +240,20 @@ static void other_schema(struct json *j, enum conf_key key)
         json_key(j, "items");
         json_raw(j, SPAN("{\"type\":\"string\"}"));
         return;
+    case KEY_LISTEN_tls:
+        words_or_map(j, "internal|off", NULL, "tls");
+        return;
+    case KEY_TLS_certs:
+        json_key_str(j, "type", "array");
+        json_key_u64(j, "maxItems", CONF_CERTS_MAX);
+        json_key(j, "items");
+        json_object_begin(j);
+        ref(j, "cert");
+        json_object_end(j);
+        return;
+    case KEY_SERVICE_tls:
+        words_or_map(j, "on|off", NULL, "tls_out");
+        return;
     case KEY_LISTEN_protocols:
         json_key_str(j, "type", "array");
         json_key(j, "items");
@@ -398,6 +412,9 @@ void conf_schema(struct buf *out)
     json_key(&j, "$defs");
     json_object_begin(&j);
     level_schema(&j, LEVEL_LISTEN, "listen", "address");
+    level_schema(&j, LEVEL_TLS, "tls", NULL);
+    level_schema(&j, LEVEL_CERT, "cert", "cert|key");
+    level_schema(&j, LEVEL_OUT, "tls_out", NULL);
     level_schema(&j, LEVEL_SERVICE, "service", "endpoints");
     level_schema(&j, LEVEL_ENDPOINT, "endpoint", "address");
     level_schema(&j, LEVEL_OBJECTIVE, "objective", NULL);

@@ -101,12 +101,15 @@ static void show_tune(struct show *s, enum knob_id knob, const struct conf_tune 
 
 static void show_endpoints(struct show *s, const struct conf_service *sv, uint32_t line)
 {
-    char key[64], text[340];
+    char key[64], text[400];
     for (size_t i = 0; i < sv->endpoint_count; i++) {
         const struct conf_endpoint *ep = &sv->endpoints[i];
         bool is_v6 = strchr(ep->host, ':') != NULL;
         snprintf(key, sizeof key, "endpoints[%zu].address", i);
-        snprintf(text, sizeof text, "%s%s%s%s:%u", ep->kind == CONF_ENDPOINT_DNS ? "dns://" : "",
+        snprintf(text, sizeof text, "%s%s%s%s:%u",
+                 ep->is_tls                      ? "https://"
+                 : ep->kind == CONF_ENDPOINT_DNS ? "dns://"
+                                                 : "",
                  is_v6 ? "[" : "", ep->host, is_v6 ? "]" : "", ep->port);
         show_value(s, key, text, line);
         if (*ep->version) {
@@ -119,6 +122,56 @@ static void show_endpoints(struct show *s, const struct conf_service *sv, uint32
             show_value(s, key, text, line);
         }
     }
+}
+
+static void show_tls(struct show *s, const char *listen, const struct conf_tls *tls, uint32_t line)
+{
+    char key[128];
+    if (!tls->is_on)
+        return;
+    if (tls->is_internal) {
+        snprintf(key, sizeof key, "%s.tls", listen);
+        show_value(s, key, "internal", line);
+        return;
+    }
+    for (size_t i = 0; i < tls->cert_count; i++) {
+        const struct conf_cert *c = &tls->certs[i];
+        const char *const parts[][2] = {{"cert", c->cert}, {"key", c->key}, {"ocsp", c->ocsp}};
+        for (size_t k = 0; k < FB_COUNT(parts); k++) {
+            if (!parts[k][1][0])
+                continue;
+            snprintf(key, sizeof key, "%s.tls.certs[%zu].%s", listen, i, parts[k][0]);
+            show_value(s, key, parts[k][1], line);
+        }
+    }
+    snprintf(key, sizeof key, "%s.tls.min_version", listen);
+    show_word(s, key, KEY_TLS_min_version, tls->is_13_only, line);
+    snprintf(key, sizeof key, "%s.tls.verify", listen);
+    show_word(s, key, KEY_TLS_verify, (int)tls->verify, line);
+    if (tls->client_ca[0]) {
+        snprintf(key, sizeof key, "%s.tls.client_ca", listen);
+        show_value(s, key, tls->client_ca, line);
+    }
+    if (tls->ciphers[0]) {
+        snprintf(key, sizeof key, "%s.tls.ciphers", listen);
+        show_value(s, key, tls->ciphers, line);
+    }
+}
+
+static void show_tls_out(struct show *s, const struct conf_tls_out *tls, uint32_t line)
+{
+    if (!tls->is_on) {
+        show_value(s, "tls", "off", line);
+        return;
+    }
+    const char *const parts[][2] = {{"tls.ca", tls->ca},
+                                    {"tls.name", tls->name},
+                                    {"tls.cert", tls->cert},
+                                    {"tls.key", tls->key}};
+    show_value(s, "tls.verify", tls->is_unverified ? "false" : "true", line);
+    for (size_t i = 0; i < FB_COUNT(parts); i++)
+        if (parts[i][1][0])
+            show_value(s, parts[i][0], parts[i][1], line);
 }
 
 static void show_service(struct show *s, const struct conf_service *sv, const uint32_t *lines)
@@ -170,6 +223,7 @@ static void show_service(struct show *s, const struct conf_service *sv, const ui
               lines[KEY_SERVICE_proxy_protocol]);
     show_value(s, "eject", sv->is_ejecting ? "true" : "false", lines[KEY_SERVICE_eject]);
     show_value(s, "host", sv->host_header, lines[KEY_SERVICE_host]);
+    show_tls_out(s, &sv->tls, lines[KEY_SERVICE_tls]);
 }
 
 static void show_hash(struct show *s, const struct conf_hash *h, uint32_t line)
@@ -270,6 +324,7 @@ void conf_show(const struct conf *c, bool is_json, struct buf *out)
         char key[32];
         snprintf(key, sizeof key, "listen[%zu]", i);
         show_value(&s, key, c->listens[i].address, private->listen_line[i]);
+        show_tls(&s, key, &c->listens[i].tls, private->listen_line[i]);
         snprintf(s.prefix, sizeof s.prefix, "listen[%zu].", i);
         show_listen(&s, &c->listens[i], private->listen_line[i]);
         s.prefix[0] = 0;

@@ -25,6 +25,7 @@
 static void on_ready(struct loop_handle *h, uint32_t events);
 static void on_timer(struct loop_timer *t);
 static void run(struct client *c);
+static bool secure(struct client *c);
 static bool step(struct client *c);
 static bool flush(struct client *c);
 static bool is_slow_reader(struct client *c, uint64_t blocked_us);
@@ -76,17 +77,32 @@ void client_accept(struct listener *l, int fd, const struct sock_addr *peer)
     w->client_count++;
     w->connections_total++;
     client_wait(c);
+    if (!c->awaits_proxy && !secure(c))
+        return;
     uint32_t most = w->gen->conf->p.limits_connections;
     if (most && w->client_count > (most + w->gw->thread_count - 1) / w->gw->thread_count) {
         c->awaits_proxy = false;
         report_refused(w, REASON_SHED_OVERLOAD, c->kind == CLIENT_TCP ? 0 : 503, now_us, 0);
-        if (c->kind == CLIENT_TCP) {
+        bool is_secure = w->gen->tls[l->index] != NULL;
+        if (c->handshake)
+            handshake_fail(c, TLS_FAULT_BUSY);
+        if (c->kind == CLIENT_TCP || is_secure) { /* saying why would cost more than serving it */
             client_close(c);
             return;
         }
         answer_raw(c, REASON_SHED_OVERLOAD, false);
         run(c);
     }
+}
+
+/* TLS begins where the listener has it; false: the client is gone. */
+static bool secure(struct client *c)
+{
+    struct tls_server *tls = c->worker->gen->tls[c->listener->index];
+    if (!tls || handshake_begin(c, tls))
+        return true;
+    client_close(c);
+    return false;
 }
 
 void client_name(struct client *c)
@@ -148,6 +164,9 @@ void client_close(struct client *c)
 {
     struct worker *w = c->worker;
     fb_assert(c->req == NULL);
+    if (c->handshake)
+        handshake_fail(c, TLS_FAULT_CLOSED);
+    link_fini(&c->link, !c->out && !c->is_broken && !c->is_cut);
     if (c->out) { /* a plain close would go on delivering for as long as the slow reader likes */
         const struct linger now = {.l_onoff = 1, .l_linger = 0};
         setsockopt(c->handle.fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
@@ -210,6 +229,12 @@ static void on_ready(struct loop_handle *h, uint32_t events)
         c->has_ended = true;
     if (events & LOOP_ERROR)
         c->is_broken = true;
+    if (c->handshake) {
+        handshake_ready(c);
+        return;
+    }
+    if (c->link.tls && (events & LOOP_WRITE))
+        tls_flush(c->link.tls);
     run(c);
 }
 
@@ -228,8 +253,14 @@ static bool step(struct client *c)
         client_gone(c);
         return false;
     }
-    if (c->awaits_proxy)
-        return proxied_read(c);
+    if (c->awaits_proxy) {
+        if (!proxied_read(c) || !secure(c))
+            return false;
+        if (!c->handshake)
+            return true;
+        handshake_ready(c);
+        goto waits;
+    }
     if (c->is_lingering) {
         linger(c);
         return false;
@@ -513,6 +544,8 @@ static void on_timer(struct loop_timer *t)
     } else if (!req && !c->in) {
         uint64_t most_ms = c->is_first ? p->limits_header_timeout : p->limits_idle_timeout;
         if (wait_us >= most_ms * US_PER_MS) {
+            if (c->handshake)
+                handshake_fail(c, TLS_FAULT_TIMEOUT);
             if (c->awaits_proxy)
                 proxied_late(c);
             else
@@ -530,5 +563,8 @@ static void on_timer(struct loop_timer *t)
     } else {
         return;
     }
-    run(c);
+    if (c->handshake)
+        client_wait(c);
+    else
+        run(c);
 }

@@ -79,6 +79,7 @@ int gateway_run(const struct gateway_setup *setup)
     service_fini_all(gw);
     access_log_free(gw->log);
     rate_table_free(gw->rates);
+    tickets_fini(&gw->tickets);
     free(gw->workers);
     free(gw);
     return is_up ? 0 : 1;
@@ -114,6 +115,7 @@ void gateway_tick(struct gw *gw)
         total += atomic_load_explicit(&gw->workers[i].shown_requests_total, memory_order_relaxed);
     }
     if (!gw->is_retired) {
+        tls_files_tick(gw, now_us);
         atomic_store_explicit(&head->gateway_beat_us, now_us, memory_order_relaxed);
         atomic_store_explicit(&head->connections, clients, memory_order_relaxed);
         atomic_store_explicit(&head->requests, total, memory_order_relaxed);
@@ -156,6 +158,10 @@ static bool start(struct gw *gw, const struct gateway_setup *setup, struct fb_er
                                  ~(size_t)(FB_CACHE_LINE_BYTES - 1));
     if (!gw->workers) {
         fb_fail(err, FB_E_NOMEM, "gateway: no memory for %u threads", gw->thread_count);
+        return false;
+    }
+    if (!tickets_init(&gw->tickets, setup->conf->p.tls_ticket_rotation * US_PER_MS, gw->start_us)) {
+        fb_fail(err, FB_E_IO, "tls: no randomness from the system");
         return false;
     }
     memset(gw->workers, 0, sizeof(struct worker) * gw->thread_count);

@@ -17,7 +17,8 @@ struct gateway_setup {
     uint32_t slot;         /* in the memory file: whose rings and counts are ours */
     struct conf *conf;     /* a reference is taken */
     int control_fd; /* SOCK_SEQPACKET to the supervisor (control_msg.h); -1: none, runs for ever */
-    uint64_t seed;  /* of fairness hashes and jitter; 0: from the kernel */
+    const char *state_dir; /* the internal CA of TLS lies there; NULL: none */
+    uint64_t seed;         /* of fairness hashes and jitter; 0: from the kernel */
 };
 
 /* 0 after a drain or STOP; 1 when it could not start (the sentence is logged). */

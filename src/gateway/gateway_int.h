@@ -29,6 +29,8 @@
 #include "io/loop.h"
 #include "io/socket.h"
 #include "io/thread.h"
+#include "io/tls.h"
+#include "io/tls_ticket.h"
 #include "proto/http1.h"
 #include "proto/http1_body.h"
 #include "proto/http1_target.h"
@@ -112,6 +114,9 @@ struct generation {
         struct worker *worker;
     } use[MEMFILE_THREADS_MAX];
     _Atomic uint32_t switched; /* workers that have */
+    struct tls_server **tls;   /* by listener of the process; NULL: it speaks without TLS */
+    size_t tls_count;
+    struct tls_client **tls_out; /* by index in conf->services; NULL: without TLS */
 };
 
 struct gw {
@@ -134,6 +139,8 @@ struct gw {
     uint64_t start_us;
     struct watch *watches;       /* thread 0: names that are looked up */
     _Atomic uint32_t gone_count; /* endpoints that left: pools look for them */
+    struct tls_tickets tickets;
+    uint64_t tls_polled_us; /* thread 0 */
 };
 
 /* ---- one thread ---- */
@@ -147,6 +154,18 @@ struct listener {
     const struct conf_listen *conf; /* of the newest file that has its address */
     struct conf *file;              /* that <conf> is a part of; referenced */
     struct service *service;        /* tcp: where connections go; NULL: it is gone */
+};
+
+struct handshake {         /* of one client, until it is over */
+    struct client *client; /* NULL: it left while this was ready */
+    struct handshake *older, *newer, *next;
+    bool is_ready;
+};
+struct handshakes {
+    struct handshake *oldest, *newest;
+    struct handshake *first, **last; /* ready */
+    struct loop_job job;
+    uint32_t count;
 };
 
 struct worker {
@@ -187,8 +206,9 @@ struct worker {
         const struct conf_rate *rate;
         uint64_t wait_us, reset_us, left;
     } refusal;
-    uint64_t rates_pushed;   /* keys that were forgotten before their bucket was full */
-    uint32_t field_room;     /* of request_fields and answer_fields */
+    uint64_t rates_pushed; /* keys that were forgotten before their bucket was full */
+    uint32_t field_room;   /* of request_fields and answer_fields */
+    struct handshakes handshakes;
     struct request *orphans; /* their client left, their endpoint still works */
     bool is_accepting, is_draining;
     bool is_last_call; /* the drain's time is over: what is not sent yet is refused */
@@ -202,9 +222,10 @@ struct client {
     struct link link;
     struct worker *worker;
     struct client *next, **prev;
-    struct request *req; /* in hand; NULL between requests */
-    struct chunk *in;    /* read and not yet understood */
-    struct chunk *out;   /* written by us, not yet taken by the socket */
+    struct request *req;         /* in hand; NULL between requests */
+    struct handshake *handshake; /* of TLS, while it goes on */
+    struct chunk *in;            /* read and not yet understood */
+    struct chunk *out;           /* written by us, not yet taken by the socket */
     struct sock_addr peer;
     char peer_text[46]; /* its address, not terminated */
     uint8_t peer_text_bytes;
@@ -216,6 +237,7 @@ struct client {
                               said so */
     struct listener *listener;
     uint8_t kind;      /* enum client_kind */
+    uint8_t tls;       /* enum ev_tls */
     bool awaits_proxy; /* its PROXY header is not complete */
     bool can_read, can_write;
     bool has_ended;  /* it will send nothing more */
@@ -364,6 +386,21 @@ bool body_has_room(const struct request *req);
 void body_judge(struct request *req, uint64_t now_us);
 /* What is left of the body is little enough to be read and forgotten after an early answer. */
 bool body_is_droppable(const struct request *req);
+
+/* ---- handshake.c: TLS of clients ---- */
+FB_MUST_USE
+bool handshake_begin(struct client *c, struct tls_server *server); /* false without memory */
+void handshake_ready(struct client *c);                            /* bytes, or the end, came */
+void handshake_fail(struct client *c, enum tls_fault fault);       /* before it is closed */
+void handshake_drop(struct client *c);
+void handshakes_init(struct handshakes *all);
+void handshakes_fini(struct handshakes *all);
+
+/* ---- tls_files.c ---- */
+FB_MUST_USE
+enum fb_code tls_files_load(struct gw *gw, struct generation *gen, struct fb_err *err);
+void tls_files_free(struct generation *gen);
+void tls_files_tick(struct gw *gw, uint64_t now_us); /* thread 0, each 100 ms */
 
 /* ---- request.c: begin and end ---- */
 /* A complete head in <head>, and what came behind it.  Returns how much of <rest> belongs to it. */

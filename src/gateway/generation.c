@@ -37,6 +37,10 @@ struct generation *generation_new(struct gw *gw, struct conf *conf, struct fb_er
             *at = '-'; /* it stands in fields as a token */
     int n = snprintf(gen->via_text, sizeof gen->via_text, "Via: 1.1 %s\r\n", gen->node);
     gen->via = (struct span){gen->via_text, (size_t)n};
+    if (tls_files_load(gw, gen, err) != FB_OK) {
+        generation_free(gen);
+        return NULL;
+    }
     for (size_t i = 0; i < conf->service_count; i++) {
         gen->services[i] = service_get(gw, &conf->services[i]);
         if (!gen->services[i])
@@ -70,6 +74,7 @@ void generation_leave(struct generation *gen, struct worker *w)
 
 void generation_free(struct generation *gen)
 {
+    tls_files_free(gen);
     split_free(gen);
     route_table_free(gen->routes);
     free(gen->services);

@@ -153,6 +153,7 @@ struct request *request_open(struct client *c, const struct http1_head *head)
     if (!req)
         return NULL;
     *req = (struct request){.worker = w,
+                            .tls = c->tls,
                             .client = c,
                             .gen = w->gen,
                             .timer = {.on_due = forward_timer},

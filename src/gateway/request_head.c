@@ -89,7 +89,8 @@ static void put_forwarded(const struct request *req, const struct http1_head *he
             http1_put_field(w, SPAN("X-Forwarded-Proto"),
                             http1_find(head, HTTP1_H_X_FORWARDED_PROTO)->value);
         else
-            http1_put(w, SPAN("X-Forwarded-Proto: http\r\n"));
+            http1_put(w, req->tls ? SPAN("X-Forwarded-Proto: https\r\n")
+                                  : SPAN("X-Forwarded-Proto: http\r\n"));
         if (is_trusted && http1_has(head, HTTP1_H_X_FORWARDED_HOST))
             http1_put_field(w, SPAN("X-Forwarded-Host"),
                             http1_find(head, HTTP1_H_X_FORWARDED_HOST)->value);
@@ -107,6 +108,8 @@ static void put_forwarded(const struct request *req, const struct http1_head *he
         http1_put(&f, is_v6 ? SPAN("for=\"[") : SPAN("for="));
         http1_put(&f, peer);
         http1_put(&f, is_v6 ? SPAN("]\";proto=http") : SPAN(";proto=http"));
+        if (req->tls)
+            http1_put(&f, SPAN("s"));
         put_joined(w, is_trusted ? head : NULL, HTTP1_H_FORWARDED, SPAN("Forwarded"),
                    http1_out_span(&f));
     }

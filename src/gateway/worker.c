@@ -42,6 +42,7 @@ bool worker_init(struct worker *w, struct gw *gw, uint32_t index, struct fb_err 
                          .in_bytes = 4 * CHUNK_BODY_BYTES};
     rng_init(&w->rng, gw->key_seed + 0x9e3779b97f4a7c15u * (index + 1));
     chunk_store_init(&w->chunks);
+    handshakes_init(&w->handshakes);
     slab_init(&w->clients, sizeof(struct client), 4096);
     slab_init(&w->requests, sizeof(struct request), 1024);
     slab_init(&w->upstreams, sizeof(struct upstream), 1024);
@@ -104,6 +105,7 @@ void worker_fini(struct worker *w)
         upstream_close(w->idle_oldest);
     if (w->access.log)
         access_buf_fini(&w->access);
+    handshakes_fini(&w->handshakes);
     loop_free(w->loop);
     chunk_store_fini(&w->chunks);
     slab_fini(&w->clients);

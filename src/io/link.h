@@ -28,4 +28,6 @@ FB_MUST_USE
 ssize_t link_write(struct link *l, struct iovec *iov, int count);
 /* Nothing more will be written: the peer reads an end, and may go on sending. */
 void link_shutdown(struct link *l);
+/* Before the descriptor is closed.  <is_clean>: the peer may take what it has for the whole. */
+void link_fini(struct link *l, bool is_clean);
 #endif

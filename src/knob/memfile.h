@@ -23,6 +23,24 @@
 #define MEMFILE_SLOTS 3
 #define MEMFILE_RINGS_MAX (MEMFILE_SLOTS * MEMFILE_THREADS_MAX)
 
+/* What the gateway tells of TLS; counters live as long as the supervisor. */
+#define MEMFILE_TLS_FAULTS 16 /* by enum tls_fault */
+#define MEMFILE_CERTS_MAX 64
+#define MEMFILE_LISTENS_MAX 64
+struct memfile_cert {
+    char name[64], file[128];
+    _Atomic uint64_t not_after_s; /* since 1970 */
+};
+struct memfile_tls {
+    _Atomic uint64_t full, resumed; /* handshakes of clients that succeeded */
+    _Atomic uint64_t failed[MEMFILE_TLS_FAULTS];
+    _Atomic uint64_t reloads;                      /* certificates taken from changed files */
+    _Atomic uint32_t refused[MEMFILE_LISTENS_MAX]; /* 1: the files of that listener are not good */
+    char why[256];                                 /* of the last refusal */
+    _Atomic uint32_t cert_count;
+    struct memfile_cert certs[MEMFILE_CERTS_MAX];
+};
+
 struct memfile_head {
     uint64_t magic;
     uint32_t version, head_bytes;
@@ -41,6 +59,7 @@ struct memfile_head {
     _Atomic uint64_t connections, requests; /* totals of this gateway process */
     _Atomic uint32_t names_version;         /* counts changes of the registry */
     _Atomic uint32_t gateway_slot;          /* of the gateway that serves; the supervisor's */
+    struct memfile_tls tls;
 };
 
 /* Registry: numbers of routes, services, endpoints and versions, kept over reloads and gateway

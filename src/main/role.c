@@ -137,6 +137,7 @@ int role_gateway_main(int argc, char **argv)
                                   .listen_count = count / mem.head->threads,
                                   .slot = slot < MEMFILE_SLOTS ? slot : 0,
                                   .conf = conf,
+                                  .state_dir = argc > 4 ? argv[4] : "",
                                   .control_fd = ROLE_FD_CONTROL};
     int code = gateway_run(&setup);
     conf_unref(conf);

@@ -193,7 +193,7 @@ void supervisor_start(struct supervisor *s, struct child *c, const char *binary,
     bool is_gateway = c != &s->brain;
     snprintf(count, sizeof count, "%zu", s->listen_total);
     snprintf(slot, sizeof slot, "%u", c->slot);
-    const char *const gateway_args[] = {"__gateway", count, slot, NULL};
+    const char *const gateway_args[] = {"__gateway", count, slot, s->setup->state_dir, NULL};
     const char *const brain_args[] = {"__brain", s->setup->state_dir, s->token_file,
                                       s->admin_address, NULL};
     struct role_start start = {.binary = binary,

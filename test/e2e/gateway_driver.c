@@ -4,14 +4,15 @@
  *   gateway_driver CONFIG [THREADS]
  *
  * Prints "port N" for each listener and "ready".  stdin: "reload FILE", "drain", "stop", "events"
- * (prints each event of the rings as a line of JSON, then "."), one command per line; stdout:
- * "reloaded TEXT", "refused TEXT", "drained". */
+ * (prints each event of the rings as a line of JSON, then "."), "tls" (counters), one command per
+ * line; stdout: "reloaded TEXT", "refused TEXT", "drained". */
 #include "base/clock.h"
 #include "base/log.h"
 #include "gateway/control_msg.h"
 #include "gateway/gateway.h"
 #include "io/socket.h"
 #include "io/thread.h"
+#include "io/tls.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -61,6 +62,15 @@ static void print_events(struct memfile *mem)
     printf(".\n");
 }
 
+static void print_tls(struct memfile_tls *t)
+{
+    printf("tls full=%llu resumed=%llu reloads=%llu refused=%u", (unsigned long long)t->full,
+           (unsigned long long)t->resumed, (unsigned long long)t->reloads, t->refused[0]);
+    for (int i = 1; i < TLS_FAULT_COUNT; i++)
+        printf(" %s=%llu", tls_fault_name((enum tls_fault)i), (unsigned long long)t->failed[i]);
+    printf("\n");
+}
+
 static void command(char *line, int socket, struct memfile *mem)
 {
     line[strcspn(line, "\r\n")] = '\0';
@@ -72,6 +82,8 @@ static void command(char *line, int socket, struct memfile *mem)
         control_send(socket, CONTROL_STOP, 0, 0, "");
     else if (strcmp(line, "events") == 0)
         print_events(mem);
+    else if (strcmp(line, "tls") == 0)
+        print_tls(&mem->head->tls);
 }
 
 static bool listen_all(struct conf *conf, uint32_t threads, struct fb_err *err)
@@ -123,6 +135,7 @@ int main(int argc, char **argv)
         return 1;
     setup.mem = &mem;
     setup.conf = conf;
+    setup.state_dir = conf->p.top_state;
     setup.control_fd = pair[1];
     if (thread_start(&server, "gateway-00", serve, NULL) != FB_OK)
         return 1;

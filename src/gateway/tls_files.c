@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* tls_files: the certificates of one configuration, and the first thread's look at them each
+ * second. */
+#include "base/assert.h"
+#include "base/clock.h"
+#include "gateway/gateway_int.h"
+#include "io/tls.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define POLL_US (1 * US_PER_S)
+
+static const struct conf_listen *listen_of(const struct gw *gw, const struct generation *gen,
+                                           size_t index);
+static const char *address_of(const struct gw *gw, size_t index);
+static enum fb_code server_new(struct gw *gw, const struct conf_tls *tls, struct tls_server **out,
+                               struct fb_err *err);
+static void show_certs(struct gw *gw);
+
+enum fb_code tls_files_load(struct gw *gw, struct generation *gen, struct fb_err *err)
+{
+    const struct conf *conf = gen->conf;
+    enum fb_code code = FB_OK;
+    gen->tls_count = gw->setup->listen_count;
+    gen->tls = calloc(gen->tls_count + 1, sizeof(struct tls_server *));
+    gen->tls_out = calloc(conf->service_count + 1, sizeof(struct tls_client *));
+    if (!gen->tls || !gen->tls_out)
+        return fb_fail(err, FB_E_NOMEM, "tls: no memory for listeners");
+    for (size_t i = 0; i < gen->tls_count && code == FB_OK; i++) {
+        const struct conf_listen *l = listen_of(gw, gen, i);
+        if (l && l->tls.is_on)
+            code = server_new(gw, &l->tls, &gen->tls[i], err);
+        else if (!l && gw->gen && gw->gen->tls[i]) /* gone only at a restart: as before till then */
+            gen->tls[i] = tls_server_ref(gw->gen->tls[i]);
+    }
+    for (size_t i = 0; i < conf->service_count && code == FB_OK; i++) {
+        const struct conf_tls_out *t = &conf->services[i].tls;
+        const struct tls_client_conf c = {.ca = t->ca,
+                                          .name = t->name,
+                                          .cert = t->cert,
+                                          .key = t->key,
+                                          .alpn = "http/1.1",
+                                          .is_unverified = t->is_unverified};
+        if (t->is_on)
+            code = tls_client_new(&c, &gen->tls_out[i], err);
+    }
+    return code;
+}
+
+void tls_files_free(struct generation *gen)
+{
+    for (size_t i = 0; gen->tls && i < gen->tls_count; i++)
+        tls_server_unref(gen->tls[i]);
+    for (size_t i = 0; gen->tls_out && i < gen->conf->service_count; i++)
+        tls_client_unref(gen->tls_out[i]);
+    free(gen->tls);
+    free(gen->tls_out);
+}
+
+void tls_files_tick(struct gw *gw, uint64_t now_us)
+{
+    struct generation *gen = gw->gen;
+    struct memfile_tls *shown = &gw->mem->head->tls;
+    tickets_tick(&gw->tickets, now_us);
+    if (now_us - gw->tls_polled_us < POLL_US)
+        return;
+    gw->tls_polled_us = now_us;
+    gw->tickets.rotate_us = gen->conf->p.tls_ticket_rotation * US_PER_MS;
+    for (size_t i = 0; i < gen->tls_count; i++) {
+        struct fb_err err = {0};
+        if (!gen->tls[i])
+            continue;
+        switch (tls_server_poll(gen->tls[i], &err)) {
+        case TLS_POLL_SAME:
+            break;
+        case TLS_POLL_NEW:
+            fb_log(FB_LOG_INFO, "tls: %s serves the new certificates", address_of(gw, i));
+            atomic_store_explicit(&shown->refused[i], 0, memory_order_relaxed);
+            atomic_fetch_add_explicit(&shown->reloads, 1, memory_order_relaxed);
+            break;
+        case TLS_POLL_REFUSED:
+            fb_log(FB_LOG_ERROR, "%s; %s goes on with the certificates it has", err.text,
+                   address_of(gw, i));
+            snprintf(shown->why, sizeof shown->why, "%.*s", (int)sizeof shown->why - 1, err.text);
+            atomic_store_explicit(&shown->refused[i], 1, memory_order_release);
+            break;
+        }
+    }
+    show_certs(gw);
+}
+
+/* Listeners are the process's, opened at its start; what they speak is the configuration's. */
+static const struct conf_listen *listen_of(const struct gw *gw, const struct generation *gen,
+                                           size_t index)
+{
+    const char *address = address_of(gw, index);
+    if (index < gen->conf->listen_count && strcmp(gen->conf->listens[index].address, address) == 0)
+        return &gen->conf->listens[index];
+    for (size_t i = 0; i < gen->conf->listen_count; i++)
+        if (strcmp(gen->conf->listens[i].address, address) == 0)
+            return &gen->conf->listens[i];
+    return NULL;
+}
+
+static const char *address_of(const struct gw *gw, size_t index)
+{
+    const struct conf *conf = gw->setup->conf;
+    return index < conf->listen_count ? conf->listens[index].address : "";
+}
+
+static enum fb_code server_new(struct gw *gw, const struct conf_tls *tls, struct tls_server **out,
+                               struct fb_err *err)
+{
+    struct tls_cert_files *files = calloc(tls->cert_count + 1, sizeof *files);
+    if (!files)
+        return fb_fail(err, FB_E_NOMEM, "tls: no memory for certificates");
+    for (size_t i = 0; i < tls->cert_count; i++)
+        files[i] = (struct tls_cert_files){
+            .cert = tls->certs[i].cert, .key = tls->certs[i].key, .ocsp = tls->certs[i].ocsp};
+    if (tls->is_internal) {
+        enum fb_code made = gw->setup->state_dir && gw->setup->state_dir[0]
+                                ? tls_internal_init(gw->setup->state_dir, err)
+                                : fb_fail(err, FB_E_CONFIG, "tls: internal needs a state folder");
+        if (made != FB_OK) {
+            free(files);
+            return made;
+        }
+    }
+    const struct tls_server_conf c = {.certs = files,
+                                      .cert_count = tls->cert_count,
+                                      .internal_dir = tls->is_internal ? gw->setup->state_dir : "",
+                                      .client_ca = tls->client_ca,
+                                      .verify = (enum tls_verify)tls->verify,
+                                      .ciphers = tls->ciphers,
+                                      .alpn = "http/1.1",
+                                      .is_13_only = tls->is_13_only,
+                                      .tickets = &gw->tickets};
+    enum fb_code code = tls_server_new(&c, out, err);
+    free(files);
+    return code;
+}
+
+static void show_certs(struct gw *gw)
+{
+    struct memfile_tls *shown = &gw->mem->head->tls;
+    struct tls_cert_info info[MEMFILE_CERTS_MAX];
+    size_t count = 0;
+    for (size_t i = 0; i < gw->gen->tls_count && count < MEMFILE_CERTS_MAX; i++)
+        if (gw->gen->tls[i])
+            count += tls_server_certs(gw->gen->tls[i], info + count, MEMFILE_CERTS_MAX - count);
+    for (size_t i = 0; i < count; i++) {
+        struct memfile_cert *c = &shown->certs[i];
+        if (strcmp(c->name, info[i].name) != 0 || strcmp(c->file, info[i].file) != 0) {
+            memcpy(c->name, info[i].name, sizeof c->name);
+            memcpy(c->file, info[i].file, sizeof c->file);
+        }
+        atomic_store_explicit(&c->not_after_s, info[i].not_after_s, memory_order_relaxed);
+    }
+    atomic_store_explicit(&shown->cert_count, (uint32_t)count, memory_order_release);
+}

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* tls_cert: one certificate with its key from files, and the choice among several by name.
+ *
+ * A name matches a certificate that has it, else one that has *.REST of it; case does not count.
+ * Threads: a loaded certificate is read-only.  Errors: IO, CONFIG; the sentence names the file. */
+#ifndef FB_IO_TLS_CERT_H
+#define FB_IO_TLS_CERT_H
+#include "io/tls.h"
+
+#include <openssl/x509.h>
+
+struct tls_cert {
+    X509 *leaf;
+    STACK_OF(X509) * chain; /* between leaf and root, as in the file */
+    EVP_PKEY *key;
+    unsigned char *ocsp; /* DER, NULL none */
+    size_t ocsp_bytes;
+    uint64_t ocsp_until_s; /* it may be shown until then */
+    uint64_t not_before_s, not_after_s;
+};
+
+FB_MUST_USE
+enum fb_code tls_cert_load(const struct tls_cert_files *files, struct tls_cert *out,
+                           struct fb_err *err);
+void tls_cert_fini(struct tls_cert *c);
+/* Calls <put> with each DNS name and address of the certificate (its common name if it has none).
+ */
+void tls_cert_names(const X509 *leaf, void (*put)(void *arg, struct span name), void *arg);
+uint64_t tls_time_s(const ASN1_TIME *t); /* since 1970; 0 when it is none */
+
+/* ---- names -> number of a certificate ---- */
+#define TLS_NAME_BYTES 254
+struct tls_name {
+    char *text; /* lower case */
+    uint32_t index;
+};
+struct tls_names {
+    struct tls_name *at;
+    uint32_t count, room;
+    bool is_sorted, has_failed;
+};
+void tls_names_put(struct tls_names *n, struct span name, uint32_t index); /* the first one stays */
+void tls_names_sort(struct tls_names *n);                        /* before the first find */
+int tls_names_find(const struct tls_names *n, struct span name); /* -1: nobody has it */
+void tls_names_fini(struct tls_names *n);
+#endif
