@@ -181,7 +181,8 @@ static struct judged judge(const struct facts *f, const struct ev_request *r)
     j.is_timeout = r->reason == REASON_UPSTREAM_TIMEOUT;
     bool is_stream = r->flags & EV_REQUEST_STREAM;
     bool is_answered = !j.is_failed && !j.is_aborted &&
-                       (r->reason == REASON_ANSWERED || r->reason == REASON_ANSWERED_LOCALLY);
+                       (r->reason == REASON_ANSWERED || r->reason == REASON_ANSWERED_LOCALLY ||
+                        ev_reason_is_cached(r->reason));
     j.is_latency = is_answered && !is_stream;
     j.is_in_time = j.is_latency && (objective_us == 0 || r->total_us <= objective_us);
     /* fast errors look like speed: the upstream time learns from answers, and from waits given up

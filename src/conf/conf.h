@@ -165,6 +165,21 @@ struct conf_split {
     size_t count;                        /* 0: no split */
     const char *header, *cookie;         /* that name a version; "" none */
 };
+enum conf_cache_key { CONF_CACHE_KEY_URL, CONF_CACHE_KEY_PATH };
+#define CONF_CACHE_VARY_MAX 16
+struct conf_cache {
+    bool is_on;
+    bool is_heuristic;  /* a tenth of the age that Last-Modified tells counts as lifetime */
+    bool heeds_clients; /* Cache-Control of requests counts */
+    uint8_t key;        /* enum conf_cache_key */
+    uint64_t ttl_ms, negative_ms; /* of answers that say nothing; 0: not kept */
+    uint64_t stale_while_revalidate_ms, stale_if_error_ms;
+    uint64_t collapse_ms; /* longest wait for another request's answer; 0: never */
+    uint64_t guard_ms;    /* how old a purged or stale entry may be served when there is no room */
+    uint64_t max_object_bytes, budget_bytes; /* 0: default */
+    const char *const *vary;                 /* fields that always select, lower case */
+    size_t vary_count;
+};
 struct conf_route {
     const char *name; /* as in ev_name: "SERVICE MATCH", unique */
     const char *host; /* lower case; "" any; "*.example.org" any subdomain */
@@ -183,6 +198,7 @@ struct conf_route {
     const struct conf_rate *rates;
     size_t rate_count;
     struct conf_hash hash;
+    struct conf_cache cache;
     bool is_stream; /* long answers: no timeout after the first byte but tunnel_idle_timeout */
 };
 

@@ -63,6 +63,7 @@ enum conf_shape {
     SHAPE_WORD,
     SHAPE_DUR,
     SHAPE_COUNT,
+    SHAPE_BYTES,
     SHAPE_PCT,
     SHAPE_PER,     /* "100/s" */
     SHAPE_RATIO,   /* "< 0.1%" */
@@ -91,7 +92,7 @@ struct conf_level_row {
 const struct conf_level_row *conf_level_row(enum conf_level level);
 
 /* ---- the finished configuration's private part ---- */
-#define CONF_PARAMS_MAX 64
+#define CONF_PARAMS_MAX 192
 struct conf_private {
     _Atomic uint32_t refs;
     struct arena arena;
@@ -215,6 +216,9 @@ void parse_default_route(struct reader *rd);
 /* ---- parse_tls.c ---- */
 void parse_tls(struct reader *rd, const struct node *n, struct conf_tls *tls);
 void parse_tls_out(struct reader *rd, const struct node *n, struct conf_tls_out *tls);
+/* parse_cache.c */
+void cache_default(struct conf_cache *c);
+void parse_cache(struct reader *rd, const struct node *n, struct conf_cache *c);
 bool parse_tune_item(struct reader *rd, const struct node *n, enum knob_id knob,
                      struct conf_tune *tune);
 enum knob_id parse_knob_of_key(struct span key); /* KNOB_COUNT when none */

@@ -31,6 +31,7 @@ static void route_default(struct conf_route *rt)
                               .class = EV_CLASS_DEFAULT,
                               .path_kind = CONF_PATH_ANY};
     who_default(&rt->key);
+    cache_default(&rt->cache);
     rt->timeout_tune = (struct conf_tune){.mode = -1, .value = NAN, .min = NAN, .max = NAN};
 }
 
@@ -193,6 +194,9 @@ static void parse_route(struct reader *rd, const struct node *n, size_t index)
             break;
         case KEY_ROUTE_rate_limits:
             rates = k;
+            break;
+        case KEY_ROUTE_cache:
+            parse_cache(rd, k, &rt->cache);
             break;
         case KEY_ROUTE_tune:
             route_tune(rd, k, rt);

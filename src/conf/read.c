@@ -143,7 +143,10 @@ bool read_number(struct reader *rd, const struct node *n, enum conf_type type,
 bool read_key_number(struct reader *rd, const struct node *n, enum conf_key key, uint64_t *value)
 {
     const struct conf_key_row *row = &keys[key];
-    return read_number(rd, n, row->shape == SHAPE_DUR ? CONF_TYPE_dur : CONF_TYPE_u32,
+    return read_number(rd, n,
+                       row->shape == SHAPE_DUR     ? CONF_TYPE_dur
+                       : row->shape == SHAPE_BYTES ? CONF_TYPE_bytes
+                                                   : CONF_TYPE_u32,
                        (struct conf_range){row->min, row->max}, value);
 }
 

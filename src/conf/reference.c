@@ -78,8 +78,11 @@ static void put_key_range(struct buf *out, const struct conf_key_row *row)
         buf_puts(out, "`true`, `false`");
         return;
     case SHAPE_DUR:
-    case SHAPE_COUNT: {
-        enum conf_type type = row->shape == SHAPE_DUR ? CONF_TYPE_dur : CONF_TYPE_u32;
+    case SHAPE_COUNT:
+    case SHAPE_BYTES: {
+        enum conf_type type = row->shape == SHAPE_DUR     ? CONF_TYPE_dur
+                              : row->shape == SHAPE_BYTES ? CONF_TYPE_bytes
+                                                          : CONF_TYPE_u32;
         value_print(type, row->min, out);
         buf_puts(out, " .. ");
         value_print(type, row->max, out);

@@ -224,6 +224,15 @@ static void other_schema(struct json *j, enum conf_key key)
     case KEY_ROUTE_rate_limits:
         maps_of(j, "rate_limit", 8);
         return;
+    case KEY_ROUTE_cache:
+        words_or_map(j, "on|off", NULL, "cache");
+        return;
+    case KEY_CACHE_vary:
+        json_key_str(j, "type", "array");
+        json_key_u64(j, "maxItems", CONF_CACHE_VARY_MAX);
+        json_key(j, "items");
+        json_raw(j, SPAN("{\"type\":\"string\"}"));
+        return;
     case KEY_ROUTE_match:
         words_or_map(j, "/", "^/", "match");
         return;
@@ -288,6 +297,9 @@ static void key_schema(struct json *j, enum conf_key key)
         break;
     case SHAPE_COUNT:
         integer(j, row->min, row->max);
+        break;
+    case SHAPE_BYTES:
+        quantity(j, BYTES_PATTERN);
         break;
     case SHAPE_PCT:
         text_type(j, PCT_PATTERN);
@@ -423,6 +435,7 @@ void conf_schema(struct buf *out)
     level_schema(&j, LEVEL_TUNE, "tune", NULL);
     level_schema(&j, LEVEL_ROUTE, "route", "match|service");
     level_schema(&j, LEVEL_RATE, "rate_limit", NULL);
+    level_schema(&j, LEVEL_CACHE, "cache", NULL);
     level_schema(&j, LEVEL_MATCH, "match", NULL);
     json_object_end(&j);
     json_object_end(&j);

@@ -266,6 +266,33 @@ static void show_rates(struct show *s, const struct conf_route *rt, uint32_t lin
     }
 }
 
+static void show_cache(struct show *s, const struct conf_cache *c, uint32_t line)
+{
+    char key[48];
+    if (!c->is_on) {
+        show_value(s, "cache", "off", line);
+        return;
+    }
+    show_number(s, "cache.ttl", CONF_TYPE_dur, c->ttl_ms, line);
+    show_number(s, "cache.negative", CONF_TYPE_dur, c->negative_ms, line);
+    show_value(s, "cache.heuristic", c->is_heuristic ? "true" : "false", line);
+    show_number(s, "cache.stale_while_revalidate", CONF_TYPE_dur, c->stale_while_revalidate_ms,
+                line);
+    show_number(s, "cache.stale_if_error", CONF_TYPE_dur, c->stale_if_error_ms, line);
+    show_word(s, "cache.key", KEY_CACHE_key, c->key, line);
+    for (size_t i = 0; i < c->vary_count; i++) {
+        snprintf(key, sizeof key, "cache.vary[%zu]", i);
+        show_value(s, key, c->vary[i], line);
+    }
+    if (c->max_object_bytes)
+        show_number(s, "cache.max_object", CONF_TYPE_bytes, c->max_object_bytes, line);
+    if (c->budget_bytes)
+        show_number(s, "cache.budget", CONF_TYPE_bytes, c->budget_bytes, line);
+    show_number(s, "cache.collapse", CONF_TYPE_dur, c->collapse_ms, line);
+    show_number(s, "cache.guard", CONF_TYPE_dur, c->guard_ms, line);
+    show_value(s, "cache.client_control", c->heeds_clients ? "true" : "false", line);
+}
+
 static void show_route(struct show *s, const struct conf_route *rt, const uint32_t *lines)
 {
     char key[240];
@@ -290,6 +317,7 @@ static void show_route(struct show *s, const struct conf_route *rt, const uint32
     show_split(s, &rt->split, lines[KEY_ROUTE_split]);
     show_rates(s, rt, lines[KEY_ROUTE_rate_limits]);
     show_value(s, "stream", rt->is_stream ? "true" : "false", lines[KEY_ROUTE_stream]);
+    show_cache(s, &rt->cache, lines[KEY_ROUTE_cache]);
     show_tune(s, KNOB_TIMEOUT_MS, &rt->timeout_tune, lines[KEY_ROUTE_tune]);
 }
 

@@ -176,6 +176,11 @@ const char *ev_verb_name(uint8_t verb)
     return name_at(verb_names, FB_COUNT(verb_names), verb);
 }
 
+bool ev_reason_is_cached(uint16_t reason)
+{
+    return reason >= REASON_CACHE_HIT && reason <= REASON_CACHE_COLLAPSED;
+}
+
 bool ev_reason_is_shed(uint16_t reason)
 {
     return reason >= REASON_SHED_PRIORITY && reason <= REASON_SHED_ATTEMPTS;

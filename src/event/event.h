@@ -201,6 +201,8 @@ bool ev_reason_is_shed(uint16_t reason);
 /* One under which a rule of the configuration refused it (rate limit, quota): no demand on the
  * service, and no fault of it. */
 bool ev_reason_is_rule(uint16_t reason);
+/* Answered from memory. */
+bool ev_reason_is_cached(uint16_t reason);
 
 /* Sets type, cells and version of a zeroed record. */
 #define EV_INIT(upper, lower, when_us)                                                             \

@@ -7,7 +7,7 @@
  * An idle connection owns no buffer.  All its waits share one timer that looks, when it comes up,
  * at what is waited for now. */
 #include "base/assert.h"
-#include "gateway/gateway_int.h"
+#include "gateway/cache.h"
 
 #include <errno.h>
 #include <linux/sockios.h>
@@ -299,6 +299,12 @@ static bool step(struct client *c)
             upstream_run(req->up);
             return false;
         }
+    }
+    if (req->cw && req->phase == REQUEST_OVER && !req->is_out_done) {
+        cache_more(req);
+        if (c->is_broken || !c->out)
+            return true;
+        goto waits;
     }
     if (req->is_out_done && (req->is_in_done || !req->is_keep_alive)) {
         end_request(c);

@@ -6,7 +6,7 @@
  * (client_run), when the request still has a client.  A request without one is freed here when its
  * endpoint is through. */
 #include "base/assert.h"
-#include "gateway/gateway_int.h"
+#include "gateway/cache.h"
 
 static void send_or_wait(struct request *req, enum gate_answer a);
 static uint64_t due_of(const struct request *req);
@@ -24,7 +24,7 @@ void forward_granted(struct request *req)
     fb_assert(req->phase == REQUEST_QUEUED);
     uint64_t now_us = loop_now_us(req->worker->loop);
     req->queue_us += fb_sat_u32(fb_sub_floor_u64(now_us, req->ticket.queued_us));
-    if (!c) { /* it left while the grant was on its way */
+    if (!c && !req->is_own) { /* it left while the grant was on its way */
         req->phase = REQUEST_OVER;
         if (req->is_ticket_live)
             service_cancel(req);
@@ -32,7 +32,8 @@ void forward_granted(struct request *req)
         return;
     }
     send_or_wait(req, req->is_ticket_live ? GATE_SEND : GATE_SHED);
-    client_run(c);
+    if (c)
+        client_run(c);
 }
 
 void forward_failed(struct request *req, uint16_t reason, enum gate_outcome outcome)
@@ -42,7 +43,7 @@ void forward_failed(struct request *req, uint16_t reason, enum gate_outcome outc
     req->is_censored = outcome == GATE_TIMED_OUT;
     request_wait_over(req, loop_now_us(req->worker->loop));
     if (req->is_ticket_live)
-        service_done(req, req->client ? outcome : GATE_ABANDONED);
+        service_done(req, req->client || req->is_own ? outcome : GATE_ABANDONED);
     if (!req->client) {
         req->phase = REQUEST_OVER;
         request_free(req);
@@ -56,6 +57,8 @@ void forward_failed(struct request *req, uint16_t reason, enum gate_outcome outc
         return;
     }
     req->phase = REQUEST_OVER;
+    if (cache_rescue(req))
+        return;
     if (!req->is_answered) {
         answer_local(req, reason);
         return;
@@ -163,6 +166,12 @@ static void send_or_wait(struct request *req, enum gate_answer a)
         return;
     case GATE_SHED:
         req->phase = REQUEST_OVER;
+        if (!req->client) {
+            request_free(req);
+            return;
+        }
+        if (cache_rescue(req))
+            return;
         if (req->ticket.reason == REASON_NO_ENDPOINT &&
             atomic_load_explicit(&req->sv->has_dns_failed, memory_order_relaxed))
             answer_local(req, REASON_DNS_FAILED);
@@ -181,6 +190,8 @@ static uint64_t due_of(const struct request *req)
         return req->backoff_us;
     case REQUEST_QUEUED:
         return req->deadline_us;
+    case REQUEST_COLLAPSED:
+        return fb_min_u64(req->cw->wait_until_us, req->deadline_us);
     case REQUEST_CONNECTING:
         due_us = req->sent_us + p->upstream_connect_timeout * US_PER_MS;
         return fb_min_u64(due_us, req->deadline_us);
@@ -207,6 +218,10 @@ static void time_out(struct request *req, uint64_t now_us)
     switch ((enum request_phase)req->phase) {
     case REQUEST_QUEUED: /* only its deadline ends it here; the gate sheds what waits too long */
         forward_refuse(req, REASON_SHED_DEADLINE);
+        return;
+    case REQUEST_COLLAPSED: /* it goes to the endpoint by itself */
+        if (cache_wait_over(req))
+            forward_arrive(req);
         return;
     case REQUEST_CONNECTING:
         drop_upstream(req);

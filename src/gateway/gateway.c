@@ -4,8 +4,8 @@
 
 #include "base/assert.h"
 #include "base/clock.h"
+#include "gateway/cache.h"
 #include "gateway/control_msg.h"
-#include "gateway/gateway_int.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -76,6 +76,7 @@ int gateway_run(const struct gateway_setup *setup)
     if (gen)
         generation_free(gen);
     dns_free(gw->dns);
+    cache_store_free(gw->cache);
     service_fini_all(gw);
     access_log_free(gw->log);
     rate_table_free(gw->rates);
@@ -114,6 +115,7 @@ void gateway_tick(struct gw *gw)
         clients += atomic_load_explicit(&gw->workers[i].shown_clients, memory_order_relaxed);
         total += atomic_load_explicit(&gw->workers[i].shown_requests_total, memory_order_relaxed);
     }
+    cache_tick(gw);
     if (!gw->is_retired) {
         tls_files_tick(gw, now_us);
         atomic_store_explicit(&head->gateway_beat_us, now_us, memory_order_relaxed);
@@ -151,6 +153,11 @@ static bool start(struct gw *gw, const struct gateway_setup *setup, struct fb_er
     gw->thread_count = setup->mem->head->threads;
     gw->key_seed = setup->seed;
     gw->start_us = fb_mono_us();
+    gw->cache = cache_store_new(gw->key_seed);
+    if (!gw->cache) {
+        fb_fail(err, FB_E_NOMEM, "gateway: no memory for the cache");
+        return false;
+    }
     if (!gw->key_seed && getrandom(&gw->key_seed, sizeof gw->key_seed, 0) < 0)
         gw->key_seed = gw->start_us;
     gw->workers = aligned_alloc(
@@ -388,6 +395,7 @@ static void put_in_force(struct gw *gw, struct generation *gen)
         probe_sync(gen->services[i], &gw->workers[0]);
     }
     service_retire(gw, gen->number);
+    cache_configure(gw);
     atomic_store_explicit(&gw->mem->head->config_hash, gen->conf->hash, memory_order_release);
 }
 

@@ -10,7 +10,7 @@
  * client may leave earlier: then request.client is NULL and the request ends when its endpoint has
  * answered.
  *
- *   request.phase:  QUEUED -> CONNECTING -> AWAITING -> ANSWERING -> OVER
+ *   request.phase:  (COLLAPSED ->) QUEUED -> CONNECTING -> AWAITING -> ANSWERING -> OVER
  *                     ^  \       |             |   \-> TUNNEL ----^
  *                     \-- BACKOFF <------------/ (retry)
  *
@@ -42,6 +42,8 @@
 struct iovec;
 struct worker;
 struct request;
+struct cache_store; /* cache_store.h */
+struct cache_work;  /* cache.h */
 struct upstream;
 struct watch; /* sync.c */
 
@@ -137,6 +139,7 @@ struct gw {
     char reload_text[1024];
     struct loop_handle control, dns_handle;
     uint64_t start_us;
+    struct cache_store *cache;   /* answers in memory; of all threads */
     struct watch *watches;       /* thread 0: names that are looked up */
     _Atomic uint32_t gone_count; /* endpoints that left: pools look for them */
     struct tls_tickets tickets;
@@ -176,7 +179,7 @@ struct worker {
     struct ring *ring;
     struct generation *gen;
     struct chunk_store chunks;
-    struct slab clients, requests, upstreams, trailers;
+    struct slab clients, requests, upstreams, trailers, cache_works;
     struct listener *listeners;
     struct client *client_list;
     struct upstream *idle_oldest, *idle_newest; /* of all pools, by time */
@@ -252,6 +255,7 @@ struct client {
 
 enum request_phase {
     REQUEST_QUEUED,
+    REQUEST_COLLAPSED, /* waits for the answer to another request for the same */
     REQUEST_BACKOFF,
     REQUEST_CONNECTING,
     REQUEST_AWAITING,  /* being sent, or sent and no answer head yet */
@@ -285,6 +289,7 @@ struct request {
     struct chunk
         *body; /* canonical request body: [from, to) is unsent, [0, from) is kept for a retry */
     struct trailer_room *trailers;
+    struct cache_work *cw;   /* NULL: the cache has nothing to do with it */
     struct chunk *texts;     /* begins with a struct request_texts */
     struct loop_timer timer; /* connect, first byte, silence, deadline, backoff */
     union {
@@ -332,6 +337,8 @@ struct request {
     bool is_out_done; /* all of the answer was */
     bool is_first_byte_told;
     bool is_reused, is_stream, wants_json, is_failed, is_censored, is_aborted;
+    bool goes_on; /* without a client: its answer is kept all the same */
+    bool is_own;  /* never had a client: the cache fetches an answer anew */
     bool is_in_ended, is_up_ended; /* tunnel: that side will send nothing more */
 };
 
@@ -407,6 +414,7 @@ void tls_files_tick(struct gw *gw, uint64_t now_us); /* thread 0, each 100 ms */
 size_t request_begin(struct client *c, const struct http1_head *head, struct span rest);
 void request_free(struct request *req);   /* reports, gives back everything */
 void request_detach(struct request *req); /* the client left */
+void request_adopt(struct request *req);  /* it goes on without a client */
 void request_arm(struct request *req);
 uint64_t request_timeout_us(const struct request *req);
 struct request *request_open(struct client *c, const struct http1_head *head); /* NULL: no memory */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* relay: an answer on its way from the endpoint to the client: heads, interim answers, body. */
 #include "base/assert.h"
-#include "gateway/gateway_int.h"
+#include "gateway/cache.h"
 
 #include <sys/uio.h>
 
@@ -91,14 +91,19 @@ bool relay_body(struct upstream *up, struct request *req, struct span head_out, 
 
 bool relay_payload(struct upstream *up, struct request *req, const struct answer_piece *piece)
 {
-    if (!req->client) {
+    if (req->cw)
+        cache_feed(req, piece->payload);
+    if (!req->client && !req->is_own && !(req->goes_on && cache_goes_on(req))) {
         /* nobody listens; the endpoint's answer ended the work that the limiter counts */
         upstream_close(up);
         forward_finished(req, GATE_ABANDONED);
         return false;
     }
-    client_answer(req, piece);
+    if (req->client)
+        client_answer(req, piece);
     if (piece->is_last) {
+        if (req->cw)
+            cache_filled(req);
         relay_finish(up, req);
         return false;
     }
@@ -112,6 +117,8 @@ void relay_end(struct upstream *up, struct request *req)
 {
     if (req->client)
         client_answer(req, &(struct answer_piece){.is_last = true});
+    if (req->cw)
+        cache_filled(req);
     relay_finish(up, req);
 }
 
@@ -134,7 +141,7 @@ void relay_finish(struct upstream *up, struct request *req)
         pool_give(up);
     else
         upstream_close(up);
-    forward_finished(req, req->client ? req->outcome : GATE_ABANDONED);
+    forward_finished(req, req->client || req->is_own ? req->outcome : GATE_ABANDONED);
 }
 
 bool relay_interim(struct upstream *up, struct request *req, const struct http1_head *head)
@@ -193,6 +200,8 @@ bool relay_final(struct upstream *up, struct request *req, const struct http1_he
         req->reason = head->status >= 500 ? REASON_UPSTREAM_ERROR : REASON_ANSWERED;
     }
     req->phase = REQUEST_ANSWERING;
+    if (req->cw && !cache_head(up, req, head))
+        return false;
     up->has_head = true;
     struct http1_out out = http1_out(w->out, w->out_bytes);
     if (req->client) {

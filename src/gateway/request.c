@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* request: from a complete head to a place at the gate, and the end of it all. */
 #include "base/assert.h"
-#include "gateway/gateway_int.h"
+#include "gateway/cache.h"
 
 /* More tries than this end to end mean that somebody before us retries retries. */
 #define ATTEMPTS_MAX 3
 
-static void adopt(struct request *req);
 static uint16_t check(struct request *req, struct http1_head *head);
 static uint16_t route(struct request *req, struct http1_head *head, struct http1_out *w);
 static void read_own_fields(struct request *req, struct http1_head *head);
@@ -41,7 +40,7 @@ size_t request_begin(struct client *c, const struct http1_head *parsed, struct s
     if (reason) {
         req->phase = REQUEST_OVER;
         answer_local(req, reason);
-    } else {
+    } else if (!req->cw || !cache_go(req)) {
         forward_arrive(req);
     }
     return taken;
@@ -80,7 +79,7 @@ void request_detach(struct request *req)
     switch ((enum request_phase)req->phase) {
     case REQUEST_QUEUED:
         if (!service_cancel(req)) {
-            adopt(req); /* forward_granted ends it */
+            request_adopt(req); /* forward_granted ends it */
             return;
         }
         break;
@@ -88,13 +87,27 @@ void request_detach(struct request *req)
         /* Its work goes on at the endpoint: the slot stays taken until the answer, or the timeout.
          */
         if (req->is_in_done && chunk_span(req->body).len == 0 && req->head_sent == req->head->to) {
-            adopt(req);
+            req->goes_on = cache_goes_on(req);
+            request_adopt(req);
+            return;
+        }
+        upstream_close(req->up);
+        break;
+    case REQUEST_COLLAPSED:
+        if (!cache_wait_over(req)) {
+            request_adopt(req); /* it is told already, and ends there */
+            return;
+        }
+        break;
+    case REQUEST_ANSWERING:
+        if (cache_goes_on(req)) {
+            req->goes_on = true;
+            request_adopt(req);
             return;
         }
         upstream_close(req->up);
         break;
     case REQUEST_CONNECTING:
-    case REQUEST_ANSWERING:
     case REQUEST_TUNNEL:
         upstream_close(req->up);
         break;
@@ -116,7 +129,9 @@ void request_free(struct request *req)
     fb_assert(req->up == NULL);
     if (!req->end_us)
         req->end_us = loop_now_us(w->loop);
-    report_request(req);
+    cache_work_end(req);
+    if (!req->is_own)
+        report_request(req);
     if (req->prev) {
         *req->prev = req->next;
         if (req->next)
@@ -136,7 +151,7 @@ void request_free(struct request *req)
 }
 
 /* It goes on without a client. */
-static void adopt(struct request *req)
+void request_adopt(struct request *req)
 {
     struct worker *w = req->worker;
     req->next = w->orphans;
@@ -254,6 +269,12 @@ static uint16_t route(struct request *req, struct http1_head *head, struct http1
     uint16_t refused = r->rate_count ? rate_check(req, head) : REASON_NONE;
     if (refused)
         return refused;
+    if (r->cache.is_on) {
+        uint16_t reason = cache_look(
+            req, head, &(struct cache_where){.host = host, .target = target, .path = path});
+        if (reason || (req->cw && req->cw->served && !req->cw->wants_refresh))
+            return reason;
+    }
     struct http1_out out = http1_out(w->at + w->len, w->cap - w->len);
     request_head_build(req, head, &out, target);
     if (out.failed)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* response_head: the head that a client gets for an endpoint's answer. */
-#include "gateway/gateway_int.h"
+#include "gateway/cache.h"
 
 #include <time.h>
 
@@ -22,6 +22,8 @@ void response_head_build(struct request *req, const struct http1_head *head, str
             line[i] = "0123456789abcdef"[id & 15];
         http1_put(w, (struct span){line, sizeof line - 1});
     }
+    if (req->cw)
+        cache_put_status(req, w);
     if (req->gen->conf->p.gateway_server_timing)
         put_server_timing(req, w);
     if (head->status == 101) {

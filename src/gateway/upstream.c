@@ -323,7 +323,8 @@ static void lost(struct upstream *up, struct request *req)
  * sent. */
 static bool may_start_over(const struct upstream *up, const struct request *req)
 {
-    if (!up->is_reused || up->has_bytes || req->client == NULL || req->is_answered)
+    if (!up->is_reused || up->has_bytes || (req->client == NULL && !req->is_own) ||
+        req->is_answered)
         return false;
     if (req->head_sent == 0)
         return true;

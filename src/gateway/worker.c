@@ -2,7 +2,7 @@
 /* worker: one thread: its loop, its listening sockets, its clock ticks. */
 #include "base/assert.h"
 #include "base/clock.h"
-#include "gateway/gateway_int.h"
+#include "gateway/cache.h"
 
 #include <errno.h>
 #include <malloc.h>
@@ -47,6 +47,7 @@ bool worker_init(struct worker *w, struct gw *gw, uint32_t index, struct fb_err 
     slab_init(&w->requests, sizeof(struct request), 1024);
     slab_init(&w->upstreams, sizeof(struct upstream), 1024);
     slab_init(&w->trailers, sizeof(struct trailer_room), 64);
+    slab_init(&w->cache_works, sizeof(struct cache_work), 256);
     w->in = malloc(w->in_bytes);
     w->listeners = calloc(setup->listen_count + 1, sizeof *w->listeners);
     if (!w->in || !w->listeners) {
@@ -112,6 +113,7 @@ void worker_fini(struct worker *w)
     slab_fini(&w->requests);
     slab_fini(&w->upstreams);
     slab_fini(&w->trailers);
+    slab_fini(&w->cache_works);
     for (size_t i = 0; i < w->gw->setup->listen_count; i++)
         conf_unref(w->listeners[i].file);
     if (w->pipe[0] >= 0) {
