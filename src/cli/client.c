@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "io/socket.h"
+#include "io/textfile.h"
 #include "proto/http1.h"
 #include "proto/http1_body.h"
 
@@ -40,18 +41,6 @@ static enum fb_code read_answer(struct answer *a, struct fb_err *err);
 static enum fb_code take_head(struct answer *a, struct fb_err *err);
 static enum http1_step take_body(struct answer *a);
 static enum fb_code judge(struct answer *a, struct fb_err *err);
-
-/* First line only: a token pasted with an editor ends with a line end. */
-static bool read_token(const char *file, char *token, size_t size)
-{
-    FILE *f = fopen(file, "re");
-    if (!f)
-        return false;
-    bool is_read = fgets(token, (int)size, f) != NULL;
-    fclose(f);
-    token[is_read ? strcspn(token, "\r\n") : 0] = '\0';
-    return is_read;
-}
 
 const char *client_state_dir(const char *state)
 {
@@ -107,7 +96,7 @@ enum fb_code client_init(struct client *c, const char *state, const char *admin,
     json_decref(root);
     if (!file[0])
         snprintf(file, sizeof file, "%s/admin.token", c->state);
-    if (!read_token(file, c->token, sizeof c->token))
+    if (!textfile_line(file, c->token, sizeof c->token))
         return fb_fail(err, FB_E_DENIED,
                        "cannot read the token in %s: %s; name the file with --token-file", file,
                        strerror(errno));

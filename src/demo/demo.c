@@ -9,6 +9,7 @@
 #include "demo/result.h"
 #include "demo/service.h"
 #include "io/socket.h"
+#include "io/textfile.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -82,7 +83,11 @@ int demo_command(const struct cli_demo_args *args)
     d.lane[LANE_OURS].name = "foldback";
     d.lane[LANE_TWIN].name = "static";
     buf_init(&d.decisions, 16 * MIB);
-    snprintf(d.dir, sizeof d.dir, "%s", args->state ? args->state : "/tmp/foldback-demo-XXXXXX");
+    const char *tmp = getenv("TMPDIR");
+    if (args->state)
+        snprintf(d.dir, sizeof d.dir, "%s", args->state);
+    else
+        snprintf(d.dir, sizeof d.dir, "%.400s/foldback-demo-XXXXXX", tmp && tmp[0] ? tmp : "/tmp");
     if (!args->state && !mkdtemp(d.dir)) {
         fprintf(stderr, "foldback: demo: cannot make %s: %s; name a folder with --state\n", d.dir,
                 strerror(errno));
@@ -288,11 +293,7 @@ static void watch(struct demo *d)
     if (!d->args->is_json && !d->args->is_headless) {
         char token[160] = "", file[800];
         snprintf(file, sizeof file, "%s/admin.token", d->lane[LANE_OURS].state_dir);
-        FILE *f = fopen(file, "re");
-        if (f && fgets(token, sizeof token, f))
-            token[strcspn(token, "\r\n")] = '\0';
-        if (f)
-            fclose(f);
+        (void)!textfile_line(file, token, sizeof token); /* without one the page asks for it */
         fprintf(stderr,
                 "foldback demo: %s\n%s\n\n  dashboard  http://%s/?token=%s\n  ask it     foldback "
                 "--state %s decisions | why ...\n\n",

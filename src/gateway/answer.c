@@ -83,18 +83,12 @@ static void build(struct worker *w, struct request *req, uint16_t reason, bool w
     bool is_limited = reason == REASON_RATE_LIMITED || reason == REASON_QUOTA_EXCEEDED;
     uint16_t status = req ? req->status : row->status;
     const char *phrase = http1_status_text(status);
-    char name[64];
     int n;
-    /* one spelling wherever a reason is read, whatever the table uses */
-    size_t name_bytes = 0;
-    for (const char *at = row->name; *at && name_bytes < sizeof name - 1; at++)
-        name[name_bytes++] = (char)(*at >= 'A' && *at <= 'Z' ? *at | 0x20 : *at);
-    name[name_bytes] = '\0';
     if (wants_json)
         n = snprintf(said->body, sizeof said->body,
                      "{\"type\":\"about:blank\",\"title\":\"%s\",\"status\":%u,\"detail\":\"%s\","
                      "\"reason\":\"%s\"}\n",
-                     phrase, status, row->sentence, name);
+                     phrase, status, row->sentence, row->name);
     else
         n = snprintf(said->body, sizeof said->body, "%u %s\n%s\n", status, phrase, row->sentence);
     size_t body_bytes = n > 0 && (size_t)n < sizeof said->body ? (size_t)n : 0;
@@ -111,7 +105,7 @@ static void build(struct worker *w, struct request *req, uint16_t reason, bool w
         http1_put(&out, SPAN("; error="));
         http1_put(&out, span_of(row->proxy_status));
         http1_put(&out, SPAN("; details=\""));
-        http1_put(&out, (struct span){name, name_bytes});
+        http1_put(&out, span_of(row->name));
         http1_put(&out, SPAN("\"\r\n"));
     }
     if (is_limited)

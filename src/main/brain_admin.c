@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "gateway/control_msg.h"
+#include "io/textfile.h"
 #include "main/brain_int.h"
 
 #include <errno.h>
@@ -155,21 +156,10 @@ static enum fb_code on_reload(void *ctx, struct fb_err *err)
     return FB_OK;
 }
 
-static bool read_token(const char *file, char *token, size_t size)
-{
-    FILE *f = fopen(file, "re");
-    if (!f)
-        return false;
-    bool is_read = fgets(token, (int)size, f) != NULL;
-    fclose(f);
-    token[strcspn(token, "\r\n")] = '\0';
-    return is_read;
-}
-
 enum fb_code brain_admin_start(struct brain *b, struct fb_err *err)
 {
     char token[ADMIN_TOKEN_MAX_BYTES + 2] = "";
-    if (!read_token(b->setup->token_file, token, sizeof token))
+    if (!textfile_line(b->setup->token_file, token, sizeof token))
         return fb_fail(err, FB_E_IO, "admin: cannot read the token file %s: %s",
                        b->setup->token_file, strerror(errno));
     struct admin_setup setup = {

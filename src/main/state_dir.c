@@ -3,6 +3,7 @@
 
 #include "base/buf.h"
 #include "base/json.h"
+#include "io/textfile.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -51,17 +52,6 @@ static bool write_file(const char *path, const char *text, mode_t mode)
     bool is_written = write(fd, text, len) == (ssize_t)len;
     is_written &= close(fd) == 0;
     return is_written && rename(draft, path) == 0;
-}
-
-static bool read_line(const char *path, char *text, size_t size)
-{
-    FILE *f = fopen(path, "re");
-    if (!f)
-        return false;
-    bool is_read = fgets(text, (int)size, f) != NULL;
-    fclose(f);
-    text[is_read ? strcspn(text, "\r\n") : 0] = '\0';
-    return is_read;
 }
 
 static bool random_text(char *text, size_t len, const char *alphabet)
@@ -122,7 +112,7 @@ uint64_t state_dir_node_id(const char *dir)
 {
     char path[PATH_BYTES], text[32];
     in_dir(path, dir, "node");
-    if (!read_line(path, text, sizeof text) || strlen(text) != 16) {
+    if (!textfile_line(path, text, sizeof text) || strlen(text) != 16) {
         if (!random_text(text, 16, "0123456789abcdef"))
             return 1;
         (void)write_file(path, text, 0600);
@@ -137,7 +127,7 @@ enum fb_code state_dir_token(const char *dir, const char *configured, char *path
     struct stat st;
     if (configured[0]) {
         snprintf(path, size, "%s", configured);
-        if (!read_line(path, token, sizeof token))
+        if (!textfile_line(path, token, sizeof token))
             return fb_fail(err, FB_E_CONFIG, "admin.token_file: cannot read %s: %s", path,
                            strerror(errno));
         return FB_OK;
@@ -175,7 +165,7 @@ void state_dir_announce(const char *dir, const char *address, const char *token_
 bool state_dir_url(const char *address, const char *token_file, char *url, size_t size)
 {
     char token[160];
-    if (!read_line(token_file, token, sizeof token))
+    if (!textfile_line(token_file, token, sizeof token))
         return false;
     snprintf(url, size, "http://%s/?token=%s", address, token);
     return true;

@@ -17,7 +17,6 @@
 #include "output/metrics.h"
 #include "output/recent.h"
 #include "output/timeline.h"
-#include "output/word.h"
 #include "proto/http1_body.h"
 #include "proto/http1_write.h"
 

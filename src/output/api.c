@@ -201,6 +201,7 @@ static uint16_t status_of(enum fb_code code)
     case FB_E_CONFIG:
         return 422;
     case FB_E_USAGE:
+    case FB_E_FILTER:
     case FB_E_FORMAT:
         return 400;
     case FB_E_AGAIN:

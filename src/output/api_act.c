@@ -188,8 +188,8 @@ static void answer_accepted(struct api_call *c, const struct asked *q)
     json_key_str(&c->j, "verb", ev_verb_name(q->cmd.verb));
     json_key(&c->j, "target");
     put_target(&c->j, c->admin, q->cmd.target_kind, q->cmd.target);
-    json_key_str(&c->j, "loop", q->cmd.loop == EV_NONE ? "all" : loop_word(q->cmd.loop));
-    json_key_str(&c->j, "knob", q->cmd.knob == EV_NONE ? "all" : knob_word(q->cmd.knob));
+    json_key_str(&c->j, "loop", q->cmd.loop == EV_NONE ? "all" : loop_row(q->cmd.loop)->name);
+    json_key_str(&c->j, "knob", q->cmd.knob == EV_NONE ? "all" : knob_row(q->cmd.knob)->name);
     json_object_end(&c->j);
 }
 

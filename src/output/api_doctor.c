@@ -213,14 +213,15 @@ static void check_knobs(struct findings *f, const struct admin *a)
             if (!l->is_used)
                 continue;
             if (l->is_frozen) {
-                snprintf(command, sizeof command, "foldback why '%s %s'", knob_word(k), name);
+                snprintf(command, sizeof command, "foldback why '%s %s'", knob_row(k)->name, name);
                 SAY(add(f, SEVERITY_WARNING, "frozen", command), "The %s loop rests on %s.",
-                    loop_word((uint16_t)knob_row(k)->loop), name);
+                    loop_row((uint16_t)knob_row(k)->loop)->name, name);
             }
             if (l->is_pinned) {
-                snprintf(command, sizeof command, "foldback unpin %s '%s'", knob_word(k), name);
+                snprintf(command, sizeof command, "foldback unpin %s '%s'", knob_row(k)->name,
+                         name);
                 SAY(add(f, SEVERITY_INFO, "pinned", command), "%s of %s is pinned to %.6g %s.",
-                    knob_word(k), name, l->pinned, knob_row(k)->unit);
+                    knob_row(k)->name, name, l->pinned, knob_row(k)->unit);
             }
         }
 }

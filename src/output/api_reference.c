@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* GET /v1/reference: the tables as they are in this build. */
 #include "output/admin_int.h"
-#include "output/word.h"
 
 void api_run_reference(struct api_call *c);
 
@@ -61,14 +60,14 @@ static void put_knobs(struct json *j)
     for (uint16_t i = 0; i < KNOB_COUNT; i++) {
         const struct knob_row *row = knob_row(i);
         json_object_begin(j);
-        json_key_str(j, "name", word_lower(row->name));
+        json_key_str(j, "name", row->name);
         json_key_str(j, "kind", ev_kind_name((uint8_t)row->kind));
         json_key_str(j, "unit", row->unit);
         json_key_f64(j, "min", row->min);
         json_key_f64(j, "max", row->max);
         json_key_f64(j, "safe", row->safe);
         json_key_u64(j, "dwell_ms", row->dwell_ms);
-        json_key_str(j, "loop", loop_word((uint16_t)row->loop));
+        json_key_str(j, "loop", loop_row((uint16_t)row->loop)->name);
         json_key_str(j, "what", row->what);
         json_key_str(j, "why", row->why);
         json_object_end(j);
@@ -78,7 +77,7 @@ static void put_knobs(struct json *j)
     json_array_begin(j);
     for (uint16_t i = 1; i < LOOP_COUNT; i++) {
         json_object_begin(j);
-        json_key_str(j, "name", loop_word(i));
+        json_key_str(j, "name", loop_row(i)->name);
         json_key_u64(j, "period_ms", loop_row(i)->period_ms);
         json_key_str(j, "what", loop_row(i)->what);
         json_object_end(j);
@@ -96,7 +95,7 @@ static void put_reasons(struct json *j)
         if (!row->name)
             continue;
         json_object_begin(j);
-        json_key_str(j, "name", word_lower(row->name));
+        json_key_str(j, "name", row->name);
         json_key_u64(j, "id", i);
         json_key_str(j, "kind", (size_t)row->kind < FB_COUNT(kinds) ? kinds[row->kind] : "");
         json_key_u64(j, "status", row->status);

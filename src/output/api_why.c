@@ -98,7 +98,7 @@ static bool why_request(struct api_call *c, const char *q)
     const struct ev_reason_row *reason = ev_reason_row(r->reason);
     begin(c, "request", q);
     say(c, "%s (%s)", reason->sentence ? reason->sentence : "It ended.",
-        reason->name ? word_lower(reason->name) : "unknown");
+        reason->name ? reason->name : "unknown");
     if (r->status)
         say(c, "The client got status %u.", r->status);
     say(c, "It was %s, of class %s.",
@@ -185,7 +185,7 @@ static bool why_decision(struct api_call *c, const char *q)
     json_key(&c->j, "next");
     json_array_begin(&c->j);
     if (e->decision.knob < KNOB_COUNT)
-        say(c, "foldback why %s", knob_word(e->decision.knob));
+        say(c, "foldback why %s", knob_row(e->decision.knob)->name);
     else if (e->decision.target != EV_NONE) /* a drain turns no knob */
         say(c, "foldback why '%s'",
             admin_name(c->admin, (enum ev_kind)e->decision.target_kind, e->decision.target));
@@ -300,7 +300,7 @@ static bool why_knob(struct api_call *c, const char *q)
         return false;
     begin(c, "knob", q);
     say(c, "%s %s", row->what, row->why);
-    say(c, "Its loop is %s: %s", loop_word((uint16_t)row->loop),
+    say(c, "Its loop is %s: %s", loop_row((uint16_t)row->loop)->name,
         loop_row((uint16_t)row->loop)->what);
     for (uint16_t t = 0; t < KNOB_TARGETS_MAX; t++) {
         const struct knob_layer *l = &c->admin->source.book->layer[knob][t];
@@ -315,8 +315,8 @@ static bool why_knob(struct api_call *c, const char *q)
     json_array_end(&c->j);
     json_key(&c->j, "next");
     json_array_begin(&c->j);
-    say(c, "foldback get %s", word_lower(row->name));
-    say(c, "foldback decisions --loop %s", loop_word((uint16_t)row->loop));
+    say(c, "foldback get %s", row->name);
+    say(c, "foldback decisions --loop %s", loop_row((uint16_t)row->loop)->name);
     json_array_end(&c->j);
     json_object_end(&c->j);
     return true;

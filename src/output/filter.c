@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "output/filter.h"
-#include "output/word.h"
 
 #include "base/assert.h"
 
@@ -44,18 +43,18 @@ static bool resolve_field(struct filter_node *n, struct span name);
 static bool node_matches(const struct filter *f, uint8_t node, const struct ev_head *const ev[2],
                          const struct filter_names *names);
 
-static uint8_t refuse(struct parser *p, enum fb_code code, const char *what)
+static uint8_t refuse(struct parser *p, const char *what)
 {
     if (p->code == FB_OK)
-        p->code = fb_fail(p->err, code, "filter: %s at character %zu of \"%.*s\"", what, p->at + 1,
-                          SPAN_ARG(p->text));
+        p->code = fb_fail(p->err, FB_E_FILTER, "filter: %s at character %zu of \"%.*s\"", what,
+                          p->at + 1, SPAN_ARG(p->text));
     return NO_NODE;
 }
 
 static uint8_t add_node(struct parser *p, const struct filter_node *n)
 {
     if (p->f->node_count >= FILTER_NODES_MAX)
-        return refuse(p, FB_E_NOMEM, "more than 32 conditions");
+        return refuse(p, "more than 32 conditions");
     p->f->node[p->f->node_count] = *n;
     return p->f->node_count++;
 }
@@ -95,7 +94,7 @@ enum fb_code filter_parse(struct filter *f, struct span text, struct fb_err *err
     f->node_count = f->pattern_count = f->root = 0;
     f->is_all = false;
     if (text.len >= sizeof f->text)
-        return fb_fail(err, FB_E_NOMEM, "filter: %zu bytes; at most %u are allowed", text.len,
+        return fb_fail(err, FB_E_FILTER, "filter: %zu bytes; at most %u are allowed", text.len,
                        FILTER_TEXT_MAX_BYTES - 1);
     if (text.len > 0)
         memcpy(f->text, text.at, text.len);
@@ -107,7 +106,7 @@ enum fb_code filter_parse(struct filter *f, struct span text, struct fb_err *err
     }
     f->root = parse_or(&p);
     if (p.code == FB_OK && (skip_blanks(&p) != '\0' || p.at < p.text.len))
-        refuse(&p, FB_E_USAGE, "expected `and`, `or` or the end");
+        refuse(&p, "expected `and`, `or` or the end");
     return p.code;
 }
 
@@ -134,13 +133,13 @@ static uint8_t parse_and(struct parser *p)
 static uint8_t parse_factor(struct parser *p)
 {
     if (++p->depth > FILTER_DEPTH_MAX)
-        return refuse(p, FB_E_NOMEM, "more than 16 levels");
+        return refuse(p, "more than 16 levels");
     uint8_t node = NO_NODE;
     if (skip_blanks(p) == '(') {
         p->at++;
         node = parse_or(p);
         if (p->code == FB_OK && skip_blanks(p) != ')')
-            return refuse(p, FB_E_USAGE, "missing ')'");
+            return refuse(p, "missing ')'");
         p->at++;
     } else if (take_word(p, SPAN("not"))) {
         struct filter_node n = {.op = FILTER_NOT, .left = parse_factor(p)};
@@ -177,30 +176,31 @@ static uint8_t parse_comparison(struct parser *p)
     struct filter_node n = {.scale = 1};
     struct span field = peek_word(p);
     if (field.len == 0)
-        return refuse(p, FB_E_USAGE, "expected a field such as status, route or total_ms");
+        return refuse(p, "expected a field such as status, route or total_ms");
     if (!resolve_field(&n, field))
-        return refuse(p, FB_E_USAGE, "no event has this field; see GET /v1/reference");
+        return refuse(p, "no event has this field");
     p->at += field.len;
     int op = parse_op(p);
     if (op < 0)
-        return refuse(p, FB_E_USAGE, "expected one of = != < <= > >= =~ !~");
+        return refuse(p, "expected one of = != < <= > >= =~ !~");
     n.op = (uint8_t)op;
     if (!parse_value(p, &n))
         return NO_NODE;
     bool is_pattern = n.op == FILTER_LIKE || n.op == FILTER_UNLIKE;
     if (is_pattern) {
         if (p->f->pattern_count >= FILTER_PATTERNS_MAX)
-            return refuse(p, FB_E_NOMEM, "more than 4 patterns");
+            return refuse(p, "more than 4 patterns");
         n.right = p->f->pattern_count++;
-        enum fb_code code = pattern_compile(&p->f->pattern[n.right], n.text, p->err);
-        if (code != FB_OK) {
-            p->code = code;
+        if (pattern_compile(&p->f->pattern[n.right], n.text, p->err) != FB_OK) {
+            p->code = FB_E_FILTER; /* the sentence is the pattern's */
+            if (p->err)
+                p->err->code = FB_E_FILTER;
             return NO_NODE;
         }
     } else if (!n.is_number && n.op > FILTER_NE) {
-        return refuse(p, FB_E_USAGE, "< and > need a number before here");
+        return refuse(p, "< and > need a number before here");
     } else if (!n.is_number && n.meaning == MEANS_NUMBER) {
-        return refuse(p, FB_E_USAGE, "this field is a number; the value before here is not");
+        return refuse(p, "this field is a number; the value before here is not");
     }
     return add_node(p, &n);
 }
@@ -242,14 +242,14 @@ static bool parse_value(struct parser *p, struct filter_node *n)
         while (end < p->text.len && p->text.at[end] != '"')
             end++;
         if (end >= p->text.len)
-            return refuse(p, FB_E_USAGE, "missing closing quote") != NO_NODE;
+            return refuse(p, "missing closing quote") != NO_NODE;
         n->text = (struct span){p->text.at + p->at + 1, end - p->at - 1};
         p->at = end + 1;
         return true;
     }
     struct span word = peek_word(p);
     if (word.len == 0)
-        return refuse(p, FB_E_USAGE, "expected a number, a word or \"text\"") != NO_NODE;
+        return refuse(p, "expected a number, a word or \"text\"") != NO_NODE;
     n->text = word;
     n->is_number = n->meaning != MEANS_TEXT && parse_number(word, n);
     p->at += word.len;
@@ -364,7 +364,7 @@ static const char *number_name(const struct ev_head *ev, uint8_t meaning, uint16
     case MEANS_CLASS:
         return ev_class_name((uint8_t)v);
     case MEANS_REASON:
-        return reason_word(v);
+        return ev_reason_row(v)->name;
     case MEANS_MODE:
         return ev_mode_name((uint8_t)v);
     case MEANS_HEALTH:

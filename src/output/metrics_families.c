@@ -2,7 +2,6 @@
 /* Exposition.  OpenMetrics 1.0 differs from text 0.0.4 in four places: counter families drop _total
  * in HELP and TYPE, info is a type of its own, exemplars are allowed, and "# EOF" ends it. */
 #include "output/metrics.h"
-#include "output/word.h"
 
 #include "base/assert.h"
 
@@ -197,13 +196,14 @@ static void write_routes(struct writer *w)
     family(w, METRIC_ID_REQUEST_ENDS);
     for (uint16_t r = 1; r < REASON_END; r++)
         if (ev_reason_row(r)->name && ev_reason_row(r)->kind == REASON_KIND_REQUEST)
-            put_u64(w, METRIC_ID_REQUEST_ENDS, VALUES(reason_word(r)), m->ends[r]);
+            put_u64(w, METRIC_ID_REQUEST_ENDS, VALUES(ev_reason_row(r)->name), m->ends[r]);
     static const enum ev_reason limits[] = {REASON_RATE_LIMITED, REASON_QUOTA_EXCEEDED};
     family(w, METRIC_ID_RATE_LIMITED);
     FOR_ROUTES(w, i)
     for (size_t r = 0; r < FB_COUNT(limits); r++)
         put_u64(w, METRIC_ID_RATE_LIMITED,
-                VALUES(name_of(w, EV_KIND_ROUTE, i), route_service(w, i), reason_word(limits[r])),
+                VALUES(name_of(w, EV_KIND_ROUTE, i), route_service(w, i),
+                       ev_reason_row(limits[r])->name),
                 m->route[i].limited[r]);
     family(w, METRIC_ID_SPLIT_FALLBACKS);
     FOR_ROUTES(w, i)
@@ -234,8 +234,7 @@ static void write_service_classes(struct writer *w)
     for (uint16_t r = 0; r < 8; r++) {
         const struct ev_reason_row *row = ev_reason_row((uint16_t)(REASON_SHED_PRIORITY + r));
         if (row->name)
-            put_u64(w, METRIC_ID_SHED,
-                    VALUES(name_of(w, EV_KIND_SERVICE, i), word_lower(row->name)),
+            put_u64(w, METRIC_ID_SHED, VALUES(name_of(w, EV_KIND_SERVICE, i), row->name),
                     m->service[i].shed[r]);
     }
 }
@@ -360,8 +359,7 @@ static void write_knobs(struct writer *w)
                 const struct knob_row *row = knob_row(k);
                 if (!layer->is_used || !is_named(w, row->kind, t))
                     continue;
-                const char *const values[] = {word_lower(row->name), name_of(w, row->kind, t),
-                                              NULL};
+                const char *const values[] = {row->name, name_of(w, row->kind, t), NULL};
                 if (pass)
                     put_u64(w, METRIC_ID_KNOB_PINNED, values, layer->is_pinned != 0);
                 else
@@ -388,17 +386,18 @@ static void write_decisions(struct writer *w)
     const struct metrics *m = w->view->metrics;
     family(w, METRIC_ID_DECISIONS);
     for (uint16_t l = 0; l < LOOP_COUNT; l++) {
-        put_u64(w, METRIC_ID_DECISIONS, VALUES(loop_word(l), "applied"), m->decisions[l][0]);
-        put_u64(w, METRIC_ID_DECISIONS, VALUES(loop_word(l), "recommended"), m->decisions[l][1]);
+        put_u64(w, METRIC_ID_DECISIONS, VALUES(loop_row(l)->name, "applied"), m->decisions[l][0]);
+        put_u64(w, METRIC_ID_DECISIONS, VALUES(loop_row(l)->name, "recommended"),
+                m->decisions[l][1]);
     }
     family(w, METRIC_ID_VERDICTS);
     for (uint16_t l = 1; l < LOOP_COUNT; l++)
         for (uint8_t v = 0; v < 4; v++)
-            put_u64(w, METRIC_ID_VERDICTS, VALUES(loop_word(l), ev_outcome_name(v)),
+            put_u64(w, METRIC_ID_VERDICTS, VALUES(loop_row(l)->name, ev_outcome_name(v)),
                     m->verdicts[l][v]);
     family(w, METRIC_ID_REVERTS);
     for (uint16_t l = 1; l < LOOP_COUNT; l++)
-        put_u64(w, METRIC_ID_REVERTS, VALUES(loop_word(l)), m->reverts[l]);
+        put_u64(w, METRIC_ID_REVERTS, VALUES(loop_row(l)->name), m->reverts[l]);
     write_alerts(w);
 }
 
@@ -412,7 +411,7 @@ static void write_stream(struct writer *w)
     family(w, METRIC_ID_EVENTS_LOST);
     for (uint16_t i = 0; i < FB_COUNT(m->lost); i++)
         put_u64(w, METRIC_ID_EVENTS_LOST,
-                VALUES(reason_word((uint16_t)(REASON_LOSS_RING_FULL + i))), m->lost[i]);
+                VALUES(ev_reason_row((uint16_t)(REASON_LOSS_RING_FULL + i))->name), m->lost[i]);
     family(w, METRIC_ID_LOG_BYTES);
     put_u64(w, METRIC_ID_LOG_BYTES, NULL, w->view->log_bytes);
     family(w, METRIC_ID_LOG_LAG);

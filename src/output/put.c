@@ -286,7 +286,7 @@ void put_alert(struct json *j, const struct admin *a, const struct timeline_aler
     static const char *const severities[] = {"info", "warning", "critical"};
     const struct ev_alert *al = &x->alert;
     json_object_begin(j);
-    json_key_str(j, "reason", reason_word(al->reason));
+    json_key_str(j, "reason", ev_reason_row(al->reason)->name);
     json_key_str(j, "severity", severities[al->severity <= 2 ? al->severity : 2]);
     put_time(j, "time", x->wall_us);
     put_time(j, "over", x->over_us);
@@ -311,7 +311,7 @@ void put_request(struct json *j, const struct admin *a, const struct ev_request 
     json_key_str(j, "endpoint", admin_name(a, EV_KIND_ENDPOINT, r->endpoint));
     json_key_str(j, "class", ev_class_name(r->class));
     json_key_u64(j, "status", r->status);
-    json_key_str(j, "reason", reason_word(r->reason));
+    json_key_str(j, "reason", ev_reason_row(r->reason)->name);
     json_key_f64(j, "total_ms", (double)r->total_us / 1e3);
     json_key_f64(j, "queue_ms", (double)r->queue_us / 1e3);
     json_key_f64(j, "upstream_ms", (double)r->upstream_us / 1e3);

@@ -65,7 +65,7 @@ static void put_outcome(struct json *j, const struct timeline_entry *e)
     json_key_bool(j, "is_reverted", o->is_reverted != 0);
     json_key_bool(j, "is_frozen", o->is_frozen != 0);
     json_key_f64(j, "knob_value", o->knob_value);
-    json_key_str(j, "reason", reason_word(o->reason));
+    json_key_str(j, "reason", ev_reason_row(o->reason)->name);
     json_object_end(j);
 }
 
@@ -76,7 +76,7 @@ static void put_sentence(struct json *j, const struct admin *a, const struct ev_
     if (a->source.explain)
         a->source.explain(a->source.ctx, d, &text);
     else
-        buf_printf(&text, "%s of %s: %g -> %g", knob_word(d->knob),
+        buf_printf(&text, "%s of %s: %g -> %g", knob_row(d->knob)->name,
                    admin_name(a, (enum ev_kind)d->target_kind, d->target), d->from, d->to);
     json_key_str(j, "sentence", buf_str(&text));
     buf_fini(&text);
@@ -119,8 +119,8 @@ void put_decision(struct json *j, const struct admin *a, const struct timeline_e
     put_time(j, "time", e->wall_us);
     json_key_u64(j, "time_ms", e->wall_us / 1000);
     json_key_u64(j, "offset", e->offset);
-    json_key_str(j, "loop", loop_word(d->loop));
-    json_key_str(j, "knob", knob_word(d->knob));
+    json_key_str(j, "loop", loop_row(d->loop)->name);
+    json_key_str(j, "knob", knob_row(d->knob)->name);
     json_key_str(j, "unit", knob_row(d->knob)->unit);
     json_key(j, "target");
     put_target(j, a, d->target_kind, d->target);
@@ -129,7 +129,7 @@ void put_decision(struct json *j, const struct admin *a, const struct timeline_e
     json_key_str(j, "mode", ev_mode_name(d->mode));
     json_key_bool(j, "is_applied", d->is_applied != 0);
     json_key_str(j, "actor", actors[d->actor <= 2 ? d->actor : 0]);
-    json_key_str(j, "reason", reason_word(d->reason));
+    json_key_str(j, "reason", ev_reason_row(d->reason)->name);
     put_sentence(j, a, d);
     put_outcome(j, e);
     json_key_str(j, "cli", cli);
@@ -151,7 +151,7 @@ void put_knob(struct json *j, const struct admin *a, uint16_t knob, uint16_t tar
     enum knob_source source = KNOB_FROM_SAFE;
     double value = knob_effective(row, layer, &source);
     json_object_begin(j);
-    json_key_str(j, "knob", word_lower(row->name));
+    json_key_str(j, "knob", row->name);
     json_key(j, "target");
     put_target(j, a, (uint8_t)row->kind, target);
     json_key_str(j, "unit", row->unit);
@@ -165,7 +165,7 @@ void put_knob(struct json *j, const struct admin *a, uint16_t knob, uint16_t tar
     json_key_f64(j, "hard_min", row->min);
     json_key_f64(j, "hard_max", row->max);
     json_key_f64(j, "safe", row->safe);
-    json_key_str(j, "loop", loop_word((uint16_t)row->loop));
+    json_key_str(j, "loop", loop_row((uint16_t)row->loop)->name);
     json_key_str(j, "mode", ev_mode_name(layer->mode));
     json_key_bool(j, "is_frozen", layer->is_frozen != 0);
     json_key_u64(j, "decision_id", layer->decision_id);
