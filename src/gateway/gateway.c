@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "gateway/cache.h"
 #include "gateway/control_msg.h"
+#include "io/sandbox.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -47,7 +48,7 @@ int gateway_run(const struct gateway_setup *setup)
     raise_descriptors();
     bool is_up = start(gw, setup, &err);
     if (is_up) {
-        gateway_sandbox();
+        sandbox_enter("gateway");
         for (uint32_t i = 1; i < gw->thread_count; i++) {
             char name[16] = "gateway-";
             name[8] = (char)('0' + i / 10);

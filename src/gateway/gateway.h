@@ -23,6 +23,4 @@ struct gateway_setup {
 
 /* 0 after a drain or STOP; 1 when it could not start (the sentence is logged). */
 int gateway_run(const struct gateway_setup *setup);
-/* Narrows what this process may do; after all sockets are there, before its threads. */
-void gateway_sandbox(void);
 #endif

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "gateway/control_msg.h"
+#include "io/sandbox.h"
 #include "io/thread.h"
 #include "main/brain_int.h"
 #include "main/resource.h"
@@ -41,6 +42,7 @@ int brain_run(const struct brain_setup *setup)
     signal(SIGHUP, SIG_IGN);
     signal(SIGTERM, SIG_IGN);
     prctl(PR_SET_NAME, "fb-brain");
+    sandbox_enter("brain");
     thread_haste(THREAD_BACKGROUND); /* a request must not wait for a tick */
     struct brain *b = calloc(1, sizeof *b);
     if (!b)

@@ -96,19 +96,23 @@ def test_sigterm_lets_requests_end_and_exits_with_0(fold):
     assert fold.process.wait(10) == 0
 
 
-def test_no_thread_of_the_gateway_can_gain_rights(fold):
-    tasks = f"/proc/{fold.child('fb-gateway')}/task"
+@pytest.mark.parametrize("process", ["fb-gateway", "fb-brain"])
+def test_no_thread_can_gain_rights(fold, process):
+    tasks = f"/proc/{fold.child(process)}/task"
     for task in os.listdir(tasks):
         with open(f"{tasks}/{task}/status") as f:
             assert "NoNewPrivs:\t1" in f.read(), task
 
 
-def test_every_thread_of_the_gateway_is_behind_a_filter_of_system_calls(fold):
-    tasks = f"/proc/{fold.child('fb-gateway')}/task"
+@pytest.mark.parametrize("process", ["fb-gateway", "fb-brain"])
+def test_every_thread_is_behind_a_filter_of_system_calls(fold, process):
+    tasks = f"/proc/{fold.child(process)}/task"
     for task in os.listdir(tasks):
         with open(f"{tasks}/{task}/status") as f:
             assert "Seccomp:\t2" in f.read(), task
     assert fold.get() == 200
+    assert fold.cli("doctor").returncode in (0, 1) and fold.cli("status").returncode == 0
+    assert "without a filter" not in fold.text()
 
 
 def test_a_used_port_gives_one_clear_sentence(fold, tmp_path):

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "gateway/gateway.h"
+#include "io/sandbox.h"
 #include "io/thread.h"
 
 #include <errno.h>
@@ -23,7 +23,7 @@ static int behind_the_filter(int (*what)(void))
     pid_t pid = fork();
     assert_true(pid >= 0);
     if (pid == 0) {
-        gateway_sandbox();
+        sandbox_enter("test");
         _exit(what());
     }
     int status;
@@ -44,6 +44,7 @@ static int asks_for_what_is_refused(void)
     wrong += !(mount("none", "/nonexistent", "tmpfs", 0, NULL) < 0 && errno == EPERM);
     wrong += !(syscall(SYS_unshare, 0) < 0 && errno == EPERM);
     wrong += !(syscall(SYS_setuid, getuid()) < 0 && errno == EPERM);
+    wrong += !(syscall(SYS_init_module, "", 0, "") < 0 && errno == EPERM);
     wrong += !(fork() < 0 && errno == EPERM);
     return wrong;
 }

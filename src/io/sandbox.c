@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* sandbox: what the process that faces the network may not ask of the kernel any more.
- *
- * A list of what is refused, not of what is allowed: a library update that uses one more harmless
+/* A list of what is refused, not of what is allowed: a library update that uses one more harmless
  * call must not take a site down.  Refused is what turns a bug into a foothold: to run a program,
  * to look into or steer other processes, to change what is mounted, loaded, traced or who we are.
  * Running a program ends the process (nobody here does that by mistake); the rest is EPERM. */
+#include "io/sandbox.h"
+
 #include "base/base.h"
 #include "base/log.h"
-#include "gateway/gateway.h"
 
 #include <errno.h>
 #include <sched.h>
@@ -115,11 +114,10 @@ static bool add_clone(scmp_filter_ctx filter)
                             SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_THREAD, 0)) == 0;
 }
 
-/* Before the threads start, which inherit it. */
-void gateway_sandbox(void)
+void sandbox_enter(const char *who)
 {
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) {
-        fb_log(FB_LOG_WARN, "the gateway runs without no_new_privs: %s", strerror(errno));
+        fb_log(FB_LOG_WARN, "the %s runs without no_new_privs: %s", who, strerror(errno));
         return;
     }
     scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
@@ -130,6 +128,6 @@ void gateway_sandbox(void)
     if (filter)
         seccomp_release(filter);
     if (code < 0)
-        fb_log(FB_LOG_WARN, "the gateway runs without a filter of system calls: %s",
+        fb_log(FB_LOG_WARN, "the %s runs without a filter of system calls: %s", who,
                strerror(-code));
 }
