@@ -77,6 +77,7 @@ struct endpoint {
     struct probe *probe;
     double weight_pct;
     char text[SOCK_TEXT_BYTES];
+    char host[256];      /* as configured: what its certificate must be for */
     struct pool pools[]; /* one per thread */
 };
 
@@ -212,6 +213,7 @@ struct worker {
     uint64_t rates_pushed; /* keys that were forgotten before their bucket was full */
     uint32_t field_room;   /* of request_fields and answer_fields */
     struct handshakes handshakes;
+    uint64_t tls_said_us;    /* when a failed handshake with an endpoint was logged */
     struct request *orphans; /* their client left, their endpoint still works */
     bool is_accepting, is_draining;
     bool is_last_call; /* the drain's time is over: what is not sent yet is refused */
@@ -420,6 +422,14 @@ uint64_t request_timeout_us(const struct request *req);
 struct request *request_open(struct client *c, const struct http1_head *head); /* NULL: no memory */
 /* Of its service; the request has a route or is a passed connection. */
 const struct conf_service *request_conf(const struct request *req);
+
+/* ---- upstream_tls.c ---- */
+struct tls_client *request_tls(const struct request *req); /* NULL: without TLS */
+/* Connections in the pool with another key are not for this request. */
+uint64_t request_pool_key(const struct request *req);
+enum tls_step upstream_secure(struct upstream *up, uint16_t *reason); /* after connect */
+/* What woke the free connection was not for us: TLS itself had something to say. */
+bool upstream_is_quiet(struct upstream *up);
 void request_wait_over(struct request *req, uint64_t now_us);
 
 /* ---- place.c: the endpoint that a request belongs to ---- */

@@ -7,9 +7,14 @@
 #include "base/assert.h"
 #include "gateway/gateway_int.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/uio.h>
 #include <unistd.h>
+
+/* Room for a PROXY header. */
+#define PROXY_TEXT_BYTES 256
 
 struct probe {
     struct loop_handle handle;
@@ -20,7 +25,8 @@ struct probe {
     uint8_t proxy_version;     /* of the header that the endpoint expects first; 0: none */
     uint32_t passes, failures; /* in a row */
     uint64_t begun_us;
-    bool is_open, is_sent;
+    bool is_open, is_sent, owes_proxy, can_write;
+    struct link link;
     char path[512];
     uint32_t got;
     char answer[64]; /* the status line is all that counts */
@@ -29,6 +35,8 @@ struct probe {
 static void on_timer(struct loop_timer *t);
 static void on_ready(struct loop_handle *h, uint32_t events);
 static void begin(struct probe *p);
+static enum tls_step secure(struct probe *p);
+static bool ask(struct probe *p);
 static void end(struct probe *p, bool is_ok, uint16_t status);
 static void rest(struct probe *p, bool is_first);
 
@@ -69,6 +77,7 @@ void probe_stop(struct endpoint *ep)
     if (!p)
         return;
     if (p->is_open) {
+        link_fini(&p->link, false);
         close(p->handle.fd);
         loop_forget(p->worker->loop, &p->handle);
     }
@@ -103,7 +112,7 @@ static void begin(struct probe *p)
     int fd;
     p->begun_us = loop_now_us(w->loop);
     p->got = 0;
-    p->is_sent = false;
+    p->is_sent = p->can_write = false;
     int why = sock_connect(&p->ep->addr, &fd);
     if (fd < 0) {
         (void)why;
@@ -116,6 +125,8 @@ static void begin(struct probe *p)
         return;
     }
     p->is_open = true;
+    p->link = (struct link){.fd = fd};
+    p->owes_proxy = p->proxy_version != 0;
     loop_timer_set(w->loop, &p->timer,
                    p->begun_us + (p->conf.timeout_ms ? p->conf.timeout_ms : 1000) * US_PER_MS);
 }
@@ -127,23 +138,21 @@ static void on_ready(struct loop_handle *h, uint32_t events)
         end(p, false, 0);
         return;
     }
-    if (!p->is_sent && (events & LOOP_WRITE)) {
-        char text[700];
-        size_t at = p->proxy_version ? proxied_local(p->proxy_version, text, sizeof text) : 0;
-        int n = snprintf(text + at, sizeof text - at,
-                         "GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: "
-                         "foldback-health\r\nConnection: close\r\n\r\n",
-                         p->path, p->ep->text);
-        p->is_sent = true;
-        if (n <= 0 || send(h->fd, text, at + (size_t)n, MSG_NOSIGNAL) != (ssize_t)at + n) {
+    p->can_write |= (events & LOOP_WRITE) != 0;
+    if (!p->is_sent && p->can_write) {
+        enum tls_step step = secure(p);
+        if (step == TLS_WAIT)
+            return;
+        if (step == TLS_FAILED || !ask(p)) {
             end(p, false, 0);
             return;
         }
+        events |= p->link.tls ? LOOP_READ : 0; /* it may have come with the handshake */
     }
     if (!(events & LOOP_READ) || !p->is_sent)
         return;
-    ssize_t n = recv(h->fd, p->answer + p->got, sizeof p->answer - p->got, 0);
-    if (n < 0 && !(events & LOOP_ERROR))
+    ssize_t n = link_recv(&p->link, p->answer + p->got, sizeof p->answer - p->got);
+    if (n < 0 && errno == EAGAIN && !(events & LOOP_ERROR))
         return;
     if (n <= 0) {
         end(p, false, 0);
@@ -160,10 +169,43 @@ static void on_ready(struct loop_handle *h, uint32_t events)
         (uint16_t)(is_http && status < 1000 ? status : 0));
 }
 
+/* PROXY header and TLS handshake, where the service has them. */
+static enum tls_step secure(struct probe *p)
+{
+    const struct generation *gen = p->worker->gw->gen;
+    const struct conf_service *conf = p->ep->sv->conf;
+    if (p->owes_proxy) {
+        char text[PROXY_TEXT_BYTES];
+        size_t len = proxied_local(p->proxy_version, text, sizeof text);
+        p->owes_proxy = false;
+        if (send(p->link.fd, text, len, MSG_NOSIGNAL | MSG_MORE) != (ssize_t)len)
+            return TLS_FAILED;
+    }
+    struct tls_client *t = conf ? gen->tls_out[conf - gen->conf->services] : NULL;
+    if (!t && !p->link.tls)
+        return TLS_OK;
+    if (!p->link.tls)
+        p->link.tls = tls_connect(t, p->link.fd, p->ep->host);
+    return p->link.tls ? tls_handshake(p->link.tls) : TLS_FAILED;
+}
+
+static bool ask(struct probe *p)
+{
+    char text[700];
+    int n = snprintf(text, sizeof text,
+                     "GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: "
+                     "foldback-health\r\nConnection: close\r\n\r\n",
+                     p->path, p->ep->text);
+    struct iovec iov = {text, n > 0 ? (size_t)n : 0};
+    p->is_sent = true;
+    return n > 0 && link_write(&p->link, &iov, 1) == n;
+}
+
 static void end(struct probe *p, bool is_ok, uint16_t status)
 {
     struct worker *w = p->worker;
     if (p->is_open) {
+        link_fini(&p->link, false);
         close(p->handle.fd);
         loop_forget(w->loop, &p->handle);
         p->is_open = false;

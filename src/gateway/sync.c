@@ -30,6 +30,7 @@ struct wish {
     double weight_pct;
     const char *version;
     bool is_dns;
+    const char *host;
 };
 
 static void resync(struct service *sv, uint32_t mark);
@@ -197,12 +198,12 @@ static void resync(struct service *sv, uint32_t mark)
         const struct conf_endpoint *e = &sv->conf->endpoints[i];
         struct sock_addr addr;
         if (e->kind == CONF_ENDPOINT_ADDRESS && sock_parse_host(span_of(e->host), e->port, &addr))
-            want(sv, &addr, &(struct wish){e->weight_pct, e->version, false});
+            want(sv, &addr, &(struct wish){e->weight_pct, e->version, false, e->host});
     }
     for (struct watch *x = sv->gw->watches; x; x = x->next)
         if (x->sv == sv && x->seen == mark)
             for (uint32_t i = 0; i < x->count; i++)
-                want(sv, &x->at[i], &(struct wish){x->weight_pct, x->version, true});
+                want(sv, &x->at[i], &(struct wish){x->weight_pct, x->version, true, x->host});
     for (uint32_t i = 0; i < GATE_ENDPOINTS_MAX; i++) {
         struct endpoint *ep = sv->endpoints[i];
         if (ep && !ep->seen && !atomic_load_explicit(&ep->is_gone, memory_order_relaxed))
@@ -254,6 +255,7 @@ static void add(struct service *sv, const struct sock_addr *addr, const struct w
     ep->version = EV_NONE; /* until its version's name is out */
     ep->sv = sv;
     ep->is_dns = wish->is_dns;
+    snprintf(ep->host, sizeof ep->host, "%s", wish->host);
     ep->seen = 1;
     ep->refs = 1;
     ep->weight_pct = wish->weight_pct;

@@ -65,8 +65,7 @@ void upstream_start(struct request *req)
     bool is_tcp = req->protocol == EV_PROTOCOL_TCP;
     if (!is_tcp)
         request_head_finish(req, req->sent_us);
-    struct upstream *up =
-        is_tcp ? NULL : pool_take(w, req->ep, proxied_key(req, request_conf(req)));
+    struct upstream *up = is_tcp ? NULL : pool_take(w, req->ep, request_pool_key(req));
     req->is_reused = up != NULL;
     if (up) {
         up->req = req;
@@ -97,10 +96,13 @@ void upstream_on_ready(struct loop_handle *h, uint32_t events)
     if (events & LOOP_ERROR)
         up->is_broken = true;
     if (up->phase == UPSTREAM_IDLE) {
-        if (events & ~(uint32_t)LOOP_WRITE) /* it closed, or speaks without being asked */
+        /* it closed, or speaks without being asked; TLS may hand out a session at any time */
+        if ((events & ~(uint32_t)LOOP_WRITE) && !upstream_is_quiet(up))
             upstream_close(up);
         return;
     }
+    if (up->link.tls && (events & LOOP_WRITE))
+        tls_flush(up->link.tls);
     upstream_run(up);
 }
 
@@ -157,6 +159,7 @@ void upstream_close(struct upstream *up)
         pool_remove(up);
     if (up->req)
         up->req->up = NULL;
+    link_fini(&up->link, !up->is_broken);
     if (up->handle.fd >= 0) {
         close(up->handle.fd);
         loop_forget(w->loop, &up->handle);
@@ -175,7 +178,8 @@ static struct upstream *connect_new(struct request *req)
 {
     struct worker *w = req->worker;
     int fd = -1, why = ENOMEM;
-    uint64_t client_key = proxied_key(req, request_conf(req));
+    uint64_t pool_key = request_pool_key(req);
+    bool is_secure = request_tls(req) != NULL;
     struct upstream *up = slab_take(&w->upstreams);
     if (up)
         why = sock_connect(&req->ep->addr, &fd);
@@ -190,9 +194,9 @@ static struct upstream *connect_new(struct request *req)
                             .link = {.fd = fd},
                             .ep = req->ep,
                             .req = req,
-                            .client_key = client_key,
-                            .owes_proxy = client_key != 0,
-                            .phase = why ? UPSTREAM_CONNECTING : UPSTREAM_BUSY};
+                            .client_key = pool_key,
+                            .owes_proxy = request_conf(req)->proxy_version != 0,
+                            .phase = why || is_secure ? UPSTREAM_CONNECTING : UPSTREAM_BUSY};
     atomic_fetch_add_explicit(&req->ep->refs, 1, memory_order_relaxed);
     open_add(req->ep, w, 1);
     req->up = up;
@@ -238,6 +242,18 @@ static bool finish_connect(struct upstream *up, struct request *req)
         upstream_close(up);
         forward_failed(req, reason_of_errno(why), GATE_CONNECT_FAILED);
         return false;
+    }
+    if (request_tls(req)) {
+        uint16_t reason;
+        enum tls_step step = upstream_secure(up, &reason);
+        if (step == TLS_WAIT)
+            return false;
+        if (step == TLS_FAILED) {
+            up->is_broken = true;
+            upstream_close(up);
+            forward_failed(req, reason, GATE_CONNECT_FAILED);
+            return false;
+        }
     }
     up->phase = UPSTREAM_BUSY;
     req->phase = REQUEST_AWAITING;

@@ -5,7 +5,7 @@ import socket
 import ssl
 import subprocess
 
-from conftest import Proxy, WAIT_S, Wire
+from conftest import Origin, Proxy, WAIT_S, Wire
 
 
 def openssl(*args, data=None):
@@ -76,3 +76,33 @@ class TlsProxy(Proxy):
     def counters(self):
         self.command("tls")
         return {k: int(v) for k, v in (x.split("=") for x in self.expect("tls ").split()[1:])}
+
+
+class TlsOrigin(Origin):
+    """An endpoint behind TLS; handshakes that fail are counted."""
+
+    def __init__(self, context, answer=None, raw=None):
+        self.context, self.failed, self.resumed, self.peers = context, 0, 0, []
+        super().__init__(answer, raw=raw)
+
+    def serve(self, wire):
+        try:
+            wire.sock = self.context.wrap_socket(wire.sock, server_side=True)
+        except (ssl.SSLError, OSError):
+            self.failed += 1
+            wire.close()
+            return
+        self.resumed += bool(wire.sock.session_reused)
+        self.peers.append(wire.sock.getpeercert())
+        super().serve(wire)
+
+
+def server_context(cert, key, ca=None, **more):
+    c = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    c.load_cert_chain(cert, key)
+    if ca:
+        c.load_verify_locations(ca)
+        c.verify_mode = ssl.CERT_REQUIRED
+    for name, value in more.items():
+        setattr(c, name, value)
+    return c

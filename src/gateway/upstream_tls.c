@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* upstream_tls: TLS on connections to endpoints; the handshake is a part of connecting. */
+#include "base/assert.h"
+#include "base/clock.h"
+#include "gateway/gateway_int.h"
+#include "io/tls.h"
+
+#include <errno.h>
+
+/* A wrong certificate fails at each try: one line per worker and this time says enough. */
+#define SAY_GAP_US (5 * US_PER_S)
+
+static void say(struct upstream *up);
+
+struct tls_client *request_tls(const struct request *req)
+{
+    const struct generation *gen = req->gen;
+    return gen->tls_out[request_conf(req) - gen->conf->services];
+}
+
+uint64_t request_pool_key(const struct request *req)
+{
+    /* A connection in the pool holds a reference, so no other client can have its address. */
+    return proxied_key(req, request_conf(req)) ^ (uint64_t)(uintptr_t)request_tls(req);
+}
+
+enum tls_step upstream_secure(struct upstream *up, uint16_t *reason)
+{
+    struct request *req = up->req;
+    struct tls_client *t = request_tls(req);
+    *reason = REASON_UPSTREAM_TLS;
+    if (up->owes_proxy) { /* it comes before the first byte of TLS */
+        up->owes_proxy = false;
+        if (!proxied_write(up, request_conf(req)->proxy_version))
+            return TLS_FAILED;
+    }
+    if (!up->link.tls)
+        up->link.tls = tls_connect(t, up->link.fd, up->ep->host);
+    if (!up->link.tls) {
+        *reason = REASON_SHED_OVERLOAD;
+        return TLS_FAILED;
+    }
+    enum tls_step step = tls_handshake(up->link.tls);
+    if (step == TLS_OK)
+        up->can_read = true; /* what came behind the handshake lies in TLS, not in the socket */
+    if (step != TLS_FAILED)
+        return step;
+    if (tls_fault_of(up->link.tls) == TLS_FAULT_CERT)
+        *reason = REASON_UPSTREAM_CERT;
+    say(up);
+    return TLS_FAILED;
+}
+
+bool upstream_is_quiet(struct upstream *up)
+{
+    char byte;
+    return up->link.tls && !up->has_ended && !up->is_broken && link_peek(&up->link, &byte, 1) < 0 &&
+           errno == EAGAIN;
+}
+
+static void say(struct upstream *up)
+{
+    struct worker *w = up->worker;
+    uint64_t now_us = loop_now_us(w->loop);
+    if (w->tls_said_us && now_us - w->tls_said_us < SAY_GAP_US)
+        return;
+    w->tls_said_us = now_us;
+    fb_log(FB_LOG_WARN, "service %s: TLS with %s (%s) failed: %s: %s", up->ep->sv->name,
+           up->ep->text, up->ep->host, tls_fault_name(tls_fault_of(up->link.tls)),
+           tls_fault_text(up->link.tls));
+}
