@@ -61,6 +61,7 @@ bool conf_prefix_has(const struct conf_prefix *at, size_t count, const unsigned 
 struct conf_listen {
     char address[72]; /* "127.0.0.1:8080", "[::]:8080"; ":8080" means all addresses; "fd:3"
                          inherited */
+    bool is_http1_off, is_h2_off; /* not both */
     bool is_proxied;  /* each connection begins with a PROXY protocol header */
     const struct conf_prefix *trusted; /* only these may connect then; none: anybody */
     size_t trusted_count;

@@ -153,13 +153,23 @@ static void read_address(struct reader *rd, const struct node *n, struct conf_li
 
 static void read_protocols(struct reader *rd, const struct node *n, struct conf_listen *l)
 {
-    (void)l;
-    if (!read_is(rd, n, NODE_LIST, "[http1]"))
+    char path[NODE_PATH_BYTES];
+    if (!read_is(rd, n, NODE_LIST, "[http1, h2]"))
         return;
-    for (const struct node *p = n->first; p; p = p->next)
-        if (p->kind != NODE_SCALAR || !span_eq(p->text, SPAN("http1")))
-            problem(rd, p, "protocol `%.*s` is not in this version yet: only [http1]",
+    l->is_http1_off = l->is_h2_off = true;
+    for (const struct node *p = n->first; p; p = p->next) {
+        if (p->kind == NODE_SCALAR && span_eq(p->text, SPAN("http1")))
+            l->is_http1_off = false;
+        else if (p->kind == NODE_SCALAR &&
+                 (span_eq(p->text, SPAN("h2")) || span_eq(p->text, SPAN("h2c"))))
+            l->is_h2_off = false; /* with or without TLS is told by `tls` */
+        else
+            problem(rd, p, "%s knows http1 and h2, got \"%.*s\"", node_path(n, path),
                     SHOWN(p->text));
+    }
+    if (n->count == 0)
+        problem(rd, n, "%s names no protocol: write [http1, h2], or one of them",
+                node_path(n, path));
 }
 
 static void read_protocol(struct reader *rd, const struct node *n, struct conf_listen *l)

@@ -266,7 +266,7 @@ static void other_schema(struct json *j, enum conf_key key)
     case KEY_LISTEN_protocols:
         json_key_str(j, "type", "array");
         json_key(j, "items");
-        json_raw(j, SPAN("{\"enum\":[\"http1\"]}"));
+        json_raw(j, SPAN("{\"enum\":[\"http1\",\"h2\",\"h2c\"]}"));
         return;
     default:
         return;

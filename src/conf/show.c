@@ -329,6 +329,8 @@ static void show_listen(struct show *s, const struct conf_listen *l, uint32_t li
         show_value(s, "protocol", "tcp", line);
         show_value(s, "service", s->conf->services[l->service].name, line);
     }
+    if (l->is_http1_off || l->is_h2_off)
+        show_value(s, "protocols", l->is_h2_off ? "[http1]" : "[h2]", line);
     if (!l->is_proxied)
         return;
     show_value(s, "proxy_protocol", "true", line);

@@ -68,6 +68,10 @@ void answer_raw(struct client *c, uint16_t reason, bool wants_json)
 {
     struct said said;
     build(c->worker, NULL, reason, wants_json, &said);
+    if (c->kind == CLIENT_H2) {
+        h2_stream_say(c, said.head, said.payload);
+        return;
+    }
     struct iovec iov[2] = {{(void *)(uintptr_t)said.head.at, said.head.len},
                            {(void *)(uintptr_t)said.payload.at, said.payload.len}};
     c->is_closing = true;

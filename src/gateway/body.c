@@ -12,7 +12,6 @@
 
 static bool put(struct request *req, struct span data, bool is_last);
 static bool is_too_slow(const struct request *req, uint64_t waited_us);
-static void refuse(struct request *req, uint16_t reason);
 
 bool body_is_droppable(const struct request *req)
 {
@@ -79,12 +78,7 @@ void body_pump(struct request *req)
     struct worker *w = req->worker;
     uint64_t now_us = loop_now_us(w->loop);
     while (!req->is_in_done && c->can_read && body_has_room(req)) {
-        size_t room = CHUNK_BODY_BYTES;
-        if (!req->is_discarding && req->body && chunk_span(req->body).len)
-            room = chunk_room(req->body) - CHUNK_SLACK_BYTES;
-        else if (!req->is_discarding && req->is_replayable && req->body &&
-                 chunk_room(req->body) > CHUNK_SLACK_BYTES)
-            room = chunk_room(req->body) - CHUNK_SLACK_BYTES;
+        size_t room = body_room(req);
         ssize_t n = link_recv(&c->link, w->in, room);
         if (n < 0 && errno == EINTR)
             continue;
@@ -98,21 +92,13 @@ void body_pump(struct request *req)
         }
         if ((size_t)n < room && !c->has_ended)
             c->can_read = false;
-        if (req->body_since_us) {
-            req->body_wait_us += fb_sub_floor_u64(now_us, req->body_since_us);
-            req->body_since_us = 0;
-            if (is_too_slow(
-                    req,
-                    req->body_wait_us)) { /* here too: bytes that drip in push the timer back */
-                refuse(req, REASON_BODY_TOO_SLOW);
-                return;
-            }
-        }
+        if (!body_came(req, now_us))
+            return;
         uint16_t reason;
         struct span bytes = {w->in, (size_t)n};
         size_t taken = body_take(req, bytes, &reason);
         if (reason) {
-            refuse(req, reason);
+            body_refuse(req, reason);
             return;
         }
         if (taken < bytes.len) {
@@ -126,12 +112,37 @@ void body_pump(struct request *req)
         if (req->up && req->phase == REQUEST_AWAITING)
             upstream_send(req->up);
     }
-    if (!req->is_in_done && body_has_room(req)) {
-        if (!req->body_since_us)
-            req->body_since_us = now_us;
-    } else {
+    body_wait(req, now_us);
+}
+
+size_t body_room(const struct request *req)
+{
+    const struct chunk *b = req->body;
+    if (req->is_discarding || !b)
+        return CHUNK_BODY_BYTES;
+    if (chunk_span(b).len || (req->is_replayable && chunk_room(b) > CHUNK_SLACK_BYTES))
+        return chunk_room(b) - CHUNK_SLACK_BYTES;
+    return CHUNK_BODY_BYTES;
+}
+
+bool body_came(struct request *req, uint64_t now_us)
+{
+    if (!req->body_since_us)
+        return true;
+    req->body_wait_us += fb_sub_floor_u64(now_us, req->body_since_us);
+    req->body_since_us = 0;
+    if (!is_too_slow(req, req->body_wait_us))
+        return true;
+    body_refuse(req, REASON_BODY_TOO_SLOW); /* bytes that drip in push the timer back */
+    return false;
+}
+
+void body_wait(struct request *req, uint64_t now_us)
+{
+    if (req->is_in_done || !body_has_room(req))
         req->body_since_us = 0;
-    }
+    else if (!req->body_since_us)
+        req->body_since_us = now_us;
 }
 
 /* The client's timer came up while we wait for its bytes. */
@@ -139,9 +150,9 @@ void body_judge(struct request *req, uint64_t now_us)
 {
     uint64_t still_us = fb_sub_floor_u64(now_us, req->body_since_us);
     if (still_us >= req->gen->conf->p.limits_body_timeout * US_PER_MS)
-        refuse(req, REASON_BODY_TIMEOUT);
+        body_refuse(req, REASON_BODY_TIMEOUT);
     else if (is_too_slow(req, req->body_wait_us + still_us))
-        refuse(req, REASON_BODY_TOO_SLOW);
+        body_refuse(req, REASON_BODY_TOO_SLOW);
 }
 
 /* The mean rate over the time in which we waited for the client. */
@@ -205,7 +216,7 @@ static bool put(struct request *req, struct span data, bool is_last)
 }
 
 /* The body cannot be forwarded: the endpoint's connection is cut, the client is told and closed. */
-static void refuse(struct request *req, uint16_t reason)
+void body_refuse(struct request *req, uint16_t reason)
 {
     struct upstream *up = req->up;
     req->is_in_done = true; /* nothing more is wanted of it */

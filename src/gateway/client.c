@@ -8,6 +8,7 @@
  * at what is waited for now. */
 #include "base/assert.h"
 #include "gateway/cache.h"
+#include "proto/h2.h"
 
 #include <errno.h>
 #include <linux/sockios.h>
@@ -32,6 +33,7 @@ static bool is_slow_reader(struct client *c, uint64_t blocked_us);
 static uint64_t delivered(const struct client *c);
 static bool read_head(struct client *c);
 static bool parse_head(struct client *c, struct span bytes);
+static bool takes_preface(struct client *c, struct span bytes);
 static bool keep_rest(struct client *c, struct span bytes);
 static void end_request(struct client *c);
 static bool is_gone(struct client *c);
@@ -115,7 +117,11 @@ void client_name(struct client *c)
 
 void client_run(struct client *c)
 {
-    if (!c->is_running) /* else the caller of the caller is in it and goes on after us */
+    if (c->is_running) /* the caller of the caller is in it and goes on after us */
+        return;
+    if (c->kind == CLIENT_H2)
+        h2_stream_run(c);
+    else
         run(c);
 }
 
@@ -127,6 +133,10 @@ void client_send(struct client *c, struct iovec *iov, int count)
         total += iov[i].iov_len;
     if (c->is_broken)
         return;
+    if (c->kind == CLIENT_H2) {
+        h2_stream_send(c, iov, count);
+        return;
+    }
     if (!c->out && c->can_write) {
         ssize_t n = link_write(&c->link, iov, count);
         if (n < 0 && errno != EAGAIN && errno != EINTR) {
@@ -164,6 +174,9 @@ void client_close(struct client *c)
 {
     struct worker *w = c->worker;
     fb_assert(c->req == NULL);
+    fb_assert(c->kind != CLIENT_H2);
+    if (c->h2)
+        h2_conn_close(c);
     if (c->handshake)
         handshake_fail(c, TLS_FAULT_CLOSED);
     link_fini(&c->link, !c->out && !c->is_broken && !c->is_cut);
@@ -198,6 +211,14 @@ void client_wait(struct client *c)
     const struct request *req = c->req;
     const struct conf_params *p = &(req ? req->gen : c->worker->gen)->conf->p;
     uint64_t now_us = loop_now_us(c->worker->loop), due_us;
+    if (c->kind == CLIENT_H2) {
+        h2_stream_wait(c);
+        return;
+    }
+    if (c->h2) {
+        h2_conn_wait(c);
+        return;
+    }
     if (c->is_lingering)
         due_us = c->since_us + LINGER_US;
     else if (c->out && c->kind == CLIENT_TCP)
@@ -216,6 +237,14 @@ void client_wait(struct client *c)
     else
         return; /* the endpoint's turn: the request's own timer runs */
     loop_timer_set(c->worker->loop, &c->timer, due_us);
+}
+
+void client_end_send(struct client *c)
+{
+    if (c->kind == CLIENT_H2)
+        h2_stream_finish(c);
+    else
+        link_shutdown(&c->link);
 }
 
 static void on_ready(struct loop_handle *h, uint32_t events)
@@ -265,6 +294,8 @@ static bool step(struct client *c)
         linger(c);
         return false;
     }
+    if (c->h2)
+        return h2_conn_step(c);
     if (c->out && !flush(c)) {
         if (c->is_broken)
             return true;
@@ -433,6 +464,9 @@ static bool read_head(struct client *c)
 static bool parse_head(struct client *c, struct span bytes)
 {
     struct worker *w = c->worker;
+    if (c->is_first && bytes.len && (bytes.at[0] == 'P' || c->listener->conf->is_http1_off) &&
+        takes_preface(c, bytes))
+        return true;
     http1_request_begin(&w->request_parser, &w->gen->limits, w->request_fields);
     enum http1_step is = http1_parse(&w->request_parser, bytes);
     const struct http1_head *head = &w->request_parser.head;
@@ -464,6 +498,23 @@ static bool parse_head(struct client *c, struct span bytes)
     chunk_give(&w->chunks, in);
     if (!is_kept)
         c->is_broken = true;
+    return true;
+}
+
+/* HTTP/2 with prior knowledge (RFC 9113 3.3), or nothing else is spoken here.  True when the bytes
+ * are all or the beginning of its preface: no method of HTTP/1 is told from it before the fourth
+ * byte. */
+static bool takes_preface(struct client *c, struct span bytes)
+{
+    const struct span preface = SPAN(H2_PREFACE);
+    struct span seen = {bytes.at, bytes.len < preface.len ? bytes.len : preface.len};
+    const struct conf_listen *conf = c->listener->conf;
+    if (!conf->is_http1_off && (conf->is_h2_off || seen.len < 4 || !span_starts(preface, seen)))
+        return false; /* of fewer bytes the parser wants more too */
+    struct chunk *in = c->in;
+    c->in = NULL;
+    client_begin_h2(c, bytes);
+    chunk_give(&c->worker->chunks, in);
     return true;
 }
 
@@ -532,6 +583,10 @@ static void on_timer(struct loop_timer *t)
     struct client *c = FB_CONTAINER(t, struct client, timer);
     struct request *req = c->req;
     const struct conf_params *p = &(req ? req->gen : c->worker->gen)->conf->p;
+    if (c->h2) {
+        h2_conn_timer(c);
+        return;
+    }
     uint64_t now_us = loop_now_us(c->worker->loop);
     uint64_t wait_us = fb_sub_floor_u64(now_us, c->since_us);
     if (c->is_lingering) {

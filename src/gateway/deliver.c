@@ -12,6 +12,10 @@ static struct iovec iov_of(struct span s)
 
 void client_answer(struct request *req, const struct answer_piece *piece)
 {
+    if (req->client->kind == CLIENT_H2) {
+        h2_stream_answer(req, piece);
+        return;
+    }
     char line[HTTP1_CHUNK_HEAD_MAX_BYTES], last[sizeof(struct trailer_room)];
     struct iovec iov[4];
     int count = 0;

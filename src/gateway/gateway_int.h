@@ -46,6 +46,8 @@ struct cache_store; /* cache_store.h */
 struct cache_work;  /* cache.h */
 struct upstream;
 struct watch; /* sync.c */
+struct h2_conn;
+struct h2_shared;
 
 /* ---- shared ---- */
 
@@ -180,7 +182,9 @@ struct worker {
     struct ring *ring;
     struct generation *gen;
     struct chunk_store chunks;
-    struct slab clients, requests, upstreams, trailers, cache_works;
+    struct slab clients, requests, upstreams, trailers, cache_works, h2_conns, h2_streams;
+    struct h2_shared *h2; /* NULL until the first connection needs it */
+    uint32_t h2_conn_count;
     struct listener *listeners;
     struct client *client_list;
     struct upstream *idle_oldest, *idle_newest; /* of all pools, by time */
@@ -219,7 +223,11 @@ struct worker {
     bool is_last_call; /* the drain's time is over: what is not sent yet is refused */
 };
 
-enum client_kind { CLIENT_H1, CLIENT_TCP };
+enum client_kind {
+    CLIENT_H1,  /* a connection; with <h2> it carries streams */
+    CLIENT_TCP, /* a connection that is passed through */
+    CLIENT_H2   /* one stream: struct h2_stream */
+};
 
 struct client {
     struct loop_handle handle;
@@ -229,6 +237,7 @@ struct client {
     struct client *next, **prev;
     struct request *req;         /* in hand; NULL between requests */
     struct handshake *handshake; /* of TLS, while it goes on */
+    struct h2_conn *h2;          /* what this connection speaks, after its preface; NULL: HTTP/1 */
     struct chunk *in;            /* read and not yet understood */
     struct chunk *out;           /* written by us, not yet taken by the socket */
     struct sock_addr peer;
@@ -287,7 +296,8 @@ struct request {
     struct service *sv;
     struct endpoint *ep;
     struct upstream *up;
-    struct chunk *head; /* canonical head for the endpoint, without the last empty line */
+    struct h2_conn *h2_slot; /* its client's connection counts it until it ends; NULL: HTTP/1 */
+    struct chunk *head;      /* canonical head for the endpoint, without the last empty line */
     struct chunk
         *body; /* canonical request body: [from, to) is unsent, [0, from) is kept for a retry */
     struct trailer_room *trailers;
@@ -339,8 +349,8 @@ struct request {
     bool is_out_done; /* all of the answer was */
     bool is_first_byte_told;
     bool is_reused, is_stream, wants_json, is_failed, is_censored, is_aborted;
-    bool goes_on; /* without a client: its answer is kept all the same */
-    bool is_own;  /* never had a client: the cache fetches an answer anew */
+    bool goes_on;                  /* without a client: its answer is kept all the same */
+    bool is_own;                   /* never had a client: the cache fetches an answer anew */
     bool is_in_ended, is_up_ended; /* tunnel: that side will send nothing more */
 };
 
@@ -377,9 +387,30 @@ void client_name(struct client *c); /* its address as text */
 void client_run(struct client *c);
 /* Writes or keeps; on a broken connection sets is_broken and drops. */
 void client_send(struct client *c, struct iovec *iov, int count);
-void client_close(struct client *c); /* frees it; its request must be detached */
-void client_gone(struct client *c);  /* cut: ends or detaches its request, frees it */
-void client_wait(struct client *c);  /* arms its timer for what it waits for now */
+void client_close(struct client *c);    /* frees it; its request must be detached */
+void client_gone(struct client *c);     /* cut: ends or detaches its request, frees it */
+void client_wait(struct client *c);     /* arms its timer for what it waits for now */
+void client_end_send(struct client *c); /* tunnel: nothing more comes from the endpoint */
+
+/* ---- h2_conn.c, h2_stream.c: HTTP/2 towards clients (h2_int.h) ---- */
+/* The connection speaks HTTP/2 from <bytes> on, which begin with its preface and may be a part of
+ * it: ALPN chose it, or the preface came in clear. */
+void client_begin_h2(struct client *c, struct span bytes);
+bool h2_conn_step(struct client *c); /* as one step of client_run */
+void h2_conn_wait(struct client *c);
+void h2_conn_timer(struct client *c);
+void h2_conn_drain(struct client *c); /* GOAWAY; what is open goes on */
+void h2_conn_close(struct client *c);
+void h2_slot_give(struct h2_conn *conn); /* a request of it ended */
+/* What client.c does for connections, for streams. */
+void h2_stream_run(struct client *c);
+void h2_stream_wait(struct client *c);
+void h2_stream_send(struct client *c, const struct iovec *iov, int count);
+void h2_stream_say(struct client *c, struct span head, struct span payload);
+void h2_stream_finish(struct client *c);
+struct chunk *h2_stream_take(struct client *c); /* bytes for a tunnel; NULL: none; now yours */
+bool h2_stream_has_ended(const struct client *c);
+bool h2_stream_was_reset(const struct client *c);
 
 /* ---- body.c: request bodies from client to endpoint ---- */
 /* After an early answer this much is read and dropped rather than closing a connection. */
@@ -392,6 +423,11 @@ uint16_t body_put(struct request *req, struct span data, bool is_last);
 /* Reads from the client while there is room. */
 void body_pump(struct request *req);
 bool body_has_room(const struct request *req);
+size_t body_room(const struct request *req); /* payload to read at most now */
+/* Bytes came: false when that was too slow and the body is refused. */
+bool body_came(struct request *req, uint64_t now_us);
+void body_wait(struct request *req, uint64_t now_us); /* no more bytes are there now */
+void body_refuse(struct request *req, uint16_t reason);
 void body_judge(struct request *req, uint64_t now_us);
 /* What is left of the body is little enough to be read and forgotten after an early answer. */
 bool body_is_droppable(const struct request *req);
@@ -480,6 +516,7 @@ struct answer_piece {
 /* The client is there.  The pieces are copied or written before it returns; on a broken connection
  * client.is_broken is set. */
 void client_answer(struct request *req, const struct answer_piece *piece);
+void h2_stream_answer(struct request *req, const struct answer_piece *piece);
 
 /* ---- relay.c: answers; each returns false when <up> is gone or back in the pool ---- */
 bool relay_head(struct upstream *up, struct request *req, struct span bytes);

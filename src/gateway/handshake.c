@@ -152,6 +152,8 @@ static void step(struct client *c)
     handshake_drop(c);
     c->tls = tls_version(c->link.tls) == 13 ? EV_TLS_13 : EV_TLS_12;
     c->can_read = true; /* the request may have come with the end of the handshake */
+    if (span_eq(tls_alpn(c->link.tls), SPAN("h2")))
+        client_begin_h2(c, (struct span){NULL, 0});
     client_wait(c);
     client_run(c);
 }

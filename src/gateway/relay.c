@@ -239,9 +239,7 @@ static bool switch_protocols(struct upstream *up, struct request *req,
     response_head_build(req, head, &out);
     if (out.failed)
         return relay_bad(up, req, REASON_UPSTREAM_HEADERS_TOO_LARGE);
-    struct iovec iov[2] = {{out.at, out.len}, {(void *)(uintptr_t)rest.at, rest.len}};
-    req->is_answered = true;
-    client_send(req->client, iov, rest.len ? 2 : 1);
+    client_answer(req, &(struct answer_piece){.head = http1_out_span(&out), .payload = rest});
     chunk_give(&w->chunks, up->in);
     up->in = NULL;
     tunnel_begin(req);

@@ -69,6 +69,7 @@ void request_detach(struct request *req)
     if (!is_delivered && !is_ours) {
         req->reason = req->phase == REQUEST_QUEUED   ? REASON_CLIENT_GONE_QUEUED
                       : req->phase == REQUEST_TUNNEL ? REASON_TUNNEL_CUT
+                      : h2_stream_was_reset(c)       ? REASON_STREAM_RESET
                                                      : REASON_CLIENT_GONE;
         req->is_aborted = true;
     }
@@ -144,6 +145,8 @@ void request_free(struct request *req)
         slab_give(&w->trailers, req->trailers);
     if (req->texts)
         chunk_give(&w->chunks, req->texts);
+    if (req->h2_slot)
+        h2_slot_give(req->h2_slot);
     slab_give(&w->requests, req);
     w->request_count--;
     if (--gen->use[w->index].requests == 0 && gen != w->gen)
@@ -185,6 +188,8 @@ struct request *request_open(struct client *c, const struct http1_head *head)
                             .is_chunked_in = head->framing == HTTP1_BODY_CHUNKED};
     memcpy(req->peer_text, c->peer_text, c->peer_text_bytes);
     req->peer_text_bytes = c->peer_text_bytes;
+    if (c->kind == CLIENT_H2)
+        req->protocol = EV_PROTOCOL_HTTP2;
     req->request_id = rng_u64(&w->rng);
     req->is_in_done = head->framing == HTTP1_BODY_NONE ||
                       (head->framing == HTTP1_BODY_LENGTH && head->body_bytes == 0);

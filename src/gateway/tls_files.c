@@ -14,7 +14,7 @@
 static const struct conf_listen *listen_of(const struct gw *gw, const struct generation *gen,
                                            size_t index);
 static const char *address_of(const struct gw *gw, size_t index);
-static enum fb_code server_new(struct gw *gw, const struct conf_tls *tls, struct tls_server **out,
+static enum fb_code server_new(struct gw *gw, const struct conf_listen *l, struct tls_server **out,
                                struct fb_err *err);
 static void show_certs(struct gw *gw);
 
@@ -30,7 +30,7 @@ enum fb_code tls_files_load(struct gw *gw, struct generation *gen, struct fb_err
     for (size_t i = 0; i < gen->tls_count && code == FB_OK; i++) {
         const struct conf_listen *l = listen_of(gw, gen, i);
         if (l && l->tls.is_on)
-            code = server_new(gw, &l->tls, &gen->tls[i], err);
+            code = server_new(gw, l, &gen->tls[i], err);
         else if (!l && gw->gen && gw->gen->tls[i]) /* gone only at a restart: as before till then */
             gen->tls[i] = tls_server_ref(gw->gen->tls[i]);
     }
@@ -109,9 +109,10 @@ static const char *address_of(const struct gw *gw, size_t index)
     return index < conf->listen_count ? conf->listens[index].address : "";
 }
 
-static enum fb_code server_new(struct gw *gw, const struct conf_tls *tls, struct tls_server **out,
+static enum fb_code server_new(struct gw *gw, const struct conf_listen *l, struct tls_server **out,
                                struct fb_err *err)
 {
+    const struct conf_tls *tls = &l->tls;
     struct tls_cert_files *files = calloc(tls->cert_count + 1, sizeof *files);
     if (!files)
         return fb_fail(err, FB_E_NOMEM, "tls: no memory for certificates");
@@ -133,7 +134,9 @@ static enum fb_code server_new(struct gw *gw, const struct conf_tls *tls, struct
                                       .client_ca = tls->client_ca,
                                       .verify = (enum tls_verify)tls->verify,
                                       .ciphers = tls->ciphers,
-                                      .alpn = "http/1.1",
+                                      .alpn = l->is_http1_off ? "h2"
+                                              : l->is_h2_off  ? "http/1.1"
+                                                              : "h2,http/1.1",
                                       .is_13_only = tls->is_13_only,
                                       .tickets = &gw->tickets};
     enum fb_code code = tls_server_new(&c, out, err);

@@ -10,6 +10,7 @@
 #include <sys/uio.h>
 
 static bool from_client(struct request *req);
+static bool from_stream(struct request *req);
 static bool from_upstream(struct request *req);
 static bool flush(struct request *req);
 static void end(struct request *req, uint16_t reason);
@@ -27,6 +28,8 @@ void tunnel_begin(struct request *req)
     request_arm(req);
     struct client *c = req->client;
     if (c->in) { /* sent behind the request without waiting for the 101 */
+        if (c->kind == CLIENT_H2)
+            return; /* tunnel_run takes it */
         req->up->out = c->in;
         c->in = NULL;
     }
@@ -79,6 +82,8 @@ static bool from_client(struct request *req)
     struct client *c = req->client;
     struct upstream *up = req->up;
     struct worker *w = req->worker;
+    if (c->kind == CLIENT_H2)
+        return from_stream(req);
     while (c->can_read && !up->out) {
         ssize_t n = link_recv(&c->link, w->in, CHUNK_BODY_BYTES);
         if (n < 0 && errno == EINTR)
@@ -105,6 +110,24 @@ static bool from_client(struct request *req)
     return true;
 }
 
+/* The same for a stream (RFC 8441): its bytes are here already, as many as its window allows. */
+static bool from_stream(struct request *req)
+{
+    struct client *c = req->client;
+    struct upstream *up = req->up;
+    if (!up->out && c->in) {
+        up->out = h2_stream_take(c);
+        req->active_us = loop_now_us(req->worker->loop);
+        if (!flush(req))
+            return false;
+    }
+    if (up->out || req->is_in_ended || !h2_stream_has_ended(c))
+        return true;
+    req->is_in_ended = true;
+    link_shutdown(&up->link);
+    return !req->is_up_ended;
+}
+
 static bool from_upstream(struct request *req)
 {
     struct client *c = req->client;
@@ -123,7 +146,7 @@ static bool from_upstream(struct request *req)
         if (n == 0) {
             up->can_read = false;
             req->is_up_ended = true;
-            link_shutdown(&c->link);
+            client_end_send(c);
             return !req->is_in_ended;
         }
         req->active_us = loop_now_us(w->loop);

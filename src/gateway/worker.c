@@ -3,6 +3,7 @@
 #include "base/assert.h"
 #include "base/clock.h"
 #include "gateway/cache.h"
+#include "gateway/h2_int.h"
 
 #include <errno.h>
 #include <malloc.h>
@@ -48,6 +49,8 @@ bool worker_init(struct worker *w, struct gw *gw, uint32_t index, struct fb_err 
     slab_init(&w->upstreams, sizeof(struct upstream), 1024);
     slab_init(&w->trailers, sizeof(struct trailer_room), 64);
     slab_init(&w->cache_works, sizeof(struct cache_work), 256);
+    slab_init(&w->h2_conns, sizeof(struct h2_conn), 1024);
+    slab_init(&w->h2_streams, sizeof(struct h2_stream), 1024);
     w->in = malloc(w->in_bytes);
     w->listeners = calloc(setup->listen_count + 1, sizeof *w->listeners);
     if (!w->in || !w->listeners) {
@@ -114,6 +117,9 @@ void worker_fini(struct worker *w)
     slab_fini(&w->upstreams);
     slab_fini(&w->trailers);
     slab_fini(&w->cache_works);
+    slab_fini(&w->h2_conns);
+    slab_fini(&w->h2_streams);
+    h2_shared_free(w->h2);
     for (size_t i = 0; i < w->gw->setup->listen_count; i++)
         conf_unref(w->listeners[i].file);
     if (w->pipe[0] >= 0) {
@@ -156,6 +162,10 @@ void worker_drain(struct worker *w)
         return;
     w->is_draining = true;
     accept_all(w, false);
+    for (struct client *c = w->client_list; c; c = c->next) {
+        if (c->h2)
+            h2_conn_drain(c);
+    }
     for (size_t i = 0; i < w->gw->setup->listen_count; i++)
         close(w->listeners[i].fd);
 }

@@ -16,6 +16,7 @@ import threading
 import time
 
 import pytest
+import h2_util
 from conftest import Origin, Wire, ok
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "fault"))
@@ -153,6 +154,40 @@ def _(fold, world):
 def _(fold, world):
     send(fold, get("/quota/"))
     return send(fold, get("/quota/"))
+
+
+@row("h2_malformed", "h2")
+def _(fold, world):
+    r = h2_util.Raw(fold.port)
+    r.send(h2_util.frame(h2_util.HEADERS, 5, 1, h2_util.block(extra=h2_util.literal("connection", "close"))))
+    assert r.wait(h2_util.RST_STREAM)
+
+
+@row("h2_flood", "h2")
+def _(fold, world):
+    r = h2_util.Raw(fold.port)
+    r.send(h2_util.frame(h2_util.PING, 0, 0, b"12345678") * 300)
+    assert r.goaway() == h2_util.CALM
+
+
+def reset_streams(fold, count):
+    r = h2_util.Raw(fold.port)
+    for i in range(1, 2 * count, 2):
+        r.send(h2_util.frame(h2_util.HEADERS, 5, i, h2_util.block("/app/slow700")))
+        r.pump(0.05)
+        r.send(h2_util.frame(h2_util.RST_STREAM, 0, i, b"\0\0\0\x08"))
+    return r
+
+
+@row("stream_reset", "h2")
+def _(fold, world):
+    reset_streams(fold, 1)
+
+
+@row("h2_refused", "h2")
+def _(fold, world):
+    r = reset_streams(fold, 6)
+    assert r.wait(h2_util.RST_STREAM) == b"\0\0\0\x07"
 
 
 sends("bad_request", "GET / HTTP/1.1\nHost: a\n\n")
@@ -474,7 +509,8 @@ def world(tmp_path_factory):
     sink = hole()
     jobs = [("plain", plain_config(w, sink[0])), ("few", small_config(w, "limits: { connections: 3 }\n")),
             ("leaving", leaving_config(w)), ("proxied", small_config(w, "")),
-            ("passed", small_config(w, "") + service("raw", "127.0.0.1:%d" % w.origin.port, "eject: false"))]
+            ("passed", small_config(w, "") + service("raw", "127.0.0.1:%d" % w.origin.port, "eject: false")),
+            ("h2", small_config(w, "http2: { streams: 4, control_frames: 100 }\n"))]
     threads = [threading.Thread(target=run_group, args=(w, *j), daemon=True) for j in jobs]
     threads.append(threading.Thread(target=run_health, args=(w,), daemon=True))
     for t in threads:
@@ -518,7 +554,7 @@ def test_a_wait_given_up_is_told_with_its_length(world):
 
 
 def test_no_request_ended_with_a_reason_that_nobody_provoked(world):
-    for group in ("plain", "few", "leaving", "proxied", "passed"):
+    for group in ("plain", "few", "leaving", "proxied", "passed", "h2"):
         events = world.events[group]
         allowed = {REASONS[r]["id"] for r, (g, _) in ROWS.items() if g == group}
         allowed |= {REASONS["answered"]["id"], REASONS["no_endpoint"]["id"]}
