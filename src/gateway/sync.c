@@ -279,7 +279,8 @@ static void add(struct service *sv, const struct sock_addr *addr, const struct w
     ep->index = gate_endpoint_add(sv->gate, kept, now_us);
     bool is_full = ep->index == EV_NONE;
     if (!is_full) {
-        gate_endpoint_identity(sv->gate, ep->index, place_identity(ep));
+        gate_endpoint_place(sv->gate, ep->index,
+                            &(struct gate_place){.identity = place_identity(ep)});
         gate_endpoint_weight(sv->gate, ep->index, wish->weight_pct);
         if (sv->endpoints[ep->index]) /* a free seat whose last owner was not swept yet */
             endpoint_unref(sv->endpoints[ep->index]);

@@ -116,6 +116,11 @@ static enum gate_answer place(struct gate *g, struct gate_ticket *t, uint64_t no
         return shed(t, REASON_NO_ENDPOINT);
     if (deadline_is_over(t->deadline_us, now_us))
         return shed(t, REASON_SHED_DEADLINE);
+    if (t->pin) {
+        enum gate_pin_answer at_pin = gate_pin_place(g, t, now_us);
+        if (at_pin != GATE_PIN_NONE)
+            return at_pin == GATE_PIN_SENT ? GATE_SEND : GATE_WAIT;
+    }
     /* Lower classes that wait do not matter: it would pass them anyway.  Somebody of its own class
      * who waits goes first, even when room became free this instant. */
     uint8_t class = class_of(t);
@@ -144,6 +149,9 @@ struct gate_ticket *gate_next(struct gate *g, uint64_t now_us)
         t->next = NULL;
         return t;
     }
+    while ((t = gate_pin_next(g, now_us)))
+        if (t->state != GATE_NEW || place(g, t, now_us) != GATE_WAIT)
+            return t;
     if (g->queue.length == 0)
         return NULL;
     t = queue_take_expired(&g->queue, now_us);
@@ -186,7 +194,9 @@ void gate_done(struct gate *g, struct gate_ticket *t, enum gate_outcome outcome,
 
 void gate_cancel(struct gate *g, struct gate_ticket *t, uint64_t now_us)
 {
-    if (t->state == GATE_QUEUED) {
+    if (t->state == GATE_QUEUED && t->is_at_pin) {
+        gate_pin_remove(g, t);
+    } else if (t->state == GATE_QUEUED) {
         queue_remove(&g->queue, t);
     } else if (t->state == GATE_IN_FLIGHT) {
         t->state = GATE_ENDED;

@@ -21,6 +21,7 @@
 #include "event/event.h"
 #include "reflex/balance.h"
 #include "reflex/limit.h"
+#include "reflex/load.h"
 
 #define GATE_ENDPOINTS_MAX 256
 #define GATE_QUEUE_CAPACITY 8192
@@ -51,6 +52,7 @@ struct gate_ticket {
     uint64_t key_hash;    /* fairness and admission: keyed hash of the user, 0 none */
     uint64_t place_hash;  /* balance by key: the same wherever it is computed, 0 none */
     uint16_t wanted;      /* version that a split chose, its number + 1; 0: any */
+    uint64_t pin;         /* sticky session: gate_place.pin of its endpoint, 0 none */
     uint8_t class;        /* enum ev_class */
     bool is_idempotent;
     /* ---- */
@@ -65,6 +67,7 @@ struct gate_ticket {
     uint8_t state;       /* enum gate_state */
     uint8_t queue_class; /* class in the queue: a retry is one lower */
     bool is_trial;       /* sent to a half-open endpoint */
+    bool is_at_pin;      /* queued for its own endpoint, <endpoint> */
     struct limit_tag tag;
 };
 enum gate_state { GATE_NEW, GATE_QUEUED, GATE_IN_FLIGHT, GATE_ENDED };
@@ -101,8 +104,26 @@ void gate_endpoint_remove(struct gate *g, uint16_t endpoint, uint64_t now_us);
 void gate_endpoint_drain(struct gate *g, uint16_t endpoint, bool is_draining, uint64_t now_us);
 /* Retry-After: nothing more to it before <until_us> unless there is nowhere else. */
 void gate_endpoint_hold(struct gate *g, uint16_t endpoint, uint64_t until_us);
-/* Who it is for consistent hashing, the same in all processes: a hash of its address. */
-void gate_endpoint_identity(struct gate *g, uint16_t endpoint, uint64_t identity);
+/* Where it stands among its peers; may change at any time. */
+struct gate_place {
+    uint64_t identity; /* consistent hashing: of its address, the same in all processes */
+    uint64_t pin;      /* sticky sessions: what their tickets say; 0 none */
+    uint32_t cap;      /* most in flight, whatever is learned; 0: none */
+    uint8_t tier;      /* used while no endpoint of a lower tier is healthy; 0 is the first */
+    bool is_far;       /* in another zone: used when those of our own have no room, or fail */
+};
+void gate_endpoint_place(struct gate *g, uint16_t endpoint, const struct gate_place *place);
+/* The word of the endpoint's own agent; holds until the next one. */
+struct gate_word {
+    double weight_pct; /* of its configured weight */
+    uint32_t cap;      /* most in flight; 0: none */
+    bool is_out;       /* no new requests: drain, maint */
+    bool is_down;      /* the same, and it says that it is broken */
+    bool is_lost;      /* no word any more: everything else is neutral */
+};
+void gate_endpoint_word(struct gate *g, uint16_t endpoint, const struct gate_word *word,
+                        uint64_t now_us);
+void gate_endpoint_load(struct gate *g, uint16_t endpoint, const struct load_report *report);
 /* Tickets that want a version go to its endpoints; when none of them can take a ticket now
  * (ejected, drained, full, or tried by it before), to any other, rather than wait or fail. */
 void gate_endpoint_version(struct gate *g, uint16_t endpoint, uint16_t version);
@@ -145,7 +166,10 @@ struct gate_endpoint_view {
     uint32_t in_flight, limit;
     enum ev_health_state health;
     double latency_us, error_ratio, base_us, cv,
-        share; /* share of picks in the last seconds, 0..1 */
+        share;                     /* share of picks in the last seconds, 0..1 */
+    double weight;                 /* in force, 1 is even */
+    double utilisation;            /* as it reported, 0..; negative: not now */
+    bool is_far, is_out, is_spare; /* <is_spare>: of a tier that is not in use */
     bool is_binding;
 };
 struct gate_view {
@@ -153,6 +177,7 @@ struct gate_view {
     uint32_t in_flight, limit_sum;
     uint32_t endpoints, available;
     uint32_t shed_threshold;
+    double far_share;             /* of the sends of the last seconds, to other zones */
     bool is_panic, is_overloaded; /* the limit binds and the queue is not empty */
 };
 void gate_view(const struct gate *g, struct gate_view *view);

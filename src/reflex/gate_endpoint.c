@@ -27,10 +27,6 @@ static bool is_worth(const struct gate *g, const struct endpoint *const *full, u
 static void judge(struct gate *g, struct endpoint *ep, uint64_t now_us);
 static void say_health(struct gate *g, struct endpoint *ep, const struct eject_change *change,
                        uint64_t now_us);
-static void say_plain(struct gate *g, struct endpoint *ep, enum ev_health_state to,
-                      enum ev_reason why, uint64_t now_us);
-static void forget(struct gate *g, struct endpoint *ep, uint64_t now_us);
-static struct endpoint *at(const struct gate *g, uint16_t index);
 
 /* ---- life of an endpoint ----
  *
@@ -53,7 +49,10 @@ uint16_t gate_endpoint_add(struct gate *g, const struct gate_keep *keep, uint64_
     ep->index = index;
     ep->limit_min = g->conf.limit_min;
     ep->limit_max = g->conf.limit_max;
-    ep->identity = hash_mix(index, 0);
+    ep->place.identity = hash_mix(index, 0);
+    ep->word.weight_pct = 100;
+    ep->weight = 1;
+    load_init(&ep->load);
     eject_seat_init(&ep->eject, now_us);
     balance_seat_init(&ep->seat, index, keep ? keep->latency_us : 0, now_us);
     limit_init(
@@ -70,69 +69,67 @@ uint16_t gate_endpoint_add(struct gate *g, const struct gate_keep *keep, uint64_
     g->by_index[index] = ep;
     g->endpoints[g->count++] = ep;
     g->in_use++;
+    gate_tier_update(g);
     gate_apply_bounds(g, ep);
     ep->health = EV_HEALTH_GONE;
-    say_plain(g, ep, keep ? EV_HEALTH_OK : EV_HEALTH_RAMPING, REASON_HEALTH_ADDED, now_us);
+    gate_say(g, ep, keep ? EV_HEALTH_OK : EV_HEALTH_RAMPING, REASON_HEALTH_ADDED, now_us);
     return index;
 }
 
 void gate_endpoint_remove(struct gate *g, uint16_t endpoint, uint64_t now_us)
 {
-    struct endpoint *ep = at(g, endpoint);
+    struct endpoint *ep = gate_endpoint_at(g, endpoint);
     if (ep->is_leaving)
         return;
-    if (!ep->is_draining)
+    if (!ep->is_draining && !gate_is_out(ep))
         g->in_use--;
     ep->is_leaving = true;
-    say_plain(g, ep, EV_HEALTH_GONE, REASON_HEALTH_REMOVED, now_us);
-    if (ep->in_flight == 0)
-        forget(g, ep, now_us);
+    gate_say(g, ep, EV_HEALTH_GONE, REASON_HEALTH_REMOVED, now_us);
+    gate_tier_update(g);
+    gate_endpoint_forget(g, ep);
 }
 
 void gate_endpoint_drain(struct gate *g, uint16_t endpoint, bool is_draining, uint64_t now_us)
 {
-    struct endpoint *ep = at(g, endpoint);
+    struct endpoint *ep = gate_endpoint_at(g, endpoint);
     if (ep->is_draining == is_draining || ep->is_leaving)
         return;
     ep->is_draining = is_draining;
+    if (!gate_is_out(ep))
+        g->in_use += is_draining ? UINT32_MAX : 1;
+    gate_tier_update(g);
     if (is_draining) {
-        g->in_use--;
-        say_plain(g, ep, EV_HEALTH_DRAINING, REASON_HEALTH_DRAINED, now_us);
+        gate_say(g, ep, EV_HEALTH_DRAINING, REASON_HEALTH_DRAINED, now_us);
         return;
     }
-    g->in_use++;
     bool is_well = ep->eject.state == EV_HEALTH_OK;
     if (is_well)
         balance_seat_ramp(&g->balance, &ep->seat, now_us);
-    say_plain(g, ep, is_well ? EV_HEALTH_RAMPING : ep->eject.state, REASON_HEALTH_UNDRAINED,
-              now_us);
-}
-
-void gate_endpoint_identity(struct gate *g, uint16_t endpoint, uint64_t identity)
-{
-    at(g, endpoint)->identity = identity;
+    gate_say(g, ep, is_well ? EV_HEALTH_RAMPING : ep->eject.state, REASON_HEALTH_UNDRAINED, now_us);
 }
 
 void gate_endpoint_version(struct gate *g, uint16_t endpoint, uint16_t version)
 {
-    at(g, endpoint)->version = (uint16_t)(version + 1); /* EV_NONE becomes 0 */
+    gate_endpoint_at(g, endpoint)->version = (uint16_t)(version + 1); /* EV_NONE becomes 0 */
 }
 
 void gate_endpoint_weight(struct gate *g, uint16_t endpoint, double weight_pct)
 {
-    at(g, endpoint)->seat.weight = fb_clamp(weight_pct, 0, 1000) / 100;
+    struct endpoint *ep = gate_endpoint_at(g, endpoint);
+    ep->weight = fb_clamp(weight_pct, 0, 1000) / 100;
+    gate_weigh(ep);
 }
 
 void gate_endpoint_hold(struct gate *g, uint16_t endpoint, uint64_t until_us)
 {
-    struct endpoint *ep = at(g, endpoint);
+    struct endpoint *ep = gate_endpoint_at(g, endpoint);
     ep->seat.hold_us = fb_max_u64(ep->seat.hold_us, until_us);
 }
 
 void gate_endpoint_limit(struct gate *g, uint16_t endpoint, uint32_t min, uint32_t max,
                          uint32_t hold)
 {
-    struct endpoint *ep = at(g, endpoint);
+    struct endpoint *ep = gate_endpoint_at(g, endpoint);
     ep->limit_min = fb_max_u32(1, min);
     ep->limit_max = fb_max_u32(ep->limit_min, max);
     ep->hold = hold;
@@ -141,7 +138,7 @@ void gate_endpoint_limit(struct gate *g, uint16_t endpoint, uint32_t min, uint32
 
 void gate_endpoint_probe(struct gate *g, uint16_t endpoint, bool is_ok, uint64_t now_us)
 {
-    struct endpoint *ep = at(g, endpoint);
+    struct endpoint *ep = gate_endpoint_at(g, endpoint);
     eject_on_probe(&ep->eject, is_ok, now_us);
     judge(g, ep, now_us);
 }
@@ -150,20 +147,23 @@ void gate_endpoint_probe(struct gate *g, uint16_t endpoint, bool is_ok, uint64_t
  */
 void gate_apply_bounds(const struct gate *g, struct endpoint *ep)
 {
+    uint32_t cap = gate_cap(ep);
+    uint32_t min = fb_min_u32(cap, fb_max_u32(ep->limit_min, g->conf.limit_min));
+    uint32_t max = fb_min_u32(cap, fb_max_u32(min, fb_min_u32(ep->limit_max, g->conf.limit_max)));
     if (ep->hold > 0)
-        limit_set_bounds(&ep->limit, ep->hold, ep->hold);
+        limit_set_bounds(&ep->limit, fb_min_u32(cap, ep->hold), fb_min_u32(cap, ep->hold));
     else
-        limit_set_bounds(&ep->limit, fb_max_u32(ep->limit_min, g->conf.limit_min),
-                         fb_max_u32(fb_max_u32(ep->limit_min, g->conf.limit_min),
-                                    fb_min_u32(ep->limit_max, g->conf.limit_max)));
+        limit_set_bounds(&ep->limit, min, max);
 }
 
 uint32_t gate_limit_of(const struct gate *g, const struct endpoint *ep)
 {
+    uint32_t cap = gate_cap(ep);
     if (ep->hold > 0)
-        return ep->hold;
+        return fb_min_u32(cap, ep->hold);
     if (!g->conf.is_limit_learned)
-        return g->conf.limit_fixed > 0 ? g->conf.limit_fixed : UINT32_MAX;
+        return fb_min_u32(ep->place.cap || ep->word.cap ? cap : UINT32_MAX,
+                          g->conf.limit_fixed > 0 ? g->conf.limit_fixed : UINT32_MAX);
     return limit_now(&ep->limit);
 }
 
@@ -173,10 +173,7 @@ struct endpoint *gate_choose(struct gate *g, const struct gate_ticket *t, uint64
 {
     if (g->conf.balance == GATE_BALANCE_HASH && t->place_hash)
         return gate_choose_home(g, t, now_us);
-    struct balance_seat *fresh[GATE_ENDPOINTS_MAX];
-    struct balance_seat *tried[GATE_ENDPOINTS_MAX];
-    uint32_t fresh_count = 0;
-    uint32_t tried_count = 0;
+    struct gate_seats near = {.count = 0}, far = {.count = 0}, tried = {.count = 0};
     struct balance_seat *trial = NULL;
     uint16_t version = gate_version_for(g, t);
     /* One pass: where it was not yet, where it was already, and who is on trial. */
@@ -187,22 +184,25 @@ struct endpoint *gate_choose(struct gate *g, const struct gate_ticket *t, uint64
         if (version && ep->version != version)
             continue;
         if (t->attempts > 0 && gate_was_tried(t, ep->index)) {
-            tried[tried_count++] = &ep->seat;
+            tried.at[tried.count++] = &ep->seat;
         } else if (ep->eject.state == EV_HEALTH_HALF_OPEN) {
             trial = &ep->seat;
         } else {
-            fresh[fresh_count++] = &ep->seat;
+            struct gate_seats *to = ep->place.is_far ? &far : &near;
+            to->at[to->count++] = &ep->seat;
         }
     }
+    if (far.count > 0)
+        gate_zone_join(g, &near, &far, now_us);
     /* A trial costs its request little only if it can be repeated elsewhere. */
-    bool is_safe = t->is_idempotent && t->attempts == 0 && fresh_count > 0;
+    bool is_safe = t->is_idempotent && t->attempts == 0 && near.count > 0;
     struct balance_seat *chosen = NULL;
-    if (trial && (is_safe || fresh_count + tried_count == 0))
+    if (trial && (is_safe || near.count + tried.count == 0))
         chosen = trial;
-    else if (fresh_count > 0)
-        chosen = fresh[balance_pick(&g->balance, fresh, fresh_count, now_us)];
-    else if (tried_count > 0)
-        chosen = tried[balance_pick(&g->balance, tried, tried_count, now_us)];
+    else if (near.count > 0)
+        chosen = near.at[balance_pick(&g->balance, near.at, near.count, now_us)];
+    else if (tried.count > 0)
+        chosen = tried.at[balance_pick(&g->balance, tried.at, tried.count, now_us)];
     return chosen ? FB_CONTAINER(chosen, struct endpoint, seat) : NULL;
 }
 
@@ -281,7 +281,12 @@ bool gate_has_untried(const struct gate *g, const struct gate_ticket *t)
 
 bool gate_is_chosen_from(const struct gate *g, const struct endpoint *ep)
 {
-    return !ep->is_leaving && !ep->is_draining && eject_allows(&g->eject, &ep->eject);
+    if (ep->is_leaving || ep->is_draining || gate_is_out(ep) || ep->place.tier > g->tier)
+        return false;
+    /* Panic is for those who have nothing better: here the next tier is. */
+    if (ep->place.tier < g->tier && ep->eject.state == EV_HEALTH_EJECTED)
+        return false;
+    return eject_allows(&g->eject, &ep->eject);
 }
 
 bool gate_endpoint_has_room(const struct gate *g, const struct endpoint *ep)
@@ -304,6 +309,8 @@ void gate_start(struct gate *g, struct gate_ticket *t, struct endpoint *ep, uint
     t->first_byte_us = 0;
     t->in_flight_at_send = ++ep->in_flight;
     g->in_flight++;
+    g->sends += 1;
+    g->far_sends += ep->place.is_far;
     t->is_trial = ep->eject.state == EV_HEALTH_HALF_OPEN;
     if (t->is_trial)
         ep->eject.trials++;
@@ -313,7 +320,7 @@ void gate_start(struct gate *g, struct gate_ticket *t, struct endpoint *ep, uint
 
 void gate_account(struct gate *g, struct gate_ticket *t, enum gate_outcome outcome, uint64_t now_us)
 {
-    struct endpoint *ep = at(g, t->endpoint);
+    struct endpoint *ep = gate_endpoint_at(g, t->endpoint);
     fb_assert(ep->in_flight > 0);
     fb_assert(g->in_flight > 0);
     ep->in_flight--;
@@ -362,8 +369,8 @@ void gate_account(struct gate *g, struct gate_ticket *t, enum gate_outcome outco
     if (t->is_trial || sign == EJECT_BAD || sign == EJECT_NO_CONNECT)
         judge(g, ep, now_us);
     t->is_trial = false;
-    if (ep->is_leaving && ep->in_flight == 0)
-        forget(g, ep, now_us);
+    if (ep->is_leaving)
+        gate_endpoint_forget(g, ep);
 }
 
 /* ---- time ---- */
@@ -398,6 +405,7 @@ void gate_tick(struct gate *g, uint64_t now_us)
         seats[n] = &g->endpoints[i]->seat;
         ejects[n++] = &g->endpoints[i]->eject;
     }
+    gate_place_tick(g, now_us);
     balance_tick(&g->balance, seats, n, now_us);
     for (uint32_t i = 0; i < g->count; i++) {
         struct endpoint *ep = g->endpoints[i];
@@ -405,19 +413,19 @@ void gate_tick(struct gate *g, uint64_t now_us)
             continue;
         judge(g, ep, now_us);
         if (ep->health == EV_HEALTH_RAMPING && ep->seat.ramp_us == 0)
-            say_plain(g, ep, EV_HEALTH_OK, REASON_HEALTH_RECOVERED, now_us);
+            gate_say(g, ep, EV_HEALTH_OK, REASON_HEALTH_RECOVERED, now_us);
         bool is_stalled = !g->conf.is_long && balance_is_stalled(&ep->seat, now_us) &&
                           fb_sub_floor_u64(now_us, ep->seat.completion_us) > stalled_us;
         if (is_stalled != ep->is_stalled) {
             ep->is_stalled = is_stalled;
-            say_plain(g, ep, ep->health,
-                      is_stalled ? REASON_HEALTH_STALLED : REASON_HEALTH_UNSTALLED, now_us);
+            gate_say(g, ep, ep->health,
+                     is_stalled ? REASON_HEALTH_STALLED : REASON_HEALTH_UNSTALLED, now_us);
         }
     }
     if (eject_panic_changed(&g->eject, ejects, n, now_us) && g->count > 0) {
         struct endpoint *ep = g->endpoints[0];
-        say_plain(g, ep, ep->health,
-                  g->eject.is_panic ? REASON_HEALTH_PANIC : REASON_HEALTH_PANIC_OVER, now_us);
+        gate_say(g, ep, ep->health,
+                 g->eject.is_panic ? REASON_HEALTH_PANIC : REASON_HEALTH_PANIC_OVER, now_us);
     }
 }
 
@@ -429,7 +437,9 @@ static void judge(struct gate *g, struct endpoint *ep, uint64_t now_us)
     if (ep->is_leaving)
         return;
     for (uint32_t i = 0; i < g->count; i++) {
-        if (g->endpoints[i]->is_leaving || (g->endpoints[i]->is_draining && g->endpoints[i] != ep))
+        if (g->endpoints[i]->is_leaving ||
+            ((g->endpoints[i]->is_draining || gate_is_out(g->endpoints[i])) &&
+             g->endpoints[i] != ep))
             continue;
         if (g->endpoints[i] == ep)
             own = n;
@@ -440,6 +450,7 @@ static void judge(struct gate *g, struct endpoint *ep, uint64_t now_us)
         return;
     if (change.to == EV_HEALTH_RAMPING)
         balance_seat_ramp(&g->balance, &ep->seat, now_us);
+    gate_tier_update(g);
     if (!ep->is_draining)
         say_health(g, ep, &change, now_us);
 }
@@ -462,15 +473,17 @@ static void say_health(struct gate *g, struct endpoint *ep, const struct eject_c
     ev->health.until_us = change->until_us;
 }
 
-static void say_plain(struct gate *g, struct endpoint *ep, enum ev_health_state to,
-                      enum ev_reason why, uint64_t now_us)
+void gate_say(struct gate *g, struct endpoint *ep, enum ev_health_state to, enum ev_reason why,
+              uint64_t now_us)
 {
     say_health(g, ep, &(struct eject_change){.to = to, .reason = why}, now_us);
 }
 
-static void forget(struct gate *g, struct endpoint *ep, uint64_t now_us)
+void gate_endpoint_forget(struct gate *g, struct endpoint *ep)
 {
-    (void)now_us;
+    fb_assert(ep->is_leaving);
+    if (ep->in_flight > 0 || ep->pin_count > 0)
+        return; /* who is the last calls again */
     for (uint32_t i = 0; i < g->count; i++)
         if (g->endpoints[i] == ep) {
             g->endpoints[i] = g->endpoints[--g->count];
@@ -480,7 +493,7 @@ static void forget(struct gate *g, struct endpoint *ep, uint64_t now_us)
     free(ep);
 }
 
-static struct endpoint *at(const struct gate *g, uint16_t index)
+struct endpoint *gate_endpoint_at(const struct gate *g, uint16_t index)
 {
     fb_assert(index < GATE_ENDPOINTS_MAX);
     fb_assert(g->by_index[index]);

@@ -17,7 +17,12 @@
 struct endpoint {
     struct balance_seat seat;
     struct eject_seat eject;
-    uint64_t identity; /* for consistent hashing */
+    struct gate_place place;
+    struct gate_word word;
+    struct load load;
+    double weight; /* configured, or of control; seat.weight is what is in force */
+    struct gate_ticket *pin_first, *pin_last; /* that wait for this one, by class and arrival */
+    uint32_t pin_count;
     uint64_t spill_us; /* a request of its own went elsewhere for lack of room; 0: never */
     uint16_t index;
     uint16_t version; /* number + 1; 0: not told yet */
@@ -36,7 +41,12 @@ struct gate {
     uint32_t count;  /* endpoints, leaving ones included */
     uint32_t in_use; /* neither leaving nor draining */
     uint32_t in_flight;
-    uint64_t balance_us;                            /* last balance_tick */
+    uint64_t balance_us; /* last balance_tick */
+    uint32_t pin_count;  /* tickets that wait for their endpoint */
+    uint32_t pin_queued[EV_CLASS_COUNT];
+    uint8_t tier; /* endpoints above it are spare */
+    bool is_spilling;
+    double sends, far_sends;                        /* of the last seconds */
     struct endpoint *endpoints[GATE_ENDPOINTS_MAX]; /* dense, <count> */
     struct endpoint *by_index[GATE_ENDPOINTS_MAX];
     struct balance balance;
@@ -50,7 +60,7 @@ struct gate {
 
 /* The endpoint for <t>, NULL: none has room. */
 struct endpoint *gate_choose(struct gate *g, const struct gate_ticket *t, uint64_t now_us);
-/* The same for a ticket with a key, gate_place.c. */
+/* gate_place.c: the same for a ticket with a key. */
 struct endpoint *gate_choose_home(struct gate *g, const struct gate_ticket *t, uint64_t now_us);
 /* The version that <t> must go to now: the one that it wants while an endpoint of it can take it;
  * 0: any. */
@@ -60,6 +70,27 @@ bool gate_is_chosen_from(const struct gate *g, const struct endpoint *ep);
 bool gate_endpoint_has_room(const struct gate *g, const struct endpoint *ep);
 /* Its limit binds: requests wait, or went to another endpoint than their own. */
 bool gate_is_wanted(const struct gate *g, const struct endpoint *ep, uint64_t now_us);
+/* Adds those of <far> that compete with the <n> of <near>; returns how many there are then. */
+struct gate_seats {
+    struct balance_seat *at[GATE_ENDPOINTS_MAX];
+    uint32_t count;
+};
+void gate_zone_join(struct gate *g, struct gate_seats *near, const struct gate_seats *far,
+                    uint64_t now_us);
+void gate_weigh(struct endpoint *ep);                  /* seat.weight from its parts */
+void gate_tier_update(struct gate *g);                 /* after any change of health */
+void gate_place_tick(struct gate *g, uint64_t now_us); /* every 100 ms */
+void gate_say(struct gate *g, struct endpoint *ep, enum ev_health_state to, enum ev_reason why,
+              uint64_t now_us);
+struct endpoint *gate_endpoint_at(const struct gate *g, uint16_t index);
+void gate_endpoint_forget(struct gate *g, struct endpoint *ep); /* it left and nobody is there */
+/* gate_pin.c */
+enum gate_pin_answer { GATE_PIN_NONE, GATE_PIN_SENT, GATE_PIN_WAITS };
+enum gate_pin_answer gate_pin_place(struct gate *g, struct gate_ticket *t, uint64_t now_us);
+/* One that its endpoint took, that was refused, or that goes the common way now (state GATE_NEW);
+ * NULL: none. */
+struct gate_ticket *gate_pin_next(struct gate *g, uint64_t now_us);
+void gate_pin_remove(struct gate *g, struct gate_ticket *t);
 bool gate_has_room(const struct gate *g);
 /* Room at an endpoint that is worth being used now rather than waiting for a faster one. */
 bool gate_has_worthy_room(const struct gate *g, uint64_t now_us);
@@ -74,6 +105,17 @@ void gate_end_waiting(struct gate *g, struct gate_ticket *t, enum ev_reason why)
 void gate_forget_ended(struct gate *g, struct gate_ticket *t);
 /* Room for one more event, zeroed; NULL: full, the event is lost. */
 union ev_any *gate_event_new(struct gate *g);
+/* Its agent says: no new requests. */
+static inline bool gate_is_out(const struct endpoint *ep)
+{
+    return ep->word.is_out || ep->word.is_down;
+}
+/* Most in flight that configuration and agent allow. */
+static inline uint32_t gate_cap(const struct endpoint *ep)
+{
+    uint32_t cap = ep->place.cap > 0 ? fb_min_u32(ep->place.cap, LIMIT_MAX) : LIMIT_MAX;
+    return ep->word.cap > 0 ? fb_min_u32(ep->word.cap, cap) : cap;
+}
 static inline bool gate_was_tried(const struct gate_ticket *t, uint16_t index)
 {
     return t->tried[index / 64] >> (index % 64) & 1;

@@ -6,16 +6,17 @@ void gate_view(const struct gate *g, struct gate_view *view)
 {
     *view = (struct gate_view){.in_flight = g->in_flight,
                                .shed_threshold = g->shed_threshold,
+                               .far_share = g->sends > 0 ? g->far_sends / g->sends : 0,
                                .is_panic = g->eject.is_panic};
     for (uint32_t i = 0; i < EV_CLASS_COUNT; i++)
-        view->queued[i] = g->queue.classes[i].length;
+        view->queued[i] = g->queue.classes[i].length + g->pin_queued[i];
     uint64_t limit_sum = 0;
     for (uint32_t i = 0; i < g->count; i++) {
         const struct endpoint *ep = g->endpoints[i];
         if (ep->is_leaving)
             continue;
         view->endpoints++;
-        if (ep->is_draining || ep->eject.state == EV_HEALTH_EJECTED)
+        if (ep->is_draining || gate_is_out(ep) || ep->eject.state == EV_HEALTH_EJECTED)
             continue;
         view->available++;
         limit_sum += gate_limit_of(g, ep);
@@ -38,12 +39,19 @@ bool gate_endpoint_view(const struct gate *g, uint16_t endpoint, struct gate_end
                                         .error_ratio = ep->seat.error_ratio,
                                         .base_us = keep.base_us,
                                         .cv = keep.cv};
+    view->weight = ep->seat.weight;
+    view->utilisation = -1;
+    view->is_far = ep->place.is_far;
+    view->is_out = gate_is_out(ep);
+    view->is_spare = ep->place.tier > g->tier;
     view->is_binding = g->queue.length > 0 && ep->in_flight >= view->limit;
     /* Pick counts fade alike, so their shares need no common clock reading closer than the last
      * pick. */
     uint64_t now_us = 0;
     for (uint32_t i = 0; i < g->count; i++)
         now_us = fb_max_u64(now_us, g->endpoints[i]->seat.picks_us);
+    if (load_is_fresh(&ep->load, fb_max_u64(now_us, g->balance_us)))
+        view->utilisation = ep->load.last.utilisation;
     double sum = 0;
     for (uint32_t i = 0; i < g->count; i++)
         sum += balance_picks(&g->endpoints[i]->seat, now_us);

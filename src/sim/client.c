@@ -138,6 +138,7 @@ static void send(struct world *w, struct sim_request *r)
     if (w->now_us >= w->measure_us) {
         w->sends++;
         w->sends0 += endpoint == 0;
+        w->sends_far += world_is_far(w, r->gateway, endpoint);
         w->sends_last += endpoint + 1u == w->server_count;
     }
 

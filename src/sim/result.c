@@ -87,6 +87,7 @@ void result_finish(struct world *w)
     }
     res->share0 = w->sends > 0 ? (double)w->sends0 / (double)w->sends : 0;
     res->share_last = w->sends > 0 ? (double)w->sends_last / (double)w->sends : 0;
+    res->far_share = w->sends > 0 ? (double)w->sends_far / (double)w->sends : 0;
     res->same_endpoint = w->sends_again > 0 ? (double)w->sends_same / (double)w->sends_again : 0;
     res->amplification = w->reached > 0 ? (double)res->attempts / (double)w->reached : 1;
     res->work_wasted_pct = w->work_us > 0 ? 100 * (double)w->wasted_us / (double)w->work_us : 0;
@@ -179,6 +180,9 @@ void sim_print_text(struct buf *out, const struct sim_scenario *scenario, uint64
                r->work_wasted_pct);
     buf_printf(out, "  endpoint 0   %.2f %% of sends   ejections %u  panics %u\n", 100 * r->share0,
                r->ejections, r->panics);
+    if (r->far_share > 0)
+        buf_printf(out, "  zones        %.2f %% of sends went to another zone\n",
+                   100 * r->far_share);
     if (r->same_endpoint > 0)
         buf_printf(out, "  affinity     %.2f %% of sends met the endpoint of the time before\n",
                    100 * r->same_endpoint);
@@ -239,6 +243,7 @@ void sim_print_json(struct json *j, const struct sim_scenario *scenario, uint64_
     json_key_f64(j, "amplification", r->amplification);
     json_key_f64(j, "share0", r->share0);
     json_key_f64(j, "share_last", r->share_last);
+    json_key_f64(j, "far_share", r->far_share);
     json_key_f64(j, "same_endpoint", r->same_endpoint);
     json_key_f64(j, "work_wasted_pct", r->work_wasted_pct);
     json_key_u64(j, "ejections", r->ejections);

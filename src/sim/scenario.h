@@ -18,6 +18,7 @@ enum sim_service { SIM_EXPONENTIAL, SIM_LOGNORMAL, SIM_CONSTANT };
 struct sim_group { /* equal endpoints, numbered on */
     uint32_t count, workers;
     double slow; /* factor on the service time; 0 means 1 */
+    uint32_t zone, tier;
 };
 struct sim_phase {
     double until_s;
@@ -45,6 +46,7 @@ struct sim_scenario {
     double measure_s; /* results count arrivals from here on */
     struct sim_group groups[SIM_GROUPS_MAX];
     uint32_t gateways; /* 0 means 1 */
+    uint32_t zones;    /* gateway n stands in zone n modulo this; 0: all in one */
     enum sim_service service;
     double service_ms, sigma; /* mean; of the logarithm */
     double alpha; /* service time x (1 + alpha (n - c) / c) with n > c at the endpoint */
@@ -66,8 +68,9 @@ struct sim_scenario {
     bool is_limit_off;
     uint32_t limit_fixed;
     bool is_eject_off;
-    bool is_looping;  /* the control engine turns knobs */
-    double retry_pct; /* 0: product default; negative: none */
+    bool is_reporting; /* endpoints tell their utilisation with each answer */
+    bool is_looping;   /* the control engine turns knobs */
+    double retry_pct;  /* 0: product default; negative: none */
     uint32_t retries_max;
 };
 

@@ -13,6 +13,7 @@ static const uint64_t fail_fast_us = 1000;
 static uint32_t job_new(struct world *w);
 static void job_free(struct world *w, uint32_t id);
 static void job_start(struct world *w, uint32_t id);
+static void measure(struct world *w, struct sim_server *s);
 static double service_us(struct world *w, const struct sim_server *s);
 static void die(struct world *w, uint32_t endpoint);
 static void freeze(struct world *w, uint32_t endpoint, double seconds);
@@ -68,6 +69,7 @@ void server_complete(struct world *w, uint32_t id, uint32_t mark)
         world_schedule(w, job->end_us, SIM_EV_COMPLETE, id, mark);
         return;
     }
+    measure(w, s);
     bool is_error = job->is_error;
     uint32_t request = job->request;
     if (job->is_running) {
@@ -90,6 +92,11 @@ void server_complete(struct world *w, uint32_t id, uint32_t mark)
         return;
     struct sim_request *r = w->requests[request];
     r->job = SIM_NONE;
+    if (w->sc->is_reporting && s->is_in)
+        gate_endpoint_load(
+            w->gates[r->gateway], s->index[r->gateway],
+            &(struct load_report){
+                .utilisation = s->utilisation, .per_s = -1, .err_per_s = -1, .at_us = w->now_us});
     client_attempt_over(w, r, is_error ? GATE_FAILED : GATE_OK);
 }
 
@@ -127,7 +134,7 @@ void server_change(struct world *w, const struct sim_change *change)
             s->cold_until_us = w->now_us + (uint64_t)(change->value * 1e6);
             for (uint32_t g = 0; g < w->gateways; g++) {
                 s->index[g] = gate_endpoint_add(w->gates[g], NULL, w->now_us);
-                gate_endpoint_identity(w->gates[g], s->index[g], SIM_USER(at + 1));
+                world_place(w, g, at);
                 w->server_of[g][s->index[g]] = (uint16_t)at;
             }
             break;
@@ -168,10 +175,20 @@ static void die(struct world *w, uint32_t endpoint)
     }
 }
 
+/* Before the number of busy workers changes. */
+static void measure(struct world *w, struct sim_server *s)
+{
+    double keep = exp(-(double)(w->now_us - s->utilisation_us) / 1e6);
+    s->utilisation =
+        keep * s->utilisation + (1 - keep) * s->running / (double)fb_max_u32(1, s->workers);
+    s->utilisation_us = w->now_us;
+}
+
 static void job_start(struct world *w, uint32_t id)
 {
     struct sim_job *job = &w->jobs[id];
     struct sim_server *s = &w->servers[job->endpoint];
+    measure(w, s);
     s->running++;
     job->is_running = true;
     job->next = SIM_NONE;

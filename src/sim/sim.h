@@ -76,6 +76,7 @@ struct sim_result {
     double amplification;    /* attempts / requests that reached an endpoint at all */
     double share0;           /* of the sends to the first endpoint of the measured time */
     double share_last;       /* to the last one */
+    double far_share;        /* to other zones */
     double same_endpoint;    /* of first sends of users seen before: where the last one went */
     double work_wasted_pct;  /* endpoint work on answers that nobody waited for */
     uint32_t ejections, panics;

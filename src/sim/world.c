@@ -125,6 +125,8 @@ static void add_servers(struct world *w)
             fb_assert(w->server_count < SIM_ENDPOINTS_MAX);
             struct sim_server *s = &w->servers[w->server_count++];
             s->workers = sc->groups[g].workers;
+            s->zone = sc->groups[g].zone;
+            s->tier = sc->groups[g].tier;
             s->slow = sc->groups[g].slow > 0 ? sc->groups[g].slow : 1;
             s->first = s->last = SIM_NONE;
             s->is_in = true;
@@ -144,12 +146,20 @@ static bool add_gates(struct world *w, uint64_t seed)
             if (!w->servers[i].is_in)
                 continue;
             w->servers[i].index[g] = gate_endpoint_add(w->gates[g], NULL, 0);
-            gate_endpoint_identity(w->gates[g], w->servers[i].index[g], SIM_USER(i + 1));
+            world_place(w, g, i);
             w->server_of[g][w->servers[i].index[g]] = (uint16_t)i;
         }
         world_schedule(w, tick_us, SIM_EV_TICK, g, 0);
     }
     return true;
+}
+
+void world_place(struct world *w, uint32_t g, uint32_t i)
+{
+    gate_endpoint_place(w->gates[g], w->servers[i].index[g],
+                        &(struct gate_place){.identity = SIM_USER(i + 1),
+                                             .tier = (uint8_t)w->servers[i].tier,
+                                             .is_far = world_is_far(w, g, i)});
 }
 
 /* The product's defaults, then the scenario's wishes, then the caller's. */

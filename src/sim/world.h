@@ -64,6 +64,9 @@ struct sim_server {
     double slow, fail_share;
     uint64_t stall_from_us, stall_until_us, cold_until_us;
     bool is_dead, is_in;
+    uint32_t zone, tier;
+    double utilisation; /* mean of the last second */
+    uint64_t utilisation_us;
     uint16_t index[SIM_GATEWAYS_MAX]; /* in each gate */
 };
 
@@ -101,7 +104,8 @@ struct world {
     uint32_t request_count, free_request_count, request_cap;
     struct sim_job *jobs;
     uint32_t job_count, job_free, job_cap;
-    uint64_t work_us, wasted_us, sends, sends0, sends_last, second_sends, second_arrivals, second;
+    uint64_t work_us, wasted_us, sends, sends0, sends_last, sends_far, second_sends,
+        second_arrivals, second;
     uint64_t sends_again,
         sends_same; /* first attempts of users seen before; of them: same endpoint */
     struct sim_home homes[SIM_HOMES];
@@ -113,6 +117,12 @@ struct world {
 /* world.c */
 void world_schedule(struct world *w, uint64_t at_us, enum sim_event_kind kind, uint32_t id,
                     uint32_t mark);
+/* What gateway <g> knows of server <i>. */
+void world_place(struct world *w, uint32_t g, uint32_t i);
+static inline bool world_is_far(const struct world *w, uint32_t g, uint32_t i)
+{
+    return w->sc->zones > 0 && w->servers[i].zone != g % w->sc->zones;
+}
 /* server.c */
 void server_submit(struct world *w, uint16_t endpoint, struct sim_request *r);
 void server_complete(struct world *w, uint32_t job, uint32_t mark);

@@ -110,6 +110,39 @@ static void keys_stay_home(struct tap *t)
     tap_at_most(t, m.p99_ms, 120, "hash_hot: p99 in ms, the bound of the mean alone");
 }
 
+static void zones_keep_and_spill(struct tap *t)
+{
+    struct tap_mean m = tap_run("zone_home", "", t->seeds);
+    tap_at_most(t, m.far_pct, 5, "zone_home: share of another zone at load 0.5 in %%");
+    tap_at_most(t, m.p99_ms, 75, "zone_home: p99 in ms");
+    m = tap_run("zone_spill", "", t->seeds);
+    tap_at_least(t, m.far_pct, 30, "zone_spill: what the own zone cannot carry goes away in %%");
+    tap_at_most(t, m.far_pct, 70, "zone_spill: and no more than that in %%");
+    tap_at_least(t, m.good_pct, 99.95, "zone_spill: good");
+    tap_at_most(t, m.p99_ms, 80, "zone_spill: p99 in ms, the own zone is not overloaded");
+    m = tap_run("zone_fault", "", t->seeds);
+    tap_at_least(t, m.good_pct, 99.9, "zone_fault: good while the own zone is dead");
+    m = tap_run("zone_slow", "", t->seeds);
+    tap_at_least(t, m.good_pct, 99.9, "zone_slow: good while the own zone is slow");
+    tap_at_most(t, m.p99_ms, 300, "zone_slow: p99 in ms");
+}
+
+static void spare_ones_wait_and_help(struct tap *t)
+{
+    struct tap_mean m = tap_run("spare_tier", "time=0.2", t->seeds);
+    tap_at_most(t, m.share_last_pct, 0.001, "spare_tier: nothing goes there before it must");
+    m = tap_run("spare_tier", "", t->seeds);
+    tap_at_least(t, m.good_pct, 99.8, "spare_tier: good while the first are dead");
+    tap_at_most(t, m.share_last_pct, 25, "spare_tier: and only then");
+}
+
+static void reports_move_the_share(struct tap *t)
+{
+    struct tap_mean m = tap_run("load_reports", "", t->seeds);
+    tap_at_most(t, m.share0_pct, 16, "load_reports: share of one of the small in %% (fair 12.5)");
+    tap_at_least(t, m.share0_pct, 10, "load_reports: share of one of the small in %% (fair 12.5)");
+}
+
 int main(int argc, char **argv)
 {
     struct tap t = tap_begin(argc, argv);
@@ -120,5 +153,8 @@ int main(int argc, char **argv)
     cold_start_and_sinkhole(&t);
     newcomer_is_used(&t);
     keys_stay_home(&t);
+    zones_keep_and_spill(&t);
+    spare_ones_wait_and_help(&t);
+    reports_move_the_share(&t);
     return tap_end(&t);
 }

@@ -18,7 +18,7 @@ struct tap {
 /* Means over the seeds, and the worst seed where a single bad one matters. */
 struct tap_mean {
     double p50_ms, p99_ms, p999_ms, good_pct, good_pct_worst, failed_pct, shed_pct, share0_pct,
-        share_last_pct, same_pct, timeout_ms;
+        share_last_pct, same_pct, far_pct, timeout_ms;
     double class_pct[EV_CLASS_COUNT], amplification, second_amplification;
     double heavy_pct, light_pct;
     double phase_good_pct[SIM_PHASES_MAX], phase_capacity_pct[SIM_PHASES_MAX],
@@ -86,6 +86,7 @@ static inline void tap_add(struct tap_mean *m, const struct sim_result *r, doubl
     m->share0_pct += 100 * r->share0 / n;
     m->timeout_ms += r->timeout_ms / n;
     m->share_last_pct += 100 * r->share_last / n;
+    m->far_pct += 100 * r->far_share / n;
     m->same_pct += 100 * r->same_endpoint / n;
     m->heavy_pct += sim_good_pct(&r->heavy) / n;
     m->light_pct += sim_good_pct(&r->light) / n;
