@@ -126,9 +126,13 @@ void probe_endpoints(struct probes *p, const struct conf *conf, uint32_t timeout
 {
     for (size_t s = 0; s < conf->service_count; s++) {
         const struct conf_service *sv = &conf->services[s];
-        size_t reached = 0;
+        size_t reached = 0, lists = 0;
         for (size_t i = 0; i < sv->endpoint_count; i++) {
             const struct conf_endpoint *e = &sv->endpoints[i];
+            if (e->kind == CONF_ENDPOINT_SRV || e->kind == CONF_ENDPOINT_FILE) {
+                lists++; /* what they name may be another in a second */
+                continue;
+            }
             const char *why = reach(e, timeout_ms);
             reached += why == NULL;
             if (why)
@@ -136,7 +140,9 @@ void probe_endpoints(struct probes *p, const struct conf *conf, uint32_t timeout
                                      e->port, why),
                            "start it, or take it out of the file");
         }
-        enum probe_state state = reached ? PROBE_OK : PROBE_FAIL;
+        if (lists == sv->endpoint_count)
+            continue;
+        enum probe_state state = reached || lists ? PROBE_OK : PROBE_FAIL;
         probe_hint(probe_add(p, state, "service", "%s: %zu of %zu endpoints answer", sv->name,
                              reached, sv->endpoint_count),
                    "start an endpoint, or correct the addresses");

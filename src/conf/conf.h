@@ -69,14 +69,23 @@ struct conf_listen {
     uint16_t service; /* tcp: index in services */
     struct conf_tls tls;
 };
-enum conf_endpoint_kind { CONF_ENDPOINT_ADDRESS, CONF_ENDPOINT_DNS };
+enum conf_endpoint_kind {
+    CONF_ENDPOINT_ADDRESS,
+    CONF_ENDPOINT_DNS,
+    CONF_ENDPOINT_SRV, /* <host> is the whole name, port 0 */
+    CONF_ENDPOINT_FILE /* <host> is the path, port 0 */
+};
+#define CONF_ZONE_BYTES 32
 struct conf_endpoint {
     enum conf_endpoint_kind kind;
-    char host[256]; /* address or name */
+    char host[256]; /* address, name or path */
     uint16_t port;
     char version[32]; /* "" = stable */
     bool is_tls;      /* it was written as https:// */
     double weight_pct;
+    char zone[CONF_ZONE_BYTES]; /* "" = none */
+    bool is_backup;
+    uint32_t in_flight_max; /* 0: none */
 };
 /* What the user said about one loop on one service; NAN and -1: nothing. */
 struct conf_tune {
@@ -97,6 +106,23 @@ struct conf_health {
     uint64_t interval_ms, timeout_ms;
     uint32_t rise, fall; /* passes and failures in a row */
 };
+struct conf_sticky {
+    const char *cookie; /* NULL: off */
+    const char *path, *secret_file;
+    uint64_t ttl_ms; /* 0: a session cookie */
+    enum conf_secure { CONF_SECURE_AUTO, CONF_SECURE_ON, CONF_SECURE_OFF } secure;
+    enum conf_same_site {
+        CONF_SITE_LAX,
+        CONF_SITE_STRICT,
+        CONF_SITE_NONE,
+        CONF_SITE_UNSET
+    } same_site;
+    bool is_http_only;
+};
+struct conf_agent {
+    uint16_t port; /* 0: off */
+    uint64_t interval_ms;
+};
 struct conf_service {
     const char *name;
     const struct conf_endpoint *endpoints;
@@ -112,7 +138,10 @@ struct conf_service {
     uint32_t queue_capacity;    /* 0: automatic */
     bool is_queue_off;          /* `queue: off` */
     bool is_ejecting;
-    bool is_tcp;             /* a listener with `protocol: tcp` leads here, and no route */
+    bool is_tcp; /* a listener with `protocol: tcp` leads here, and no route */
+    bool has_load_reports;
+    struct conf_sticky sticky;
+    struct conf_agent agent;
     uint8_t proxy_version;   /* of the PROXY header sent to endpoints; 0: none */
     const char *host_header; /* "" = keep the client's */
     struct conf_tls_out tls;
@@ -239,6 +268,11 @@ enum fb_code conf_parse(struct span text, const char *file, struct conf **out,
 FB_MUST_USE
 enum fb_code conf_load(const char *file, struct conf **out, struct conf_report *report,
                        struct fb_err *err);
+/* A list of endpoints alone, or a map with `endpoints`, in YAML or JSON: services[0] of *out has
+ * them. Names in it may be dns:// and dns+srv://, not file://. */
+FB_MUST_USE
+enum fb_code conf_parse_endpoints(struct span text, const char *file, struct conf **out,
+                                  struct conf_report *report);
 void conf_report_fini(struct conf_report *r);
 /* Every problem as "FILE:LINE:COL: error: TEXT", the source line and a caret.
  * <text> {NULL, 0}: r->text. */

@@ -116,6 +116,7 @@ struct reader {
     const struct node **listen_services; /* per listener: the name of its service, or NULL */
     uint32_t endpoint_total;
     bool is_too_many;
+    bool is_list; /* of endpoints, in a file of its own */
 };
 
 /* ---- yaml.c ---- */
@@ -205,8 +206,20 @@ void parse_listens_together(struct reader *rd);
 /* "127.0.0.1:80", ":80", "[::]:80", "localhost:80", "fd:3" in its normal form, or a message. */
 bool parse_listen_address(struct reader *rd, const struct node *n, struct span s, char out[72]);
 
+/* ---- parse.c ---- */
+typedef void parse_root_fn(struct reader *rd, const struct node *root);
+enum fb_code conf_parse_with(struct span text, const char *file, parse_root_fn *read,
+                             struct conf **out, struct conf_report *report);
 /* ---- parse_service.c, parse_route.c ---- */
 /* parse_place.c: where requests belong */
+void parse_sticky(struct reader *rd, const struct node *n, struct conf_sticky *sticky);
+void parse_agent(struct reader *rd, const struct node *n, struct conf_agent *agent);
+void parse_endpoint_place(struct reader *rd, const struct node *n, int key,
+                          struct conf_endpoint *ep);
+/* dns+srv:// and file://; false: another address. */
+bool parse_discovery(struct reader *rd, const struct node *n, struct conf_endpoint *ep);
+void parse_endpoints(struct reader *rd, const struct node *n, struct conf_service *sv);
+void parse_service_default(struct reader *rd, struct conf_service *sv);
 void parse_hash(struct reader *rd, const struct node *n, struct conf_hash *hash);
 bool parse_is_token(struct span s);
 void parse_services(struct reader *rd, const struct node *n);

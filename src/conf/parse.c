@@ -13,12 +13,25 @@ static void parse_top(struct reader *rd, const struct node *root);
 static void parse_section(struct reader *rd, const struct node *n);
 static void check_together(struct reader *rd, const struct node *root);
 static void check_duplicates(struct reader *rd, const struct node *n);
+static void read_root(struct reader *rd, const struct node *root);
 
 enum fb_code conf_parse(struct span text, const char *file, struct conf **out,
                         struct conf_report *report)
 {
+    return conf_parse_with(text, file, read_root, out, report);
+}
+
+static void read_root(struct reader *rd, const struct node *root)
+{
+    if (read_is(rd, root, NODE_MAP, "`listen: [\":8080\"]`"))
+        parse_top(rd, root);
+}
+
+enum fb_code conf_parse_with(struct span text, const char *file, parse_root_fn *read,
+                             struct conf **out, struct conf_report *report)
+{
     enum fb_code code = FB_E_NOMEM;
-    struct reader rd = {.report = report};
+    struct reader rd = {.report = report, .is_list = read != read_root};
     *out = NULL;
     *report = (struct conf_report){0};
     struct conf *c = calloc(1, sizeof *c);
@@ -49,8 +62,8 @@ enum fb_code conf_parse(struct span text, const char *file, struct conf **out,
             report->text_bytes = text.len;
         }
         struct node *root = yaml_read(&rd, text);
-        if (root && read_is(&rd, root, NODE_MAP, "`listen: [\":8080\"]`"))
-            parse_top(&rd, root);
+        if (root)
+            read(&rd, root);
     }
     problem_sort(report);
     if (report->error_count)

@@ -8,7 +8,6 @@
 
 static void parse_service(struct reader *rd, const struct node *n, struct conf_service *sv,
                           uint32_t *lines);
-static void parse_endpoints(struct reader *rd, const struct node *n, struct conf_service *sv);
 static void parse_objective(struct reader *rd, const struct node *n, struct conf_service *sv);
 static void parse_tune(struct reader *rd, const struct node *n, struct conf_service *sv);
 static void parse_queue(struct reader *rd, const struct node *n, struct conf_service *sv);
@@ -56,11 +55,12 @@ void parse_services(struct reader *rd, const struct node *n)
                 rd->endpoint_total, KNOB_TARGETS_MAX);
 }
 
-static void service_default(struct reader *rd, struct conf_service *sv)
+void parse_service_default(struct reader *rd, struct conf_service *sv)
 {
     sv->mode = (enum ev_mode)rd->conf->p.top_mode;
     sv->balance = CONF_BALANCE_ADAPTIVE;
     sv->is_ejecting = true;
+    sv->has_load_reports = true;
     sv->host_header = "";
     sv->tls = (struct conf_tls_out){.ca = "", .name = "", .cert = "", .key = ""};
     sv->health = (struct conf_health){
@@ -73,7 +73,7 @@ static void parse_service(struct reader *rd, const struct node *n, struct conf_s
                           uint32_t *lines)
 {
     int word;
-    service_default(rd, sv);
+    parse_service_default(rd, sv);
     if (!read_is(rd, n, NODE_MAP, "{ endpoints: [\"127.0.0.1:3000\"] }"))
         return;
     for (const struct node *k = n->first; k; k = k->next) {
@@ -108,6 +108,15 @@ static void parse_service(struct reader *rd, const struct node *n, struct conf_s
         case KEY_SERVICE_proxy_protocol:
             if (read_word(rd, k, conf_key_row(KEY_SERVICE_proxy_protocol)->words, &word))
                 sv->proxy_version = (uint8_t)word;
+            break;
+        case KEY_SERVICE_sticky:
+            parse_sticky(rd, k, &sv->sticky);
+            break;
+        case KEY_SERVICE_agent_check:
+            parse_agent(rd, k, &sv->agent);
+            break;
+        case KEY_SERVICE_load_reports:
+            read_bool(rd, k, &sv->has_load_reports);
             break;
         case KEY_SERVICE_eject:
             read_bool(rd, k, &sv->is_ejecting);
@@ -155,7 +164,7 @@ static void endpoint_address(struct reader *rd, const struct node *n, struct con
     struct span s, host;
     char path[NODE_PATH_BYTES];
     bool is_dns = false;
-    if (!read_scalar(rd, n, &s))
+    if (!read_scalar(rd, n, &s) || parse_discovery(rd, n, ep))
         return;
     node_path(n, path);
     if (span_starts(s, SPAN("dns://"))) {
@@ -172,8 +181,9 @@ static void endpoint_address(struct reader *rd, const struct node *n, struct con
         ep->is_tls = true;
     } else if (s.len > 3 && memmem(s.at, s.len, "://", 3)) {
         problem(rd, n,
-                "%s: \"%.*s\" is not in this version yet; write HOST:PORT or dns://NAME:PORT", path,
-                SHOWN(s));
+                "%s: \"%.*s\" is not in this version yet; write HOST:PORT, dns://NAME:PORT, "
+                "dns+srv://NAME or file://PATH",
+                path, SHOWN(s));
         return;
     }
     uint16_t port = 443;
@@ -226,7 +236,8 @@ static void endpoint_map(struct reader *rd, const struct node *n, struct conf_en
     bool has_address = false;
     struct span s;
     for (const struct node *k = n->first; k; k = k->next) {
-        switch (read_key(rd, k, LEVEL_ENDPOINT)) {
+        int key = read_key(rd, k, LEVEL_ENDPOINT);
+        switch (key) {
         case KEY_ENDPOINT_address:
             has_address = true;
             endpoint_address(rd, k, ep);
@@ -245,6 +256,7 @@ static void endpoint_map(struct reader *rd, const struct node *n, struct conf_en
             endpoint_weight(rd, k, ep);
             break;
         default:
+            parse_endpoint_place(rd, k, key, ep);
             break;
         }
     }
@@ -254,7 +266,7 @@ static void endpoint_map(struct reader *rd, const struct node *n, struct conf_en
             "an endpoint needs `address`, for example { address: \"10.0.0.1:80\", weight: 50%% }");
 }
 
-static void parse_endpoints(struct reader *rd, const struct node *n, struct conf_service *sv)
+void parse_endpoints(struct reader *rd, const struct node *n, struct conf_service *sv)
 {
     char path[NODE_PATH_BYTES];
     if (!read_is(rd, n, NODE_LIST, "[\"127.0.0.1:3000\"]"))
@@ -277,7 +289,7 @@ static void parse_endpoints(struct reader *rd, const struct node *n, struct conf
         else
             endpoint_address(rd, k, &at[count]);
         for (size_t i = 0; i < count; i++)
-            if (at[count].port && at[i].port == at[count].port &&
+            if (*at[count].host && at[i].kind == at[count].kind && at[i].port == at[count].port &&
                 strcmp(at[i].host, at[count].host) == 0)
                 problem(rd, k, "%s is the same endpoint as number %zu: remove one",
                         node_path(k, path), i + 1);

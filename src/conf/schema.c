@@ -211,6 +211,12 @@ static void other_schema(struct json *j, enum conf_key key)
     case KEY_SERVICE_health:
         words_or_map(j, "on|off", "^/", "health");
         return;
+    case KEY_SERVICE_sticky:
+        ref(j, "sticky");
+        return;
+    case KEY_SERVICE_agent_check:
+        ref(j, "agent_check");
+        return;
     case KEY_ROUTE_hash:
         text_type(j, "^(address|path|(header|cookie|query) +[^ ]+)$");
         return;
@@ -429,6 +435,8 @@ void conf_schema(struct buf *out)
     level_schema(&j, LEVEL_OUT, "tls_out", NULL);
     level_schema(&j, LEVEL_SERVICE, "service", "endpoints");
     level_schema(&j, LEVEL_ENDPOINT, "endpoint", "address");
+    level_schema(&j, LEVEL_STICKY, "sticky", "cookie");
+    level_schema(&j, LEVEL_AGENT, "agent_check", "port");
     level_schema(&j, LEVEL_OBJECTIVE, "objective", NULL);
     level_schema(&j, LEVEL_QUEUE, "queue", NULL);
     level_schema(&j, LEVEL_HEALTH, "health", NULL);

@@ -106,15 +106,31 @@ static void show_endpoints(struct show *s, const struct conf_service *sv, uint32
         const struct conf_endpoint *ep = &sv->endpoints[i];
         bool is_v6 = strchr(ep->host, ':') != NULL;
         snprintf(key, sizeof key, "endpoints[%zu].address", i);
-        snprintf(text, sizeof text, "%s%s%s%s:%u",
-                 ep->is_tls                      ? "https://"
-                 : ep->kind == CONF_ENDPOINT_DNS ? "dns://"
-                                                 : "",
-                 is_v6 ? "[" : "", ep->host, is_v6 ? "]" : "", ep->port);
+        if (ep->kind == CONF_ENDPOINT_SRV || ep->kind == CONF_ENDPOINT_FILE)
+            snprintf(text, sizeof text, "%s%s",
+                     ep->kind == CONF_ENDPOINT_SRV ? "dns+srv://" : "file://", ep->host);
+        else
+            snprintf(text, sizeof text, "%s%s%s%s:%u",
+                     ep->is_tls                      ? "https://"
+                     : ep->kind == CONF_ENDPOINT_DNS ? "dns://"
+                                                     : "",
+                     is_v6 ? "[" : "", ep->host, is_v6 ? "]" : "", ep->port);
         show_value(s, key, text, line);
         if (*ep->version) {
             snprintf(key, sizeof key, "endpoints[%zu].version", i);
             show_value(s, key, ep->version, line);
+        }
+        if (*ep->zone) {
+            snprintf(key, sizeof key, "endpoints[%zu].zone", i);
+            show_value(s, key, ep->zone, line);
+        }
+        if (ep->is_backup) {
+            snprintf(key, sizeof key, "endpoints[%zu].backup", i);
+            show_value(s, key, "true", line);
+        }
+        if (ep->in_flight_max) {
+            snprintf(key, sizeof key, "endpoints[%zu].max_in_flight", i);
+            show_number(s, key, CONF_TYPE_u32, ep->in_flight_max, line);
         }
         if (ep->weight_pct != 100) {
             snprintf(key, sizeof key, "endpoints[%zu].weight", i);
@@ -174,6 +190,21 @@ static void show_tls_out(struct show *s, const struct conf_tls_out *tls, uint32_
             show_value(s, parts[i][0], parts[i][1], line);
 }
 
+static void show_sticky(struct show *s, const struct conf_sticky *st, uint32_t line)
+{
+    if (!st->cookie)
+        return;
+    show_value(s, "sticky.cookie", st->cookie, line);
+    if (st->ttl_ms)
+        show_number(s, "sticky.ttl", CONF_TYPE_dur, st->ttl_ms, line);
+    show_value(s, "sticky.path", st->path, line);
+    show_word(s, "sticky.secure", KEY_STICKY_secure, (int)st->secure, line);
+    show_value(s, "sticky.http_only", st->is_http_only ? "true" : "false", line);
+    show_word(s, "sticky.same_site", KEY_STICKY_same_site, (int)st->same_site, line);
+    if (*st->secret_file)
+        show_value(s, "sticky.secret_file", st->secret_file, line);
+}
+
 static void show_service(struct show *s, const struct conf_service *sv, const uint32_t *lines)
 {
     char text[64];
@@ -221,6 +252,14 @@ static void show_service(struct show *s, const struct conf_service *sv, const ui
     }
     show_word(s, "proxy_protocol", KEY_SERVICE_proxy_protocol, sv->proxy_version,
               lines[KEY_SERVICE_proxy_protocol]);
+    show_sticky(s, &sv->sticky, lines[KEY_SERVICE_sticky]);
+    if (sv->agent.port) {
+        line = lines[KEY_SERVICE_agent_check];
+        show_number(s, "agent_check.port", CONF_TYPE_u32, sv->agent.port, line);
+        show_number(s, "agent_check.interval", CONF_TYPE_dur, sv->agent.interval_ms, line);
+    }
+    show_value(s, "load_reports", sv->has_load_reports ? "true" : "false",
+               lines[KEY_SERVICE_load_reports]);
     show_value(s, "eject", sv->is_ejecting ? "true" : "false", lines[KEY_SERVICE_eject]);
     show_value(s, "host", sv->host_header, lines[KEY_SERVICE_host]);
     show_tls_out(s, &sv->tls, lines[KEY_SERVICE_tls]);

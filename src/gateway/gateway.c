@@ -89,7 +89,8 @@ int gateway_run(const struct gateway_setup *setup)
 
 enum fb_code gateway_dns(struct gw *gw, struct fb_err *err)
 {
-    const struct dns_conf conf = {0};
+    const struct conf_params *p = &gw->setup->conf->p;
+    const struct dns_conf conf = {.servers_csv = p->dns_servers[0] ? p->dns_servers : NULL};
     enum fb_code code = dns_new(&conf, &gw->dns, err);
     if (code != FB_OK)
         return code;
@@ -111,6 +112,8 @@ void gateway_tick(struct gw *gw)
             service_report(sv, w, now_us);
         service_sweep(sv);
     }
+    if (!gw->is_retired)
+        discover_tick(gw);
     for (uint32_t i = 0; i < gw->thread_count; i++) {
         requests += atomic_load_explicit(&gw->workers[i].shown_requests, memory_order_relaxed);
         clients += atomic_load_explicit(&gw->workers[i].shown_clients, memory_order_relaxed);
@@ -298,7 +301,7 @@ static void on_dns_change(void *arg, const struct dns_change *change)
 {
     struct gw *gw = arg;
     if (!gw->is_retired) /* names in the memory file have one writer */
-        service_dns(gw, change);
+        discover_dns(gw, change);
 }
 
 static void reload(struct gw *gw, const struct control_msg *m, int fd)

@@ -45,7 +45,7 @@ struct request;
 struct cache_store; /* cache_store.h */
 struct cache_work;  /* cache.h */
 struct upstream;
-struct watch; /* sync.c */
+struct watch; /* discover.c */
 struct h2_conn;
 struct h2_shared;
 
@@ -59,6 +59,7 @@ struct pool { /* free connections of one thread to one endpoint, newest first */
 };
 
 struct probe; /* an active health check, thread 0 */
+struct agent; /* agent.c, thread 0 */
 
 struct endpoint {
     struct sock_addr addr;
@@ -77,6 +78,8 @@ struct endpoint {
     struct memfile_gauge *gauge; /* NULL when the registry is full */
     _Atomic int32_t *in_flight;  /* of this gateway, in <gauge> */
     struct probe *probe;
+    struct agent *agent;
+    _Atomic uint64_t pin; /* in cookies of sticky sessions; 0: none */
     double weight_pct;
     char text[SOCK_TEXT_BYTES];
     char host[256];      /* as configured: what its certificate must be for */
@@ -96,6 +99,8 @@ struct service {
     struct service *next;
     struct gw *gw;
     const struct conf_service *conf; /* of the present generation */
+    uint64_t sticky_key[2];          /* thread 0 */
+    bool is_list_new;                /* thread 0 */
     char name[104];
 };
 
@@ -142,8 +147,10 @@ struct gw {
     char reload_text[1024];
     struct loop_handle control, dns_handle;
     uint64_t start_us;
-    struct cache_store *cache;   /* answers in memory; of all threads */
-    struct watch *watches;       /* thread 0: names that are looked up */
+    struct cache_store *cache; /* answers in memory; of all threads */
+    struct watch *watches;     /* thread 0: names and lists that are looked at */
+    struct loop_handle inotify_handle;
+    uint64_t lists_us;           /* thread 0: lists were looked at */
     _Atomic uint32_t gone_count; /* endpoints that left: pools look for them */
     struct tls_tickets tickets;
     uint64_t tls_polled_us; /* thread 0 */
@@ -468,6 +475,31 @@ enum tls_step upstream_secure(struct upstream *up, uint16_t *reason); /* after c
 bool upstream_is_quiet(struct upstream *up);
 void request_wait_over(struct request *req, uint64_t now_us);
 
+/* What is said of an endpoint, wherever it was found. */
+struct wish {
+    double weight_pct;
+    char version[32], zone[CONF_ZONE_BYTES];
+    char host[256]; /* what its certificate must be for */
+    uint32_t in_flight_max;
+    uint8_t tier;
+    bool is_dns;
+};
+
+/* ---- discover.c: names, SRV records and lists of endpoints; thread 0 ---- */
+/* <from>: the source of <e>, whose wishes it inherits; NULL: the configuration. */
+void wish_of(const struct conf_endpoint *e, const struct wish *from, struct wish *wish);
+void discover_sync(struct service *sv); /* sources as its configuration names them */
+bool discover_walk(struct service *sv); /* service_want for each; true: some are not known yet */
+void discover_tick(struct gw *gw);
+void discover_dns(struct gw *gw, const struct dns_change *change);
+void discover_fini(struct gw *gw);
+
+/* ---- sticky.c: sessions that stay at one endpoint ---- */
+void sticky_sync(struct service *sv);
+uint64_t sticky_pin(const struct endpoint *ep);
+void sticky_ticket(struct request *req, const struct http1_head *head);
+void sticky_answer(const struct request *req, uint16_t status, struct http1_out *w);
+
 /* ---- place.c: the endpoint that a request belongs to ---- */
 void place_ticket(struct request *req, const struct http1_head *head, struct span target,
                   struct span path);
@@ -589,7 +621,8 @@ void service_sync(struct service *sv,
                   struct generation *gen); /* endpoints as the configuration says */
 void service_retire(struct gw *gw,
                     uint32_t generation); /* services and names that it does not have */
-void service_dns(struct gw *gw, const struct dns_change *change);
+void service_resync(struct service *sv);
+void service_want(struct service *sv, const struct sock_addr *addr, const struct wish *wish);
 void service_sweep(struct service *sv); /* thread 0 */
 /* The endpoint with this number begins anew, as if it were new. */
 void service_reset(struct gw *gw, uint16_t number);

@@ -14,6 +14,7 @@ void place_ticket(struct request *req, const struct http1_head *head, struct spa
                   struct span path)
 {
     const struct conf_route *r = &req->gen->conf->routes[req->route];
+    sticky_ticket(req, head);
     if (req->gen->conf->services[r->service].balance != CONF_BALANCE_HASH)
         return;
     struct span key = key_of(req, head, target, path);

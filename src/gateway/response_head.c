@@ -26,6 +26,7 @@ void response_head_build(struct request *req, const struct http1_head *head, str
         cache_put_status(req, w);
     if (req->gen->conf->p.gateway_server_timing)
         put_server_timing(req, w);
+    sticky_answer(req, head->status, w);
     if (head->status == 101) {
         http1_put(w, SPAN("Connection: upgrade\r\n"));
         http1_put_field(w, SPAN("Upgrade"), http1_find(head, HTTP1_H_UPGRADE)->value);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* sync: which endpoints a service has: addresses of the configuration and answers of DNS, as one
- * set.
+/* sync: which endpoints a service has: addresses of the configuration and what discover.c found, as
+ * one set.
  *
  * An endpoint that stays keeps all that was learned about it.  One that leaves gets no new
  * requests; its seat in the gate is free again when its last request has ended, its memory when its
@@ -12,29 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-struct watch {
-    struct watch *next;
-    struct service *sv;
-    uint32_t id;   /* of dns_watch */
-    uint32_t seen; /* generation in which the configuration named it */
-    char host[256];
-    uint16_t port;
-    double weight_pct;
-    char version[32];
-    uint32_t count;
-    struct sock_addr at[DNS_ADDRESSES_MAX];
-};
-
-/* What the configuration says about one endpoint. */
-struct wish {
-    double weight_pct;
-    const char *version;
-    bool is_dns;
-    const char *host;
-};
-
-static void resync(struct service *sv, uint32_t mark);
-static void want(struct service *sv, const struct sock_addr *addr, const struct wish *wish);
+static void place(struct endpoint *ep, const struct wish *wish);
 static struct endpoint *find(struct service *sv, const struct sock_addr *addr);
 static void add(struct service *sv, const struct sock_addr *addr, const struct wish *wish);
 static void endpoint_name(const struct endpoint *ep, char name[104]);
@@ -42,7 +20,6 @@ static void say_endpoint(struct endpoint *ep, bool is_gone);
 static uint16_t version_number(struct service *sv, const char *version);
 static void version_leave(struct service *sv, uint16_t version);
 static void remove_endpoint(struct service *sv, struct endpoint *ep);
-static void watch_names(struct service *sv, struct generation *gen);
 static void configure(struct service *sv, struct generation *gen);
 static void build_gate_conf(const struct conf_service *c, const struct conf *conf,
                             struct gate_conf *out);
@@ -81,8 +58,9 @@ void service_sync(struct service *sv, struct generation *gen)
             sv->conf = &gen->conf->services[i];
     sv->seen = gen->number;
     configure(sv, gen);
-    watch_names(sv, gen);
-    resync(sv, gen->number);
+    sticky_sync(sv);
+    discover_sync(sv);
+    service_resync(sv);
 }
 
 void service_retire(struct gw *gw, uint32_t generation)
@@ -91,40 +69,8 @@ void service_retire(struct gw *gw, uint32_t generation)
         if (sv->seen == generation)
             continue;
         sv->conf = NULL;
-        resync(sv, generation);
-    }
-    for (struct watch **at = &gw->watches; *at;) {
-        struct watch *x = *at;
-        if (x->seen == generation) {
-            at = &x->next;
-            continue;
-        }
-        dns_unwatch(gw->dns, x->id);
-        *at = x->next;
-        free(x);
-    }
-}
-
-void service_dns(struct gw *gw, const struct dns_change *change)
-{
-    for (struct watch *x = gw->watches; x; x = x->next) {
-        if (x->id != change->watch)
-            continue;
-        atomic_store_explicit(&x->sv->has_dns_failed, change->is_failed, memory_order_relaxed);
-        if (change->is_failed) {
-            fb_log(FB_LOG_WARN, "service %s: name %s: %s; its last addresses stay in use",
-                   x->sv->name, x->host, change->why_failed);
-            return;
-        }
-        x->count = 0;
-        for (uint32_t i = 0; i < change->now_count && i < DNS_ADDRESSES_MAX; i++) {
-            struct sock_addr *a = &x->at[x->count++];
-            *a = (struct sock_addr){.bytes = dns_address_bytes(&change->now[i])};
-            memcpy(&a->any, &change->now[i], a->bytes);
-        }
-        resync(x->sv, gw->gen->number);
-        probe_sync(x->sv, &gw->workers[0]);
-        return;
+        discover_sync(sv);
+        service_resync(sv);
     }
 }
 
@@ -138,7 +84,7 @@ void service_reset(struct gw *gw, uint16_t number)
                 continue;
             gw->mem->keeps[number].saved_us = 0;
             remove_endpoint(sv, ep);
-            resync(sv, gw->gen->number);
+            service_resync(sv);
             probe_sync(sv, &gw->workers[0]);
             return;
         }
@@ -146,11 +92,7 @@ void service_reset(struct gw *gw, uint16_t number)
 
 void service_fini_all(struct gw *gw)
 {
-    while (gw->watches) {
-        struct watch *x = gw->watches;
-        gw->watches = x->next;
-        free(x);
-    }
+    discover_fini(gw);
     while (gw->services) {
         struct service *sv = gw->services;
         gw->services = sv->next;
@@ -188,22 +130,26 @@ void service_sweep(struct service *sv)
         endpoint_unref(over[i]);
 }
 
-/* Makes the set of endpoints what configuration and names say. */
-static void resync(struct service *sv, uint32_t mark)
+/* Makes the set of endpoints what configuration, names and lists say. */
+void service_resync(struct service *sv)
 {
     for (uint32_t i = 0; i < GATE_ENDPOINTS_MAX; i++)
         if (sv->endpoints[i])
             sv->endpoints[i]->seen = 0;
     for (size_t i = 0; sv->conf && i < sv->conf->endpoint_count; i++) {
-        const struct conf_endpoint *e = &sv->conf->endpoints[i];
         struct sock_addr addr;
+        struct wish wish;
+        const struct conf_endpoint *e = &sv->conf->endpoints[i];
+        wish_of(e, NULL, &wish);
         if (e->kind == CONF_ENDPOINT_ADDRESS && sock_parse_host(span_of(e->host), e->port, &addr))
-            want(sv, &addr, &(struct wish){e->weight_pct, e->version, false, e->host});
+            service_want(sv, &addr, &wish);
     }
-    for (struct watch *x = sv->gw->watches; x; x = x->next)
-        if (x->sv == sv && x->seen == mark)
-            for (uint32_t i = 0; i < x->count; i++)
-                want(sv, &x->at[i], &(struct wish){x->weight_pct, x->version, true, x->host});
+    bool is_pending = discover_walk(sv);
+    bool has_any = false;
+    for (uint32_t i = 0; i < GATE_ENDPOINTS_MAX; i++)
+        has_any |= sv->endpoints[i] && sv->endpoints[i]->seen;
+    if (sv->conf && !has_any && is_pending)
+        return; /* the new ones are being looked up: better the old ones than none */
     for (uint32_t i = 0; i < GATE_ENDPOINTS_MAX; i++) {
         struct endpoint *ep = sv->endpoints[i];
         if (ep && !ep->seen && !atomic_load_explicit(&ep->is_gone, memory_order_relaxed))
@@ -211,15 +157,20 @@ static void resync(struct service *sv, uint32_t mark)
     }
 }
 
-static void want(struct service *sv, const struct sock_addr *addr, const struct wish *wish)
+void service_want(struct service *sv, const struct sock_addr *addr, const struct wish *wish)
 {
     struct endpoint *ep = find(sv, addr);
     if (!ep) {
         add(sv, addr, wish);
         return;
     }
+    if (ep->seen) /* named twice: the first place holds */
+        return;
     ep->seen = 1;
     ep->weight_pct = wish->weight_pct;
+    spin_lock(&sv->lock);
+    place(ep, wish);
+    spin_unlock(&sv->lock);
     uint16_t was = ep->version, version = version_number(sv, wish->version);
     if (version == was)
         return;
@@ -227,6 +178,25 @@ static void want(struct service *sv, const struct sock_addr *addr, const struct 
     split_note(ep);
     say_endpoint(ep, false);
     version_leave(sv, was);
+}
+
+/* Under the lock: where it stands among its peers. */
+static void place(struct endpoint *ep, const struct wish *wish)
+{
+    struct gw *gw = ep->sv->gw;
+    const char *own = gw->gen->conf->p.top_zone;
+    uint64_t pin = sticky_pin(ep);
+    atomic_store_explicit(&ep->pin, pin, memory_order_relaxed);
+    gate_endpoint_place(
+        ep->sv->gate, ep->index,
+        &(struct gate_place){.identity = place_identity(ep),
+                             .pin = pin,
+                             .cap = wish->in_flight_max,
+                             .tier = wish->tier,
+                             .is_far = own[0] && wish->zone[0] && strcmp(own, wish->zone) != 0});
+    if (ep->number != EV_NONE)
+        snprintf(gw->mem->endpoints[ep->number].zone, sizeof gw->mem->endpoints[0].zone, "%s",
+                 wish->zone);
 }
 
 static struct endpoint *find(struct service *sv, const struct sock_addr *addr)
@@ -279,8 +249,7 @@ static void add(struct service *sv, const struct sock_addr *addr, const struct w
     ep->index = gate_endpoint_add(sv->gate, kept, now_us);
     bool is_full = ep->index == EV_NONE;
     if (!is_full) {
-        gate_endpoint_place(sv->gate, ep->index,
-                            &(struct gate_place){.identity = place_identity(ep)});
+        place(ep, wish);
         gate_endpoint_weight(sv->gate, ep->index, wish->weight_pct);
         if (sv->endpoints[ep->index]) /* a free seat whose last owner was not swept yet */
             endpoint_unref(sv->endpoints[ep->index]);
@@ -374,38 +343,6 @@ static void version_leave(struct service *sv, uint16_t version)
         &gw->workers[0], memfile_name(gw->mem, EV_KIND_VERSION, version),
         &(struct naming){
             .kind = EV_KIND_VERSION, .number = version, .parent = sv->number, .is_gone = true});
-}
-
-static void watch_names(struct service *sv, struct generation *gen)
-{
-    struct gw *gw = sv->gw;
-    for (size_t i = 0; i < sv->conf->endpoint_count; i++) {
-        const struct conf_endpoint *e = &sv->conf->endpoints[i];
-        if (e->kind != CONF_ENDPOINT_DNS)
-            continue;
-        struct watch *x = gw->watches;
-        while (x && !(x->sv == sv && x->port == e->port && strcmp(x->host, e->host) == 0))
-            x = x->next;
-        if (!x) {
-            struct fb_err err;
-            x = calloc(1, sizeof *x);
-            if (!x || (!gw->dns && gateway_dns(gw, &err) != FB_OK)) {
-                fb_log(FB_LOG_ERROR, "service %s: name %s is not looked up: %s", sv->name, e->host,
-                       x ? err.text : "no memory");
-                free(x);
-                continue;
-            }
-            snprintf(x->host, sizeof x->host, "%s", e->host);
-            x->sv = sv;
-            x->port = e->port;
-            x->id = dns_watch(gw->dns, e->host, e->port);
-            x->next = gw->watches;
-            gw->watches = x;
-        }
-        x->seen = gen->number;
-        x->weight_pct = e->weight_pct;
-        snprintf(x->version, sizeof x->version, "%s", e->version);
-    }
 }
 
 static void configure(struct service *sv, struct generation *gen)

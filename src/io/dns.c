@@ -46,6 +46,7 @@ struct watch {
     uint16_t port;
     char host[DNS_HOST_BYTES];
     /* thread only */
+    struct srv_list *srv;         /* NULL, or fresh and latest; <latest> under the lock */
     struct address_list fresh[2]; /* of the running round: IPv4, IPv6 */
     enum answer answer[2];
     struct query query[2];
@@ -74,6 +75,7 @@ struct dns {
 
 static void *dns_thread(void *arg);
 static void query_done(void *arg, int status, int timeouts, struct ares_addrinfo *info);
+static void srv_done(void *arg, int status, int timeouts, unsigned char *answer, int bytes);
 static void round_done(struct watch *w);
 
 /* ---- lifetime ---- */
@@ -168,6 +170,7 @@ void dns_free(struct dns *d)
     while (d->watches) {
         struct watch *next = d->watches->next;
         fb_assert(d->watches->asking == 0);
+        free(d->watches->srv);
         free(d->watches);
         d->watches = next;
     }
@@ -232,6 +235,27 @@ uint32_t dns_watch(struct dns *d, const char *host, uint16_t port)
     return id;
 }
 
+uint32_t dns_watch_srv(struct dns *d, const char *name)
+{
+    struct watch *w = calloc(1, sizeof *w);
+    struct srv_list *srv = calloc(2, sizeof *srv);
+    if (!w || !srv) {
+        free(w);
+        free(srv);
+        return 0;
+    }
+    w->dns = d;
+    w->srv = srv;
+    snprintf(w->host, sizeof w->host, "%s", name);
+    pthread_mutex_lock(&d->lock);
+    uint32_t id = w->id = ++d->last_id;
+    w->next = d->watches;
+    d->watches = w;
+    pthread_mutex_unlock(&d->lock);
+    wake(d->wake_fd);
+    return id;
+}
+
 void dns_unwatch(struct dns *d, uint32_t watch)
 {
     pthread_mutex_lock(&d->lock);
@@ -274,6 +298,7 @@ static void add_address(struct address_list *list, const union dns_address *a)
 struct taken {
     struct dns_change change;
     struct address_list now, added, removed;
+    struct srv srv[SRV_MAX];
     char host[DNS_HOST_BYTES], why[64];
 };
 
@@ -306,11 +331,17 @@ static bool take_change(struct dns *d, struct taken *t)
                                         .removed_count = t->removed.count,
                                         .now = t->now.at,
                                         .now_count = t->now.count,
+                                        .srv = t->srv,
                                         .ttl_ms = w->ttl_ms,
                                         .ignored = t->now.ignored + w->latest[0].ignored +
                                                    w->latest[1].ignored,
                                         .is_failed = w->is_failed,
                                         .why_failed = t->why};
+        if (w->srv) {
+            memcpy(t->srv, w->srv[1].at, sizeof t->srv);
+            t->change.srv_count = w->srv[1].count;
+            t->change.ignored = w->srv[1].ignored;
+        }
         is_taken = true;
     }
     pthread_mutex_unlock(&d->lock);
@@ -339,6 +370,12 @@ static void ask(struct watch *w)
     snprintf(service, sizeof service, "%u", w->port);
     w->fresh_ttl_ms = DNS_TTL_MAX_MS;
     w->fresh_why[0] = 0;
+    if (w->srv) {
+        w->asking = 1;
+        d->running++;
+        ares_query(d->channel, w->host, 1, 33, srv_done, w);
+        return;
+    }
     w->asking = 2; /* before the first call: an answer from the hosts file comes at once */
     memset(w->fresh, 0, sizeof w->fresh);
     for (int f = 0; f < 2; f++) {
@@ -389,6 +426,26 @@ static void query_done(void *arg, int status, int timeouts, struct ares_addrinfo
         round_done(w);
 }
 
+static void srv_done(void *arg, int status, int timeouts, unsigned char *answer, int bytes)
+{
+    struct watch *w = arg;
+    (void)timeouts;
+    w->dns->running--;
+    w->asking = 0;
+    memset(w->answer, 0, sizeof w->answer);
+    struct span text = {(const char *)answer, bytes > 0 ? (size_t)bytes : 0};
+    bool is_good = status == ARES_SUCCESS && srv_parse(text, &w->srv[0]);
+    w->answer[0] = is_good && w->srv[0].count                                      ? ANSWER_GOOD
+                   : is_good || status == ARES_ENODATA || status == ARES_ENOTFOUND ? ANSWER_EMPTY
+                                                                                   : ANSWER_FAILED;
+    if (w->answer[0] == ANSWER_GOOD)
+        w->fresh_ttl_ms = clamp_ttl_ms(w->dns, (int)fb_min_u32(w->srv[0].ttl_s, INT32_MAX));
+    else
+        snprintf(w->fresh_why, sizeof w->fresh_why, "%s",
+                 status == ARES_SUCCESS ? "no usable SRV record" : ares_strerror(status));
+    round_done(w);
+}
+
 /* Both answers are here. */
 static void round_done(struct watch *w)
 {
@@ -396,6 +453,10 @@ static void round_done(struct watch *w)
     uint64_t now_us = fb_mono_us();
     bool is_failed = w->answer[0] != ANSWER_GOOD && w->answer[1] != ANSWER_GOOD;
     pthread_mutex_lock(&d->lock);
+    if (w->srv && !is_failed && !srv_same(&w->srv[0], &w->srv[1])) {
+        w->srv[1] = w->srv[0];
+        w->is_dirty = true;
+    }
     if (is_failed) {
         uint32_t first_ms = fb_min_u32(DNS_FAIL_FIRST_MS, d->conf.ttl_min_ms);
         w->ttl_ms = (uint32_t)fb_min_u64((uint64_t)first_ms << fb_min_u32(w->fail_count, 16),
@@ -440,6 +501,7 @@ static uint64_t look_after(struct dns *d, uint64_t now_us)
             struct watch *w = *at;
             if (w->is_gone && w->asking == 0) {
                 *at = w->next;
+                free(w->srv);
                 free(w);
                 continue;
             }

@@ -14,6 +14,7 @@
 #ifndef FB_IO_DNS_H
 #define FB_IO_DNS_H
 #include "base/error.h"
+#include "io/srv.h"
 
 #include <netinet/in.h>
 #include <sys/socket.h>
@@ -44,6 +45,8 @@ struct dns_change {
     const union dns_address *added, *removed,
         *now; /* borrowed for the callback; <now>: all that count */
     uint32_t added_count, removed_count, now_count;
+    const struct srv *srv; /* of dns_watch_srv: all that count; then there are no addresses */
+    uint32_t srv_count;
     uint32_t ttl_ms; /* until it is asked again */
     uint32_t ignored;
     bool is_failed;         /* nothing was added or removed */
@@ -57,6 +60,8 @@ void dns_free(struct dns *d);    /* ends the thread; NULL is fine */
 int dns_fd(const struct dns *d); /* readable while changes wait */
 /* A number for this watch, never 0 and never used twice; 0 without memory. */
 uint32_t dns_watch(struct dns *d, const char *host, uint16_t port);
+/* The same for SRV records of a name such as _http._tcp.example.org. */
+uint32_t dns_watch_srv(struct dns *d, const char *name);
 void dns_unwatch(struct dns *d, uint32_t watch);
 /* Calls <fn> for each change that waits; returns how many.  <fn> may watch and unwatch. */
 size_t dns_poll(struct dns *d, dns_change_fn *fn, void *arg);

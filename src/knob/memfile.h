@@ -60,6 +60,7 @@ struct memfile_head {
     _Atomic uint32_t names_version;         /* counts changes of the registry */
     _Atomic uint32_t gateway_slot;          /* of the gateway that serves; the supervisor's */
     struct memfile_tls tls;
+    uint64_t secret[2]; /* of this state folder: for hashes that leave the process and outlive it */
 };
 
 /* Registry: numbers of routes, services, endpoints and versions, kept over reloads and gateway
@@ -73,6 +74,7 @@ struct memfile_name {
     uint64_t seen_us;
     _Atomic uint32_t is_drained; /* endpoints: an operator took it out; the brain's to write */
     uint32_t reserved;
+    char zone[32]; /* endpoints; the gateway's first thread writes it */
 };
 
 /* What a new gateway takes over from a dead one, per endpoint; written each tick. */

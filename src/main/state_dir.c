@@ -120,6 +120,21 @@ uint64_t state_dir_node_id(const char *dir)
     return strtoull(text, NULL, 16);
 }
 
+void state_dir_secret(const char *dir, uint64_t secret[2])
+{
+    char path[PATH_BYTES], text[64], half[17] = "";
+    in_dir(path, dir, "secret");
+    if (!read_line(path, text, sizeof text) || strlen(text) != 32) {
+        if (!random_text(text, 32, "0123456789abcdef"))
+            return; /* the gateway takes one of its own, until it ends */
+        (void)write_file(path, text, 0600);
+    }
+    for (int i = 0; i < 2; i++) {
+        memcpy(half, text + 16 * i, 16);
+        secret[i] = strtoull(half, NULL, 16);
+    }
+}
+
 enum fb_code state_dir_token(const char *dir, const char *configured, char *path, size_t size,
                              struct fb_err *err)
 {

@@ -3,6 +3,7 @@
  *
  *   lock         held (flock) by the supervisor that uses the folder
  *   node         16 hex digits, random, made once: the node's id in every block
+ *   secret       key of hashes that leave the process, made at the first start, mode 0600
  *   admin.token  made at the first start, mode 0600
  *   admin.json   {"address", "token_file", "pid"} of the running foldback: how the CLI finds it
  *   upgrade.request  two lines, a number and a binary: what SIGUSR2 means (removed when read)
@@ -20,6 +21,8 @@ enum fb_code state_dir_open(const char *dir, int *lock_fd, struct fb_err *err);
 void state_dir_close(const char *dir, int lock_fd); /* removes admin.json */
 bool state_dir_has_state(const char *dir);
 uint64_t state_dir_node_id(const char *dir);
+/* 128 random bits, made at the first start; nobody but this node knows them. */
+void state_dir_secret(const char *dir, uint64_t secret[2]);
 /* Path of the token file: <configured>, or made in <dir> when that is "". */
 FB_MUST_USE
 enum fb_code state_dir_token(const char *dir, const char *configured, char *path, size_t size,

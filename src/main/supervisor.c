@@ -111,6 +111,7 @@ static enum fb_code prepare(struct supervisor *s, struct fb_err *err)
     if (code != FB_OK)
         return code;
     s->mem.head->node_id = state_dir_node_id(s->setup->state_dir);
+    state_dir_secret(s->setup->state_dir, s->mem.head->secret);
     atomic_store(&s->mem.head->supervisor_pid, (uint32_t)getpid());
     code = open_listeners(s, err);
     if (code == FB_OK)

@@ -21,6 +21,8 @@ static const double in_time_waits = 1.5;
 /* Reported as stalled after this; the score reacts from 50 ms on. */
 static const uint64_t stalled_us = 500 * US_PER_MS;
 
+static bool has_untried(const struct gate *g, const struct gate_ticket *t, bool with_spare);
+static bool is_spare(const struct gate *g, const struct endpoint *ep);
 static double fastest(const struct endpoint *const *of, uint32_t n, uint64_t now_us);
 static bool is_worth(const struct gate *g, const struct endpoint *const *full, uint32_t n,
                      double room_us, uint64_t now_us);
@@ -171,19 +173,23 @@ uint32_t gate_limit_of(const struct gate *g, const struct endpoint *ep)
 
 struct endpoint *gate_choose(struct gate *g, const struct gate_ticket *t, uint64_t now_us)
 {
-    if (g->conf.balance == GATE_BALANCE_HASH && t->place_hash)
+    if (g->conf.balance == GATE_BALANCE_HASH && t->place_hash && has_untried(g, t, false))
         return gate_choose_home(g, t, now_us);
     struct gate_seats near = {.count = 0}, far = {.count = 0}, tried = {.count = 0};
+    struct gate_seats spare = {.count = 0};
     struct balance_seat *trial = NULL;
     uint16_t version = gate_version_for(g, t);
     /* One pass: where it was not yet, where it was already, and who is on trial. */
     for (uint32_t i = 0; i < g->count; i++) {
         struct endpoint *ep = g->endpoints[i];
+        bool is_tried = t->attempts > 0 && gate_was_tried(t, ep->index);
+        if (t->attempts > 0 && !is_tried && is_spare(g, ep) && gate_endpoint_has_room(g, ep))
+            spare.at[spare.count++] = &ep->seat;
         if (!gate_is_chosen_from(g, ep) || !gate_endpoint_has_room(g, ep))
             continue;
         if (version && ep->version != version)
             continue;
-        if (t->attempts > 0 && gate_was_tried(t, ep->index)) {
+        if (is_tried) {
             tried.at[tried.count++] = &ep->seat;
         } else if (ep->eject.state == EV_HEALTH_HALF_OPEN) {
             trial = &ep->seat;
@@ -192,6 +198,8 @@ struct endpoint *gate_choose(struct gate *g, const struct gate_ticket *t, uint64
             to->at[to->count++] = &ep->seat;
         }
     }
+    if (near.count + far.count == 0)
+        near = spare; /* what failed at all of the first may try the next tier */
     if (far.count > 0)
         gate_zone_join(g, &near, &far, now_us);
     /* A trial costs its request little only if it can be repeated elsewhere. */
@@ -273,10 +281,24 @@ bool gate_has_room(const struct gate *g)
 
 bool gate_has_untried(const struct gate *g, const struct gate_ticket *t)
 {
+    return has_untried(g, t, true);
+}
+
+static bool has_untried(const struct gate *g, const struct gate_ticket *t, bool with_spare)
+{
     for (uint32_t i = 0; i < g->count; i++)
-        if (gate_is_chosen_from(g, g->endpoints[i]) && !gate_was_tried(t, g->endpoints[i]->index))
+        if ((gate_is_chosen_from(g, g->endpoints[i]) ||
+             (with_spare && is_spare(g, g->endpoints[i]))) &&
+            !gate_was_tried(t, g->endpoints[i]->index))
             return true;
     return false;
+}
+
+/* Of a later tier and otherwise fit. */
+static bool is_spare(const struct gate *g, const struct endpoint *ep)
+{
+    return ep->place.tier > g->tier && !ep->is_leaving && !ep->is_draining && !gate_is_out(ep) &&
+           eject_allows(&g->eject, &ep->eject);
 }
 
 bool gate_is_chosen_from(const struct gate *g, const struct endpoint *ep)
