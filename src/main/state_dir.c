@@ -124,7 +124,7 @@ void state_dir_secret(const char *dir, uint64_t secret[2])
 {
     char path[PATH_BYTES], text[64], half[17] = "";
     in_dir(path, dir, "secret");
-    if (!read_line(path, text, sizeof text) || strlen(text) != 32) {
+    if (!textfile_line(path, text, sizeof text) || strlen(text) != 32) {
         if (!random_text(text, 32, "0123456789abcdef"))
             return; /* the gateway takes one of its own, until it ends */
         (void)write_file(path, text, 0600);
