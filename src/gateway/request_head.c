@@ -11,6 +11,7 @@ static void put_forwarded(const struct request *req, const struct http1_head *he
                           struct http1_out *w);
 static void put_joined(struct http1_out *w, const struct http1_head *head, enum http1_header id,
                        struct span name, struct span value);
+static void put_subject(const struct request *req, struct http1_out *w);
 static void put_request_id(struct request *req, const struct http1_head *head, struct http1_out *w);
 static void put_traceparent(struct request *req, const struct http1_head *head,
                             struct http1_out *w);
@@ -22,7 +23,8 @@ void request_head_build(struct request *req, const struct http1_head *head, stru
     uint64_t skip = HTTP1_SKIP_FRAMING | HTTP1_SKIP(HOST) | HTTP1_SKIP(X_REQUEST_ID) |
                     HTTP1_SKIP(TRACEPARENT) | HTTP1_SKIP(X_FORWARDED_FOR) |
                     HTTP1_SKIP(X_FORWARDED_PROTO) | HTTP1_SKIP(X_FORWARDED_HOST) |
-                    HTTP1_SKIP(X_FORWARDED_PORT) | HTTP1_SKIP(X_REAL_IP) | HTTP1_SKIP(FORWARDED);
+                    HTTP1_SKIP(X_FORWARDED_PORT) | HTTP1_SKIP(X_REAL_IP) | HTTP1_SKIP(FORWARDED) |
+                    HTTP1_SKIP(X_CLIENT_CERT_SUBJECT);
     if (req->is_in_done && !head->expect_continue)
         skip |= HTTP1_SKIP(EXPECT);
     uint64_t hops = 0;
@@ -38,6 +40,7 @@ void request_head_build(struct request *req, const struct http1_head *head, stru
     http1_put_framing(w, (enum http1_framing)head->framing, head->body_bytes);
     http1_put(w, req->gen->via);
     put_forwarded(req, head, w);
+    put_subject(req, w);
     put_request_id(req, head, w);
     put_traceparent(req, head, w);
     if (req->is_upgrade) {
@@ -113,6 +116,15 @@ static void put_forwarded(const struct request *req, const struct http1_head *he
         put_joined(w, is_trusted ? head : NULL, HTTP1_H_FORWARDED, SPAN("Forwarded"),
                    http1_out_span(&f));
     }
+}
+
+/* Who showed a certificate; what the client itself said there is never passed on. */
+static void put_subject(const struct request *req, struct http1_out *w)
+{
+    struct tls_conn *tls = req->client->link.tls;
+    const char *subject = tls && tls_is_open(tls) ? tls_peer_subject(tls) : "";
+    if (subject[0])
+        http1_put_field(w, SPAN("X-Client-Cert-Subject"), span_of(subject));
 }
 
 /* "name: what the client sent, value"; <head> NULL: only the value. */

@@ -26,6 +26,8 @@
 #define BURST_SMALL_BYTES (16 * KIB)
 #define BURST_MIDDLE_BYTES (1 * MIB)
 #define BURST_QUIET_MS 1000
+/* It becomes a field of each request. */
+#define SUBJECT_BYTES_MAX 1024
 
 struct scratch {
     size_t used;
@@ -34,6 +36,7 @@ struct scratch {
 };
 static _Thread_local struct scratch *scratch; /* one per thread, for its life */
 
+static char *read_subject(SSL *ssl);
 static bool make_scratch(void);
 static BIO_METHOD *bio_method(void);
 static int bio_read(BIO *b, char *at, size_t room, size_t *got);
@@ -95,6 +98,7 @@ void tls_free(struct tls_conn *c, bool is_clean)
     ERR_clear_error();
     tls_store_drop(c->store);
     tls_client_unref(c->client);
+    free(c->subject);
     free(c->out);
     free(c);
 }
@@ -247,26 +251,35 @@ const char *tls_sni(const struct tls_conn *c)
     return name ? name : "";
 }
 
-bool tls_peer_subject(const struct tls_conn *c, char *out, size_t room)
+const char *tls_peer_subject(struct tls_conn *c)
 {
-    X509 *cert = SSL_get0_peer_certificate(c->ssl);
-    if (!cert || SSL_get_verify_result(c->ssl) != X509_V_OK)
-        return false;
+    if (!c->subject && c->is_open)
+        c->subject = read_subject(c->ssl);
+    return c->subject ? c->subject : "";
+}
+
+/* NULL without memory; "" without a certificate that was verified. */
+static char *read_subject(SSL *ssl)
+{
+    X509 *cert = SSL_get0_peer_certificate(ssl);
     BIO *text = BIO_new(BIO_s_mem());
-    if (!text)
-        return false;
-    char *at;
-    X509_NAME_print_ex(text, X509_get_subject_name(cert), 0, XN_FLAG_RFC2253);
-    long len = BIO_get_mem_data(text, &at);
-    bool is_good = len >= 0 && (size_t)len < room;
-    for (long i = 0; is_good && i < len; i++)
-        is_good = at[i] >= ' ' && at[i] < 0x7f;
-    if (is_good) {
-        memcpy(out, at, (size_t)len);
-        out[len] = '\0';
+    char *at = NULL, *out = NULL;
+    long len = 0;
+    if (cert && text && SSL_get_verify_result(ssl) == X509_V_OK) {
+        X509_NAME_print_ex(text, X509_get_subject_name(cert), 0, XN_FLAG_RFC2253);
+        len = BIO_get_mem_data(text, &at);
     }
+    if (text && len >= 0 && len < SUBJECT_BYTES_MAX)
+        out = calloc(1, (size_t)len + 1);
+    bool is_good = out != NULL;
+    for (long i = 0; is_good && i < len; i++) {
+        is_good = at[i] >= ' ' && at[i] < 0x7f; /* others are escaped already */
+        out[i] = at[i];
+    }
+    if (out && !is_good)
+        out[0] = '\0';
     BIO_free(text);
-    return is_good;
+    return out;
 }
 
 /* ---- reading ---- */

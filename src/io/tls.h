@@ -127,6 +127,7 @@ struct span tls_alpn(const struct tls_conn *c); /* empty: none was agreed */
 bool tls_is_resumed(const struct tls_conn *c);
 /* The name that the client asked for, "" none. */
 const char *tls_sni(const struct tls_conn *c);
-/* Subject of the peer's certificate as one line (RFC 4514), without control bytes; false: none. */
-bool tls_peer_subject(const struct tls_conn *c, char *out, size_t room);
+/* Subject of the peer's certificate as one line (RFC 4514) of visible characters; "" without one.
+ */
+const char *tls_peer_subject(struct tls_conn *c);
 #endif

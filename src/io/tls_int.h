@@ -27,6 +27,7 @@ struct tls_conn {
     bool is_open;
     bool is_drained; /* the kernel had less than we asked for */
     bool has_ended, is_dead, is_plain_http;
+    char *subject; /* of the peer, once it was asked for */
     char text[96]; /* about the fault */
 };
 

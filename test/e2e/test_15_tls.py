@@ -9,7 +9,7 @@ import threading
 import time
 
 import pytest
-from conftest import WAIT_S, Wire, config, ok
+from conftest import WAIT_S, Wire, config, free_port, ok
 from tls_util import Authority, TlsProxy, openssl
 
 
@@ -58,3 +58,456 @@ def test_bodies_of_every_size_arrive_whole_in_both_directions(secure, authority)
         w.send(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % size + body)
         assert w.response().body == body, size
     w.close()
+
+
+# ---- names and certificates ----
+
+def shown(proxy, context, name):
+    w = proxy.secure(context, name)
+    names = [v for k, v in w.sock.getpeercert()["subjectAltName"]]
+    w.close()
+    return names
+
+
+def test_the_name_that_is_asked_for_chooses_the_certificate(secure, authority):
+    files = [authority.leaf("default.example"), authority.leaf("a.example", "*.a.example"), authority.leaf("x.a.example")]
+    tls = "{ certs: [%s] }" % ", ".join("{ cert: %s, key: %s }" % f for f in files)
+    _, proxy = secure(tls=tls)
+    context = authority.context(check_hostname=False)
+    assert shown(proxy, context, "a.example")[0] == "a.example"
+    assert shown(proxy, context, "A.Example")[0] == "a.example"
+    assert shown(proxy, context, "y.a.example")[0] == "a.example"
+    assert shown(proxy, context, "x.a.example") == ["x.a.example"]
+    assert shown(proxy, context, "unknown.example") == ["default.example"]
+    assert shown(proxy, context, None) == ["default.example"]
+
+
+def test_rsa_and_ecdsa_stand_beside_each_other(secure, authority):
+    files = [authority.leaf("first.example"), authority.leaf("a.example", kind="rsa"), authority.leaf("a.example")]
+    tls = "{ certs: [%s] }" % ", ".join("{ cert: %s, key: %s }" % f for f in files)
+    _, proxy = secure(tls=tls)
+    for cipher in ("ECDHE-RSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES128-GCM-SHA256"):
+        context = authority.context(maximum_version=ssl.TLSVersion.TLSv1_2)
+        context.set_ciphers(cipher)
+        w = proxy.secure(context, "a.example")
+        assert w.sock.cipher()[0] == cipher
+        w.close()
+
+
+def test_internal_certificates_are_made_for_each_name(secure, world):
+    _, proxy = secure(tls="internal")
+    ca, deadline = str(proxy.dir / "state" / "internal-ca.pem"), time.monotonic() + WAIT_S
+    while not os.path.exists(ca) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    context = ssl.create_default_context(cafile=ca)
+    assert os.stat(str(proxy.dir / "state" / "internal-ca.key")).st_mode & 0o77 == 0
+    for name in ("localhost", "app.test", "other.test", "app.test"):
+        assert proxy.fetch(context, name=name).status == 200
+
+
+def test_alpn_agrees_on_what_we_speak_or_ends(secure, authority):
+    _, proxy = secure()
+    for offered, got in ((["http/1.1"], "http/1.1"), (["foo", "http/1.1"], "http/1.1"), (["http/1.0"], "http/1.0")):
+        context = authority.context()
+        context.set_alpn_protocols(offered)
+        w = proxy.secure(context)
+        assert w.sock.selected_alpn_protocol() == got
+        w.close()
+    context = authority.context()
+    context.set_alpn_protocols(["foo"])
+    with pytest.raises(ssl.SSLError):
+        proxy.secure(context)
+    if not proxy.is_whole:
+        assert proxy.counters()["alpn"] == 1
+
+
+def test_old_versions_and_weak_ciphers_are_refused(secure, authority):
+    _, proxy = secure()
+    for more in ("-tls1_1", "-no_tls1_3 -cipher AES128-SHA@SECLEVEL=0", "-no_tls1_3 -cipher ECDHE-ECDSA-AES128-SHA@SECLEVEL=0"):
+        done = subprocess.run(["openssl", "s_client", "-connect", "127.0.0.1:%d" % proxy.port, *more.split()],
+                              input=b"", capture_output=True, timeout=10)
+        assert done.returncode != 0, more
+    if not proxy.is_whole:
+        counted = proxy.counters()
+        assert counted["version"] == 1
+        assert counted["cipher"] == 2
+
+
+def test_only_13_when_the_file_says_so(secure, authority):
+    cert, key = authority.leaf("localhost")
+    _, proxy = secure(tls="{ cert: %s, key: %s, min_version: 1.3 }" % (cert, key))
+    with pytest.raises(ssl.SSLError):
+        proxy.secure(authority.context(maximum_version=ssl.TLSVersion.TLSv1_2))
+    assert proxy.fetch(authority.context()).status == 200
+
+
+def test_an_ocsp_answer_is_stapled(secure, authority, tmp_path):
+    cert, key = authority.leaf("localhost", serial=4711)
+    index, answer = tmp_path / "index.txt", str(tmp_path / "answer.der")
+    index.write_text("V\t491231235959Z\t\t1267\tunknown\t/CN=localhost\n")
+    openssl("ocsp", "-index", index, "-CA", authority.cert, "-rsigner", authority.cert, "-rkey", authority.key, "-issuer",
+            authority.cert, "-serial", 4711, "-ndays", 2, "-respout", answer)
+    _, proxy = secure(tls="{ cert: %s, key: %s, ocsp: %s }" % (cert, key, answer))
+    out = openssl("s_client", "-connect", "127.0.0.1:%d" % proxy.port, "-status", "-servername", "localhost", "-CAfile",
+                  authority.cert, data=b"")
+    assert b"OCSP Response Status: successful" in out
+    assert b"Cert Status: good" in out
+
+
+# ---- sessions ----
+
+def session_of(proxy, context, session=None):
+    w = proxy.secure(context, session=session)
+    w.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert w.response().status == 200
+    got, reused = w.sock.session, w.sock.session_reused
+    w.sock.unwrap()
+    return got, reused
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_sessions_are_resumed_on_every_thread_and_after_a_reload(secure, authority, version):
+    origin, proxy = secure(threads=2)
+    context = authority.context(maximum_version=version)
+    session, reused = session_of(proxy, context)
+    assert not reused
+    for _ in range(8):
+        session, reused = session_of(proxy, context, session)
+        assert reused
+    assert proxy.reload(config(origin)).startswith("reloaded")
+    session, reused = session_of(proxy, context, session)
+    assert reused
+    if not proxy.is_whole:
+        assert proxy.counters()["resumed"] == 9
+
+
+def test_a_ticket_dies_with_its_key(secure, authority):
+    origin, proxy = secure(extra="tls: { ticket_rotation: 1s }\n")
+    context = authority.context(maximum_version=ssl.TLSVersion.TLSv1_2)
+    first, _ = session_of(proxy, context)
+    time.sleep(1.3)
+    assert session_of(proxy, context, first)[1], "the key before this one still opens"
+    time.sleep(2.5)
+    assert not session_of(proxy, context, first)[1], "three rotations later nothing does"
+
+
+def test_a_session_without_a_client_certificate_is_none_where_one_is_asked_for(secure, authority):
+    cert, key = authority.leaf("localhost")
+    port = free_port()
+    strict = ', { address: "127.0.0.1:%d", tls: { cert: %s, key: %s, client_ca: %s } }' % (port, cert, key, authority.cert)
+    _, proxy = secure(cert=(cert, key), more_listen=strict)
+    for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+        context = authority.context(maximum_version=version)
+        session, _ = session_of(proxy, context)
+        plain = socket.create_connection(("127.0.0.1", port), WAIT_S)
+        with pytest.raises((ssl.SSLError, ConnectionError, EOFError)):
+            w = Wire(context.wrap_socket(plain, server_hostname="localhost", session=session))
+            w.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            w.response()
+
+
+# ---- client certificates ----
+
+def test_clients_must_show_a_certificate_where_the_file_says_so(secure, authority, tmp_path):
+    cert, key = authority.leaf("localhost")
+    stranger = Authority(str(tmp_path / "stranger"), "stranger")
+    origin, proxy = secure(tls="{ cert: %s, key: %s, client_ca: %s }" % (cert, key, authority.cert))
+    with pytest.raises((ssl.SSLError, ConnectionError, EOFError)):
+        proxy.fetch(authority.context())
+    context = authority.context()
+    context.load_cert_chain(*stranger.leaf("client"))
+    with pytest.raises((ssl.SSLError, ConnectionError, EOFError)):
+        proxy.fetch(context)
+    context = authority.context()
+    context.load_cert_chain(*authority.leaf("client", subject="/O=Team A/CN=client"))
+    assert proxy.fetch(context, fields=["X-Client-Cert-Subject: CN=admin"]).status == 200
+    assert origin.requests[-1].all("x-client-cert-subject") == ["CN=client,O=Team A"]
+    session, _ = session_of(proxy, context)
+    assert session_of(proxy, context, session)[1]
+    assert origin.requests[-1].all("x-client-cert-subject") == ["CN=client,O=Team A"]
+    if not proxy.is_whole:
+        assert proxy.counters()["cert"] == 2
+
+
+def test_an_optional_certificate_may_be_missing_but_not_wrong(secure, authority, tmp_path):
+    cert, key = authority.leaf("localhost")
+    stranger = Authority(str(tmp_path / "stranger"), "stranger")
+    origin, proxy = secure(tls="{ cert: %s, key: %s, client_ca: %s, verify: optional }" % (cert, key, authority.cert))
+    assert proxy.fetch(authority.context(), fields=["X-Client-Cert-Subject: CN=admin"]).status == 200
+    assert origin.requests[-1].all("x-client-cert-subject") == []
+    context = authority.context()
+    context.load_cert_chain(*stranger.leaf("client"))
+    with pytest.raises((ssl.SSLError, ConnectionError, EOFError)):
+        proxy.fetch(context)
+
+
+# ---- change ----
+
+def replace(files, fresh):
+    for path, new in zip(files, fresh):
+        shutil.copy(new, path + ".new")
+        os.rename(path + ".new", path)
+
+
+def serial_of(proxy, context):
+    w = proxy.secure(context)
+    serial = w.sock.getpeercert()["serialNumber"]
+    w.close()
+    return serial
+
+
+def test_certificates_change_under_load_and_no_request_fails(secure, authority):
+    origin, proxy = secure(threads=2)
+    context, stop, failures, done = authority.context(), threading.Event(), [], [0]
+
+    def load(is_kept):
+        w = None
+        while not stop.is_set():
+            try:
+                w = w or proxy.secure(context)
+                w.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                assert w.response().status == 200
+                done[0] += 1
+                if not is_kept:
+                    w.close()
+                    w = None
+            except Exception as e:  # whatever it is, it is the failure we look for
+                failures.append(repr(e))
+                return
+
+    threads = [threading.Thread(target=load, args=(i % 2 == 0,)) for i in range(4)]
+    for t in threads:
+        t.start()
+    serials = {serial_of(proxy, context)}
+    for _ in range(3):
+        replace(proxy.files, authority.leaf("localhost"))
+        deadline = time.monotonic() + WAIT_S
+        while (now := serial_of(proxy, context)) in serials and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert now not in serials
+        serials.add(now)
+    stop.set()
+    for t in threads:
+        t.join()
+    assert failures == []
+    assert done[0] > 100
+
+
+def test_files_that_do_not_fit_change_nothing_and_the_log_says_why(secure, authority):
+    _, proxy = secure()
+    context = authority.context()
+    was = serial_of(proxy, context)
+    fresh = authority.leaf("localhost")
+    replace(proxy.files[:1], fresh[:1])  # the key does not follow
+    deadline = time.monotonic() + WAIT_S
+    while "does not belong" not in proxy.log() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert "does not belong" in proxy.log()
+    assert serial_of(proxy, context) == was
+    if not proxy.is_whole:
+        assert proxy.counters()["refused"] == 1
+    replace(proxy.files[1:], fresh[1:])
+    deadline = time.monotonic() + WAIT_S
+    while serial_of(proxy, context) == was and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert serial_of(proxy, context) != was
+    if not proxy.is_whole:
+        assert proxy.counters()["refused"] == 0
+    with open(proxy.files[0], "w") as f:
+        f.write("-----BEGIN CERTIFICATE-----\nhalf")
+    time.sleep(1.5)
+    assert proxy.fetch(context).status == 200
+
+
+def test_a_reload_with_a_bad_certificate_is_refused_and_the_old_one_serves(secure, authority):
+    origin, proxy = secure()
+    if proxy.is_whole:
+        pytest.skip("the answer to a reload is the driver's")
+    context, tls = authority.context(), proxy.tls
+    proxy.tls = "{ cert: %s, key: %s }" % (authority.leaf("localhost")[0], proxy.files[1])
+    assert "does not belong" in proxy.reload(config(origin))
+    assert proxy.fetch(context).status == 200
+    proxy.tls = tls
+    assert proxy.reload(config(origin)).startswith("reloaded")
+
+
+# ---- peers that misbehave ----
+
+SHORT = "limits: { header_timeout: 400ms, idle_timeout: 500ms }\n"
+
+
+def test_http_without_tls_is_told_to_use_https(secure):
+    _, proxy = secure()
+    m = proxy.get("/")
+    assert m.status == 400
+    assert b"https://" in m.body
+    if not proxy.is_whole:
+        assert proxy.counters()["not_tls"] == 1
+
+
+@pytest.mark.parametrize("bytes_sent", [b"", b"\x16", b"\x16\x03\x01\x02\x00\x01", b"\x16\x03\x01"],
+                         ids=["nothing", "one-byte", "half-a-hello", "half-a-header"])
+def test_a_handshake_that_stands_still_is_closed(secure, bytes_sent):
+    _, proxy = secure(extra=SHORT)
+    w = proxy.connect()
+    w.send(bytes_sent)
+    begun = time.monotonic()
+    assert w.is_closed(3)
+    assert 0.2 < time.monotonic() - begun < 2
+    if not proxy.is_whole:
+        assert proxy.counters()["timeout"] == 1
+
+
+def test_a_handshake_that_drips_is_closed(secure):
+    _, proxy = secure(extra=SHORT)
+    w = proxy.connect()
+    hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"a" * 400
+    begun = time.monotonic()
+    try:
+        for b in hello:
+            w.send(bytes([b]))
+            time.sleep(0.02)
+    except OSError:
+        pass
+    assert time.monotonic() - begun < 3
+
+
+def test_garbage_is_closed_and_harms_nobody(secure, authority):
+    _, proxy = secure()
+    for i in range(60):
+        w = proxy.connect()
+        try:
+            w.send(os.urandom(1 + i * 97 % 3000))
+            if i % 3 == 0:
+                w.reset()
+                continue
+            w.sock.shutdown(socket.SHUT_WR)
+            w.rest()
+        except OSError:
+            pass
+        w.close()
+    assert proxy.fetch(authority.context()).status == 200
+
+
+def test_garbage_after_the_handshake_is_closed(secure, authority):
+    _, proxy = secure()
+    w = proxy.secure(authority.context())
+    raw = socket.socket(fileno=os.dup(w.sock.fileno()))
+    raw.sendall(b"\x17\x03\x03\x00\x20" + os.urandom(32))
+    raw.settimeout(WAIT_S)
+    data = b""
+    try:
+        while part := raw.recv(4096):
+            data += part
+    except ConnectionResetError:
+        pass
+    raw.close()
+    w.close()
+    assert proxy.fetch(authority.context()).status == 200
+
+
+def test_renegotiation_is_refused(secure, authority):
+    _, proxy = secure()
+    p = subprocess.Popen(["openssl", "s_client", "-connect", "127.0.0.1:%d" % proxy.port, "-tls1_2", "-CAfile", authority.cert],
+                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    time.sleep(0.5)
+    try:
+        out, _ = p.communicate(b"R\n", timeout=5)
+    except subprocess.TimeoutExpired:
+        p.kill()
+        out, _ = p.communicate()
+    assert b"no renegotiation" in out or b"handshake failure" in out or b"unexpected" in out
+    assert proxy.fetch(authority.context()).status == 200
+
+
+def test_too_many_handshakes_close_the_oldest(secure, authority):
+    _, proxy = secure(extra="tls: { handshakes: 10 }\n")
+    idle = [proxy.connect() for _ in range(30)]
+    time.sleep(0.3)
+    assert proxy.fetch(authority.context()).status == 200
+    closed = sum(w.is_closed(0.2) for w in idle[:20])
+    assert closed == 20
+    if not proxy.is_whole:
+        assert proxy.counters()["busy"] >= 20
+    for w in idle:
+        w.close()
+
+
+def test_a_kept_connection_that_is_idle_is_closed_with_a_goodbye(secure, authority):
+    _, proxy = secure(extra=SHORT)
+    context = authority.context()
+    plain = socket.create_connection(("127.0.0.1", proxy.port), WAIT_S)
+    w = Wire(context.wrap_socket(plain, server_hostname="localhost", suppress_ragged_eofs=False))
+    w.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert w.response().status == 200
+    assert w.sock.recv(1) == b"", "an end without close_notify would raise"
+
+
+def test_an_answer_that_is_cut_has_no_goodbye(secure, authority):
+    def raw(w):
+        w.request()
+        w.send("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhalf")
+        time.sleep(0.1)
+        w.reset()
+
+    _, proxy = secure(raw=raw)
+    plain = socket.create_connection(("127.0.0.1", proxy.port), WAIT_S)
+    w = Wire(authority.context().wrap_socket(plain, server_hostname="localhost", suppress_ragged_eofs=False))
+    w.send("GET / HTTP/1.0\r\nHost: localhost\r\n\r\n")
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        while w.sock.recv(4096):
+            pass
+
+
+def test_a_slow_reader_gets_everything(secure, authority):
+    body = os.urandom(1 << 20) * 8
+    _, proxy = secure(lambda r, w: ok(body))
+    plain = socket.socket()
+    plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    plain.settimeout(WAIT_S)
+    plain.connect(("127.0.0.1", proxy.port))
+    w = Wire(authority.context().wrap_socket(plain, server_hostname="localhost"))
+    w.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\nGET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    for _ in range(2):
+        m = w.head()
+        got = bytearray(w.buffer)
+        w.buffer = b""
+        while len(got) < len(body):
+            got += w.sock.recv(min(65536, len(body) - len(got)))
+            if len(got) % 7 == 0:
+                time.sleep(0.001)
+        assert bytes(got) == body
+
+
+def test_a_proxy_header_comes_before_tls(secure, authority):
+    cert, key = authority.leaf("localhost")
+    port = free_port()
+    more = ', { address: "127.0.0.1:%d", proxy_protocol: true, tls: { cert: %s, key: %s } }' % (port, cert, key)
+    origin, proxy = secure(more_listen=more)
+    plain = socket.create_connection(("127.0.0.1", port), WAIT_S)
+    plain.sendall(b"PROXY TCP4 192.0.2.7 192.0.2.8 1234 443\r\n")
+    w = Wire(authority.context().wrap_socket(plain, server_hostname="localhost"))
+    w.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert w.response().status == 200
+    assert origin.requests[-1].get("x-forwarded-for") == "192.0.2.7"
+    assert origin.requests[-1].get("x-forwarded-proto") == "https"
+
+
+def test_a_tunnel_runs_through_tls(secure, authority):
+    def raw(w):
+        w.request()
+        w.send("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n")
+        while w.fill():
+            w.send(w.buffer)
+            w.buffer = b""
+
+    _, proxy = secure(raw=raw)
+    w = proxy.secure(authority.context())
+    w.send("GET / HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n")
+    assert w.head().status == 101
+    for size in (1, 20000, 200000):
+        data = os.urandom(size)
+        t = threading.Thread(target=w.send, args=(data,))
+        t.start()
+        assert w.exactly(size) == data
+        t.join()
