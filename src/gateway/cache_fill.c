@@ -149,7 +149,7 @@ static void begin_fill(struct request *req, const struct http1_head *head)
         cw->fill = entry_of(req, head, &j);
     if (cw->fill) {
         cw->fill->origin_us = req->upstream_us;
-        cw->is_stored = true;
+        cw->is_stored = req->is_kept = true;
         cw->fill_expected_bytes = head->framing == HTTP1_BODY_LENGTH ? head->body_bytes : 0;
         if (!is_fresh) /* who waits could not use it: they need not wait for its end */
             cache_end_pending(cw, true);
@@ -182,6 +182,11 @@ void cache_feed(struct request *req, struct span payload)
 void cache_filled(struct request *req)
 {
     struct cache_work *cw = req->cw;
+    uint64_t got = cw->fill && cw->fill->body ? cw->fill->body->bytes : 0;
+    if (cw->fill && cw->fill_expected_bytes && got != cw->fill_expected_bytes) {
+        cache_entry_unref(store_of(req), cw->fill); /* a part is never taken for the whole */
+        cw->fill = NULL;
+    }
     if (cw->fill) {
         cache_publish(store_of(req), cw->fill);
         cache_entry_unref(store_of(req), cw->fill);

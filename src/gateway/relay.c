@@ -99,11 +99,11 @@ bool relay_payload(struct upstream *up, struct request *req, const struct answer
         forward_finished(req, GATE_ABANDONED);
         return false;
     }
+    if (req->cw && piece->is_last) /* before its client has all of it and asks again */
+        cache_filled(req);
     if (req->client)
         client_answer(req, piece);
     if (piece->is_last) {
-        if (req->cw)
-            cache_filled(req);
         relay_finish(up, req);
         return false;
     }
@@ -115,10 +115,10 @@ bool relay_payload(struct upstream *up, struct request *req, const struct answer
 /* The connection's end was the end of the body. */
 void relay_end(struct upstream *up, struct request *req)
 {
-    if (req->client)
-        client_answer(req, &(struct answer_piece){.is_last = true});
     if (req->cw)
         cache_filled(req);
+    if (req->client)
+        client_answer(req, &(struct answer_piece){.is_last = true});
     relay_finish(up, req);
 }
 

@@ -97,6 +97,17 @@ def answer(request, wire):
         return b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n"
     elif word == "close":
         return False
+    elif word == "fresh":
+        return ok("fresh", "Cache-Control: max-age=60")
+    elif word == "asked" and request.get("if-none-match"):
+        return b"HTTP/1.1 304 Not Modified\r\nCache-Control: max-age=60\r\n\r\n"
+    elif word == "asked":
+        return ok("old", "Cache-Control: no-cache", 'ETag: "1"')
+    elif word == "old":
+        return ok("old", "Cache-Control: max-age=0, stale-while-revalidate=60")
+    elif word == "once":
+        time.sleep(0.4)
+        return ok("once", "Cache-Control: max-age=60")
     elif word == "cut":
         wire.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhello")
         return False
@@ -188,6 +199,28 @@ def _(fold, world):
 def _(fold, world):
     r = reset_streams(fold, 6)
     assert r.wait(h2_util.RST_STREAM) == b"\0\0\0\x07"
+
+
+def twice(reason, path):
+    @row(reason)
+    def _(fold, world):
+        send(fold, get(path))
+        return send(fold, get(path))
+
+
+twice("cache_hit", "/kept/fresh")
+twice("cache_revalidated", "/kept/asked")
+twice("cache_stale", "/kept/old")
+sends("cache_only", get("/kept/never", "Cache-Control: only-if-cached"))
+
+
+@row("cache_collapsed")
+def _(fold, world):
+    first = connect(fold).send(get("/kept/once"))
+    time.sleep(0.1)
+    second = send(fold, get("/kept/once"))
+    first.response()
+    return second
 
 
 sends("bad_request", "GET / HTTP/1.1\nHost: a\n\n")
@@ -454,6 +487,7 @@ def plain_config(world, sink):
     return ("mode: observe\n" + LIMITS + "services:\n" + "".join(service(*r) for r in rows) + "routes:\n"
             "  - { match: /queue4/short/, service: queue4, deadline: 150ms }\n"
             "  - { match: /short/, service: app, deadline: 200ms }\n"
+            "  - { match: /kept/, service: app, cache: on }\n"
             "  - { match: /rated/, service: app, rate_limits: [{ rate: 1/h, burst: 1 }] }\n"
             "  - { match: /quota/, service: app, rate_limits: [{ quota: 1/d }] }\n" + routes)
 
