@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* h2_stream: one request and its answer on an HTTP/2 connection. */
 #include "base/assert.h"
+#include "gateway/cache.h"
 #include "gateway/h2_int.h"
 
 #include <sys/uio.h>
@@ -285,6 +286,10 @@ static bool step(struct h2_stream *st)
             upstream_run(req->up);
             return false;
         }
+    }
+    if (req->cw && req->phase == REQUEST_OVER && !req->is_out_done && !c->out) {
+        cache_more(req);
+        return true;
     }
     if (req->is_out_done && st->is_out_over) {
         close_stream(st);

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from conftest import config, ok
+from h2_util import H2
 
 ON = ", cache: on"
 
@@ -454,3 +455,21 @@ def test_when_the_service_is_full_an_old_answer_is_better_than_none(world):
     assert time.monotonic() - begin < 1
     gate.set()
     w.response()
+
+
+def test_http2_streams_are_answered_from_memory(world):
+    body = bytes(range(256)) * 2048
+    origin, proxy = world.pair(lambda r, w: ok(body, "Cache-Control: max-age=60", 'ETag: "a"'), route=ON)
+    first = H2(proxy.port)
+    assert first.get("/x").body == body
+    second = H2(proxy.port)
+    streams = [second.begin("/x") for _ in range(20)]
+    for s in streams:
+        answer = second.wait(s)
+        assert (answer.status, answer.body) == (200, body)
+        assert dict(answer.fields)["cache-status"] == "foldback; hit; ttl=60"
+    assert second.get("/x", fields=[("if-none-match", '"a"')]).status == 304
+    assert proxy.get("/x").body == body
+    assert len(origin.requests) == 1
+    first.close()
+    second.close()
