@@ -1,0 +1,338 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Attacks over HTTP/1: each has a bound on the gateway's memory and CPU, while honest traffic keeps its latency.
+
+The bounds: what the gateway grew by per attacking connection, its CPU seconds while the attack lasts, no honest request failed, and
+the median of honest requests at most LATENCY_TIMES what it was before (plus a millisecond: a busy machine)."""
+import contextlib
+import os
+import random
+import selectors
+import socket
+import statistics
+import threading
+import time
+
+import pytest
+from fb import Foldback, Origin
+
+LATENCY_TIMES = 3.0
+IS_SANITIZED = "asan" in os.environ.get("FOLDBACK_BIN", "") or "tsan" in os.environ.get("FOLDBACK_BIN", "")
+ROUTES = "routes: [{ match: /, service: shop }]\n"
+QUICK = "limits: { header_timeout: 2s, body_timeout: 2s, min_rate_grace: 1s, write_timeout: 3s, min_rate: 2000B/s }\n"
+
+
+class Honest:
+    """One keep-alive client, a request each 5 ms."""
+
+    def __init__(self, port):
+        self.port, self.times, self.bad, self.is_over = port, [], [], False
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.thread.start()
+
+    def run(self):
+        sock = None
+        while not self.is_over:
+            begin = time.monotonic()
+            try:
+                sock = sock or socket.create_connection(("127.0.0.1", self.port), 5)
+                sock.sendall(b"GET / HTTP/1.1\r\nHost: honest\r\n\r\n")
+                got = b""
+                while not got.endswith(b"\r\n\r\nok\n"):
+                    part = sock.recv(4096)
+                    assert part, f"cut after {got[:80]!r}"
+                    got += part
+                if b" 200 " not in got[:20]:
+                    self.bad.append(got[:80])
+            except (OSError, AssertionError) as e:
+                self.bad.append(repr(e))
+                sock = None
+            self.times.append(time.monotonic() - begin)
+            time.sleep(0.005)
+
+    def window(self, seconds):
+        at = len(self.times)
+        time.sleep(seconds)
+        return statistics.median(self.times[at:])
+
+    def stop(self):
+        self.is_over = True
+        self.thread.join(10)
+
+
+def cpu_s(pid):
+    with open(f"/proc/{pid}/stat") as f:
+        part = f.read().rsplit(")", 1)[1].split()
+    return (int(part[11]) + int(part[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def rss_kib(pid):
+    with open(f"/proc/{pid}/status") as f:
+        return next(int(line.split()[1]) for line in f if line.startswith("VmRSS"))
+
+
+@pytest.fixture
+def target(tmp_path):
+    made = []
+
+    def make(origin=None, service="", extra=QUICK):
+        o = origin or Origin()
+        fb = Foldback(tmp_path, f"services: {{ shop: {{ endpoints: ['127.0.0.1:{o.port}']{service} }} }}\n{ROUTES}{extra}")
+        made.append((fb, o))
+        fb.start()
+        return fb
+
+    yield make
+    for fb, o in made:
+        fb.stop()
+        with contextlib.suppress(AttributeError):
+            o.stop()
+
+
+def endure(fb, attack, seconds, kib, cpu_share):
+    """Runs <attack> (a function of a stop flag) beside an honest client and checks the bounds."""
+    gateway = fb.child("fb-gateway")
+    honest = Honest(fb.port)
+    honest.window(0.5)
+    before_s, rss_before, cpu_before = honest.window(1.5), rss_kib(gateway), cpu_s(gateway)
+    over = threading.Event()
+    thread = threading.Thread(target=attack, args=(over,), daemon=True)
+    begin = time.monotonic()
+    thread.start()
+    during_s = honest.window(seconds)
+    rss_after, cpu_after, took_s = rss_kib(gateway), cpu_s(gateway), time.monotonic() - begin
+    over.set()
+    thread.join(20)
+    honest.stop()
+    assert honest.bad == [], honest.bad[:3]
+    if IS_SANITIZED:
+        return
+    assert during_s <= LATENCY_TIMES * before_s + 0.001, (before_s, during_s)
+    assert rss_after - rss_before <= kib, (rss_before, rss_after)
+    assert (cpu_after - cpu_before) / took_s <= cpu_share, (cpu_after - cpu_before, took_s)
+
+
+def connections(port, count):
+    out = []
+    for _ in range(count):
+        s = socket.create_connection(("127.0.0.1", port), 5)
+        s.setblocking(False)
+        out.append(s)
+    return out
+
+
+def put(sock, data):
+    try:
+        sock.send(data)
+        return True
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+
+
+def drip(port, count, head, piece, gap_s=0.05):
+    """<count> connections that send <head> and then <piece> again and again, and come back when they are cut."""
+
+    def attack(over):
+        socks = connections(port, count)
+        for s in socks:
+            put(s, head)
+        while not over.wait(gap_s):
+            for i, s in enumerate(socks):
+                if not put(s, piece):
+                    s.close()
+                    socks[i] = connections(port, 1)[0]
+                    put(socks[i], head)
+        for s in socks:
+            s.close()
+
+    return attack
+
+
+def test_slow_headers(target):
+    fb = target()
+    endure(fb, drip(fb.port, 400, b"GET / HTTP/1.1\r\nHost: a\r\n", b"X-a: b\r\n"), 6, kib=4000, cpu_share=0.8)
+
+
+def test_slow_bodies_do_not_hold_the_endpoint(target):
+    fb = target()
+    head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n"
+    endure(fb, drip(fb.port, 200, head, b"x"), 6, kib=8000, cpu_share=0.8)
+
+
+def test_slow_readers_of_large_answers(target):
+    class Large:
+        """Answers everything but / of the honest client with 8 MiB."""
+
+        def __init__(self):
+            self.listener = socket.create_server(("127.0.0.1", 0), backlog=256)
+            self.port = self.listener.getsockname()[1]
+            self.body = random.Random(1).randbytes(8 << 20)
+            threading.Thread(target=self.accept, daemon=True).start()
+
+        def accept(self):
+            while True:
+                try:
+                    s, _ = self.listener.accept()
+                except OSError:
+                    return
+                threading.Thread(target=self.serve, args=(s,), daemon=True).start()
+
+        def serve(self, s):
+            got = b""
+            with contextlib.suppress(OSError):
+                while True:
+                    part = s.recv(65536)
+                    if not part:
+                        return
+                    got += part
+                    while b"\r\n\r\n" in got:
+                        head, got = got.split(b"\r\n\r\n", 1)
+                        body = b"ok\n" if b" / " in head else self.body
+                        s.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+
+        def stop(self):
+            self.listener.close()
+
+    fb = target(origin=Large())
+
+    def attack(over):
+        socks = []
+        for _ in range(60):
+            s = socket.socket()
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            s.connect(("127.0.0.1", fb.port))
+            s.sendall(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n")
+            socks.append(s)
+        while not over.wait(0.2):
+            for s in socks:
+                with contextlib.suppress(OSError):
+                    s.setblocking(False)
+                    s.recv(10)
+        for s in socks:
+            s.close()
+
+    # one read of at most 64 KiB ahead of each reader
+    endure(fb, attack, 6, kib=60 * 80, cpu_share=0.8)
+
+
+def test_heads_at_the_limit_of_size(target):
+    fb = target()
+    head = b"GET / HTTP/1.1\r\nHost: a\r\n" + b"".join(b"X-%d: %s\r\n" % (i, b"y" * 400) for i in range(70))
+    endure(fb, drip(fb.port, 150, head, b"X: y\r\n", gap_s=0.2), 6, kib=150 * 72, cpu_share=0.8)
+
+
+def test_bodies_of_tiny_chunks(target):
+    fb = target()
+    piece = b"1\r\nx\r\n" * 200
+
+    def attack(over):
+        socks = connections(fb.port, 20)
+        for s in socks:
+            put(s, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+        poll = selectors.DefaultSelector()
+        while not over.wait(0.01):
+            for i, s in enumerate(socks):
+                if not put(s, piece):
+                    s.close()
+                    socks[i] = connections(fb.port, 1)[0]
+                    put(socks[i], b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+        poll.close()
+        for s in socks:
+            s.close()
+
+    endure(fb, attack, 5, kib=4000, cpu_share=0.9)
+
+
+def test_chunk_extensions_without_end_are_refused(target):
+    fb = target()
+    with socket.create_connection(("127.0.0.1", fb.port), 5) as s:
+        s.settimeout(5)
+        s.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+        sent, got = 0, b""
+        with contextlib.suppress(OSError):
+            for _ in range(400):
+                s.sendall(b"1;" + b"e" * 200 + b"\r\nx\r\n")
+                sent += 205
+            got = s.recv(4096)
+        assert b" 400 " in got[:20] or sent < 400 * 205
+
+
+def test_connections_that_say_nothing(target):
+    fb = target()
+
+    def attack(over):
+        socks = connections(fb.port, 800)
+        while not over.wait(0.2):
+            pass
+        for s in socks:
+            s.close()
+
+    endure(fb, attack, 5, kib=800 * 2, cpu_share=0.7)
+
+
+def test_connections_that_come_and_go(target):
+    fb = target()
+
+    def attack(over):
+        while not over.is_set():
+            for s in connections(fb.port, 50):
+                s.close()
+            over.wait(0.02)
+
+    endure(fb, attack, 5, kib=2000, cpu_share=0.9)
+
+
+def test_users_made_up_for_each_request_fill_no_table(target):
+    """Keys that a client chooses: fairness, hashing, limits.  Tables keyed with them are bounded and seeded."""
+    fb = target(extra="")
+    conf = open(fb.file).read().replace("{ match: /, service: shop }", "{ match: /, service: shop, key: X-User }")
+    with open(fb.file, "w") as f:
+        f.write(conf)
+    assert fb.cli("reload").returncode == 0
+
+    def attack(over):
+        rng = random.Random(3)
+        s = socket.create_connection(("127.0.0.1", fb.port), 5)
+        n = 0
+        while not over.is_set():
+            s.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nX-User: %s\r\n\r\n" % rng.randbytes(8).hex().encode())
+            s.recv(4096)
+            n += 1
+            over.wait(0.002)
+        s.close()
+
+    endure(fb, attack, 5, kib=2000, cpu_share=0.9)
+
+
+def test_an_answer_in_a_compression_is_passed_on_as_it_is(target):
+    """A decompression bomb costs foldback what it weighs: nothing is ever decompressed."""
+
+    class Bomb:
+        def __init__(self):
+            self.listener = socket.create_server(("127.0.0.1", 0))
+            self.port = self.listener.getsockname()[1]
+            threading.Thread(target=self.serve, daemon=True).start()
+
+        def serve(self):
+            import gzip
+            body = gzip.compress(b"\0" * (64 << 20), 9)
+            while True:
+                try:
+                    s, _ = self.listener.accept()
+                except OSError:
+                    return
+                with contextlib.suppress(OSError):
+                    while s.recv(65536):
+                        s.sendall(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Type: text/html\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+
+        def stop(self):
+            self.listener.close()
+
+    fb = target(origin=Bomb())
+    gateway = fb.child("fb-gateway")
+    before = rss_kib(gateway)
+    for _ in range(20):
+        assert fb.get("/bomb") == 200
+    if not IS_SANITIZED:
+        assert rss_kib(gateway) - before < 2000
