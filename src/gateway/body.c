@@ -72,6 +72,18 @@ uint16_t body_put(struct request *req, struct span data, bool is_last)
     return reason;
 }
 
+bool body_is_held(const struct request *req)
+{
+    return !req->is_in_done && !req->is_stream && !req->is_upgrade && !req->expects_continue &&
+           !req->is_discarding && chunk_span(req->body).len < HOLD_BYTES;
+}
+
+void body_release(struct request *req)
+{
+    if (req->phase == REQUEST_HELD && !body_is_held(req))
+        forward_arrive(req);
+}
+
 void body_pump(struct request *req)
 {
     struct client *c = req->client;
@@ -109,6 +121,7 @@ void body_pump(struct request *req)
                 return;
             }
         }
+        body_release(req);
         if (req->up && req->phase == REQUEST_AWAITING)
             upstream_send(req->up);
     }
@@ -153,6 +166,9 @@ void body_judge(struct request *req, uint64_t now_us)
         body_refuse(req, REASON_BODY_TIMEOUT);
     else if (is_too_slow(req, req->body_wait_us + still_us))
         body_refuse(req, REASON_BODY_TOO_SLOW);
+    else if (req->phase == REQUEST_HELD &&
+             req->body_wait_us + still_us > req->gen->conf->p.limits_min_rate_grace * US_PER_MS)
+        forward_arrive(req); /* slow, and honest */
 }
 
 /* The mean rate over the time in which we waited for the client. */

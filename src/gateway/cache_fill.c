@@ -147,6 +147,7 @@ static void begin_fill(struct request *req, const struct http1_head *head)
     bool is_fresh = j.lifetime_s > j.age_s && !(j.flags & CACHE_ENTRY_NO_CACHE);
     if (req->method == HTTP1_GET && j.is_storable && is_fitting)
         cw->fill = entry_of(req, head, &j);
+    req->is_kept = cw->fill != NULL;
     if (cw->fill) {
         cw->fill->origin_us = req->upstream_us;
         cw->is_stored = req->is_kept = true;
@@ -176,6 +177,7 @@ void cache_feed(struct request *req, struct span payload)
         return;
     cache_entry_unref(s, cw->fill); /* too large, or no memory */
     cw->fill = NULL;
+    req->is_kept = false;
     cache_end_pending(cw, true);
 }
 
@@ -188,6 +190,8 @@ void cache_filled(struct request *req)
         cw->fill = NULL;
     }
     if (cw->fill) {
+        fb_assert(cw->fill_expected_bytes == 0 ||
+                  (cw->fill->body && cw->fill->body->bytes == cw->fill_expected_bytes));
         cache_publish(store_of(req), cw->fill);
         cache_entry_unref(store_of(req), cw->fill);
         cw->fill = NULL;

@@ -21,7 +21,10 @@
  * would make the client lose the answer (RFC 9112 section 9.6). */
 #define LINGER_US (2 * US_PER_S)
 /* Rates are judged this often. */
-#define RATE_STEP_US (1 * US_PER_S)
+#define RATE_STEP_US (250 * US_PER_MS)
+/* An answer that waits this long for its reader gives the endpoint's slot back: else a few hundred
+ * slow readers hold all of them (test/fault/test_attacks.py). */
+#define READER_PATIENCE_US (200 * US_PER_MS)
 
 static void on_ready(struct loop_handle *h, uint32_t events);
 static void on_timer(struct loop_timer *t);
@@ -31,6 +34,7 @@ static bool step(struct client *c);
 static bool flush(struct client *c);
 static bool is_slow_reader(struct client *c, uint64_t blocked_us);
 static uint64_t delivered(const struct client *c);
+static void release_slot(struct client *c, uint64_t blocked_us);
 static bool read_head(struct client *c);
 static bool parse_head(struct client *c, struct span bytes);
 static bool takes_preface(struct client *c, struct span bytes);
@@ -384,6 +388,7 @@ static bool flush(struct client *c)
             return true;
         }
         c->can_write = false;
+        release_slot(c, c->blocked_us);
         if (is_slow_reader(c, c->blocked_us)) {
             c->is_broken = true;
             return false;
@@ -400,6 +405,14 @@ static uint64_t delivered(const struct client *c)
     if (ioctl(c->handle.fd, SIOCOUTQ, &waiting) < 0 || waiting < 0)
         waiting = 0;
     return fb_sub_floor_u64(c->written_bytes, (uint64_t)waiting);
+}
+
+static void release_slot(struct client *c, uint64_t blocked_us)
+{
+    struct request *req = c->req;
+    if (req && req->phase == REQUEST_ANSWERING && req->is_ticket_live && req->outcome == GATE_OK &&
+        blocked_us >= READER_PATIENCE_US)
+        service_done(req, GATE_RELEASED);
 }
 
 /* The mean rate over the time in which we waited for it to read. */
@@ -595,6 +608,7 @@ static void on_timer(struct loop_timer *t)
             return;
         }
     } else if (c->out && c->kind != CLIENT_TCP) {
+        release_slot(c, c->blocked_us + wait_us);
         if (wait_us >= p->limits_write_timeout * US_PER_MS) {
             if (req)
                 req->reason = REASON_READER_TOO_SLOW;

@@ -188,6 +188,7 @@ static uint64_t due_of(const struct request *req)
     switch ((enum request_phase)req->phase) {
     case REQUEST_BACKOFF:
         return req->backoff_us;
+    case REQUEST_HELD:
     case REQUEST_QUEUED:
         return req->deadline_us;
     case REQUEST_COLLAPSED:
@@ -216,6 +217,7 @@ static void time_out(struct request *req, uint64_t now_us)
 {
     bool is_deadline = req->deadline_us <= now_us;
     switch ((enum request_phase)req->phase) {
+    case REQUEST_HELD:
     case REQUEST_QUEUED: /* only its deadline ends it here; the gate sheds what waits too long */
         forward_refuse(req, REASON_SHED_DEADLINE);
         return;

@@ -10,7 +10,7 @@
  * client may leave earlier: then request.client is NULL and the request ends when its endpoint has
  * answered.
  *
- *   request.phase:  (COLLAPSED ->) QUEUED -> CONNECTING -> AWAITING -> ANSWERING -> OVER
+ *   request.phase:  (HELD ->) (COLLAPSED ->) QUEUED -> CONNECTING -> AWAITING -> ANSWERING -> OVER
  *                     ^  \       |             |   \-> TUNNEL ----^
  *                     \-- BACKOFF <------------/ (retry)
  *
@@ -272,6 +272,7 @@ struct client {
 };
 
 enum request_phase {
+    REQUEST_HELD, /* its body comes in: no slot of an endpoint is spent on waiting for it */
     REQUEST_QUEUED,
     REQUEST_COLLAPSED, /* waits for the answer to another request for the same */
     REQUEST_BACKOFF,
@@ -436,6 +437,12 @@ bool body_came(struct request *req, uint64_t now_us);
 void body_wait(struct request *req, uint64_t now_us); /* no more bytes are there now */
 void body_refuse(struct request *req, uint16_t reason);
 void body_judge(struct request *req, uint64_t now_us);
+/* A request whose body has begun is held until it is whole, or has filled HOLD_BYTES, or came fast
+ * enough for limits.min_rate_grace: who drips must not occupy endpoints.  Streams and bodies that
+ * wait for 100 (Continue) are not held. */
+#define HOLD_BYTES (8 * KIB)
+bool body_is_held(const struct request *req);
+void body_release(struct request *req); /* from REQUEST_HELD, when that is over */
 /* What is left of the body is little enough to be read and forgotten after an early answer. */
 bool body_is_droppable(const struct request *req);
 

@@ -326,6 +326,7 @@ static void pump_body(struct h2_stream *st)
         } else if (rest.len == was.len) {
             break;
         }
+        body_release(req);
         if (req->up && req->phase == REQUEST_AWAITING)
             upstream_send(req->up);
     }
@@ -334,6 +335,7 @@ static void pump_body(struct h2_stream *st)
         if (reason)
             body_refuse(req, reason);
     }
+    body_release(req);
     if (req->up && req->phase == REQUEST_AWAITING)
         upstream_send(req->up);
     body_wait(req, now_us);

@@ -15,6 +15,14 @@ static void set_ticket(struct request *req, const struct http1_head *head);
 static void keep_texts(struct request *req, const struct http1_head *head, struct span target,
                        struct span path);
 
+/* Calls go both ways at once: an endpoint may have to answer the first message to get the next. */
+static bool is_grpc(const struct http1_head *head)
+{
+    const struct http1_field *f = http1_find_name(head, SPAN("content-type"));
+    const struct span grpc = SPAN("application/grpc");
+    return f && f->value.len >= grpc.len && memcmp(f->value.at, grpc.at, grpc.len) == 0;
+}
+
 size_t request_begin(struct client *c, const struct http1_head *parsed, struct span rest)
 {
     struct worker *w = c->worker;
@@ -40,7 +48,12 @@ size_t request_begin(struct client *c, const struct http1_head *parsed, struct s
     if (reason) {
         req->phase = REQUEST_OVER;
         answer_local(req, reason);
-    } else if (!req->cw || !cache_go(req)) {
+    } else if (req->cw && cache_go(req)) {
+        return taken;
+    } else if (body_is_held(req) && !is_grpc(&head)) {
+        req->phase = REQUEST_HELD;
+        request_arm(req);
+    } else {
         forward_arrive(req);
     }
     return taken;
@@ -112,6 +125,7 @@ void request_detach(struct request *req)
     case REQUEST_TUNNEL:
         upstream_close(req->up);
         break;
+    case REQUEST_HELD:
     case REQUEST_BACKOFF:
     case REQUEST_OVER:
         break;

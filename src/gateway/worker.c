@@ -186,7 +186,8 @@ static void last_call(struct worker *w)
     for (struct client *c = w->client_list, *next; c; c = next) {
         next = c->next;
         struct request *req = c->req;
-        if (!req || (req->phase != REQUEST_QUEUED && req->phase != REQUEST_BACKOFF))
+        if (!req || (req->phase != REQUEST_HELD && req->phase != REQUEST_QUEUED &&
+                     req->phase != REQUEST_BACKOFF))
             continue;
         forward_refuse(req, REASON_SHED_DRAINING);
         client_run(c);

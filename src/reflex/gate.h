@@ -84,7 +84,9 @@ enum gate_outcome {
                             service */
     GATE_TIMED_OUT,      /* no first byte in time: censored latency */
     GATE_CONNECT_FAILED, /* never reached the endpoint: safe to retry */
-    GATE_ABANDONED       /* the client left; the work may go on at the endpoint */
+    GATE_ABANDONED,      /* the client left; the work may go on at the endpoint */
+    GATE_RELEASED /* answered, but the client reads slowly: its pace is not the endpoint's, so
+                     the slot is free again and its length is no sample */
 };
 
 struct gate;

@@ -358,6 +358,11 @@ void gate_account(struct gate *g, struct gate_ticket *t, enum gate_outcome outco
         sign = EJECT_GOOD;
         balance_on_latency(&ep->seat, answer_us, now_us);
         break;
+    case GATE_RELEASED:
+        sign = EJECT_GOOD;
+        result = LIMIT_GONE;
+        balance_on_latency(&ep->seat, answer_us, now_us);
+        break;
     case GATE_FAILED:
         result = age_us < fast_fail_us ? LIMIT_FAST_FAIL : LIMIT_OK;
         break;

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Attacks over HTTP/1: each has a bound on the gateway's memory and CPU, while honest traffic keeps its latency.
 
-The bounds: what the gateway grew by per attacking connection, its CPU seconds while the attack lasts, no honest request failed, and
+The bounds: what the gateway grew by per attacking connection, its CPU seconds while the attack lasts, no honest request failed (or a stated share), and
 the median of honest requests at most LATENCY_TIMES what it was before (plus a millisecond: a busy machine)."""
 import contextlib
+import http.client
 import os
 import random
 import selectors
@@ -30,28 +31,26 @@ class Honest:
         self.thread.start()
 
     def run(self):
-        sock = None
+        c = None
         while not self.is_over:
             begin = time.monotonic()
             try:
-                sock = sock or socket.create_connection(("127.0.0.1", self.port), 5)
-                sock.sendall(b"GET / HTTP/1.1\r\nHost: honest\r\n\r\n")
-                got = b""
-                while not got.endswith(b"\r\n\r\nok\n"):
-                    part = sock.recv(4096)
-                    assert part, f"cut after {got[:80]!r}"
-                    got += part
-                if b" 200 " not in got[:20]:
-                    self.bad.append(got[:80])
-            except (OSError, AssertionError) as e:
+                c = c or http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+                c.request("GET", "/")
+                r = c.getresponse()
+                text = r.read()
+                if r.status != 200:
+                    self.bad.append((r.status, text))
+            except (OSError, http.client.HTTPException) as e:
                 self.bad.append(repr(e))
-                sock = None
+                c = None
             self.times.append(time.monotonic() - begin)
             time.sleep(0.005)
 
     def window(self, seconds):
         at = len(self.times)
         time.sleep(seconds)
+        assert len(self.times) > at, f"no honest request ended within {seconds} s: {self.bad[:3]}"
         return statistics.median(self.times[at:])
 
     def stop(self):
@@ -88,7 +87,7 @@ def target(tmp_path):
             o.stop()
 
 
-def endure(fb, attack, seconds, kib, cpu_share):
+def endure(fb, attack, seconds, kib, cpu_share, shed_pct=0.0):
     """Runs <attack> (a function of a stop flag) beside an honest client and checks the bounds."""
     gateway = fb.child("fb-gateway")
     honest = Honest(fb.port)
@@ -103,7 +102,7 @@ def endure(fb, attack, seconds, kib, cpu_share):
     over.set()
     thread.join(20)
     honest.stop()
-    assert honest.bad == [], honest.bad[:3]
+    assert len(honest.bad) <= shed_pct / 100 * len(honest.times), (honest.bad[:3], fb.cli("status").stdout)
     if IS_SANITIZED:
         return
     assert during_s <= LATENCY_TIMES * before_s + 0.001, (before_s, during_s)
@@ -213,7 +212,7 @@ def test_slow_readers_of_large_answers(target):
             s.close()
 
     # one read of at most 64 KiB ahead of each reader
-    endure(fb, attack, 6, kib=60 * 80, cpu_share=0.8)
+    endure(fb, attack, 6, kib=60 * 80, cpu_share=0.8, shed_pct=1.0)  # until their slots are given back, 200 ms
 
 
 def test_heads_at_the_limit_of_size(target):
