@@ -17,6 +17,7 @@ enum conf_apply { APPLY_LIVE, APPLY_CONN, APPLY_RESTART };
 typedef uint32_t conf_u32;
 typedef uint64_t conf_bytes; /* bytes */
 typedef uint64_t conf_dur;   /* milliseconds */
+typedef uint32_t conf_pct;   /* whole percents */
 typedef uint64_t conf_rate;  /* bytes per second */
 typedef const char *conf_str;
 typedef bool conf_bool;
@@ -28,6 +29,7 @@ struct conf_params {
 #include "conf/params.def"
 #undef PARAM
 };
+enum { CONF_OVERLOAD_OFF, CONF_OVERLOAD_OBSERVE, CONF_OVERLOAD_ACT };     /* overload.mode */
 enum { CONF_LOG_OFF, CONF_LOG_COMBINED, CONF_LOG_JSON, CONF_LOG_LOGFMT }; /* access_log.format */
 enum { CONF_FORWARDED_X, CONF_FORWARDED_RFC7239, CONF_FORWARDED_BOTH, CONF_FORWARDED_OFF };
 
@@ -303,6 +305,7 @@ enum conf_type {
     CONF_TYPE_bytes,
     CONF_TYPE_dur,
     CONF_TYPE_rate,
+    CONF_TYPE_pct,
     CONF_TYPE_str,
     CONF_TYPE_bool,
     CONF_TYPE_word

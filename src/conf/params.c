@@ -29,6 +29,7 @@ static void store(struct conf_params *p, const struct conf_param_row *row, uint6
     void *at = (char *)p + row->offset;
     switch (row->type) {
     case CONF_TYPE_u32:
+    case CONF_TYPE_pct:
         *(conf_u32 *)at = (conf_u32)value;
         return;
     case CONF_TYPE_bytes:
@@ -53,6 +54,7 @@ uint64_t params_value(const struct conf_param_row *row, const struct conf_params
     const void *at = (const char *)p + row->offset;
     switch (row->type) {
     case CONF_TYPE_u32:
+    case CONF_TYPE_pct:
         return *(const conf_u32 *)at;
     case CONF_TYPE_bytes:
     case CONF_TYPE_dur:

@@ -83,7 +83,9 @@ static void number_problem(struct reader *rd, const struct node *n, enum conf_ty
     case VALUE_TOO_FINE:
         problem(rd, n, "%s has finer steps than its unit allows, got \"%.*s\"; %s", path,
                 SHOWN(n->text),
-                type == CONF_TYPE_dur ? "whole milliseconds at least" : "whole bytes at least");
+                type == CONF_TYPE_pct   ? "whole percents"
+                : type == CONF_TYPE_dur ? "whole milliseconds at least"
+                                        : "whole bytes at least");
         return;
     case VALUE_DECIMAL_UNIT:
         problem(

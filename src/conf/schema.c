@@ -155,6 +155,9 @@ static void param_schema(struct json *j, const struct conf_param_row *row)
     case CONF_TYPE_rate:
         quantity(j, RATE_PATTERN);
         break;
+    case CONF_TYPE_pct:
+        text_type(j, "^[0-9]+%$");
+        break;
     case CONF_TYPE_bool:
         flag(j);
         break;

@@ -224,6 +224,7 @@ enum value_fault value_of_type(enum conf_type type, struct span s, uint64_t *val
 {
     enum value_fault fault = VALUE_BAD;
     bool is_on;
+    double pct = 0;
     switch (type) {
     case CONF_TYPE_u32:
         return value_count(s, value);
@@ -231,6 +232,10 @@ enum value_fault value_of_type(enum conf_type type, struct span s, uint64_t *val
         return value_bytes(s, value);
     case CONF_TYPE_rate:
         return value_rate(s, value);
+    case CONF_TYPE_pct:
+        fault = value_pct(s, &pct);
+        *value = (uint64_t)pct;
+        return fault == VALUE_OK && pct > (double)*value ? VALUE_TOO_FINE : fault;
     case CONF_TYPE_dur:
         fault = value_dur_us(s, value);
         if (fault != VALUE_OK)
@@ -258,6 +263,8 @@ const char *value_unit_hint(enum conf_type type)
         return "10s (us, ms, s, m, h, d)";
     case CONF_TYPE_bytes:
         return "8KiB (B, KiB, MiB, GiB, TiB)";
+    case CONF_TYPE_pct:
+        return "80%";
     case CONF_TYPE_rate:
         return "500B/s (B/s, KiB/s, MiB/s)";
     default:
@@ -298,6 +305,9 @@ void value_print(enum conf_type type, uint64_t value, struct buf *out)
         return;
     case CONF_TYPE_bool:
         buf_puts(out, value ? "true" : "false");
+        return;
+    case CONF_TYPE_pct:
+        buf_printf(out, "%llu%%", (unsigned long long)value);
         return;
     case CONF_TYPE_u32:
     case CONF_TYPE_word:

@@ -82,6 +82,7 @@ int gateway_run(const struct gateway_setup *setup)
     access_log_free(gw->log);
     rate_table_free(gw->rates);
     tickets_fini(&gw->tickets);
+    own_fini(gw);
     free(gw->workers);
     free(gw);
     return is_up ? 0 : 1;
@@ -126,6 +127,7 @@ void gateway_tick(struct gw *gw)
         atomic_store_explicit(&head->connections, clients, memory_order_relaxed);
         atomic_store_explicit(&head->requests, total, memory_order_relaxed);
     }
+    own_judge(gw, now_us);
     if (!gw->drain_us)
         return;
     if (requests)
@@ -179,6 +181,10 @@ static bool start(struct gw *gw, const struct gateway_setup *setup, struct fb_er
     for (uint32_t i = 0; i < gw->thread_count; i++)
         if (!worker_init(&gw->workers[i], gw, i, err))
             return false;
+    if (!own_init(gw)) {
+        fb_fail(err, FB_E_NOMEM, "gateway: no memory to watch its own use");
+        return false;
+    }
     const struct conf_params *p = &setup->conf->p;
     if (access_log_new(p->access_log_format, p->access_log_path, p->access_log_query, &gw->log,
                        err) != FB_OK)

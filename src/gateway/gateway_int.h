@@ -138,8 +138,12 @@ struct gw {
     struct generation *gen;           /* thread 0: newest */
     struct access_log *log;
     struct dns *dns;
-    struct rate_table *rates; /* NULL until a route has limits */
-    uint64_t key_seed;        /* of hashes that clients could otherwise aim at */
+    struct own_load *own;           /* overload.c; thread 0's, but for what follows */
+    _Atomic uint64_t own_idle_us;   /* idle connections close after it; UINT64_MAX: as configured */
+    _Atomic uint32_t own_threshold; /* admission by what foldback itself can do; 512: all */
+    _Atomic uint8_t own_stage;      /* enum overload_stage */
+    struct rate_table *rates;       /* NULL until a route has limits */
+    uint64_t key_seed;              /* of hashes that clients could otherwise aim at */
     _Atomic bool is_draining, is_stopped, is_last_call;
     uint64_t drain_us, busy_us; /* thread 0: draining since; last seen with requests */
     uint64_t last_call_us;      /* thread 0: since when nothing new is begun; 0: not yet */
@@ -221,11 +225,16 @@ struct worker {
         const struct conf_rate *rate;
         uint64_t wait_us, reset_us, left;
     } refusal;
-    uint64_t rates_pushed; /* keys that were forgotten before their bucket was full */
-    uint32_t field_room;   /* of request_fields and answer_fields */
+    uint64_t tick_due_us, tick_late_us; /* how late the worst of the last 100 ms was */
+    struct loop_message own_probe;      /* measures how long an event waits for this thread */
+    _Atomic uint64_t own_probe_us, own_delay_us; /* sent at, 0: not on its way; last measured */
+    _Atomic uint32_t shown_descriptors;
+    _Atomic uint64_t rates_pushed; /* keys that were forgotten before their bucket was full */
+    uint32_t field_room;           /* of request_fields and answer_fields */
     struct handshakes handshakes;
     uint64_t tls_said_us;    /* when a failed handshake with an endpoint was logged */
     struct request *orphans; /* their client left, their endpoint still works */
+    bool is_held;            /* accepts nothing: foldback itself is at its end */
     bool is_accepting, is_draining;
     bool is_last_call; /* the drain's time is over: what is not sent yet is refused */
 };
@@ -643,6 +652,14 @@ uint64_t who_hash(const struct request *req, const struct http1_head *head,
 /* REASON_NONE, or why the limits of its route refuse it; then worker.refusal says more. */
 uint16_t rate_check(struct request *req, const struct http1_head *head);
 void rate_put_fields(const struct rate_refusal *refusal, struct http1_out *out);
+
+/* ---- overload.c: what foldback itself runs short of ---- */
+bool own_init(struct gw *gw); /* false without memory */
+void own_fini(struct gw *gw);
+void own_judge(struct gw *gw, uint64_t now_us);  /* thread 0, each 100 ms */
+bool own_act(struct worker *w, uint64_t now_us); /* each 100 ms; false: accept nothing */
+bool own_refuses(const struct request *req);
+bool own_ends_connections(const struct worker *w); /* after their answer, whatever they asked */
 
 /* ---- split.c: versions ---- */
 struct split_route;

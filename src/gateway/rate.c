@@ -63,7 +63,8 @@ uint16_t rate_check(struct request *req, const struct http1_head *head)
         struct rate_limit limit = limit_of(rate);
         keys[i] = who_hash(req, head, &rate->who, gw->key_seed ^ rate->id);
         struct rate_verdict v = rate_take(gw->rates, &limit, keys[i], now_us);
-        w->rates_pushed += v.has_pushed;
+        if (v.has_pushed)
+            atomic_fetch_add_explicit(&w->rates_pushed, 1, memory_order_relaxed);
         if (v.is_passed)
             continue;
         /* what another limit refuses is not counted in this one */

@@ -196,7 +196,8 @@ struct request *request_open(struct client *c, const struct http1_head *head)
                             .method = head->method,
                             .version_minor = head->version_minor,
                             .received_bytes = head->head_bytes,
-                            .is_keep_alive = head->keep_alive && !w->is_draining,
+                            .is_keep_alive =
+                                head->keep_alive && !w->is_draining && !own_ends_connections(w),
                             .is_replayable = true,
                             .expects_continue = head->expect_continue,
                             .is_chunked_in = head->framing == HTTP1_BODY_CHUNKED};
@@ -285,6 +286,8 @@ static uint16_t route(struct request *req, struct http1_head *head, struct http1
     set_ticket(req, head);
     place_ticket(req, head, target, path);
     split_ticket(req, head);
+    if (own_refuses(req))
+        return REASON_SHED_OWN_LOAD;
     uint16_t refused = r->rate_count ? rate_check(req, head) : REASON_NONE;
     if (refused)
         return refused;

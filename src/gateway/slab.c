@@ -35,6 +35,13 @@ void *slab_take(struct slab *s)
     return piece;
 }
 
+void slab_shrink(struct slab *s)
+{
+    s->freed_bytes += (uint64_t)s->free_count * s->piece_bytes;
+    slab_fini(s);
+    s->free_count = 0;
+}
+
 void slab_give(struct slab *s, void *piece)
 {
     fb_assert(s->used_count > 0);

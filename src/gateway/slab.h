@@ -19,6 +19,8 @@ struct slab {
 void slab_init(struct slab *s, size_t piece_bytes, uint32_t keep_max);
 void slab_fini(struct slab *s);
 void *slab_take(struct slab *s); /* not zeroed; NULL without memory */
+/* Gives what is free back to the system. */
+void slab_shrink(struct slab *s);
 void slab_give(struct slab *s, void *piece);
 
 /* Bytes that wait: at[from, to).  One of three sizes; only connections with bytes in them own one.

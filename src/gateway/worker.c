@@ -152,8 +152,10 @@ bool worker_switch(struct worker *w, struct generation *gen)
 void worker_busy(struct worker *w)
 {
     uint64_t due_us = loop_now_us(w->loop) + TICK_BUSY_US;
-    if (w->request_count == 1 && w->tick.due_us > due_us)
+    if (w->request_count == 1 && w->tick.due_us > due_us) {
+        w->tick_due_us = due_us;
         loop_timer_set(w->loop, &w->tick, due_us);
+    }
 }
 
 void worker_drain(struct worker *w)
@@ -224,7 +226,7 @@ static void on_accept(struct loop_handle *h, uint32_t events)
 static void on_pause_over(struct loop_timer *t)
 {
     struct worker *w = FB_CONTAINER(t, struct worker, pause);
-    if (!w->is_draining)
+    if (!w->is_draining && !w->is_held)
         accept_all(w, true);
 }
 
@@ -254,6 +256,8 @@ static void on_tick(struct loop_timer *t)
     }
     if (!w->is_last_call && atomic_load_explicit(&gw->is_last_call, memory_order_acquire))
         last_call(w);
+    if (w->tick_due_us)
+        w->tick_late_us = fb_max_u64(w->tick_late_us, fb_sub_floor_u64(now_us, w->tick_due_us));
     if (now_us - w->ticked_us >= TICK_IDLE_US) {
         w->ticked_us = now_us;
         uint64_t beat_us =
@@ -271,9 +275,14 @@ static void on_tick(struct loop_timer *t)
         atomic_store_explicit(&w->shown_requests_total, w->requests_total, memory_order_relaxed);
         if (w->index == 0)
             gateway_tick(gw);
+        bool may_accept = own_act(w, now_us);
+        if (may_accept == w->is_held && !w->is_draining)
+            accept_all(w, may_accept);
+        w->is_held = !may_accept;
     }
     uint64_t gap_us = w->request_count ? TICK_BUSY_US : TICK_IDLE_US;
-    loop_timer_set(w->loop, &w->tick, now_us + gap_us);
+    w->tick_due_us = now_us + gap_us;
+    loop_timer_set(w->loop, &w->tick, w->tick_due_us);
 }
 
 /* After a burst the C library holds on to pages between pieces still in use; it is asked to let go,

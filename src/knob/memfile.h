@@ -16,8 +16,9 @@
 #include "knob/knob.h"
 
 #define MEMFILE_MAGIC UINT64_C(0x314b4342444c4f46) /* "FOLDBCK1" */
-#define MEMFILE_VERSION 3
+#define MEMFILE_VERSION 4
 #define MEMFILE_THREADS_MAX 64
+#define MEMFILE_OWN_RESOURCES 4
 /* Gateways at work at once: one serves, those before it end what they have (an upgrade).  Each has
  * its own rings and counts, since a ring has one producer; untouched ones cost no memory. */
 #define MEMFILE_SLOTS 3
@@ -58,7 +59,11 @@ struct memfile_head {
     _Atomic uint64_t config_hash;           /* of the configuration that the gateway serves */
     _Atomic uint64_t connections, requests; /* totals of this gateway process */
     _Atomic uint32_t names_version;         /* counts changes of the registry */
-    _Atomic uint32_t gateway_slot;          /* of the gateway that serves; the supervisor's */
+    /* what the gateway itself uses, by enum overload_resource: share in use, place on the ladder */
+    _Atomic uint32_t own_used_ppm[MEMFILE_OWN_RESOURCES], own_place_ppm[MEMFILE_OWN_RESOURCES];
+    _Atomic uint32_t own_stage, own_threshold;
+    _Atomic uint64_t rates_pushed; /* keys of rate limits that were forgotten too early */
+    _Atomic uint32_t gateway_slot; /* of the gateway that serves; the supervisor's */
     struct memfile_tls tls;
     uint64_t secret[2]; /* of this state folder: for hashes that leave the process and outlive it */
 };

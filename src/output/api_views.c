@@ -131,6 +131,25 @@ static uint64_t count_names(const struct admin *a, enum ev_kind kind)
     return count;
 }
 
+static void put_own_load(struct json *j, const struct admin *a)
+{
+    static const char *const stages[] = {"none", "trim", "short", "refuse", "pause"};
+    static const char *const resources[MEMFILE_OWN_RESOURCES] = {"memory", "descriptors", "cpu",
+                                                                 "ring"};
+    const struct memfile_head *head = a->source.memfile->head;
+    uint32_t stage = atomic_load_explicit(&head->own_stage, memory_order_relaxed);
+    json_object_begin(j);
+    json_key_str(j, "stage", stages[stage < FB_COUNT(stages) ? stage : 0]);
+    json_key_u64(j, "threshold", atomic_load_explicit(&head->own_threshold, memory_order_relaxed));
+    json_key(j, "used");
+    json_object_begin(j);
+    for (size_t i = 0; i < MEMFILE_OWN_RESOURCES; i++)
+        json_key_f64(j, resources[i],
+                     atomic_load_explicit(&head->own_used_ppm[i], memory_order_relaxed) / 1e6);
+    json_object_end(j);
+    json_object_end(j);
+}
+
 RUN(status)
 {
     struct admin *a = c->admin;
@@ -149,6 +168,8 @@ RUN(status)
     json_key_u64(j, "endpoints", count_names(a, EV_KIND_ENDPOINT));
     json_key_u64(j, "decisions", a->timeline.count);
     json_key_u64(j, "alerts", standing_alerts(a));
+    json_key(j, "own_load");
+    put_own_load(j, a);
     json_key(j, "stream");
     put_stream(j, a);
     json_key(j, "cost");

@@ -155,8 +155,8 @@ static void feed_request(struct metrics *m, const struct ev_request *r)
                       : is_failed        ? METRIC_FAILED
                                          : METRIC_ANSWERED;
     service->result[r->class < EV_CLASS_COUNT ? r->class : EV_CLASS_DEFAULT][result]++;
-    if (is_shed)
-        service->shed[(r->reason - REASON_SHED_PRIORITY) & 7]++;
+    for (unsigned i = 0; is_shed && i < METRIC_SHED_REASONS; i++)
+        service->shed[i] += metrics_shed_reason(i) == r->reason;
     service->retries += r->flags & EV_REQUEST_ATTEMPTS_MASK;
     if (r->service != EV_NONE && !is_rule)
         count_into(&service->wait, r->queue_us);
@@ -188,6 +188,12 @@ static void feed_resource(struct metrics *m, const struct ev_resource *r)
     if (r->cpu_us < p->last.cpu_us) /* a new process in this role */
         p->cpu_before_us += p->last.cpu_us;
     p->last = *r;
+}
+
+uint16_t metrics_shed_reason(unsigned slot)
+{
+    unsigned reason = slot < 8 ? REASON_SHED_PRIORITY + slot : REASON_SHED_OWN_LOAD + slot - 8;
+    return ev_reason_is_shed((uint16_t)reason) ? (uint16_t)reason : REASON_NONE;
 }
 
 const char *metrics_bound(unsigned bucket)

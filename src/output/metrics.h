@@ -47,9 +47,10 @@ struct metric_route {
     uint64_t split_fallbacks;
     uint16_t service; /* of the last request; the name decides when there is one */
 };
+#define METRIC_SHED_REASONS 10
 struct metric_service {
     uint64_t result[EV_CLASS_COUNT][METRIC_RESULT_COUNT];
-    uint64_t shed[8]; /* REASON_SHED_PRIORITY + i */
+    uint64_t shed[METRIC_SHED_REASONS]; /* by metrics_shed_reason */
     uint64_t retries;
     struct metric_histogram wait;
     struct ev_gauge gauge; /* last seen; type 0: none */
@@ -103,6 +104,8 @@ struct metrics_view {
 };
 void metrics_write(const struct metrics_view *view, struct buf *out, bool is_openmetrics);
 /* "0.005" ... "10" */
+/* The reason of one slot of metric_service.shed; REASON_NONE: none. */
+uint16_t metrics_shed_reason(unsigned slot);
 const char *metrics_bound(unsigned bucket);
 /* Does an Accept header prefer OpenMetrics? */
 bool metrics_wants_openmetrics(struct span accept);

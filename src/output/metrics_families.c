@@ -21,6 +21,7 @@ static void write_knobs(struct writer *w);
 static void write_decisions(struct writer *w);
 static void write_stream(struct writer *w);
 static void write_processes(struct writer *w);
+static void write_own(struct writer *w);
 
 static const char *const code_names[METRIC_CODE_CLASSES] = {"1xx", "2xx", "3xx",
                                                             "4xx", "5xx", "none"};
@@ -36,6 +37,7 @@ void metrics_write(const struct metrics_view *view, struct buf *out, bool is_ope
     write_decisions(&w);
     write_stream(&w);
     write_processes(&w);
+    write_own(&w);
     if (is_openmetrics)
         buf_puts(out, "# EOF\n");
 }
@@ -231,12 +233,12 @@ static void write_service_classes(struct writer *w)
                     m->service[i].result[c][r]);
     family(w, METRIC_ID_SHED);
     FOR_SERVICES(w, i)
-    for (uint16_t r = 0; r < 8; r++) {
-        const struct ev_reason_row *row = ev_reason_row((uint16_t)(REASON_SHED_PRIORITY + r));
-        if (row->name)
-            put_u64(w, METRIC_ID_SHED, VALUES(name_of(w, EV_KIND_SERVICE, i), row->name),
-                    m->service[i].shed[r]);
-    }
+    for (uint16_t r = 0; r < METRIC_SHED_REASONS; r++)
+        if (ev_reason_row(metrics_shed_reason(r))->name)
+            put_u64(
+                w, METRIC_ID_SHED,
+                VALUES(name_of(w, EV_KIND_SERVICE, i), ev_reason_row(metrics_shed_reason(r))->name),
+                m->service[i].shed[r]);
 }
 
 static void write_services(struct writer *w)
@@ -424,6 +426,27 @@ static void write_stream(struct writer *w)
     put_f64(w, METRIC_ID_TICK_CPU, NULL, (double)m->tick_cpu_us / 1e6);
     family(w, METRIC_ID_TICK_LAG);
     put_f64(w, METRIC_ID_TICK_LAG, NULL, (double)m->tick_lag_us / 1e6);
+}
+
+static void write_own(struct writer *w)
+{
+    static const char *const resources[MEMFILE_OWN_RESOURCES] = {"memory", "descriptors", "cpu",
+                                                                 "ring"};
+    const struct memfile_head *head = w->view->memfile->head;
+    family(w, METRIC_ID_OWN_USED);
+    for (size_t i = 0; i < MEMFILE_OWN_RESOURCES; i++)
+        put_f64(w, METRIC_ID_OWN_USED, VALUES(resources[i]),
+                atomic_load_explicit(&head->own_used_ppm[i], memory_order_relaxed) / 1e6);
+    family(w, METRIC_ID_OWN_PRESSURE);
+    for (size_t i = 0; i < MEMFILE_OWN_RESOURCES; i++)
+        put_f64(w, METRIC_ID_OWN_PRESSURE, VALUES(resources[i]),
+                atomic_load_explicit(&head->own_place_ppm[i], memory_order_relaxed) / 1e6);
+    family(w, METRIC_ID_OWN_STAGE);
+    put_u64(w, METRIC_ID_OWN_STAGE, VALUES(NULL),
+            atomic_load_explicit(&head->own_stage, memory_order_relaxed));
+    family(w, METRIC_ID_RATE_FORGOTTEN);
+    put_u64(w, METRIC_ID_RATE_FORGOTTEN, VALUES(NULL),
+            atomic_load_explicit(&head->rates_pushed, memory_order_relaxed));
 }
 
 static void write_processes(struct writer *w)

@@ -417,6 +417,12 @@ def _(fold, world):
         w.response()
 
 
+@row("shed_own_load", "short")
+def _(fold, world):
+    time.sleep(0.3)
+    return send(fold, get("/"))
+
+
 @row("shed_draining", "leaving")
 def _(fold, world):
     kept, quiet = connect(fold).send(get("/app/")), connect(fold).send(get("/app/"))
@@ -542,6 +548,7 @@ def world(tmp_path_factory):
     w = World(tmp_path_factory.mktemp("reasons"))
     sink = hole()
     jobs = [("plain", plain_config(w, sink[0])), ("few", small_config(w, "limits: { connections: 3 }\n")),
+            ("short", small_config(w, "overload: { memory_limit: 1MiB }\n")),
             ("leaving", leaving_config(w)), ("proxied", small_config(w, "")),
             ("passed", small_config(w, "") + service("raw", "127.0.0.1:%d" % w.origin.port, "eject: false")),
             ("h2", small_config(w, "http2: { streams: 4, control_frames: 100 }\n"))]

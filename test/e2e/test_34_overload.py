@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""foldback itself runs short of something: what it gives up, in which order, and that critical traffic goes on."""
+import os
+import resource
+import signal
+import socket
+import time
+
+from conftest import WAIT_S, config, ok
+
+ROUTES = ("routes:\n  - { match: /critical/, service: app, priority: critical }\n"
+          "  - { match: /low/, service: app, priority: best-effort }\n  - { match: /, service: app }\n")
+
+
+def start(world, overload, threads=2):
+    origin = world.origin()
+    text = config(origin, extra="overload: { %s }\n" % overload)
+    return world.proxy(text[:text.index("routes:")] + ROUTES, threads)
+
+
+def change(proxy, overload):
+    text = open(proxy.path).read()
+    body = text[text.index("services:"):]
+    assert proxy.reload("overload: { %s }\n%s" % (overload, body)).startswith("reloaded")
+
+
+def alerts(proxy, events):
+    return [e for e in events if e["type"] == "alert" and e["reason"] == 615]
+
+
+def until_status(proxy, path, status, wait_s=8.0):
+    """The last answer, with this status or when time is over."""
+    end = time.monotonic() + wait_s
+    while True:
+        m = proxy.get(path)
+        if m.status == status or time.monotonic() > end:
+            return m
+        time.sleep(0.1)
+
+
+def test_short_of_memory_the_lowest_class_goes_first_and_comes_back(world):
+    proxy = start(world, "memory: 50%")
+    assert proxy.get("/low/").status == 200
+    # 0.83 in use with a target of 0.5 is 0.66 of the way: best effort is out, default is in
+    change(proxy, "memory: 50%%, memory_limit: %dKiB" % (proxy.rss_kib() / 0.83))
+    m = until_status(proxy, "/low/", 503)
+    assert m.status == 503
+    assert 'details="shed_own_load"' in m.get("proxy-status")
+    assert 1 <= int(m.get("retry-after")) <= 3
+    assert proxy.get("/critical/").status == 200
+    assert proxy.get("/").status == 200
+    change(proxy, "memory: 50%")
+    assert until_status(proxy, "/low/", 200).status == 200
+    time.sleep(6)
+    seen = alerts(proxy, proxy.events(None))
+    assert seen[0]["is_over"] == 0 and "memory" in seen[0]["text"]
+    assert seen[-1]["is_over"] == 1
+    assert len(seen) <= 5  # once per stage, not per tick
+
+
+def test_observe_only_tells(world):
+    proxy = start(world, "mode: observe, memory_limit: 1MiB")
+    time.sleep(0.5)
+    assert [proxy.get("/low/").status for _ in range(5)] == [200] * 5
+    seen = alerts(proxy, proxy.events(None))
+    assert seen and "observe" in seen[0]["text"]
+
+
+def test_off_does_nothing(world):
+    proxy = start(world, "mode: off, memory_limit: 1MiB")
+    time.sleep(0.5)
+    assert [proxy.get("/low/").status for _ in range(5)] == [200] * 5
+    assert not alerts(proxy, proxy.events(None))
+
+
+def test_a_bound_below_what_it_needs_to_stand_locks_nobody_out_for_ever(world):
+    proxy = start(world, "memory_limit: 1MiB")
+    time.sleep(0.5)
+    begun = time.monotonic()
+    assert proxy.get("/critical/").status == 200
+    assert time.monotonic() - begun < 4
+
+
+def test_idle_connections_make_room_when_descriptors_run_short(world):
+    proxy = start(world, "descriptors: 60%", threads=1)
+    proxy.get("/critical/")
+    pid = proxy.gateway_pid()
+    most = len(os.listdir("/proc/%d/fd" % pid)) + 60
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (most, most))
+    held = []
+    for _ in range(150):  # more than it can hold; they say nothing
+        s = socket.create_connection(("127.0.0.1", proxy.port), WAIT_S)
+        held.append(s)
+    begun = time.monotonic()
+    assert [proxy.get("/critical/").status for _ in range(5)] == [200] * 5
+    assert time.monotonic() - begun < 10
+    assert len(os.listdir("/proc/%d/fd" % pid)) <= most
+    closed = 0
+    for s in held:
+        s.setblocking(False)
+        try:
+            closed += s.recv(1) == b""
+        except BlockingIOError:
+            pass
+        except OSError:
+            closed += 1
+        s.close()
+    assert closed >= 90
+    assert [e for e in alerts(proxy, proxy.events(None)) if "descriptors" in e["text"]]
+
+
+def test_a_thread_that_comes_too_late_refuses_the_lowest_class(world):
+    """Stopped for most of the time, as by a neighbour that takes the core."""
+    proxy = start(world, "delay: 10ms", threads=1)
+    low, critical = [], []
+    end = time.monotonic() + 20
+    w = proxy.connect()
+    while time.monotonic() < end and low.count(503) < 3:
+        os.kill(proxy.process.pid, signal.SIGSTOP)
+        time.sleep(0.12)
+        os.kill(proxy.process.pid, signal.SIGCONT)
+        time.sleep(0.06)
+        for path, out in (("/low/", low), ("/critical/", critical)):
+            w.send("GET %s HTTP/1.1\r\nHost: a\r\n\r\n" % path)
+            out.append(w.response().status)
+    w.close()
+    assert low.count(503) >= 3
+    assert set(critical) == {200}
+
+
+def test_a_full_ring_costs_no_request(world):
+    proxy = start(world, "mode: act", threads=1)
+    w = proxy.connect()
+    for _ in range(400):  # nobody reads the events of the driver
+        w.send("GET /low/ HTTP/1.1\r\nHost: a\r\n\r\n" * 50)
+        assert [w.response().status for _ in range(50)] == [200] * 50
+    w.close()
