@@ -47,15 +47,16 @@ static void number_text(const struct conf_param_row *row, uint64_t value, char o
     static const char *const units[] = {[CONF_TYPE_u32] = "",
                                         [CONF_TYPE_bytes] = "B",
                                         [CONF_TYPE_dur] = "ms",
-                                        [CONF_TYPE_rate] = "B/s"};
+                                        [CONF_TYPE_rate] = "B/s",
+                                        [CONF_TYPE_pct] = "%"};
     snprintf(out, 40, "%llu%s", (unsigned long long)value, units[row->type]);
 }
 
 static uint64_t number_of(const struct conf_param_row *row, const struct conf *c)
 {
     const char *at = (const char *)&c->p + row->offset;
-    return row->type == CONF_TYPE_u32 ? *(const conf_u32 *)(const void *)at
-                                      : *(const uint64_t *)(const void *)at;
+    bool is_short = row->type == CONF_TYPE_u32 || row->type == CONF_TYPE_pct;
+    return is_short ? *(const conf_u32 *)(const void *)at : *(const uint64_t *)(const void *)at;
 }
 
 /* Some keys are bound to another one: what it must be for a value of theirs to be legal. */
