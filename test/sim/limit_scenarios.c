@@ -189,8 +189,9 @@ static void make_closed(struct limit_model_conf *c, double *cap, const struct sh
 /* clang-format off: rows of a table
  * Bands: {kind, phase, median, worst}.  What was measured (the lower of seeds 1000-1009 and
  * 10000-10049, 22 November 2026) less 1.5 points in the median and 3 in the worst seed, 0.5 and 1.5
- * near 100: the noise of a median of ten.  Costs: 25-50 % more.  doc/design/limit.md names what
- * stays below the bars of the design. */
+ * near 100: the noise of a median of ten.  Costs: 25-50 % more.  Ten of the 198 were set again by the
+ * same rule after a run of 50 seeds later that day.  doc/design/limit.md names what stays below the
+ * bars of the design. */
 #define SHAPE(...)                                                                                 \
     {                                                                                              \
         __VA_ARGS__                                                                                \
@@ -228,12 +229,12 @@ static const struct scenario scenarios[] = {
               {RECOVERY, 2, 1, 15}, {SHED, 0, 0, 0})),
     ROW("S7 5x, 1 worker", make_s7, SHAPE(.load = 5, .workers = 1),
         BANDS({IN_TIME, 0, 97.5, 92.5}, {GOODPUT, 1, 95, 76.5}, {HIGH, 1, 91.5, 78},
-              {RECOVERY, 2, 0.75, 15}, {SHED, 0, 0, 0})),
+              {RECOVERY, 2, 0.75, 15}, {SHED, 0, 0, 1})),
     ROW("S12, 1 worker", make_s12, SHAPE(.workers = 1),
         BANDS({IN_TIME, 0, 99.5, 98.5}, {IN_TIME, 1, 99.5, 94}, {GOODPUT, 2, 96, 84},
-              {HIGH, 1, 99.5, 98.5}, {HIGH, 2, 99.5, 92.5})),
+              {HIGH, 1, 99.5, 98.5}, {HIGH, 2, 99.5, 88})),
     ROW("cold 2x, 1 worker", make_cold, SHAPE(.load = 2, .workers = 1),
-        BANDS({GOODPUT, 0, 86.5, 66}, {HIGH, 0, 99, 91})),
+        BANDS({GOODPUT, 0, 85, 66}, {HIGH, 0, 99, 91})),
     ROW("service x2, 1 worker", make_service_x2, SHAPE(.workers = 1),
         BANDS({GOODPUT, 1, 94.5, 85.5}, {HIGH, 1, 99.5, 96.5})),
     ROW("S7 2x, 2 workers", make_s7, SHAPE(.load = 2, .workers = 2),
@@ -241,14 +242,14 @@ static const struct scenario scenarios[] = {
               {RECOVERY, 2, 0.75, 4}, {SHED, 0, 0, 0})),
     ROW("S7 5x, 2 workers", make_s7, SHAPE(.load = 5, .workers = 2),
         BANDS({IN_TIME, 0, 99.5, 97.5}, {GOODPUT, 1, 96.5, 88.5}, {HIGH, 1, 94, 85.5},
-              {RECOVERY, 2, 0.75, 4}, {SHED, 0, 0, 0})),
+              {RECOVERY, 2, 0.75, 4}, {SHED, 0, 0, 1.6})),
     ROW("S12, 2 workers", make_s12, SHAPE(.workers = 2),
         BANDS({IN_TIME, 0, 99.5, 98.5}, {IN_TIME, 1, 99.5, 98.5}, {GOODPUT, 2, 99.5, 91},
-              {HIGH, 1, 99.5, 98.5}, {HIGH, 2, 99.5, 97})),
+              {HIGH, 1, 99.5, 98.5}, {HIGH, 2, 99.5, 93})),
     ROW("cold 2x, 2 workers", make_cold, SHAPE(.load = 2, .workers = 2),
         BANDS({GOODPUT, 0, 95, 87}, {HIGH, 0, 99.5, 98.5})),
     ROW("S7 2x, 16 workers", make_s7, SHAPE(.load = 2, .workers = 16),
-        BANDS({IN_TIME, 0, 99, 98}, {GOODPUT, 1, 98, 95}, {HIGH, 1, 99, 98}, {RECOVERY, 2, 0.5, 1},
+        BANDS({IN_TIME, 0, 99, 98}, {GOODPUT, 1, 98, 91.5}, {HIGH, 1, 99, 98}, {RECOVERY, 2, 0.5, 1},
               {SHED, 0, 0, 0})),
     ROW("S7 5x, 16 workers", make_s7, SHAPE(.load = 5, .workers = 16),
         BANDS({IN_TIME, 0, 99, 98}, {GOODPUT, 1, 98.5, 93.5}, {HIGH, 1, 99, 94.5},
@@ -264,7 +265,7 @@ static const struct scenario scenarios[] = {
         BANDS({IN_TIME, 0, 99, 96.5}, {GOODPUT, 1, 98.5, 92.5}, {HIGH, 1, 99, 98},
               {RECOVERY, 2, 0.5, 1}, {SHED, 0, 0, 3.3})),
     ROW("S7 5x, 64 workers", make_s7, SHAPE(.load = 5, .workers = 64, .is_long = true),
-        BANDS({IN_TIME, 0, 99, 96.5}, {GOODPUT, 1, 99, 95.5}, {HIGH, 1, 99, 97},
+        BANDS({IN_TIME, 0, 99, 96.5}, {GOODPUT, 1, 99, 92.5}, {HIGH, 1, 99, 92},
               {RECOVERY, 2, 0.5, 1}, {SHED, 0, 0, 3.3})),
     ROW("S12, 64 workers", make_s12, SHAPE(.workers = 64, .is_long = true),
         BANDS({IN_TIME, 0, 99.5, 98}, {IN_TIME, 1, 97.5, 92.5}, {GOODPUT, 2, 101, 95.5},
@@ -285,7 +286,7 @@ static const struct scenario scenarios[] = {
     ROW("service x2, constant", make_service_x2, SHAPE(.dist = LIMIT_MODEL_CONST),
         BANDS({GOODPUT, 1, 95.5, 76}, {HIGH, 1, 99.5, 98.5})),
     ROW("S7 2x, sigma 1", make_s7, SHAPE(.load = 2, .dist = LIMIT_MODEL_LOGNORMAL, .sigma = 1),
-        BANDS({IN_TIME, 0, 99, 98}, {GOODPUT, 1, 97.5, 91.5}, {HIGH, 1, 99, 97},
+        BANDS({IN_TIME, 0, 99, 98}, {GOODPUT, 1, 97.5, 87}, {HIGH, 1, 99, 97},
               {RECOVERY, 2, 0.5, 1}, {SHED, 0, 0, 0})),
     ROW("S7 5x, sigma 1", make_s7, SHAPE(.load = 5, .dist = LIMIT_MODEL_LOGNORMAL, .sigma = 1),
         BANDS({IN_TIME, 0, 99, 98}, {GOODPUT, 1, 97.5, 90.5}, {HIGH, 1, 96.5, 89.5},
@@ -297,7 +298,7 @@ static const struct scenario scenarios[] = {
         BANDS({IN_TIME, 0, 99, 96.5}, {GOODPUT, 1, 96.5, 78.5}, {HIGH, 1, 97.5, 94.5},
               {RECOVERY, 2, 0.5, 2}, {SHED, 0, 0, 0})),
     ROW("S7 5x, sigma 1.5", make_s7, SHAPE(.load = 5, .dist = LIMIT_MODEL_LOGNORMAL, .sigma = 1.5),
-        BANDS({IN_TIME, 0, 99, 96.5}, {GOODPUT, 1, 97.5, 83.5}, {HIGH, 1, 94, 82.5},
+        BANDS({IN_TIME, 0, 99, 96.5}, {GOODPUT, 1, 96, 83.5}, {HIGH, 1, 94, 82.5},
               {RECOVERY, 2, 0.75, 1}, {SHED, 0, 0, 0.7})),
     ROW("S12, sigma 1.5", make_s12, SHAPE(.dist = LIMIT_MODEL_LOGNORMAL, .sigma = 1.5),
         BANDS({IN_TIME, 0, 99, 98}, {IN_TIME, 1, 99, 95.5}, {GOODPUT, 2, 94.5, 70},
