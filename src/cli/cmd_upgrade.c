@@ -20,6 +20,7 @@
 static enum fb_code pick_binary(const struct cli_call *call, char path[PATH_MAX],
                                 struct fb_err *err);
 static enum fb_code find_supervisor(const char *dir, pid_t *pid, struct fb_err *err);
+static bool takes_upgrades(pid_t pid);
 static enum fb_code ask(const char *dir, const char *id, const char *binary, struct fb_err *err);
 static json_t *answer_of(const char *dir, const char *id);
 
@@ -90,7 +91,27 @@ static enum fb_code find_supervisor(const char *dir, pid_t *pid, struct fb_err *
                        "no foldback runs with the state folder %s; name another with --state, or "
                        "start one with `foldback run`",
                        dir);
+    if (!takes_upgrades(*pid))
+        return fb_fail(err, FB_E_UNREACHABLE,
+                       "process %d of %s is no foldback that can be upgraded; start one with "
+                       "`foldback run`",
+                       (int)*pid, path);
     return FB_OK;
+}
+
+/* A number left behind by a crash may be somebody else's by now, whom the signal would end. */
+static bool takes_upgrades(pid_t pid)
+{
+    char path[64], line[256];
+    unsigned long long handled = 0, mask;
+    snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
+    FILE *f = fopen(path, "re");
+    while (f && fgets(line, sizeof line, f))
+        if (sscanf(line, "SigCgt: %llx", &mask) == 1 || sscanf(line, "SigBlk: %llx", &mask) == 1)
+            handled |= mask;
+    if (f)
+        fclose(f);
+    return handled >> (SIGUSR2 - 1) & 1;
 }
 
 /* Whole or not at all; readable for the user of the folder, who may be another than root. */

@@ -12,7 +12,7 @@ static const struct {
     {"Look", "status top tap doctor why decisions events log"},
     {"Steer", "get set pin unpin freeze unfreeze reset mode drain undrain reload upgrade"},
     {"Try out", "replay simulate config"},
-    {"About", "reference completion man version"},
+    {"About", "reference completion man token version"},
 };
 
 static bool is_in(const char *words, const char *word, size_t len)

@@ -63,7 +63,7 @@ void api_run_decision(struct api_call *c)
     if (!e)
         api_fail(c, FB_E_NOT_FOUND,
                  "decision \"%s\" is not among the last %d; older ones are in the log: "
-                 "`foldback events tail --type decision --from 0`",
+                 "`foldback events tail --type decision --from-offset 0`",
                  c->param[0], ADMIN_DECISIONS_MAX);
     else
         put_decision(&c->j, c->admin, e, true);

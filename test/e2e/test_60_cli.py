@@ -75,7 +75,7 @@ GOLDENS = [
     ("events_tail", ["events", "tail", "--limit", "9"]), ("events_tail_json", ["events", "tail", "--limit", "3", "--json"]),
     ("config_show_running", ["config", "show"]), ("config_show_running_json", ["config", "show", "--json"]),
     ("config_show_running_effective", ["config", "show", "--effective"]),
-    ("reload", ["reload"]), ("reload_json", ["reload", "--json"]),
+    ("reload", ["reload"]), ("reload_json", ["reload", "--json"]), ("token", ["token"]), ("token_json", ["token", "--json"]),
 ]
 
 
@@ -225,7 +225,7 @@ WRONG = [
     (["reference", "knob"], 2, "did you mean knobs"),
     (["completion", "tcsh"], 2, "bash, zsh and fish"),
     (["man", "x"], 2, "does not know"),
-    (["version", "2"], 2, "does not know"),
+    (["version", "2"], 2, "does not know"), (["token", "mine"], 2, "does not know"),
 ]
 
 
@@ -261,7 +261,15 @@ def test_no_daemon_is_code_3(tmp_path, args):
     assert "foldback run" in done.stderr and "--state" in done.stderr and done.stdout.count("\n") <= 1
 
 
-@pytest.mark.parametrize("args", ASKING, ids=[" ".join(a) for a in ASKING])
+WITH_TOKEN = [a for a in ASKING if a != ["upgrade"]]  # that one needs the right to signal
+
+
+def test_upgrade_signals_nobody_who_would_die_of_it(fake):
+    done = fake.run("upgrade")  # admin.json names this very process
+    assert done.returncode == 3 and "no foldback that can be upgraded" in done.stderr
+
+
+@pytest.mark.parametrize("args", WITH_TOKEN, ids=[" ".join(a) for a in WITH_TOKEN])
 def test_wrong_token_is_code_4(fake, tmp_path, args):
     wrong = tmp_path / "wrong.token"
     wrong.write_text("nonsense\n")

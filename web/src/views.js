@@ -204,7 +204,7 @@ function Load({ e }) {
 export function Endpoints() {
   const all = s.live.value?.endpoints ?? [];
   return html`<section class="panel" aria-labelledby="endpoints-h">
-    <header><h2 id="endpoints-h">Endpoints</h2><p class="hint">In flight against the limit that was learned for each.</p><span class="grow"></span><${CopyCli} text="foldback status --endpoints" /></header>
+    <header><h2 id="endpoints-h">Endpoints</h2><p class="hint">In flight against the limit that was learned for each.</p><span class="grow"></span><${CopyCli} text="foldback status" /></header>
     <${Table} label="Endpoints" head=${[['Endpoint'], ['Health'], ['In flight / limit'], ['Rate', 'n'], ['First byte', 'n'], ['p99', 'n'], ['Errors', 'n'], ['Share', 'n'], ['Last minute'], ['']]}>
       ${all.map((e, i) => html`<tr key=${e.name} class=${i === 0 || all[i - 1].service !== e.service ? 'group plain' : ''}>
         <th scope="row"><span class="muted">${e.service}</span> ${short(e.name, e.service)}</th>
