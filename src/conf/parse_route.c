@@ -148,11 +148,20 @@ bool parse_is_token(struct span s)
     return true;
 }
 
+/* Keys that are read after the others. */
+struct route_rest {
+    const struct node *split, *rates;
+    bool is_good; /* no error so far */
+};
+
+static void route_finish(struct reader *rd, const struct node *n, size_t index,
+                         const struct route_rest *rest);
+
 static void parse_route(struct reader *rd, const struct node *n, size_t index)
 {
     struct conf_route *rt = &rd->routes[index];
     uint32_t *lines = rd->private->route_line[index];
-    const struct node *rates = NULL, *split = NULL;
+    struct route_rest rest = {0};
     int word;
     route_default(rt);
     if (!read_is(rd, n, NODE_MAP, "{ match: /, service: app }"))
@@ -190,10 +199,10 @@ static void parse_route(struct reader *rd, const struct node *n, size_t index)
             read_bool(rd, k, &rt->is_stream);
             break;
         case KEY_ROUTE_split:
-            split = k;
+            rest.split = k;
             break;
         case KEY_ROUTE_rate_limits:
-            rates = k;
+            rest.rates = k;
             break;
         case KEY_ROUTE_cache:
             parse_cache(rd, k, &rt->cache);
@@ -205,16 +214,27 @@ static void parse_route(struct reader *rd, const struct node *n, size_t index)
             break;
         }
     }
+    rest.is_good = rd->report->error_count == errors;
+    route_finish(rd, n, index, &rest);
+}
+
+/* What needs the whole of the route. */
+static void route_finish(struct reader *rd, const struct node *n, size_t index,
+                         const struct route_rest *rest)
+{
+    struct conf_route *rt = &rd->routes[index];
+    const uint32_t *lines = rd->private->route_line[index];
     if (!lines[KEY_ROUTE_match])
         problem(rd, n, "a route needs `match`; `match: /` matches everything");
     if (!lines[KEY_ROUTE_service])
         problem(rd, n, "a route needs `service`, a name under `services`");
-    if (rd->report->error_count == errors && rd->conf->service_count)
+    bool is_good = rest->is_good && lines[KEY_ROUTE_match] && lines[KEY_ROUTE_service];
+    if (is_good && rd->conf->service_count)
         route_name(rd, rt);
-    if (split && lines[KEY_ROUTE_service] && rd->report->error_count == errors)
-        parse_split(rd, split, rt);
-    if (rates)
-        parse_rates(rd, rates, rt);
+    if (rest->split && is_good)
+        parse_split(rd, rest->split, rt);
+    if (rest->rates)
+        parse_rates(rd, rest->rates, rt);
 }
 
 /* ---- match ---- */

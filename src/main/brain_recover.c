@@ -13,6 +13,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+
+#define LOG_WAIT_US (4 * US_PER_S) /* a stop takes 2 s for a slow disk, and a snapshot */
 
 static enum fb_code open_stream(struct brain *b, struct fb_err *err);
 static void read_log_conf(const struct conf *conf, struct log_conf *lc);
@@ -79,7 +82,11 @@ static enum fb_code open_stream(struct brain *b, struct fb_err *err)
     read_log_conf(conf, &lc);
     conf_unref(conf);
     struct log_recovery found;
-    code = log_open(&b->log, b->log_dir, &lc, &found, err);
+    /* A brain whose supervisor was killed still completes its log: the next one waits for it. */
+    uint64_t until_us = fb_mono_us() + LOG_WAIT_US;
+    while ((code = log_open(&b->log, b->log_dir, &lc, &found, err)) == FB_E_CONFLICT &&
+           fb_mono_us() < until_us)
+        usleep(20000);
     if (code != FB_OK)
         return code;
     if (found.torn_bytes || found.damaged_places || found.lost_events)
