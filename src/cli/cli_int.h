@@ -141,6 +141,7 @@ struct conf;
 /* <is_ours>: the running foldback has this configuration, so its ports are held by it. */
 void probe_ports(struct probes *p, const struct conf *conf, bool is_ours);
 void probe_endpoints(struct probes *p, const struct conf *conf, uint32_t timeout_ms);
+void probe_certs(struct probes *p, const struct conf *conf);
 void probe_host(struct probes *p);
 void probe_state_dir(struct probes *p, const char *dir);
 

@@ -31,6 +31,7 @@ int cmd_check(const struct cli_call *call)
     if (conf) {
         probe_ports(&probes, conf, is_ours);
         probe_endpoints(&probes, conf, 1000);
+        probe_certs(&probes, conf);
     }
     probe_host(&probes);
     const char *state = call->option[OPT_STATE];

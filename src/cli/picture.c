@@ -124,6 +124,28 @@ static void show_cost(const json_t *cost, struct buf *out)
     buf_printf(out, "%stick %s\n", between, cli_ms(cli_num(cost, "tick_cpu_ms"), b));
 }
 
+/* Nothing where TLS was never spoken. */
+static void show_tls(const json_t *tls, struct buf *out)
+{
+    const json_t *certs = json_object_get(tls, "certificates"), *first = NULL, *c, *count;
+    double failed = 0;
+    const char *cause;
+    size_t i;
+    json_object_foreach((json_t *)(uintptr_t)json_object_get(tls, "failed"), cause, count) failed +=
+        json_number_value(count);
+    json_array_foreach(certs, i, c) if (!first || cli_num(c, "days_left") <
+                                                      cli_num(first, "days_left")) first = c;
+    double done = fmax(0, cli_num(tls, "handshakes"));
+    if (!first && done + failed == 0)
+        return;
+    buf_printf(out, "tls       %.0f handshakes, %.0f of them resumed, %.0f failed", done,
+               fmax(0, cli_num(tls, "resumed")), failed);
+    if (first)
+        buf_printf(out, "; %s ends in %.0f days", cli_str(first, "name"),
+                   cli_num(first, "days_left"));
+    buf_putc(out, '\n');
+}
+
 void show_summary(const json_t *status, struct buf *out)
 {
     const json_t *gateway = json_object_get(status, "gateway");
@@ -140,6 +162,7 @@ void show_summary(const json_t *status, struct buf *out)
                cli_rate(cli_num(f, "rate"), a), cli_pct(cli_num(f, "error_ratio"), b),
                cli_ms(cli_num(f, "latency_p50"), c), cli_ms(cli_num(f, "latency_p99"), d),
                cli_pct(cli_num(f, "shed_ratio"), e), fmax(0, cli_num(gateway, "connections")));
+    show_tls(json_object_get(status, "tls"), out);
     show_stream(json_object_get(status, "stream"), out);
     show_cost(json_object_get(status, "cost"), out);
 }

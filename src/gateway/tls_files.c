@@ -87,6 +87,8 @@ void tls_files_tick(struct gw *gw, uint64_t now_us)
             break;
         }
     }
+    atomic_store_explicit(&shown->warn_s, gen->conf->p.tls_expiry_warning / 1000,
+                          memory_order_relaxed);
     show_certs(gw);
 }
 

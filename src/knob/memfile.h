@@ -38,6 +38,7 @@ struct memfile_tls {
     _Atomic uint64_t reloads;                      /* certificates taken from changed files */
     _Atomic uint32_t refused[MEMFILE_LISTENS_MAX]; /* 1: the files of that listener are not good */
     char why[256];                                 /* of the last refusal */
+    _Atomic uint64_t warn_s;                       /* tls.expiry_warning */
     _Atomic uint32_t cert_count;
     struct memfile_cert certs[MEMFILE_CERTS_MAX];
 };

@@ -257,6 +257,7 @@ static void tick(struct brain *b, uint64_t now_us)
     watch_clock(b, now_us);
     if (now_us >= b->next_resource_us) {
         sample_resources(b, now_us);
+        brain_watch_tls(b);
         b->next_resource_us = now_us + BRAIN_RESOURCE_US;
     }
     struct ev_tick ev = EV_INIT(TICK, tick, now_us);

@@ -40,6 +40,8 @@ struct brain {
     uint64_t lost_said;  /* events lost when an alert last said so */
     uint32_t epoch, generation, gateway_epoch;
     pid_t supervisor_pid;
+    uint8_t cert_state[MEMFILE_CERTS_MAX]; /* 1 ends soon, 2 has ended: as the alert says */
+    bool is_tls_refused[MEMFILE_LISTENS_MAX];
     bool is_disk_bad, is_stopping;
     uint8_t reload_answer; /* enum control_kind of the last answer */
     /* a snapshot that waits for its offset to be durable */
@@ -57,6 +59,8 @@ enum fb_code brain_recover(struct brain *b, struct fb_err *err);
 void brain_reload_log(struct brain *b, const struct conf *conf); /* retention and the like */
 void brain_snapshot_take(struct brain *b);
 void brain_snapshot_save(struct brain *b); /* when its offset is durable */
+/* brain_tls.c: alerts about certificates, once a second. */
+void brain_watch_tls(struct brain *b);
 /* brain_admin.c: what the admin server is lent. */
 FB_MUST_USE
 enum fb_code brain_admin_start(struct brain *b, struct fb_err *err);

@@ -42,7 +42,8 @@ bool fold_is_output(const struct ev_head *ev)
     /* these are the brain's own: they rest on the disk and the clock, not on events */
     uint16_t reason = ((const struct ev_alert *)ev)->reason;
     return reason != REASON_ALERT_DISK && reason != REASON_ALERT_EVENTS_LOST &&
-           reason != REASON_ALERT_CLOCK_JUMP && reason != REASON_ALERT_PANIC;
+           reason != REASON_ALERT_CLOCK_JUMP && reason != REASON_ALERT_PANIC &&
+           reason != REASON_ALERT_CERT_EXPIRES && reason != REASON_ALERT_CERT_REFUSED;
 }
 
 void fold_feed(struct fold *f, const struct ev_head *ev, struct engine_out *out)

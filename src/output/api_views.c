@@ -170,6 +170,8 @@ RUN(status)
     json_key_u64(j, "alerts", standing_alerts(a));
     json_key(j, "own_load");
     put_own_load(j, a);
+    json_key(j, "tls");
+    put_tls(j, a);
     json_key(j, "stream");
     put_stream(j, a);
     json_key(j, "cost");

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Exposition.  OpenMetrics 1.0 differs from text 0.0.4 in four places: counter families drop _total
  * in HELP and TYPE, info is a type of its own, exemplars are allowed, and "# EOF" ends it. */
+#include "io/tls.h"
 #include "output/metrics.h"
 
 #include "base/assert.h"
@@ -22,6 +23,7 @@ static void write_decisions(struct writer *w);
 static void write_stream(struct writer *w);
 static void write_processes(struct writer *w);
 static void write_own(struct writer *w);
+static void write_tls(struct writer *w);
 
 static const char *const code_names[METRIC_CODE_CLASSES] = {"1xx", "2xx", "3xx",
                                                             "4xx", "5xx", "none"};
@@ -38,6 +40,7 @@ void metrics_write(const struct metrics_view *view, struct buf *out, bool is_ope
     write_stream(&w);
     write_processes(&w);
     write_own(&w);
+    write_tls(&w);
     if (is_openmetrics)
         buf_puts(out, "# EOF\n");
 }
@@ -477,4 +480,28 @@ static void write_processes(struct writer *w)
     buf_printf(w->out, "foldback_start_time_seconds %.3f\n", (double)m->start_wall_us / 1e6);
     family(w, METRIC_ID_BUILD);
     put_u64(w, METRIC_ID_BUILD, VALUES(FB_VERSION), 1);
+}
+
+static void write_tls(struct writer *w)
+{
+    const struct memfile_tls *t = &w->view->memfile->head->tls;
+    uint64_t refused = 0;
+    family(w, METRIC_ID_TLS_HANDSHAKES);
+    put_u64(w, METRIC_ID_TLS_HANDSHAKES, VALUES("full"), atomic_load(&t->full));
+    put_u64(w, METRIC_ID_TLS_HANDSHAKES, VALUES("resumed"), atomic_load(&t->resumed));
+    family(w, METRIC_ID_TLS_FAILURES);
+    for (int i = 1; i < TLS_FAULT_COUNT; i++)
+        put_u64(w, METRIC_ID_TLS_FAILURES, VALUES(tls_fault_name((enum tls_fault)i)),
+                atomic_load(&t->failed[i]));
+    family(w, METRIC_ID_TLS_RELOADS);
+    put_u64(w, METRIC_ID_TLS_RELOADS, NULL, atomic_load(&t->reloads));
+    for (size_t i = 0; i < MEMFILE_LISTENS_MAX; i++)
+        refused += atomic_load(&t->refused[i]);
+    family(w, METRIC_ID_TLS_REFUSED);
+    put_u64(w, METRIC_ID_TLS_REFUSED, NULL, refused);
+    family(w, METRIC_ID_TLS_EXPIRY);
+    uint32_t count = fb_min_u32(atomic_load(&t->cert_count), MEMFILE_CERTS_MAX);
+    for (uint32_t i = 0; i < count; i++)
+        put_u64(w, METRIC_ID_TLS_EXPIRY, VALUES(t->certs[i].name, t->certs[i].file),
+                atomic_load(&t->certs[i].not_after_s));
 }

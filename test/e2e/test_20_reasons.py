@@ -18,6 +18,7 @@ import time
 import pytest
 import h2_util
 from conftest import Origin, Wire, ok
+from tls_util import Authority, TlsOrigin, server_context
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "fault"))
 from fb import ROOT, Foldback, free_port, until  # noqa: E402
@@ -243,6 +244,8 @@ sends("shed_attempts", get("/app/", "X-Attempt: 9"))
 sends("connect_refused", get("/dead/"))
 sends("connect_timeout", get("/hole/"))
 sends("connect_failed", get("/far/"))
+sends("upstream_tls", get("/clear/"))
+sends("upstream_cert", get("/stranger/"))
 sends("dns_failed", get("/name/"))
 sends("upstream_reset", post("/app/close", "Content-Length: 0"))
 sends("upstream_bad", post("/app/bad", "Content-Length: 0"))
@@ -479,12 +482,19 @@ def service(name, address, parts):
     return '  %s: { endpoints: ["%s"], %s }\n' % (name, address, parts)
 
 
+def stranger(folder):
+    """An endpoint whose certificate comes from an authority that nobody trusts."""
+    return TlsOrigin(server_context(*Authority(str(folder)).leaf("127.0.0.1")))
+
+
 def plain_config(world, sink):
     here = "127.0.0.1:%d" % world.origin.port
     rows = [("app", here, WIDE), ("dead", "127.0.0.1:%d" % free_port(), WIDE),
             ("hole", "127.0.0.1:%d" % sink.getsockname()[1], WIDE),
             ("far", "127.255.255.255:80", WIDE),  # the broadcast address of the loopback: unreachable at once
-            ("name", "dns://nothing.invalid:80", WIDE), ("out", here, WIDE), ("door", here, WIDE)]
+            ("name", "dns://nothing.invalid:80", WIDE), ("out", here, WIDE), ("door", here, WIDE),
+            ("clear", "https://127.0.0.1:%d" % Origin(raw=lambda w: w.send("no TLS here\r\n")).port, WIDE),
+            ("stranger", "https://127.0.0.1:%d" % stranger(world.folder("ca")).port, WIDE)]
     rows += [("queue1", here, ONE + ", queue: { wait: 3s, capacity: 5 }"),
              ("queue2", here, ONE + ", queue: { wait: 3s, capacity: 1 }"),
              ("queue3", here, ONE + ", queue: { wait: 100ms, capacity: 5 }"),

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* brain_tls: alerts about certificates; what the gateway sees of its files lies in the memory file.
+ */
+#include "base/clock.h"
+#include "base/log.h"
+#include "main/brain_int.h"
+
+#include <stdio.h>
+
+#define DAY_S 86400
+
+static void watch_expiry(struct brain *b, uint32_t index, uint64_t wall_s);
+static void watch_files(struct brain *b, uint32_t listener);
+
+void brain_watch_tls(struct brain *b)
+{
+    const struct memfile_tls *t = &b->mem.head->tls;
+    uint32_t count =
+        fb_min_u32(atomic_load_explicit(&t->cert_count, memory_order_acquire), MEMFILE_CERTS_MAX);
+    uint64_t wall_s = fb_wall_us() / US_PER_S;
+    for (uint32_t i = 0; i < count; i++)
+        watch_expiry(b, i, wall_s);
+    for (uint32_t i = 0; i < MEMFILE_LISTENS_MAX; i++)
+        watch_files(b, i);
+}
+
+static void watch_expiry(struct brain *b, uint32_t index, uint64_t wall_s)
+{
+    const struct memfile_tls *t = &b->mem.head->tls;
+    const struct memfile_cert *c = &t->certs[index];
+    uint64_t ends_s = atomic_load_explicit(&c->not_after_s, memory_order_relaxed);
+    uint64_t warn_s = atomic_load_explicit(&t->warn_s, memory_order_relaxed);
+    uint64_t left_s = fb_sub_floor_u64(ends_s, wall_s);
+    uint8_t state = ends_s <= wall_s ? 2 : left_s <= warn_s ? 1 : 0;
+    if (ends_s == 0 || state == b->cert_state[index])
+        return;
+    struct ev_alert ev = EV_INIT(ALERT, alert, fb_mono_us());
+    ev.reason = REASON_ALERT_CERT_EXPIRES;
+    ev.target = (uint16_t)index;
+    ev.loop = 255;
+    ev.severity = state == 2 ? 2 : 1;
+    ev.is_over = state == 0;
+    ev.value = ((double)ends_s - (double)wall_s) / DAY_S;
+    ev.threshold = (double)warn_s / DAY_S;
+    int days = (int)fb_clamp(ev.value, -99999, 99999);
+    if (state == 2)
+        snprintf(ev.text, sizeof ev.text, "the certificate of %.63s (%.100s) has ended: renew it",
+                 c->name, c->file);
+    else if (state == 1)
+        snprintf(ev.text, sizeof ev.text,
+                 "the certificate of %.63s (%.80s) ends in %d days: see why it is not renewed",
+                 c->name, c->file, days);
+    else
+        snprintf(ev.text, sizeof ev.text, "the certificate of %.63s was renewed for %d days",
+                 c->name, days);
+    b->cert_state[index] = state;
+    brain_say(b, &ev.head);
+    fb_log(state ? FB_LOG_ERROR : FB_LOG_INFO, "%.207s", ev.text);
+}
+
+static void watch_files(struct brain *b, uint32_t listener)
+{
+    const struct memfile_tls *t = &b->mem.head->tls;
+    bool is_bad = atomic_load_explicit(&t->refused[listener], memory_order_acquire) != 0;
+    if (is_bad == b->is_tls_refused[listener])
+        return;
+    struct ev_alert ev = EV_INIT(ALERT, alert, fb_mono_us());
+    ev.reason = REASON_ALERT_CERT_REFUSED;
+    ev.target = (uint16_t)listener;
+    ev.loop = 255;
+    ev.severity = 2;
+    ev.is_over = !is_bad;
+    if (is_bad)
+        snprintf(ev.text, sizeof ev.text, "%.170s; the old ones serve", t->why);
+    else
+        snprintf(ev.text, sizeof ev.text, "the certificate files are good again and in force");
+    b->is_tls_refused[listener] = is_bad;
+    brain_say(b, &ev.head);
+}
