@@ -63,8 +63,8 @@ bool conf_prefix_has(const struct conf_prefix *at, size_t count, const unsigned 
 struct conf_listen {
     char address[72]; /* "127.0.0.1:8080", "[::]:8080"; ":8080" means all addresses; "fd:3"
                          inherited */
-    bool is_http1_off, is_h2_off; /* not both */
-    bool is_proxied;  /* each connection begins with a PROXY protocol header */
+    bool is_http1_off, is_h2_off;      /* not both */
+    bool is_proxied;                   /* each connection begins with a PROXY protocol header */
     const struct conf_prefix *trusted; /* only these may connect then; none: anybody */
     size_t trusted_count;
     bool is_tcp;      /* connections are passed through as they are */
@@ -102,6 +102,7 @@ enum conf_balance {
     CONF_BALANCE_RANDOM_TWO,
     CONF_BALANCE_HASH
 };
+enum conf_protocol { CONF_PROTOCOL_HTTP1, CONF_PROTOCOL_H2C };
 struct conf_health {
     bool is_on;
     const char *path; /* "/health" */
@@ -144,8 +145,9 @@ struct conf_service {
     bool has_load_reports;
     struct conf_sticky sticky;
     struct conf_agent agent;
-    uint8_t proxy_version;   /* of the PROXY header sent to endpoints; 0: none */
-    const char *host_header; /* "" = keep the client's */
+    enum conf_protocol protocol; /* spoken with the endpoints */
+    uint8_t proxy_version;       /* of the PROXY header sent to endpoints; 0: none */
+    const char *host_header;     /* "" = keep the client's */
     struct conf_tls_out tls;
 };
 /* What `balance: hash` takes from a request; one without it is balanced as adaptive. */

@@ -105,6 +105,10 @@ static void parse_service(struct reader *rd, const struct node *n, struct conf_s
         case KEY_SERVICE_health:
             parse_health(rd, k, sv);
             break;
+        case KEY_SERVICE_protocol:
+            if (read_word(rd, k, conf_key_row(KEY_SERVICE_protocol)->words, &word))
+                sv->protocol = (enum conf_protocol)word;
+            break;
         case KEY_SERVICE_proxy_protocol:
             if (read_word(rd, k, conf_key_row(KEY_SERVICE_proxy_protocol)->words, &word))
                 sv->proxy_version = (uint8_t)word;

@@ -250,6 +250,7 @@ static void show_service(struct show *s, const struct conf_service *sv, const ui
     } else {
         show_value(s, "health", "off", line);
     }
+    show_word(s, "protocol", KEY_SERVICE_protocol, (int)sv->protocol, lines[KEY_SERVICE_protocol]);
     show_word(s, "proxy_protocol", KEY_SERVICE_proxy_protocol, sv->proxy_version,
               lines[KEY_SERVICE_proxy_protocol]);
     show_sticky(s, &sv->sticky, lines[KEY_SERVICE_sticky]);

@@ -27,6 +27,16 @@ bool body_has_room(const struct request *req)
     return chunk_span(req->body).len == 0 || chunk_room(req->body) > CHUNK_SLACK_BYTES;
 }
 
+void body_send(struct request *req)
+{
+    if (!req->up)
+        return;
+    /* HTTP/2 goes both ways at once: the answer may have begun */
+    if (req->phase == REQUEST_AWAITING ||
+        (req->phase == REQUEST_ANSWERING && req->up->kind == UPSTREAM_H2))
+        upstream_send(req->up);
+}
+
 size_t body_take(struct request *req, struct span bytes, uint16_t *reason)
 {
     size_t total = bytes.len, payload = 0;
@@ -122,8 +132,7 @@ void body_pump(struct request *req)
             }
         }
         body_release(req);
-        if (req->up && req->phase == REQUEST_AWAITING)
-            upstream_send(req->up);
+        body_send(req);
     }
     body_wait(req, now_us);
 }

@@ -53,6 +53,8 @@ struct h2_shared;
 
 struct pool { /* free connections of one thread to one endpoint, newest first */
     _Alignas(FB_CACHE_LINE_BYTES) struct upstream *first;
+    struct h2u_conn *h2;     /* h2_upstream.h */
+    uint32_t h2_streams_max; /* that its last connection was told; 0: not known */
     uint32_t count;
     uint32_t large_seen;   /* splice.c */
     _Atomic uint32_t open; /* all connections of this thread to it; thread 0 reads it */
@@ -193,11 +195,13 @@ struct worker {
     struct ring *ring;
     struct generation *gen;
     struct chunk_store chunks;
-    struct slab clients, requests, upstreams, trailers, cache_works, h2_conns, h2_streams;
+    struct slab clients, requests, upstreams, trailers, cache_works, h2_conns, h2_streams,
+        h2u_streams;
     struct h2_shared *h2; /* NULL until the first connection needs it */
     uint32_t h2_conn_count;
     struct listener *listeners;
     struct client *client_list;
+    struct h2u_conn *h2u_conns;
     struct upstream *idle_oldest, *idle_newest; /* of all pools, by time */
     struct http1_parser request_parser, answer_parser;
     struct http1_field *request_fields, *answer_fields;
@@ -349,6 +353,7 @@ struct request {
     uint8_t version_minor;
     uint8_t framing_out; /* enum http1_framing of the answer to the client */
     uint8_t attempt_in;  /* of the attempt header */
+    uint8_t restarts;    /* sent again because nobody had seen it */
     uint8_t outcome;     /* enum gate_outcome, as the answer's head says */
     uint8_t protocol;    /* enum ev_protocol of the client */
     uint8_t tls;         /* enum ev_tls of the client */
@@ -372,7 +377,7 @@ struct request {
 };
 
 enum upstream_phase { UPSTREAM_CONNECTING, UPSTREAM_BUSY, UPSTREAM_IDLE };
-enum upstream_kind { UPSTREAM_H1 };
+enum upstream_kind { UPSTREAM_H1, UPSTREAM_H2 };
 
 struct upstream {
     struct loop_handle handle;
@@ -445,6 +450,7 @@ size_t body_room(const struct request *req); /* payload to read at most now */
 bool body_came(struct request *req, uint64_t now_us);
 void body_wait(struct request *req, uint64_t now_us); /* no more bytes are there now */
 void body_refuse(struct request *req, uint16_t reason);
+void body_send(struct request *req); /* the endpoint gets what there is, if it wants it now */
 void body_judge(struct request *req, uint64_t now_us);
 /* A request whose body has begun is held until it is whole, or has filled HOLD_BYTES, or came fast
  * enough for limits.min_rate_grace: who drips must not occupy endpoints.  Streams and bodies that
@@ -547,6 +553,9 @@ void upstream_run(struct upstream *up);
 void upstream_send(struct upstream *up);
 void upstream_close(struct upstream *up); /* frees it */
 void upstream_on_ready(struct loop_handle *h, uint32_t events);
+uint16_t upstream_reason_of(int why); /* of a connection that could not be made, for this errno */
+/* <n> connections of this thread more; UINT32_MAX: one less. */
+void upstream_count(struct endpoint *ep, const struct worker *w, uint32_t n);
 /* <client_key> as in struct upstream. */
 struct upstream *pool_take(struct worker *w, struct endpoint *ep, uint64_t client_key);
 bool pool_give(struct upstream *up); /* false: it was closed instead */
@@ -565,6 +574,14 @@ struct answer_piece {
  * client.is_broken is set. */
 void client_answer(struct request *req, const struct answer_piece *piece);
 void h2_stream_answer(struct request *req, const struct answer_piece *piece);
+
+/* ---- h2_upstream.c: HTTP/2 towards endpoints; as the calls of upstream.c ---- */
+void h2u_start(struct request *req);
+void h2u_run(struct upstream *up);
+void h2u_send(struct upstream *up);
+void h2u_close(struct upstream *up);
+void h2u_expire(struct worker *w);
+void h2u_fini(struct worker *w);
 
 /* ---- relay.c: answers; each returns false when <up> is gone or back in the pool ---- */
 bool relay_head(struct upstream *up, struct request *req, struct span bytes);
@@ -588,8 +605,8 @@ void proxied_late(struct client *c); /* it did not come in time; frees <c> */
 /* Requests with the same key may share a connection; 0: no header is sent. */
 uint64_t proxied_key(const struct request *req, const struct conf_service *conf);
 FB_MUST_USE
-bool proxied_write(struct upstream *up, uint8_t version); /* false: the connection is of no use */
-size_t proxied_local(uint8_t version, char *out, size_t room); /* for our own checks */
+bool proxied_write(int fd, const struct request *req, uint8_t version); /* false: of no use */
+size_t proxied_local(uint8_t version, char *out, size_t room);          /* for our own checks */
 
 /* ---- splice.c: large bodies without a copy ---- */
 enum splice_step {

@@ -327,8 +327,7 @@ static void pump_body(struct h2_stream *st)
             break;
         }
         body_release(req);
-        if (req->up && req->phase == REQUEST_AWAITING)
-            upstream_send(req->up);
+        body_send(req);
     }
     if (!c->in && st->is_in_over && !req->is_in_done) {
         uint16_t reason = body_put(req, (struct span){NULL, 0}, true);
@@ -336,8 +335,7 @@ static void pump_body(struct h2_stream *st)
             body_refuse(req, reason);
     }
     body_release(req);
-    if (req->up && req->phase == REQUEST_AWAITING)
-        upstream_send(req->up);
+    body_send(req);
     body_wait(req, now_us);
 }
 

@@ -70,6 +70,7 @@ void pool_expire(struct worker *w)
 {
     uint64_t now_us = loop_now_us(w->loop);
     uint64_t keep_us = w->is_draining ? 0 : w->gen->conf->p.upstream_keepalive * US_PER_MS;
+    h2u_expire(w);
     while (w->idle_oldest && w->idle_oldest->idle_us + keep_us <= now_us)
         upstream_close(w->idle_oldest);
     uint32_t gone = atomic_load_explicit(&w->gw->gone_count, memory_order_acquire);

@@ -88,15 +88,14 @@ uint64_t proxied_key(const struct request *req, const struct conf_service *conf)
     return XXH3_64bits_withSeed(text, len, req->worker->gw->key_seed) | 1;
 }
 
-bool proxied_write(struct upstream *up, uint8_t version)
+bool proxied_write(int fd, const struct request *req, uint8_t version)
 {
     char text[PROXY_WRITE_MAX_BYTES];
-    struct request *req = up->req;
     if (!req || !req->client)
         return false;
     size_t len = build(req->client, version, text);
     /* the first bytes of a fresh connection always fit; more follow at once */
-    return send(up->handle.fd, text, len, MSG_NOSIGNAL | MSG_MORE) == (ssize_t)len;
+    return send(fd, text, len, MSG_NOSIGNAL | MSG_MORE) == (ssize_t)len;
 }
 
 size_t proxied_local(uint8_t version, char *out, size_t room)

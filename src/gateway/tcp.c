@@ -50,7 +50,7 @@ void tcp_connected(struct request *req)
     req->is_answered = true; /* from here on nothing can be tried elsewhere */
     if (up->owes_proxy) {
         up->owes_proxy = false;
-        up->is_broken |= !proxied_write(up, request_conf(req)->proxy_version);
+        up->is_broken |= !proxied_write(up->handle.fd, req, request_conf(req)->proxy_version);
     }
     req->phase = REQUEST_TUNNEL;
     req->active_us = now_us;

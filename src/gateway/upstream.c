@@ -20,15 +20,14 @@ static void lost(struct upstream *up, struct request *req);
 static bool may_start_over(const struct upstream *up, const struct request *req);
 
 /* One writer per counter: no locked instruction is needed. */
-static void open_add(struct endpoint *ep, const struct worker *w, uint32_t n)
+void upstream_count(struct endpoint *ep, const struct worker *w, uint32_t n)
 {
     _Atomic uint32_t *open = &ep->pools[w->index].open;
     atomic_store_explicit(open, atomic_load_explicit(open, memory_order_relaxed) + n,
                           memory_order_relaxed);
 }
 
-/* Reasons of a connection that could not be made. */
-static uint16_t reason_of_errno(int why)
+uint16_t upstream_reason_of(int why)
 {
     switch (why) {
     case ECONNREFUSED:
@@ -65,6 +64,10 @@ void upstream_start(struct request *req)
     bool is_tcp = req->protocol == EV_PROTOCOL_TCP;
     if (!is_tcp)
         request_head_finish(req, req->sent_us);
+    if (!is_tcp && request_conf(req)->protocol != CONF_PROTOCOL_HTTP1) {
+        h2u_start(req);
+        return;
+    }
     struct upstream *up = is_tcp ? NULL : pool_take(w, req->ep, request_pool_key(req));
     req->is_reused = up != NULL;
     if (up) {
@@ -110,6 +113,10 @@ void upstream_run(struct upstream *up)
 {
     struct request *req = up->req;
     fb_assert(req != NULL);
+    if (up->kind == UPSTREAM_H2) {
+        h2u_run(up);
+        return;
+    }
     struct client *c = req->client;
     run(up, req);
     if (c) /* the request is still there, and so is its client */
@@ -119,9 +126,13 @@ void upstream_run(struct upstream *up)
 void upstream_send(struct upstream *up)
 {
     struct request *req = up->req;
+    if (up->kind == UPSTREAM_H2) {
+        h2u_send(up);
+        return;
+    }
     if (up->owes_proxy && up->can_write) {
         up->owes_proxy = false;
-        up->is_broken |= !proxied_write(up, request_conf(req)->proxy_version);
+        up->is_broken |= !proxied_write(up->handle.fd, req, request_conf(req)->proxy_version);
     }
     while (up->can_write && !up->is_broken) {
         struct iovec iov[2];
@@ -155,6 +166,10 @@ void upstream_send(struct upstream *up)
 void upstream_close(struct upstream *up)
 {
     struct worker *w = up->worker;
+    if (up->kind == UPSTREAM_H2) {
+        h2u_close(up);
+        return;
+    }
     if (up->phase == UPSTREAM_IDLE)
         pool_remove(up);
     if (up->req)
@@ -168,7 +183,7 @@ void upstream_close(struct upstream *up)
     chunk_give(&w->chunks, up->out);
     if (up->trailers)
         slab_give(&w->trailers, up->trailers);
-    open_add(up->ep, w, UINT32_MAX);
+    upstream_count(up->ep, w, UINT32_MAX);
     endpoint_unref(up->ep);
     slab_give(&w->upstreams, up);
 }
@@ -186,7 +201,7 @@ static struct upstream *connect_new(struct request *req)
     if (fd < 0) {
         if (up)
             slab_give(&w->upstreams, up);
-        forward_failed(req, reason_of_errno(why), GATE_CONNECT_FAILED);
+        forward_failed(req, upstream_reason_of(why), GATE_CONNECT_FAILED);
         return NULL;
     }
     *up = (struct upstream){.handle = {.on_ready = upstream_on_ready, .fd = -1},
@@ -198,7 +213,7 @@ static struct upstream *connect_new(struct request *req)
                             .owes_proxy = request_conf(req)->proxy_version != 0,
                             .phase = why || is_secure ? UPSTREAM_CONNECTING : UPSTREAM_BUSY};
     atomic_fetch_add_explicit(&req->ep->refs, 1, memory_order_relaxed);
-    open_add(req->ep, w, 1);
+    upstream_count(req->ep, w, 1);
     req->up = up;
     if (loop_add(w->loop, &up->handle, fd, LOOP_READ | LOOP_WRITE | LOOP_EDGE) != FB_OK) {
         close(fd);
@@ -240,7 +255,7 @@ static bool finish_connect(struct upstream *up, struct request *req)
         return false;
     if (why) {
         upstream_close(up);
-        forward_failed(req, reason_of_errno(why), GATE_CONNECT_FAILED);
+        forward_failed(req, upstream_reason_of(why), GATE_CONNECT_FAILED);
         return false;
     }
     if (request_tls(req)) {

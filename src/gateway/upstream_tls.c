@@ -31,7 +31,7 @@ enum tls_step upstream_secure(struct upstream *up, uint16_t *reason)
     *reason = REASON_UPSTREAM_TLS;
     if (up->owes_proxy) { /* it comes before the first byte of TLS */
         up->owes_proxy = false;
-        if (!proxied_write(up, request_conf(req)->proxy_version))
+        if (!proxied_write(up->handle.fd, req, request_conf(req)->proxy_version))
             return TLS_FAILED;
     }
     if (!up->link.tls)

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "gateway/cache.h"
 #include "gateway/h2_int.h"
+#include "gateway/h2_upstream.h"
 
 #include <errno.h>
 #include <malloc.h>
@@ -47,6 +48,7 @@ bool worker_init(struct worker *w, struct gw *gw, uint32_t index, struct fb_err 
     slab_init(&w->clients, sizeof(struct client), 4096);
     slab_init(&w->requests, sizeof(struct request), 1024);
     slab_init(&w->upstreams, sizeof(struct upstream), 1024);
+    slab_init(&w->h2u_streams, sizeof(struct h2u_stream), 1024);
     slab_init(&w->trailers, sizeof(struct trailer_room), 64);
     slab_init(&w->cache_works, sizeof(struct cache_work), 256);
     slab_init(&w->h2_conns, sizeof(struct h2_conn), 1024);
@@ -107,6 +109,7 @@ void worker_fini(struct worker *w)
     }
     while (w->idle_oldest)
         upstream_close(w->idle_oldest);
+    h2u_fini(w);
     if (w->access.log)
         access_buf_fini(&w->access);
     handshakes_fini(&w->handshakes);
@@ -115,6 +118,7 @@ void worker_fini(struct worker *w)
     slab_fini(&w->clients);
     slab_fini(&w->requests);
     slab_fini(&w->upstreams);
+    slab_fini(&w->h2u_streams);
     slab_fini(&w->trailers);
     slab_fini(&w->cache_works);
     slab_fini(&w->h2_conns);
