@@ -305,6 +305,7 @@ static const struct {
     ROW("trusted empty",
         .text = "listen: [{ address: \":1\", proxy_protocol: on, trusted: [] }]\n" SERVICE,
         .want = "must have 1..64 prefixes, got 0"),
+    ROW("protocol of a service", .text = WITH("protocol: h3"), .want = "must be http1 or h2c, got"),
     ROW("proxy_protocol of a service", .text = WITH("proxy_protocol: v3"),
         .want = "must be off, v1 or v2, got \"v3\""),
     ROW("tcp without service", .text = "listen: [{ address: \":1\", protocol: tcp }]\n" SERVICE,
