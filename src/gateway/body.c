@@ -84,8 +84,9 @@ uint16_t body_put(struct request *req, struct span data, bool is_last)
 
 bool body_is_held(const struct request *req)
 {
-    return !req->is_in_done && !req->is_stream && !req->is_upgrade && !req->expects_continue &&
-           !req->is_discarding && chunk_span(req->body).len < HOLD_BYTES;
+    /* HTTP/2 endpoints answer while they are asked, and a stream costs them less than a worker. */
+    return !req->is_in_done && !req->is_body_raw && !req->is_stream && !req->is_upgrade &&
+           !req->expects_continue && !req->is_discarding && chunk_span(req->body).len < HOLD_BYTES;
 }
 
 void body_release(struct request *req)
