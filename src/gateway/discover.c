@@ -283,7 +283,7 @@ static void changed(struct service *sv)
 {
     prune(sv);
     service_resync(sv);
-    probe_sync(sv, &sv->gw->workers[0]);
+    service_ask(sv);
 }
 
 /* ---- SRV records ----

@@ -69,8 +69,10 @@ int gateway_run(const struct gateway_setup *setup)
     }
     for (struct service *sv = gw->services; sv; sv = sv->next)
         for (uint32_t i = 0; i < GATE_ENDPOINTS_MAX; i++)
-            if (sv->endpoints[i])
+            if (sv->endpoints[i]) {
                 probe_stop(sv->endpoints[i]);
+                agent_stop(sv->endpoints[i]);
+            }
     struct generation *gen = gw->gen;
     for (uint32_t i = 0; i < gw->thread_count; i++)
         worker_fini(&gw->workers[i]);
@@ -289,8 +291,10 @@ static void retire(struct gw *gw)
     gw->is_retired = true;
     for (struct service *sv = gw->services; sv; sv = sv->next)
         for (uint32_t i = 0; i < GATE_ENDPOINTS_MAX; i++)
-            if (sv->endpoints[i])
+            if (sv->endpoints[i]) {
                 probe_stop(sv->endpoints[i]);
+                agent_stop(sv->endpoints[i]);
+            }
     gw->drain_us = gw->busy_us = loop_now_us(gw->workers[0].loop);
     for (uint32_t i = 0; i < gw->thread_count; i++)
         loop_post(gw->workers[i].loop, &gw->workers[i].stop);
@@ -402,7 +406,7 @@ static void put_in_force(struct gw *gw, struct generation *gen)
     gw->gen = gen;
     for (size_t i = 0; i < gen->conf->service_count; i++) {
         service_sync(gen->services[i], gen);
-        probe_sync(gen->services[i], &gw->workers[0]);
+        service_ask(gen->services[i]);
     }
     service_retire(gw, gen->number);
     cache_configure(gw);

@@ -81,7 +81,8 @@ struct endpoint {
     _Atomic int32_t *in_flight;  /* of this gateway, in <gauge> */
     struct probe *probe;
     struct agent *agent;
-    _Atomic uint64_t pin; /* in cookies of sticky sessions; 0: none */
+    _Atomic uint64_t load_us; /* its last load report */
+    _Atomic uint64_t pin;     /* in cookies of sticky sessions; 0: none */
     double weight_pct;
     char text[SOCK_TEXT_BYTES];
     char host[256];      /* as configured: what its certificate must be for */
@@ -522,6 +523,14 @@ uint64_t sticky_pin(const struct endpoint *ep);
 void sticky_ticket(struct request *req, const struct http1_head *head);
 void sticky_answer(const struct request *req, uint16_t status, struct http1_out *w);
 
+/* ---- orca.c: load reports of answers; they go no further ---- */
+void orca_head(const struct request *req, const struct http1_head *head);
+void orca_trailers(const struct request *req, struct http1_trailers *trailers);
+
+/* ---- agent.c ---- */
+void agent_sync(struct service *sv, struct worker *w);
+void agent_stop(struct endpoint *ep);
+
 /* ---- place.c: the endpoint that a request belongs to ---- */
 void place_ticket(struct request *req, const struct http1_head *head, struct span target,
                   struct span path);
@@ -655,6 +664,7 @@ void service_sync(struct service *sv,
 void service_retire(struct gw *gw,
                     uint32_t generation); /* services and names that it does not have */
 void service_resync(struct service *sv);
+void service_ask(struct service *sv);
 void service_want(struct service *sv, const struct sock_addr *addr, const struct wish *wish);
 void service_sweep(struct service *sv); /* thread 0 */
 /* The endpoint with this number begins anew, as if it were new. */

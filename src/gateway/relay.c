@@ -91,6 +91,14 @@ bool relay_body(struct upstream *up, struct request *req, struct span head_out, 
 
 bool relay_payload(struct upstream *up, struct request *req, const struct answer_piece *piece)
 {
+    struct answer_piece last = *piece;
+    struct http1_trailers trailers;
+    if (piece->trailers) {
+        trailers = *piece->trailers;
+        orca_trailers(req, &trailers);
+        last.trailers = &trailers;
+        piece = &last;
+    }
     if (req->cw)
         cache_feed(req, piece->payload);
     if (!req->client && !req->is_own && !(req->goes_on && cache_goes_on(req))) {
@@ -191,6 +199,7 @@ bool relay_final(struct upstream *up, struct request *req, const struct http1_he
     struct worker *w = up->worker;
     req->first_byte_us = loop_now_us(w->loop);
     req->upstream_us = fb_sat_u32(fb_sub_floor_u64(req->first_byte_us, req->sent_us));
+    orca_head(req, head);
     req->outcome = (uint8_t)outcome_of(head);
     req->is_failed = req->outcome != GATE_OK;
     if (req->outcome == GATE_FAILED && tries_again(up, req, head))

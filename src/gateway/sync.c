@@ -85,7 +85,7 @@ void service_reset(struct gw *gw, uint16_t number)
             gw->mem->keeps[number].saved_us = 0;
             remove_endpoint(sv, ep);
             service_resync(sv);
-            probe_sync(sv, &gw->workers[0]);
+            service_ask(sv);
             return;
         }
 }
@@ -180,6 +180,13 @@ void service_want(struct service *sv, const struct sock_addr *addr, const struct
     version_leave(sv, was);
 }
 
+/* Those that are asked how they are: probes, agents. */
+void service_ask(struct service *sv)
+{
+    probe_sync(sv, &sv->gw->workers[0]);
+    agent_sync(sv, &sv->gw->workers[0]);
+}
+
 /* Under the lock: where it stands among its peers. */
 static void place(struct endpoint *ep, const struct wish *wish)
 {
@@ -272,6 +279,7 @@ static void remove_endpoint(struct service *sv, struct endpoint *ep)
 {
     struct gw *gw = sv->gw;
     probe_stop(ep);
+    agent_stop(ep);
     spin_lock(&sv->lock);
     uint64_t now_us = fb_max_u64(loop_refresh_us(gw->workers[0].loop), sv->last_us);
     sv->last_us = now_us;

@@ -210,7 +210,7 @@ def test_a_list_is_followed_in_place_and_by_rename(world, tmp_path):
 
 
 @pytest.mark.parametrize("broken, says", [
-    ("- [", "line 1"), ("", "endpoints"), ("[]", "at least one endpoint"), ("endpoints: 7\n", "endpoints"),
+    ("- [", "not YAML"), ("", "endpoints"), ("[]", "at least one endpoint"), ("endpoints: 7\n", "endpoints"),
     ('- "nonsense"\n', "HOST:PORT"), ("- { address: \"1.2.3.4:5\", colour: red }\n", "colour"),
     ('- "file:///etc/passwd"\n', "cannot name another file"), (None, "No such file"),
 ])
