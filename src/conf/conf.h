@@ -139,6 +139,7 @@ struct conf_service {
     struct conf_health health;
     uint64_t queue_wait_max_ms; /* 0: half of the objective */
     uint32_t queue_capacity;    /* 0: automatic */
+    uint32_t concurrency;       /* most requests in hand; 0: no cap */
     bool is_queue_off;          /* `queue: off` */
     bool is_ejecting;
     bool is_tcp; /* a listener with `protocol: tcp` leads here, and no route */
@@ -228,6 +229,7 @@ struct conf_route {
     struct conf_tune timeout_tune;
     uint64_t deadline_ms; /* whole request, 0 none */
     struct conf_who key;  /* fairness */
+    uint32_t concurrency; /* most requests in hand; 0: no cap */
     struct conf_split split;
     const struct conf_rate *rates;
     size_t rate_count;

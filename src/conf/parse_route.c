@@ -163,6 +163,7 @@ static void parse_route(struct reader *rd, const struct node *n, size_t index)
     uint32_t *lines = rd->private->route_line[index];
     struct route_rest rest = {0};
     int word;
+    uint64_t number;
     route_default(rt);
     if (!read_is(rd, n, NODE_MAP, "{ match: /, service: app }"))
         return;
@@ -200,6 +201,10 @@ static void parse_route(struct reader *rd, const struct node *n, size_t index)
             break;
         case KEY_ROUTE_split:
             rest.split = k;
+            break;
+        case KEY_ROUTE_concurrency:
+            if (read_key_number(rd, k, KEY_ROUTE_concurrency, &number))
+                rt->concurrency = (uint32_t)number;
             break;
         case KEY_ROUTE_rate_limits:
             rest.rates = k;

@@ -72,6 +72,7 @@ void parse_service_default(struct reader *rd, struct conf_service *sv)
 static void parse_service(struct reader *rd, const struct node *n, struct conf_service *sv,
                           uint32_t *lines)
 {
+    uint64_t number;
     int word;
     parse_service_default(rd, sv);
     if (!read_is(rd, n, NODE_MAP, "{ endpoints: [\"127.0.0.1:3000\"] }"))
@@ -101,6 +102,10 @@ static void parse_service(struct reader *rd, const struct node *n, struct conf_s
             break;
         case KEY_SERVICE_queue:
             parse_queue(rd, k, sv);
+            break;
+        case KEY_SERVICE_concurrency:
+            if (read_key_number(rd, k, KEY_SERVICE_concurrency, &number))
+                sv->concurrency = (uint32_t)number;
             break;
         case KEY_SERVICE_health:
             parse_health(rd, k, sv);

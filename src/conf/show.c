@@ -240,6 +240,9 @@ static void show_service(struct show *s, const struct conf_service *sv, const ui
         else
             show_value(s, "queue.capacity", "auto", line);
     }
+    if (sv->concurrency)
+        show_number(s, "concurrency", CONF_TYPE_u32, sv->concurrency,
+                    lines[KEY_SERVICE_concurrency]);
     line = lines[KEY_SERVICE_health];
     if (sv->health.is_on) {
         show_value(s, "health.path", sv->health.path, line);
@@ -354,6 +357,8 @@ static void show_route(struct show *s, const struct conf_route *rt, const uint32
         show_number(s, "deadline", CONF_TYPE_dur, rt->deadline_ms, lines[KEY_ROUTE_deadline]);
     show_value(s, "key", rt->key.text, lines[KEY_ROUTE_key]);
     show_hash(s, &rt->hash, lines[KEY_ROUTE_hash]);
+    if (rt->concurrency)
+        show_number(s, "concurrency", CONF_TYPE_u32, rt->concurrency, lines[KEY_ROUTE_concurrency]);
     show_split(s, &rt->split, lines[KEY_ROUTE_split]);
     show_rates(s, rt, lines[KEY_ROUTE_rate_limits]);
     show_value(s, "stream", rt->is_stream ? "true" : "false", lines[KEY_ROUTE_stream]);

@@ -95,6 +95,7 @@ struct service {
     uint64_t last_us; /* the gate's clock never goes back */
     uint64_t ticked_us;
     struct endpoint *endpoints[GATE_ENDPOINTS_MAX]; /* by index in the gate */
+    _Atomic uint32_t in_hand;                       /* while it has a cap */
     _Atomic uint32_t live;       /* tickets queued or in flight: only then ticks are worth it */
     _Atomic bool has_dns_failed; /* the last look-up of one of its names */
     uint16_t number;
@@ -141,6 +142,7 @@ struct gw {
     struct generation *gen;           /* thread 0: newest */
     struct access_log *log;
     struct dns *dns;
+    _Atomic uint32_t route_in_hand[KNOB_TARGETS_MAX]; /* by number, of routes with a cap */
     struct own_load *own;           /* overload.c; thread 0's, but for what follows */
     _Atomic uint64_t own_idle_us;   /* idle connections close after it; UINT64_MAX: as configured */
     _Atomic uint32_t own_threshold; /* admission by what foldback itself can do; 512: all */
@@ -360,6 +362,7 @@ struct request {
     uint8_t tls;         /* enum ev_tls of the client */
     uint8_t cache;       /* enum ev_cache */
     uint8_t hedge;       /* enum ev_hedge */
+    uint8_t held;        /* what cap_take took */
     bool is_ticket_live; /* the gate knows it */
     bool is_in_done;     /* request body is complete, or given up */
     bool is_chunked_in, is_replayable;
@@ -679,6 +682,10 @@ uint64_t who_hash(const struct request *req, const struct http1_head *head,
 /* REASON_NONE, or why the limits of its route refuse it; then worker.refusal says more. */
 uint16_t rate_check(struct request *req, const struct http1_head *head);
 void rate_put_fields(const struct rate_refusal *refusal, struct http1_out *out);
+
+/* ---- cap.c: most requests in hand ---- */
+bool cap_take(struct request *req);
+void cap_give(struct request *req);
 
 /* ---- overload.c: what foldback itself runs short of ---- */
 bool own_init(struct gw *gw); /* false without memory */

@@ -142,6 +142,8 @@ void request_free(struct request *req)
     struct generation *gen = req->gen;
     fb_assert(!req->is_ticket_live);
     fb_assert(req->up == NULL);
+    if (req->held)
+        cap_give(req);
     if (!req->end_us)
         req->end_us = loop_now_us(w->loop);
     cache_work_end(req);
@@ -295,6 +297,8 @@ static uint16_t route(struct request *req, struct http1_head *head, struct http1
     uint16_t refused = r->rate_count ? rate_check(req, head) : REASON_NONE;
     if (refused)
         return refused;
+    if (!cap_take(req))
+        return REASON_SHED_CAP;
     if (r->cache.is_on) {
         uint16_t reason = cache_look(
             req, head, &(struct cache_where){.host = host, .target = target, .path = path});

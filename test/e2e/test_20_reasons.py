@@ -162,6 +162,15 @@ def _(fold, world):
     return send(fold, get("/rated/"))
 
 
+@row("shed_cap")
+def _(fold, world):
+    first, = behind_one(fold, "/capped/slow500")
+    seen = send(fold, get("/capped/"))
+    look(first)
+    first.close()
+    return seen
+
+
 @row("quota_exceeded")
 def _(fold, world):
     send(fold, get("/quota/"))
@@ -505,6 +514,7 @@ def plain_config(world, sink):
             "  - { match: /short/, service: app, deadline: 200ms }\n"
             "  - { match: /kept/, service: app, cache: on }\n"
             "  - { match: /rated/, service: app, rate_limits: [{ rate: 1/h, burst: 1 }] }\n"
+            "  - { match: /capped/, service: app, concurrency: 1 }\n"
             "  - { match: /quota/, service: app, rate_limits: [{ quota: 1/d }] }\n" + routes)
 
 

@@ -245,3 +245,59 @@ def test_splits_hold_with_hashing_too(world):
     _, proxy = versions(world, "{ stable: 50%, canary: 50%, header: V }", ", balance: hash")
     assert {served(proxy, "V: canary", "X-User: %d" % i) for i in range(10)} == {"canary"}
     assert {served(proxy, "V: stable", "X-User: %d" % i) for i in range(10)} == {"stable"}
+
+
+# ---- caps ----
+
+def capped(world, service="", routes="  - { match: /, service: app }\n"):
+    hold = threading.Event()
+    origin = world.origin(lambda r, w: hold.wait(8) and ok() if "slow" in r.target else ok())
+    proxy = world.proxy("services:\n  app: { endpoints: [\"127.0.0.1:%d\"], tune: { limit: { min: 64, value: 64, max: "
+                        "64 } }%s }\nroutes:\n%s" % (origin.port, service, routes))
+    return hold, proxy
+
+
+def test_a_cap_of_a_service_holds_over_threads_and_gives_back(world):
+    hold, proxy = capped(world, ", concurrency: 6")
+    held = [proxy.connect().send("GET /slow HTTP/1.1\r\nHost: a\r\n\r\n") for _ in range(6)]
+    time.sleep(0.3)
+    m = proxy.get()
+    assert m.status == 503 and 'details="shed_cap"' in m.get("proxy-status") and m.get("retry-after")
+    hold.set()
+    assert [w.response().status for w in held] == [200] * 6
+    assert [proxy.get().status for _ in range(20)] == [200] * 20
+    for w in held:
+        w.close()
+    assert "shed_cap" in [e["reason_name"] for e in proxy.wait_events(27)]
+
+
+def test_a_cap_of_a_route_leaves_other_routes_alone(world):
+    hold, proxy = capped(world, routes="  - { match: /a/, service: app, concurrency: 2 }\n  - { match: /, service: app }\n")
+    held = [proxy.connect().send("GET /a/slow HTTP/1.1\r\nHost: a\r\n\r\n") for _ in range(2)]
+    time.sleep(0.2)
+    assert proxy.get("/a/").status == 503
+    assert proxy.get("/b/").status == 200
+    held[0].close()  # its work goes on at the endpoint: it still counts
+    time.sleep(0.2)
+    assert proxy.get("/a/").status == 503
+    hold.set()
+    assert held[1].response().status == 200
+    held[1].close()
+    time.sleep(0.2)
+    assert proxy.get("/a/").status == 200
+
+
+def test_a_cap_outlives_a_reload_exactly(world):
+    hold, proxy = capped(world, ", concurrency: 3")
+    held = [proxy.connect().send("GET /slow HTTP/1.1\r\nHost: a\r\n\r\n") for _ in range(3)]
+    time.sleep(0.2)
+    text = open(proxy.path).read()
+    assert proxy.reload(text[text.index("services:"):].replace("concurrency: 3", "concurrency: 4")).startswith("reloaded")
+    time.sleep(0.2)
+    held.append(proxy.connect().send("GET /slow HTTP/1.1\r\nHost: a\r\n\r\n"))
+    time.sleep(0.2)
+    assert proxy.get().status == 503
+    hold.set()
+    for w in held:
+        assert w.response().status == 200
+        w.close()

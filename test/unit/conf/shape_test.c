@@ -125,6 +125,19 @@ static void a_split_names_versions_and_who_may_choose(void **state)
     conf_unref(c);
 }
 
+static void caps_are_read(void **state)
+{
+    (void)state;
+    struct conf *c = good(ROUTED("concurrency: 7"));
+    assert_int_equal(c->routes[0].concurrency, 7);
+    assert_int_equal(c->services[0].concurrency, 0);
+    conf_unref(c);
+    c = good("listen: [\":8080\"]\nservices: { shop: { endpoints: [\"10.0.0.1:80\"], "
+             "concurrency: 1000000 } }\n");
+    assert_int_equal(c->services[0].concurrency, 1000000);
+    conf_unref(c);
+}
+
 static void what_is_shown_names_the_values_in_force(void **state)
 {
     (void)state;
@@ -177,6 +190,8 @@ static void each_mistake_gets_the_next_step(void **state)
         {SPLIT("{ header: X-V }"), "must have the shares of 1..8 versions"},
         {SPLIT("{ stable: 100%, header: \"a b\" }"), "split.header is the name of a header"},
         {SPLIT("canary"), "split must be a map"},
+        {ROUTED("concurrency: 0"), "concurrency must be 1..1000000, got 0"},
+        {ROUTED("concurrency: many"), "is not understood"},
         {ROUTED("rate_limits: []"), "must have 1..8 limits, got 0"},
         {ROUTED("rate_limits: 100/s"), "must be a list"},
         {ROUTED("key: a b"), "token, header NAME or cookie NAME, got \"a b\""},
@@ -198,6 +213,7 @@ int main(void)
         cmocka_unit_test(a_limit_keeps_its_identity_while_route_and_limit_stay),
         cmocka_unit_test(who_shares_fairly_can_be_anybody_a_limit_can_count),
         cmocka_unit_test(a_split_names_versions_and_who_may_choose),
+        cmocka_unit_test(caps_are_read),
         cmocka_unit_test(what_is_shown_names_the_values_in_force),
         cmocka_unit_test(each_mistake_gets_the_next_step),
     };
