@@ -86,7 +86,8 @@ bool body_is_held(const struct request *req)
 {
     /* HTTP/2 endpoints answer while they are asked, and a stream costs them less than a worker. */
     return !req->is_in_done && !req->is_body_raw && !req->is_stream && !req->is_upgrade &&
-           !req->expects_continue && !req->is_discarding && chunk_span(req->body).len < HOLD_BYTES;
+           !req->expects_continue && !req->is_discarding &&
+           chunk_span(req->body).len < HOLD_BYTES && !service_is_roomy(req->sv);
 }
 
 void body_release(struct request *req)
@@ -179,6 +180,8 @@ void body_judge(struct request *req, uint64_t now_us)
     else if (req->phase == REQUEST_HELD &&
              req->body_wait_us + still_us > req->gen->conf->p.limits_min_rate_grace * US_PER_MS)
         forward_arrive(req); /* slow, and honest */
+    else
+        body_release(req);
 }
 
 /* The mean rate over the time in which we waited for the client. */

@@ -456,9 +456,9 @@ void body_wait(struct request *req, uint64_t now_us); /* no more bytes are there
 void body_refuse(struct request *req, uint16_t reason);
 void body_send(struct request *req); /* the endpoint gets what there is, if it wants it now */
 void body_judge(struct request *req, uint64_t now_us);
-/* A request whose body has begun is held until it is whole, or has filled HOLD_BYTES, or came fast
- * enough for limits.min_rate_grace: who drips must not occupy endpoints.  Streams and bodies that
- * wait for 100 (Continue) are not held. */
+/* While half of the service's slots are taken a request whose body has begun is held until it is
+ * whole, has filled HOLD_BYTES, or came fast enough for limits.min_rate_grace: who drips must not
+ * occupy endpoints.  Streams and bodies that wait for 100 (Continue) are not held. */
 #define HOLD_BYTES (8 * KIB)
 bool body_is_held(const struct request *req);
 void body_release(struct request *req); /* from REQUEST_HELD, when that is over */
@@ -650,6 +650,8 @@ void tcp_refuse(struct request *req, uint16_t reason);
 /* ---- service.c, sync.c: gates under their locks ---- */
 enum gate_answer service_arrive(struct request *req, bool is_retry);
 void service_first_byte(struct request *req);
+/* Less than half of what its endpoints may work on is in flight. */
+bool service_is_roomy(struct service *sv);
 void service_done(struct request *req, enum gate_outcome outcome);
 bool service_retry(struct request *req, enum gate_outcome outcome, uint64_t *backoff_us);
 /* True when nothing of it is left with the gate; false: a grant is on its way. */

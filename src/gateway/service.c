@@ -52,6 +52,15 @@ enum gate_answer service_arrive(struct request *req, bool is_retry)
     return a;
 }
 
+bool service_is_roomy(struct service *sv)
+{
+    struct gate_view view;
+    lock(sv);
+    gate_view(sv->gate, &view);
+    spin_unlock(&sv->lock);
+    return view.in_flight * 2 < view.limit_sum && !view.is_overloaded;
+}
+
 void service_first_byte(struct request *req)
 {
     struct service *sv = req->sv;
