@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "proto/h2.h"
 #include "base/assert.h"
+#include "proto/h2_frames.h"
 #include "proto/h2_head.h"
 #include "proto/h2_mem.h"
 
@@ -47,12 +48,18 @@ struct h2 {
     bool is_blocked; /* a DATA frame found no room */
     struct budget resets, control;
     uint64_t now_us;
+    struct h2_past past;
+    struct h2_scan scan;
+    enum h2_code fault; /* with which the connection ends */
     struct h2_counts counts;
 };
 
 static bool add_callbacks(struct h2_shared *shared);
 static bool size_scratch(struct h2_shared *shared, const struct http1_limits *limits);
 static bool begin(struct h2 *s);
+static bool take_frames(struct h2 *s, struct span bytes);
+static enum h2_code judge_data(struct h2 *s, int32_t id);
+static bool feed(struct h2 *s, struct span bytes, size_t from, size_t to);
 static void park(struct h2 *s);
 static void unpark(struct h2 *s);
 static void put_goaway(struct h2 *s, enum h2_code code);
@@ -124,6 +131,7 @@ struct h2 *h2_new(struct h2_shared *shared, const struct h2_conf *conf,
     if (!s)
         return NULL;
     *s = (struct h2){.shared = shared, .hooks = hooks, .conn = conn, .conf = *conf};
+    h2_scan_begin(&s->scan);
     s->resets.max_milli = s->resets.left_milli = conf->resets_max * UINT64_C(1000);
     s->control.max_milli = s->control.left_milli = conf->control_max * UINT64_C(1000);
     if (!begin(s)) {
@@ -173,22 +181,71 @@ enum h2_state h2_take(struct h2 *s, struct span bytes, uint64_t now_us)
     s->now_us = now_us;
     if (s->parked)
         unpark(s);
-    s->is_in_hook = true;
-    ssize_t n = nghttp2_session_mem_recv(s->session, (const uint8_t *)bytes.at, bytes.len);
-    s->is_in_hook = false;
-    if (n < 0 || (size_t)n != bytes.len) {
-        enum h2_code code = n == NGHTTP2_ERR_NOMEM              ? H2_INTERNAL_ERROR
-                            : n == NGHTTP2_ERR_BAD_CLIENT_MAGIC ? H2_PROTOCOL_ERROR
-                                                                : H2_ENHANCE_YOUR_CALM;
-        if (code == H2_ENHANCE_YOUR_CALM && !s->counts.flood)
-            s->counts.flood =
-                n == NGHTTP2_ERR_TOO_MANY_CONTINUATIONS ? H2_FLOOD_HEADERS : H2_FLOOD_CONTROL;
-        put_goaway(s, code);
+    if (!take_frames(s, bytes))
         return H2_OVER;
-    }
     if (s->is_in_block)
         park(s);
     return h2_is_over(s) ? H2_OVER : H2_OPEN;
+}
+
+/* The library drops DATA for streams that are over without a word, so those are looked at when all
+ * before them is understood. */
+static bool take_frames(struct h2 *s, struct span bytes)
+{
+    size_t at = 0, fed = 0;
+    for (;;) {
+        enum h2_scan_step is = h2_scan_next(&s->scan, bytes, &at);
+        if (is == H2_SCAN_END)
+            return feed(s, bytes, fed, bytes.len);
+        bool is_known = is == H2_SCAN_DATA && !s->scan.is_stale &&
+                        nghttp2_session_get_stream_remote_close(s->session, s->scan.id) == 0;
+        s->scan.is_stale = s->scan.is_stale || (is == H2_SCAN_DATA && s->scan.is_last);
+        if (is_known)
+            continue;
+        if (!feed(s, bytes, fed, at - 1))
+            return false;
+        fed = at - 1;
+        s->scan.is_stale = is == H2_SCAN_DATA && s->scan.is_last;
+        s->fault = is == H2_SCAN_PRIORITY ? H2_PROTOCOL_ERROR : judge_data(s, s->scan.id);
+        if (s->fault) {
+            put_goaway(s, s->fault);
+            return false;
+        }
+    }
+}
+
+static enum h2_code judge_data(struct h2 *s, int32_t id)
+{
+    int is_closed = nghttp2_session_get_stream_remote_close(s->session, id);
+    if (is_closed == 1)
+        return H2_STREAM_CLOSED;
+    if (is_closed == 0 || (id & 1) == 0 || id > s->past.highest)
+        return H2_NO_ERROR; /* open, or for the library to refuse */
+    if (h2_past_judge(&s->past, id) != H2_FRAME_OK)
+        return H2_STREAM_CLOSED;
+    s->counts.control++;
+    return charge(s, &s->control, H2_FLOOD_CONTROL) ? H2_NO_ERROR : H2_ENHANCE_YOUR_CALM;
+}
+
+/* False: the connection is over, and the client was told. */
+static bool feed(struct h2 *s, struct span bytes, size_t from, size_t to)
+{
+    if (from >= to)
+        return true;
+    s->is_in_hook = true;
+    ssize_t n = nghttp2_session_mem_recv(s->session, (const uint8_t *)bytes.at + from, to - from);
+    s->is_in_hook = false;
+    if (n >= 0 && (size_t)n == to - from)
+        return true;
+    enum h2_code code = s->fault                            ? s->fault
+                        : n == NGHTTP2_ERR_NOMEM            ? H2_INTERNAL_ERROR
+                        : n == NGHTTP2_ERR_BAD_CLIENT_MAGIC ? H2_PROTOCOL_ERROR
+                                                            : H2_ENHANCE_YOUR_CALM;
+    if (code == H2_ENHANCE_YOUR_CALM && !s->counts.flood)
+        s->counts.flood =
+            n == NGHTTP2_ERR_TOO_MANY_CONTINUATIONS ? H2_FLOOD_HEADERS : H2_FLOOD_CONTROL;
+    put_goaway(s, code);
+    return false;
 }
 
 bool h2_pump(struct h2 *s, size_t room)
@@ -399,19 +456,46 @@ static void put_goaway(struct h2 *s, enum h2_code code)
 
 /* ---- callbacks of the library ---- */
 
+/* False: the stream of these HEADERS was ended by the client, or never opened in its turn. */
+static bool is_in_order(struct h2 *s, nghttp2_session *session, const nghttp2_frame_hd *hd)
+{
+    if (nghttp2_session_get_stream_remote_close(session, hd->stream_id) >= 0 ||
+        (hd->stream_id & 1) == 0)
+        return true; /* open, or for the library to refuse */
+    switch (h2_past_judge(&s->past, hd->stream_id)) {
+    case H2_FRAME_OK:
+        return true;
+    case H2_FRAME_CLOSED:
+        s->fault = H2_STREAM_CLOSED;
+        return false;
+    case H2_FRAME_NEVER_OPENED:
+        s->fault = H2_PROTOCOL_ERROR;
+        return false;
+    }
+    return true;
+}
+
 /* Frames that cost the client nothing and us something. */
 static int on_begin_frame(nghttp2_session *session, const nghttp2_frame_hd *hd, void *arg)
 {
     struct h2 *s = arg;
-    (void)session;
     switch (hd->type) {
     case NGHTTP2_DATA:
-        if (hd->length > 0 || (hd->flags & NGHTTP2_FLAG_END_STREAM))
+    case NGHTTP2_HEADERS:
+        if (!is_in_order(s, session, hd))
+            return NGHTTP2_ERR_CALLBACK_FAILURE;
+        if (hd->type == NGHTTP2_HEADERS || hd->length > 0 || (hd->flags & NGHTTP2_FLAG_END_STREAM))
             return 0;
         break;
-    case NGHTTP2_HEADERS:
     case NGHTTP2_RST_STREAM:
+        h2_past_reset(&s->past, hd->stream_id);
         return 0;
+    case NGHTTP2_PRIORITY:
+        if (hd->stream_id == 0) {
+            s->fault = H2_PROTOCOL_ERROR;
+            return NGHTTP2_ERR_CALLBACK_FAILURE;
+        }
+        break;
     default:
         break;
     }
@@ -569,6 +653,7 @@ static int on_stream_close(nghttp2_session *session, int32_t id, uint32_t code, 
     void *stream = nghttp2_session_get_stream_user_data(session, id);
     if (s->is_in_block && s->block_id == id)
         s->is_in_block = false;
+    h2_past_add(&s->past, id, false);
     if (code == NGHTTP2_NO_ERROR)
         earn(&s->resets, EARN_RESET_MILLI);
     if (!stream || !s->hooks)
@@ -590,6 +675,7 @@ static int on_frame_send(nghttp2_session *session, const nghttp2_frame *frame, v
     if (frame->hd.type != NGHTTP2_RST_STREAM)
         return 0;
     s->counts.resets_out++;
+    h2_past_add(&s->past, frame->hd.stream_id, true);
     uint32_t code = frame->rst_stream.error_code;
     if (code == NGHTTP2_NO_ERROR || code == NGHTTP2_INTERNAL_ERROR || code == NGHTTP2_CANCEL)
         return 0;
