@@ -57,6 +57,8 @@ void answer_local(struct request *req, uint16_t reason)
         req->is_keep_alive = false; /* what follows on such a connection is not to be trusted */
     if (!req->is_in_done && !body_is_droppable(req))
         req->is_keep_alive = false;
+    if (grpc_refuse(req, reason))
+        return;
     req->framing_out = HTTP1_BODY_LENGTH;
     struct said said;
     build(req->worker, req, reason, req->wants_json, &said);

@@ -374,6 +374,7 @@ struct request {
     bool is_answered; /* something of the answer was given to the client */
     bool is_out_done; /* all of the answer was */
     bool is_first_byte_told;
+    bool is_grpc;
     bool is_reused, is_stream, wants_json, is_failed, is_censored, is_aborted;
     bool goes_on;                  /* without a client: its answer is kept all the same */
     bool is_own;                   /* never had a client: the cache fetches an answer anew */
@@ -637,6 +638,14 @@ size_t splice_first_read(const struct upstream *up, size_t room);
 void answer_local(struct request *req, uint16_t reason);
 void answer_raw(struct client *c, uint16_t reason, bool wants_json);
 uint16_t answer_reason_of(enum http1_error error);
+
+/* ---- grpc.c ---- */
+void grpc_begin(struct request *req, const struct http1_head *head);
+/* The outcome that the endpoint's answer head means, given what HTTP says. */
+enum gate_outcome grpc_head(struct request *req, const struct http1_head *head,
+                            enum gate_outcome outcome);
+void grpc_end(struct request *req, const struct http1_trailers *trailers); /* the answer is whole */
+bool grpc_refuse(struct request *req, uint16_t reason); /* false: it is no call */
 
 /* ---- tunnel.c ---- */
 void tunnel_begin(struct request *req);

@@ -109,6 +109,8 @@ bool relay_payload(struct upstream *up, struct request *req, const struct answer
     }
     if (req->cw && piece->is_last) /* before its client has all of it and asks again */
         cache_filled(req);
+    if (piece->is_last)
+        grpc_end(req, piece->trailers);
     if (req->client)
         client_answer(req, piece);
     if (piece->is_last) {
@@ -200,7 +202,7 @@ bool relay_final(struct upstream *up, struct request *req, const struct http1_he
     req->first_byte_us = loop_now_us(w->loop);
     req->upstream_us = fb_sat_u32(fb_sub_floor_u64(req->first_byte_us, req->sent_us));
     orca_head(req, head);
-    req->outcome = (uint8_t)outcome_of(head);
+    req->outcome = (uint8_t)grpc_head(req, head, outcome_of(head));
     req->is_failed = req->outcome != GATE_OK;
     if (req->outcome == GATE_FAILED && tries_again(up, req, head))
         return false;

@@ -237,6 +237,7 @@ static uint16_t check(struct request *req, struct http1_head *head)
         req->wants_json = memmem(f->value.at, f->value.len, "json", 4) != NULL;
     }
     read_own_fields(req, head);
+    grpc_begin(req, head);
     if (head->method == HTTP1_CONNECT || head->method == HTTP1_TRACE) {
         req->is_keep_alive = false;
         return REASON_BAD_METHOD;

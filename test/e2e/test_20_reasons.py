@@ -116,6 +116,8 @@ def answer(request, wire):
         wire.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhello")
         time.sleep(1.5)
         return False
+    elif word == "grpc14":
+        return b"HTTP/1.1 200 OK\r\nContent-Type: application/grpc\r\ngrpc-status: 14\r\nContent-Length: 0\r\n\r\n"
     elif word == "bad":
         return b"nonsense\r\n\r\n"
     elif word == "large":
@@ -175,6 +177,13 @@ def _(fold, world):
 def _(fold, world):
     send(fold, get("/quota/"))
     return send(fold, get("/quota/"))
+
+
+@row("grpc_failed", "h2")
+def _(fold, world):
+    c = h2_util.H2(fold.port)
+    assert c.get("/app/grpc14", "POST", [("content-type", "application/grpc")], b"").fields["grpc-status"] == "14"
+    c.close()
 
 
 @row("h2_malformed", "h2")
