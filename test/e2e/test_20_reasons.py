@@ -182,7 +182,7 @@ def _(fold, world):
 @row("grpc_failed", "h2")
 def _(fold, world):
     c = h2_util.H2(fold.port)
-    assert c.get("/app/grpc14", "POST", [("content-type", "application/grpc")], b"").fields["grpc-status"] == "14"
+    assert c.get("/app/grpc14", "POST", [("content-type", "application/grpc")], b"\0\0\0\0\0").fields["grpc-status"] == "14"
     c.close()
 
 
