@@ -95,8 +95,8 @@ static double knob_now(const struct admin *a, enum knob_id knob, uint16_t target
 static void put_classes(struct json *j, const struct admin *a, uint16_t service,
                         enum fact_window window)
 {
-    static const enum fact_id facts[] = {FACT_RATE, FACT_OFFERED_RATE, FACT_SHED_RATIO,
-                                         FACT_LATENCY_P99, FACT_IN_TIME_RATIO};
+    static const enum fact_id facts[] = {FACT_RATE,       FACT_OFFERED_RATE, FACT_ERROR_RATIO,
+                                         FACT_SHED_RATIO, FACT_LATENCY_P99,  FACT_IN_TIME_RATIO};
     const struct ev_gauge *g = &a->metrics->service[service].gauge;
     const uint16_t queued[EV_CLASS_COUNT] = {g->queued_critical, g->queued_default,
                                              g->queued_degraded, g->queued_best_effort};

@@ -44,6 +44,12 @@ def family():
     return mine
 
 
+def test_the_folder_of_a_demo_is_where_tmpdir_says(tmp_path):
+    done = subprocess.run([BIN, "demo", "flash-sale", "--seconds", "5", "--headless"], capture_output=True, text=True, timeout=60,
+                          env={**os.environ, "TMPDIR": str(tmp_path / "none")})
+    assert done.returncode == 1 and "cannot make %s/foldback-demo-" % (tmp_path / "none") in done.stderr
+
+
 def check_shape(found):
     assert set(found["lanes"]) == {"foldback", "static"}
     for lane in found["lanes"].values():
