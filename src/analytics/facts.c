@@ -173,7 +173,7 @@ static struct judged judge(const struct facts *f, const struct ev_request *r)
     uint64_t objective_us = r->service < FACTS_NUMBERS_MAX ? f->s.objective_us[r->service] : 0;
     j.is_shed = ev_reason_is_shed(r->reason);
     j.is_at_door = r->reason == REASON_SHED_PRIORITY || r->reason == REASON_SHED_OWN_LOAD ||
-                   r->reason == REASON_SHED_CAP;
+                   r->reason == REASON_SHED_CAP || r->reason == REASON_SHED_ERRORS;
     j.is_aborted =
         !j.is_shed && (r->flags & EV_REQUEST_ABORTED || r->reason == REASON_CLIENT_GONE ||
                        r->reason == REASON_CLIENT_GONE_QUEUED);

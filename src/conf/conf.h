@@ -140,6 +140,7 @@ struct conf_service {
     uint64_t queue_wait_max_ms; /* 0: half of the objective */
     uint32_t queue_capacity;    /* 0: automatic */
     uint32_t concurrency;       /* most requests in hand; 0: no cap */
+    double success_floor_pct;   /* 0: off */
     bool is_queue_off;          /* `queue: off` */
     bool is_ejecting;
     bool is_tcp; /* a listener with `protocol: tcp` leads here, and no route */

@@ -194,6 +194,7 @@ int read_key(struct reader *rd, const struct node *child, enum conf_level level)
 void who_default(struct conf_who *who);
 /* `by` of a rate limit, or `key` of a route (<is_rate> false). */
 bool read_who(struct reader *rd, const struct node *n, bool is_rate, struct conf_who *who);
+void parse_success_floor(struct reader *rd, const struct node *n, struct conf_service *sv);
 /* After its service is known. */
 void parse_split(struct reader *rd, const struct node *n, struct conf_route *rt);
 /* After the name of the route is known. */

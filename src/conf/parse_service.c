@@ -103,6 +103,9 @@ static void parse_service(struct reader *rd, const struct node *n, struct conf_s
         case KEY_SERVICE_queue:
             parse_queue(rd, k, sv);
             break;
+        case KEY_SERVICE_success_floor:
+            parse_success_floor(rd, k, sv);
+            break;
         case KEY_SERVICE_concurrency:
             if (read_key_number(rd, k, KEY_SERVICE_concurrency, &number))
                 sv->concurrency = (uint32_t)number;

@@ -284,3 +284,18 @@ void parse_split(struct reader *rd, const struct node *n, struct conf_route *rt)
     else if (fabs(sum - 100) > 1e-6)
         problem(rd, n, "the shares of a split must sum to 100%%, these are %.10g%%", sum);
 }
+
+void parse_success_floor(struct reader *rd, const struct node *n, struct conf_service *sv)
+{
+    char path[NODE_PATH_BYTES];
+    const struct conf_key_row *row = conf_key_row(KEY_SERVICE_success_floor);
+    struct span s;
+    double pct;
+    if (!read_scalar(rd, n, &s))
+        return;
+    if (value_pct(s, &pct) == VALUE_OK && pct <= (double)row->max)
+        sv->success_floor_pct = pct;
+    else
+        problem(rd, n, "%s must be 0%%..%llu%%, got \"%.*s\"; write for example 50%%",
+                node_path(n, path), (unsigned long long)row->max, SHOWN(s));
+}

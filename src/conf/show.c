@@ -264,6 +264,10 @@ static void show_service(struct show *s, const struct conf_service *sv, const ui
     }
     show_value(s, "load_reports", sv->has_load_reports ? "true" : "false",
                lines[KEY_SERVICE_load_reports]);
+    if (sv->success_floor_pct > 0) {
+        snprintf(text, sizeof text, "%.10g%%", sv->success_floor_pct);
+        show_value(s, "success_floor", text, lines[KEY_SERVICE_success_floor]);
+    }
     show_value(s, "eject", sv->is_ejecting ? "true" : "false", lines[KEY_SERVICE_eject]);
     show_value(s, "host", sv->host_header, lines[KEY_SERVICE_host]);
     show_tls_out(s, &sv->tls, lines[KEY_SERVICE_tls]);

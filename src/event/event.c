@@ -184,7 +184,7 @@ bool ev_reason_is_cached(uint16_t reason)
 bool ev_reason_is_shed(uint16_t reason)
 {
     return (reason >= REASON_SHED_PRIORITY && reason <= REASON_SHED_ATTEMPTS) ||
-           (reason >= REASON_SHED_OWN_LOAD && reason <= REASON_SHED_CAP);
+           (reason >= REASON_SHED_OWN_LOAD && reason <= REASON_SHED_ERRORS);
 }
 
 bool ev_reason_is_rule(uint16_t reason)

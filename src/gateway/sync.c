@@ -381,6 +381,7 @@ static void build_gate_conf(const struct conf_service *c, const struct conf *con
     if (c->is_queue_off)
         out->queue_wait_max_us = 0; /* what finds no room is refused at once */
     out->is_ejecting = c->is_ejecting;
+    out->success_floor = c->success_floor_pct / 100;
     out->retry_pct = conf->p.upstream_retry_pct;
     out->retries_max = conf->p.upstream_retries;
     const struct conf_tune *limit = &c->tune[KNOB_LIMIT];

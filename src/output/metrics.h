@@ -47,7 +47,7 @@ struct metric_route {
     uint64_t split_fallbacks;
     uint16_t service; /* of the last request; the name decides when there is one */
 };
-#define METRIC_SHED_REASONS 10
+#define METRIC_SHED_REASONS 11
 struct metric_service {
     uint64_t result[EV_CLASS_COUNT][METRIC_RESULT_COUNT];
     uint64_t shed[METRIC_SHED_REASONS]; /* by metrics_shed_reason */

@@ -14,6 +14,7 @@ static const uint32_t retries_free = 2;
 static enum gate_answer place(struct gate *g, struct gate_ticket *t, uint64_t now_us);
 static bool try_send(struct gate *g, struct gate_ticket *t, uint64_t now_us);
 static bool is_admitted(struct gate *g, const struct gate_ticket *t, uint64_t now_us);
+static bool is_worth_a_try(struct gate *g, const struct gate_ticket *t, uint64_t now_us);
 static uint8_t class_of(const struct gate_ticket *t);
 static enum gate_answer shed(struct gate_ticket *t, enum ev_reason why);
 
@@ -95,6 +96,8 @@ enum gate_answer gate_arrive(struct gate *g, struct gate_ticket *t, uint64_t now
     t->endpoint = EV_NONE;
     if (!is_admitted(g, t, now_us))
         return shed(t, REASON_SHED_PRIORITY);
+    if (!is_worth_a_try(g, t, now_us))
+        return shed(t, REASON_SHED_ERRORS);
     retry_earn(&g->retry, now_us);
     return place(g, t, now_us);
 }
@@ -253,6 +256,18 @@ static bool is_admitted(struct gate *g, const struct gate_ticket *t, uint64_t no
     if (t->class == EV_CLASS_CRITICAL || g->shed_threshold >= ADMIT_ALL)
         return true;
     return admit_level(class_of(t), t->key_hash, now_us, &g->rng) < g->shed_threshold;
+}
+
+/* Almost everything fails: most users are not sent into that. */
+static bool is_worth_a_try(struct gate *g, const struct gate_ticket *t, uint64_t now_us)
+{
+    if (g->conf.success_floor <= 0 || t->class == EV_CLASS_CRITICAL)
+        return true;
+    double share = success_refuse_share(&g->success, g->conf.success_floor, now_us);
+    if (share <= 0)
+        return true;
+    uint32_t number = admit_level(0, t->key_hash, now_us, &g->rng);
+    return number < (1 - share) * ADMIT_LEVELS_PER_CLASS;
 }
 
 /* A retry competes one class lower: work that is new comes before work that failed once. */

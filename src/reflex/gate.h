@@ -40,6 +40,7 @@ struct gate_conf {
     bool is_ejecting;              /* passive ejection */
     double retry_pct;              /* retry budget in % of first attempts; 0: none */
     uint32_t retries_max;          /* per request */
+    double success_floor;          /* see reflex/success.h; 0: off */
     uint32_t ejected_pct_max;      /* of the endpoints, then panic */
 };
 void gate_conf_default(struct gate_conf *conf, uint64_t objective_us);

@@ -389,6 +389,8 @@ void gate_account(struct gate *g, struct gate_ticket *t, enum gate_outcome outco
     }
     balance_on_done(&ep->seat, now_us);
     if (sign != EJECT_UNKNOWN)
+        success_note(&g->success, sign == EJECT_GOOD, now_us);
+    if (sign != EJECT_UNKNOWN)
         balance_on_verdict(&ep->seat, sign != EJECT_GOOD, now_us);
     limit_on_done(&ep->limit, &t->tag, result, gate_is_wanted(g, ep, now_us), now_us);
     eject_on_end(&ep->eject, sign, t->is_trial, now_us);

@@ -11,6 +11,7 @@
 #include "reflex/limit.h"
 #include "reflex/queue.h"
 #include "reflex/retry.h"
+#include "reflex/success.h"
 
 #define GATE_EVENTS 64
 
@@ -53,6 +54,7 @@ struct gate {
     struct eject eject;
     struct retry retry;
     struct queue queue;
+    struct success success;
     struct gate_ticket *ended_oldest, *ended_newest; /* shed while waiting, not yet handed back */
     uint32_t events_first, events_count;
     union ev_any events[GATE_EVENTS];

@@ -173,6 +173,19 @@ def _(fold, world):
     return seen
 
 
+@row("shed_errors")
+def _(fold, world):
+    w = connect(fold)
+    for _ in range(150):
+        look(w.send(get("/failing/error")))
+    w.close()
+    for user in range(30):
+        seen = send(fold, get("/failing/error", "X-User: %d" % user))
+        if seen.status == 503:
+            return seen
+    return seen
+
+
 @row("quota_exceeded")
 def _(fold, world):
     send(fold, get("/quota/"))
@@ -513,16 +526,18 @@ def plain_config(world, sink):
             ("name", "dns://nothing.invalid:80", WIDE), ("out", here, WIDE), ("door", here, WIDE),
             ("clear", "https://127.0.0.1:%d" % Origin(raw=lambda w: w.send("no TLS here\r\n")).port, WIDE),
             ("stranger", "https://127.0.0.1:%d" % stranger(world.folder("ca")).port, WIDE)]
+    rows.append(("failing", here, WIDE + ", success_floor: 50%"))
     rows += [("queue1", here, ONE + ", queue: { wait: 3s, capacity: 5 }"),
              ("queue2", here, ONE + ", queue: { wait: 3s, capacity: 1 }"),
              ("queue3", here, ONE + ", queue: { wait: 100ms, capacity: 5 }"),
              ("queue4", here, ONE + ", queue: { wait: 3s, capacity: 5 }")]
-    routes = "".join("  - { match: /%s/, service: %s }\n" % (n, n) for n, _, _ in rows)
+    routes = "".join("  - { match: /%s/, service: %s }\n" % (n, n) for n, _, _ in rows if n != "failing")
     return ("mode: observe\n" + LIMITS + "services:\n" + "".join(service(*r) for r in rows) + "routes:\n"
             "  - { match: /queue4/short/, service: queue4, deadline: 150ms }\n"
             "  - { match: /short/, service: app, deadline: 200ms }\n"
             "  - { match: /kept/, service: app, cache: on }\n"
             "  - { match: /rated/, service: app, rate_limits: [{ rate: 1/h, burst: 1 }] }\n"
+            "  - { match: /failing/, service: failing, key: X-User }\n"
             "  - { match: /capped/, service: app, concurrency: 1 }\n"
             "  - { match: /quota/, service: app, rate_limits: [{ quota: 1/d }] }\n" + routes)
 

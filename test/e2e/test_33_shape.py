@@ -301,3 +301,35 @@ def test_a_cap_outlives_a_reload_exactly(world):
     for w in held:
         assert w.response().status == 200
         w.close()
+
+
+# ---- the last line ----
+
+def test_when_almost_everything_fails_most_is_not_tried_until_it_recovers(world):
+    state = {"ok": False}
+    origin = world.origin(lambda r, w: ok() if state["ok"] else
+                          b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n")
+    proxy = world.proxy("upstream: { retries: 0 }\nservices:\n  app: { endpoints: [\"127.0.0.1:%d\"], success_floor: 50%%, "
+                        "tune: { limit: { min: 64, value: 64, max: 64 } } }\n"
+                        "routes:\n  - { match: /critical/, service: app, priority: critical, key: header X-U }\n"
+                        "  - { match: /, service: app, key: header X-U }\n" % origin.port)
+
+    def wave(path="/"):
+        w, out = proxy.connect(), []
+        for user in range(200):
+            w.send("GET %s HTTP/1.1\r\nHost: a\r\nX-U: %d\r\n\r\n" % (path, user))
+            out.append(w.response().status)
+        w.close()
+        return out
+    first = wave()
+    assert first[:100] == [500] * 100
+    tried = len(origin.requests)
+    second = wave()
+    assert 120 <= second.count(503) <= 190
+    assert len(origin.requests) - tried == 200 - second.count(503)
+    assert wave("/critical/") == [500] * 200
+    state["ok"] = True
+    end = time.monotonic() + 15
+    while wave().count(200) < 200:
+        assert time.monotonic() < end
+        time.sleep(0.2)

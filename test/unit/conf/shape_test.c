@@ -190,6 +190,8 @@ static void each_mistake_gets_the_next_step(void **state)
         {SPLIT("{ header: X-V }"), "must have the shares of 1..8 versions"},
         {SPLIT("{ stable: 100%, header: \"a b\" }"), "split.header is the name of a header"},
         {SPLIT("canary"), "split must be a map"},
+        {"listen: [\":8080\"]\nservices: { a: { endpoints: [\":1\"], success_floor: 0.5 } }\n",
+         "must be 0%..99%, got \"0.5\""},
         {ROUTED("concurrency: 0"), "concurrency must be 1..1000000, got 0"},
         {ROUTED("concurrency: many"), "is not understood"},
         {ROUTED("rate_limits: []"), "must have 1..8 limits, got 0"},

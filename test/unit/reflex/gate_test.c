@@ -507,6 +507,31 @@ static void check_accounts(void)
 }
 
 /* Whatever comes: each ticket ends once, counts agree, limits hold. */
+static void when_all_fails_most_are_refused_but_critical(void **state)
+{
+    (void)state;
+    open_gate(1, 64);
+    conf.success_floor = 0.5;
+    gate_reconfigure(g, &conf);
+    uint32_t refused = 0;
+    for (uint32_t i = 0; i < 1000; i++) {
+        struct gate_ticket x = fresh(i % 2 ? EV_CLASS_CRITICAL : EV_CLASS_DEFAULT);
+        uint64_t now_us = t0 + i * 10 * US_PER_MS;
+        x.key_hash = (i + 1) * UINT64_C(0x9e3779b97f4a7c15);
+        enum gate_answer a = gate_arrive(g, &x, now_us);
+        if (a == GATE_SHED) {
+            assert_int_equal(x.reason, REASON_SHED_ERRORS);
+            assert_int_equal(x.class, EV_CLASS_DEFAULT);
+            refused++;
+        } else {
+            assert_int_equal(a, GATE_SEND);
+            gate_done(g, &x, GATE_FAILED, now_us + 1000);
+        }
+    }
+    assert_true(refused > 300); /* of 500, four fifths once a hundred were tried */
+    assert_true(refused < 440);
+}
+
 static void a_wanted_version_is_taken_while_it_can(void **state)
 {
     (void)state;
@@ -601,6 +626,7 @@ int main(void)
         cmocka_unit_test_teardown(waiting_beats_a_slow_endpoint_until_the_queue_is_long,
                                   close_gate),
         cmocka_unit_test_teardown(what_was_learned_comes_back, close_gate),
+        cmocka_unit_test_teardown(when_all_fails_most_are_refused_but_critical, close_gate),
         cmocka_unit_test_teardown(a_wanted_version_is_taken_while_it_can, close_gate),
         cmocka_unit_test_teardown(
             a_retry_leaves_the_wanted_version_only_when_it_has_no_other_endpoint, close_gate),
