@@ -146,6 +146,19 @@ void service_say(struct service *sv, struct worker *w)
     }
 }
 
+static void report_place(struct memfile_gauge *g, const struct gate_endpoint_view *v)
+{
+    uint32_t place = MEMFILE_PLACE_KNOWN | (v->is_far ? MEMFILE_PLACE_FAR : 0) |
+                     (v->is_out ? MEMFILE_PLACE_OUT : 0) | (v->is_spare ? MEMFILE_PLACE_SPARE : 0);
+    uint32_t load = v->utilisation < 0
+                        ? UINT32_MAX
+                        : (uint32_t)fb_clamp(v->utilisation * 1000, 0, UINT32_MAX - 1.0);
+    atomic_store_explicit(&g->weight_permille, (uint32_t)fb_clamp(v->weight * 1000, 0, 1e6),
+                          memory_order_relaxed);
+    atomic_store_explicit(&g->utilisation_permille, load, memory_order_relaxed);
+    atomic_store_explicit(&g->place, place, memory_order_relaxed);
+}
+
 void service_report(struct service *sv, struct worker *w, uint64_t now_us)
 {
     struct gate_view view;
@@ -182,6 +195,7 @@ void service_report(struct service *sv, struct worker *w, uint64_t now_us)
         if (!ep->gauge)
             continue;
         atomic_store_explicit(&ep->gauge->limit, v->limit, memory_order_relaxed);
+        report_place(ep->gauge, v);
         atomic_store_explicit(&ep->gauge->health, (uint32_t)v->health, memory_order_relaxed);
         struct memfile_keep *k = &sv->gw->mem->keeps[ep->number];
         k->limit = keeps[i].limit;

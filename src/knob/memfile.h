@@ -96,6 +96,16 @@ struct memfile_keep {
 struct memfile_gauge {
     _Alignas(FB_CACHE_LINE_BYTES) _Atomic int32_t in_flight[MEMFILE_SLOTS];
     _Atomic uint32_t limit, queued, health;
+    _Atomic uint32_t weight_permille;      /* in force, 1000 is even */
+    _Atomic uint32_t utilisation_permille; /* as it reported; UINT32_MAX: not now */
+    _Atomic uint32_t place;                /* enum memfile_place */
+};
+
+enum memfile_place {
+    MEMFILE_PLACE_FAR = 1,   /* in another zone than this node */
+    MEMFILE_PLACE_OUT = 2,   /* its agent wants no requests */
+    MEMFILE_PLACE_SPARE = 4, /* of a tier that is not in use */
+    MEMFILE_PLACE_KNOWN = 8  /* the gateway has said so */
 };
 
 struct memfile {

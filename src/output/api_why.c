@@ -207,6 +207,30 @@ static void say_fact(struct api_call *c, struct fact_scope scope, enum fact_id i
             f.n, f.n_needed);
 }
 
+/* Where it stands among its peers, as far as that is not plain. */
+static void say_place(struct api_call *c, uint16_t number, const struct memfile_gauge *g)
+{
+    uint32_t place = atomic_load_explicit(&g->place, memory_order_relaxed);
+    uint32_t load = atomic_load_explicit(&g->utilisation_permille, memory_order_relaxed);
+    uint32_t weight = atomic_load_explicit(&g->weight_permille, memory_order_relaxed);
+    const struct memfile_name *name = &c->admin->source.memfile->endpoints[number];
+    if (!place)
+        return;
+    if (name->zone[0])
+        say(c, "It stands in zone %.32s%s.", name->zone,
+            place & MEMFILE_PLACE_FAR
+                ? ", not that of this node: it is used when the own zone is full or fails"
+                : "");
+    if (place & MEMFILE_PLACE_SPARE)
+        say(c, "It is a spare one: used when none of the first is healthy.");
+    if (place & MEMFILE_PLACE_OUT)
+        say(c, "Its agent wants no requests.");
+    if (load != UINT32_MAX)
+        say(c, "It reports a utilisation of %.1f %%.", load / 10.0);
+    if (weight != 1000)
+        say(c, "Its weight in force is %.1f %% of an even one.", weight / 10.0);
+}
+
 static void say_endpoint(struct api_call *c, uint16_t number)
 {
     const struct ev_gauge *g = &c->admin->metrics->endpoint[number].gauge;
@@ -220,6 +244,7 @@ static void say_endpoint(struct api_call *c, uint16_t number)
     const struct memfile_gauge *now = &c->admin->source.memfile->gauges[number];
     if (memfile_in_flight(now) >= 0 && g->in_flight >= g->limit)
         say(c, "The limit binds: what comes now waits in the queue of the service.");
+    say_place(c, number, now);
 }
 
 static void put_target_decisions(struct api_call *c, enum ev_kind kind, uint16_t number)

@@ -18,6 +18,7 @@ static void write_routes(struct writer *w);
 static void write_services(struct writer *w);
 static void write_endpoints(struct writer *w);
 static void write_versions(struct writer *w);
+static void write_places(struct writer *w);
 static void write_knobs(struct writer *w);
 static void write_decisions(struct writer *w);
 static void write_stream(struct writer *w);
@@ -34,6 +35,7 @@ void metrics_write(const struct metrics_view *view, struct buf *out, bool is_ope
     write_routes(&w);
     write_services(&w);
     write_endpoints(&w);
+    write_places(&w);
     write_versions(&w);
     write_knobs(&w);
     write_decisions(&w);
@@ -306,6 +308,39 @@ static void put_endpoint(struct writer *w, enum metric_id id, uint32_t i)
     default:
         put_u64(w, id, values, g->connections);
         break;
+    }
+}
+
+static void write_places(struct writer *w)
+{
+    const struct memfile *m = w->view->memfile;
+    family(w, METRIC_ID_ENDPOINT_WEIGHT);
+    FOR_ENDPOINTS(w, i)
+    put_f64(w, METRIC_ID_ENDPOINT_WEIGHT,
+            VALUES(name_of(w, EV_KIND_SERVICE, m->endpoints[i].parent),
+                   name_of(w, EV_KIND_ENDPOINT, i)),
+            atomic_load_explicit(&m->gauges[i].weight_permille, memory_order_relaxed) / 1000.0);
+    family(w, METRIC_ID_ENDPOINT_UTILISATION);
+    FOR_ENDPOINTS(w, i)
+    {
+        uint32_t load =
+            atomic_load_explicit(&m->gauges[i].utilisation_permille, memory_order_relaxed);
+        uint32_t place = atomic_load_explicit(&m->gauges[i].place, memory_order_relaxed);
+        if (place && load != UINT32_MAX)
+            put_f64(w, METRIC_ID_ENDPOINT_UTILISATION,
+                    VALUES(name_of(w, EV_KIND_SERVICE, m->endpoints[i].parent),
+                           name_of(w, EV_KIND_ENDPOINT, i)),
+                    load / 1000.0);
+    }
+    family(w, METRIC_ID_CROSS_ZONE);
+    FOR_SERVICES(w, sv)
+    {
+        double far = 0;
+        FOR_ENDPOINTS(w, i)
+        if (m->endpoints[i].parent == sv &&
+            (atomic_load_explicit(&m->gauges[i].place, memory_order_relaxed) & MEMFILE_PLACE_FAR))
+            far += w->view->metrics->endpoint[i].gauge.weight_ppm / 1e6;
+        put_f64(w, METRIC_ID_CROSS_ZONE, VALUES(name_of(w, EV_KIND_SERVICE, sv)), far);
     }
 }
 

@@ -177,6 +177,22 @@ static const char *version_of(const struct admin *a, uint16_t version)
     return blank ? blank + 1 : "";
 }
 
+static void put_place(struct json *j, const struct memfile *m, uint16_t i)
+{
+    const struct memfile_gauge *g = &m->gauges[i];
+    char zone[sizeof m->endpoints[i].zone + 1] = "";
+    memcpy(zone, m->endpoints[i].zone, sizeof m->endpoints[i].zone);
+    uint32_t place = atomic_load_explicit(&g->place, memory_order_relaxed);
+    uint32_t load = atomic_load_explicit(&g->utilisation_permille, memory_order_relaxed);
+    uint32_t weight = atomic_load_explicit(&g->weight_permille, memory_order_relaxed);
+    json_key_str(j, "zone", zone);
+    json_key_bool(j, "is_far", (place & MEMFILE_PLACE_FAR) != 0);
+    json_key_bool(j, "is_spare", (place & MEMFILE_PLACE_SPARE) != 0);
+    json_key_bool(j, "is_out", (place & MEMFILE_PLACE_OUT) != 0);
+    json_key_f64(j, "weight", place ? weight / 1000.0 : NAN);
+    json_key_f64(j, "utilisation", place && load != UINT32_MAX ? load / 1000.0 : NAN);
+}
+
 static void put_endpoint(struct json *j, const struct admin *a, uint16_t i, enum fact_window window)
 {
     const struct ev_gauge *g = &a->metrics->endpoint[i].gauge;
@@ -194,6 +210,7 @@ static void put_endpoint(struct json *j, const struct admin *a, uint16_t i, enum
     json_key_f64(j, "error_ratio", g->head.type ? (double)g->error_ppm / 1e6 : NAN);
     json_key_f64(j, "share", g->head.type ? (double)g->weight_ppm / 1e6 : NAN);
     json_key_u64(j, "connections", g->connections);
+    put_place(j, s->memfile, i);
     put_list_facts(j, a, (struct fact_scope){EV_KIND_ENDPOINT, i}, window);
     json_object_end(j);
 }

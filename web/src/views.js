@@ -201,16 +201,27 @@ function Load({ e }) {
     <span>${e.in_flight} / ${e.limit}</span></span>`;
 }
 
+// Only what is not plain: a zone, a weight that is not even, a load that it reported.
+function Place({ e }) {
+  const words = [];
+  if (e.zone) words.push(html`<span class=${'chip' + (e.is_far ? ' t-warn' : '')} title=${e.is_far ? 'Another zone: used when the own one is full or fails' : 'Zone'}>${e.zone}</span>`);
+  if (e.is_spare) words.push(html`<span class="chip" title="Used when none of the first is healthy">spare</span>`);
+  if (e.is_out) words.push(html`<span class="chip t-warn" title="Its agent wants no requests">agent: out</span>`);
+  if (e.weight !== null && e.weight !== undefined && Math.abs(e.weight - 1) > 0.005) words.push(html`<span class="muted" title="Weight in force">x ${e.weight.toFixed(2)}</span>`);
+  if (e.utilisation !== null && e.utilisation !== undefined) words.push(html`<span class="muted" title="Utilisation that it reports">load ${pct(e.utilisation)}</span>`);
+  return html`${words.map((w, i) => html`${i ? ' ' : ''}${w}`)}`;
+}
+
 export function Endpoints() {
   const all = s.live.value?.endpoints ?? [];
   return html`<section class="panel" aria-labelledby="endpoints-h">
     <header><h2 id="endpoints-h">Endpoints</h2><p class="hint">In flight against the limit that was learned for each.</p><span class="grow"></span><${CopyCli} text="foldback status" /></header>
-    <${Table} label="Endpoints" head=${[['Endpoint'], ['Health'], ['In flight / limit'], ['Rate', 'n'], ['First byte', 'n'], ['p99', 'n'], ['Errors', 'n'], ['Share', 'n'], ['Last minute'], ['']]}>
+    <${Table} label="Endpoints" head=${[['Endpoint'], ['Health'], ['In flight / limit'], ['Rate', 'n'], ['First byte', 'n'], ['p99', 'n'], ['Errors', 'n'], ['Share', 'n'], ['Place'], ['Last minute'], ['']]}>
       ${all.map((e, i) => html`<tr key=${e.name} class=${i === 0 || all[i - 1].service !== e.service ? 'group plain' : ''}>
         <th scope="row"><span class="muted">${e.service}</span> ${short(e.name, e.service)}</th>
         <td><span class=${'chip t-' + (health_tone[e.health] ?? 'none')}>${e.is_drained ? 'drained' : e.health}</span></td>
         <td><${Load} e=${e} /></td><td class="n">${count(e.facts.rate)}</td><td class="n">${ms(e.latency_ms)}</td><td class="n">${ms(e.facts.latency_p99)}</td>
-        <td class=${'n' + (e.error_ratio > 0.01 ? ' t-bad' : '')}>${pct(e.error_ratio)}</td><td class="n">${pct(e.share)}</td>
+        <td class=${'n' + (e.error_ratio > 0.01 ? ' t-bad' : '')}>${pct(e.error_ratio)}</td><td class="n">${pct(e.share)}</td><td><${Place} e=${e} /></td>
         <td><${Spark} points=${s.trails.get(e.name)} tone="violet" /></td>
         <td class="n"><button onClick=${() => s.drain(e, e.is_drained)} aria-label=${(e.is_drained ? 'Undrain ' : 'Drain ') + e.name}>${e.is_drained ? 'Undrain' : 'Drain'}</button></td></tr>`)}
     <//>
