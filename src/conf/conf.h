@@ -102,7 +102,7 @@ enum conf_balance {
     CONF_BALANCE_RANDOM_TWO,
     CONF_BALANCE_HASH
 };
-enum conf_protocol { CONF_PROTOCOL_HTTP1, CONF_PROTOCOL_H2C };
+enum conf_protocol { CONF_PROTOCOL_HTTP1, CONF_PROTOCOL_H2C, CONF_PROTOCOL_H2 };
 struct conf_health {
     bool is_on;
     const char *path; /* "/health" */

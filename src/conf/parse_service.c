@@ -69,6 +69,34 @@ void parse_service_default(struct reader *rd, struct conf_service *sv)
         sv->tune[k] = (struct conf_tune){.mode = -1, .value = NAN, .min = NAN, .max = NAN};
 }
 
+/* https://, `tls` and `protocol` must say the same. */
+static void service_tls(struct reader *rd, const struct node *n, struct conf_service *sv,
+                        const uint32_t *lines)
+{
+    size_t tls_count = 0;
+    for (size_t i = 0; i < sv->endpoint_count; i++)
+        tls_count += sv->endpoints[i].is_tls;
+    if (tls_count && tls_count < sv->endpoint_count && !sv->tls.is_on)
+        problem(rd, n->key,
+                "services.%.*s: some endpoints are https:// and some are not; TLS is for all "
+                "endpoints of a service: write https:// everywhere, or `tls: on`",
+                SHOWN(n->key->text));
+    if (tls_count && lines[KEY_SERVICE_tls] && !sv->tls.is_on)
+        problem(rd, n->key, "services.%.*s has https:// endpoints and `tls: off`: remove one",
+                SHOWN(n->key->text));
+    if (tls_count)
+        sv->tls.is_on = true;
+    if (sv->protocol == CONF_PROTOCOL_H2 && !sv->tls.is_on)
+        problem(rd, n->key,
+                "services.%.*s has `protocol: h2`, which is over TLS: add `tls: on`, or write "
+                "`protocol: h2c`",
+                SHOWN(n->key->text));
+    if (sv->protocol == CONF_PROTOCOL_H2C && sv->tls.is_on)
+        problem(rd, n->key,
+                "services.%.*s has `protocol: h2c`, which is without TLS: write `protocol: h2`",
+                SHOWN(n->key->text));
+}
+
 static void parse_service(struct reader *rd, const struct node *n, struct conf_service *sv,
                           uint32_t *lines)
 {
@@ -151,19 +179,7 @@ static void parse_service(struct reader *rd, const struct node *n, struct conf_s
             break;
         }
     }
-    size_t tls_count = 0;
-    for (size_t i = 0; i < sv->endpoint_count; i++)
-        tls_count += sv->endpoints[i].is_tls;
-    if (tls_count && tls_count < sv->endpoint_count && !sv->tls.is_on)
-        problem(rd, n->key,
-                "services.%.*s: some endpoints are https:// and some are not; TLS is for all "
-                "endpoints of a service: write https:// everywhere, or `tls: on`",
-                SHOWN(n->key->text));
-    if (tls_count && lines[KEY_SERVICE_tls] && !sv->tls.is_on)
-        problem(rd, n->key, "services.%.*s has https:// endpoints and `tls: off`: remove one",
-                SHOWN(n->key->text));
-    if (tls_count)
-        sv->tls.is_on = true;
+    service_tls(rd, n, sv, lines);
     if (!lines[KEY_SERVICE_endpoints])
         problem(rd, n->key, "services.%.*s has no endpoints: add `endpoints: [\"127.0.0.1:3000\"]`",
                 SHOWN(n->key->text));

@@ -498,6 +498,8 @@ struct tls_client *request_tls(const struct request *req); /* NULL: without TLS 
 /* Connections in the pool with another key are not for this request. */
 uint64_t request_pool_key(const struct request *req);
 enum tls_step upstream_secure(struct upstream *up, uint16_t *reason); /* after connect */
+/* A step of the handshake on a connection to req->ep. */
+enum tls_step request_secure(struct request *req, struct link *link, uint16_t *reason);
 /* What woke the free connection was not for us: TLS itself had something to say. */
 bool upstream_is_quiet(struct upstream *up);
 void request_wait_over(struct request *req, uint64_t now_us);

@@ -2,6 +2,7 @@
 #include "gateway/h2_upstream.h"
 
 #include "base/assert.h"
+#include "io/tls.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -31,6 +32,7 @@ static void conn_settle(struct h2u_conn *conn);
 static void on_ready(struct loop_handle *h, uint32_t events);
 static void on_job(struct loop_job *job);
 static bool flush(struct h2u_conn *conn);
+static bool introduce(struct h2u_conn *conn, struct request *req, uint16_t *reason);
 static void read_all(struct h2u_conn *conn);
 static void run_dirty(struct h2u_conn *conn);
 static bool begin_stream(struct h2u_stream *st);
@@ -52,7 +54,7 @@ void h2u_start(struct request *req)
 {
     struct worker *w = req->worker;
     int why = ENOMEM;
-    uint64_t client_key = proxied_key(req, request_conf(req));
+    uint64_t client_key = request_pool_key(req);
     struct h2u_stream *st = slab_take(&w->h2u_streams);
     struct h2u_conn *conn = NULL;
     if (st)
@@ -230,7 +232,8 @@ static struct h2u_conn *conn_new(struct request *req, uint64_t client_key, int *
         return NULL;
     const struct h2_client_conf conf = {.limits = req->gen->limits,
                                         .stream_window_bytes = H2U_WINDOW_BYTES,
-                                        .connection_window_bytes = H2U_CONNECTION_WINDOW_BYTES};
+                                        .connection_window_bytes = H2U_CONNECTION_WINDOW_BYTES,
+                                        .is_tls = request_tls(req) != NULL};
     conn->session = h2_client_new(&conf, &hooks, conn);
     if (conn->session)
         *why = sock_connect(&req->ep->addr, &fd);
@@ -276,6 +279,7 @@ static void conn_free(struct h2u_conn *conn)
     *conn->w_prev = conn->w_next;
     if (conn->w_next)
         conn->w_next->w_prev = conn->w_prev;
+    tls_free(conn->link.tls, conn->phase == H2U_LEAVING); /* NULL is fine */
     close(conn->handle.fd);
     loop_forget(w->loop, &conn->handle);
     loop_job_cancel(w->loop, &conn->job);
@@ -346,17 +350,41 @@ static void on_ready(struct loop_handle *h, uint32_t events)
             conn_free(conn);
             return;
         }
-        uint8_t version = request_conf(first->up.req)->proxy_version;
-        if (version && !proxied_write(h->fd, first->up.req, version)) {
-            conn_lost(conn, REASON_CONNECT_FAILED, GATE_CONNECT_FAILED);
+        uint16_t reason = REASON_NONE;
+        if (!introduce(conn, first->up.req, &reason)) {
+            if (reason)
+                conn_lost(conn, reason, GATE_CONNECT_FAILED);
             return;
         }
+        events |= LOOP_READ; /* what came behind a handshake lies in TLS, not in the socket */
         conn->phase = H2U_OPEN;
         begin_stream(first);
+    } else if (conn->link.tls && (events & LOOP_WRITE)) {
+        tls_flush(conn->link.tls);
     }
     loop_defer(conn->worker->loop, &conn->job);
     if (events & (LOOP_READ | LOOP_END | LOOP_ERROR))
         read_all(conn);
+}
+
+/* PROXY header and TLS handshake.  False: it takes longer, or it failed for *reason. */
+static bool introduce(struct h2u_conn *conn, struct request *req, uint16_t *reason)
+{
+    uint8_t version = request_conf(req)->proxy_version;
+    if (version && !conn->is_introduced && !proxied_write(conn->link.fd, req, version)) {
+        *reason = REASON_CONNECT_FAILED;
+        return false;
+    }
+    conn->is_introduced = true;
+    if (!request_tls(req))
+        return true;
+    uint16_t why = REASON_UPSTREAM_TLS;
+    enum tls_step step = request_secure(req, &conn->link, &why);
+    if (step == TLS_OK && span_eq(tls_alpn(conn->link.tls), SPAN("h2")))
+        return true;
+    if (step != TLS_WAIT)
+        *reason = why;
+    return false;
 }
 
 static void read_all(struct h2u_conn *conn)

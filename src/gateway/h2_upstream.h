@@ -59,9 +59,10 @@ struct h2u_conn {
     uint32_t put_bytes; /* in the worker's scratch memory, while frames are made */
     uint8_t phase;
     bool can_write;
-    bool is_settled; /* the endpoint has said how many streams it takes */
-    bool is_reused;  /* it has answered */
-    bool is_said;    /* GOAWAY was sent */
+    bool is_introduced; /* the PROXY header is written, if there is one */
+    bool is_settled;    /* the endpoint has said how many streams it takes */
+    bool is_reused;     /* it has answered */
+    bool is_said;       /* GOAWAY was sent */
 };
 
 #endif

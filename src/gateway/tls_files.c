@@ -18,6 +18,11 @@ static enum fb_code server_new(struct gw *gw, const struct conf_listen *l, struc
                                struct fb_err *err);
 static void show_certs(struct gw *gw);
 
+static const char *alpn_of(const struct conf_service *sv)
+{
+    return sv->protocol == CONF_PROTOCOL_H2 ? "h2" : "http/1.1";
+}
+
 enum fb_code tls_files_load(struct gw *gw, struct generation *gen, struct fb_err *err)
 {
     const struct conf *conf = gen->conf;
@@ -40,7 +45,7 @@ enum fb_code tls_files_load(struct gw *gw, struct generation *gen, struct fb_err
                                           .name = t->name,
                                           .cert = t->cert,
                                           .key = t->key,
-                                          .alpn = "http/1.1",
+                                          .alpn = alpn_of(&conf->services[i]),
                                           .is_unverified = t->is_unverified};
         if (t->is_on)
             code = tls_client_new(&c, &gen->tls_out[i], err);

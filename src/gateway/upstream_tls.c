@@ -10,7 +10,7 @@
 /* A wrong certificate fails at each try: one line per worker and this time says enough. */
 #define SAY_GAP_US (5 * US_PER_S)
 
-static void say(struct upstream *up);
+static void say(const struct request *req, const struct link *link);
 
 struct tls_client *request_tls(const struct request *req)
 {
@@ -27,27 +27,33 @@ uint64_t request_pool_key(const struct request *req)
 enum tls_step upstream_secure(struct upstream *up, uint16_t *reason)
 {
     struct request *req = up->req;
-    struct tls_client *t = request_tls(req);
     *reason = REASON_UPSTREAM_TLS;
     if (up->owes_proxy) { /* it comes before the first byte of TLS */
         up->owes_proxy = false;
         if (!proxied_write(up->handle.fd, req, request_conf(req)->proxy_version))
             return TLS_FAILED;
     }
-    if (!up->link.tls)
-        up->link.tls = tls_connect(t, up->link.fd, up->ep->host);
-    if (!up->link.tls) {
+    enum tls_step step = request_secure(req, &up->link, reason);
+    if (step == TLS_OK)
+        up->can_read = true; /* what came behind the handshake lies in TLS, not in the socket */
+    return step;
+}
+
+enum tls_step request_secure(struct request *req, struct link *link, uint16_t *reason)
+{
+    *reason = REASON_UPSTREAM_TLS;
+    if (!link->tls)
+        link->tls = tls_connect(request_tls(req), link->fd, req->ep->host);
+    if (!link->tls) {
         *reason = REASON_SHED_OVERLOAD;
         return TLS_FAILED;
     }
-    enum tls_step step = tls_handshake(up->link.tls);
-    if (step == TLS_OK)
-        up->can_read = true; /* what came behind the handshake lies in TLS, not in the socket */
+    enum tls_step step = tls_handshake(link->tls);
     if (step != TLS_FAILED)
         return step;
-    if (tls_fault_of(up->link.tls) == TLS_FAULT_CERT)
+    if (tls_fault_of(link->tls) == TLS_FAULT_CERT)
         *reason = REASON_UPSTREAM_CERT;
-    say(up);
+    say(req, link);
     return TLS_FAILED;
 }
 
@@ -58,14 +64,14 @@ bool upstream_is_quiet(struct upstream *up)
            errno == EAGAIN;
 }
 
-static void say(struct upstream *up)
+static void say(const struct request *req, const struct link *link)
 {
-    struct worker *w = up->worker;
+    struct worker *w = req->worker;
+    const struct endpoint *ep = req->ep;
     uint64_t now_us = loop_now_us(w->loop);
     if (w->tls_said_us && now_us - w->tls_said_us < SAY_GAP_US)
         return;
     w->tls_said_us = now_us;
-    fb_log(FB_LOG_WARN, "service %s: TLS with %s (%s) failed: %s: %s", up->ep->sv->name,
-           up->ep->text, up->ep->host, tls_fault_name(tls_fault_of(up->link.tls)),
-           tls_fault_text(up->link.tls));
+    fb_log(FB_LOG_WARN, "service %s: TLS with %s (%s) failed: %s: %s", ep->sv->name, ep->text,
+           ep->host, tls_fault_name(tls_fault_of(link->tls)), tls_fault_text(link->tls));
 }

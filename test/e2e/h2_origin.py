@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An endpoint that speaks HTTP/2 without TLS, with the state machine of h2; each connection in a thread."""
+"""An endpoint that speaks HTTP/2, with the state machine of h2; each connection in a thread."""
 import socket
 import struct
 import threading
@@ -88,6 +88,8 @@ class Conn:
 
     def serve(self):
         try:
+            if self.origin.tls:
+                self.sock = self.origin.tls.wrap_socket(self.sock, server_side=True)
             if self.origin.first:
                 self.origin.first(self)
             if self.origin.settings:
@@ -153,9 +155,10 @@ class Conn:
 
 
 class H2Origin:
-    def __init__(self, answer=None, port=0, settings=None, is_early=False, consumes=True, first=None):
+    def __init__(self, answer=None, port=0, settings=None, is_early=False, consumes=True, first=None, tls=None):
         self.answer = answer or (lambda st: st.ok())
         self.settings, self.is_early, self.consumes, self.first = settings, is_early, consumes, first
+        self.tls = tls
         self.lock = threading.Lock()
         self.requests, self.conns, self.in_flight, self.peak = [], [], 0, 0
         self.listener = socket.create_server(("127.0.0.1", port), backlog=512)

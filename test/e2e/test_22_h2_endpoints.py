@@ -5,6 +5,7 @@ import hashlib
 import os
 import shutil
 import socket
+import ssl
 import struct
 import subprocess
 import threading
@@ -15,6 +16,7 @@ import h2.settings
 import pytest
 from conftest import WAIT_S, Wire, config, free_port
 from h2_origin import H2Origin
+from tls_util import Authority
 
 pytestmark = pytest.mark.short
 H2C = "    protocol: h2c\n"
@@ -412,3 +414,50 @@ def test_nghttpd_serves_files(world, tmp_path):
     finally:
         server.terminate()
         server.wait()
+
+
+# ---- over TLS ----
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory):
+    return Authority(str(tmp_path_factory.mktemp("ca")))
+
+
+def secure(authority, *alpn):
+    c = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    c.load_cert_chain(*authority.leaf("localhost", "127.0.0.1"))
+    if alpn:
+        c.set_alpn_protocols(list(alpn))
+    return c
+
+
+def tls_config(authority, *origins):
+    return config(*origins, service="    protocol: h2\n    eject: false\n    tls: { ca: %s, name: localhost }\n" % authority.cert,
+                  extra="upstream: { retries: 0 }\n")
+
+
+def test_http2_over_tls(world, origins, authority):
+    data = os.urandom(3000000)
+    origin = origins(lambda st: st.ok(st.body or "ok"), tls=secure(authority, "h2"))
+    proxy = world.proxy(tls_config(authority, origin), 1)
+    assert proxy.get().body == b"ok"
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        assert all(m.body == data for m in pool.map(lambda _: proxy.get(method="POST", body=data), range(4)))
+    assert origin.requests[0].get(":scheme") == "https"
+    assert origin.connections == 1
+
+
+def test_an_endpoint_that_does_not_agree_on_http2_is_refused(world, origins, authority):
+    for alpn in (["http/1.1"], []):
+        origin = origins(tls=secure(authority, *alpn))
+        proxy = world.proxy(tls_config(authority, origin), 1)
+        m = proxy.get()
+        assert m.status == 502 and "upstream_tls" in m.get("proxy-status")
+        assert origin.requests == []
+
+
+def test_a_certificate_of_somebody_else_is_refused(world, origins, authority, tmp_path):
+    origin = origins(tls=secure(Authority(str(tmp_path / "other")), "h2"))
+    proxy = world.proxy(tls_config(authority, origin), 1)
+    m = proxy.get()
+    assert m.status == 502 and "upstream_cert" in m.get("proxy-status")
