@@ -13,7 +13,7 @@
 #define BLOCK_BOMB_TIMES 8
 /* What honest work pays back, in thousandths of a frame: a client that ends every second stream by
  * a reset is still served, one that answers each DATA frame with two WINDOW_UPDATE too. */
-#define EARN_RESET_MILLI 500
+#define EARN_RESET_MILLI 1000
 #define EARN_CONTROL_MILLI 3000
 #define FIELDS_MAX 256 /* of an answer */
 /* Fields that are ours to add to a head (h2_head.h). */
@@ -611,6 +611,11 @@ static int on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, v
             s->hooks->on_end(s->conn, stream, NULL);
         return 0;
     case NGHTTP2_RST_STREAM:
+        if (nghttp2_session_get_stream_remote_close(session, frame->hd.stream_id) < 0) {
+            /* it was over: some clients answer each late frame of ours so */
+            s->counts.control++;
+            return charge(s, &s->control, H2_FLOOD_CONTROL) ? 0 : NGHTTP2_ERR_CALLBACK_FAILURE;
+        }
         s->counts.resets_in++;
         return charge(s, &s->resets, H2_FLOOD_RESETS) ? 0 : NGHTTP2_ERR_CALLBACK_FAILURE;
     default:
