@@ -16,6 +16,8 @@
 
 static bool step(struct h2_conn *conn);
 static bool flush(struct h2_conn *conn);
+static bool pump_once(struct h2_conn *conn);
+static void serve(struct h2_conn *conn);
 static void run_dirty(struct h2_conn *conn);
 static void on_flush(struct loop_job *job);
 static void end(struct h2_conn *conn);
@@ -61,8 +63,7 @@ void client_begin_h2(struct client *c, struct span bytes)
     conn->is_busy = false;
     if (h2_is_in_head(session))
         conn->head_since_us = c->since_us;
-    run_dirty(conn);
-    h2_conn_pump(conn);
+    serve(conn);
     if (is_over)
         end(conn);
 }
@@ -100,8 +101,7 @@ static bool step(struct h2_conn *conn)
             conn->head_since_us = 0;
         else if (!conn->head_since_us)
             conn->head_since_us = now_us;
-        run_dirty(conn);
-        h2_conn_pump(conn);
+        serve(conn);
         if (is_over)
             break;
     }
@@ -122,16 +122,32 @@ static bool step(struct h2_conn *conn)
 
 void h2_conn_pump(struct h2_conn *conn)
 {
+    while (pump_once(conn))
+        ;
+}
+
+/* True when there is more, and room for it. */
+static bool pump_once(struct h2_conn *conn)
+{
     if (conn->is_busy || conn->c->is_broken)
-        return;
-    do {
-        conn->has_more = true;
-        if (is_full(conn->c) && !write_out(conn->c))
-            break;
-        conn->is_busy = true;
-        conn->has_more = h2_pump(conn->session, OUT_FULL_BYTES);
-        conn->is_busy = false;
-    } while (conn->has_more && !conn->c->is_broken);
+        return false;
+    conn->has_more = true;
+    if (is_full(conn->c) && !write_out(conn->c))
+        return false;
+    conn->pumped_bytes = 0;
+    conn->is_busy = true;
+    conn->has_more = h2_pump(conn->session, OUT_FULL_BYTES);
+    conn->is_busy = false;
+    return conn->has_more;
+}
+
+/* The same where streams may run in between: the urgent one gets its next bytes from its endpoint
+ * before another one gets its turn. */
+static void serve(struct h2_conn *conn)
+{
+    do
+        run_dirty(conn);
+    while (pump_once(conn) && !conn->c->is_broken);
 }
 
 static bool is_full(const struct client *c)
@@ -170,8 +186,9 @@ void h2_conn_put(struct h2_conn *conn, struct span bytes)
 bool h2_conn_put_payload(struct h2_conn *conn, struct span head, struct span payload)
 {
     struct client *c = conn->c;
-    if (is_full(c) && !write_out(c))
+    if (conn->pumped_bytes >= OUT_FULL_BYTES || (is_full(c) && !write_out(c)))
         return false;
+    conn->pumped_bytes += payload.len;
     struct span waiting = chunk_span(c->out);
     if (payload.len < DIRECT_BYTES || !c->can_write || c->is_broken) {
         append(conn, head);
@@ -210,8 +227,7 @@ bool h2_conn_put_payload(struct h2_conn *conn, struct span head, struct span pay
 static void on_flush(struct loop_job *job)
 {
     struct h2_conn *conn = FB_CONTAINER(job, struct h2_conn, flush);
-    run_dirty(conn);
-    h2_conn_pump(conn);
+    serve(conn);
     client_run(conn->c);
 }
 
@@ -222,7 +238,7 @@ static bool flush(struct h2_conn *conn)
     while (write_out(c)) {
         if (!conn->has_more || conn->is_busy)
             return true;
-        h2_conn_pump(conn);
+        serve(conn);
         if (!c->out)
             return true;
     }
@@ -341,7 +357,7 @@ void h2_conn_timer(struct client *c)
         if (now_us - conn->idle_us >= most_ms * US_PER_MS)
             h2_terminate(conn->session, H2_NO_ERROR);
     }
-    h2_conn_pump(conn);
+    serve(conn);
     client_run(c);
 }
 

@@ -47,6 +47,7 @@ struct h2_conn {
     uint64_t idle_us;       /* since when it has no stream */
     uint64_t head_since_us; /* of a header block that is not complete */
     uint64_t goaway_us;     /* when new streams are refused; 0: not draining */
+    size_t pumped_bytes;    /* of payload, in this call of h2_pump */
     bool is_busy;           /* inside h2_take or h2_pump */
     bool has_more;          /* frames wait in the session for room */
     bool is_goaway_final;

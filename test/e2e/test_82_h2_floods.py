@@ -177,6 +177,8 @@ def test_held_bodies_of_a_connection_are_bounded(world):
     origin = world.origin(raw=lambda w: time.sleep(30))
     proxy = world.proxy(config(origin, service="    tune: { limit: { min: 200, value: 200, max: 200 } }\n"), threads=1)
     r = Raw(proxy.port)
+    assert r.wait(SETTINGS) is not None
+    time.sleep(0.3)
     before = proxy.rss_kib()
     for s in range(1, 200, 2):
         r.send(frame(HEADERS, 4, s, block(method="POST")))
