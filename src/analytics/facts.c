@@ -208,6 +208,7 @@ static void count_in(struct slot *slot, const struct judged *j)
     fill[COUNT_IN_TIME] += j->is_in_time;
     if (j->is_sent)
         fill[COUNT_RETRIES] += r->flags & EV_REQUEST_ATTEMPTS_MASK;
+    fill[COUNT_HEDGED] += j->is_sent && r->flags & EV_REQUEST_HEDGED;
     fill[COUNT_BYTES] += r->sent_bytes;
     if (j->is_latency) {
         fill[COUNT_LATENCY_N]++;
@@ -216,15 +217,17 @@ static void count_in(struct slot *slot, const struct judged *j)
     }
 }
 
-static void count_in_scope(struct slot *slot, const struct judged *j)
+/* <since_us>: how long before the send of this answer the wait began. */
+static void count_in_scope(struct slot *slot, const struct judged *j, uint64_t since_us)
 {
     if (!slot)
         return;
     count_in(slot, j);
+    uint64_t waited_us = since_us + j->r->upstream_us;
     if (j->is_upstream)
-        window_add(&slot->sketch[SKETCH_UPSTREAM], j->r->upstream_us);
+        window_add(&slot->sketch[SKETCH_UPSTREAM], fb_sat_u32(waited_us));
     else if (j->is_given_up)
-        window_add(&slot->sketch[SKETCH_GIVEN_UP], j->r->upstream_us);
+        window_add(&slot->sketch[SKETCH_GIVEN_UP], fb_sat_u32(waited_us));
     if (j->is_sent)
         window_add(&slot->sketch[SKETCH_QUEUE], j->r->queue_us);
 }
@@ -234,17 +237,28 @@ static void feed_request(struct facts *f, const struct ev_request *r)
     if (ev_reason_is_rule(r->reason))
         return; /* never asked of the service: neither demand nor fault nor a quick answer */
     struct judged j = judge(f, r);
-    count_in_scope(slot_use(f, EV_KIND_NONE, 0), &j);
-    count_in_scope(slot_use(f, EV_KIND_ROUTE, r->route), &j);
-    count_in_scope(slot_use(f, EV_KIND_SERVICE, r->service), &j);
+    /* Sent twice: the route waited since the first send, the endpoint that answered since its own,
+     * and the other one would have taken longer than this. */
+    bool is_won = r->hedge == EV_HEDGE_WON;
+    uint64_t since_us = is_won ? r->hedge_us : 0;
+    count_in_scope(slot_use(f, EV_KIND_NONE, 0), &j, since_us);
+    count_in_scope(slot_use(f, EV_KIND_ROUTE, r->route), &j, since_us);
+    count_in_scope(slot_use(f, EV_KIND_SERVICE, r->service), &j, since_us);
     if (r->endpoint < FACTS_NUMBERS_MAX) {
-        count_in_scope(slot_use(f, EV_KIND_ENDPOINT, r->endpoint), &j);
+        count_in_scope(slot_use(f, EV_KIND_ENDPOINT, r->endpoint), &j, 0);
         uint16_t version = r->version;
         uint16_t named = f->s.version_of[r->endpoint];
         if (version == EV_NONE && named) /* by whoever does not say it: as the names say */
             version = (uint16_t)(named - 1);
         if (version < FACTS_NUMBERS_MAX && f->s.is_version[version])
-            count_in_scope(slot_use(f, EV_KIND_VERSION, version), &j);
+            count_in_scope(slot_use(f, EV_KIND_VERSION, version), &j, 0);
+    }
+    if (r->flags & EV_REQUEST_HEDGED && r->hedge_endpoint < FACTS_NUMBERS_MAX && j.is_upstream) {
+        uint64_t other_us = is_won ? (uint64_t)r->hedge_us + r->upstream_us
+                                   : fb_sub_floor_u64(r->upstream_us, r->hedge_us);
+        struct slot *slot = slot_use(f, EV_KIND_ENDPOINT, r->hedge_endpoint);
+        if (slot)
+            window_add(&slot->sketch[SKETCH_GIVEN_UP], fb_sat_u32(other_us));
     }
     if (r->class < EV_CLASS_COUNT) {
         if (FB_UNLIKELY(f->s.class_count == 0))

@@ -43,6 +43,9 @@
 #define LOWER_GOODPUT "goodput"
 #define LOWER_LEARNER_RATIO "learner_ratio"
 #define LOWER_OFFERED_IN_QUEUE "offered_in_queue"
+#define LOWER_UPSTREAM_P95 "upstream_p95"
+#define LOWER_HEDGE_RATIO "hedge_ratio"
+#define LOWER_HEDGE_GAIN "hedge_gain"
 
 static const struct fact_row rows[FACT_END] = {
 #define FACT(fname, fid, funit, says) [fid] = {.name = LOWER_##fname, .unit = funit, .what = says},
@@ -233,6 +236,8 @@ static struct fact of_count(const struct asked *a, enum fact_id fact)
         return ratio(sum(a, COUNT_IN_TIME), a->ended);
     case FACT_RETRY_RATIO:
         return ratio(sum(a, COUNT_RETRIES), sum(a, COUNT_SENT));
+    case FACT_HEDGE_RATIO:
+        return ratio(sum(a, COUNT_HEDGED), sum(a, COUNT_SENT));
     case FACT_LATENCY_MEAN:
         latency_n = sum(a, COUNT_LATENCY_N);
         return known(latency_n ? (double)sum(a, COUNT_LATENCY_US) / (double)latency_n / 1e3 : NAN,
@@ -291,6 +296,8 @@ static struct fact of_quantile(const struct asked *a, enum fact_id fact)
         return quantile(a, SKETCH_QUEUE, 0.99);
     case FACT_UPSTREAM_P50:
         return in_ms(upstream(a, 0.5));
+    case FACT_UPSTREAM_P95:
+        return in_ms(upstream(a, 0.95));
     case FACT_UPSTREAM_P99:
         return in_ms(upstream(a, 0.99));
     case FACT_UPSTREAM_P999:

@@ -31,6 +31,7 @@ enum facts_count {
     COUNT_TIMEOUT, /* ran into the timeout of the route */
     COUNT_IN_TIME,
     COUNT_RETRIES,
+    COUNT_HEDGED, /* sent a second time while the first send was under way */
     COUNT_BYTES,
     COUNT_LATENCY_N,
     COUNT_LATENCY_US,

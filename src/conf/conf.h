@@ -216,6 +216,8 @@ struct conf_cache {
     const char *const *vary;                 /* fields that always select, lower case */
     size_t vary_count;
 };
+enum conf_hedge { CONF_HEDGE_ON, CONF_HEDGE_OFF };
+
 struct conf_route {
     const char *name; /* as in ev_name: "SERVICE MATCH", unique */
     const char *host; /* lower case; "" any; "*.example.org" any subdomain */
@@ -236,6 +238,9 @@ struct conf_route {
     size_t rate_count;
     struct conf_hash hash;
     struct conf_cache cache;
+    enum conf_hedge hedge;
+    uint64_t hedge_delay_ms; /* fixed; 0: the loop finds it */
+    struct conf_tune hedge_tune;
     bool is_stream; /* long answers: no timeout after the first byte but tunnel_idle_timeout */
 };
 

@@ -33,6 +33,7 @@ static void route_default(struct conf_route *rt)
     who_default(&rt->key);
     cache_default(&rt->cache);
     rt->timeout_tune = (struct conf_tune){.mode = -1, .value = NAN, .min = NAN, .max = NAN};
+    rt->hedge_tune = rt->timeout_tune;
 }
 
 void parse_default_route(struct reader *rd)
@@ -119,6 +120,18 @@ bool read_service_name(struct reader *rd, const struct node *n, uint16_t *index)
     return false;
 }
 
+/* on, off, or a time after which the second copy goes out. */
+static void route_hedge(struct reader *rd, const struct node *n, struct conf_route *rt)
+{
+    struct span s;
+    if (!read_scalar(rd, n, &s))
+        return;
+    if (span_eq(s, SPAN("on")) || span_eq(s, SPAN("off")))
+        rt->hedge = s.len == 2 ? CONF_HEDGE_ON : CONF_HEDGE_OFF;
+    else
+        read_number(rd, n, CONF_TYPE_dur, (struct conf_range){1, 60000}, &rt->hedge_delay_ms);
+}
+
 static void route_tune(struct reader *rd, const struct node *n, struct conf_route *rt)
 {
     if (!read_is(rd, n, NODE_MAP, "{ timeout: recommend }"))
@@ -127,11 +140,13 @@ static void route_tune(struct reader *rd, const struct node *n, struct conf_rout
         enum knob_id knob = parse_knob_of_key(k->key->text);
         if (knob == KNOB_TIMEOUT_MS)
             parse_tune_item(rd, k, knob, &rt->timeout_tune);
+        else if (knob == KNOB_HEDGE_DELAY_MS)
+            parse_tune_item(rd, k, knob, &rt->hedge_tune);
         else if (knob != KNOB_COUNT)
             problem(rd, k->key, "`%.*s` is tuned per service: it belongs under services.NAME.tune",
                     SHOWN(k->key->text));
         else
-            problem(rd, k->key, "tune of a route has only `timeout`, got `%.*s`",
+            problem(rd, k->key, "tune of a route has only `timeout` and `hedge`, got `%.*s`",
                     SHOWN(k->key->text));
     }
 }
@@ -205,6 +220,9 @@ static void parse_route(struct reader *rd, const struct node *n, size_t index)
         case KEY_ROUTE_concurrency:
             if (read_key_number(rd, k, KEY_ROUTE_concurrency, &number))
                 rt->concurrency = (uint32_t)number;
+            break;
+        case KEY_ROUTE_hedge:
+            route_hedge(rd, k, rt);
             break;
         case KEY_ROUTE_rate_limits:
             rest.rates = k;

@@ -181,7 +181,8 @@ static void tune_map(struct json *j, bool is_route)
     for (uint16_t k = 0; k < KNOB_COUNT; k++) {
         const struct knob_row *row = knob_row(k);
         char name[32];
-        if (row->loop == LOOP_NONE || (is_route && k != KNOB_TIMEOUT_MS))
+        if (row->loop == LOOP_NONE ||
+            (is_route && k != KNOB_TIMEOUT_MS && k != KNOB_HEDGE_DELAY_MS))
             continue;
         snprintf(name, sizeof name, "%s", loop_row((uint16_t)row->loop)->name);
         for (char *c = name; *c; c++)
@@ -219,6 +220,9 @@ static void other_schema(struct json *j, enum conf_key key)
         return;
     case KEY_SERVICE_agent_check:
         ref(j, "agent_check");
+        return;
+    case KEY_ROUTE_hedge:
+        text_type(j, "^(on|off|[0-9.]+ *(ms|s|m)?)$");
         return;
     case KEY_ROUTE_hash:
         text_type(j, "^(address|path|(header|cookie|query) +[^ ]+)$");

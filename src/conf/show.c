@@ -367,7 +367,12 @@ static void show_route(struct show *s, const struct conf_route *rt, const uint32
     show_rates(s, rt, lines[KEY_ROUTE_rate_limits]);
     show_value(s, "stream", rt->is_stream ? "true" : "false", lines[KEY_ROUTE_stream]);
     show_cache(s, &rt->cache, lines[KEY_ROUTE_cache]);
+    if (rt->hedge_delay_ms)
+        show_number(s, "hedge", CONF_TYPE_dur, rt->hedge_delay_ms, lines[KEY_ROUTE_hedge]);
+    else
+        show_value(s, "hedge", rt->hedge == CONF_HEDGE_ON ? "on" : "off", lines[KEY_ROUTE_hedge]);
     show_tune(s, KNOB_TIMEOUT_MS, &rt->timeout_tune, lines[KEY_ROUTE_tune]);
+    show_tune(s, KNOB_HEDGE_DELAY_MS, &rt->hedge_tune, lines[KEY_ROUTE_tune]);
 }
 
 /* What an address has beside itself. */

@@ -169,6 +169,8 @@ static void turn(struct engine *e, const struct ev_command *c, uint16_t knob, ui
             memset(&e->s.shed[target], 0, sizeof e->s.shed[target]);
         if (knob == KNOB_TIMEOUT_MS)
             memset(&e->s.timeout[target], 0, sizeof e->s.timeout[target]);
+        if (knob == KNOB_HEDGE_DELAY_MS)
+            memset(&e->s.hedge[target], 0, sizeof e->s.hedge[target]);
         break;
     }
 }

@@ -87,6 +87,15 @@ struct retry_loop {
     uint64_t cause_us, full_us; /* newest request; when the limit last bound */
 };
 /* A configuration change that dropped a learned value, to be told at the next tick. */
+/* One route: requests that may be sent twice [0] and held-out ones [1]. */
+struct hedge_loop {
+    double slow_us; /* q99 of the route: slower ones are counted */
+    uint64_t first_us, cause_us, half_us, off_until_us;
+    uint32_t all[2], slow[2];
+    uint16_t service, reserved[3];
+};
+_Static_assert(sizeof(struct hedge_loop) == 64, "no padding");
+
 struct change {
     double from;
     uint16_t knob, target, reserved[2];
@@ -104,6 +113,7 @@ struct engine_state {
     struct shed_loop shed[KNOB_TARGETS_MAX];
     struct timeout_loop timeout[KNOB_TARGETS_MAX];
     struct retry_loop retry[KNOB_TARGETS_MAX];
+    struct hedge_loop hedge[KNOB_TARGETS_MAX];
     uint64_t drain_until_us[KNOB_TARGETS_MAX];
     uint8_t is_drained[KNOB_TARGETS_MAX];
     double objective[KNOB_TARGETS_MAX]; /* share of requests that must be in time; 0: none */
@@ -152,6 +162,8 @@ void loop_timeout_feed(struct engine *e, const struct ev_request *r);
 void loop_timeout_run(struct engine *e);
 void loop_retry_feed(struct engine *e, const struct ev_request *r);
 void loop_retry_run(struct engine *e);
+void loop_hedge_feed(struct engine *e, const struct ev_request *r);
+void loop_hedge_run(struct engine *e);
 /* objective.c: each second. */
 void objective_run(struct engine *e);
 #endif

@@ -152,6 +152,7 @@ void engine_feed(struct engine *e, const struct ev_head *ev, struct engine_out *
         loop_shed_feed(e, r);
         loop_timeout_feed(e, r);
         loop_retry_feed(e, r);
+        loop_hedge_feed(e, r);
         break;
     }
     case EV_PROPOSAL:
@@ -192,6 +193,7 @@ static void forget_target(struct engine *e, enum ev_kind kind, uint16_t number)
         memset(&e->s.shed[number], 0, sizeof e->s.shed[number]);
     } else if (kind == EV_KIND_ROUTE) {
         memset(&e->s.timeout[number], 0, sizeof e->s.timeout[number]);
+        memset(&e->s.hedge[number], 0, sizeof e->s.hedge[number]);
     }
 }
 
@@ -270,6 +272,7 @@ static void clock_restart(struct engine *e, uint64_t now_us)
         earlier(&e->s.drain_until_us[i], back_us);
     memset(e->s.timeout, 0, sizeof e->s.timeout);
     memset(e->s.retry, 0, sizeof e->s.retry);
+    memset(e->s.hedge, 0, sizeof e->s.hedge);
 }
 
 static bool is_due(const struct engine *e, enum loop_id loop)
@@ -293,6 +296,8 @@ static void feed_tick(struct engine *e, const struct ev_tick *t)
         loop_timeout_run(e);
     if (is_due(e, LOOP_RETRY))
         loop_retry_run(e);
+    if (is_due(e, LOOP_HEDGE))
+        loop_hedge_run(e);
     verifier_run(e);
     if (e->s.ticks % 10 == 0)
         objective_run(e);

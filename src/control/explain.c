@@ -73,6 +73,8 @@ static const char *knob_words(uint16_t knob)
         return "retry budget";
     case KNOB_WEIGHT_PCT:
         return "weight";
+    case KNOB_HEDGE_DELAY_MS:
+        return "hedge delay";
     default:
         return "knob";
     }
@@ -180,6 +182,23 @@ static void because_retry(const struct ev_decision *d, struct buf *out)
                d->window1_ms / 1000, d->threshold1 * 100, d->threshold2 * 100);
 }
 
+static void because_hedge(const struct ev_decision *d, struct buf *out)
+{
+    if (d->reason == REASON_HEDGE_OFF) {
+        buf_puts(out, " (off), because second copies saved ");
+        put_fact(out, FACT_HEDGE_GAIN, d->value2);
+        buf_printf(out, " of the slowest requests, and less than %.0f %% is not worth their cost (",
+                   d->threshold2 * 100);
+        put_count(out, d->n2);
+        buf_puts(out, " held out)");
+        return;
+    }
+    buf_puts(out, ", because 95 % of ");
+    put_count(out, d->n1);
+    buf_printf(out, " answers in %u s came within ", d->window1_ms / 1000);
+    put_with_unit(out, d->value1, "ms");
+}
+
 static void because_reverted(const struct ev_decision *d, struct buf *out)
 {
     buf_printf(out, ", because decision %llu made it worse: ", (unsigned long long)d->supersedes);
@@ -237,6 +256,10 @@ static void because(const struct ev_decision *d, struct buf *out)
     case REASON_RETRY_RESTORE:
         because_retry(d, out);
         break;
+    case REASON_HEDGE_FOLLOWS:
+    case REASON_HEDGE_OFF:
+        because_hedge(d, out);
+        break;
     case REASON_REVERTED:
         because_reverted(d, out);
         break;
@@ -267,6 +290,7 @@ static void expectation(const struct ev_decision *d, struct buf *out)
         {FACT_SHED_RATIO, "fewer refused requests", "no more refused requests"},
         {FACT_QUEUED, "a shorter queue", "no longer queue"},
         {FACT_UPSTREAM_P50, "lower latency", "no higher latency"},
+        {FACT_LATENCY_P50, "a lower median", "no higher median"},
     };
     if (d->expected == EXPECT_NONE || !fact_row(d->expected_fact)->name)
         return;

@@ -85,7 +85,13 @@ enum ev_cache {
     EV_CACHE_COLLAPSED,   /* waited for the answer to another request */
     EV_CACHE_BYPASS       /* the request asked for a fresh answer */
 };
-enum ev_hedge { EV_HEDGE_NONE, EV_HEDGE_LOST, EV_HEDGE_WON }; /* of the second request */
+enum ev_hedge {
+    EV_HEDGE_NONE,
+    EV_HEDGE_LOST,   /* sent twice, and the first was faster */
+    EV_HEDGE_WON,    /* sent twice, and the second was faster */
+    EV_HEDGE_ARMED,  /* would have been, if it had waited longer */
+    EV_HEDGE_CONTROL /* held out, to measure the gain */
+};
 
 enum ev_reason {
     REASON_NONE = 0,

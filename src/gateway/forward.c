@@ -24,6 +24,10 @@ void forward_granted(struct request *req)
     fb_assert(req->phase == REQUEST_QUEUED);
     uint64_t now_us = loop_now_us(req->worker->loop);
     req->queue_us += fb_sat_u32(fb_sub_floor_u64(now_us, req->ticket.queued_us));
+    if (!c && req->twin) {
+        hedge_granted(req);
+        return;
+    }
     if (!c && !req->is_own) { /* it left while the grant was on its way */
         req->phase = REQUEST_OVER;
         if (req->is_ticket_live)
@@ -43,7 +47,9 @@ void forward_failed(struct request *req, uint16_t reason, enum gate_outcome outc
     req->is_censored = outcome == GATE_TIMED_OUT;
     request_wait_over(req, loop_now_us(req->worker->loop));
     if (req->is_ticket_live)
-        service_done(req, req->client || req->is_own ? outcome : GATE_ABANDONED);
+        service_done(req, req->client || req->is_own || req->is_silent ? outcome : GATE_ABANDONED);
+    if (hedge_takes_over(req))
+        return;
     if (!req->client) {
         req->phase = REQUEST_OVER;
         request_free(req);
@@ -146,7 +152,12 @@ void forward_timer(struct loop_timer *t)
         request_arm(req);
         return;
     }
-    if (req->phase == REQUEST_BACKOFF)
+    bool is_waiting = req->phase == REQUEST_CONNECTING || req->phase == REQUEST_AWAITING;
+    if (is_waiting && req->hedge_at_us && req->hedge_at_us <= now_us)
+        hedge_due(req);
+    if (due_of(req) > now_us)
+        request_arm(req);
+    else if (req->phase == REQUEST_BACKOFF)
         send_or_wait(req, service_arrive(req, true));
     else
         time_out(req, now_us);
@@ -181,6 +192,11 @@ static void send_or_wait(struct request *req, enum gate_answer a)
     }
 }
 
+static uint64_t hedge_or(const struct request *req, uint64_t due_us)
+{
+    return req->hedge_at_us ? fb_min_u64(req->hedge_at_us, due_us) : due_us;
+}
+
 static uint64_t due_of(const struct request *req)
 {
     const struct conf_params *p = &req->gen->conf->p;
@@ -195,12 +211,12 @@ static uint64_t due_of(const struct request *req)
         return fb_min_u64(req->cw->wait_until_us, req->deadline_us);
     case REQUEST_CONNECTING:
         due_us = req->sent_us + p->upstream_connect_timeout * US_PER_MS;
-        return fb_min_u64(due_us, req->deadline_us);
+        return hedge_or(req, fb_min_u64(due_us, req->deadline_us));
     case REQUEST_AWAITING:
         /* a slow upload is the client's doing: the endpoint's time begins after the last byte sent
          */
         due_us = fb_max_u64(req->sent_us, req->active_us) + req->timeout_us;
-        return fb_min_u64(due_us, req->deadline_us);
+        return hedge_or(req, fb_min_u64(due_us, req->deadline_us));
     case REQUEST_ANSWERING:
         return req->active_us +
                (req->is_stream ? p->limits_tunnel_idle_timeout : p->upstream_idle_timeout) *
@@ -218,8 +234,11 @@ static void time_out(struct request *req, uint64_t now_us)
     bool is_deadline = req->deadline_us <= now_us;
     switch ((enum request_phase)req->phase) {
     case REQUEST_HELD:
-    case REQUEST_QUEUED: /* only its deadline ends it here; the gate sheds what waits too long */
-        forward_refuse(req, REASON_SHED_DEADLINE);
+    case REQUEST_QUEUED:    /* only its deadline ends it here; the gate sheds what waits too long */
+        if (req->is_silent) /* a copy that nobody asks for any more */
+            hedge_drop(req);
+        else
+            forward_refuse(req, REASON_SHED_DEADLINE);
         return;
     case REQUEST_COLLAPSED: /* it goes to the endpoint by itself */
         if (cache_wait_over(req))

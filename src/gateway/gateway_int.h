@@ -321,6 +321,7 @@ struct request {
     struct endpoint *ep;
     struct upstream *up;
     struct h2_conn *h2_slot; /* its client's connection counts it until it ends; NULL: HTTP/1 */
+    struct request *twin;    /* the second copy of this one, or what this one is the copy of */
     struct chunk *head;      /* canonical head for the endpoint, without the last empty line */
     struct chunk
         *body; /* canonical request body: [from, to) is unsent, [0, from) is kept for a retry */
@@ -341,15 +342,18 @@ struct request {
     uint64_t body_wait_us;     /* time that we waited for body bytes */
     uint64_t body_since_us;    /* since when we wait; 0: not */
     uint64_t sent_bytes, received_bytes;
-    uint64_t end_us;     /* when the client had its answer, or left; 0: not yet */
-    uint64_t backoff_us; /* until then */
+    uint64_t end_us;      /* when the client had its answer, or left; 0: not yet */
+    uint64_t backoff_us;  /* until then */
+    uint64_t hedge_at_us; /* then a second copy may be sent; 0: not */
+    uint32_t hedge_us;    /* from the first send to the second */
     uint32_t queue_us, upstream_us, service_us;
     uint32_t head_sent; /* of head, in this attempt */
     uint32_t head_base; /* bytes of head without the fields of the attempt */
     uint16_t route, reason, status;
     uint16_t in_flight, ep_number, ep_version;
-    uint16_t grpc_status; /* EV_NONE: no gRPC */
-    char peer_text[46];   /* the client's address: the client may be gone when the log is written */
+    uint16_t hedge_endpoint; /* number of the endpoint whose answer was not needed */
+    uint16_t grpc_status;    /* EV_NONE: no gRPC */
+    char peer_text[46]; /* the client's address: the client may be gone when the log is written */
     uint8_t peer_text_bytes;
     uint8_t phase; /* enum request_phase */
     uint8_t method;
@@ -363,6 +367,7 @@ struct request {
     uint8_t cache;       /* enum ev_cache */
     uint8_t hedge;       /* enum ev_hedge */
     uint8_t held;        /* what cap_take took */
+    bool is_silent;      /* a copy: the event is the other one's */
     bool is_ticket_live; /* the gate knows it */
     bool is_in_done;     /* request body is complete, or given up */
     bool is_chunked_in, is_replayable;
@@ -545,6 +550,24 @@ uint64_t place_identity(const struct endpoint *ep); /* for consistent hashing */
 struct span place_cookie(const struct http1_head *head, struct span name);
 struct span place_query(struct span target, struct span name);
 
+/* ---- clone.c: the same bytes once more, for nobody ---- */
+struct request *request_clone(struct request *req, bool with_body); /* NULL without memory */
+
+/* ---- hedge.c: a second copy of a request that waits long ---- */
+void hedge_arm(struct request *req); /* its first attempt begins */
+void hedge_due(struct request *req); /* hedge_at_us has come */
+void hedge_granted(struct request *two);
+/* Before an answer's head of <req> is passed on: afterwards up->req is whom it is for. */
+void hedge_settle(struct request *req);
+/* Whom an answer to <req> is for, or may be for once it is known which copy is faster. */
+static inline struct client *request_waiter(const struct request *req)
+{
+    return req->client ? req->client : req->twin ? req->twin->client : NULL;
+}
+bool hedge_takes_over(struct request *req); /* <req> failed: true when its copy goes on for it */
+void hedge_leave(struct request *req);      /* no copy is wanted any more */
+void hedge_drop(struct request *two);
+
 /* ---- request_head.c, response_head.c ---- */
 void request_head_build(struct request *req, const struct http1_head *head, struct http1_out *w,
                         struct span target);
@@ -660,6 +683,7 @@ void tcp_refuse(struct request *req, uint16_t reason);
 
 /* ---- service.c, sync.c: gates under their locks ---- */
 enum gate_answer service_arrive(struct request *req, bool is_retry);
+enum gate_answer service_hedge(struct request *two, const struct request *first);
 void service_first_byte(struct request *req);
 /* Less than half of what its endpoints may work on is in flight. */
 bool service_is_roomy(struct service *sv);

@@ -93,7 +93,7 @@ void h2u_start(struct request *req)
 
 void h2u_run(struct upstream *up)
 {
-    struct client *c = up->req->client;
+    struct client *c = request_waiter(up->req);
     deliver(stream_of(up));
     if (c)
         client_run(c);
@@ -315,7 +315,7 @@ static void conn_lost(struct h2u_conn *conn, uint16_t reason, enum gate_outcome 
     conn->phase = H2U_LOST;
     while (conn->streams) {
         struct h2u_stream *st = conn->streams;
-        struct client *c = st->up.req->client;
+        struct client *c = request_waiter(st->up.req);
         if (was_connecting) {
             struct request *req = st->up.req;
             upstream_close(&st->up);
@@ -519,7 +519,7 @@ static void run_dirty(struct h2u_conn *conn)
 {
     while (conn->dirty) {
         struct h2u_stream *st = conn->dirty;
-        struct client *c = st->up.req->client;
+        struct client *c = request_waiter(st->up.req);
         conn->dirty = st->dirty_next;
         if (st->dirty_next)
             st->dirty_next->dirty_prev = &conn->dirty;
@@ -541,6 +541,7 @@ static bool deliver(struct h2u_stream *st)
     bool is_failed = st->is_gone && !st->is_ended;
     if (up->in && !deliver_head(st, &head_out))
         return false;
+    req = up->req; /* a copy may have changed places with its first */
     if (st->is_ended && !up->has_head) {
         st->is_ended = false;
         st->is_gone = is_failed = true;
@@ -615,7 +616,8 @@ static void fail(struct h2u_stream *st)
     struct upstream *up = &st->up;
     struct request *req = up->req;
     enum h2_gone why = (enum h2_gone)st->why;
-    bool has_head = up->has_head, is_untouched = !has_head && req->client && !req->is_answered;
+    bool has_head = up->has_head,
+         is_untouched = !has_head && request_waiter(req) && !req->is_answered;
     /* A connection that ended just when its next request was written, without a word to it. */
     bool is_stale = why == H2_GONE_RESET && st->conn->phase == H2U_LOST && up->is_reused &&
                     req->ticket.is_idempotent && req->restarts == 0;

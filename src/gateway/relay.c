@@ -11,6 +11,8 @@ static bool switch_protocols(struct upstream *up, struct request *req,
                              const struct http1_head *head, struct span rest);
 static bool tries_again(struct upstream *up, struct request *req, const struct http1_head *head);
 static enum gate_outcome outcome_of(const struct http1_head *head);
+static enum gate_outcome outcome_for_nobody(const struct request *req);
+static bool copy_goes_on(struct upstream *up, struct request *req, enum gate_outcome outcome);
 static void judge_keep_alive(struct request *req);
 
 bool relay_head(struct upstream *up, struct request *req, struct span bytes)
@@ -103,8 +105,12 @@ bool relay_payload(struct upstream *up, struct request *req, const struct answer
         cache_feed(req, piece->payload);
     if (!req->client && !req->is_own && !(req->goes_on && cache_goes_on(req))) {
         /* nobody listens; the endpoint's answer ended the work that the limiter counts */
-        upstream_close(up);
-        forward_finished(req, GATE_ABANDONED);
+        if (req->is_silent && piece->is_last) {
+            relay_finish(up, req);
+        } else {
+            upstream_close(up);
+            forward_finished(req, outcome_for_nobody(req));
+        }
         return false;
     }
     if (req->cw && piece->is_last) /* before its client has all of it and asks again */
@@ -151,7 +157,14 @@ void relay_finish(struct upstream *up, struct request *req)
         pool_give(up);
     else
         upstream_close(up);
-    forward_finished(req, req->client || req->is_own ? req->outcome : GATE_ABANDONED);
+    forward_finished(req, req->client || req->is_own ? req->outcome : outcome_for_nobody(req));
+}
+
+/* A client that left says nothing of the endpoint; a copy that was not needed is an answer as any
+ * other. */
+static enum gate_outcome outcome_for_nobody(const struct request *req)
+{
+    return req->is_silent && req->first_byte_us ? req->outcome : GATE_ABANDONED;
 }
 
 bool relay_interim(struct upstream *up, struct request *req, const struct http1_head *head)
@@ -179,6 +192,7 @@ static bool final_head(struct upstream *up, struct request *req, const struct ht
     splice_learn(up, head);
     if (!relay_final(up, req, head, &head_out))
         return false;
+    req = up->req; /* a copy may have changed places with its first */
     if (head->framing == HTTP1_BODY_CHUNKED) {
         up->trailers = slab_take(&w->trailers); /* without memory they are dropped */
         if (up->trailers)
@@ -199,10 +213,18 @@ bool relay_final(struct upstream *up, struct request *req, const struct http1_he
                  struct span *head_out)
 {
     struct worker *w = up->worker;
+    enum gate_outcome outcome = outcome_of(head);
+    if (req->twin) {
+        if (outcome == GATE_OK)
+            hedge_settle(req);
+        else if (copy_goes_on(up, req, outcome))
+            return false;
+        req = up->req;
+    }
     req->first_byte_us = loop_now_us(w->loop);
     req->upstream_us = fb_sat_u32(fb_sub_floor_u64(req->first_byte_us, req->sent_us));
     orca_head(req, head);
-    req->outcome = (uint8_t)grpc_head(req, head, outcome_of(head));
+    req->outcome = (uint8_t)grpc_head(req, head, outcome);
     req->is_failed = req->outcome != GATE_OK;
     if (req->outcome == GATE_FAILED && tries_again(up, req, head))
         return false;
@@ -280,6 +302,20 @@ static bool tries_again(struct upstream *up, struct request *req, const struct h
     upstream_close(up); /* its body may be long: a new connection costs less than reading it */
     forward_again(req, backoff_us);
     return true;
+}
+
+/* One of two answers is a failure: the other may still be good.  True: <up> is gone. */
+static bool copy_goes_on(struct upstream *up, struct request *req, enum gate_outcome outcome)
+{
+    if (!req->client) { /* the copy failed: it ends as nobody's */
+        hedge_leave(req);
+        return false;
+    }
+    if (req->twin->phase == REQUEST_QUEUED)
+        return false;
+    service_done(req, outcome);
+    upstream_close(up);
+    return hedge_takes_over(req);
 }
 
 static enum gate_outcome outcome_of(const struct http1_head *head)

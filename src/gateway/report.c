@@ -53,6 +53,11 @@ void report_request(struct request *req)
     ev.tls = req->tls;
     ev.cache = req->cache;
     ev.hedge = req->hedge;
+    if (req->hedge == EV_HEDGE_LOST || req->hedge == EV_HEDGE_WON) {
+        ev.flags |= EV_REQUEST_HEDGED;
+        ev.hedge_us = req->hedge_us;
+        ev.hedge_endpoint = req->hedge_endpoint;
+    }
     ev.grpc_status = req->grpc_status;
     ev.wanted = req->ticket.wanted;
     ev.version = req->ep ? req->ep_version : EV_NONE;

@@ -77,6 +77,7 @@ void request_detach(struct request *req)
 {
     struct worker *w = req->worker;
     struct client *c = req->client;
+    hedge_leave(req);
     bool is_delivered = req->phase == REQUEST_OVER && req->is_out_done && !c->out;
     bool is_ours = c->is_cut || req->reason == REASON_READER_TOO_SLOW; /* we cut it, and said why */
     if (!is_delivered && !is_ours) {
@@ -147,7 +148,8 @@ void request_free(struct request *req)
     if (!req->end_us)
         req->end_us = loop_now_us(w->loop);
     cache_work_end(req);
-    if (!req->is_own)
+    hedge_leave(req);
+    if (!req->is_own && !req->is_silent)
         report_request(req);
     if (req->prev) {
         *req->prev = req->next;

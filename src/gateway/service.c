@@ -61,6 +61,26 @@ bool service_is_roomy(struct service *sv)
     return view.in_flight * 2 < view.limit_sum && !view.is_overloaded;
 }
 
+enum gate_answer service_hedge(struct request *two, const struct request *first)
+{
+    struct service *sv = two->sv;
+    struct grants g = {.count = 0};
+    uint64_t now_us = lock(sv);
+    enum gate_answer a = gate_hedge(sv->gate, &two->ticket, &first->ticket, now_us);
+    if (a != GATE_SHED) {
+        two->is_ticket_live = true;
+        live_add(sv, 1);
+    }
+    if (a == GATE_SEND)
+        note_sent(two);
+    else if (a == GATE_WAIT)
+        collect(sv, &g, now_us);
+    spin_unlock(&sv->lock);
+    if (g.count)
+        deliver(sv, &g, two->worker);
+    return a;
+}
+
 void service_first_byte(struct request *req)
 {
     struct service *sv = req->sv;

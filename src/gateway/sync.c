@@ -383,6 +383,7 @@ static void build_gate_conf(const struct conf_service *c, const struct conf *con
     out->is_ejecting = c->is_ejecting;
     out->success_floor = c->success_floor_pct / 100;
     out->retry_pct = conf->p.upstream_retry_pct;
+    out->hedge_pct = (double)conf->p.upstream_hedge_pct;
     out->retries_max = conf->p.upstream_retries;
     const struct conf_tune *limit = &c->tune[KNOB_LIMIT];
     if (limit->min > 0)

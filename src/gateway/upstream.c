@@ -64,6 +64,7 @@ void upstream_start(struct request *req)
     bool is_tcp = req->protocol == EV_PROTOCOL_TCP;
     if (!is_tcp)
         request_head_finish(req, req->sent_us);
+    hedge_arm(req);
     if (!is_tcp && request_conf(req)->protocol != CONF_PROTOCOL_HTTP1) {
         h2u_start(req);
         return;
@@ -117,7 +118,7 @@ void upstream_run(struct upstream *up)
         h2u_run(up);
         return;
     }
-    struct client *c = req->client;
+    struct client *c = request_waiter(req);
     run(up, req);
     if (c) /* the request is still there, and so is its client */
         client_run(c);
@@ -238,7 +239,8 @@ static void run(struct upstream *up, struct request *req)
         upstream_send(up);
     while (up->can_read && !(req->client && req->client->out)) {
         if (!read_some(up, req))
-            return; /* the connection is not ours any more */
+            return;    /* the connection is not ours any more */
+        req = up->req; /* a copy may have changed places with its first */
         if (req->phase == REQUEST_TUNNEL)
             return;
     }
@@ -354,8 +356,8 @@ static void lost(struct upstream *up, struct request *req)
  * sent. */
 static bool may_start_over(const struct upstream *up, const struct request *req)
 {
-    if (!up->is_reused || up->has_bytes || (req->client == NULL && !req->is_own) ||
-        req->is_answered)
+    bool is_alone = !request_waiter(req) && !req->is_own;
+    if (!up->is_reused || up->has_bytes || is_alone || req->is_answered)
         return false;
     if (req->head_sent == 0)
         return true;

@@ -67,6 +67,13 @@ enum fb_code engine_conf_init(struct engine_conf *out, const struct conf *conf, 
         /* the configured timeout is what a person promised to wait: the loop never goes above it */
         if (isnan(t->knob[KNOB_TIMEOUT_MS].max))
             t->knob[KNOB_TIMEOUT_MS].max = t->knob[KNOB_TIMEOUT_MS].configured;
+        enum ev_mode mode = conf->services[route->service].mode;
+        bool is_fixed = route->hedge_delay_ms > 0;
+        t->knob[KNOB_HEDGE_DELAY_MS] =
+            setting_of(&route->hedge_tune, is_fixed ? EV_MODE_OBSERVE : mode,
+                       is_fixed ? (double)route->hedge_delay_ms : NAN);
+        if (route->hedge == CONF_HEDGE_OFF)
+            t->knob[KNOB_HEDGE_DELAY_MS].max = t->knob[KNOB_HEDGE_DELAY_MS].min = 0;
     }
     fb_assert((size_t)(at - targets) == count);
     out->targets = targets;

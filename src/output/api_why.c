@@ -82,6 +82,12 @@ static void say_request_time(struct api_call *c, const struct ev_request *r)
     unsigned attempts = 1 + (r->flags & EV_REQUEST_ATTEMPTS_MASK);
     if (attempts > 1)
         say(c, "It needed %u attempts; the figures are of the last one.", attempts);
+    if (r->flags & EV_REQUEST_HEDGED)
+        say(c,
+            "After %.1f ms without an answer it was sent a second time (hedge); the %s send was "
+            "faster, %s was not waited for.",
+            (double)r->hedge_us / 1e3, r->hedge == EV_HEDGE_WON ? "second" : "first",
+            admin_name(c->admin, EV_KIND_ENDPOINT, r->hedge_endpoint));
     if (r->flags & EV_REQUEST_CENSORED)
         say(c, "No first byte came: the endpoint would have taken longer than it was given.");
 }

@@ -138,6 +138,8 @@ static void feed_request(struct metrics *m, const struct ev_request *r)
     route->sent_bytes += r->sent_bytes;
     route->received_bytes += r->received_bytes;
     route->service = r->service;
+    if (r->flags & EV_REQUEST_HEDGED)
+        route->hedges[r->hedge == EV_HEDGE_WON]++;
     if (is_rule)
         route->limited[r->reason == REASON_QUOTA_EXCEEDED]++;
     route->split_fallbacks +=

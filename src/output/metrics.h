@@ -44,6 +44,7 @@ struct metric_route {
     struct metric_histogram duration;
     uint64_t sent_bytes, received_bytes;
     uint64_t limited[2]; /* by a rate limit, by a quota */
+    uint64_t hedges[2];  /* answered by the first send, by the second */
     uint64_t split_fallbacks;
     uint16_t service; /* of the last request; the name decides when there is one */
 };

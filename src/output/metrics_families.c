@@ -216,6 +216,13 @@ static void write_routes(struct writer *w)
     FOR_ROUTES(w, i)
     put_u64(w, METRIC_ID_SPLIT_FALLBACKS, VALUES(name_of(w, EV_KIND_ROUTE, i), route_service(w, i)),
             m->route[i].split_fallbacks);
+    static const char *const answers[] = {"first", "second"};
+    family(w, METRIC_ID_HEDGES);
+    FOR_ROUTES(w, i)
+    for (size_t r = 0; r < FB_COUNT(answers); r++)
+        put_u64(w, METRIC_ID_HEDGES,
+                VALUES(name_of(w, EV_KIND_ROUTE, i), route_service(w, i), answers[r]),
+                m->route[i].hedges[r]);
     family(w, METRIC_ID_SENT_BYTES);
     FOR_ROUTES(w, i)
     put_u64(w, METRIC_ID_SENT_BYTES, VALUES(name_of(w, EV_KIND_ROUTE, i)), m->route[i].sent_bytes);

@@ -333,6 +333,8 @@ void put_request(struct json *j, const struct admin *a, const struct ev_request 
     json_key_f64(j, "queue_ms", (double)r->queue_us / 1e3);
     json_key_f64(j, "upstream_ms", (double)r->upstream_us / 1e3);
     json_key_u64(j, "attempts", 1 + (uint64_t)(r->flags & EV_REQUEST_ATTEMPTS_MASK));
+    if (r->flags & EV_REQUEST_HEDGED)
+        json_key_str(j, "hedge", r->hedge == EV_HEDGE_WON ? "second" : "first");
     json_key_u64(j, "in_flight", r->in_flight);
     json_key_u64(j, "sent_bytes", r->sent_bytes);
     if (s) {

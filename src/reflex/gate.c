@@ -32,6 +32,7 @@ void gate_conf_default(struct gate_conf *conf, uint64_t objective_us)
                                .is_ejecting = true,
                                .retry_pct = 10,
                                .retries_max = 2,
+                               .hedge_pct = 2,
                                .ejected_pct_max = 30};
 }
 
@@ -45,6 +46,7 @@ struct gate *gate_new(const struct gate_conf *conf, uint64_t seed)
     balance_init(&g->balance, conf->balance, rng_u64(&g->rng));
     eject_init(&g->eject, rng_u64(&g->rng));
     retry_init(&g->retry, conf->retry_pct, 0);
+    hedge_init(&g->hedge, conf->hedge_pct, 0);
     queue_init(&g->queue, 0);
     gate_reconfigure(g, conf);
     return g;
@@ -70,6 +72,7 @@ void gate_reconfigure(struct gate *g, const struct gate_conf *conf)
     g->eject.is_on = conf->is_ejecting;
     g->eject.ejected_pct_max = conf->ejected_pct_max;
     retry_set_pct(&g->retry, conf->retry_pct);
+    hedge_set_pct(&g->hedge, conf->hedge_pct);
     queue_set(&g->queue, g->conf.queue_capacity, conf->queue_wait_max_us, conf->is_codel);
     for (uint32_t i = 0; i < g->count; i++)
         gate_apply_bounds(g, g->endpoints[i]);
@@ -87,6 +90,11 @@ void gate_set_retry_pct(struct gate *g, double pct)
     retry_set_pct(&g->retry, pct);
 }
 
+void gate_set_hedge_pct(struct gate *g, double pct)
+{
+    hedge_set_pct(&g->hedge, pct);
+}
+
 /* ---- one request ---- */
 
 enum gate_answer gate_arrive(struct gate *g, struct gate_ticket *t, uint64_t now_us)
@@ -99,6 +107,7 @@ enum gate_answer gate_arrive(struct gate *g, struct gate_ticket *t, uint64_t now
     if (!is_worth_a_try(g, t, now_us))
         return shed(t, REASON_SHED_ERRORS);
     retry_earn(&g->retry, now_us);
+    hedge_earn(&g->hedge, now_us);
     return place(g, t, now_us);
 }
 

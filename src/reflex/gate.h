@@ -41,6 +41,7 @@ struct gate_conf {
     double retry_pct;              /* retry budget in % of first attempts; 0: none */
     uint32_t retries_max;          /* per request */
     double success_floor;          /* see reflex/success.h; 0: off */
+    double hedge_pct;              /* second copies in % of the requests; 0: none */
     uint32_t ejected_pct_max;      /* of the endpoints, then panic */
 };
 void gate_conf_default(struct gate_conf *conf, uint64_t objective_us);
@@ -69,6 +70,7 @@ struct gate_ticket {
     uint8_t queue_class; /* class in the queue: a retry is one lower */
     bool is_trial;       /* sent to a half-open endpoint */
     bool is_at_pin;      /* queued for its own endpoint, <endpoint> */
+    bool is_hedge;       /* the second copy of another one */
     struct limit_tag tag;
 };
 enum gate_state { GATE_NEW, GATE_QUEUED, GATE_IN_FLIGHT, GATE_ENDED };
@@ -141,6 +143,7 @@ void gate_endpoint_probe(struct gate *g, uint16_t endpoint, bool is_ok, uint64_t
 /* Knobs of the service. */
 void gate_set_shed_threshold(struct gate *g, uint32_t threshold);
 void gate_set_retry_pct(struct gate *g, double pct);
+void gate_set_hedge_pct(struct gate *g, double pct);
 
 enum gate_answer gate_arrive(struct gate *g, struct gate_ticket *t, uint64_t now_us);
 /* First byte of the answer head of the present attempt. */
@@ -155,6 +158,10 @@ bool gate_retry(struct gate *g, struct gate_ticket *t, enum gate_outcome outcome
                 uint64_t *backoff_us, uint64_t now_us);
 /* The backoff is over: as gate_arrive, on another endpoint when there is one. */
 enum gate_answer gate_retry_send(struct gate *g, struct gate_ticket *t, uint64_t now_us);
+/* The second copy of <first>, which is in flight: SEND, WAIT as gate_arrive, at an endpoint where
+ * <first> was not; SHED: not now, <t> is as new and it may be asked again. */
+enum gate_answer gate_hedge(struct gate *g, struct gate_ticket *t, const struct gate_ticket *first,
+                            uint64_t now_us);
 /* Gives up a ticket in any state (client gone while queued; before a retry). */
 void gate_cancel(struct gate *g, struct gate_ticket *t, uint64_t now_us);
 /* The next waiting ticket that can be sent (state GATE_IN_FLIGHT) or must be shed (GATE_ENDED, with
@@ -181,6 +188,7 @@ struct gate_view {
     uint32_t endpoints, available;
     uint32_t shed_threshold;
     double far_share;             /* of the sends of the last seconds, to other zones */
+    uint64_t hedges;              /* second copies sent or queued since the start */
     bool is_panic, is_overloaded; /* the limit binds and the queue is not empty */
 };
 void gate_view(const struct gate *g, struct gate_view *view);

@@ -173,7 +173,8 @@ uint32_t gate_limit_of(const struct gate *g, const struct endpoint *ep)
 
 struct endpoint *gate_choose(struct gate *g, const struct gate_ticket *t, uint64_t now_us)
 {
-    if (g->conf.balance == GATE_BALANCE_HASH && t->place_hash && has_untried(g, t, false))
+    if (g->conf.balance == GATE_BALANCE_HASH && t->place_hash && !t->is_hedge &&
+        has_untried(g, t, false))
         return gate_choose_home(g, t, now_us);
     struct gate_seats near = {.count = 0}, far = {.count = 0}, tried = {.count = 0};
     struct gate_seats spare = {.count = 0};
@@ -425,6 +426,7 @@ void gate_tick(struct gate *g, uint64_t now_us)
     if (fb_sub_floor_u64(now_us, g->balance_us) < balance_every_us)
         return;
     g->balance_us = now_us;
+    hedge_tick(&g->hedge, g->in_flight, gate_limit_sum(g), now_us);
     struct balance_seat *seats[GATE_ENDPOINTS_MAX];
     struct eject_seat *ejects[GATE_ENDPOINTS_MAX];
     uint32_t n = 0;

@@ -8,6 +8,7 @@
 #include "reflex/balance.h"
 #include "reflex/eject.h"
 #include "reflex/gate.h"
+#include "reflex/hedge.h"
 #include "reflex/limit.h"
 #include "reflex/queue.h"
 #include "reflex/retry.h"
@@ -53,6 +54,7 @@ struct gate {
     struct balance balance;
     struct eject eject;
     struct retry retry;
+    struct hedge hedge;
     struct queue queue;
     struct success success;
     struct gate_ticket *ended_oldest, *ended_newest; /* shed while waiting, not yet handed back */
@@ -103,6 +105,7 @@ void gate_account(struct gate *g, struct gate_ticket *t, enum gate_outcome outco
                   uint64_t now_us);
 void gate_apply_bounds(const struct gate *g, struct endpoint *ep);
 uint32_t gate_limit_of(const struct gate *g, const struct endpoint *ep);
+uint32_t gate_limit_sum(const struct gate *g); /* of the endpoints that are available */
 void gate_end_waiting(struct gate *g, struct gate_ticket *t, enum ev_reason why);
 void gate_forget_ended(struct gate *g, struct gate_ticket *t);
 /* Room for one more event, zeroed; NULL: full, the event is lost. */

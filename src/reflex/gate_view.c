@@ -2,6 +2,21 @@
 #include "base/assert.h"
 #include "reflex/gate_int.h"
 
+static bool is_available(const struct endpoint *ep)
+{
+    return !ep->is_leaving && !ep->is_draining && !gate_is_out(ep) &&
+           ep->eject.state != EV_HEALTH_EJECTED;
+}
+
+uint32_t gate_limit_sum(const struct gate *g)
+{
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < g->count; i++)
+        if (is_available(g->endpoints[i]))
+            sum += gate_limit_of(g, g->endpoints[i]);
+    return fb_sat_u32(sum);
+}
+
 void gate_view(const struct gate *g, struct gate_view *view)
 {
     *view = (struct gate_view){.in_flight = g->in_flight,
@@ -10,18 +25,15 @@ void gate_view(const struct gate *g, struct gate_view *view)
                                .is_panic = g->eject.is_panic};
     for (uint32_t i = 0; i < EV_CLASS_COUNT; i++)
         view->queued[i] = g->queue.classes[i].length + g->pin_queued[i];
-    uint64_t limit_sum = 0;
     for (uint32_t i = 0; i < g->count; i++) {
         const struct endpoint *ep = g->endpoints[i];
         if (ep->is_leaving)
             continue;
         view->endpoints++;
-        if (ep->is_draining || gate_is_out(ep) || ep->eject.state == EV_HEALTH_EJECTED)
-            continue;
-        view->available++;
-        limit_sum += gate_limit_of(g, ep);
+        view->available += is_available(ep);
     }
-    view->limit_sum = fb_sat_u32(limit_sum);
+    view->limit_sum = gate_limit_sum(g);
+    view->hedges = g->hedge.sent;
     view->is_overloaded = g->queue.length > 0 && !gate_has_room(g);
 }
 
