@@ -545,6 +545,7 @@ static void end_request(struct client *c)
     fb_assert(req->phase == REQUEST_OVER);
     if (!req->is_keep_alive)
         c->is_closing = true;
+    c->is_whole = req->is_in_done;
     c->req = NULL;
     c->since_us = loop_now_us(c->worker->loop);
     req->end_us = c->since_us;
@@ -563,7 +564,10 @@ static bool is_gone(struct client *c)
 
 static void shut(struct client *c)
 {
-    if (c->has_ended && !c->can_read) {
+    /* TLS says goodbye before TCP does: a client that hears it has the whole answer, and nothing
+     * that it sends afterwards can cost it that. */
+    bool is_said = c->link.tls && c->is_whole && !c->in;
+    if (!c->can_read && (c->has_ended || is_said)) {
         client_close(c);
         return;
     }

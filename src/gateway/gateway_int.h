@@ -279,6 +279,7 @@ struct client {
     bool can_read, can_write;
     bool has_ended;  /* it will send nothing more */
     bool is_broken;  /* reset, or it must be cut */
+    bool is_whole;   /* its last request was read to the end */
     bool is_closing; /* after <out> is flushed */
     bool is_cut;     /* at once after what is written: the answer is not whole */
     bool is_lingering;

@@ -140,9 +140,9 @@ static void step(struct client *c)
         client_close(c);
         return;
     case TLS_FAILED:
+        handshake_fail(c, tls_fault_of(c->link.tls));
         if (tls_is_plain_http(c->link.tls))
             say_https(c);
-        handshake_fail(c, tls_fault_of(c->link.tls));
         client_close(c);
         return;
     case TLS_OK:

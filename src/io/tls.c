@@ -28,6 +28,8 @@
 #define BURST_QUIET_MS 1000
 /* It becomes a field of each request. */
 #define SUBJECT_BYTES_MAX 1024
+/* Without a client certificate in it a ticket has 300 bytes. */
+#define TICKET_BYTES_MAX 2048
 
 struct scratch {
     size_t used;
@@ -45,6 +47,9 @@ static long bio_ctrl(BIO *b, int cmd, long num, void *ptr);
 static bool push(struct tls_conn *c);
 static bool keep(struct tls_conn *c, const char *at, size_t len);
 static bool write_kept(struct tls_conn *c);
+static void forget_kept(struct tls_conn *c);
+static bool hold(struct tls_conn *c);
+static void unhold(struct tls_conn *c);
 static ssize_t read_more(struct tls_conn *c, void *at, size_t room, bool is_peek);
 static size_t write_some(struct tls_conn *c, struct iovec *iov, int *count);
 static void size_records(struct tls_conn *c);
@@ -86,7 +91,7 @@ void tls_free(struct tls_conn *c, bool is_clean)
 {
     if (!c)
         return;
-    if (is_clean && c->is_open && !c->is_dead && !c->out &&
+    if (is_clean && c->is_open && !c->is_dead && (!c->out || c->is_held) &&
         !(SSL_get_shutdown(c->ssl) & SSL_SENT_SHUTDOWN)) {
         SSL_shutdown(c->ssl);
         push(c);
@@ -114,7 +119,9 @@ enum tls_step tls_handshake(struct tls_conn *c)
     c->is_drained = false;
     int is = SSL_do_handshake(c->ssl);
     int why = is == 1 ? SSL_ERROR_NONE : SSL_get_error(c->ssl, is);
-    bool is_out = push(c); /* also the alert that says why it failed */
+    bool is_ticket = is == 1 && !c->client && !c->out && scratch->used <= TICKET_BYTES_MAX &&
+                     SSL_version(c->ssl) == TLS1_3_VERSION;
+    bool is_out = is_ticket ? hold(c) : push(c); /* also the alert that says why it failed */
     if (is == 1) {
         c->is_open = true;
         tls_store_drop(c->store);
@@ -148,6 +155,8 @@ ssize_t tls_write(struct tls_conn *c, const struct iovec *iov, int count)
         left[i] = iov[i];
         total += iov[i].iov_len;
     }
+    if (c->is_held)
+        unhold(c);
     if (!c->is_open || !write_kept(c)) {
         errno = c->is_dead ? EPIPE : EAGAIN;
         return -1;
@@ -201,7 +210,7 @@ void tls_shutdown(struct tls_conn *c)
 
 void tls_flush(struct tls_conn *c)
 {
-    if (c->out && c->owed == 0) /* else the caller comes back with what it keeps */
+    if (c->out && c->owed == 0 && !c->is_held) /* else the caller comes back with what it keeps */
         write_kept(c);
 }
 
@@ -398,6 +407,23 @@ static bool push(struct tls_conn *c)
     return keep(c, scratch->out + sent, used - sent) && false;
 }
 
+/* The session ticket that ends a handshake of TLS 1.3 travels with the first answer: a send and a
+ * packet less per connection. */
+static bool hold(struct tls_conn *c)
+{
+    size_t used = scratch->used;
+    scratch->used = 0;
+    c->is_held = used > 0;
+    return used == 0 || keep(c, scratch->out, used);
+}
+
+static void unhold(struct tls_conn *c)
+{
+    scratch->used = c->out_to - c->out_from;
+    memcpy(scratch->out, c->out + c->out_from, scratch->used);
+    forget_kept(c);
+}
+
 static bool keep(struct tls_conn *c, const char *at, size_t len)
 {
     size_t have = c->out_to - c->out_from;
@@ -406,7 +432,7 @@ static bool keep(struct tls_conn *c, const char *at, size_t len)
         return false;
     }
     if (c->out_to + len > c->out_room) {
-        size_t room = (have + len + 4095) & ~(size_t)4095;
+        size_t room = (have + len + 511) & ~(size_t)511;
         char *wider = malloc(room);
         if (!wider) {
             c->is_dead = true;
@@ -439,11 +465,17 @@ static bool write_kept(struct tls_conn *c)
         c->out_from += (uint32_t)n;
         if (c->out_from < c->out_to)
             continue;
-        free(c->out);
-        c->out = NULL;
-        c->out_from = c->out_to = c->out_room = 0;
+        forget_kept(c);
     }
     return !c->is_dead;
+}
+
+static void forget_kept(struct tls_conn *c)
+{
+    free(c->out);
+    c->out = NULL;
+    c->out_from = c->out_to = c->out_room = 0;
+    c->is_held = false;
 }
 
 /* ---- between OpenSSL and the socket ---- */

@@ -25,7 +25,7 @@ void tls_fault_set(struct tls_conn *c, int ssl_error)
     snprintf(c->text, sizeof c->text, "the peer closed the connection");
     if (ssl_error == SSL_ERROR_SSL && ERR_GET_LIB(code) == ERR_LIB_SSL &&
         reason != SSL_R_UNEXPECTED_EOF_WHILE_READING) {
-        c->fault = fault_of_reason(reason);
+        c->fault = (uint8_t)fault_of_reason(reason);
         c->is_plain_http = reason == SSL_R_HTTP_REQUEST;
         const char *text = ERR_reason_error_string(code);
         if (reason == SSL_R_CERTIFICATE_VERIFY_FAILED && verified != X509_V_OK)

@@ -25,6 +25,7 @@ struct tls_conn {
     int fd;
     uint8_t fault; /* enum tls_fault */
     bool is_open;
+    bool is_held;    /* <out> waits for the first answer, not for the kernel */
     bool is_drained; /* the kernel had less than we asked for */
     bool has_ended, is_dead, is_plain_http;
     char *subject; /* of the peer, once it was asked for */

@@ -47,7 +47,7 @@ def test_a_request_over_tls_is_answered_and_its_event_says_the_version(secure, a
     if not proxy.is_whole:
         events = proxy.wait_events(3)
         assert [e["tls"] for e in events] == [1 if version == ssl.TLSVersion.TLSv1_2 else 2] * 3
-        assert proxy.counters()["full"] == 1
+        assert proxy.counted("full", 1)
 
 
 def test_bodies_of_every_size_arrive_whole_in_both_directions(secure, authority):
@@ -118,7 +118,7 @@ def test_alpn_agrees_on_what_we_speak_or_ends(secure, authority):
     with pytest.raises(ssl.SSLError):
         proxy.secure(context)
     if not proxy.is_whole:
-        assert proxy.counters()["alpn"] == 1
+        assert proxy.counted("alpn", 1)
 
 
 def test_old_versions_and_weak_ciphers_are_refused(secure, authority):
@@ -128,9 +128,8 @@ def test_old_versions_and_weak_ciphers_are_refused(secure, authority):
                               input=b"", capture_output=True, timeout=10)
         assert done.returncode != 0, more
     if not proxy.is_whole:
-        counted = proxy.counters()
-        assert counted["version"] == 1
-        assert counted["cipher"] == 2
+        assert proxy.counted("version", 1)
+        assert proxy.counted("cipher", 2)
 
 
 def test_only_13_when_the_file_says_so(secure, authority):
@@ -178,7 +177,7 @@ def test_sessions_are_resumed_on_every_thread_and_after_a_reload(secure, authori
     session, reused = session_of(proxy, context, session)
     assert reused
     if not proxy.is_whole:
-        assert proxy.counters()["resumed"] == 9
+        assert proxy.counted("resumed", 9)
 
 
 def test_a_ticket_dies_with_its_key(secure, authority):
@@ -226,7 +225,7 @@ def test_clients_must_show_a_certificate_where_the_file_says_so(secure, authorit
     assert session_of(proxy, context, session)[1]
     assert origin.requests[-1].all("x-client-cert-subject") == ["CN=client,O=Team A"]
     if not proxy.is_whole:
-        assert proxy.counters()["cert"] == 2
+        assert proxy.counted("cert", 2)
 
 
 def test_an_optional_certificate_may_be_missing_but_not_wrong(secure, authority, tmp_path):
@@ -305,14 +304,14 @@ def test_files_that_do_not_fit_change_nothing_and_the_log_says_why(secure, autho
     assert "does not belong" in proxy.log()
     assert serial_of(proxy, context) == was
     if not proxy.is_whole:
-        assert proxy.counters()["refused"] == 1
+        assert proxy.counted("refused", 1)
     replace(proxy.files[1:], fresh[1:])
     deadline = time.monotonic() + WAIT_S
     while serial_of(proxy, context) == was and time.monotonic() < deadline:
         time.sleep(0.05)
     assert serial_of(proxy, context) != was
     if not proxy.is_whole:
-        assert proxy.counters()["refused"] == 0
+        assert proxy.counted("refused", 0)
     with open(proxy.files[0], "w") as f:
         f.write("-----BEGIN CERTIFICATE-----\nhalf")
     time.sleep(1.5)
@@ -342,7 +341,7 @@ def test_http_without_tls_is_told_to_use_https(secure):
     assert m.status == 400
     assert b"https://" in m.body
     if not proxy.is_whole:
-        assert proxy.counters()["not_tls"] == 1
+        assert proxy.counted("not_tls", 1)
 
 
 @pytest.mark.parametrize("bytes_sent", [b"", b"\x16", b"\x16\x03\x01\x02\x00\x01", b"\x16\x03\x01"],
@@ -355,7 +354,7 @@ def test_a_handshake_that_stands_still_is_closed(secure, bytes_sent):
     assert w.is_closed(3)
     assert 0.2 < time.monotonic() - begun < 2
     if not proxy.is_whole:
-        assert proxy.counters()["timeout"] == 1
+        assert proxy.counted("timeout", 1)
 
 
 def test_a_handshake_that_drips_is_closed(secure):

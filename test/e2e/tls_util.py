@@ -4,6 +4,7 @@ import os
 import socket
 import ssl
 import subprocess
+import time
 
 from conftest import Origin, Proxy, WAIT_S, Wire
 
@@ -76,6 +77,13 @@ class TlsProxy(Proxy):
     def counters(self):
         self.command("tls")
         return {k: int(v) for k, v in (x.split("=") for x in self.expect("tls ").split()[1:])}
+
+    def counted(self, name, count):
+        """The counter reaches <count>; what a client sees may come a moment before it."""
+        deadline = time.monotonic() + WAIT_S
+        while (now := self.counters()[name]) != count and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return now == count
 
 
 class TlsOrigin(Origin):
