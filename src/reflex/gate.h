@@ -114,8 +114,9 @@ struct gate_place {
     uint64_t identity; /* consistent hashing: of its address, the same in all processes */
     uint64_t pin;      /* sticky sessions: what their tickets say; 0 none */
     uint32_t cap;      /* most in flight, whatever is learned; 0: none */
-    uint8_t tier;      /* used while no endpoint of a lower tier is healthy; 0 is the first */
-    bool is_far;       /* in another zone: used when those of our own have no room, or fail */
+    uint8_t tier; /* of a tier above 0: used while no endpoint below it is healthy, and for what
+                   * finds no room there while one of those is broken */
+    bool is_far;  /* in another zone: used when those of our own have no room, or fail */
 };
 void gate_endpoint_place(struct gate *g, uint16_t endpoint, const struct gate_place *place);
 /* The word of the endpoint's own agent; holds until the next one. */

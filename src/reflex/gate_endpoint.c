@@ -195,7 +195,8 @@ struct endpoint *gate_choose(struct gate *g, const struct gate_ticket *t, uint64
         } else if (ep->eject.state == EV_HEALTH_HALF_OPEN) {
             trial = &ep->seat;
         } else {
-            struct gate_seats *to = ep->place.is_far ? &far : &near;
+            bool is_second = ep->place.is_far || ep->place.tier > g->tier_best;
+            struct gate_seats *to = is_second ? &far : &near;
             to->at[to->count++] = &ep->seat;
         }
     }
@@ -307,7 +308,7 @@ bool gate_is_chosen_from(const struct gate *g, const struct endpoint *ep)
     if (ep->is_leaving || ep->is_draining || gate_is_out(ep) || ep->place.tier > g->tier)
         return false;
     /* Panic is for those who have nothing better: here the next tier is. */
-    if (ep->place.tier < g->tier && ep->eject.state == EV_HEALTH_EJECTED)
+    if (ep->place.tier < g->tier_best && ep->eject.state == EV_HEALTH_EJECTED)
         return false;
     return eject_allows(&g->eject, &ep->eject);
 }

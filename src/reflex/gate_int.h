@@ -46,7 +46,8 @@ struct gate {
     uint64_t balance_us; /* last balance_tick */
     uint32_t pin_count;  /* tickets that wait for their endpoint */
     uint32_t pin_queued[EV_CLASS_COUNT];
-    uint8_t tier; /* endpoints above it are spare */
+    uint8_t tier_best; /* the lowest with a healthy endpoint */
+    uint8_t tier; /* endpoints above it are spare; more than tier_best while that one is hurt */
     bool is_spilling;
     double sends, far_sends;                        /* of the last seconds */
     struct endpoint *endpoints[GATE_ENDPOINTS_MAX]; /* dense, <count> */

@@ -24,6 +24,7 @@ static const double tier_errors_max = 0.5;
 static bool is_own_zone_worth(const struct gate_seats *near, const struct gate_seats *far,
                               uint64_t now_us);
 static void note_zone(struct gate *g, uint64_t now_us);
+static uint8_t tier_with_help(const struct gate *g);
 
 void gate_endpoint_place(struct gate *g, uint16_t endpoint, const struct gate_place *place)
 {
@@ -113,7 +114,26 @@ void gate_tier_update(struct gate *g)
         if (is_well && ep->place.tier < best)
             best = ep->place.tier;
     }
-    g->tier = best < UINT8_MAX ? best : last;
+    g->tier_best = best < UINT8_MAX ? best : last;
+    g->tier = tier_with_help(g);
+}
+
+/* While an endpoint of the tiers in use is broken, those that are left may be too few for all: then
+ * the next tier takes what finds no room, as another zone does. */
+static uint8_t tier_with_help(const struct gate *g)
+{
+    bool is_hurt = false;
+    uint32_t next = UINT8_MAX;
+    for (uint32_t i = 0; i < g->count; i++) {
+        const struct endpoint *ep = g->endpoints[i];
+        if (ep->is_leaving || ep->is_draining)
+            continue;
+        if (ep->place.tier <= g->tier_best)
+            is_hurt |= ep->eject.state != EV_HEALTH_OK || ep->word.is_down;
+        else
+            next = fb_min_u32(next, ep->place.tier);
+    }
+    return is_hurt && next < UINT8_MAX ? (uint8_t)next : g->tier_best;
 }
 
 /* ---- zones ---- */
@@ -124,7 +144,8 @@ void gate_zone_join(struct gate *g, struct gate_seats *near, const struct gate_s
     if (near->count > 0 && !g->eject.is_panic && is_own_zone_worth(near, far, now_us))
         return;
     for (uint32_t i = 0; i < g->count && near->count == 0; i++)
-        if (!g->endpoints[i]->place.is_far && gate_is_chosen_from(g, g->endpoints[i]))
+        if (!g->endpoints[i]->place.is_far && g->endpoints[i]->place.tier <= g->tier_best &&
+            gate_is_chosen_from(g, g->endpoints[i]))
             g->endpoints[i]->spill_us = now_us; /* full: its limit binds */
     for (uint32_t i = 0; i < far->count; i++)
         near->at[near->count++] = far->at[i];
@@ -196,6 +217,7 @@ struct endpoint *gate_choose_home(struct gate *g, const struct gate_ticket *t, u
     struct hash_seat seats[GATE_ENDPOINTS_MAX];
     struct hash_ask ask = {.key = t->place_hash};
     bool has_fresh = false;
+    bool has_best = false; /* room in the best tier: then the next one holds no keys */
     bool is_ramping = true;
     uint32_t n = 0;
     uint16_t version = gate_version_for(g, t);
@@ -204,11 +226,15 @@ struct endpoint *gate_choose_home(struct gate *g, const struct gate_ticket *t, u
         if (!gate_is_chosen_from(g, ep) || (version && ep->version != version))
             continue;
         is_ramping = is_ramping && ep->seat.ramp_us > 0;
-        has_fresh = has_fresh || (!gate_was_tried(t, ep->index) && gate_endpoint_has_room(g, ep));
+        bool is_fresh = !gate_was_tried(t, ep->index) && gate_endpoint_has_room(g, ep);
+        has_best = has_best || (is_fresh && ep->place.tier <= g->tier_best);
+        has_fresh = has_fresh || is_fresh;
     }
     for (uint32_t i = 0; i < g->count; i++) {
         struct endpoint *ep = g->endpoints[i];
         if (!gate_is_chosen_from(g, ep) || (version && ep->version != version))
+            continue;
+        if (ep->place.tier > g->tier_best && has_best)
             continue;
         bool is_trial = ep->eject.state == EV_HEALTH_HALF_OPEN;
         bool is_safe = !is_trial || (t->is_idempotent && t->attempts == 0);

@@ -55,7 +55,7 @@ bool gate_endpoint_view(const struct gate *g, uint16_t endpoint, struct gate_end
     view->utilisation = -1;
     view->is_far = ep->place.is_far;
     view->is_out = gate_is_out(ep);
-    view->is_spare = ep->place.tier > g->tier;
+    view->is_spare = ep->place.tier > g->tier_best;
     view->is_binding = g->queue.length > 0 && ep->in_flight >= view->limit;
     /* Pick counts fade alike, so their shares need no common clock reading closer than the last
      * pick. */

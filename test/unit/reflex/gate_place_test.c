@@ -298,6 +298,22 @@ static void spare_tier_waits_for_the_first_to_fail(void **state)
     assert_true(view.is_spare);
 }
 
+static void a_broken_tier_gets_help_when_it_is_full(void **state)
+{
+    (void)state;
+    open_gate(3, 2);
+    place(2, false, 1);
+    gate_endpoint_word(g, ep[1], &(struct gate_word){.weight_pct = 100, .is_down = true}, now_us);
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(gate_arrive(g, &t[i], now_us), GATE_SEND);
+        assert_int_equal(t[i].endpoint, i < 2 ? ep[0] : ep[2]);
+    }
+    assert_int_equal(gate_arrive(g, &t[4], now_us), GATE_WAIT);
+    gate_endpoint_word(g, ep[1], &(struct gate_word){.weight_pct = 100}, now_us);
+    assert_ptr_equal(gate_next(g, now_us), &t[4]);
+    assert_int_equal(t[4].endpoint, ep[1]);
+}
+
 /* ---- the word of agents, and caps ---- */
 
 static void a_cap_holds_below_any_limit(void **state)
@@ -388,6 +404,7 @@ int main(void)
         cmocka_unit_test_teardown(a_spill_is_said_and_its_end_too, close_gate),
         cmocka_unit_test_teardown(a_bad_own_zone_is_left, close_gate),
         cmocka_unit_test_teardown(spare_tier_waits_for_the_first_to_fail, close_gate),
+        cmocka_unit_test_teardown(a_broken_tier_gets_help_when_it_is_full, close_gate),
         cmocka_unit_test_teardown(a_cap_holds_below_any_limit, close_gate),
         cmocka_unit_test_teardown(the_word_of_an_agent_is_followed_and_said, close_gate),
         cmocka_unit_test_teardown(all_agents_out_is_no_endpoint, close_gate),
