@@ -227,9 +227,11 @@ static bool is_known_knob(const struct cli_call *call, const char *name)
     const char *words[KNOB_COUNT];
     if (knob_by_name(span_of(name)) != EV_NONE)
         return true;
+    size_t count = 0;
     for (uint16_t i = 0; i < KNOB_COUNT; i++)
-        words[i] = knob_row(i)->name;
-    const char *close = cli_closest(name, words, KNOB_COUNT);
+        if (knob_row(i)->name)
+            words[count++] = knob_row(i)->name;
+    const char *close = cli_closest(name, words, count);
     cli_usage(call, "knows no knob \"%s\"; %s%s", name,
               close ? "did you mean " : "`foldback reference knobs` lists them",
               close ? close : "");

@@ -25,8 +25,10 @@ static void put_values(const char *command, struct buf *out)
         buf_puts(out, "config commands events knobs facts metrics reasons errors");
     else if (strcmp(command, "get") == 0 || strcmp(command, "set") == 0 ||
              strcmp(command, "pin") == 0 || strcmp(command, "unpin") == 0)
-        for (uint16_t i = 0; i < KNOB_COUNT; i++)
-            buf_printf(out, "%s%s", i ? " " : "", knob_row(i)->name);
+        for (uint16_t i = 0; i < KNOB_COUNT; i++) {
+            if (knob_row(i)->name)
+                buf_printf(out, "%s%s", i ? " " : "", knob_row(i)->name);
+        }
     else if (strcmp(command, "simulate") == 0)
         for (size_t i = 0; (s = sim_scenario_at(i)) != NULL; i++)
             buf_printf(out, "%s%s", i ? " " : "", s->name);

@@ -226,7 +226,8 @@ static void show_service(struct show *s, const struct conf_service *sv, const ui
     show_word(s, "mode", KEY_SERVICE_mode, (int)sv->mode, lines[KEY_SERVICE_mode]);
     show_word(s, "balance", KEY_SERVICE_balance, (int)sv->balance, lines[KEY_SERVICE_balance]);
     for (int k = 0; k < KNOB_COUNT; k++)
-        show_tune(s, (enum knob_id)k, &sv->tune[k], lines[KEY_SERVICE_tune]);
+        if (knob_row((uint16_t)k)->name)
+            show_tune(s, (enum knob_id)k, &sv->tune[k], lines[KEY_SERVICE_tune]);
     line = lines[KEY_SERVICE_queue];
     if (sv->is_queue_off) {
         show_value(s, "queue", "off", line);

@@ -102,7 +102,7 @@ void command_feed(struct engine *e, const struct ev_command *c)
     char why[sizeof c->why + 1] = {0};
     memcpy(why, c->why, strnlen(c->why, sizeof c->why));
     for (uint16_t knob = 0; knob < KNOB_COUNT; knob++) {
-        if (!is_meant(c, knob))
+        if (!knob_row(knob)->name || !is_meant(c, knob))
             continue;
         if (c->target == EV_NONE) {
             for (uint16_t i = 0; i < e->s.top[knob_row(knob)->kind]; i++)

@@ -75,6 +75,8 @@ static const char *knob_words(uint16_t knob)
         return "weight";
     case KNOB_HEDGE_DELAY_MS:
         return "hedge delay";
+    case KNOB_SPLIT_PCT:
+        return "share of new versions";
     default:
         return "knob";
     }

@@ -17,6 +17,8 @@ struct split_route {
     struct split_part parts[SPLIT_VERSIONS_MAX];
 };
 
+static const struct split_part *shares_now(const struct request *req, const struct split_route *s,
+                                           struct split_part parts[SPLIT_VERSIONS_MAX]);
 static uint32_t part_of_name(const struct split_route *s, struct span name);
 
 bool split_compile(struct generation *gen, struct gw *gw)
@@ -67,8 +69,10 @@ void split_ticket(struct request *req, const struct http1_head *head)
     }
     if (part == s->count && r->split.cookie[0])
         part = part_of_name(s, place_cookie(head, span_of(r->split.cookie)));
+    struct split_part parts[SPLIT_VERSIONS_MAX];
+    const struct split_part *of = shares_now(req, s, parts);
     if (part == s->count) /* no secret seed: a user keeps his version over restarts and nodes */
-        part = split_pick(s->parts, s->count, who_hash(req, head, &r->key, 0));
+        part = split_pick(of, s->count, who_hash(req, head, &r->key, 0));
     if (part < s->count && s->versions[part] != EV_NONE)
         req->ticket.wanted = (uint16_t)(s->versions[part] + 1);
 }
@@ -80,6 +84,24 @@ void split_note(struct endpoint *ep)
     spin_lock(&sv->lock);
     gate_endpoint_version(sv->gate, ep->index, version);
     spin_unlock(&sv->lock);
+}
+
+/* As configured, or as the knob says: a pin of an operator, later a loop. */
+static const struct split_part *shares_now(const struct request *req, const struct split_route *s,
+                                           struct split_part parts[SPLIT_VERSIONS_MAX])
+{
+    const struct knob_table *knobs = req->worker->gw->mem->knobs;
+    uint16_t number = req->gen->route_numbers[req->route];
+    if (number >= KNOB_TARGETS_MAX || knob_version(knobs, KNOB_SPLIT_PCT, number) == 0)
+        return s->parts;
+    uint8_t from =
+        atomic_load_explicit(&knobs->cell[KNOB_SPLIT_PCT][number].source, memory_order_relaxed);
+    if (from != KNOB_FROM_PIN && from != KNOB_FROM_LEARNED)
+        return s->parts; /* a reload is in force here before the brain has read it */
+    double pct = knob_read(knobs, KNOB_SPLIT_PCT, number);
+    memcpy(parts, s->parts, sizeof s->parts);
+    split_move(parts, s->count, pct);
+    return parts;
 }
 
 static uint32_t part_of_name(const struct split_route *s, struct span name)

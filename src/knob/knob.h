@@ -44,9 +44,10 @@ struct knob_row {
     enum loop_id loop;
 };
 const struct loop_row *loop_row(uint16_t loop); /* never NULL; .name NULL when unknown */
-const struct knob_row *knob_row(uint16_t knob); /* never NULL; .name NULL when unknown */
-uint16_t loop_by_name(struct span name);        /* EV_NONE when unknown */
-uint16_t knob_by_name(struct span name);        /* EV_NONE when unknown */
+const struct knob_row *
+knob_row(uint16_t knob); /* never NULL; .name NULL when unknown, also below KNOB_COUNT */
+uint16_t loop_by_name(struct span name); /* EV_NONE when unknown */
+uint16_t knob_by_name(struct span name); /* EV_NONE when unknown */
 
 /* ---- layers: pure data, pointer-free, part of a snapshot ---- */
 enum knob_source {

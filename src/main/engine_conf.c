@@ -64,6 +64,8 @@ enum fb_code engine_conf_init(struct engine_conf *out, const struct conf *conf, 
         uint64_t timeout_ms = route->timeout_ms ? route->timeout_ms : conf->p.upstream_timeout;
         t->knob[KNOB_TIMEOUT_MS] = setting_of(
             &route->timeout_tune, conf->services[route->service].mode, (double)timeout_ms);
+        if (route->split.count)
+            t->knob[KNOB_SPLIT_PCT].configured = fb_clamp(100 - route->split.parts[0].pct, 0, 100);
         /* the configured timeout is what a person promised to wait: the loop never goes above it */
         if (isnan(t->knob[KNOB_TIMEOUT_MS].max))
             t->knob[KNOB_TIMEOUT_MS].max = t->knob[KNOB_TIMEOUT_MS].configured;

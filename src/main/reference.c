@@ -42,6 +42,8 @@ static void page_knobs(struct buf *out)
         "| --- | --- | --- | --- | --- | --- | --- | --- |\n");
     for (uint16_t k = 0; k < KNOB_COUNT; k++) {
         const struct knob_row *row = knob_row(k);
+        if (!row->name)
+            continue;
         buf_printf(out, "| `%s` | %s | %s | %g..%g | %g | %s | %s | %s |\n", row->name,
                    ev_kind_name((uint8_t)row->kind), row->unit, row->min, row->max, row->safe,
                    loop_row((uint16_t)row->loop)->name, row->what, row->why);

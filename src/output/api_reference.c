@@ -59,6 +59,8 @@ static void put_knobs(struct json *j)
     json_array_begin(j);
     for (uint16_t i = 0; i < KNOB_COUNT; i++) {
         const struct knob_row *row = knob_row(i);
+        if (!row->name)
+            continue;
         json_object_begin(j);
         json_key_str(j, "name", row->name);
         json_key_str(j, "kind", ev_kind_name((uint8_t)row->kind));
