@@ -15,46 +15,45 @@ static const double own_part = 0.75;
 
 uint64_t hash_mix(uint64_t a, uint64_t b)
 {
-    /* Two rounds of the finaliser of splitmix64: every bit of both reaches every bit. */
-    uint64_t x = a + UINT64_C(0x9e3779b97f4a7c15) * (b | 1);
-    x ^= b;
-    for (int i = 0; i < 2; i++) {
-        x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-        x = (x ^ (x >> 27)) * UINT64_C(0x94d049bb133111eb);
-        x ^= x >> 31;
-    }
-    return x;
+    /* The finaliser of splitmix64: every bit of both reaches every bit. */
+    uint64_t x = a ^ (b * UINT64_C(0x9e3779b97f4a7c15));
+    x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+    x = (x ^ (x >> 27)) * UINT64_C(0x94d049bb133111eb);
+    return x ^ (x >> 31);
 }
 
-uint32_t hash_bound(const struct hash_seat *seat, const struct hash_ask *ask)
-{
-    double share = ask->weight > 0 ? seat->weight / ask->weight : 1;
-    double fair = bound_factor * share * ((double)ask->in_flight + 1);
-    return (uint32_t)ceil(fmax(fmin(fair, 1e9), own_part * seat->limit));
-}
-
-/* The logarithm is the dear part: weight / (1 - draw) is never below the score, and close to it for
- * the draws that win, so it is computed for a handful of 256 seats only. */
+/* The logarithm is the dear part.  weight / (1 - draw) is never below the score and close to it for
+ * the draws that win, and the best within its bound is the lowest of the three that are looked for:
+ * one multiplication settles all but a handful of 256 seats. */
 struct hash_choice hash_pick(const struct hash_seat *seats, uint32_t n, const struct hash_ask *ask)
 {
     fb_assert(n >= 1);
     enum { HOME, ROOM, BOUND, RANKS }; /* of all; with room; with room and within its bound */
     uint32_t best[RANKS] = {n, n, n};
     double score[RANKS] = {-1, -1, -1};
+    /* of a seat of weight 1 */
+    double fair = ask->weight > 0 ? bound_factor * ((double)ask->in_flight + 1) / ask->weight : 0;
     for (uint32_t i = 0; i < n; i++) {
         const struct hash_seat *s = &seats[i];
-        int ranks = !s->has_room ? ROOM : s->in_flight < hash_bound(s, ask) ? RANKS : BOUND;
         double draw = ((double)(hash_mix(ask->key, s->identity) >> 11) + 0.5) * 0x1p-53;
-        double most = s->weight / (1 - draw);
-        if (most <= fmin(score[HOME], fmin(ranks > ROOM ? score[ROOM] : score[HOME],
-                                           ranks > BOUND ? score[BOUND] : score[HOME])))
+        if (s->weight <= score[BOUND] * (1 - draw))
             continue;
         double own = s->weight / -log(draw);
-        for (int k = 0; k < ranks; k++)
-            if (own > score[k]) {
-                score[k] = own;
-                best[k] = i;
-            }
+        if (own > score[HOME]) {
+            score[HOME] = own;
+            best[HOME] = i;
+        }
+        if (!s->has_room)
+            continue;
+        if (own > score[ROOM]) {
+            score[ROOM] = own;
+            best[ROOM] = i;
+        }
+        bool is_within = s->in_flight < fair * s->weight || s->in_flight < own_part * s->limit;
+        if (own > score[BOUND] && is_within) {
+            score[BOUND] = own;
+            best[BOUND] = i;
+        }
     }
     /* A seat of weight 0 is taken only when no other has room. */
     bool is_bound = best[BOUND] < n && (score[BOUND] > 0 || score[ROOM] <= 0);

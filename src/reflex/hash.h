@@ -34,8 +34,6 @@ struct hash_choice {
 };
 /* <n> >= 1. */
 struct hash_choice hash_pick(const struct hash_seat *seats, uint32_t n, const struct hash_ask *ask);
-/* Most that <seat> takes. */
-uint32_t hash_bound(const struct hash_seat *seat, const struct hash_ask *ask);
 /* A number without structure from two others. */
 uint64_t hash_mix(uint64_t a, uint64_t b);
 #endif

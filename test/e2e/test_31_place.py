@@ -223,3 +223,18 @@ def test_a_backup_serves_only_when_nobody_else_can(world):
     got = [proxy.get("/") for _ in range(30)]
     assert all(m.status == 200 for m in got), [m.status for m in got]
     assert got[-1].body == b"1"
+
+
+
+def test_passed_connections_have_a_home_by_address(world):
+    """127.0.0.1 is one client: its connections, one after the other, meet one origin."""
+    ups = [world.origin(raw=lambda wire, i=i: wire.send("origin %d" % i)) for i in range(4)]
+    text = config(*ups, service="    balance: hash\n").split("routes:")[0]
+    proxy = world.proxy(text, listen='[{ address: "127.0.0.1:%d", protocol: tcp, service: app }]')
+    met = set()
+    for _ in range(12):
+        wire = proxy.connect()
+        met.add(wire.rest())
+        wire.close()
+        time.sleep(0.02)
+    assert len(met) == 1, met
