@@ -67,6 +67,13 @@ static const struct ev_field_row command_fields[] = {EV_COMMAND_FIELDS(EV_ROW, E
 #define THIS struct ev_sample
 static const struct ev_field_row sample_fields[] = {EV_SAMPLE_FIELDS(EV_ROW, EV_TEXT_ROW)};
 #undef THIS
+#define THIS struct ev_cache_use
+static const struct ev_field_row cache_use_fields[] = {EV_CACHE_USE_FIELDS(EV_ROW, EV_TEXT_ROW)};
+#undef THIS
+#define THIS struct ev_cache_sample
+static const struct ev_field_row cache_sample_fields[] = {
+    EV_CACHE_SAMPLE_FIELDS(EV_ROW, EV_TEXT_ROW)};
+#undef THIS
 
 static const struct ev_type_row types[EV_TYPE_END] = {
 #define EVENT(upper, lower, id, ncells, says)                                                      \
@@ -174,6 +181,13 @@ const char *ev_outcome_name(uint8_t outcome)
 const char *ev_verb_name(uint8_t verb)
 {
     return name_at(verb_names, FB_COUNT(verb_names), verb);
+}
+
+const char *ev_cache_name(uint8_t cache)
+{
+    static const char *const names[EV_CACHE_END] = {"off",         "miss",      "hit",   "stale",
+                                                    "revalidated", "collapsed", "bypass"};
+    return names[cache < EV_CACHE_END ? cache : 0];
 }
 
 bool ev_reason_is_cached(uint16_t reason)

@@ -30,7 +30,7 @@ enum ev_type {
 #define EVENT(upper, lower, id, cells, what) EV_##upper = id,
 #include "event/events.def"
 #undef EVENT
-    EV_TYPE_END = 16
+    EV_TYPE_END = 18
 };
 
 enum ev_kind { EV_KIND_NONE, EV_KIND_ROUTE, EV_KIND_SERVICE, EV_KIND_ENDPOINT, EV_KIND_VERSION };
@@ -134,6 +134,8 @@ EV_STRUCT(GAUGE, gauge, 1)
 EV_STRUCT(PROPOSAL, proposal, 2)
 EV_STRUCT(COMMAND, command, 2)
 EV_STRUCT(SAMPLE, sample, 4)
+EV_STRUCT(CACHE_USE, cache_use, 2)
+EV_STRUCT(CACHE_SAMPLE, cache_sample, 1)
 
 /* Room for one record of any type. */
 union ev_any {
@@ -153,6 +155,8 @@ union ev_any {
     struct ev_proposal proposal;
     struct ev_command command;
     struct ev_sample sample;
+    struct ev_cache_use cache_use;
+    struct ev_cache_sample cache_sample;
     unsigned char bytes[EV_CELLS_MAX * EV_CELL_BYTES];
 };
 
@@ -207,6 +211,8 @@ bool ev_reason_is_shed(uint16_t reason);
 /* One under which a rule of the configuration refused it (rate limit, quota): no demand on the
  * service, and no fault of it. */
 bool ev_reason_is_rule(uint16_t reason);
+#define EV_CACHE_END 7
+const char *ev_cache_name(uint8_t cache); /* "hit"; "off" for what is none */
 /* Answered from memory. */
 bool ev_reason_is_cached(uint16_t reason);
 

@@ -274,6 +274,7 @@ void cache_serve(struct request *req, struct cache_entry *e, enum ev_cache verdi
                   : verdict == EV_CACHE_REVALIDATED ? REASON_CACHE_REVALIDATED
                   : verdict == EV_CACHE_COLLAPSED   ? REASON_CACHE_COLLAPSED
                                                     : REASON_CACHE_HIT;
+    cache_sample(req, e, verdict);
     put_head(req, e, part.status, &out);
     uint64_t total = e->body ? e->body->bytes : 0;
     if (part.status == 206 || part.status == 416) {

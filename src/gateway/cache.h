@@ -92,6 +92,16 @@ bool cache_is_full(struct service *sv); /* all its endpoints are at their limits
 /* Takes <e> (may be NULL) as what was found: sets served or stale, and what will be said of it. */
 void cache_judge_found(struct cache_work *cw, struct cache_entry *e, bool has_others);
 
+/* ---- cache_report.c: what the cache says to the stream ---- */
+/* A request for <key> that memory answered, or could have: it may be one of the sample. */
+void cache_sample(struct request *req, const struct cache_entry *e, enum ev_cache verdict);
+void cache_say(struct gw *gw);             /* first thread, each second */
+void cache_sample_adapt(struct worker *w); /* each worker, each second */
+
+/* ---- cache_purge.c ---- */
+/* As it came from the operator: url, prefix, tag or all; thread 0. */
+void cache_purge(struct gw *gw, uint16_t kind, bool is_paced, struct span text);
+
 /* ---- cache_knobs.c: memory and budgets ---- */
 void cache_configure(struct gw *gw); /* after a generation came into force; first thread */
 void cache_tick(struct gw *gw);      /* first thread, each 100 ms */

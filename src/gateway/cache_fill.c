@@ -193,6 +193,8 @@ void cache_filled(struct request *req)
         fb_assert(cw->fill_expected_bytes == 0 ||
                   (cw->fill->body && cw->fill->body->bytes == cw->fill_expected_bytes));
         cache_publish(store_of(req), cw->fill);
+        if (!req->is_own)
+            cache_sample(req, cw->fill, EV_CACHE_MISS);
         cache_entry_unref(store_of(req), cw->fill);
         cw->fill = NULL;
     }

@@ -36,5 +36,10 @@ void cache_configure(struct gw *gw)
 
 void cache_tick(struct gw *gw)
 {
-    cache_store_tick(gw->cache, loop_now_us(gw->workers[0].loop));
+    uint64_t now_us = loop_now_us(gw->workers[0].loop);
+    cache_store_tick(gw->cache, now_us);
+    if (now_us - gw->cache_said_us < US_PER_S)
+        return;
+    gw->cache_said_us = now_us;
+    cache_say(gw);
 }

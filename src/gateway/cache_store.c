@@ -64,13 +64,14 @@ static struct cache_route *route_new(struct cache_store *s, uint16_t route, uint
     uint32_t slots = 1024;
     while (slots < 65536 && slots < budget_bytes / (4 * KIB))
         slots *= 2;
-    struct cache_route *r = calloc(1, sizeof *r);
+    struct cache_route *r = aligned_alloc(FB_CACHE_LINE_BYTES, sizeof *r);
     struct evict_ghost *ghosts = calloc(slots, sizeof *ghosts);
     if (!r || !ghosts) {
         free(r);
         free(ghosts);
         return NULL;
     }
+    memset(r, 0, sizeof *r);
     evict_init(&r->evict, budget_bytes, ghosts, slots);
     atomic_fetch_add_explicit(&s->used_bytes, cost_of(ghosts) + cost_of(r), memory_order_relaxed);
     atomic_store_explicit(&s->routes[route], r, memory_order_release);
@@ -481,6 +482,24 @@ void cache_stats(struct cache_store *s, uint16_t route, struct cache_stats *out)
                                 .evicted = r->evicted,
                                 .refused = r->refused};
     spin_unlock(&r->lock);
+}
+
+void cache_refer(struct cache_store *s, uint16_t route)
+{
+    struct cache_route *r = route_of(s, route);
+    if (r)
+        atomic_fetch_add_explicit(&r->references, 1, memory_order_relaxed);
+}
+
+uint32_t cache_take_references(struct cache_store *s, uint16_t route)
+{
+    struct cache_route *r = route_of(s, route);
+    return r ? atomic_exchange_explicit(&r->references, 0, memory_order_relaxed) : 0;
+}
+
+bool cache_has_route(const struct cache_store *s, uint16_t route)
+{
+    return route_of(s, route) != NULL;
 }
 
 uint64_t cache_used(const struct cache_store *s)

@@ -149,6 +149,10 @@ struct cache_stats {
     uint64_t used_bytes, budget_bytes, entries, stored, evicted, refused;
 };
 void cache_stats(struct cache_store *s, uint16_t route, struct cache_stats *out);
+/* A request that the route's cache could serve; and all of them since the last call. */
+void cache_refer(struct cache_store *s, uint16_t route);
+uint32_t cache_take_references(struct cache_store *s, uint16_t route);
+bool cache_has_route(const struct cache_store *s, uint16_t route);
 /* All that is allocated. */
 uint64_t cache_used(const struct cache_store *s);
 

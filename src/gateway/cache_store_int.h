@@ -28,6 +28,7 @@ struct cache_route {
     struct spin lock;
     struct evict evict;
     uint64_t stored, evicted, refused;
+    _Alignas(FB_CACHE_LINE_BYTES) _Atomic uint32_t references; /* since the last sample */
 };
 
 struct cache_store {

@@ -23,6 +23,7 @@ enum control_kind {
     CONTROL_ENDPOINT, /* number, value: 1 drain, 0 undrain */
     CONTROL_RESET,    /* number: forget what was learned about this endpoint */
     CONTROL_RETIRE,   /* another gateway serves now: end what is there, without haste */
+    CONTROL_PURGE = 16, /* number: enum cache_purge_kind, value: 1 paced, text: what */
     CONTROL_READY = 64,
     CONTROL_RELOADED, /* text: what needs a restart, "" when nothing */
     CONTROL_REFUSED,  /* text: every problem, as conf_report_print writes it */

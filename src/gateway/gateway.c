@@ -260,6 +260,9 @@ static void on_control(struct loop_handle *h, uint32_t events)
             for (struct service *sv = gw->services; sv; sv = sv->next)
                 service_knobs(sv, &gw->workers[0]);
             break;
+        case CONTROL_PURGE:
+            cache_purge(gw, m.number, m.value != 0, (struct span){m.text, m.text_bytes});
+            break;
         case CONTROL_RESET:
             service_reset(gw, m.number);
             break;

@@ -157,6 +157,7 @@ struct gw {
     struct loop_handle control, dns_handle;
     uint64_t start_us;
     struct cache_store *cache; /* answers in memory; of all threads */
+    uint64_t cache_said_us;    /* thread 0 */
     struct watch *watches;     /* thread 0: names and lists that are looked at */
     struct loop_handle inotify_handle;
     uint64_t lists_us;           /* thread 0: lists were looked at */
@@ -219,6 +220,8 @@ struct worker {
     uint64_t ticked_us, trimmed_us, trimmed_bytes;
     uint32_t request_count, client_count, fd_limit;
     uint32_t sample_tokens, sample_credit;
+    uint32_t cache_samples; /* since the last second */
+    uint8_t cache_shift;    /* one key in 2^shift is in the sample */
     uint32_t gone_seen;     /* of gw->gone_count */
     uint64_t static_age_us; /* age of the brain's last sign, when the glide has begun; else 0 */
     uint64_t date_s;

@@ -105,6 +105,8 @@ void worker_fini(struct worker *w)
         struct request *req = w->orphans;
         if (req->up)
             upstream_close(req->up);
+        if (req->is_ticket_live && req->ticket.state == GATE_QUEUED)
+            service_cancel(req); /* a fetch of our own that still waits */
         forward_finished(req, GATE_ABANDONED);
     }
     while (w->idle_oldest)
@@ -270,6 +272,7 @@ static void on_tick(struct loop_timer *t)
         w->static_age_us = age_us > w->gen->conf->p.gateway_static_after * US_PER_MS ? age_us : 0;
         loop_busy_poll(w->loop, w->gen->conf->p.gateway_busy_poll_us);
         report_refill(w);
+        cache_sample_adapt(w);
         pool_expire(w);
         trim(w, now_us);
         if (w->access.log)

@@ -156,6 +156,15 @@ static enum fb_code on_reload(void *ctx, struct fb_err *err)
     return FB_OK;
 }
 
+static enum fb_code on_purge(void *ctx, uint16_t kind, bool is_paced, const char *text,
+                             struct fb_err *err)
+{
+    struct brain *b = ctx;
+    if (!control_send(b->setup->control_fd, CONTROL_PURGE, kind, is_paced, text))
+        return fb_fail(err, FB_E_UNREACHABLE, "the supervisor is gone; start foldback again");
+    return FB_OK;
+}
+
 enum fb_code brain_admin_start(struct brain *b, struct fb_err *err)
 {
     char token[ADMIN_TOKEN_MAX_BYTES + 2] = "";
@@ -181,7 +190,8 @@ enum fb_code brain_admin_start(struct brain *b, struct fb_err *err)
                    .config_text = on_config_text,
                    .config_effective = on_config_effective,
                    .config_schema = on_config_schema,
-                   .reload = on_reload},
+                   .reload = on_reload,
+                   .purge = on_purge},
     };
     if (getrandom(setup.session_seed, sizeof setup.session_seed, 0) != sizeof setup.session_seed)
         return fb_fail(err, FB_E_IO, "admin: no randomness for session keys: %s", strerror(errno));

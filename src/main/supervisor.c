@@ -362,6 +362,14 @@ static void read_control(struct supervisor *s, struct child *c)
         if (c == &s->brain)
             control_send(s->gateway.control_fd, (enum control_kind)m.kind, m.number, m.value, "");
         break;
+    case CONTROL_PURGE:
+        if (c == &s->brain) {
+            char text[CONTROL_TEXT_BYTES + 1];
+            memcpy(text, m.text, m.text_bytes);
+            text[m.text_bytes] = '\0';
+            control_send(s->gateway.control_fd, CONTROL_PURGE, m.number, m.value, text);
+        }
+        break;
     default:
         break;
     }

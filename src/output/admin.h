@@ -78,6 +78,9 @@ struct admin_source {
     void (*config_effective)(void *ctx, struct buf *out);
     void (*config_schema)(void *ctx, struct buf *out); /* JSON Schema */
     enum fb_code (*reload)(void *ctx, struct fb_err *err);
+    /* Tells the gateway what to drop from memory; <kind>: 0 all, 1 url, 2 prefix, 3 tag. */
+    enum fb_code (*purge)(void *ctx, uint16_t kind, bool is_paced, const char *text,
+                          struct fb_err *err);
 };
 
 struct admin_setup {

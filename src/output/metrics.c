@@ -9,6 +9,7 @@
 static void feed_request(struct metrics *m, const struct ev_request *r);
 static void feed_resource(struct metrics *m, const struct ev_resource *r);
 static void feed_gauge(struct metrics *m, const struct ev_gauge *g);
+static void feed_cache(struct metrics *m, const struct ev_cache_use *u);
 
 /* The buckets that OpenTelemetry advises for http.server.request.duration, without 0. */
 static const uint32_t bounds_us[METRIC_BUCKETS] = {
@@ -73,6 +74,9 @@ void metrics_feed(struct metrics *m, const struct ev_head *ev)
     case EV_GAUGE:
         feed_gauge(m, (const struct ev_gauge *)ev);
         break;
+    case EV_CACHE_USE:
+        feed_cache(m, (const struct ev_cache_use *)ev);
+        break;
     case EV_RESOURCE:
         feed_resource(m, (const struct ev_resource *)ev);
         break;
@@ -99,6 +103,21 @@ void metrics_feed(struct metrics *m, const struct ev_head *ev)
     default:
         break;
     }
+}
+
+/* A gateway that started again counts from 0: what it had before stays counted. */
+static uint64_t grown(uint64_t was, uint64_t now)
+{
+    return now >= was ? now - was : now;
+}
+
+static void feed_cache(struct metrics *m, const struct ev_cache_use *u)
+{
+    struct metric_route *route = &m->route[slot_of(u->route)];
+    route->stored += grown(route->use.stored, u->stored);
+    route->evicted += grown(route->use.evicted, u->evicted);
+    route->refused += grown(route->use.refused, u->refused);
+    route->use = *u;
 }
 
 static size_t count_into(struct metric_histogram *h, uint32_t us)
@@ -135,6 +154,7 @@ static void feed_request(struct metrics *m, const struct ev_request *r)
     bool is_shed = ev_reason_is_shed(r->reason);
     bool is_failed = (r->flags & EV_REQUEST_FAILED) != 0;
     route->code[code_class(r->status)]++;
+    route->cache[r->cache < EV_CACHE_END ? r->cache : 0]++;
     route->sent_bytes += r->sent_bytes;
     route->received_bytes += r->received_bytes;
     route->service = r->service;

@@ -46,7 +46,10 @@ struct metric_route {
     uint64_t limited[2]; /* by a rate limit, by a quota */
     uint64_t hedges[2];  /* answered by the first send, by the second */
     uint64_t split_fallbacks;
-    uint16_t service; /* of the last request; the name decides when there is one */
+    uint64_t cache[EV_CACHE_END];      /* requests by enum ev_cache */
+    uint64_t stored, evicted, refused; /* summed over restarts of the gateway */
+    struct ev_cache_use use;           /* last seen; type 0: none */
+    uint16_t service;                  /* of the last request; the name decides when there is one */
 };
 #define METRIC_SHED_REASONS 11
 struct metric_service {

@@ -15,6 +15,7 @@ struct writer {
 };
 
 static void write_routes(struct writer *w);
+static void write_caches(struct writer *w);
 static void write_services(struct writer *w);
 static void write_endpoints(struct writer *w);
 static void write_versions(struct writer *w);
@@ -33,6 +34,7 @@ void metrics_write(const struct metrics_view *view, struct buf *out, bool is_ope
 {
     struct writer w = {.view = view, .out = out, .is_om = is_openmetrics};
     write_routes(&w);
+    write_caches(&w);
     write_services(&w);
     write_endpoints(&w);
     write_places(&w);
@@ -185,6 +187,44 @@ static const char *route_service(const struct writer *w, uint32_t i)
 #define FOR_ENDPOINTS(w, i)                                                                        \
     for (uint32_t i = 0; i < KNOB_TARGETS_MAX; i++)                                                \
         if (is_named(w, EV_KIND_ENDPOINT, i))
+
+/* Routes whose cache holds, or held, something. */
+static bool cache_is_shown(const struct writer *w, uint32_t i)
+{
+    return w->view->metrics->route[i].use.head.type && route_is_shown(w, i);
+}
+
+static void write_caches(struct writer *w)
+{
+    const struct metrics *m = w->view->metrics;
+    const struct {
+        enum metric_id id;
+        size_t at; /* in struct metric_route */
+    } rows[] = {{METRIC_ID_CACHE_STORED, offsetof(struct metric_route, stored)},
+                {METRIC_ID_CACHE_EVICTED, offsetof(struct metric_route, evicted)},
+                {METRIC_ID_CACHE_REFUSED, offsetof(struct metric_route, refused)},
+                {METRIC_ID_CACHE_BYTES, offsetof(struct metric_route, use.used_bytes)},
+                {METRIC_ID_CACHE_BUDGET, offsetof(struct metric_route, use.budget_bytes)},
+                {METRIC_ID_CACHE_ENTRIES, offsetof(struct metric_route, use.entries)}};
+    uint64_t total = 0;
+    family(w, METRIC_ID_CACHE_REQUESTS);
+    for (uint32_t i = 0; i < METRIC_SLOTS; i++)
+        for (uint8_t c = EV_CACHE_MISS; c < EV_CACHE_END && cache_is_shown(w, i); c++)
+            put_u64(w, METRIC_ID_CACHE_REQUESTS,
+                    VALUES(name_of(w, EV_KIND_ROUTE, i), ev_cache_name(c)), m->route[i].cache[c]);
+    for (size_t r = 0; r < FB_COUNT(rows); r++) {
+        family(w, rows[r].id);
+        for (uint32_t i = 0; i < METRIC_SLOTS; i++)
+            if (cache_is_shown(w, i))
+                put_u64(w, rows[r].id, VALUES(name_of(w, EV_KIND_ROUTE, i)),
+                        *(const uint64_t *)(const void *)((const char *)&m->route[i] + rows[r].at));
+    }
+    for (uint32_t i = 0; i < METRIC_SLOTS; i++)
+        if (m->route[i].use.head.type)
+            total = m->route[i].use.total_bytes;
+    family(w, METRIC_ID_CACHE_TOTAL);
+    put_u64(w, METRIC_ID_CACHE_TOTAL, VALUES(NULL), total);
+}
 
 static void write_routes(struct writer *w)
 {

@@ -337,6 +337,8 @@ void put_request(struct json *j, const struct admin *a, const struct ev_request 
         json_key_str(j, "hedge", r->hedge == EV_HEDGE_WON ? "second" : "first");
     json_key_u64(j, "in_flight", r->in_flight);
     json_key_u64(j, "sent_bytes", r->sent_bytes);
+    if (r->cache != EV_CACHE_OFF)
+        json_key_str(j, "cache", ev_cache_name(r->cache));
     if (s) {
         char path[160];
         struct span full = {s->path, strnlen(s->path, sizeof s->path)};

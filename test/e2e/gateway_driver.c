@@ -78,6 +78,8 @@ static void command(char *line, int socket, struct memfile *mem)
         send_file(socket, line + 7);
     else if (strcmp(line, "drain") == 0)
         control_send(socket, CONTROL_DRAIN, 0, 0, "");
+    else if (strncmp(line, "purge ", 6) == 0 && strlen(line) > 10) /* purge KIND PACED TEXT */
+        control_send(socket, CONTROL_PURGE, (uint16_t)(line[6] - '0'), line[8] == '1', line + 10);
     else if (strcmp(line, "stop") == 0)
         control_send(socket, CONTROL_STOP, 0, 0, "");
     else if (strcmp(line, "events") == 0)

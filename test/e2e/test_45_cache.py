@@ -473,3 +473,122 @@ def test_http2_streams_are_answered_from_memory(world):
     assert len(origin.requests) == 1
     first.close()
     second.close()
+
+
+# ---- purge: 0 all, 1 url, 2 prefix, 3 tag; then 1 when paced ----
+
+def purge(proxy, kind, what, paced=0):
+    if proxy.is_whole:
+        pytest.skip("purges are sent through the driver")
+    proxy.command("purge %d %d %s" % (kind, paced, what))
+    time.sleep(0.15)
+
+
+def test_purges_by_url_prefix_tag_and_everything(world):
+    def answer(request, wire):
+        tag = "Surrogate-Key: news n%s" % request.target[-1]
+        return ok("x", "Cache-Control: max-age=60", tag, "Cache-Tag: all,%s" % request.target[1])
+    origin, proxy = world.pair(answer, route=ON)
+    paths = ["/a/1", "/a/2", "/b/1", "/b/1?q=1"]
+
+    def fill():
+        for p in paths:
+            proxy.get(p)
+
+    def kept():
+        return [p for p in paths if proxy.get(p, "Cache-Control: only-if-cached").status == 200]
+    fill()
+    assert kept() == paths
+    purge(proxy, 1, "http://TEST:80/a/1")
+    assert kept() == ["/a/2", "/b/1", "/b/1?q=1"]
+    purge(proxy, 1, "test/b/1")
+    assert kept() == ["/a/2", "/b/1?q=1"]
+    fill()
+    purge(proxy, 2, "test/a/")
+    assert kept() == ["/b/1", "/b/1?q=1"]
+    fill()
+    purge(proxy, 3, "n2")
+    assert kept() == ["/a/1", "/b/1", "/b/1?q=1"]
+    purge(proxy, 3, "b")
+    assert kept() == ["/a/1"]
+    fill()
+    purge(proxy, 3, "other")
+    assert kept() == paths
+    purge(proxy, 0, " ")
+    assert kept() == []
+
+
+def test_a_storm_of_purges_loses_no_request(world):
+    origin, proxy = world.pair(Counter("Cache-Control: max-age=60", "Surrogate-Key: t"), route=ON)
+    if proxy.is_whole:
+        pytest.skip("purges are sent through the driver")
+    stop, bad = threading.Event(), []
+
+    def ask():
+        w = proxy.connect()
+        while not stop.is_set():
+            for p in ("/1", "/2", "/3"):
+                m = w.send("GET %s HTTP/1.1\r\nHost: test\r\n\r\n" % p).response()
+                if m.status != 200:
+                    bad.append(m.line)
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for t in threads:
+        t.start()
+    for i in range(1000):
+        proxy.command("purge %d 0 %s" % ((1, "test/1") if i % 2 else (3, "t")))
+    time.sleep(0.5)
+    stop.set()
+    for t in threads:
+        t.join()
+    assert bad == []
+
+
+def test_after_a_paced_purge_the_endpoint_gets_no_more_than_it_has_room_for(world):
+    """Cold-cache guard: 200 pages are purged at once in front of an endpoint that takes two requests at a time."""
+    def answer(request, wire):
+        time.sleep(0.02)
+        return ok("new" if origin.is_new else "old", "Cache-Control: max-age=600")
+    origin = world.origin(answer)
+    origin.is_new = False
+    proxy = world.proxy(config(origin, service="    tune: { limit: { min: 2, max: 2, value: 2 } }\n", route=ON))
+    pages = ["/%d" % i for i in range(200)]
+    for p in pages:
+        assert proxy.get(p).body == b"old"
+    origin.is_new, origin.peak = True, 0
+    purge(proxy, 0, " ", paced=1)
+    seen = []
+
+    def ask(part):
+        w = proxy.connect()
+        for _ in range(12):
+            for p in pages[part::20]:
+                m = w.send("GET %s HTTP/1.1\r\nHost: test\r\n\r\n" % p).response()
+                seen.append((m.status, m.body))
+                time.sleep(0.01)
+    threads = [threading.Thread(target=ask, args=(i,)) for i in range(20)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert {s for s, _ in seen} == {200}
+    assert origin.peak <= 2
+    assert sum(b == b"old" for _, b in seen) > 0
+    assert all(proxy.get(p).body == b"new" for p in pages[:50])
+
+
+def test_what_the_cache_holds_is_told_each_second(world):
+    origin, proxy = world.pair(Counter("Cache-Control: max-age=60"), route=cached(budget="2MiB"))
+    for i in range(10):
+        proxy.get("/%d" % i)
+        proxy.get("/%d" % i)
+    time.sleep(1.2)
+    if proxy.is_whole:
+        pytest.skip("events are read from the rings by the driver")
+    events = proxy.events(None)
+    use = [e for e in events if e["type"] == "cache_use"][-1]
+    assert (use["entries"], use["stored"], use["budget_bytes"]) == (10, 10, 2 << 20)
+    assert 10 * 300 < use["used_bytes"] <= use["total_bytes"] < 100000
+    samples = [e for e in events if e["type"] == "cache_sample"]
+    assert len(samples) == sum(e["references"] for e in samples) == 20
+    assert len({e["key"] for e in samples}) == 10
+    assert all(e["bytes"] > 300 and e["shift"] == 0 for e in samples)

@@ -240,6 +240,17 @@ def test_drain_waits_for_the_last_request(fold):
     assert fold.run("undrain", fold.endpoint(0)).returncode == 0
 
 
+def test_the_cache_is_shown_and_purged(fold):
+    assert "cache: on" in fold.run("cache", "status").stdout
+    assert fold.json("cache", "status")["routes"] == []
+    assert fold.run("cache", "purge", "http://example.org/x", "--why", "test").stdout == "Purged.\n"
+    assert fold.run("cache", "purge", "--tag", "product-7", "--now").returncode == 0
+    assert fold.run("cache", "purge", "example.org/img/*").returncode == 0
+    assert fold.run("cache", "purge", "--all").returncode == 0
+    assert fold.run("cache", "purge").returncode == 2
+    assert fold.run("cache", "purge", "x", "--all").returncode == 2
+
+
 def test_why_of_a_request_by_its_id(fold):
     c = http.client.HTTPConnection("127.0.0.1", fold.port, timeout=10)
     c.request("GET", "/why")

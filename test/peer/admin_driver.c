@@ -140,6 +140,15 @@ static void on_schema(void *ctx, struct buf *out)
              "{\"$schema\":\"https://json-schema.org/draft/2020-12/schema\",\"type\":\"object\"}");
 }
 
+static enum fb_code on_purge(void *ctx, uint16_t kind, bool is_paced, const char *text,
+                             struct fb_err *err)
+{
+    (void)ctx;
+    (void)err;
+    fprintf(stderr, "purge %u %d %s\n", kind, is_paced, text);
+    return FB_OK;
+}
+
 static enum fb_code on_reload(void *ctx, struct fb_err *err)
 {
     (void)ctx;
@@ -441,7 +450,8 @@ int main(int argc, char **argv)
                                            .config_text = on_text,
                                            .config_effective = on_effective,
                                            .config_schema = on_schema,
-                                           .reload = on_reload}};
+                                           .reload = on_reload,
+                                           .purge = on_purge}};
     if (admin_new(&d.admin, &setup, &err) != FB_OK) {
         fprintf(stderr, "admin_driver: %s\n", err.text);
         return 1;

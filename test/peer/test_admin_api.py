@@ -79,7 +79,9 @@ CALLS = [
     ("POST", "/v1/undrain", {"endpoint": "10.0.1.2:80"}), ("GET", "/v1/decisions?limit=20&service=shop&since=3600", None),
     ("GET", "/v1/alerts", None), ("GET", "/v1/why?q=shop", None), ("GET", "/v1/why?q=limit", None), ("GET", "/v1/doctor", None),
     ("POST", "/v1/events", {"name": "deploy.done", "value": 2, "text": "v2"}), ("GET", "/v1/config", None),
-    ("GET", "/v1/reference", None),
+    ("GET", "/v1/reference", None), ("GET", "/v1/cache", None),
+    ("POST", "/v1/cache/purge", {"url": "http://shop/x", "why": "test"}),
+    ("POST", "/v1/cache/purge", {"tag": "product-7", "now": True}), ("POST", "/v1/cache/purge", {"all": True}),
 ]
 
 

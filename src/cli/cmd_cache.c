@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cache status, cache purge. */
+#include "cli/cli_int.h"
+#include "cli/table.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+static void put_size(double bytes, char out[24])
+{
+    if (bytes >= 10.0 * (double)MIB)
+        snprintf(out, 24, "%.0f MiB", bytes / (double)MIB);
+    else if (bytes >= (double)MIB)
+        snprintf(out, 24, "%.1f MiB", bytes / (double)MIB);
+    else
+        snprintf(out, 24, "%.0f KiB", bytes / (double)KIB);
+}
+
+static void show_cache(const json_t *root, struct buf *out)
+{
+    char used[24], memory[24];
+    put_size(cli_num(root, "total_bytes"), used);
+    put_size(cli_num(root, "memory_bytes"), memory);
+    const json_t *list = json_object_get(root, "routes");
+    if (json_array_size(list) == 0) {
+        buf_puts(out, "No route keeps answers: write `cache: on` at a route.\n");
+        return;
+    }
+    buf_printf(out, "memory    %s of %s\n\n", used, memory);
+    buf_printf(out, "%-32s %7s %9s %11s %11s %9s %9s\n", "ROUTE", "HITS", "REQUESTS", "USED",
+               "BUDGET", "ENTRIES", "EVICTED");
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const json_t *r = json_array_get(list, i);
+        char hits[16] = "-", budget[24];
+        double asked = 0, ratio = cli_num(r, "hit_ratio");
+        const char *name;
+        json_t *n;
+        json_object_foreach(json_object_get(r, "requests"), name, n) asked += json_number_value(n);
+        if (asked > 0)
+            snprintf(hits, sizeof hits, "%.1f%%", ratio * 100);
+        put_size(cli_num(r, "used_bytes"), used);
+        put_size(cli_num(r, "budget_bytes"), budget);
+        buf_printf(out, "%-32s %7s %9.0f %11s %11s %9.0f %9.0f\n", cli_str(r, "route"), hits, asked,
+                   used, budget, cli_num(r, "entries"), cli_num(r, "evicted"));
+    }
+}
+
+int cmd_cache_status(const struct cli_call *call)
+{
+    json_t *root;
+    int code = cli_api(call, "GET", "/v1/cache", NULL, &root);
+    if (code == 0 && call->is_json) {
+        cli_print_json(root);
+    } else if (code == 0) {
+        struct buf out;
+        buf_init(&out, 4 * MIB);
+        show_cache(root, &out);
+        cli_flush(&out);
+        buf_fini(&out);
+    }
+    json_decref(root);
+    return code;
+}
+
+int cmd_cache_purge(const struct cli_call *call)
+{
+    const char *url = call->arg_count ? call->arg[0] : NULL, *tag = call->option[OPT_TAG];
+    bool is_all = call->option[OPT_ALL] != NULL;
+    json_t *body = json_object(), *root;
+    if ((url != NULL) + (tag != NULL) + is_all != 1) {
+        json_decref(body);
+        return cli_usage(call,
+                         "say what to drop: a URL, a prefix that ends with *, --tag or --all");
+    }
+    size_t len = url ? strlen(url) : 0;
+    if (url && len > 1 && url[len - 1] == '*')
+        json_object_set_new(body, "prefix", json_stringn(url, len - 1));
+    else if (url)
+        json_object_set_new(body, "url", json_string(url));
+    else if (tag)
+        json_object_set_new(body, "tag", json_string(tag));
+    else
+        json_object_set_new(body, "all", json_true());
+    if (call->option[OPT_NOW])
+        json_object_set_new(body, "now", json_true());
+    if (call->option[OPT_WHY])
+        json_object_set_new(body, "why", json_string(call->option[OPT_WHY]));
+    int code = cli_api(call, "POST", "/v1/cache/purge", body, &root);
+    if (code == 0 && call->is_json)
+        cli_print_json(root);
+    else if (code == 0)
+        puts("Purged.");
+    json_decref(root);
+    json_decref(body);
+    return code;
+}

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the cache holds, and dropping of it. */
+#include "output/admin_int.h"
+
+#include <math.h>
+#include <stdio.h>
+
+#define RUN(name) void api_run_##name(struct api_call *c)
+#define API(method, path, run, ...) RUN(run);
+#include "output/api.def"
+#undef API
+
+static void put_cache(struct json *j, const struct admin *a, uint16_t number)
+{
+    const struct metric_route *r = &a->metrics->route[number];
+    uint64_t asked = 0, served;
+    for (uint8_t i = EV_CACHE_MISS; i < EV_CACHE_END; i++)
+        asked += r->cache[i];
+    served = r->cache[EV_CACHE_HIT] + r->cache[EV_CACHE_STALE] + r->cache[EV_CACHE_COLLAPSED] +
+             r->cache[EV_CACHE_REVALIDATED];
+    json_object_begin(j);
+    json_key_str(j, "route", admin_name(a, EV_KIND_ROUTE, number));
+    json_key_f64(j, "hit_ratio", asked ? (double)served / (double)asked : NAN);
+    json_key(j, "requests");
+    json_object_begin(j);
+    for (uint8_t i = EV_CACHE_MISS; i < EV_CACHE_END; i++)
+        json_key_u64(j, ev_cache_name(i), r->cache[i]);
+    json_object_end(j);
+    json_key_u64(j, "used_bytes", r->use.used_bytes);
+    json_key_u64(j, "budget_bytes", r->use.budget_bytes);
+    json_key_u64(j, "entries", r->use.entries);
+    json_key_u64(j, "stored", r->stored);
+    json_key_u64(j, "evicted", r->evicted);
+    json_key_u64(j, "refused", r->refused);
+    json_object_end(j);
+}
+
+RUN(cache)
+{
+    const struct admin *a = c->admin;
+    uint64_t total = 0, memory = 0;
+    for (uint16_t i = 0; i < KNOB_TARGETS_MAX; i++)
+        if (a->metrics->route[i].use.head.type) {
+            total = a->metrics->route[i].use.total_bytes;
+            memory = a->metrics->route[i].use.memory_bytes;
+        }
+    json_object_begin(&c->j);
+    json_key_u64(&c->j, "memory_bytes", memory);
+    json_key_u64(&c->j, "total_bytes", total);
+    json_key(&c->j, "routes");
+    json_array_begin(&c->j);
+    for (uint16_t i = 0; i < KNOB_TARGETS_MAX; i++)
+        if (a->metrics->route[i].use.head.type && admin_name(a, EV_KIND_ROUTE, i)[0])
+            put_cache(&c->j, a, i);
+    json_array_end(&c->j);
+    json_object_end(&c->j);
+}
+
+/* In the log as an event of its own: who dropped what, and why. */
+static void note_purge(struct api_call *c, const struct jsonin *in, const char *what)
+{
+    struct admin_source *s = &c->admin->source;
+    const char *actor = jsonin_text(in, "actor", "admin"), *why = jsonin_text(in, "why", "");
+    struct ev_custom ev = EV_INIT(CUSTOM, custom, c->admin->now_us);
+    struct fb_err err;
+    memcpy(ev.name, "foldback.cache.purge", 20);
+    char text[sizeof ev.text + 1];
+    int n = snprintf(text, sizeof text, "%s by %s%s%s", what, actor ? actor : "admin",
+                     why && why[0] ? ": " : "", why ? why : "");
+    memcpy(ev.text, text, fb_min_u64(n > 0 ? (uint64_t)n : 0, sizeof ev.text));
+    if (s->submit)
+        (void)s->submit(s->ctx, &ev.head, &err);
+}
+
+RUN(cache_purge)
+{
+    static const char *const kinds[] = {"all", "url", "prefix", "tag"};
+    struct jsonin in;
+    struct fb_err err = {0};
+    struct admin_source *s = &c->admin->source;
+    const char *text = "", *key = NULL;
+    uint16_t kind = 0, count = 0;
+    if (!api_body(c, &in))
+        return;
+    for (uint16_t i = 0; i < FB_COUNT(kinds); i++) {
+        const struct jsonin_field *f = jsonin_find(&in, kinds[i]);
+        if (!f || (i == 0 && !(f->kind == JSONIN_BOOL && f->number != 0)))
+            continue;
+        count++;
+        kind = i;
+        key = kinds[i];
+        text = i ? jsonin_text(&in, kinds[i], "") : "";
+    }
+    if (count != 1 || !text || (kind && !text[0]) || strlen(text) > 2000) {
+        api_fail(c, FB_E_USAGE,
+                 "say what to drop: one of url, prefix, tag (text of 1 to 2000 bytes), all: true");
+        return;
+    }
+    const struct jsonin_field *now = jsonin_find(&in, "now");
+    bool is_now = (now && now->kind == JSONIN_BOOL && now->number != 0) || kind == 1;
+    if (!s->purge) {
+        api_fail_status(c, 501, FB_E_AGAIN, "this process has no cache");
+        return;
+    }
+    if (s->purge(s->ctx, kind, !is_now, text, &err) != FB_OK) {
+        api_fail_err(c, &err);
+        return;
+    }
+    char what[120];
+    snprintf(what, sizeof what, "%s %.100s", key, text);
+    note_purge(c, &in, what);
+    c->status = 202;
+    json_object_begin(&c->j);
+    json_key_str(&c->j, "verb", "purge");
+    json_object_end(&c->j);
+}
