@@ -10,7 +10,7 @@
  *                overload.delay.  How busy a thread is
  *                says nothing: with few connections it is always busy and nobody waits.
  *   ring         events that the brain has not taken yet
- * Only H1 connections are closed when idle; what their kind does not say is not ours to judge. */
+ * Idle connections close; HTTP/2 connections are told to end when requests are refused already. */
 #include "reflex/overload.h"
 #include "base/assert.h"
 #include "gateway/gateway_int.h"
@@ -340,12 +340,15 @@ static void close_idle(struct worker *w, uint64_t idle_us)
 {
     uint64_t now_us = loop_now_us(w->loop);
     struct client *next = w->client_list;
+    bool is_refusing = own_ends_connections(w);
     for (uint32_t i = 0; next && i < LOOK_MAX; i++) {
         struct client *c = next;
         next = c->next;
-        bool is_idle = c->kind == CLIENT_H1 && !c->req && !c->in && !c->out && !c->is_lingering &&
-                       !c->is_running;
-        if (is_idle && now_us - c->since_us >= idle_us)
+        if (c->kind != CLIENT_H1 || c->is_running || now_us - c->since_us < idle_us)
+            continue;
+        if (c->h2 && is_refusing) /* its streams end as they are, then it closes */
+            h2_conn_drain(c);
+        else if (!c->h2 && !c->req && !c->in && !c->out && !c->is_lingering)
             client_close(c);
     }
 }

@@ -4,6 +4,7 @@ import threading
 import time
 
 from conftest import free_port, ok
+from h2_util import H2
 
 
 def limited(limits, more=""):
@@ -70,6 +71,16 @@ def test_limits_count_each_user_of_their_kind(world):
     assert statuses(proxy, 2, "X-Key: c") == [200, 200]
     # 8 passed, so one is left of the route's nine: what the first limit refused was not counted there
     assert statuses(proxy, 2, "X-Key: d") == [200, 429]
+
+
+def test_streams_of_http2_count_like_requests(world):
+    _, proxy = world.pair(route=limited("{ rate: 1/h, burst: 3, by: token }"))
+    c = H2(proxy.port)
+    got = [c.get("/", fields=[("authorization", "Bearer a")]) for _ in range(5)]
+    assert [a.status for a in got] == [200] * 3 + [429] * 2
+    assert got[-1].fields["ratelimit"].startswith('"1/h";r=0;t=') and "retry-after" in got[-1].fields
+    assert statuses(proxy, 1, "Authorization: Bearer a") == [429]
+    c.close()
 
 
 def test_token_and_cookie_tell_users_apart(world):

@@ -7,6 +7,7 @@ import socket
 import time
 
 from conftest import WAIT_S, config, ok
+from h2_util import DATA, HEADERS, Raw, block, frame
 
 ROUTES = ("routes:\n  - { match: /critical/, service: app, priority: critical }\n"
           "  - { match: /low/, service: app, priority: best-effort }\n  - { match: /, service: app }\n")
@@ -151,3 +152,20 @@ def test_a_full_ring_costs_no_request(world):
         w.send("GET /low/ HTTP/1.1\r\nHost: a\r\n\r\n" * 50)
         assert [w.response().status for _ in range(50)] == [200] * 50
     w.close()
+
+
+def test_streams_in_hand_are_answered_whatever_runs_short(world):
+    """An HTTP/2 connection with an open stream is not idle: it is told to end and its stream is served."""
+    origin = world.origin(lambda m, w: time.sleep(2) or ok("late"))
+    text = config(origin, extra="overload: { mode: act }\n")
+    proxy = world.proxy(text[:text.index("routes:")] + ROUTES, 1)
+    r, w = Raw(proxy.port), proxy.connect()
+    r.send(frame(HEADERS, 5, 1, block("/critical/")))
+    w.send("GET /critical/ HTTP/1.1\r\nHost: a\r\n\r\n")
+    time.sleep(0.3)
+    change(proxy, "memory_limit: 1MiB")
+    assert r.goaway() == 0
+    assert r.wait(DATA) == b"late"
+    assert w.response().body == b"late"
+    w.close()
+    r.close()
