@@ -18,6 +18,9 @@ static const double zone_add_us = 10e3;
 static const double spill_begin = 0.05;
 static const double spill_end = 0.01;
 static const double sends_fade = 0.98; /* per 100 ms: 5 s */
+/* Without a learned limit (passed connections): six at once keep their home whatever the mean is.
+ */
+static const uint32_t limit_unknown = 8;
 /* A tier with nothing better than this is not well, though nobody may be ejected any more. */
 static const double tier_errors_max = 0.5;
 
@@ -243,7 +246,8 @@ struct endpoint *gate_choose_home(struct gate *g, const struct gate_ticket *t, u
         *s = (struct hash_seat){.identity = ep->place.identity,
                                 .weight = ep->weight * ep->word.weight_pct / 100,
                                 .in_flight = ep->in_flight,
-                                .limit = g->conf.is_limit_learned ? gate_limit_of(g, ep) : 0,
+                                .limit =
+                                    g->conf.is_limit_learned ? gate_limit_of(g, ep) : limit_unknown,
                                 .has_room = gate_endpoint_has_room(g, ep)};
         if (!is_ramping)
             s->weight *= balance_ramp(&ep->seat, now_us);
