@@ -203,6 +203,8 @@ struct worker {
         h2u_streams;
     struct h2_shared *h2; /* NULL until the first connection needs it */
     uint32_t h2_conn_count;
+    uint64_t h2_refused, h2_floods[4]; /* by enum h2_flood */
+    uint64_t h2_shown[MEMFILE_H2_COUNTS];
     struct listener *listeners;
     struct client *client_list;
     struct h2u_conn *h2u_conns;
@@ -437,6 +439,7 @@ void h2_conn_wait(struct client *c);
 void h2_conn_timer(struct client *c);
 void h2_conn_drain(struct client *c); /* GOAWAY; what is open goes on */
 void h2_conn_close(struct client *c);
+void h2_show(struct worker *w); /* its counts, each tick */
 void h2_slot_give(struct h2_conn *conn); /* a request of it ended */
 /* What client.c does for connections, for streams. */
 void h2_stream_run(struct client *c);

@@ -375,7 +375,8 @@ void h2_conn_drain(struct client *c)
 static void end(struct h2_conn *conn)
 {
     struct client *c = conn->c;
-    uint8_t flood = h2_counts(conn->session)->flood;
+    enum h2_flood flood = h2_flood_of(conn->session);
+    conn->worker->h2_floods[flood]++;
     if (flood)
         report_refused(conn->worker, REASON_H2_FLOOD, 0, c->since_us, 0);
     h2_conn_close(c);
@@ -409,6 +410,33 @@ void h2_slot_give(struct h2_conn *conn)
         slab_give(&conn->worker->h2_conns, conn);
 }
 
+/* Each 100 ms: what its thread counted goes where the brain sees it. */
+void h2_show(struct worker *w)
+{
+    struct memfile_h2 *m = &w->gw->mem->head->h2;
+    uint32_t at = w->gw->setup->slot * MEMFILE_THREADS_MAX + w->index;
+    atomic_store_explicit(&m->connections[at], w->h2_conn_count, memory_order_relaxed);
+    if (!w->h2)
+        return;
+    const struct h2_counts now = *h2_counts(w->h2);
+    const uint64_t values[MEMFILE_H2_COUNTS] = {
+        now.streams,
+        now.resets_in,
+        now.resets_out,
+        now.control,
+        w->h2_refused,
+        w->h2_floods[H2_FLOOD_RESETS],
+        w->h2_floods[H2_FLOOD_CONTROL],
+        w->h2_floods[H2_FLOOD_HEADERS],
+    };
+    for (size_t i = 0; i < MEMFILE_H2_COUNTS; i++) {
+        if (values[i] != w->h2_shown[i])
+            atomic_fetch_add_explicit(&m->counts[i], values[i] - w->h2_shown[i],
+                                      memory_order_relaxed);
+        w->h2_shown[i] = values[i];
+    }
+}
+
 /* ---- hooks of the session ---- */
 
 static void *on_head(void *arg, const struct h2_begin *begin)
@@ -416,6 +444,7 @@ static void *on_head(void *arg, const struct h2_begin *begin)
     struct h2_conn *conn = arg;
     conn->has_streamed = true;
     if (conn->used >= conn->streams_max) { /* RFC 9113 8.7: it may be sent again */
+        conn->worker->h2_refused++;
         report_refused(conn->worker, REASON_H2_REFUSED, 0, loop_now_us(conn->worker->loop), 0);
         h2_reset(conn->session, begin->id, H2_REFUSED_STREAM);
         return NULL;

@@ -73,6 +73,22 @@ const struct conf_service *request_conf(const struct request *req)
     return &conf->services[conf->routes[req->route].service];
 }
 
+/* Of a reset stream whose body was on its way: the endpoint has the head and may be at work, so its
+ * slot is not free yet.  It reads the end of the body too early; what it does about that ends the
+ * request: an answer, closing, or the timeout. */
+static bool ends_half(struct request *req)
+{
+    struct upstream *up = req->up;
+    if (!req->h2_slot || up->kind != UPSTREAM_H1 || req->head_sent < req->head->to)
+        return false;
+    link_shutdown(&up->link);
+    up->is_keep_alive = false;
+    if (req->body)
+        req->body->from = req->body->to;
+    req->is_in_done = true;
+    return true;
+}
+
 void request_detach(struct request *req)
 {
     struct worker *w = req->worker;
@@ -103,6 +119,10 @@ void request_detach(struct request *req)
          */
         if (req->is_in_done && chunk_span(req->body).len == 0 && req->head_sent == req->head->to) {
             req->goes_on = cache_goes_on(req);
+            request_adopt(req);
+            return;
+        }
+        if (ends_half(req)) {
             request_adopt(req);
             return;
         }

@@ -280,6 +280,7 @@ static void on_tick(struct loop_timer *t)
         atomic_store_explicit(&w->shown_requests, w->request_count, memory_order_relaxed);
         atomic_store_explicit(&w->shown_clients, w->client_count, memory_order_relaxed);
         atomic_store_explicit(&w->shown_requests_total, w->requests_total, memory_order_relaxed);
+        h2_show(w);
         if (w->index == 0)
             gateway_tick(gw);
         bool may_accept = own_act(w, now_us);

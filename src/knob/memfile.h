@@ -43,6 +43,23 @@ struct memfile_tls {
     struct memfile_cert certs[MEMFILE_CERTS_MAX];
 };
 
+/* HTTP/2 of clients; counters live as long as the supervisor. */
+enum memfile_h2_count {
+    MEMFILE_H2_STREAMS,
+    MEMFILE_H2_RESETS_IN,
+    MEMFILE_H2_RESETS_OUT,
+    MEMFILE_H2_CONTROL,
+    MEMFILE_H2_REFUSED,
+    MEMFILE_H2_FLOOD_RESETS,
+    MEMFILE_H2_FLOOD_CONTROL,
+    MEMFILE_H2_FLOOD_HEADERS,
+    MEMFILE_H2_COUNTS
+};
+struct memfile_h2 {
+    _Atomic uint64_t counts[MEMFILE_H2_COUNTS];
+    _Atomic uint32_t connections[MEMFILE_RINGS_MAX]; /* open, by slot and thread */
+};
+
 struct memfile_head {
     uint64_t magic;
     uint32_t version, head_bytes;
@@ -66,6 +83,7 @@ struct memfile_head {
     _Atomic uint64_t rates_pushed; /* keys of rate limits that were forgotten too early */
     _Atomic uint32_t gateway_slot; /* of the gateway that serves; the supervisor's */
     struct memfile_tls tls;
+    struct memfile_h2 h2;
     uint64_t secret[2]; /* of this state folder: for hashes that leave the process and outlive it */
 };
 

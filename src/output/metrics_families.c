@@ -26,6 +26,7 @@ static void write_stream(struct writer *w);
 static void write_processes(struct writer *w);
 static void write_own(struct writer *w);
 static void write_tls(struct writer *w);
+static void write_h2(struct writer *w);
 
 static const char *const code_names[METRIC_CODE_CLASSES] = {"1xx", "2xx", "3xx",
                                                             "4xx", "5xx", "none"};
@@ -45,6 +46,7 @@ void metrics_write(const struct metrics_view *view, struct buf *out, bool is_ope
     write_processes(&w);
     write_own(&w);
     write_tls(&w);
+    write_h2(&w);
     if (is_openmetrics)
         buf_puts(out, "# EOF\n");
 }
@@ -586,4 +588,29 @@ static void write_tls(struct writer *w)
     for (uint32_t i = 0; i < count; i++)
         put_u64(w, METRIC_ID_TLS_EXPIRY, VALUES(t->certs[i].name, t->certs[i].file),
                 atomic_load(&t->certs[i].not_after_s));
+}
+
+static void write_h2(struct writer *w)
+{
+    const struct memfile_h2 *m = &w->view->memfile->head->h2;
+    static const char *const floods[] = {"resets", "control", "headers"};
+    uint64_t open = 0, n[MEMFILE_H2_COUNTS];
+    for (size_t i = 0; i < MEMFILE_RINGS_MAX; i++)
+        open += atomic_load(&m->connections[i]);
+    for (size_t i = 0; i < MEMFILE_H2_COUNTS; i++)
+        n[i] = atomic_load(&m->counts[i]);
+    family(w, METRIC_ID_H2_CONNECTIONS);
+    put_u64(w, METRIC_ID_H2_CONNECTIONS, NULL, open);
+    family(w, METRIC_ID_H2_STREAMS);
+    put_u64(w, METRIC_ID_H2_STREAMS, NULL, n[MEMFILE_H2_STREAMS]);
+    family(w, METRIC_ID_H2_RESETS);
+    put_u64(w, METRIC_ID_H2_RESETS, VALUES("client"), n[MEMFILE_H2_RESETS_IN]);
+    put_u64(w, METRIC_ID_H2_RESETS, VALUES("foldback"), n[MEMFILE_H2_RESETS_OUT]);
+    family(w, METRIC_ID_H2_REFUSED);
+    put_u64(w, METRIC_ID_H2_REFUSED, NULL, n[MEMFILE_H2_REFUSED]);
+    family(w, METRIC_ID_H2_CONTROL);
+    put_u64(w, METRIC_ID_H2_CONTROL, NULL, n[MEMFILE_H2_CONTROL]);
+    family(w, METRIC_ID_H2_FLOODS);
+    for (size_t i = 0; i < FB_COUNT(floods); i++)
+        put_u64(w, METRIC_ID_H2_FLOODS, VALUES(floods[i]), n[MEMFILE_H2_FLOOD_RESETS + i]);
 }

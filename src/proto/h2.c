@@ -32,6 +32,7 @@ struct h2_shared {
     size_t text_bytes;
     uint32_t field_room;
     uint64_t seed;
+    struct h2_counts counts;
 };
 
 struct h2 {
@@ -49,9 +50,10 @@ struct h2 {
     struct budget resets, control;
     uint64_t now_us;
     struct h2_past past;
+    int32_t reset_id; /* the stream that we reset last */
     struct h2_scan scan;
     enum h2_code fault; /* with which the connection ends */
-    struct h2_counts counts;
+    uint8_t flood;      /* enum h2_flood */
 };
 
 static bool add_callbacks(struct h2_shared *shared);
@@ -223,7 +225,7 @@ static enum h2_code judge_data(struct h2 *s, int32_t id)
         return H2_NO_ERROR; /* open, or for the library to refuse */
     if (h2_past_judge(&s->past, id) != H2_FRAME_OK)
         return H2_STREAM_CLOSED;
-    s->counts.control++;
+    s->shared->counts.control++;
     return charge(s, &s->control, H2_FLOOD_CONTROL) ? H2_NO_ERROR : H2_ENHANCE_YOUR_CALM;
 }
 
@@ -241,9 +243,8 @@ static bool feed(struct h2 *s, struct span bytes, size_t from, size_t to)
                         : n == NGHTTP2_ERR_NOMEM            ? H2_INTERNAL_ERROR
                         : n == NGHTTP2_ERR_BAD_CLIENT_MAGIC ? H2_PROTOCOL_ERROR
                                                             : H2_ENHANCE_YOUR_CALM;
-    if (code == H2_ENHANCE_YOUR_CALM && !s->counts.flood)
-        s->counts.flood =
-            n == NGHTTP2_ERR_TOO_MANY_CONTINUATIONS ? H2_FLOOD_HEADERS : H2_FLOOD_CONTROL;
+    if (code == H2_ENHANCE_YOUR_CALM && !s->flood)
+        s->flood = n == NGHTTP2_ERR_TOO_MANY_CONTINUATIONS ? H2_FLOOD_HEADERS : H2_FLOOD_CONTROL;
     put_goaway(s, code);
     return false;
 }
@@ -284,9 +285,14 @@ bool h2_is_in_head(const struct h2 *s)
     return s->is_in_block;
 }
 
-const struct h2_counts *h2_counts(const struct h2 *s)
+enum h2_flood h2_flood_of(const struct h2 *s)
 {
-    return &s->counts;
+    return (enum h2_flood)s->flood;
+}
+
+const struct h2_counts *h2_counts(const struct h2_shared *shared)
+{
+    return &shared->counts;
 }
 
 bool h2_answer(struct h2 *s, int32_t id, struct span head, bool is_last)
@@ -429,7 +435,7 @@ static bool charge(struct h2 *s, struct budget *b, enum h2_flood flood)
         earn(b, b->max_milli * fb_min_u64(gap_us, 10 * US_PER_S) / (10 * US_PER_S));
     }
     if (b->left_milli < 1000) {
-        s->counts.flood = (uint8_t)flood;
+        s->flood = (uint8_t)flood;
         return false;
     }
     b->left_milli -= 1000;
@@ -499,7 +505,7 @@ static int on_begin_frame(nghttp2_session *session, const nghttp2_frame_hd *hd, 
     default:
         break;
     }
-    s->counts.control++;
+    s->shared->counts.control++;
     return charge(s, &s->control, H2_FLOOD_CONTROL) ? 0 : NGHTTP2_ERR_CALLBACK_FAILURE;
 }
 
@@ -512,7 +518,7 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
     s->block_id = frame->hd.stream_id;
     if (frame->headers.cat == NGHTTP2_HCAT_REQUEST) {
         h2_head_begin(&s->block, &s->conf.limits, s->shared->text, s->shared->fields);
-        s->counts.streams++;
+        s->shared->counts.streams++;
         earn(&s->control, EARN_CONTROL_MILLI);
     } else {
         h2_trailer_begin(&s->block, &s->conf.limits, s->shared->text, s->shared->fields);
@@ -530,7 +536,7 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const
     (void)flags;
     s->block_bytes += name_len + value_len + 32;
     if (FB_UNLIKELY(s->block_bytes > BLOCK_BOMB_TIMES * (size_t)s->conf.limits.header_bytes)) {
-        s->counts.flood = H2_FLOOD_HEADERS;
+        s->flood = H2_FLOOD_HEADERS;
         return NGHTTP2_ERR_CALLBACK_FAILURE;
     }
     h2_head_take(&s->block, (struct span){(const char *)name, name_len},
@@ -613,10 +619,10 @@ static int on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, v
     case NGHTTP2_RST_STREAM:
         if (nghttp2_session_get_stream_remote_close(session, frame->hd.stream_id) < 0) {
             /* it was over: some clients answer each late frame of ours so */
-            s->counts.control++;
+            s->shared->counts.control++;
             return charge(s, &s->control, H2_FLOOD_CONTROL) ? 0 : NGHTTP2_ERR_CALLBACK_FAILURE;
         }
-        s->counts.resets_in++;
+        s->shared->counts.resets_in++;
         return charge(s, &s->resets, H2_FLOOD_RESETS) ? 0 : NGHTTP2_ERR_CALLBACK_FAILURE;
     default:
         return 0;
@@ -658,7 +664,7 @@ static int on_stream_close(nghttp2_session *session, int32_t id, uint32_t code, 
     void *stream = nghttp2_session_get_stream_user_data(session, id);
     if (s->is_in_block && s->block_id == id)
         s->is_in_block = false;
-    h2_past_add(&s->past, id, false);
+    h2_past_add(&s->past, id, id == s->reset_id);
     if (code == NGHTTP2_NO_ERROR)
         earn(&s->resets, EARN_RESET_MILLI);
     if (!stream || !s->hooks)
@@ -672,15 +678,16 @@ static int on_stream_close(nghttp2_session *session, int32_t id, uint32_t code, 
 static int on_frame_send(nghttp2_session *session, const nghttp2_frame *frame, void *arg)
 {
     struct h2 *s = arg;
-    (void)session;
     if (frame->hd.type == NGHTTP2_DATA) {
         earn(&s->control, EARN_CONTROL_MILLI);
         return 0;
     }
     if (frame->hd.type != NGHTTP2_RST_STREAM)
         return 0;
-    s->counts.resets_out++;
-    h2_past_add(&s->past, frame->hd.stream_id, true);
+    s->shared->counts.resets_out++;
+    s->reset_id = frame->hd.stream_id;
+    if (nghttp2_session_get_stream_remote_close(session, s->reset_id) < 0)
+        h2_past_add(&s->past, s->reset_id, true); /* it never was one for the library */
     uint32_t code = frame->rst_stream.error_code;
     if (code == NGHTTP2_NO_ERROR || code == NGHTTP2_INTERNAL_ERROR || code == NGHTTP2_CANCEL)
         return 0;

@@ -91,11 +91,16 @@ struct h2_hooks {
     bool (*put_data)(void *conn, void *stream, struct span head, size_t bytes);
 };
 
-struct h2_counts {
-    uint64_t streams, resets_in, resets_out, control; /* since the start */
-    uint8_t flood;                                    /* enum h2_flood */
+struct h2_counts { /* of all sessions of a thread since the start */
+    uint64_t streams, resets_in, resets_out, control;
 };
-enum h2_flood { H2_FLOOD_NONE, H2_FLOOD_RESETS, H2_FLOOD_CONTROL, H2_FLOOD_HEADERS };
+enum h2_flood {
+    H2_FLOOD_NONE,
+    H2_FLOOD_RESETS,
+    H2_FLOOD_CONTROL,
+    H2_FLOOD_HEADERS,
+    H2_FLOOD_COUNT
+};
 
 enum h2_state {
     H2_OPEN,
@@ -119,7 +124,8 @@ bool h2_pump(struct h2 *s, size_t room);
 bool h2_is_over(const struct h2 *s);
 /* Inside a head, between its first byte and its last. */
 bool h2_is_in_head(const struct h2 *s);
-const struct h2_counts *h2_counts(const struct h2 *s);
+enum h2_flood h2_flood_of(const struct h2 *s); /* why it was cut */
+const struct h2_counts *h2_counts(const struct h2_shared *shared);
 
 /* <head>: canonical text of an answer, the status line included.  Fields of a connection are left
  * out.  <is_last>: no body follows.  Without, hooks.give is asked.  1xx: call again. */

@@ -23,8 +23,7 @@ static bool find(const struct h2_past *p, int32_t id, bool *is_ours)
 
 void h2_past_add(struct h2_past *p, int32_t id, bool is_ours)
 {
-    bool was_ours;
-    if ((id & 1) == 0 || find(p, id, &was_ours))
+    if ((id & 1) == 0)
         return;
     int32_t *at = &p->ids[p->at++ % H2_PAST];
     if ((*at | 1) > p->forgotten && *at != 0)

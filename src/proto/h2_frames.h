@@ -19,7 +19,7 @@ struct h2_past {
     int32_t forgotten; /* the highest that is not remembered any more */
     int32_t highest;   /* that the client opened */
 };
-void h2_past_add(struct h2_past *p, int32_t id, bool is_ours); /* once more: the first holds */
+void h2_past_add(struct h2_past *p, int32_t id, bool is_ours); /* once for each */
 /* The client resets <id>: from now on it knows that it is over. */
 void h2_past_reset(struct h2_past *p, int32_t id);
 /* A frame for <id>, which is not open.  Also notes a new one. */

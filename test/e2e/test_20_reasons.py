@@ -233,6 +233,7 @@ def _(fold, world):
     assert r.wait(h2_util.RST_STREAM) == b"\0\0\0\x07"
 
 
+
 def twice(reason, path):
     @row(reason)
     def _(fold, world):

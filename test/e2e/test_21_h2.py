@@ -237,6 +237,41 @@ def test_a_reset_stream_counts_until_its_endpoint_is_through(world):
     assert H2(proxy.port).get().status == 200
 
 
+def test_a_reset_upload_counts_until_its_endpoint_is_through(world):
+    """The endpoint works from the head on, whatever comes of the body."""
+    import threading
+    now, peak, lock = [0], [0], threading.Lock()
+
+    def work(w):
+        w.until(b"\r\n\r\n")
+        with lock:
+            now[0] += 1
+            peak[0] = max(peak[0], now[0])
+        time.sleep(1.0)
+        with lock:
+            now[0] -= 1
+    origin = world.origin(raw=work)
+    proxy = world.proxy(config(origin, extra="http2: { streams: 20 }\n",
+                               service="    tune: { limit: { min: 200, value: 200, max: 200 } }\n"))
+    r = Raw(proxy.port)
+    sid = 1
+    for _ in range(4):
+        ids = list(range(sid, sid + 30, 2))
+        sid += 30
+        r.send(b"".join(frame(HEADERS, 4, i, block(method="POST")) + frame(DATA, 0, i, b"part") for i in ids))
+        time.sleep(0.1)
+        r.send(b"".join(frame(RST_STREAM, 0, i, b"\0\0\0\x08") for i in ids))
+        r.pump(0.05)
+    assert 12 <= peak[0] <= 20
+    time.sleep(1.5)
+    assert H2(proxy.port).c is not None and now[0] == 0
+    r.send(frame(HEADERS, 5, sid, block()))
+    end = time.monotonic() + 3
+    while now[0] == 0 and time.monotonic() < end:
+        time.sleep(0.02)
+    assert now[0] == 1  # the slots came back
+
+
 def test_drain_tells_clients_and_finishes_what_is_open(world):
     import threading
     free = threading.Event()
