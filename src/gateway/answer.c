@@ -90,7 +90,9 @@ static void build(struct worker *w, struct request *req, uint16_t reason, bool w
     uint16_t status = req ? req->status : row->status;
     const char *phrase = http1_status_text(status);
     int n;
-    if (wants_json)
+    if (reason == REASON_ACME_CHALLENGE)
+        n = snprintf(said->body, sizeof said->body, "%.*s", (int)w->challenge_bytes, w->challenge);
+    else if (wants_json)
         n = snprintf(said->body, sizeof said->body,
                      "{\"type\":\"about:blank\",\"title\":\"%s\",\"status\":%u,\"detail\":\"%s\","
                      "\"reason\":\"%s\"}\n",
@@ -101,8 +103,9 @@ static void build(struct worker *w, struct request *req, uint16_t reason, bool w
     struct http1_out out = http1_out(w->out, w->out_bytes);
     http1_put_status_line(&out, status);
     http1_put(&out, worker_date(w));
-    http1_put(&out, wants_json ? SPAN("Content-Type: application/problem+json\r\n")
-                               : SPAN("Content-Type: text/plain; charset=utf-8\r\n"));
+    http1_put(&out, wants_json && reason != REASON_ACME_CHALLENGE
+                        ? SPAN("Content-Type: application/problem+json\r\n")
+                        : SPAN("Content-Type: text/plain; charset=utf-8\r\n"));
     http1_put_field_u64(&out, SPAN("Content-Length"), body_bytes);
     http1_put(&out, SPAN("Cache-Control: no-store\r\n"));
     if (row->proxy_status[0]) {

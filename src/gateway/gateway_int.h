@@ -244,6 +244,8 @@ struct worker {
     _Atomic uint64_t rates_pushed; /* keys that were forgotten before their bucket was full */
     uint32_t field_room;           /* of request_fields and answer_fields */
     struct handshakes handshakes;
+    char challenge[480]; /* what acme_find found, for the answer */
+    uint32_t challenge_bytes;
     uint64_t tls_said_us;    /* when a failed handshake with an endpoint was logged */
     struct request *orphans; /* their client left, their endpoint still works */
     bool is_held;            /* accepts nothing: foldback itself is at its end */
@@ -486,6 +488,10 @@ void handshake_fail(struct client *c, enum tls_fault fault);       /* before it 
 void handshake_drop(struct client *c);
 void handshakes_init(struct handshakes *all);
 void handshakes_fini(struct handshakes *all);
+
+/* ---- acme.c ---- */
+/* A file answers <path>: it lies in worker.challenge. */
+bool acme_find(struct request *req, struct span path);
 
 /* ---- tls_files.c ---- */
 FB_MUST_USE

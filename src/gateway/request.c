@@ -293,6 +293,8 @@ static uint16_t route(struct request *req, struct http1_head *head, struct http1
     struct generation *gen = req->gen;
     if (http1_target_normalise(head, w, &target, &path) != HTTP1_E_NONE || w->failed)
         return REASON_BAD_REQUEST;
+    if (acme_find(req, path))
+        return REASON_ACME_CHALLENGE;
     struct span host = http1_host_normalise(head, w);
     struct route_query q = {.host = host,
                             .path = path,

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <openssl/err.h>
 #include <openssl/x509.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -480,11 +481,22 @@ static void forget_kept(struct tls_conn *c)
 
 /* ---- between OpenSSL and the socket ---- */
 
+static pthread_key_t scratch_key; /* frees it when its thread ends */
+
+static void make_key(void)
+{
+    int failed = pthread_key_create(&scratch_key, free);
+    fb_assert(failed == 0);
+}
+
 static bool make_scratch(void)
 {
-    if (!scratch)
-        scratch = calloc(1, sizeof *scratch);
-    return scratch != NULL;
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    if (scratch)
+        return true;
+    pthread_once(&once, make_key);
+    scratch = calloc(1, sizeof *scratch);
+    return scratch && pthread_setspecific(scratch_key, scratch) == 0;
 }
 
 static bool attach(struct tls_conn *c, int fd)

@@ -243,6 +243,7 @@ static void turn(struct supervisor *s)
         bool is_there = own[i]->pid && own[i]->control_fd >= 0;
         fds[i + 1] = (struct pollfd){.fd = is_there ? own[i]->control_fd : -1, .events = POLLIN};
     }
+    wake_us = fb_min_u64(wake_us, renew_due_us(s));
     int wait_ms = wake_us <= now_us ? 0 : (int)((wake_us - now_us + 999) / 1000);
     if (poll(fds, FB_COUNT(fds), wait_ms) < 0)
         fb_assert(errno == EINTR);
@@ -295,6 +296,7 @@ static void read_signals(struct supervisor *s)
         } else if (info.ssi_signo == SIGTERM || info.ssi_signo == SIGINT) {
             if (s->phase == PHASE_RUN) {
                 upgrade_stop(s);
+                renew_stop(s);
                 s->phase = PHASE_DRAIN;
                 s->phase_until_us =
                     fb_mono_us() + s->conf->p.gateway_drain_timeout * US_PER_MS + 2 * US_PER_S;
@@ -382,7 +384,7 @@ static void reap(struct supervisor *s)
         pid_t pid = waitpid(-1, &status, WNOHANG);
         if (pid <= 0)
             return;
-        if (upgrade_reaped(s, pid, status))
+        if (upgrade_reaped(s, pid, status) || renew_reaped(s, pid, status))
             continue;
         struct child *c = pid == s->gateway.pid ? &s->gateway
                           : pid == s->brain.pid ? &s->brain
@@ -427,6 +429,7 @@ static void reap(struct supervisor *s)
 
 static void advance(struct supervisor *s, uint64_t now_us)
 {
+    renew_advance(s, now_us);
     struct child *children[] = {&s->brain, &s->gateway};
     if (s->phase == PHASE_RUN) {
         for (size_t i = 0; i < 2; i++)
@@ -551,6 +554,7 @@ static void cleanup(struct supervisor *s)
     free(s->listen_fds);
     forget_reload(s);
     upgrade_stop(s);
+    renew_stop(s);
     const int fds[] = {s->admin_fd,           s->signal_fd,        s->conf_fd,
                        s->gateway.control_fd, s->brain.control_fd, s->mem.fd};
     memfile_close(&s->mem);

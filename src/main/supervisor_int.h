@@ -33,10 +33,15 @@ enum upgrade_step { UPGRADE_NONE, UPGRADE_WANTED, UPGRADE_CHECK, UPGRADE_START, 
 struct upgrade {
     enum upgrade_step step;
     char binary[SUPERVISOR_PATH_BYTES], id[40]; /* id: of the request, for its answer */
-    char from[40]; /* version of the binary before */
+    char from[40];                              /* version of the binary before */
     struct child check, next;                   /* the new binary's check; its gateway */
     int conf_fd;                                /* text that the new gateway starts with, or -1 */
     uint64_t begin_us, until_us;
+};
+
+struct renew {
+    pid_t pid; /* 0: it does not run */
+    uint64_t begun_us, next_us;
 };
 
 struct supervisor {
@@ -50,6 +55,7 @@ struct supervisor {
     struct child gateway, brain;
     struct child retired[RETIRED_MAX]; /* gateways before this one that end what they have */
     struct upgrade upgrade;
+    struct renew renew;
     enum phase phase;
     uint64_t phase_until_us;
     int conf_next_fd;
@@ -77,6 +83,12 @@ bool upgrade_reaped(struct supervisor *s, pid_t pid, int status);
 void upgrade_brain_ready(struct supervisor *s);
 void upgrade_abort(struct supervisor *s, const char *why);
 void upgrade_stop(struct supervisor *s); /* foldback ends: so does what is under way */
+
+/* ---- renew.c ---- */
+uint64_t renew_due_us(const struct supervisor *s); /* UINT64_MAX: never */
+void renew_advance(struct supervisor *s, uint64_t now_us);
+bool renew_reaped(struct supervisor *s, pid_t pid, int status); /* true: it was its process */
+void renew_stop(struct supervisor *s);                          /* foldback ends */
 
 /* ---- upgrade_state.c ---- */
 /* This process becomes <binary>; returns only when that failed. */

@@ -510,3 +510,24 @@ def test_a_tunnel_runs_through_tls(secure, authority):
         t.start()
         assert w.exactly(size) == data
         t.join()
+
+
+# ---- ACME ----
+
+def test_a_challenge_is_answered_from_its_file_and_nothing_else_is(secure, authority, tmp_path):
+    folder = tmp_path / "acme"
+    folder.mkdir()
+    (folder / "tok-en_1").write_text("tok-en_1.thumbprint")
+    (folder / "empty").write_text("")
+    (folder / "large").write_text("x" * 5000)
+    (tmp_path / "secret").write_text("no")
+    (folder / "link").symlink_to(tmp_path / "secret")
+    origin, proxy = secure(lambda r, w: ok("endpoint"), extra="tls: { acme_dir: %s }\n" % folder)
+    at = "/.well-known/acme-challenge/"
+    context = authority.context()
+    m = proxy.fetch(context, at + "tok-en_1")
+    assert (m.status, m.body) == (200, b"tok-en_1.thumbprint")
+    for other in ("empty", "large", "link", "none", "", "..%2fsecret", "../secret", "tok-en_1/", "a" * 200):
+        assert b"no" != proxy.fetch(context, at + other).body
+        assert proxy.fetch(context, at + other).body != b"x" * 5000
+    assert proxy.fetch(context, at + "none").body == b"endpoint", "what we do not have is the endpoint's to answer"

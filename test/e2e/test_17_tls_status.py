@@ -119,3 +119,28 @@ def test_a_start_with_a_certificate_that_is_none_says_why(tmp_path, authority):
     with pytest.raises(AssertionError) as e:
         fold.start()
     assert "holds no certificate" in str(e.value)
+
+
+def test_the_renewal_program_runs_and_what_it_writes_is_served(started, authority, tmp_path):
+    cert, key = authority.leaf("localhost", days=3)
+    fresh, fresh_key = authority.leaf("localhost", days=80)
+    script = tmp_path / "renew.sh"
+    script.write_text("#!/bin/sh\nsleep 1\nmv %s %s\nmv %s %s\necho \"$FOLDBACK_STATE $FOLDBACK_ACME_DIR\" > %s/ran\n"
+                      % (fresh, cert, fresh_key, key, tmp_path))
+    script.chmod(0o755)
+    fold = started(cert, key, "tls: { renew_exec: %s, acme_dir: %s }\n" % (script, tmp_path))
+    until(lambda: os.path.exists(tmp_path / "ran"), 10, "the program runs")
+    assert (tmp_path / "ran").read_text() == "%s %s\n" % (fold.state, tmp_path)
+    until(lambda: fold.api("GET", "/v1/status")["tls"]["certificates"][0]["days_left"] > 70, 10, "the new certificate")
+    assert get(fold, authority.context()) == 200
+    until(lambda: "ended well" in fold.text(), 5, "the log says so")
+
+
+def test_a_renewal_program_that_fails_or_is_missing_is_told_and_harms_nothing(started, authority, tmp_path):
+    script = tmp_path / "renew.sh"
+    script.write_text("#!/bin/sh\nexit 3\n")
+    script.chmod(0o755)
+    for program, says in ((script, "ended with code 3"), (tmp_path / "none", "ended with code 127")):
+        fold = started(*authority.leaf("localhost"), "tls: { renew_exec: %s, renew_every: 1s }\n" % program)
+        until(lambda: says in fold.text(), 10, says)
+        assert get(fold, authority.context()) == 200

@@ -278,6 +278,7 @@ sends("connect_timeout", get("/hole/"))
 sends("connect_failed", get("/far/"))
 sends("upstream_tls", get("/clear/"))
 sends("upstream_cert", get("/stranger/"))
+sends("acme_challenge", get("/.well-known/acme-challenge/token"))
 sends("dns_failed", get("/name/"))
 sends("upstream_reset", post("/app/close", "Content-Length: 0"))
 sends("upstream_bad", post("/app/bad", "Content-Length: 0"))
@@ -514,6 +515,11 @@ def service(name, address, parts):
     return '  %s: { endpoints: ["%s"], %s }\n' % (name, address, parts)
 
 
+def challenge(folder):
+    (folder / "token").write_text("token.thumbprint")
+    return "tls: { acme_dir: %s }\n" % folder
+
+
 def stranger(folder):
     """An endpoint whose certificate comes from an authority that nobody trusts."""
     return TlsOrigin(server_context(*Authority(str(folder)).leaf("127.0.0.1")))
@@ -533,7 +539,7 @@ def plain_config(world, sink):
              ("queue3", here, ONE + ", queue: { wait: 100ms, capacity: 5 }"),
              ("queue4", here, ONE + ", queue: { wait: 3s, capacity: 5 }")]
     routes = "".join("  - { match: /%s/, service: %s }\n" % (n, n) for n, _, _ in rows if n != "failing")
-    return ("mode: observe\n" + LIMITS + "services:\n" + "".join(service(*r) for r in rows) + "routes:\n"
+    return ("mode: observe\n" + LIMITS + challenge(world.folder("acme")) + "services:\n" + "".join(service(*r) for r in rows) + "routes:\n"
             "  - { match: /queue4/short/, service: queue4, deadline: 150ms }\n"
             "  - { match: /short/, service: app, deadline: 200ms }\n"
             "  - { match: /kept/, service: app, cache: on }\n"
