@@ -183,7 +183,7 @@ static struct judged judge(const struct facts *f, const struct ev_request *r)
     bool is_stream = r->flags & EV_REQUEST_STREAM;
     bool is_answered = !j.is_failed && !j.is_aborted &&
                        (r->reason == REASON_ANSWERED || r->reason == REASON_ANSWERED_LOCALLY ||
-                        ev_reason_is_cached(r->reason));
+                        r->reason == REASON_MIRRORED || ev_reason_is_cached(r->reason));
     j.is_latency = is_answered && !is_stream;
     j.is_in_time = j.is_latency && (objective_us == 0 || r->total_us <= objective_us);
     /* fast errors look like speed: the upstream time learns from answers, and from waits given up
@@ -241,8 +241,11 @@ static void feed_request(struct facts *f, const struct ev_request *r)
      * and the other one would have taken longer than this. */
     bool is_won = r->hedge == EV_HEDGE_WON;
     uint64_t since_us = is_won ? r->hedge_us : 0;
-    count_in_scope(slot_use(f, EV_KIND_NONE, 0), &j, since_us);
-    count_in_scope(slot_use(f, EV_KIND_ROUTE, r->route), &j, since_us);
+    bool is_mirror = ev_reason_is_mirror(r->reason); /* of its service alone: no client asked */
+    if (!is_mirror) {
+        count_in_scope(slot_use(f, EV_KIND_NONE, 0), &j, since_us);
+        count_in_scope(slot_use(f, EV_KIND_ROUTE, r->route), &j, since_us);
+    }
     count_in_scope(slot_use(f, EV_KIND_SERVICE, r->service), &j, since_us);
     if (r->endpoint < FACTS_NUMBERS_MAX) {
         count_in_scope(slot_use(f, EV_KIND_ENDPOINT, r->endpoint), &j, 0);
@@ -266,7 +269,8 @@ static void feed_request(struct facts *f, const struct ev_request *r)
         struct slot *slot = class_use(f, r->service, r->class);
         if (slot)
             count_in(slot, &j);
-        count_in(facts_class_at(f, r->class), &j);
+        if (!is_mirror)
+            count_in(facts_class_at(f, r->class), &j);
     }
 }
 

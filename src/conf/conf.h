@@ -216,6 +216,10 @@ struct conf_cache {
     const char *const *vary;                 /* fields that always select, lower case */
     size_t vary_count;
 };
+struct conf_mirror {
+    uint16_t service; /* index in services */
+    double pct;       /* of the requests; 0: none */
+};
 enum conf_hedge { CONF_HEDGE_ON, CONF_HEDGE_OFF };
 
 struct conf_route {
@@ -238,6 +242,7 @@ struct conf_route {
     size_t rate_count;
     struct conf_hash hash;
     struct conf_cache cache;
+    struct conf_mirror mirror;
     enum conf_hedge hedge;
     uint64_t hedge_delay_ms; /* fixed; 0: the loop finds it */
     struct conf_tune hedge_tune;

@@ -120,6 +120,36 @@ bool read_service_name(struct reader *rd, const struct node *n, uint16_t *index)
     return false;
 }
 
+static void route_mirror(struct reader *rd, const struct node *n, struct conf_route *rt)
+{
+    struct conf_mirror m = {.service = UINT16_MAX, .pct = 1};
+    struct span s;
+    if (!read_is(rd, n, NODE_MAP, "{ service: NAME, percent: 1% }"))
+        return;
+    for (const struct node *k = n->first; k; k = k->next) {
+        switch (read_key(rd, k, LEVEL_MIRROR)) {
+        case KEY_MIRROR_service:
+            if (!read_service_name(rd, k, &m.service))
+                return; /* said */
+            rd->is_routed[m.service] = true;
+            if (rd->services[m.service].is_tcp)
+                problem(rd, k, "service `%s` gets connections, not requests",
+                        rd->services[m.service].name);
+            break;
+        case KEY_MIRROR_percent:
+            if (read_scalar(rd, k, &s) && (value_pct(s, &m.pct) != VALUE_OK || m.pct > 100))
+                problem(rd, k, "percent must be 0%%..100%%, got \"%.*s\"", SHOWN(s));
+            break;
+        default:
+            break;
+        }
+    }
+    if (m.service == UINT16_MAX)
+        problem(rd, n, "mirror needs a service, for example { service: shadow, percent: 1%% }");
+    else
+        rt->mirror = m;
+}
+
 /* on, off, or a time after which the second copy goes out. */
 static void route_hedge(struct reader *rd, const struct node *n, struct conf_route *rt)
 {
@@ -220,6 +250,9 @@ static void parse_route(struct reader *rd, const struct node *n, size_t index)
         case KEY_ROUTE_concurrency:
             if (read_key_number(rd, k, KEY_ROUTE_concurrency, &number))
                 rt->concurrency = (uint32_t)number;
+            break;
+        case KEY_ROUTE_mirror:
+            route_mirror(rd, k, rt);
             break;
         case KEY_ROUTE_hedge:
             route_hedge(rd, k, rt);

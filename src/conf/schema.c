@@ -221,6 +221,12 @@ static void other_schema(struct json *j, enum conf_key key)
     case KEY_SERVICE_agent_check:
         ref(j, "agent_check");
         return;
+    case KEY_ROUTE_mirror:
+        ref(j, "mirror");
+        return;
+    case KEY_MIRROR_percent:
+        text_type(j, "^[0-9.]+ *%$");
+        return;
     case KEY_ROUTE_hedge:
         text_type(j, "^(on|off|[0-9.]+ *(ms|s|m)?)$");
         return;
@@ -443,6 +449,7 @@ void conf_schema(struct buf *out)
     level_schema(&j, LEVEL_SERVICE, "service", "endpoints");
     level_schema(&j, LEVEL_ENDPOINT, "endpoint", "address");
     level_schema(&j, LEVEL_STICKY, "sticky", "cookie");
+    level_schema(&j, LEVEL_MIRROR, "mirror", "service");
     level_schema(&j, LEVEL_AGENT, "agent_check", "port");
     level_schema(&j, LEVEL_OBJECTIVE, "objective", NULL);
     level_schema(&j, LEVEL_QUEUE, "queue", NULL);

@@ -365,6 +365,12 @@ static void show_route(struct show *s, const struct conf_route *rt, const uint32
     if (rt->concurrency)
         show_number(s, "concurrency", CONF_TYPE_u32, rt->concurrency, lines[KEY_ROUTE_concurrency]);
     show_split(s, &rt->split, lines[KEY_ROUTE_split]);
+    if (rt->mirror.pct > 0) {
+        char text[200];
+        snprintf(text, sizeof text, "%s %g%%", s->conf->services[rt->mirror.service].name,
+                 rt->mirror.pct);
+        show_value(s, "mirror", text, lines[KEY_ROUTE_mirror]);
+    }
     show_rates(s, rt, lines[KEY_ROUTE_rate_limits]);
     show_value(s, "stream", rt->is_stream ? "true" : "false", lines[KEY_ROUTE_stream]);
     show_cache(s, &rt->cache, lines[KEY_ROUTE_cache]);

@@ -201,6 +201,11 @@ bool ev_reason_is_shed(uint16_t reason)
            (reason >= REASON_SHED_OWN_LOAD && reason <= REASON_SHED_ERRORS);
 }
 
+bool ev_reason_is_mirror(uint16_t reason)
+{
+    return reason == REASON_MIRRORED || reason == REASON_MIRROR_FAILED;
+}
+
 bool ev_reason_is_rule(uint16_t reason)
 {
     return reason == REASON_RATE_LIMITED || reason == REASON_QUOTA_EXCEEDED;

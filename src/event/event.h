@@ -213,6 +213,8 @@ bool ev_reason_is_shed(uint16_t reason);
 bool ev_reason_is_rule(uint16_t reason);
 #define EV_CACHE_END 7
 const char *ev_cache_name(uint8_t cache); /* "hit"; "off" for what is none */
+/* Of a copy for a mirror: no request of a client. */
+bool ev_reason_is_mirror(uint16_t reason);
 /* Answered from memory. */
 bool ev_reason_is_cached(uint16_t reason);
 

@@ -212,7 +212,7 @@ static bool put(struct request *req, struct span data, bool is_last)
     size_t need = len + 64; /* a chunk head, two line ends and the last chunk */
     if (is_last && req->trailers)
         need += sizeof req->trailers->bytes;
-    if (chunk_room(b) < need && chunk_span(b).len == 0) {
+    if (chunk_room(b) < need && chunk_span(b).len == 0 && b->to > 0) {
         b->from = b->to = 0; /* all of it was sent: no second time */
         req->is_replayable = false;
     }

@@ -46,7 +46,7 @@ struct request *request_clone(struct request *req, bool with_body)
                                        .class = req->ticket.class,
                                        .is_idempotent = req->ticket.is_idempotent};
     two->head_base = req->head_base;
-    two->head = copy_chunk(w, req->head, req->head_base, CHUNK_SLACK_BYTES);
+    two->head = copy_chunk(w, req->head, req->head_base, 2 * CHUNK_SLACK_BYTES);
     if (with_body && req->body)
         two->body = copy_chunk(w, req->body, req->body->to, 0);
     if (!two->head || (with_body && req->body && !two->body)) {

@@ -375,6 +375,7 @@ struct request {
     uint8_t cache;       /* enum ev_cache */
     uint8_t hedge;       /* enum ev_hedge */
     uint8_t held;        /* what cap_take took */
+    bool is_mirror;      /* a copy for another service: its event is not one of the route */
     bool is_silent;      /* a copy: the event is the other one's */
     bool is_ticket_live; /* the gate knows it */
     bool is_in_done;     /* request body is complete, or given up */
@@ -566,6 +567,9 @@ struct span place_query(struct span target, struct span name);
 /* ---- clone.c: the same bytes once more, for nobody ---- */
 struct request *request_clone(struct request *req, bool with_body); /* NULL without memory */
 
+/* ---- mirror.c: the same for another service ---- */
+void mirror_request(struct request *req); /* <req> is over */
+
 /* ---- hedge.c: a second copy of a request that waits long ---- */
 void hedge_arm(struct request *req); /* its first attempt begins */
 void hedge_due(struct request *req); /* hedge_at_us has come */
@@ -696,6 +700,7 @@ void tcp_refuse(struct request *req, uint16_t reason);
 
 /* ---- service.c, sync.c: gates under their locks ---- */
 enum gate_answer service_arrive(struct request *req, bool is_retry);
+bool service_mirror(struct request *two); /* sent at once, or not at all */
 enum gate_answer service_hedge(struct request *two, const struct request *first);
 void service_first_byte(struct request *req);
 /* Less than half of what its endpoints may work on is in flight. */

@@ -228,6 +228,8 @@ bool relay_final(struct upstream *up, struct request *req, const struct http1_he
     req->is_failed = req->outcome != GATE_OK;
     if (req->outcome == GATE_FAILED && tries_again(up, req, head))
         return false;
+    if (req->is_mirror)
+        req->status = head->status;
     if (req->client) { /* else it is known already how the request ended */
         req->status = head->status;
         req->reason = head->status >= 500 ? REASON_UPSTREAM_ERROR : REASON_ANSWERED;

@@ -61,6 +61,11 @@ void report_request(struct request *req)
     ev.grpc_status = req->grpc_status;
     ev.wanted = req->ticket.wanted;
     ev.version = req->ep ? req->ep_version : EV_NONE;
+    if (req->is_mirror) {
+        bool is_answered = req->first_byte_us && !req->is_failed;
+        ev.route = EV_NONE;
+        ev.reason = is_answered ? REASON_MIRRORED : REASON_MIRROR_FAILED;
+    }
     ring_put(w->ring, &ev.head);
     if (req->texts) {
         report_sample(req);

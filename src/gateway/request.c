@@ -70,7 +70,8 @@ const struct conf_service *request_conf(const struct request *req)
         return &conf->services[i];
     }
     fb_assert(req->route < conf->route_count);
-    return &conf->services[conf->routes[req->route].service];
+    const struct conf_route *r = &conf->routes[req->route];
+    return &conf->services[req->is_mirror ? r->mirror.service : r->service];
 }
 
 /* Of a reset stream whose body was on its way: the endpoint has the head and may be at work, so its
@@ -169,7 +170,8 @@ void request_free(struct request *req)
         req->end_us = loop_now_us(w->loop);
     cache_work_end(req);
     hedge_leave(req);
-    if (!req->is_own && !req->is_silent)
+    mirror_request(req);
+    if ((!req->is_own || req->is_mirror) && !req->is_silent)
         report_request(req);
     if (req->prev) {
         *req->prev = req->next;

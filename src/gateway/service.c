@@ -61,6 +61,20 @@ bool service_is_roomy(struct service *sv)
     return view.in_flight * 2 < view.limit_sum && !view.is_overloaded;
 }
 
+bool service_mirror(struct request *two)
+{
+    struct service *sv = two->sv;
+    uint64_t now_us = lock(sv);
+    bool is_sent = gate_send_spare(sv->gate, &two->ticket, now_us);
+    if (is_sent) {
+        two->is_ticket_live = true;
+        live_add(sv, 1);
+        note_sent(two);
+    }
+    spin_unlock(&sv->lock);
+    return is_sent;
+}
+
 enum gate_answer service_hedge(struct request *two, const struct request *first)
 {
     struct service *sv = two->sv;

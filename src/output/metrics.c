@@ -148,6 +148,10 @@ static void count_version(struct metrics *m, const struct ev_request *r, bool is
 
 static void feed_request(struct metrics *m, const struct ev_request *r)
 {
+    if (ev_reason_is_mirror(r->reason)) { /* no client asked: it is counted by its reason */
+        m->ends[r->reason]++;
+        return;
+    }
     size_t route_slot = slot_of(r->route);
     struct metric_route *route = &m->route[route_slot];
     bool is_rule = ev_reason_is_rule(r->reason);

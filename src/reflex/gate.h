@@ -163,6 +163,9 @@ enum gate_answer gate_retry_send(struct gate *g, struct gate_ticket *t, uint64_t
  * <first> was not; SHED: not now, <t> is as new and it may be asked again. */
 enum gate_answer gate_hedge(struct gate *g, struct gate_ticket *t, const struct gate_ticket *first,
                             uint64_t now_us);
+/* Work that nobody waits for: sent at once into room that nobody else wants, or false and <t> is as
+ * new. */
+bool gate_send_spare(struct gate *g, struct gate_ticket *t, uint64_t now_us);
 /* Gives up a ticket in any state (client gone while queued; before a retry). */
 void gate_cancel(struct gate *g, struct gate_ticket *t, uint64_t now_us);
 /* The next waiting ticket that can be sent (state GATE_IN_FLIGHT) or must be shed (GATE_ENDED, with

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The second copy of a request in flight: where it could go, and whether it may. */
+/* Copies: the second one of a request in flight, and those for a mirror. */
 #include "base/assert.h"
 #include "reflex/admit.h"
 #include "reflex/gate_int.h"
@@ -44,6 +44,19 @@ enum gate_answer gate_hedge(struct gate *g, struct gate_ticket *t, const struct 
     if (victim)
         gate_end_waiting(g, victim, REASON_SHED_QUEUE_FULL);
     return GATE_WAIT;
+}
+
+bool gate_send_spare(struct gate *g, struct gate_ticket *t, uint64_t now_us)
+{
+    fb_assert(t->state == GATE_NEW);
+    t->endpoint = EV_NONE;
+    if (g->queue.length > 0 || g->shed_threshold < ADMIT_ALL || !gate_has_worthy_room(g, now_us))
+        return false;
+    struct endpoint *ep = gate_choose(g, t, now_us);
+    if (!ep)
+        return false;
+    gate_start(g, t, ep, now_us);
+    return true;
 }
 
 static void look(const struct gate *g, const struct gate_ticket *first, struct hedge_seen *seen,
