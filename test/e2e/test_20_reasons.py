@@ -793,7 +793,73 @@ def test_health_changes_with_its_reason(world, reason):
     assert REASONS[reason]["id"] in {e["reason"] for e in world.events["health"]}
 
 
+# ---- places: what agents, zones and lists say ----
+
+PLACES = ["health_agent_down", "health_agent_out", "health_agent_back", "health_agent_weight", "health_agent_lost",
+          "health_zone_spill", "health_zone_home", "health_list_bad", "health_list_read"]
+
+
+def test_endpoints_change_their_place_with_its_reason(tmp_path):
+    line = [b"up\n"]
+
+    def agent():
+        while True:
+            try:
+                sock, _ = asked.accept()
+                sock.sendall(line[0])
+                sock.close()
+            except OSError:
+                return
+    asked = socket.create_server(("127.0.0.1", 0))
+    threading.Thread(target=agent, daemon=True).start()
+    ups = [Origin(answer) for _ in range(3)]
+    ends = ["127.0.0.1:%d" % o.port for o in ups]
+    listed = tmp_path / "list.yaml"
+    listed.write_text("- \"%s\"\n" % ends[2])
+    fold = Foldback(tmp_path, f"""zone: east
+services:
+  asked: {{ endpoints: ["{ends[0]}"], agent_check: {{ port: {asked.getsockname()[1]}, interval: 100ms }} }}
+  zoned:
+    endpoints: [{{ address: "{ends[1]}", zone: east, max_in_flight: 1 }}, {{ address: "{ends[2]}", zone: west }}]
+  listed: {{ endpoints: ["file://{listed}"] }}
+routes:
+  - {{ match: /asked/, service: asked }}
+  - {{ match: /zoned/, service: zoned }}
+  - {{ match: /listed/, service: listed }}
+""").start()
+
+    def has(reason):
+        return any(e["reason"] == REASONS[reason]["id"] for e in all_events(fold, "health"))
+    try:
+        for said, reason in ((b"drain\n", "health_agent_out"), (b"ready\n", "health_agent_back"),
+                             (b"50%\n", "health_agent_weight"), (b"down\n", "health_agent_down")):
+            line[0] = said
+            until(lambda: has(reason), 8, reason)
+        asked.shutdown(socket.SHUT_RDWR)
+        until(lambda: has("health_agent_lost"), 8, "silence")
+        listed.write_text("- [")
+        until(lambda: has("health_list_bad"), 8, "a broken list")
+        listed.write_text("- \"%s\"\n" % ends[1])
+        until(lambda: has("health_list_read"), 8, "a new list")
+        held = connect(fold).send(get("/zoned/slow1500"))
+        time.sleep(0.2)
+        for _ in range(10):
+            send(fold, get("/zoned/"))
+        until(lambda: has("health_zone_spill"), 8, "a spill")
+        held.response()
+        for _ in range(2000):
+            send(fold, get("/zoned/"))
+            if has("health_zone_home"):
+                break
+        assert has("health_zone_home")
+    finally:
+        fold.stop()
+        asked.close()
+        for o in ups:
+            o.close()
+
+
 def test_every_reason_has_a_row():
-    known = set(ROWS) | set(HEALTH) | set(NOT_FROM_OUTSIDE)
+    known = set(ROWS) | set(HEALTH) | set(PLACES) | set(NOT_FROM_OUTSIDE)
     wanted = {n for n, r in REASONS.items() if r["kind"] in ("REQUEST", "HEALTH")}
     assert known == wanted
