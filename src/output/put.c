@@ -165,6 +165,9 @@ void put_routes(struct json *j, const struct admin *a, enum fact_window window)
         put_parent(j, a, EV_KIND_ROUTE, i);
         put_list_facts(j, a, (struct fact_scope){EV_KIND_ROUTE, i}, window);
         json_key_f64(j, "timeout_ms", knob_now(a, KNOB_TIMEOUT_MS, i));
+        const struct metric_route *m = &a->metrics->route[i];
+        json_key_u64(j, "limited", m->limited[0] + m->limited[1]);
+        json_key_u64(j, "split_fallbacks", m->split_fallbacks);
         json_object_end(j);
     }
     json_array_end(j);

@@ -67,6 +67,8 @@ def test_an_operator_moves_users_and_is_told_what_was_limited(tmp_path):
         text = metrics(fold)
         assert value_of(text, 'foldback_rate_limited_total{route="shop /limited/",service="shop",reason="rate_limited"}') == 3
         assert value_of(text, "foldback_rate_limit_forgotten_total") == 0
+        route = next(r for r in fold.api("GET", "/v1/routes")["routes"] if r["name"] == "shop /limited/")
+        assert (route["limited"], route["split_fallbacks"]) == (3, 0)
         why = fold.api("GET", "/v1/why?q=" + refused.get("x-request-id"))
         assert any("rate_limits" in s for s in why["sentences"])
         why = fold.api("GET", "/v1/why?q=shop%20%2Flimited%2F")

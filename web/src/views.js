@@ -160,7 +160,7 @@ function Services() {
     <${Table} label="Services and routes" head=${red_head}>
       ${all.map((row) => html`<tr key=${row.name} class="group"><th scope="row"><button class="link" onClick=${() => s.set_scope('service:' + row.name)}>${row.name}</button></th><${RedCells} row=${row} /></tr>
         ${(s.live.value?.routes ?? []).filter((r) => r.service === row.name).map((r) => html`<tr key=${r.name}>
-          <th scope="row" class="sub"><button class="link" onClick=${() => s.set_scope('route:' + r.name)}>${short(r.name, row.name)}</button></th><${RedCells} row=${r} /></tr>`)}`)}
+          <th scope="row" class="sub"><button class="link" onClick=${() => s.set_scope('route:' + r.name)}>${short(r.name, row.name)}</button>${r.limited > 0 && html` <small class="hint">${count(r.limited)} limited</small>`}</th><${RedCells} row=${r} /></tr>`)}`)}
     <//>
   </section>
   <section class="panel" aria-labelledby="classes-h">
