@@ -531,3 +531,27 @@ def test_a_challenge_is_answered_from_its_file_and_nothing_else_is(secure, autho
         assert b"no" != proxy.fetch(context, at + other).body
         assert proxy.fetch(context, at + other).body != b"x" * 5000
     assert proxy.fetch(context, at + "none").body == b"endpoint", "what we do not have is the endpoint's to answer"
+
+
+# ---- a flood ----
+
+def test_a_flood_of_handshakes_leaves_open_connections_their_turn(secure, authority):
+    _, proxy = secure()
+    w = proxy.secure(authority.context())
+    rows = [subprocess.Popen(["openssl", "s_time", "-connect", "127.0.0.1:%d" % proxy.port, "-new", "-time", "3"],
+                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for _ in range(6)]
+    waits, until = [], time.monotonic() + 2.5
+    while time.monotonic() < until:
+        begun = time.monotonic()
+        w.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert w.response().status == 200
+        waits.append(time.monotonic() - begun)
+        time.sleep(0.005)
+    for r in rows:
+        r.wait(10)
+    waits.sort()
+    if not proxy.is_whole:
+        assert proxy.counters()["full"] > 50, "there was a flood"
+    # the clients share the cores with us: what is judged is that nobody waits for the queue of handshakes
+    assert waits[len(waits) // 2] < 0.1
+    assert waits[-1] < 2
