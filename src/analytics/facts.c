@@ -200,6 +200,8 @@ static void count_in(struct slot *slot, const struct judged *j)
     slot->last_request_us = r->head.time_us;
     fill[COUNT_ENDED]++;
     fill[COUNT_SHED] += j->is_shed;
+    fill[COUNT_CACHE_ASKED] += r->cache != EV_CACHE_OFF;
+    fill[COUNT_CACHE_HITS] += ev_reason_is_cached(r->reason);
     fill[COUNT_SHED_AT_DOOR] += j->is_at_door;
     fill[COUNT_ABORTED] += j->is_aborted;
     fill[COUNT_FAILED] += j->is_failed;

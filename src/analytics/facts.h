@@ -15,7 +15,7 @@ enum fact_id {
 #define FACT(name, id, unit, what) FACT_##name = id,
 #include "analytics/facts.def"
 #undef FACT
-    FACT_END = 32
+    FACT_END = 48
 };
 enum fact_window { FACT_100MS, FACT_1S, FACT_10S, FACT_60S, FACT_WINDOW_COUNT };
 enum fact_state { FACT_OK, FACT_INSUFFICIENT_DATA, FACT_STALE };

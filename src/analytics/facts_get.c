@@ -42,6 +42,7 @@
 #define LOWER_LEARNER_BASE "learner_base"
 #define LOWER_GOODPUT "goodput"
 #define LOWER_LEARNER_RATIO "learner_ratio"
+#define LOWER_CACHE_HIT_RATIO "cache_hit_ratio"
 #define LOWER_OFFERED_IN_QUEUE "offered_in_queue"
 #define LOWER_UPSTREAM_P95 "upstream_p95"
 #define LOWER_HEDGE_RATIO "hedge_ratio"
@@ -234,6 +235,8 @@ static struct fact of_count(const struct asked *a, enum fact_id fact)
         return ratio(sum(a, COUNT_TIMEOUT), sum(a, COUNT_SENT));
     case FACT_IN_TIME_RATIO:
         return ratio(sum(a, COUNT_IN_TIME), a->ended);
+    case FACT_CACHE_HIT_RATIO:
+        return ratio(sum(a, COUNT_CACHE_HITS), sum(a, COUNT_CACHE_ASKED));
     case FACT_RETRY_RATIO:
         return ratio(sum(a, COUNT_RETRIES), sum(a, COUNT_SENT));
     case FACT_HEDGE_RATIO:

@@ -39,6 +39,8 @@ enum facts_count {
     COUNT_IN_FLIGHT,
     COUNT_LIMIT,
     COUNT_QUEUED,
+    COUNT_CACHE_ASKED, /* of routes with a cache */
+    COUNT_CACHE_HITS,  /* of these: answered from memory */
     COUNT_COUNT
 };
 enum facts_sketch { SKETCH_LATENCY, SKETCH_UPSTREAM, SKETCH_GIVEN_UP, SKETCH_QUEUE, SKETCH_COUNT };

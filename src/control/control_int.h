@@ -7,6 +7,7 @@
  * target number. */
 #ifndef FB_CONTROL_CONTROL_INT_H
 #define FB_CONTROL_CONTROL_INT_H
+#include "analytics/curve.h"
 #include "control/engine.h"
 
 #define CONTROL_KINDS 5
@@ -125,6 +126,7 @@ struct engine {
     struct engine_state s;
     struct knob_book book;
     struct facts *facts;
+    struct curves *curves;
     struct engine_target *targets; /* a copy of the configuration; not part of a snapshot */
     size_t target_count;
     struct engine_out *out; /* during engine_feed only; may be NULL */
@@ -164,6 +166,8 @@ void loop_retry_feed(struct engine *e, const struct ev_request *r);
 void loop_retry_run(struct engine *e);
 void loop_hedge_feed(struct engine *e, const struct ev_request *r);
 void loop_hedge_run(struct engine *e);
+void loop_cache_feed(struct engine *e, const struct ev_cache_sample *s);
+void loop_cache_run(struct engine *e);
 /* objective.c: each second. */
 void objective_run(struct engine *e);
 #endif

@@ -13,7 +13,7 @@
 #include <string.h>
 
 /* Changes with the layout of anything in struct engine_state. */
-#define ENGINE_LAYOUT UINT64_C(0x0001314743424c46) /* "FLBCG1", 1 */
+#define ENGINE_LAYOUT UINT64_C(0x0002314743424c46) /* "FLBCG1", 2 */
 #define ENGINE_SCOPES 1024
 
 static void feed_name(struct engine *e, const struct ev_name *n);
@@ -25,8 +25,9 @@ struct engine *engine_new(void)
     if (!e)
         return NULL;
     e->facts = facts_new(ENGINE_SCOPES);
-    if (!e->facts) {
-        free(e);
+    e->curves = curves_new();
+    if (!e->facts || !e->curves) {
+        engine_free(e);
         return NULL;
     }
     e->s.mode = EV_MODE_ACT;
@@ -37,7 +38,9 @@ void engine_free(struct engine *e)
 {
     if (!e)
         return;
-    facts_free(e->facts);
+    if (e->facts)
+        facts_free(e->facts);
+    curves_free(e->curves);
     free(e->targets);
     free(e);
 }
@@ -155,6 +158,9 @@ void engine_feed(struct engine *e, const struct ev_head *ev, struct engine_out *
         loop_hedge_feed(e, r);
         break;
     }
+    case EV_CACHE_SAMPLE:
+        loop_cache_feed(e, (const struct ev_cache_sample *)ev);
+        break;
     case EV_PROPOSAL:
         loop_limit_feed(e, (const struct ev_proposal *)ev);
         break;
@@ -193,6 +199,7 @@ static void forget_target(struct engine *e, enum ev_kind kind, uint16_t number)
         memset(&e->s.shed[number], 0, sizeof e->s.shed[number]);
     } else if (kind == EV_KIND_ROUTE) {
         memset(&e->s.timeout[number], 0, sizeof e->s.timeout[number]);
+        curves_forget(e->curves, number);
         memset(&e->s.hedge[number], 0, sizeof e->s.hedge[number]);
     }
 }
@@ -298,6 +305,8 @@ static void feed_tick(struct engine *e, const struct ev_tick *t)
         loop_retry_run(e);
     if (is_due(e, LOOP_HEDGE))
         loop_hedge_run(e);
+    if (is_due(e, LOOP_CACHE))
+        loop_cache_run(e);
     verifier_run(e);
     if (e->s.ticks % 10 == 0)
         objective_run(e);
@@ -339,6 +348,7 @@ void engine_save(const struct engine *e, struct buf *out)
     pack_put_u64(out, sizeof e->book);
     pack_put(out, &e->s, sizeof e->s);
     pack_put(out, &e->book, sizeof e->book);
+    curves_save(e->curves, out);
     facts_save(e->facts, out);
 }
 
@@ -383,7 +393,7 @@ enum fb_code engine_load(struct engine *e, struct span bytes, struct fb_err *err
     unpack_get(&u, &e->s, sizeof e->s);
     unpack_get(&u, &e->book, sizeof e->book);
     enum fb_code code = FB_E_DAMAGED;
-    if (u.is_broken || !is_sane(e))
+    if (u.is_broken || !is_sane(e) || !curves_load(e->curves, &u))
         code = fb_fail(err, FB_E_DAMAGED, "engine: the snapshot is damaged; use the one before");
     else
         code = facts_load(e->facts, u.rest, err);

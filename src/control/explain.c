@@ -71,6 +71,8 @@ static const char *knob_words(uint16_t knob)
         return "timeout";
     case KNOB_RETRY_PCT:
         return "retry budget";
+    case KNOB_CACHE_KIB:
+        return "cache memory";
     case KNOB_WEIGHT_PCT:
         return "weight";
     case KNOB_HEDGE_DELAY_MS:
@@ -201,6 +203,18 @@ static void because_hedge(const struct ev_decision *d, struct buf *out)
     put_with_unit(out, d->value1, "ms");
 }
 
+static void because_cache(const struct ev_decision *d, struct buf *out)
+{
+    bool is_grow = d->reason == REASON_CACHE_GROW;
+    buf_puts(out,
+             is_grow ? ", because more memory saves most here" : ", because it saves least here");
+    buf_puts(out, ": by the curve of ");
+    put_count(out, d->n1);
+    buf_puts(out, " samples it answered ");
+    put_fact(out, FACT_CACHE_HIT_RATIO, d->value1);
+    buf_puts(out, " of the requests");
+}
+
 static void because_reverted(const struct ev_decision *d, struct buf *out)
 {
     buf_printf(out, ", because decision %llu made it worse: ", (unsigned long long)d->supersedes);
@@ -262,6 +276,10 @@ static void because(const struct ev_decision *d, struct buf *out)
     case REASON_HEDGE_OFF:
         because_hedge(d, out);
         break;
+    case REASON_CACHE_GROW:
+    case REASON_CACHE_SHRINK:
+        because_cache(d, out);
+        break;
     case REASON_REVERTED:
         because_reverted(d, out);
         break;
@@ -290,6 +308,7 @@ static void expectation(const struct ev_decision *d, struct buf *out)
         {FACT_ERROR_RATIO, "fewer errors", "no more errors"},
         {FACT_RETRY_RATIO, "fewer retries", "no more retries"},
         {FACT_SHED_RATIO, "fewer refused requests", "no more refused requests"},
+        {FACT_CACHE_HIT_RATIO, "fewer hits", "no fewer hits"},
         {FACT_QUEUED, "a shorter queue", "no longer queue"},
         {FACT_UPSTREAM_P50, "lower latency", "no higher latency"},
         {FACT_LATENCY_P50, "a lower median", "no higher median"},

@@ -47,6 +47,37 @@ static void add_service(struct engine_target **at, const struct conf *conf,
     t->knob[KNOB_WEIGHT_PCT] = setting_of(&sv->tune[KNOB_WEIGHT_PCT], sv->mode, NAN);
 }
 
+static enum ev_mode mode_of(const struct conf_service *sv)
+{
+    int mode = sv->tune[KNOB_CACHE_KIB].mode;
+    return mode < 0 ? sv->mode : (enum ev_mode)mode;
+}
+
+/* Shares of the memory: those that are configured, and equal parts of the rest. */
+static void cache_targets(const struct conf *conf, struct engine_target *routes)
+{
+    uint64_t fixed = 0;
+    size_t open = 0;
+    for (size_t i = 0; i < conf->route_count; i++) {
+        const struct conf_cache *c = &conf->routes[i].cache;
+        open += c->is_on && c->budget_bytes == 0;
+        fixed += c->is_on ? c->budget_bytes : 0;
+    }
+    for (size_t i = 0; i < conf->route_count; i++) {
+        const struct conf_cache *c = &conf->routes[i].cache;
+        uint64_t share =
+            open && conf->p.cache_memory > fixed ? (conf->p.cache_memory - fixed) / open : 0;
+        if (!c->is_on)
+            continue;
+        routes[i].knob[KNOB_CACHE_KIB] = (struct knob_setting){
+            .configured =
+                fmax(1024, floor((double)(c->budget_bytes ? c->budget_bytes : share) / 1024)),
+            .min = NAN,
+            .max = (double)conf->p.cache_memory / 1024,
+            .mode = mode_of(&conf->services[conf->routes[i].service])};
+    }
+}
+
 enum fb_code engine_conf_init(struct engine_conf *out, const struct conf *conf, struct fb_err *err)
 {
     size_t count = conf->service_count * 2 + conf->route_count;
@@ -77,6 +108,7 @@ enum fb_code engine_conf_init(struct engine_conf *out, const struct conf *conf, 
         if (route->hedge == CONF_HEDGE_OFF)
             t->knob[KNOB_HEDGE_DELAY_MS].max = t->knob[KNOB_HEDGE_DELAY_MS].min = 0;
     }
+    cache_targets(conf, targets + conf->service_count * 2);
     fb_assert((size_t)(at - targets) == count);
     out->targets = targets;
     out->target_count = count;
