@@ -176,8 +176,8 @@ struct endpoint *gate_choose(struct gate *g, const struct gate_ticket *t, uint64
     if (g->conf.balance == GATE_BALANCE_HASH && t->place_hash && !t->is_hedge &&
         has_untried(g, t, false))
         return gate_choose_home(g, t, now_us);
-    struct gate_seats near = {.count = 0}, far = {.count = 0}, tried = {.count = 0};
-    struct gate_seats spare = {.count = 0};
+    struct gate_seats near, far, tried, spare; /* 2 KiB each: only the counts are cleared */
+    near.count = far.count = tried.count = spare.count = 0;
     struct balance_seat *trial = NULL;
     uint16_t version = gate_version_for(g, t);
     /* One pass: where it was not yet, where it was already, and who is on trial. */
@@ -200,7 +200,7 @@ struct endpoint *gate_choose(struct gate *g, const struct gate_ticket *t, uint64
             to->at[to->count++] = &ep->seat;
         }
     }
-    if (near.count + far.count == 0)
+    if (near.count + far.count == 0 && spare.count > 0)
         near = spare; /* what failed at all of the first may try the next tier */
     if (far.count > 0)
         gate_zone_join(g, &near, &far, now_us);
