@@ -442,7 +442,8 @@ void h2_conn_wait(struct client *c);
 void h2_conn_timer(struct client *c);
 void h2_conn_drain(struct client *c); /* GOAWAY; what is open goes on */
 void h2_conn_close(struct client *c);
-void h2_show(struct worker *w); /* its counts, each tick */
+void h2_conn_each(struct client *c, void (*visit)(struct client *stream)); /* may end it */
+void h2_show(struct worker *w);          /* its counts, each tick */
 void h2_slot_give(struct h2_conn *conn); /* a request of it ended */
 /* What client.c does for connections, for streams. */
 void h2_stream_run(struct client *c);

@@ -371,6 +371,14 @@ void h2_conn_drain(struct client *c)
     loop_defer(conn->worker->loop, &conn->flush);
 }
 
+void h2_conn_each(struct client *c, void (*visit)(struct client *stream))
+{
+    for (struct h2_stream *st = c->h2->streams, *next; st; st = next) {
+        next = st->next;
+        visit(&st->c);
+    }
+}
+
 /* The session is over: what it said last goes out, then the connection closes like any other. */
 static void end(struct h2_conn *conn)
 {

@@ -189,7 +189,7 @@ static void say(struct h2_stream *st, const struct answer_piece *piece)
         return;
     if (piece->head.len) {
         bool is_end = piece->is_last && piece->payload.len == 0 && !has_trailers;
-        if (!h2_answer(conn->session, st->id, piece->head, is_end)) {
+        if (!h2_answer(conn->session, &(struct h2_owned){st->id, st}, piece->head, is_end)) {
             c->is_broken = true;
             return;
         }

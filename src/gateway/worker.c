@@ -89,6 +89,8 @@ void *worker_main(void *arg)
 static void cut_short(struct client *c)
 {
     struct request *req = c->req;
+    if (c->h2)
+        h2_conn_each(c, cut_short);
     if (!req || req->is_out_done)
         return;
     req->reason = req->phase == REQUEST_TUNNEL ? REASON_TUNNEL_CUT : REASON_DRAIN_CUT;
@@ -188,17 +190,25 @@ static void on_stop(struct loop_message *m)
 }
 
 /* A client that is told can go elsewhere; one that is cut can only guess. */
+static void refuse_waiting(struct client *c)
+{
+    struct request *req = c->req;
+    if (!req || (req->phase != REQUEST_HELD && req->phase != REQUEST_QUEUED &&
+                 req->phase != REQUEST_BACKOFF))
+        return;
+    forward_refuse(req, REASON_SHED_DRAINING);
+    client_run(c);
+}
+
 static void last_call(struct worker *w)
 {
     w->is_last_call = true;
     for (struct client *c = w->client_list, *next; c; c = next) {
         next = c->next;
-        struct request *req = c->req;
-        if (!req || (req->phase != REQUEST_HELD && req->phase != REQUEST_QUEUED &&
-                     req->phase != REQUEST_BACKOFF))
-            continue;
-        forward_refuse(req, REASON_SHED_DRAINING);
-        client_run(c);
+        if (c->h2)
+            h2_conn_each(c, refuse_waiting);
+        else
+            refuse_waiting(c);
     }
 }
 

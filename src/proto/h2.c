@@ -295,8 +295,9 @@ const struct h2_counts *h2_counts(const struct h2_shared *shared)
     return &shared->counts;
 }
 
-bool h2_answer(struct h2 *s, int32_t id, struct span head, bool is_last)
+bool h2_answer(struct h2 *s, const struct h2_owned *to, struct span head, bool is_last)
 {
+    int32_t id = to->id;
     nghttp2_nv nv[FIELDS_MAX];
     char status[4];
     /* "HTTP/1.1 200 OK" CR LF */
@@ -319,7 +320,7 @@ bool h2_answer(struct h2 *s, int32_t id, struct span head, bool is_last)
     if (is_interim)
         return nghttp2_submit_headers(s->session, NGHTTP2_FLAG_NONE, id, NULL, nv, count, NULL) ==
                0;
-    const nghttp2_data_provider body = {.read_callback = on_read};
+    const nghttp2_data_provider body = {.source = {.ptr = to->stream}, .read_callback = on_read};
     return nghttp2_submit_response(s->session, id, nv, count, is_last ? NULL : &body) == 0;
 }
 
@@ -346,8 +347,8 @@ void h2_consume_gone(struct h2 *s, size_t bytes)
 void h2_reset(struct h2 *s, int32_t id, enum h2_code code)
 {
     h2_forget(s, id);
-    if (!s->is_over)
-        (void)nghttp2_submit_rst_stream(s->session, NGHTTP2_FLAG_NONE, id, code);
+    if (!s->is_over && nghttp2_submit_rst_stream(s->session, NGHTTP2_FLAG_NONE, id, code) != 0)
+        s->is_over = true; /* no memory: nothing may be sent for a stream without an owner */
 }
 
 void h2_forget(struct h2 *s, int32_t id)
@@ -465,8 +466,9 @@ static void put_goaway(struct h2 *s, enum h2_code code)
 /* False: the stream of these HEADERS was ended by the client, or never opened in its turn. */
 static bool is_in_order(struct h2 *s, nghttp2_session *session, const nghttp2_frame_hd *hd)
 {
-    if (nghttp2_session_get_stream_remote_close(session, hd->stream_id) >= 0 ||
-        (hd->stream_id & 1) == 0)
+    bool is_new = hd->stream_id > s->past.highest; /* no need to look it up */
+    if ((hd->stream_id & 1) == 0 ||
+        (!is_new && nghttp2_session_get_stream_remote_close(session, hd->stream_id) >= 0))
         return true; /* open, or for the library to refuse */
     switch (h2_past_judge(&s->past, hd->stream_id)) {
     case H2_FRAME_OK:
@@ -669,7 +671,6 @@ static int on_stream_close(nghttp2_session *session, int32_t id, uint32_t code, 
         earn(&s->resets, EARN_RESET_MILLI);
     if (!stream || !s->hooks)
         return 0;
-    h2_forget(s, id);
     s->hooks->on_gone(s->conn, stream, code);
     return 0;
 }
@@ -700,12 +701,9 @@ static ssize_t on_read(nghttp2_session *session, int32_t id, uint8_t *buf, size_
                        uint32_t *flags, nghttp2_data_source *source, void *arg)
 {
     struct h2 *s = arg;
-    void *stream = nghttp2_session_get_stream_user_data(session, id);
     (void)buf;
-    (void)source;
-    if (!stream)
-        return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
-    struct h2_give g = s->hooks->give(s->conn, stream, most);
+    /* A stream whose owner left is not asked: its reset goes out before any DATA. */
+    struct h2_give g = s->hooks->give(s->conn, source->ptr, most);
     if (!g.is_ready)
         return NGHTTP2_ERR_DEFERRED;
     fb_assert(g.bytes <= most);
@@ -778,12 +776,17 @@ static size_t split_fields(struct span lines, nghttp2_nv *nv, size_t most, bool 
             return SIZE_MAX;
         /* What differs in each answer is not worth a place in the table of the client. */
         bool is_unique = id == HTTP1_H_X_REQUEST_ID || id == HTTP1_H_SET_COOKIE;
+        /* Our own lower-case names need no copy. */
+        bool is_known = id != HTTP1_H_OTHER;
+        if (is_known)
+            name = http1_header_name(id);
         nv[count++] =
             (nghttp2_nv){.name = (uint8_t *)(uintptr_t)name.at,
                          .namelen = name.len,
                          .value = (uint8_t *)(uintptr_t)value.at,
                          .valuelen = value.len,
-                         .flags = is_unique ? NGHTTP2_NV_FLAG_NO_INDEX : NGHTTP2_NV_FLAG_NONE};
+                         .flags = (uint8_t)((is_unique ? NGHTTP2_NV_FLAG_NO_INDEX : 0) |
+                                            (is_known ? NGHTTP2_NV_FLAG_NO_COPY_NAME : 0))};
     }
     return count;
 }

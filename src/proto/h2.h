@@ -65,6 +65,11 @@ struct h2_begin {
     bool is_last;                  /* no body */
 };
 
+struct h2_owned { /* a stream, and whom its hooks get */
+    int32_t id;
+    void *stream;
+};
+
 struct h2_give {          /* what a stream can send now */
     size_t bytes;         /* at most what was asked for */
     struct span trailers; /* with is_last: lines "name: value" CR LF, or empty */
@@ -130,7 +135,7 @@ const struct h2_counts *h2_counts(const struct h2_shared *shared);
 /* <head>: canonical text of an answer, the status line included.  Fields of a connection are left
  * out.  <is_last>: no body follows.  Without, hooks.give is asked.  1xx: call again. */
 FB_MUST_USE
-bool h2_answer(struct h2 *s, int32_t id, struct span head, bool is_last);
+bool h2_answer(struct h2 *s, const struct h2_owned *to, struct span head, bool is_last);
 void h2_resume(struct h2 *s, int32_t id); /* hooks.give has something */
 /* The owner took them: both windows open again. */
 void h2_consume(struct h2 *s, int32_t id, size_t bytes);

@@ -272,6 +272,24 @@ def test_a_reset_upload_counts_until_its_endpoint_is_through(world):
     assert now[0] == 1  # the slots came back
 
 
+def test_what_waits_at_the_end_of_a_drain_is_told(world):
+    import threading
+    free = threading.Event()
+
+    def answer(m, w):
+        free.wait(WAIT_S)
+        return ok(b"late")
+    origin, proxy = world.pair(answer, extra="gateway: { drain_timeout: 800ms }\n",
+                               service="    tune: { limit: { min: 1, value: 1, max: 1 } }\n    queue: { wait: 5s, capacity: 9 }\n")
+    r = Raw(proxy.port)
+    r.send(frame(HEADERS, 5, 1, block("/1")) + frame(HEADERS, 5, 3, block("/2")))
+    time.sleep(0.3)
+    proxy.drain()
+    assert r.wait(HEADERS, 4) is not None  # 503 for the one that waited
+    assert [f[2] for f in r.frames if f[0] == HEADERS] == [3]
+    free.set()
+
+
 def test_drain_tells_clients_and_finishes_what_is_open(world):
     import threading
     free = threading.Event()

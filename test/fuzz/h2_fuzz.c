@@ -170,7 +170,7 @@ static void act(struct owner *o)
         }
         if (!st->has_answer) {
             st->has_answer = true;
-            if (!h2_answer(o->session, st->id, head, st->left == 0))
+            if (!h2_answer(o->session, &(struct h2_owned){st->id, st}, head, st->left == 0))
                 st->has_answer = true;
         } else if (o->mood & 8 && st->id % 7 == 0) {
             st->is_open = false;
