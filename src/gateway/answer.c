@@ -50,6 +50,7 @@ void answer_local(struct request *req, uint16_t reason)
         return;
     }
     req->reason = reason;
+    req->worker->refused += row->status == 503;
     bool is_limited = reason == REASON_RATE_LIMITED || reason == REASON_QUOTA_EXCEEDED;
     req->status = is_limited ? req->worker->refusal.rate->status : row->status;
     req->is_out_done = true;

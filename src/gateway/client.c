@@ -71,7 +71,6 @@ void client_accept(struct listener *l, int fd, const struct sock_addr *peer)
                          .awaits_proxy = l->conf->is_proxied,
                          .can_write = true,
                          .is_first = true};
-    client_name(c);
     if (loop_add(w->loop, &c->handle, fd, LOOP_READ | LOOP_WRITE | LOOP_EDGE) != FB_OK) {
         close(fd);
         slab_give(&w->clients, c);
@@ -109,14 +108,6 @@ static bool secure(struct client *c)
         return true;
     client_close(c);
     return false;
-}
-
-void client_name(struct client *c)
-{
-    char text[SOCK_TEXT_BYTES];
-    sock_format_host(&c->peer, text);
-    c->peer_text_bytes = (uint8_t)fb_min_u32((uint32_t)strlen(text), sizeof c->peer_text);
-    memcpy(c->peer_text, text, c->peer_text_bytes);
 }
 
 void client_run(struct client *c)

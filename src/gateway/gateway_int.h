@@ -230,6 +230,7 @@ struct worker {
     char date[40]; /* "Date: ...\r\n" */
     uint32_t date_bytes;
     uint64_t requests_total, connections_total;
+    uint64_t refused, refused_seen; /* answers 503 of our own; as of the last tick */
     /* as of the last tick, for thread 0 */
     _Atomic uint32_t shown_requests, shown_clients;
     _Atomic uint64_t shown_requests_total;
@@ -271,8 +272,6 @@ struct client {
     struct chunk *in;            /* read and not yet understood */
     struct chunk *out;           /* written by us, not yet taken by the socket */
     struct sock_addr peer;
-    char peer_text[46]; /* its address, not terminated */
-    uint8_t peer_text_bytes;
     uint64_t since_us;        /* of the present wait: idle, head, body, write */
     uint64_t blocked_us;      /* time that we waited for its reading, this answer */
     uint64_t written_bytes;   /* to this connection */
@@ -424,7 +423,6 @@ struct upstream {
 
 /* ---- client.c: one client connection ---- */
 void client_accept(struct listener *l, int fd, const struct sock_addr *peer);
-void client_name(struct client *c); /* its address as text */
 void client_run(struct client *c);
 /* Writes or keeps; on a broken connection sets is_broken and drops. */
 void client_send(struct client *c, struct iovec *iov, int count);

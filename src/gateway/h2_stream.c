@@ -37,8 +37,6 @@ void *h2_stream_open(struct h2_conn *conn, const struct h2_begin *begin)
     c->worker = w;
     c->kind = CLIENT_H2;
     c->peer = socket->peer;
-    memcpy(c->peer_text, socket->peer_text, sizeof c->peer_text);
-    c->peer_text_bytes = socket->peer_text_bytes;
     c->listener = socket->listener;
     c->since_us = conn->head_since_us ? conn->head_since_us : loop_now_us(w->loop);
     c->tls = socket->tls;

@@ -31,7 +31,6 @@ static struct span key_of(const struct request *req, const struct http1_head *he
                           struct span target, struct span path)
 {
     const struct conf_hash *h = &req->gen->conf->routes[req->route].hash;
-    const struct client *c = req->client;
     const struct http1_field *f;
     switch (h->kind) {
     case CONF_HASH_ADDRESS:
@@ -46,7 +45,7 @@ static struct span key_of(const struct request *req, const struct http1_head *he
     case CONF_HASH_QUERY:
         return place_query(target, span_of(h->name));
     }
-    return (struct span){c->peer_text, c->peer_text_bytes};
+    return (struct span){req->peer_text, req->peer_text_bytes};
 }
 
 /* RFC 6265 section 5.4: pairs with "; " between them; clients over HTTP/2 may send one field each.

@@ -67,7 +67,6 @@ bool proxied_read(struct client *c)
             return cut(c, (size_t)n);
         struct sock_addr target = from_bytes(head.family, head.target, head.target_port);
         memcpy(c->proxied->at, &target, sizeof target);
-        client_name(c);
     }
     return true;
 }

@@ -227,8 +227,7 @@ struct request *request_open(struct client *c, const struct http1_head *head)
                             .is_replayable = true,
                             .expects_continue = head->expect_continue,
                             .is_chunked_in = head->framing == HTTP1_BODY_CHUNKED};
-    memcpy(req->peer_text, c->peer_text, c->peer_text_bytes);
-    req->peer_text_bytes = c->peer_text_bytes;
+    req->peer_text_bytes = (uint8_t)sock_host_text(&c->peer, req->peer_text);
     if (c->kind == CLIENT_H2)
         req->protocol = EV_PROTOCOL_HTTP2;
     req->request_id = rng_u64(&w->rng);

@@ -81,10 +81,9 @@ static void put_host(const struct request *req, const struct http1_head *head, s
 static void put_forwarded(const struct request *req, const struct http1_head *head,
                           struct http1_out *w)
 {
-    const struct client *c = req->client;
     const struct conf_params *p = &req->gen->conf->p;
     bool is_trusted = p->gateway_trust_forwarded;
-    struct span peer = {c->peer_text, c->peer_text_bytes};
+    struct span peer = {req->peer_text, req->peer_text_bytes};
     if (p->gateway_forwarded == CONF_FORWARDED_X || p->gateway_forwarded == CONF_FORWARDED_BOTH) {
         put_joined(w, is_trusted ? head : NULL, HTTP1_H_X_FORWARDED_FOR, SPAN("X-Forwarded-For"),
                    peer);

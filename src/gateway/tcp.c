@@ -36,9 +36,9 @@ bool tcp_begin(struct client *c)
     req->ticket.deadline_us = UINT64_MAX;
     req->ticket.class = EV_CLASS_DEFAULT;
     req->ticket.key_hash =
-        XXH3_64bits_withSeed(c->peer_text, c->peer_text_bytes, w->gw->key_seed) | 1;
+        XXH3_64bits_withSeed(req->peer_text, req->peer_text_bytes, w->gw->key_seed) | 1;
     if (request_conf(req)->balance == CONF_BALANCE_HASH) /* the address is all that there is */
-        req->ticket.place_hash = XXH3_64bits(c->peer_text, c->peer_text_bytes) | 1;
+        req->ticket.place_hash = XXH3_64bits(req->peer_text, req->peer_text_bytes) | 1;
     forward_arrive(req);
     return true;
 }

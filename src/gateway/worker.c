@@ -280,7 +280,10 @@ static void on_tick(struct loop_timer *t)
             atomic_load_explicit(&gw->mem->head->brain_beat_us, memory_order_relaxed);
         uint64_t age_us = fb_sub_floor_u64(now_us, fb_max_u64(beat_us, gw->start_us));
         w->static_age_us = age_us > w->gen->conf->p.gateway_static_after * US_PER_MS ? age_us : 0;
-        loop_busy_poll(w->loop, w->gen->conf->p.gateway_busy_poll_us);
+        /* in overload requests wait for endpoints, not for us: then it would only cost CPU */
+        bool is_refusing = w->refused != w->refused_seen;
+        w->refused_seen = w->refused;
+        loop_busy_poll(w->loop, is_refusing ? 0 : w->gen->conf->p.gateway_busy_poll_us);
         report_refill(w);
         cache_sample_adapt(w);
         pool_expire(w);

@@ -82,6 +82,36 @@ bool sock_parse_host(struct span host, uint16_t port, struct sock_addr *out)
     return true;
 }
 
+static size_t v4_text(const unsigned char at[4], char *text)
+{
+    char *to = text;
+    for (int i = 0; i < 4; i++) {
+        unsigned n = at[i];
+        if (n >= 100)
+            *to++ = (char)('0' + n / 100);
+        if (n >= 10)
+            *to++ = (char)('0' + n / 10 % 10);
+        *to++ = (char)('0' + n % 10);
+        *to++ = '.';
+    }
+    return (size_t)(to - 1 - text);
+}
+
+size_t sock_host_text(const struct sock_addr *a, char text[SOCK_HOST_BYTES])
+{
+    if (a->any.sa_family == AF_INET)
+        return v4_text((const unsigned char *)&a->v4.sin_addr, text);
+    if (a->any.sa_family != AF_INET6)
+        return 0;
+    if (IN6_IS_ADDR_V4MAPPED(&a->v6.sin6_addr))
+        return v4_text(&a->v6.sin6_addr.s6_addr[12], text);
+    char long_text[SOCK_TEXT_BYTES];
+    sock_format_host(a, long_text);
+    size_t bytes = strnlen(long_text, SOCK_HOST_BYTES);
+    memcpy(text, long_text, bytes);
+    return bytes;
+}
+
 void sock_format_host(const struct sock_addr *a, char text[SOCK_TEXT_BYTES])
 {
     text[0] = '\0';

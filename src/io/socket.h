@@ -33,6 +33,10 @@ FB_MUST_USE
 bool sock_parse_host(struct span host, uint16_t port, struct sock_addr *out);
 /* "127.0.0.1:80", "[::1]:80"; IPv4 in IPv6 is written as IPv4. */
 void sock_format(const struct sock_addr *a, char text[SOCK_TEXT_BYTES]);
+/* The same without port, not terminated, for each request: returns how many bytes, at most
+ * SOCK_HOST_BYTES. */
+#define SOCK_HOST_BYTES 46
+size_t sock_host_text(const struct sock_addr *a, char text[SOCK_HOST_BYTES]);
 /* The address alone, without port and brackets. */
 void sock_format_host(const struct sock_addr *a, char text[SOCK_TEXT_BYTES]);
 uint16_t sock_port(const struct sock_addr *a);

@@ -4,7 +4,6 @@
 #include "base/log.h"
 #include "gateway/control_msg.h"
 #include "io/sandbox.h"
-#include "io/thread.h"
 #include "main/brain_int.h"
 #include "main/resource.h"
 #include "main/role.h"
@@ -43,7 +42,6 @@ int brain_run(const struct brain_setup *setup)
     signal(SIGTERM, SIG_IGN);
     prctl(PR_SET_NAME, "fb-brain");
     sandbox_enter("brain");
-    thread_haste(THREAD_BACKGROUND); /* a request must not wait for a tick */
     struct brain *b = calloc(1, sizeof *b);
     if (!b)
         return 1;

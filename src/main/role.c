@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "gateway/gateway.h"
+#include "io/thread.h"
 #include "main/brain.h"
 
 #include <errno.h>
@@ -27,6 +28,8 @@ static _Noreturn void child(const struct role_start *start)
     int from[3 + LISTENERS_MAX];
     const int room = ROLE_FD_MEM + 3 + (int)start->more_count;
     size_t count = 0;
+    if (start->is_background)
+        thread_haste(THREAD_BACKGROUND);
     const int fixed[3] = {start->mem_fd, start->control_fd, start->conf_fd};
     for (size_t i = 0; i < 3; i++)
         from[count++] = fcntl(fixed[i], F_DUPFD_CLOEXEC, room);

@@ -18,6 +18,7 @@ struct role_start {
     int mem_fd, control_fd, conf_fd;
     const int *more; /* become ROLE_FD_FIRST, ... */
     size_t more_count;
+    bool is_background; /* others on its core go first, from its first instruction on */
 };
 /* fork + exec.  Errors: IO. */
 FB_MUST_USE

@@ -199,6 +199,7 @@ void supervisor_start(struct supervisor *s, struct child *c, const char *binary,
                                       s->admin_address, NULL};
     struct role_start start = {.binary = binary,
                                .argv = is_gateway ? gateway_args : brain_args,
+                               .is_background = !is_gateway, /* no request waits for a tick */
                                .mem_fd = s->mem.fd,
                                .control_fd = pair[1],
                                .conf_fd = conf_fd,
