@@ -297,6 +297,7 @@ static char *read_subject(SSL *ssl)
 static ssize_t read_more(struct tls_conn *c, void *at, size_t room, bool is_peek)
 {
     size_t got = 0;
+    bool has_failed = false;
     if (!c->is_open) {
         errno = c->is_dead ? ECONNRESET : EAGAIN;
         return -1;
@@ -319,11 +320,13 @@ static ssize_t read_more(struct tls_conn *c, void *at, size_t room, bool is_peek
             c->has_ended = true;
         } else {
             tls_fault_set(c, why);
-            c->is_dead = true;
+            has_failed = true;
+            break;
         }
     }
-    if (scratch->used)
+    if (scratch->used) /* the alert too, behind what is held */
         push(c);
+    c->is_dead |= has_failed;
     if (got)
         return (ssize_t)got;
     if (c->has_ended && !c->is_dead)

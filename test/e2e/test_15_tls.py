@@ -555,3 +555,29 @@ def test_a_flood_of_handshakes_leaves_open_connections_their_turn(secure, author
     # the clients share the cores with us: what is judged is that nobody waits for the queue of handshakes
     assert waits[len(waits) // 2] < 0.1
     assert waits[-1] < 2
+
+
+def test_an_alert_says_why_a_connection_ends_also_before_the_first_request(secure, authority):
+    _, proxy = secure()
+    context = authority.context()
+    plain = socket.create_connection(("127.0.0.1", proxy.port), WAIT_S)
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = context.wrap_bio(incoming, outgoing, server_hostname="localhost")
+    while True:
+        try:
+            client.do_handshake()
+            break
+        except ssl.SSLWantReadError:
+            if outgoing.pending:
+                plain.sendall(outgoing.read())
+            incoming.write(plain.recv(65536))
+    plain.sendall(outgoing.read())
+    plain.sendall(b"\x17\x03\x03\x00\x20" + os.urandom(32))  # a record that does not decrypt
+    got = b""
+    plain.settimeout(WAIT_S)
+    while part := plain.recv(65536):
+        got += part
+    incoming.write(got)
+    incoming.write_eof()
+    with pytest.raises(ssl.SSLError, match="(?i)bad record mac"):
+        client.read(1)

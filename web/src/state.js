@@ -65,6 +65,9 @@ export async function load_decisions() {
 export async function load_knobs() {
   knobs.value = (await get('/v1/knobs')).knobs;
 }
+export async function load_status() {
+  status.value = await get('/v1/status');
+}
 export async function load_findings() {
   findings.value = await get('/v1/doctor');
 }

@@ -365,9 +365,18 @@ function Pairs({ rows }) {
   return html`<dl class="pairs wide">${rows.map(([name, v, tone]) => html`<div key=${name}><dt>${name}</dt><dd class=${tone ? 't-' + tone : ''}>${v}</dd></div>`)}</dl>`;
 }
 
+function Tls({ tls }) {
+  const failed = Object.entries(tls.failed).filter(([, n]) => n > 0);
+  return html`<section class="panel" aria-labelledby="tls-h"><header><h2 id="tls-h">TLS towards clients</h2></header>
+    <${Pairs} rows=${[['Handshakes', count(tls.handshakes)], ['Resumed', count(tls.resumed)], ...failed.map(([cause, n]) => ['Failed: ' + cause.replace('_', ' '), count(n)])]} />
+    <${Table} label="Certificates" head=${[['Name'], ['File'], ['Ends in', 'n']]}>
+      ${tls.certificates.map((c) => html`<tr key=${c.file}><th scope="row">${c.name}</th><td>${c.file}</td><td class=${'n' + (c.days_left < 14 ? ' t-bad' : '')}>${Math.floor(c.days_left)} days</td></tr>`)}
+    <//></section>`;
+}
+
 export function System() {
   useEffect(() => {
-    const again = () => document.hidden || s.load_findings().catch(() => {});
+    const again = () => document.hidden || Promise.all([s.load_findings(), s.load_status()]).catch(() => {});
     again();
     const timer = setInterval(again, 5000);
     return () => clearInterval(timer);
@@ -393,6 +402,7 @@ export function System() {
         ${['gateway', 'brain', 'supervisor', 'host'].filter((p) => cost[p]).map((p) => html`<tr key=${p}><th scope="row">${p}</th><td class="n">${cost[p].cpu_cores.toFixed(3)}</td><td class="n">${bytes(cost[p].memory_bytes)}</td><td class="n">${p === 'host' ? cost[p].cores + ' cores' : cost[p].threads}</td></tr>`)}
       <//><${Pairs} rows=${[['CPU per tick', ms(cost.tick_cpu_ms)], ['Tick late by', ms(cost.tick_lag_ms)], ['Admin connections', count(cost.admin_connections)]]} />` : null}</section>
   </div>
+  ${st?.tls && (st.tls.certificates.length || st.tls.handshakes) ? html`<${Tls} tls=${st.tls} />` : null}
   <section class="panel" aria-labelledby="about-h"><header><h2 id="about-h">This instance</h2></header>
     ${st ? html`<${Pairs} rows=${[['Node', st.node], ['Version', st.version], ['Gateway threads', st.gateway.threads], ['Gateway starts', st.gateway.epoch], ['Requests so far', count(st.gateway.requests)], ['Configuration', st.config_hash.slice(0, 8)]]} />` : null}
     <p class="hint"><a href="/metrics">Prometheus metrics</a> · <a href="/v1/openapi.json">OpenAPI description</a></p></section>`;
