@@ -14,6 +14,7 @@
 struct hedge {
     double pct; /* of the requests, 0: none */
     double tokens, recent;
+    double reserve;     /* tokens that slow answers leave to what stalled endpoints hold */
     double utilisation; /* of the limits, smoothed over 10 s */
     uint64_t recent_us, utilisation_us;
     uint64_t sent; /* since the start */

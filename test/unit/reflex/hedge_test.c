@@ -11,6 +11,7 @@
 
 static const uint64_t t0 = 100 * US_PER_S;
 static const struct hedge_seen spare = {.has_other = true, .has_room = true};
+static const struct hedge_seen stalled = {.is_stalled = true, .has_other = true, .has_room = true};
 
 /* ---- the budget ---- */
 
@@ -23,7 +24,7 @@ static void hedges_stay_a_share_of_the_requests(void **state)
     for (uint32_t i = 0; i < 10000; i++) {
         uint64_t now_us = t0 + i * 1000;
         hedge_earn(&h, now_us);
-        sent += hedge_ask(&h, &spare, now_us) != HEDGE_NO; /* everybody asks */
+        sent += hedge_ask(&h, &stalled, now_us) != HEDGE_NO; /* everybody asks */
         assert_true(sent <= 1 + (i + 1) * 0.02 + 1e-6);
     }
     assert_int_equal(sent, 201);
@@ -38,10 +39,13 @@ static void what_a_lull_saved_is_bounded(void **state)
     hedge_init(&h, 2, t0);
     for (uint32_t i = 0; i < 100000; i++) /* 1,000 a second: 200 tokens are 10 s of earning */
         hedge_earn(&h, t0 + i * 1000);
-    uint32_t sent = 0;
+    uint32_t slow = 0, sent = 0;
     while (hedge_ask(&h, &spare, t0 + 100 * US_PER_S) != HEDGE_NO)
+        slow++;
+    assert_in_range(slow, 75, 105); /* half is left for a stall */
+    while (hedge_ask(&h, &stalled, t0 + 100 * US_PER_S) != HEDGE_NO)
         sent++;
-    assert_in_range(sent, 150, 210);
+    assert_in_range(slow + sent, 150, 210);
 }
 
 /* ---- when ---- */
