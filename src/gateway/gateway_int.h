@@ -790,6 +790,14 @@ void worker_busy(struct worker *w); /* a request began: gates tick soon */
 void worker_drain(struct worker *w);
 bool worker_switch(struct worker *w, struct generation *gen);
 
+/* ---- probe_h2.c: what a health check says in HTTP/2 ---- */
+struct probe_h2;
+struct probe_h2 *probe_h2_new(struct link *link); /* after its handshake; NULL without memory */
+void probe_h2_free(struct probe_h2 *p);           /* NULL is fine */
+bool probe_h2_ask(struct probe_h2 *p, struct span head);
+/* Reads what there is; *status 0: not yet.  False: there will be none. */
+bool probe_h2_take(struct probe_h2 *p, uint16_t *status);
+
 /* ---- probe.c ---- */
 void probe_sync(struct service *sv, struct worker *w);
 void probe_stop(struct endpoint *ep);

@@ -27,6 +27,7 @@ struct probe {
     uint64_t begun_us;
     bool is_open, is_sent, owes_proxy, can_write;
     struct link link;
+    struct probe_h2 *h2; /* NULL: HTTP/1 */
     char path[512];
     uint32_t got;
     char answer[64]; /* the status line is all that counts */
@@ -82,6 +83,7 @@ void probe_stop(struct endpoint *ep)
         loop_forget(p->worker->loop, &p->handle);
     }
     loop_timer_stop(p->worker->loop, &p->timer);
+    probe_h2_free(p->h2);
     free(p);
     ep->probe = NULL;
 }
@@ -151,6 +153,13 @@ static void on_ready(struct loop_handle *h, uint32_t events)
     }
     if (!(events & LOOP_READ) || !p->is_sent)
         return;
+    if (p->h2) {
+        uint16_t code;
+        bool goes_on = probe_h2_take(p->h2, &code);
+        if (code || !goes_on)
+            end(p, code >= 200 && code < 400, code);
+        return;
+    }
     ssize_t n = link_recv(&p->link, p->answer + p->got, sizeof p->answer - p->got);
     if (n < 0 && errno == EAGAIN && !(events & LOOP_ERROR))
         return;
@@ -198,12 +207,18 @@ static bool ask(struct probe *p)
                      p->path, p->ep->text);
     struct iovec iov = {text, n > 0 ? (size_t)n : 0};
     p->is_sent = true;
+    if (p->ep->sv->conf && p->ep->sv->conf->protocol != CONF_PROTOCOL_HTTP1) {
+        p->h2 = probe_h2_new(&p->link);
+        return p->h2 && n > 0 && probe_h2_ask(p->h2, (struct span){text, (size_t)n});
+    }
     return n > 0 && link_write(&p->link, &iov, 1) == n;
 }
 
 static void end(struct probe *p, bool is_ok, uint16_t status)
 {
     struct worker *w = p->worker;
+    probe_h2_free(p->h2);
+    p->h2 = NULL;
     if (p->is_open) {
         link_fini(&p->link, false);
         close(p->handle.fd);

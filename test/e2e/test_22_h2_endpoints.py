@@ -395,6 +395,23 @@ def test_the_proxy_header_stands_before_the_preface(world, origins):
                                    for w in (a, b))
 
 
+@pytest.mark.parametrize("status", [200, 503])
+def test_health_checks_speak_http2(world, origins, status):
+    def answer(st):
+        if st.path == "/up":
+            st.conn.do(lambda c: c.send_headers(st.id, [(":status", "103"), ("link", "</a>")]))
+            st.head(status, is_last=True)
+        else:
+            st.ok()
+    origin, proxy = pair(world, origins, answer, service="    health: { path: /up, interval: 100ms, fall: 1, rise: 1 }\n")
+    until(lambda: sum(st.path == "/up" for st in origin.requests) >= 3)
+    st = origin.requests[0]
+    assert st.get(":method") == "GET" and st.get("user-agent") == "foldback-health"
+    probes = [e for e in proxy.events("health") if e["status"]]
+    assert {e["status"] for e in probes} == {status}
+    assert {e["reason"] for e in probes} == {203 if status == 200 else 202}
+
+
 # ---- another implementation ----
 
 @pytest.mark.skipif(not shutil.which("nghttpd"), reason="nghttpd is not installed")
