@@ -391,6 +391,7 @@ struct request {
     bool is_reused, is_stream, wants_json, is_failed, is_censored, is_aborted;
     bool goes_on;                  /* without a client: its answer is kept all the same */
     bool is_own;                   /* never had a client: the cache fetches an answer anew */
+    bool is_in_bulk, is_out_bulk;  /* tunnel: many bytes come; from the client, to the client */
     bool is_in_ended, is_up_ended; /* tunnel: that side will send nothing more */
 };
 
@@ -671,9 +672,23 @@ enum splice_step {
 };
 bool splice_fits(const struct upstream *up, const struct request *req);
 enum splice_step splice_run(struct upstream *up, struct request *req);
+bool splice_open(struct worker *w); /* its pipe; false: there is none */
 void splice_learn(struct upstream *up, const struct http1_head *head);
 /* How much to read of an answer whose head is still to come. */
 size_t splice_first_read(const struct upstream *up, size_t room);
+
+/* ---- tcp.c: connections that are passed through ---- */
+bool tcp_begin(struct client *c); /* a step of the client: false when it is gone */
+void tcp_connected(struct request *req);
+struct tcp_moved {
+    size_t bytes;     /* that <to> has taken */
+    struct span rest; /* read and not taken, in the worker's scratch memory */
+    bool is_broken;   /* <to> is */
+};
+bool tcp_splice_fits(const struct request *req, const struct link *from, const struct link *to);
+/* WAITS: there is nothing now; REFUSED: read it the ordinary way. */
+enum splice_step tcp_splice(struct worker *w, int from, int to, struct tcp_moved *moved);
+void tcp_refuse(struct request *req, uint16_t reason);
 
 /* ---- answer.c: what foldback says itself ---- */
 void answer_local(struct request *req, uint16_t reason);
@@ -691,11 +706,6 @@ bool grpc_refuse(struct request *req, uint16_t reason); /* false: it is no call 
 /* ---- tunnel.c ---- */
 void tunnel_begin(struct request *req);
 void tunnel_run(struct request *req);
-
-/* ---- tcp.c: connections that are passed through ---- */
-bool tcp_begin(struct client *c); /* a step of the client: false when it is gone */
-void tcp_connected(struct request *req);
-void tcp_refuse(struct request *req, uint16_t reason);
 
 /* ---- service.c, sync.c: gates under their locks ---- */
 enum gate_answer service_arrive(struct request *req, bool is_retry);

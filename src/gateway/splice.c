@@ -21,8 +21,6 @@
 #define FIRST_READ_BYTES (4 * KIB)
 #define LARGE_SEEN 4
 
-static bool open_pipe(struct worker *w);
-
 bool splice_fits(const struct upstream *up, const struct request *req)
 {
     const struct client *c = req->client;
@@ -54,7 +52,7 @@ enum splice_step splice_run(struct upstream *up, struct request *req)
 {
     struct worker *w = up->worker;
     struct client *c = req->client;
-    if (w->pipe[0] < 0 && !open_pipe(w))
+    if (w->pipe[0] < 0 && !splice_open(w))
         return SPLICE_REFUSED;
     size_t want = up->body.left < w->pipe_bytes ? (size_t)up->body.left : w->pipe_bytes;
     ssize_t n =
@@ -92,7 +90,7 @@ enum splice_step splice_run(struct upstream *up, struct request *req)
     return is_last ? SPLICE_LAST : SPLICE_MOVED;
 }
 
-static bool open_pipe(struct worker *w)
+bool splice_open(struct worker *w)
 {
     if (w->pipe_bytes == 0 || pipe2(w->pipe, O_NONBLOCK | O_CLOEXEC) < 0) {
         w->pipe[0] = w->pipe[1] = -1;

@@ -12,6 +12,8 @@
 static bool from_client(struct request *req);
 static bool from_stream(struct request *req);
 static bool from_upstream(struct request *req);
+static bool in_bulk(struct request *req);
+static bool out_bulk(struct request *req);
 static bool flush(struct request *req);
 static void end(struct request *req, uint16_t reason);
 
@@ -85,6 +87,8 @@ static bool from_client(struct request *req)
     if (c->kind == CLIENT_H2)
         return from_stream(req);
     while (c->can_read && !up->out) {
+        if (req->is_in_bulk && up->can_write && in_bulk(req))
+            continue;
         ssize_t n = link_recv(&c->link, w->in, CHUNK_BODY_BYTES);
         if (n < 0 && errno == EINTR)
             continue;
@@ -104,9 +108,56 @@ static bool from_client(struct request *req)
         req->received_bytes += (uint64_t)n;
         if (n < CHUNK_BODY_BYTES && !c->has_ended)
             c->can_read = false;
+        req->is_in_bulk = n == CHUNK_BODY_BYTES && tcp_splice_fits(req, &c->link, &up->link);
         if (!chunk_append(&w->chunks, &up->out, (struct span){w->in, (size_t)n}) || !flush(req))
             return false;
     }
+    return true;
+}
+
+/* One step without a copy; false: the next bytes go the ordinary way. */
+static bool in_bulk(struct request *req)
+{
+    struct client *c = req->client;
+    struct upstream *up = req->up;
+    struct tcp_moved moved;
+    enum splice_step step = tcp_splice(req->worker, c->link.fd, up->link.fd, &moved);
+    req->is_in_bulk = step == SPLICE_MOVED && moved.bytes >= CHUNK_BODY_BYTES && !moved.rest.len;
+    if (step == SPLICE_WAITS)
+        c->can_read = false;
+    if (step != SPLICE_MOVED)
+        return step == SPLICE_WAITS;
+    req->active_us = loop_now_us(req->worker->loop);
+    req->received_bytes += moved.bytes + moved.rest.len;
+    if (moved.rest.len) {
+        up->can_write = false;
+        if (!chunk_append(&req->worker->chunks, &up->out, moved.rest))
+            up->is_broken = true;
+    }
+    up->is_broken |= moved.is_broken;
+    return true;
+}
+
+static bool out_bulk(struct request *req)
+{
+    struct client *c = req->client;
+    struct upstream *up = req->up;
+    struct tcp_moved moved;
+    enum splice_step step = tcp_splice(req->worker, up->link.fd, c->link.fd, &moved);
+    req->is_out_bulk = step == SPLICE_MOVED && moved.bytes >= CHUNK_BODY_BYTES && !moved.rest.len;
+    if (step == SPLICE_WAITS)
+        up->can_read = false;
+    if (step != SPLICE_MOVED)
+        return step == SPLICE_WAITS;
+    req->active_us = loop_now_us(req->worker->loop);
+    req->sent_bytes += moved.bytes;
+    c->written_bytes += moved.bytes;
+    if (moved.rest.len) {
+        struct iovec iov = {(void *)(uintptr_t)moved.rest.at, moved.rest.len};
+        c->can_write = false;
+        client_send(c, &iov, 1);
+    }
+    c->is_broken |= moved.is_broken;
     return true;
 }
 
@@ -134,6 +185,11 @@ static bool from_upstream(struct request *req)
     struct upstream *up = req->up;
     struct worker *w = req->worker;
     while (up->can_read && !c->out) {
+        if (req->is_out_bulk && c->can_write && out_bulk(req)) {
+            if (c->is_broken)
+                return false;
+            continue;
+        }
         ssize_t n = link_recv(&up->link, w->in, CHUNK_BODY_BYTES);
         if (n < 0 && errno == EINTR)
             continue;
@@ -152,6 +208,7 @@ static bool from_upstream(struct request *req)
         req->active_us = loop_now_us(w->loop);
         if (n < CHUNK_BODY_BYTES && !up->has_ended)
             up->can_read = false;
+        req->is_out_bulk = n == CHUNK_BODY_BYTES && tcp_splice_fits(req, &up->link, &c->link);
         struct iovec iov = {w->in, (size_t)n};
         client_send(c, &iov, 1);
         if (c->is_broken)
