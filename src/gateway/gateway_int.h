@@ -630,14 +630,6 @@ struct answer_piece {
 void client_answer(struct request *req, const struct answer_piece *piece);
 void h2_stream_answer(struct request *req, const struct answer_piece *piece);
 
-/* ---- h2_upstream.c: HTTP/2 towards endpoints; as the calls of upstream.c ---- */
-void h2u_start(struct request *req);
-void h2u_run(struct upstream *up);
-void h2u_send(struct upstream *up);
-void h2u_close(struct upstream *up);
-void h2u_expire(struct worker *w);
-void h2u_fini(struct worker *w);
-
 /* ---- relay.c: answers; each returns false when <up> is gone or back in the pool ---- */
 bool relay_head(struct upstream *up, struct request *req, struct span bytes);
 bool relay_body(struct upstream *up, struct request *req, struct span head_out, struct span bytes);
@@ -652,17 +644,6 @@ bool relay_bad(struct upstream *up, struct request *req, uint16_t reason);
 void relay_end(struct upstream *up, struct request *req);
 void relay_finish(struct upstream *up, struct request *req);
 
-/* ---- proxied.c: PROXY protocol headers, of load balancers and to endpoints ---- */
-bool proxied_is_trusted(const struct conf_listen *conf, const struct sock_addr *peer);
-/* True: the header was there and the client's own bytes follow; false: <c> waits or is gone. */
-bool proxied_read(struct client *c);
-void proxied_late(struct client *c); /* it did not come in time; frees <c> */
-/* Requests with the same key may share a connection; 0: no header is sent. */
-uint64_t proxied_key(const struct request *req, const struct conf_service *conf);
-FB_MUST_USE
-bool proxied_write(int fd, const struct request *req, uint8_t version); /* false: of no use */
-size_t proxied_local(uint8_t version, char *out, size_t room);          /* for our own checks */
-
 /* ---- splice.c: large bodies without a copy ---- */
 enum splice_step {
     SPLICE_REFUSED, /* not here, not now: recv */
@@ -676,19 +657,6 @@ bool splice_open(struct worker *w); /* its pipe; false: there is none */
 void splice_learn(struct upstream *up, const struct http1_head *head);
 /* How much to read of an answer whose head is still to come. */
 size_t splice_first_read(const struct upstream *up, size_t room);
-
-/* ---- tcp.c: connections that are passed through ---- */
-bool tcp_begin(struct client *c); /* a step of the client: false when it is gone */
-void tcp_connected(struct request *req);
-struct tcp_moved {
-    size_t bytes;     /* that <to> has taken */
-    struct span rest; /* read and not taken, in the worker's scratch memory */
-    bool is_broken;   /* <to> is */
-};
-bool tcp_splice_fits(const struct request *req, const struct link *from, const struct link *to);
-/* WAITS: there is nothing now; REFUSED: read it the ordinary way. */
-enum splice_step tcp_splice(struct worker *w, int from, int to, struct tcp_moved *moved);
-void tcp_refuse(struct request *req, uint16_t reason);
 
 /* ---- answer.c: what foldback says itself ---- */
 void answer_local(struct request *req, uint16_t reason);
@@ -800,15 +768,8 @@ void worker_busy(struct worker *w); /* a request began: gates tick soon */
 void worker_drain(struct worker *w);
 bool worker_switch(struct worker *w, struct generation *gen);
 
-/* ---- probe_h2.c: what a health check says in HTTP/2 ---- */
-struct probe_h2;
-struct probe_h2 *probe_h2_new(struct link *link); /* after its handshake; NULL without memory */
-void probe_h2_free(struct probe_h2 *p);           /* NULL is fine */
-bool probe_h2_ask(struct probe_h2 *p, struct span head);
-/* Reads what there is; *status 0: not yet.  False: there will be none. */
-bool probe_h2_take(struct probe_h2 *p, uint16_t *status);
-
 /* ---- probe.c ---- */
 void probe_sync(struct service *sv, struct worker *w);
 void probe_stop(struct endpoint *ep);
+#include "gateway/carry_int.h"
 #endif

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* carry_int: the second part of gateway_int.h: what carries requests besides HTTP/1 on a plain
+ * connection: PROXY headers, passed connections, HTTP/2 towards endpoints.  Included by it only. */
+#ifndef FB_GATEWAY_CARRY_INT_H
+#define FB_GATEWAY_CARRY_INT_H
+
+/* ---- tcp.c: connections that are passed through ---- */
+bool tcp_begin(struct client *c); /* a step of the client: false when it is gone */
+void tcp_connected(struct request *req);
+struct tcp_moved {
+    size_t bytes;     /* that <to> has taken */
+    struct span rest; /* read and not taken, in the worker's scratch memory */
+    bool is_broken;   /* <to> is */
+};
+bool tcp_splice_fits(const struct request *req, const struct link *from, const struct link *to);
+/* WAITS: there is nothing now; REFUSED: read it the ordinary way. */
+enum splice_step tcp_splice(struct worker *w, int from, int to, struct tcp_moved *moved);
+void tcp_refuse(struct request *req, uint16_t reason);
+
+/* ---- proxied.c: PROXY protocol headers, of load balancers and to endpoints ---- */
+bool proxied_is_trusted(const struct conf_listen *conf, const struct sock_addr *peer);
+/* True: the header was there and the client's own bytes follow; false: <c> waits or is gone. */
+bool proxied_read(struct client *c);
+void proxied_late(struct client *c); /* it did not come in time; frees <c> */
+/* Requests with the same key may share a connection; 0: no header is sent. */
+uint64_t proxied_key(const struct request *req, const struct conf_service *conf);
+FB_MUST_USE
+bool proxied_write(int fd, const struct request *req, uint8_t version); /* false: of no use */
+size_t proxied_local(uint8_t version, char *out, size_t room);          /* for our own checks */
+
+/* ---- h2_upstream.c: HTTP/2 towards endpoints; as the calls of upstream.c ---- */
+void h2u_start(struct request *req);
+void h2u_run(struct upstream *up);
+void h2u_send(struct upstream *up);
+void h2u_close(struct upstream *up);
+void h2u_expire(struct worker *w);
+void h2u_fini(struct worker *w);
+
+/* ---- probe_h2.c: what a health check says in HTTP/2 ---- */
+struct probe_h2;
+struct probe_h2 *probe_h2_new(struct link *link); /* after its handshake; NULL without memory */
+void probe_h2_free(struct probe_h2 *p);           /* NULL is fine */
+bool probe_h2_ask(struct probe_h2 *p, struct span head);
+/* Reads what there is; *status 0: not yet.  False: there will be none. */
+bool probe_h2_take(struct probe_h2 *p, uint16_t *status);
+#endif
