@@ -34,7 +34,6 @@ static bool step(struct client *c);
 static bool flush(struct client *c);
 static bool is_slow_reader(struct client *c, uint64_t blocked_us);
 static uint64_t delivered(const struct client *c);
-static void release_slot(struct client *c, uint64_t blocked_us);
 static bool read_head(struct client *c);
 static bool parse_head(struct client *c, struct span bytes);
 static bool takes_preface(struct client *c, struct span bytes);
@@ -379,7 +378,7 @@ static bool flush(struct client *c)
             return true;
         }
         c->can_write = false;
-        release_slot(c, c->blocked_us);
+        client_release_slot(c, c->blocked_us);
         if (is_slow_reader(c, c->blocked_us)) {
             c->is_broken = true;
             return false;
@@ -398,7 +397,7 @@ static uint64_t delivered(const struct client *c)
     return fb_sub_floor_u64(c->written_bytes, (uint64_t)waiting);
 }
 
-static void release_slot(struct client *c, uint64_t blocked_us)
+void client_release_slot(struct client *c, uint64_t blocked_us)
 {
     struct request *req = c->req;
     if (req && req->phase == REQUEST_ANSWERING && req->is_ticket_live && req->outcome == GATE_OK &&
@@ -603,7 +602,7 @@ static void on_timer(struct loop_timer *t)
             return;
         }
     } else if (c->out && c->kind != CLIENT_TCP) {
-        release_slot(c, c->blocked_us + wait_us);
+        client_release_slot(c, c->blocked_us + wait_us);
         if (wait_us >= p->limits_write_timeout * US_PER_MS) {
             if (req)
                 req->reason = REASON_READER_TOO_SLOW;

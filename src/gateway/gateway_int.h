@@ -427,9 +427,11 @@ void client_accept(struct listener *l, int fd, const struct sock_addr *peer);
 void client_run(struct client *c);
 /* Writes or keeps; on a broken connection sets is_broken and drops. */
 void client_send(struct client *c, struct iovec *iov, int count);
-void client_close(struct client *c);    /* frees it; its request must be detached */
-void client_gone(struct client *c);     /* cut: ends or detaches its request, frees it */
-void client_wait(struct client *c);     /* arms its timer for what it waits for now */
+void client_close(struct client *c); /* frees it; its request must be detached */
+void client_gone(struct client *c);  /* cut: ends or detaches its request, frees it */
+void client_wait(struct client *c);  /* arms its timer for what it waits for now */
+/* Its reader has kept the answer waiting this long: the endpoint's slot may be free. */
+void client_release_slot(struct client *c, uint64_t blocked_us);
 void client_end_send(struct client *c); /* tunnel: nothing more comes from the endpoint */
 
 /* ---- h2_conn.c, h2_stream.c: HTTP/2 towards clients (h2_int.h) ---- */

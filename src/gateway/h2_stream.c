@@ -6,7 +6,7 @@
 
 #include <sys/uio.h>
 
-#define RATE_STEP_US (1 * US_PER_S)
+#define RATE_STEP_US (250 * US_PER_MS)
 
 static bool step(struct h2_stream *st);
 static void pump_body(struct h2_stream *st);
@@ -440,6 +440,7 @@ static void on_timer(struct loop_timer *t)
         uint64_t read_bytes = c->written_bytes - c->read_from_bytes;
         bool is_slow = blocked_us > 2 * p->limits_min_rate_grace * US_PER_MS &&
                        read_bytes * US_PER_S / blocked_us < p->limits_min_rate;
+        client_release_slot(c, blocked_us);
         if (st->conn->c->out) {
             c->since_us = now_us; /* the socket is the bottleneck; its own timer judges */
         } else if (is_slow || wait_us >= p->limits_write_timeout * US_PER_MS) {

@@ -150,6 +150,20 @@ def test_a_client_that_never_opens_its_window_is_let_go(world):
     assert all(c.answers[s].reset == 8 for s in streams_)
 
 
+def test_answers_that_wait_for_their_reader_hold_no_slot(world):
+    """Twenty shut windows and one slot: an honest client is served beside them."""
+    origin, proxy = world.pair(lambda m, w: ok(b"x" * 200000), threads=1,
+                               service="    tune: { limit: { min: 1, value: 1, max: 1 } }\n    queue: { wait: 5s, capacity: 50 }\n")
+    c = H2(proxy.port, window=1000)
+    c.reads = False
+    for _ in range(5):
+        c.begin()
+    time.sleep(0.1)
+    t = time.monotonic()
+    assert H2(proxy.port).get().status == 200
+    assert time.monotonic() - t < 4  # five times 250 ms, not five times the write timeout
+
+
 def test_slow_parts_are_cut(world):
     origin, proxy = world.pair(lambda m, w: ok(b"ok"), threads=1,
                                extra="limits: { header_timeout: 400ms, body_timeout: 400ms, idle_timeout: 600ms }\n")
