@@ -6,9 +6,11 @@ TAP; a program that ends badly, times out or prints no plan is one failure.  pyt
 """
 import argparse
 import concurrent.futures
+import contextlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -21,7 +23,7 @@ ASAN = ["--native-file", "test/clang.ini", "-Db_sanitize=address,undefined", "-D
 TSAN = ["--native-file", "test/clang.ini", "-Db_sanitize=thread", "-Db_lundef=false", "-Doptimization=1"]
 ENV = {"CMOCKA_MESSAGE_OUTPUT": "TAP", "ASAN_OPTIONS": "detect_leaks=1:abort_on_error=0",
        "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1", "TSAN_OPTIONS": "halt_on_error=1"}
-results = []  # (suite, passed, failed)
+results = []  # (suite, passed, failed, skipped)
 failures = []
 
 
@@ -85,52 +87,71 @@ def c_suite(suite, folder, options, wanted, timeout_s=300, env=None, jobs=2, arg
     record(suite, sum(d[1] for d in done), sum(d[2] for d in done), [f"{d[0]}: {d[3]}" for d in done if d[2]], start)
 
 
-def py_suite(suite, paths, timeout_s=600, env=None, args=()):
-    start = time.time()
-    paths = [p for p in paths if os.path.exists(p)]
-    if not paths:
-        record(suite, 0, 1, [f"{suite}: nothing to run"], start)
-        return
-    xml = os.path.abspath(f"build/{suite.replace('/', '-')}.xml")
+def pytest_cases(name, args, timeout_s, env):
+    """One run of pytest -> (its cases, what it printed, whether time ran out); no cases: it did not come to its end."""
+    stem = f"build/{name.replace('/', '-')}"
+    xml, log = os.path.abspath(stem + ".xml"), stem + ".log"
     if os.path.exists(xml):
         os.remove(xml)
-    pytest = "build/venv/bin/pytest"
-    log = open(f"build/{suite.replace('/', '-')}.log", "w+")
-    try:
-        subprocess.run([pytest, "-q", "-p", "no:cacheprovider", f"--junitxml={xml}", *args, *paths], stdout=log,
-                       stderr=subprocess.STDOUT, timeout=timeout_s, env={**os.environ, **(env or {})})
-    except subprocess.TimeoutExpired:
-        note(f"{suite}: time-out after {timeout_s} s")
-    log.seek(0)
-    text = log.read()
-    if not os.path.exists(xml):
-        record(suite, 0, 1, [text[-3000:]], start)
-        return
-    case = list(ET.parse(xml).getroot().iter("testcase"))
-    bad = [c for c in case if c.find("failure") is not None or c.find("error") is not None]
-    skipped = [c for c in case if c.find("skipped") is not None]
-    for c in skipped:
-        note(f"   skipped: {c.get('name')}: {c.find('skipped').get('message', '')[:150]}")
-    if not case:
-        bad = [None]
-    record(suite, len(case) - len([b for b in bad if b is not None]) - len(skipped), len(bad),
-           [text[-6000:]] if bad else [], start)
+    with open(log, "w") as out:
+        run = subprocess.Popen(["build/venv/bin/pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={xml}", *args],
+                               stdout=out, stderr=subprocess.STDOUT, env={**os.environ, **(env or {})},
+                               start_new_session=True)
+        is_late = False
+        try:
+            run.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            is_late = True
+            note(f"{name}: time-out after {timeout_s} s")
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(run.pid, signal.SIGKILL)  # its workers, and what they started and left behind
+            run.wait()
+    with open(log, errors="replace") as f:
+        text = f.read()
+    return list(ET.parse(xml).getroot().iter("testcase")) if os.path.exists(xml) else [], text, is_late
 
 
-DRIVER_TESTS = [f"test/e2e/test_{name}.py" for name in ("10_http1", "11_limits", "12_resources", "30_balance")]
+def py_suite(suite, paths, timeout_s=600, env=None, mark="", workers=1):
+    """With workers: files side by side first, then the tests marked `alone`, one after the other."""
+    start = time.time()
+    runs = [(suite, mark, [])]
+    if workers > 1:
+        both = f"({mark}) and " if mark else ""
+        runs = [(suite, f"{both}not alone", ["-n", str(workers), "--dist", "loadfile"]),
+                (f"{suite}, alone", f"{both}alone", [])]
+    passed = failed = skipped = 0
+    texts = []
+    for name, chosen, args in runs:
+        case, text, is_late = pytest_cases(name, [*args, *(["-m", chosen] if chosen else []), *paths], timeout_s, env)
+        bad = len({(c.get("classname"), c.get("name")) for c in case
+                   if c.find("failure") is not None or c.find("error") is not None})
+        skips = [c for c in case if c.find("skipped") is not None]
+        for c in skips:
+            note(f"   skipped: {c.get('name')}: {c.find('skipped').get('message', '')[:150]}")
+        if is_late or not case and not (name != suite and re.search("deselected|no tests ran", text)):
+            bad = max(1, bad)
+        names = {(c.get("classname"), c.get("name")) for c in case}
+        passed, failed, skipped = passed + max(0, len(names) - bad - len(skips)), failed + bad, skipped + len(skips)
+        texts += [text[-6000:]] if bad else []
+    record(suite, passed, failed, texts, start, skipped)
 
 
-def driver_suite(suite, folder, paths, env=None, args=()):
-    """The data plane without a brain: these tests also read its events, which the whole program keeps in its log."""
+def e2e(folder, suffix="", env=None, mark=""):
+    """Against the whole program, and against the data plane without a brain, whose events the tests can read."""
+    wide = {**(env or {}), "FB_BUILD": os.path.abspath(folder)}
+    driver = {**wide, "FB_E2E": "driver", "GATEWAY_DRIVER": os.path.abspath(f"{folder}/test/e2e/gateway_driver")}
+    whole = {**wide, "FB_E2E": "whole", "FOLDBACK_BIN": os.path.abspath(f"{folder}/foldback")}
     os.environ.pop("FOLDBACK_BIN", None)  # conftest.py takes the driver when it is not set
-    driver = os.path.abspath(f"{folder}/test/e2e/gateway_driver")
-    py_suite(suite, paths, env={**(env or {}), "GATEWAY_DRIVER": driver}, args=args)
+    py_suite(f"e2e{suffix}", ["test/e2e"], timeout_s=900, env=whole, mark=mark, workers=3)
+    py_suite(f"e2e, gateway alone{suffix}", ["test/e2e"], timeout_s=900, env=driver, mark=mark, workers=3)
 
 
-def record(suite, passed, failed, texts, start):
-    results.append((suite, passed, failed))
+def record(suite, passed, failed, texts, start, skipped=0):
+    results.append((suite, passed, failed, skipped))
     failures.extend((suite, t) for t in texts)
-    note(f"-- {suite}: {passed} passed, {failed} failed ({time.time() - start:.0f} s)")
+    also = f", {skipped} skipped" if skipped else ""
+    note(f"-- {suite}: {passed} passed, {failed} failed{also} ({time.time() - start:.0f} s)")
     for t in texts:
         note("   " + t.strip().replace("\n", "\n   "))
 
@@ -181,6 +202,7 @@ def main():
     a = ap.parse_args()
     only = set(filter(None, a.only.split(",")))
     long_env = {"FB_LONG": "1"} if a.long else {}
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that nothing stays behind
     binary = os.path.abspath("build/foldback")
     pyenv = {"FOLDBACK_BIN": binary, "FB_BUILD": os.path.abspath("build"), **long_env}
     start = time.time()
@@ -199,8 +221,7 @@ def main():
             c_suite("sim", "build", [], ["sim"], timeout_s=3600 if a.long else 300, env=long_env,
                     args=["--long"] if a.long else [])
         if want("e2e"):
-            py_suite("e2e", ["test/e2e"], env=pyenv, timeout_s=900)
-            driver_suite("e2e, gateway alone", "build", DRIVER_TESTS)
+            e2e("build", env=long_env)
         if want("fault"):
             py_suite("fault", ["test/fault"], env=pyenv, timeout_s=3600 if a.long else 600)
         if want("peer"):
@@ -209,16 +230,10 @@ def main():
             c_suite("unit (clang, ASan + UBSan)", "build-asan", ASAN, ["unit"], timeout_s=600)
             c_suite("sim (clang, ASan + UBSan)", "build-asan", ASAN, ["sim"], timeout_s=900, args=["--seeds", "2"],
                     env={"FB_SIM_SEEDS": "2"}, has_bands=False)
-            py_suite("e2e (ASan + UBSan)", ["test/e2e"], timeout_s=900, args=["-m", "short"],
-                     env={**pyenv, **ENV, "FOLDBACK_BIN": os.path.abspath("build-asan/foldback"),
-                          "FB_BUILD": os.path.abspath("build-asan")})
-            driver_suite("e2e, gateway alone (ASan + UBSan)", "build-asan", DRIVER_TESTS, ENV, ["-m", "short"])
+            e2e("build-asan", " (ASan + UBSan)", {**ENV, **long_env}, "short")
         if want("tsan"):
             c_suite("unit (clang, TSan)", "build-tsan", TSAN, ["unit"], timeout_s=600)
-            py_suite("e2e (TSan)", ["test/e2e"], timeout_s=900, args=["-m", "short"],
-                     env={**pyenv, **ENV, "FOLDBACK_BIN": os.path.abspath("build-tsan/foldback"),
-                          "FB_BUILD": os.path.abspath("build-tsan")})
-            driver_suite("e2e, gateway alone (TSan)", "build-tsan", DRIVER_TESTS, ENV, ["-m", "short"])
+            e2e("build-tsan", " (TSan)", {**ENV, **long_env}, "short")
         if want("fuzz"):
             fuzz(60 if a.long else 5, [])
     passed = sum(r[1] for r in results)
@@ -226,7 +241,8 @@ def main():
     note(f"\nall suites in {time.time() - start:.0f} s")
     for suite, text in failures:
         note(f"FAILED {suite}: {text.strip().splitlines()[0][:160] if text.strip() else ''}")
-    note(f"{passed} passed, {failed} failed")
+    skipped = sum(r[3] for r in results)
+    note(f"{passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else ""))
     return 1 if failed or not passed else 0
 
 

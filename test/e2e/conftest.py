@@ -3,6 +3,7 @@
 
 The proxy is the gateway driver (test/e2e/gateway_driver.c: the data plane alone) or, with FOLDBACK_BIN set, the
 whole program.  GATEWAY_DRIVER names the driver; default: the newest one in <repo>/build*/test/e2e.
+test/run.py asks for both and says with FB_E2E which tests each runs (see pytest_collection_modifyitems).
 Every wait is bounded; every port comes from the operating system; everything is on 127.0.0.1.
 """
 import glob
@@ -340,10 +341,13 @@ class Proxy:
         """The process that serves: the driver itself, or the supervisor's child."""
         if not self.is_whole:
             return self.process.pid
-        children = open("/proc/%d/task/%d/children" % (self.process.pid, self.process.pid)).read().split()
-        for pid in children:
-            if b"__gateway" in open("/proc/%s/cmdline" % pid, "rb").read():
-                return int(pid)
+        deadline = time.monotonic() + WAIT_S  # the listeners are there before the child has its name
+        while time.monotonic() < deadline:
+            children = open("/proc/%d/task/%d/children" % (self.process.pid, self.process.pid)).read().split()
+            for pid in children:
+                if b"__gateway" in open("/proc/%s/cmdline" % pid, "rb").read():
+                    return int(pid)
+            time.sleep(0.02)
         raise AssertionError("no gateway process")
 
     def rss_kib(self):
@@ -392,6 +396,53 @@ def config(*origins, service="", route="", extra=""):
     ends = ", ".join('"127.0.0.1:%d"' % (o if isinstance(o, int) else o.port) for o in origins)
     return ("%sservices:\n  app:\n    endpoints: [%s]\n%sroutes:\n  - { match: /, service: app%s }\n"
             % (extra, ends, service, route))
+
+
+SMOKE = 2  # tests of each file that run against the whole program too
+
+
+def has_world(item):
+    """The test takes the fixture `world` of this file; a module's own one has the module's path."""
+    found = item._fixtureinfo.name2fixturedefs.get("world")
+    return bool(found) and not found[-1].baseid.endswith(".py")
+
+
+def names_in(code):
+    names = set(code.co_names)
+    for c in code.co_consts:
+        if hasattr(c, "co_names"):
+            names |= names_in(c)
+    return names
+
+
+def reads_events(function, seen=()):
+    """The test, or a function of its module that it calls, reads the events of the driver."""
+    names = names_in(function.__code__)
+    if names & {"events", "wait_events"}:
+        return True
+    near = [f for n, f in function.__globals__.items() if n in names and n not in seen and hasattr(f, "__code__")]
+    return any(reads_events(f, {*seen, f.__name__}) for f in near)
+
+
+def pytest_collection_modifyitems(config, items):
+    """FB_E2E=driver: every test that has a world.  FB_E2E=whole: every test that has none, those marked `whole`, and
+    of each file the first SMOKE that read no events.  Not set: all of them."""
+    mode = os.environ.get("FB_E2E")
+    if not mode:
+        return
+    keep, smoke = [], {}
+    for item in items:
+        if mode == "driver" or not has_world(item):
+            is_kept = (mode == "driver") == has_world(item)
+        else:
+            is_kept = item.get_closest_marker("whole") is not None
+            if not is_kept and smoke.get(item.path, 0) < SMOKE and not reads_events(item.function):
+                smoke[item.path] = smoke.get(item.path, 0) + 1
+                is_kept = True
+        if is_kept:
+            keep.append(item)
+    config.hook.pytest_deselected(items=[i for i in items if i not in set(keep)])
+    items[:] = keep
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -90,6 +90,13 @@ def post(path, *fields, body=""):
 
 # ---- the endpoint: what it does is in the path ----
 
+def no_tls(wire):
+    """Somebody who speaks first, and no TLS; it hears the greeting out, as closing over it would be a reset."""
+    wire.fill()
+    wire.send("no TLS here\r\n")
+    wire.rest()
+
+
 def answer(request, wire):
     word = request.target.split("/")[2] if request.target.count("/") > 1 else ""
     if word.startswith("slow"):
@@ -531,7 +538,7 @@ def plain_config(world, sink):
             ("hole", "127.0.0.1:%d" % sink.getsockname()[1], WIDE),
             ("far", "127.255.255.255:80", WIDE),  # the broadcast address of the loopback: unreachable at once
             ("name", "dns://nothing.invalid:80", WIDE), ("out", here, WIDE), ("door", here, WIDE),
-            ("clear", "https://127.0.0.1:%d" % Origin(raw=lambda w: w.send("no TLS here\r\n")).port, WIDE),
+            ("clear", "https://127.0.0.1:%d" % Origin(raw=no_tls).port, WIDE),
             ("stranger", "https://127.0.0.1:%d" % stranger(world.folder("ca")).port, WIDE)]
     rows.append(("failing", here, WIDE + ", success_floor: 50%"))
     rows += [("queue1", here, ONE + ", queue: { wait: 3s, capacity: 5 }"),

@@ -8,6 +8,8 @@ import time
 import pytest
 from conftest import WAIT_S, Wire, ok
 
+pytestmark = pytest.mark.alone
+
 SERVICE_S, LIMIT = 0.02, 5
 POLITE, RATE, TIMES = 50, 4.0, 20
 RUN_S, SKIP_S, OBJECTIVE_S = 6.0, 1.5, 0.5

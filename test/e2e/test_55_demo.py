@@ -14,6 +14,8 @@ import pytest
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "fault"))
 from fb import BIN, until  # noqa: E402
 
+pytestmark = pytest.mark.alone
+
 CLASSES = {"critical", "default", "degraded", "best-effort", "best_effort"}
 
 
