@@ -118,7 +118,7 @@ def py_suite(suite, paths, timeout_s=600, env=None, mark="", workers=1):
     runs = [(suite, mark, [])]
     if workers > 1:
         both = f"({mark}) and " if mark else ""
-        runs = [(suite, f"{both}not alone", ["-n", str(workers), "--dist", "loadfile"]),
+        runs = [(suite, f"{both}not alone", ["-n", str(workers), "--dist", "loadfile", "--no-loadscope-reorder"]),
                 (f"{suite}, alone", f"{both}alone", [])]
     passed = failed = skipped = 0
     texts = []

@@ -7,11 +7,13 @@
 #include "cli/cli_int.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -20,6 +22,7 @@
 static enum fb_code pick_binary(const struct cli_call *call, char path[PATH_MAX],
                                 struct fb_err *err);
 static enum fb_code find_supervisor(const char *dir, pid_t *pid, struct fb_err *err);
+static bool is_in_use(const char *dir);
 static bool takes_upgrades(pid_t pid);
 static enum fb_code ask(const char *dir, const char *id, const char *binary, struct fb_err *err);
 static json_t *answer_of(const char *dir, const char *id);
@@ -91,12 +94,24 @@ static enum fb_code find_supervisor(const char *dir, pid_t *pid, struct fb_err *
                        "no foldback runs with the state folder %s; name another with --state, or "
                        "start one with `foldback run`",
                        dir);
-    if (!takes_upgrades(*pid))
+    if (!is_in_use(dir) || !takes_upgrades(*pid))
         return fb_fail(err, FB_E_UNREACHABLE,
                        "process %d of %s is no foldback that can be upgraded; start one with "
                        "`foldback run`",
                        (int)*pid, path);
     return FB_OK;
+}
+
+/* A foldback that runs holds the lock of its folder. */
+static bool is_in_use(const char *dir)
+{
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s/lock", dir);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    bool is_held = fd >= 0 && flock(fd, LOCK_SH | LOCK_NB) < 0;
+    if (fd >= 0)
+        close(fd);
+    return is_held;
 }
 
 /* A number left behind by a crash may be somebody else's by now, whom the signal would end. */

@@ -398,6 +398,7 @@ def config(*origins, service="", route="", extra=""):
             % (extra, ends, service, route))
 
 
+LONGEST = ["test_52_loop_minute.py", "test_50_loop.py"]  # begin first; the rest fills the other workers
 SMOKE = 2  # tests of each file that run against the whole program too
 
 
@@ -427,6 +428,7 @@ def reads_events(function, seen=()):
 def pytest_collection_modifyitems(config, items):
     """FB_E2E=driver: every test that has a world.  FB_E2E=whole: every test that has none, those marked `whole`, and
     of each file the first SMOKE that read no events.  Not set: all of them."""
+    items.sort(key=lambda i: (LONGEST + [i.path.name]).index(i.path.name))
     mode = os.environ.get("FB_E2E")
     if not mode:
         return

@@ -260,22 +260,6 @@ def test_the_timeout_is_raised_when_it_cuts_good_answers(tmp_path):
         shop.close()
 
 
-def test_the_timeout_is_lowered_after_a_minute_of_fast_answers(tmp_path):
-    shop = Shop(workers=64, seconds=0.01)
-    fold = start(tmp_path, [shop], extra="upstream: { timeout: 10s }\n")
-    try:
-        clients = Clients(fold.port, 10, "/", 0.02)
-        until(lambda: knob(fold, "timeout_ms", "app /")["value"] < 10000, 85, "a lower timeout")
-        clients.stop()
-        d = fold.api("GET", "/v1/decisions/%d" % decisions(fold, "timeout")[-1]["id"])
-        assert d["to"] < d["from"] == 10000 and d["reason"] == "timeout_lower"
-        assert any(e["value"] is not None and e["n"] >= 1000 for e in d["evidence"])
-        assert {x[0] for x in clients.seen} == {200}
-    finally:
-        fold.stop()
-        shop.close()
-
-
 def test_observe_changes_nothing_and_still_tells(tmp_path):
     shop = Shop()
     fold = start(tmp_path, [shop], mode="observe")
