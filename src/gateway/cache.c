@@ -155,6 +155,7 @@ static void key_make(struct cache_work *cw, const struct cache_where *where)
     http1_put(&out, where->host);
     http1_put(&out, target);
     cw->key.route = req->gen->route_numbers[req->route];
+    cw->key.version = req->ticket.wanted; /* of a split: each has answers of its own */
     cw->key.text = http1_out_span(&out);
     cw->key.hash = cache_hash(store_of(req), cw->key.route, cw->key.text);
     fb_assert(!out.failed);

@@ -133,7 +133,8 @@ struct cache_entry *cache_find(struct cache_store *s, const struct cache_key *ke
     for (struct cache_entry *e = sh->buckets ? *bucket_of(sh, key->hash) : NULL; e; e = e->next) {
         if (!is_key(e, key))
             continue;
-        if (e->variant.len && !cache_variant_fits(e->variant, head)) {
+        if (e->version != key->version ||
+            (e->variant.len && !cache_variant_fits(e->variant, head))) {
             *has_others = true;
             continue;
         }
@@ -182,8 +183,11 @@ struct cache_entry *cache_entry_new(struct cache_store *s, const struct cache_ma
     if (!e)
         return NULL;
     atomic_fetch_add_explicit(&s->used_bytes, cost_of(e), memory_order_relaxed);
-    *e = (struct cache_entry){
-        .refs = 1, .route = m->key.route, .tag_count = m->tag_count, .node.hash = m->key.hash};
+    *e = (struct cache_entry){.refs = 1,
+                              .route = m->key.route,
+                              .version = m->key.version,
+                              .tag_count = m->tag_count,
+                              .node.hash = m->key.hash};
     char *at = (char *)(e + 1);
     e->tags = (void *)at;
     if (tag_bytes)
@@ -366,7 +370,8 @@ static struct cache_entry *unlink_replaced(struct cache_shard *sh, const struct 
         next = at->next;
         if (!is_key(at, &key))
             continue;
-        if (!span_eq(at->variant, e->variant) && ++variants < CACHE_VARIANTS_MAX)
+        bool is_same = at->version == e->version && span_eq(at->variant, e->variant);
+        if (!is_same && ++variants < CACHE_VARIANTS_MAX)
             continue;
         unlink_entry(sh, at);
         at->next = out;

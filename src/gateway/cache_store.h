@@ -54,7 +54,8 @@ struct cache_entry {
     _Atomic uint32_t refs;
     _Atomic bool is_refreshing; /* somebody fetches it anew in the background */
     _Atomic bool is_published;
-    uint16_t route; /* number in the registry */
+    uint16_t route;   /* number in the registry */
+    uint16_t version; /* as in the key */
     uint16_t status;
     uint16_t tag_count;
     uint8_t flags;
@@ -72,6 +73,7 @@ struct cache_entry {
 struct cache_key {
     uint64_t hash;
     uint16_t route;
+    uint16_t version; /* that a split chose; 0: none.  What removes a key removes all versions */
     struct span text; /* "host/path?query" */
 };
 

@@ -198,6 +198,7 @@ def test_a_changed_answer_replaces_the_old_one(world):
 def test_stale_while_revalidate_answers_at_once_and_fetches_behind(world):
     origin, proxy = world.pair(Counter("Cache-Control: max-age=1, stale-while-revalidate=60"), route=ON)
     proxy.get("/x")
+    origin.answer.fields = ("Cache-Control: max-age=60",)
     time.sleep(1.1)
     m = proxy.get("/x")
     assert m.body == b"answer 1" and m.get("cache-status").startswith(("foldback; hit; ttl=0", "foldback; hit; ttl=-"))
@@ -592,3 +593,16 @@ def test_what_the_cache_holds_is_told_each_second(world):
     assert len(samples) == sum(e["references"] for e in samples) == 20
     assert len({e["key"] for e in samples}) == 10
     assert all(e["bytes"] > 300 and e["shift"] == 0 for e in samples)
+
+
+def test_versions_of_a_split_have_answers_of_their_own(world):
+    one, two = (world.origin(Counter("Cache-Control: max-age=60", "X-From: " + n)) for n in ("stable", "next"))
+    ends = ", ".join('{ address: "127.0.0.1:%d", version: %s }' % (o.port, v) for o, v in ((one, "stable"), (two, "next")))
+    proxy = world.proxy("services:\n  app: { endpoints: [%s] }\nroutes:\n  - { match: /, service: app, cache: on, "
+                        "split: { stable: 50%%, next: 50%%, header: X-Version } }\n" % ends)
+    get = lambda v: proxy.get("/x", "X-Version: " + v).get("x-from")
+    assert [get(v) for v in ("stable", "next", "stable", "next")] == ["stable", "next", "stable", "next"]
+    assert (len(one.requests), len(two.requests)) == (1, 1)
+    proxy.get("/x", "X-Version: next", method="POST", body=b"z")
+    get("stable")
+    assert len(one.requests) == 2
