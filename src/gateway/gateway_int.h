@@ -438,7 +438,8 @@ void client_end_send(struct client *c); /* tunnel: nothing more comes from the e
 /* The connection speaks HTTP/2 from <bytes> on, which begin with its preface and may be a part of
  * it: ALPN chose it, or the preface came in clear. */
 void client_begin_h2(struct client *c, struct span bytes);
-bool h2_conn_step(struct client *c); /* as one step of client_run */
+struct client *h2_stream_socket(struct client *c); /* the connection of a stream; NULL: closed */
+bool h2_conn_step(struct client *c);               /* as one step of client_run */
 void h2_conn_wait(struct client *c);
 void h2_conn_timer(struct client *c);
 void h2_conn_drain(struct client *c); /* GOAWAY; what is open goes on */

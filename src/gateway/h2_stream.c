@@ -65,6 +65,11 @@ void *h2_stream_open(struct h2_conn *conn, const struct h2_begin *begin)
     return st;
 }
 
+struct client *h2_stream_socket(struct client *c)
+{
+    return FB_CONTAINER(c, struct h2_stream, c)->conn->c;
+}
+
 /* Straight to the request as far as it has room; the rest waits, and the window with it. */
 void h2_stream_data(void *arg, void *stream, struct span payload)
 {

@@ -120,7 +120,10 @@ static void put_forwarded(const struct request *req, const struct http1_head *he
 /* Who showed a certificate; what the client itself said there is never passed on. */
 static void put_subject(const struct request *req, struct http1_out *w)
 {
-    struct tls_conn *tls = req->client->link.tls;
+    struct client *c = req->client;
+    if (c->kind == CLIENT_H2)
+        c = h2_stream_socket(c);
+    struct tls_conn *tls = c ? c->link.tls : NULL;
     const char *subject = tls && tls_is_open(tls) ? tls_peer_subject(tls) : "";
     if (subject[0])
         http1_put_field(w, SPAN("X-Client-Cert-Subject"), span_of(subject));

@@ -10,6 +10,7 @@ import time
 
 import pytest
 from conftest import WAIT_S, Wire, config, free_port, ok
+import h2_util
 from tls_util import Authority, TlsProxy, openssl
 
 
@@ -581,3 +582,26 @@ def test_an_alert_says_why_a_connection_ends_also_before_the_first_request(secur
     incoming.write_eof()
     with pytest.raises(ssl.SSLError, match="(?i)bad record mac"):
         client.read(1)
+
+
+def test_streams_over_tls_carry_who_showed_a_certificate(secure, authority):
+    cert, key = authority.leaf("localhost")
+    tls = "{ cert: %s, key: %s, client_ca: %s }, protocols: [h2, http1]" % (cert, key, authority.cert)
+    origin, proxy = secure(tls=tls)
+    context = authority.context()
+    context.load_cert_chain(*authority.leaf("client", subject="/O=Team A/CN=client"))
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    plain = socket.create_connection(("127.0.0.1", proxy.port), WAIT_S)
+    sock = context.wrap_socket(plain, server_hostname="localhost")
+    assert sock.selected_alpn_protocol() == "h2"
+    c = h2_util.H2(proxy.port, sock=sock)
+    for _ in range(2):
+        assert c.wait(c.begin("/", fields=[("x-client-cert-subject", "CN=admin")])).status == 200
+    assert [r.all("x-client-cert-subject") for r in origin.requests] == [["CN=client,O=Team A"]] * 2
+    assert origin.requests[0].get("x-forwarded-proto") == "https"
+
+
+def test_forwarded_says_https(secure, authority):
+    origin, proxy = secure(extra="gateway: { forwarded: rfc7239 }\n")
+    assert proxy.fetch(authority.context()).status == 200
+    assert origin.requests[0].get("forwarded").endswith("proto=https")
