@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import stat
+import threading
 import time
 
 import pytest
@@ -104,6 +105,52 @@ def test_requests_and_idle_connections_of_before_end_in_peace(fold):
     assert idle.recv(100) == b""
     until(lambda: not os.path.exists(f"/proc/{old}"), 5, "the old gateway has ended")
     assert ask(connect(fold)).startswith(b"HTTP/1.1 200")
+
+
+class Echo:
+    """Says 101 to anything, then sends back what comes."""
+
+    def __init__(self):
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self):
+        while True:
+            try:
+                s, _ = self.listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self.talk, args=(s,), daemon=True).start()
+
+    def talk(self, s):
+        got = b""
+        while b"\r\n\r\n" not in got:
+            got += s.recv(4096)
+        s.sendall(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+        while data := s.recv(4096):
+            s.sendall(data)
+        s.close()
+
+
+def test_a_websocket_goes_on_through_an_upgrade(tmp_path):
+    echo = Echo()
+    fold = Foldback(tmp_path, config(echo)).start()
+    s = connect(fold)
+    s.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+              b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+    assert s.recv(4096).startswith(b"HTTP/1.1 101")
+    s.sendall(b"before")
+    assert s.recv(100) == b"before"
+    assert fold.cli("upgrade").returncode == 0
+    for i in range(30):  # longer than a drain would let an idle one be
+        s.sendall(b"after %d" % i)
+        assert s.recv(100) == b"after %d" % i
+        time.sleep(0.05)
+    s.close()
+    until(lambda: len(children(fold, "fb-gateway")) == 1, 12, "the old gateway has ended with its tunnel")
+    fold.stop()
+    echo.listener.close()
 
 
 def test_more_upgrades_than_seats_hurry_the_oldest(fold):
