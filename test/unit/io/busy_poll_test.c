@@ -48,12 +48,29 @@ static void a_core_that_others_want_is_left_to_them_for_a_second(void **state)
     struct busy_poll s = {.most_us = 50};
     wait_many(&s, 100, 30, true);
     busy_poll_judge(&s, 1000, 1000000);
+    wait_many(&s, 2000, 30, true);
     busy_poll_judge(&s, 1030, 1100000); /* 300 per second: the brain next door */
     assert_int_equal(busy_poll_budget_us(&s, 1100000), 50);
+    wait_many(&s, 2000, 30, true);
     busy_poll_judge(&s, 1080, 1200000);
     assert_int_equal(busy_poll_budget_us(&s, 1200000), 0);
     assert_int_equal(busy_poll_budget_us(&s, 2199999), 0);
     assert_int_equal(busy_poll_budget_us(&s, 2200000), 50);
+}
+
+static void a_thread_that_works_most_of_the_time_does_not_poll(void **state)
+{
+    (void)state;
+    struct busy_poll s = {.most_us = 50};
+    wait_many(&s, 100, 30, true);
+    busy_poll_judge(&s, 0, 1000000);
+    wait_many(&s, 1500, 30, true); /* 45 of 100 ms */
+    busy_poll_judge(&s, 0, 1100000);
+    assert_int_equal(busy_poll_budget_us(&s, 1100000), 50);
+    wait_many(&s, 1000, 30, true); /* 30 of 100 ms */
+    busy_poll_judge(&s, 0, 1200000);
+    assert_int_equal(busy_poll_budget_us(&s, 1200000), 0);
+    assert_int_equal(busy_poll_budget_us(&s, 1400000), 50);
 }
 
 int main(void)
@@ -62,6 +79,7 @@ int main(void)
         cmocka_unit_test(short_waits_begin_the_spinning_and_long_ones_end_it),
         cmocka_unit_test(a_sleep_is_judged_without_its_wake_up),
         cmocka_unit_test(a_wait_without_an_event_is_no_hit),
+        cmocka_unit_test(a_thread_that_works_most_of_the_time_does_not_poll),
         cmocka_unit_test(a_core_that_others_want_is_left_to_them_for_a_second),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
