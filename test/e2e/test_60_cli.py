@@ -204,6 +204,9 @@ WRONG = [
     (["unfreeze", "--loop", "x"], 2, "knows no loop"),
     (["reset", "--target", "nothing-like-it"], 1, "foldback status"),
     (["mode", "acting"], 2, "observe, recommend or act"),
+    (["cache", "status", "x"], 2, "cache status"),
+    (["cache", "purge"], 2, "say what to drop"),
+    (["cache", "purge", "x", "--all"], 2, "say what to drop"),
     (["drain", "10.0.0.9:80"], 1, "there is no endpoint"),
     (["undrain"], 2, "needs ENDPOINT"),
     (["events", "tail", "--type", "decison"], 2, "did you mean decision"),
@@ -251,7 +254,8 @@ def test_every_command_has_a_row_of_wrong_use():
 ASKING = [["status"], ["top", "--once"], ["tap"], ["decisions"], ["decisions", "tail"], ["decisions", "show", "1"],
           ["why", "x"], ["doctor"], ["get"], ["set", "limit", "x", "1"], ["pin", "limit", "x"], ["unpin", "limit", "x"],
           ["freeze"], ["unfreeze"], ["reset"], ["mode", "act"], ["drain", "x"], ["undrain", "x"], ["events", "tail"],
-          ["config", "show"], ["reload"], ["upgrade"]]
+          ["config", "show"], ["reload"], ["upgrade"],
+          ["cache", "status"], ["cache", "purge", "x"]]
 
 
 @pytest.mark.parametrize("args", ASKING, ids=[" ".join(a) for a in ASKING])
