@@ -7,25 +7,13 @@
 
 #include "base/base.h"
 #include "base/log.h"
+#include "base/sanitize.h"
 
 #include <errno.h>
 #include <sched.h>
 #include <seccomp.h>
 #include <string.h>
 #include <sys/prctl.h>
-
-/* gcc's and clang's sanitizers start a tracer of their own at exit. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define IS_SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) ||                         \
-    __has_feature(memory_sanitizer)
-#define IS_SANITIZED 1
-#endif
-#endif
-#ifndef IS_SANITIZED
-#define IS_SANITIZED 0
-#endif
 
 static const char *const deadly[] = {"execve", "execveat"};
 static const char *const refused[] = {
@@ -91,7 +79,7 @@ static bool add_all(scmp_filter_ctx filter, uint32_t action, const char *const *
 {
     for (size_t i = 0; i < count; i++) {
         int number = seccomp_syscall_resolve_name(names[i]);
-        bool is_needed = IS_SANITIZED && strcmp(names[i], "ptrace") == 0;
+        bool is_needed = FB_IS_SANITIZED && strcmp(names[i], "ptrace") == 0;
         if (number == __NR_SCMP_ERROR || is_needed) /* this processor has no such call */
             continue;
         if (seccomp_rule_add(filter, action, number, 0) < 0)
@@ -105,7 +93,7 @@ static bool add_all(scmp_filter_ctx filter, uint32_t action, const char *const *
 static bool add_clone(scmp_filter_ctx filter)
 {
     int clone3 = seccomp_syscall_resolve_name("clone3");
-    if (IS_SANITIZED)
+    if (FB_IS_SANITIZED) /* a tracer is started at exit */
         return true;
     if (clone3 != __NR_SCMP_ERROR &&
         seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), clone3, 0) < 0)

@@ -246,7 +246,7 @@ static void write_routes(struct writer *w)
     for (uint16_t r = 1; r < REASON_END; r++)
         if (ev_reason_row(r)->name && ev_reason_row(r)->kind == REASON_KIND_REQUEST)
             put_u64(w, METRIC_ID_REQUEST_ENDS, VALUES(ev_reason_row(r)->name), m->ends[r]);
-    static const enum ev_reason limits[] = {REASON_RATE_LIMITED, REASON_QUOTA_EXCEEDED};
+    static const uint16_t limits[] = {REASON_RATE_LIMITED, REASON_QUOTA_EXCEEDED};
     family(w, METRIC_ID_RATE_LIMITED);
     FOR_ROUTES(w, i)
     for (size_t r = 0; r < FB_COUNT(limits); r++)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "proto/h2_mem.h"
 #include "base/assert.h"
+#include "base/sanitize.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -33,7 +34,7 @@ void *h2_mem_take(struct h2_mem *m, size_t bytes)
         memcpy(&m->classes[class].free, p->at, sizeof(void *));
         m->classes[class].count--;
     } else {
-        bool is_small = class < H2_MEM_CLASSES;
+        bool is_small = class < H2_MEM_CLASSES && !FB_IS_SANITIZED;
         p = malloc(is_small ? (class + 1) * H2_MEM_STEP_BYTES : whole);
         if (!p)
             return NULL;

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "gateway/slab.h"
 
+#include "base/sanitize.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -11,6 +13,8 @@ static void what_was_given_last_is_taken_first(void **state)
 {
     (void)state;
     struct slab s;
+    if (FB_IS_SANITIZED)
+        skip();
     slab_init(&s, 64, 10);
     void *a = slab_take(&s), *b = slab_take(&s);
     slab_give(&s, a);
@@ -33,7 +37,7 @@ static void a_free_list_keeps_no_more_than_its_maximum(void **state)
         p[i] = slab_take(&s);
     for (int i = 0; i < 20; i++)
         slab_give(&s, p[i]);
-    assert_int_equal(s.free_count, 5);
+    assert_int_equal(s.free_count, FB_IS_SANITIZED ? 0 : 5);
     slab_fini(&s);
 }
 
