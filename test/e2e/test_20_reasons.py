@@ -263,6 +263,16 @@ def _(fold, world):
     return second
 
 
+@row("mirrored")
+def _(fold, world):
+    send(fold, get("/copied/"))  # the client's own answer tells nothing of the copy
+
+
+@row("mirror_failed")
+def _(fold, world):
+    send(fold, get("/lost/"))
+
+
 sends("bad_request", "GET / HTTP/1.1\nHost: a\n\n")
 sends("bad_host", "GET / HTTP/1.1\r\n\r\n")
 sends("bad_framing", post("/app/", "Content-Length: 1", "Content-Length: 2", body="ab"))
@@ -550,6 +560,8 @@ def plain_config(world, sink):
             "  - { match: /queue4/short/, service: queue4, deadline: 150ms }\n"
             "  - { match: /short/, service: app, deadline: 200ms }\n"
             "  - { match: /kept/, service: app, cache: on }\n"
+            "  - { match: /copied/, service: app, mirror: { service: door, percent: 100% } }\n"
+            "  - { match: /lost/, service: app, mirror: { service: dead, percent: 100% } }\n"
             "  - { match: /rated/, service: app, rate_limits: [{ rate: 1/h, burst: 1 }] }\n"
             "  - { match: /failing/, service: failing, key: X-User }\n"
             "  - { match: /capped/, service: app, concurrency: 1 }\n"
