@@ -387,9 +387,9 @@ static void end(struct h2_conn *conn)
     conn->worker->h2_floods[flood]++;
     if (flood)
         report_refused(conn->worker, REASON_H2_FLOOD, 0, c->since_us, 0);
-    h2_conn_close(c);
+    h2_conn_close(c); /* <conn> may be gone */
     c->is_closing = true;
-    c->since_us = loop_now_us(conn->worker->loop);
+    c->since_us = loop_now_us(c->worker->loop);
 }
 
 /* Its streams are cut; requests that still work at their endpoints keep <conn> until they end. */

@@ -54,7 +54,7 @@ void *h2_stream_open(struct h2_conn *conn, const struct h2_begin *begin)
         answer_raw(c, reason, false);
     } else {
         conn->used++; /* before it: the request may be over at once */
-        size_t taken = request_begin(c, begin->head, (struct span){NULL, 0});
+        size_t taken = request_begin(c, begin->head, SPAN(""));
         (void)taken;
         if (c->req)
             c->req->h2_slot = conn;

@@ -13,6 +13,8 @@ from conftest import WAIT_S, Wire, config, free_port, ok
 import h2_util
 from tls_util import Authority, TlsProxy, openssl
 
+pytestmark = pytest.mark.short
+
 
 @pytest.fixture(scope="session")
 def authority(tmp_path_factory):

@@ -8,6 +8,8 @@ import pytest
 from conftest import REPO, WAIT_S, config, ok
 from h2_util import DATA, H2, HEADERS, PROTOCOL_ERROR, RST_STREAM, Raw, block, frame, literal
 
+pytestmark = pytest.mark.short
+
 with open(os.path.join(REPO, "src", "event", "reasons.def")) as f:
     REASON = {int(n): name for name, n in re.findall(r"^REASON\(\w+, \w+, (\w+), (\d+)", f.read(), re.M)}
 

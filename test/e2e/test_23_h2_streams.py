@@ -10,6 +10,8 @@ import pytest
 from conftest import REPO, WAIT_S, ok
 from h2_util import DATA, H2, HEADERS, PRIORITY_UPDATE, PROTOCOL_ERROR, RST_STREAM, SETTINGS, Raw, block, frame, literal
 
+pytestmark = pytest.mark.short
+
 with open(os.path.join(REPO, "src", "event", "reasons.def")) as f:
     REASON = {int(n): name for name, n in re.findall(r"^REASON\(\w+, \w+, (\w+), (\d+)", f.read(), re.M)}
 UPGRADE = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: x\r\n\r\n"

@@ -9,6 +9,8 @@ import pytest
 from conftest import config, ok
 from h2_util import H2
 
+pytestmark = pytest.mark.short
+
 ON = ", cache: on"
 
 
