@@ -130,8 +130,7 @@ bool h2_stream_put(void *arg, void *stream, struct span head, size_t bytes)
         return false;
     c->written_bytes += bytes;
     if (!c->out) {
-        st->now.at += bytes;
-        st->now.len -= bytes;
+        st->now = (struct span){bytes < ready.len ? ready.at + bytes : NULL, ready.len - bytes};
     } else {
         uint64_t now_us = loop_now_us(c->worker->loop);
         c->blocked_us += fb_sub_floor_u64(now_us, c->since_us);
