@@ -124,15 +124,21 @@ static void show_cost(const json_t *cost, struct buf *out)
     buf_printf(out, "%stick %s\n", between, cli_ms(cli_num(cost, "tick_cpu_ms"), b));
 }
 
+static double sum_of(const json_t *counts)
+{
+    double sum = 0;
+    const char *name;
+    const json_t *count;
+    json_object_foreach((json_t *)(uintptr_t)counts, name, count) sum += json_number_value(count);
+    return sum;
+}
+
 /* Nothing where TLS was never spoken. */
 static void show_tls(const json_t *tls, struct buf *out)
 {
-    const json_t *certs = json_object_get(tls, "certificates"), *first = NULL, *c, *count;
-    double failed = 0;
-    const char *cause;
+    const json_t *certs = json_object_get(tls, "certificates"), *first = NULL, *c;
+    double failed = sum_of(json_object_get(tls, "failed"));
     size_t i;
-    json_object_foreach((json_t *)(uintptr_t)json_object_get(tls, "failed"), cause, count) failed +=
-        json_number_value(count);
     json_array_foreach(certs, i, c) if (!first || cli_num(c, "days_left") <
                                                       cli_num(first, "days_left")) first = c;
     double done = fmax(0, cli_num(tls, "handshakes"));
@@ -142,8 +148,25 @@ static void show_tls(const json_t *tls, struct buf *out)
                fmax(0, cli_num(tls, "resumed")), failed);
     if (first)
         buf_printf(out, "; %s ends in %.0f days", cli_str(first, "name"),
-                   cli_num(first, "days_left"));
+                   floor(cli_num(first, "days_left")));
     buf_putc(out, '\n');
+}
+
+/* Nothing where HTTP/2 was never spoken. */
+static void show_http2(const json_t *protocols, struct buf *out)
+{
+    const json_t *h2 = json_object_get(protocols, "http2");
+    const json_t *requests = json_object_get(protocols, "requests");
+    double all = sum_of(requests);
+    char a[CLI_ROOM];
+    if (!(cli_num(h2, "streams") > 0) && !(cli_num(h2, "connections") > 0))
+        return;
+    buf_printf(
+        out,
+        "http2     %s of requests, %.0f connections, %.0f streams at work, %.0f floods ended\n",
+        cli_pct(all > 0 ? fmax(0, cli_num(requests, "http2")) / all : NAN, a),
+        fmax(0, cli_num(h2, "connections")), fmax(0, cli_num(h2, "streams_open")),
+        sum_of(json_object_get(h2, "floods")));
 }
 
 void show_summary(const json_t *status, struct buf *out)
@@ -163,6 +186,7 @@ void show_summary(const json_t *status, struct buf *out)
                cli_ms(cli_num(f, "latency_p50"), c), cli_ms(cli_num(f, "latency_p99"), d),
                cli_pct(cli_num(f, "shed_ratio"), e), fmax(0, cli_num(gateway, "connections")));
     show_tls(json_object_get(status, "tls"), out);
+    show_http2(json_object_get(status, "protocols"), out);
     show_stream(json_object_get(status, "stream"), out);
     show_cost(json_object_get(status, "cost"), out);
 }

@@ -414,6 +414,7 @@ void h2_conn_close(struct client *c)
 void h2_slot_give(struct h2_conn *conn)
 {
     fb_assert(conn->used > 0);
+    conn->worker->h2_stream_count--;
     if (--conn->used == 0 && !conn->c)
         slab_give(&conn->worker->h2_conns, conn);
 }
@@ -424,6 +425,7 @@ void h2_show(struct worker *w)
     struct memfile_h2 *m = &w->gw->mem->head->h2;
     uint32_t at = w->gw->setup->slot * MEMFILE_THREADS_MAX + w->index;
     atomic_store_explicit(&m->connections[at], w->h2_conn_count, memory_order_relaxed);
+    atomic_store_explicit(&m->streams[at], w->h2_stream_count, memory_order_relaxed);
     if (!w->h2)
         return;
     const struct h2_counts now = *h2_counts(w->h2);

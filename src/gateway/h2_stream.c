@@ -53,13 +53,16 @@ void *h2_stream_open(struct h2_conn *conn, const struct h2_begin *begin)
                        begin->head->head_bytes);
         answer_raw(c, reason, false);
     } else {
+        conn->worker->h2_stream_count++;
         conn->used++; /* before it: the request may be over at once */
         size_t taken = request_begin(c, begin->head, SPAN(""));
         (void)taken;
-        if (c->req)
+        if (c->req) {
             c->req->h2_slot = conn;
-        else
+        } else {
             conn->used--;
+            conn->worker->h2_stream_count--;
+        }
     }
     h2_conn_touch(conn, st);
     return st;

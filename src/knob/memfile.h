@@ -16,7 +16,7 @@
 #include "knob/knob.h"
 
 #define MEMFILE_MAGIC UINT64_C(0x314b4342444c4f46) /* "FOLDBCK1" */
-#define MEMFILE_VERSION 4
+#define MEMFILE_VERSION 5
 #define MEMFILE_THREADS_MAX 64
 #define MEMFILE_OWN_RESOURCES 4
 /* Gateways at work at once: one serves, those before it end what they have (an upgrade).  Each has
@@ -58,6 +58,7 @@ enum memfile_h2_count {
 struct memfile_h2 {
     _Atomic uint64_t counts[MEMFILE_H2_COUNTS];
     _Atomic uint32_t connections[MEMFILE_RINGS_MAX]; /* open, by slot and thread */
+    _Atomic uint32_t streams[MEMFILE_RINGS_MAX];     /* at work, by slot and thread */
 };
 
 struct memfile_head {

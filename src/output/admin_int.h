@@ -155,6 +155,7 @@ void put_routes(struct json *j, const struct admin *a, enum fact_window window);
 void put_endpoints(struct json *j, const struct admin *a, enum fact_window window);
 void put_versions(struct json *j, const struct admin *a, enum fact_window window);
 void put_stream(struct json *j, const struct admin *a);
+void put_protocols(struct json *j, const struct admin *a);
 void put_tls(struct json *j, const struct admin *a);
 void put_cost(struct json *j, const struct admin *a);
 void put_totals(struct json *j, const struct admin *a, enum fact_window window);

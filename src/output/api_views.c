@@ -172,6 +172,8 @@ RUN(status)
     put_own_load(j, a);
     json_key(j, "tls");
     put_tls(j, a);
+    json_key(j, "protocols");
+    put_protocols(j, a);
     json_key(j, "stream");
     put_stream(j, a);
     json_key(j, "cost");

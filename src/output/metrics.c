@@ -146,6 +146,14 @@ static void count_version(struct metrics *m, const struct ev_request *r, bool is
         count_into(&version->duration, r->total_us);
 }
 
+static void count_protocol(struct metrics *m, const struct ev_request *r)
+{
+    m->protocol[fb_min_u32(r->protocol, EV_PROTOCOL_TCP)]++;
+    m->tls[fb_min_u32(r->tls, EV_TLS_13)]++;
+    if (r->grpc_status != EV_NONE)
+        m->grpc[r->grpc_status != 0]++;
+}
+
 static void feed_request(struct metrics *m, const struct ev_request *r)
 {
     if (ev_reason_is_mirror(r->reason)) { /* no client asked: it is counted by its reason */
@@ -175,6 +183,7 @@ static void feed_request(struct metrics *m, const struct ev_request *r)
     }
     if (r->reason < REASON_END)
         m->ends[r->reason]++;
+    count_protocol(m, r);
 
     struct metric_service *service = &m->service[slot_of(r->service)];
     unsigned result = is_shed || is_rule ? METRIC_SHED

@@ -80,6 +80,8 @@ struct metrics {
     struct metric_version version[KNOB_TARGETS_MAX];
     struct metric_exemplar (*exemplar)[METRIC_BUCKETS + 1]; /* METRIC_SLOTS rows */
     uint64_t ends[REASON_END];
+    uint64_t protocol[EV_PROTOCOL_TCP + 1], tls[EV_TLS_13 + 1]; /* requests of clients */
+    uint64_t grpc[2];                                           /* calls: ok, failed */
     uint64_t events[EV_TYPE_END];
     uint64_t lost[4]; /* REASON_LOSS_RING_FULL + i */
     uint64_t decisions[LOOP_COUNT][2];

@@ -26,6 +26,7 @@ static void write_stream(struct writer *w);
 static void write_processes(struct writer *w);
 static void write_own(struct writer *w);
 static void write_tls(struct writer *w);
+static void write_protocols(struct writer *w);
 static void write_h2(struct writer *w);
 
 static const char *const code_names[METRIC_CODE_CLASSES] = {"1xx", "2xx", "3xx",
@@ -46,6 +47,7 @@ void metrics_write(const struct metrics_view *view, struct buf *out, bool is_ope
     write_processes(&w);
     write_own(&w);
     write_tls(&w);
+    write_protocols(&w);
     write_h2(&w);
     if (is_openmetrics)
         buf_puts(out, "# EOF\n");
@@ -590,17 +592,37 @@ static void write_tls(struct writer *w)
                 atomic_load(&t->certs[i].not_after_s));
 }
 
+static void write_protocols(struct writer *w)
+{
+    static const char *const protocols[] = {"http1", "http2", "tcp"};
+    static const char *const versions[] = {"none", "1.2", "1.3"};
+    const struct metrics *m = w->view->metrics;
+    family(w, METRIC_ID_PROTOCOL);
+    for (size_t i = 0; i < FB_COUNT(protocols); i++)
+        put_u64(w, METRIC_ID_PROTOCOL, VALUES(protocols[i]), m->protocol[i]);
+    family(w, METRIC_ID_TLS_REQUESTS);
+    for (size_t i = 0; i < FB_COUNT(versions); i++)
+        put_u64(w, METRIC_ID_TLS_REQUESTS, VALUES(versions[i]), m->tls[i]);
+    family(w, METRIC_ID_GRPC);
+    put_u64(w, METRIC_ID_GRPC, VALUES("ok"), m->grpc[0]);
+    put_u64(w, METRIC_ID_GRPC, VALUES("failed"), m->grpc[1]);
+}
+
 static void write_h2(struct writer *w)
 {
     const struct memfile_h2 *m = &w->view->memfile->head->h2;
     static const char *const floods[] = {"resets", "control", "headers"};
-    uint64_t open = 0, n[MEMFILE_H2_COUNTS];
-    for (size_t i = 0; i < MEMFILE_RINGS_MAX; i++)
+    uint64_t open = 0, streams = 0, n[MEMFILE_H2_COUNTS];
+    for (size_t i = 0; i < MEMFILE_RINGS_MAX; i++) {
         open += atomic_load(&m->connections[i]);
+        streams += atomic_load(&m->streams[i]);
+    }
     for (size_t i = 0; i < MEMFILE_H2_COUNTS; i++)
         n[i] = atomic_load(&m->counts[i]);
     family(w, METRIC_ID_H2_CONNECTIONS);
     put_u64(w, METRIC_ID_H2_CONNECTIONS, NULL, open);
+    family(w, METRIC_ID_H2_STREAMS_OPEN);
+    put_u64(w, METRIC_ID_H2_STREAMS_OPEN, NULL, streams);
     family(w, METRIC_ID_H2_STREAMS);
     put_u64(w, METRIC_ID_H2_STREAMS, NULL, n[MEMFILE_H2_STREAMS]);
     family(w, METRIC_ID_H2_RESETS);

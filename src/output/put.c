@@ -167,7 +167,13 @@ void put_routes(struct json *j, const struct admin *a, enum fact_window window)
         json_key_f64(j, "timeout_ms", knob_now(a, KNOB_TIMEOUT_MS, i));
         const struct metric_route *m = &a->metrics->route[i];
         json_key_u64(j, "limited", m->limited[0] + m->limited[1]);
+        json_key_u64(j, "limited_by_quota", m->limited[1]);
         json_key_u64(j, "split_fallbacks", m->split_fallbacks);
+        struct fact hedged = facts_get(a->source.facts, (struct fact_scope){EV_KIND_ROUTE, i},
+                                       FACT_HEDGE_RATIO, window < FACT_10S ? FACT_10S : window);
+        json_key_f64(j, "hedge_ratio", hedged.state == FACT_OK ? hedged.value : NAN);
+        json_key_u64(j, "hedges", m->hedges[0] + m->hedges[1]);
+        json_key_u64(j, "hedges_won", m->hedges[1]);
         json_object_end(j);
     }
     json_array_end(j);

@@ -10,7 +10,7 @@ import subprocess
 import pytest
 
 import cli_util
-from cli_util import DECISIONS, REQUEST, FakeAdmin, decision, endpoint, golden, picture, problem, run, sse
+from cli_util import DECISIONS, REQUEST, STATUS, FakeAdmin, decision, endpoint, golden, picture, problem, run, sse
 
 
 @pytest.fixture
@@ -90,6 +90,21 @@ def test_output_is_the_golden_one(fake, name, args):
     if "--json" in args and "tail" not in args and args[0] != "tap":
         json.loads(done.stdout)
     assert "\033" not in done.stdout, "colour without a terminal"
+
+
+@pytest.mark.short
+def test_status_shows_tls_and_http2_where_clients_speak_them(fake):
+    fake.answers[("GET", "/v1/status")] = {
+        **STATUS,
+        "tls": {"handshakes": 4210, "resumed": 3900, "failed": {"protocol": 3, "version": 9}, "certificates": [
+            {"name": "shop.example", "file": "shop.pem", "ends": "2026-05-21T00:00:00.000Z", "days_left": 80.4},
+            {"name": "api.example", "file": "api.pem", "ends": "2026-03-10T00:00:00.000Z", "days_left": 8.5}]},
+        "protocols": {"requests": {"http1": 250, "http2": 740, "tcp": 10}, "tls": {"none": 10, "1.2": 90, "1.3": 900},
+                      "grpc": {"ok": 30, "failed": 1},
+                      "http2": {"connections": 12, "streams_open": 31, "streams": 9000, "refused": 0, "resets_by_client": 4,
+                                "resets_by_foldback": 1, "control_frames": 80,
+                                "floods": {"resets": 1, "control": 0, "headers": 2}}}}
+    shown(fake, "status_protocols", "status")
 
 
 # ---- commands that need no foldback ----

@@ -33,7 +33,7 @@ struct driver {
     uint64_t requests, cpu_us[3];
     struct engine_out out;
     struct rng rng;
-    uint16_t service[2], route[4], endpoint[ENDPOINTS];
+    uint16_t service[2], route[4], endpoint[ENDPOINTS], version[2];
     uint32_t limit[ENDPOINTS];
     bool is_replay;
 };
@@ -130,7 +130,8 @@ static void on_text(void *ctx, struct buf *out)
 static void on_effective(void *ctx, struct buf *out)
 {
     (void)ctx;
-    buf_puts(out, "{\"mode\":{\"value\":\"act\",\"source\":\"default\"}}");
+    buf_puts(out, "{\"values\":[{\"key\":\"mode\",\"value\":\"act\",\"source\":\"default\"},"
+                  "{\"key\":\"upstream.hedge_pct\",\"value\":\"2\",\"source\":\"default\"}]}");
 }
 
 static void on_schema(void *ctx, struct buf *out)
@@ -188,6 +189,53 @@ static void make_names(struct driver *d)
         d->limit[i] = 24;
         say_name(d, EV_KIND_ENDPOINT, d->endpoint[i], d->service[i / 3]);
     }
+    for (size_t i = 0; i < 2; i++) { /* of shop: its third endpoint is the canary */
+        d->version[i] = memfile_number(&d->mem, EV_KIND_VERSION, i ? "shop canary" : "shop main",
+                                       d->service[0]);
+        say_name(d, EV_KIND_VERSION, d->version[i], d->service[0]);
+    }
+    for (size_t i = 0; i < ENDPOINTS; i++)
+        atomic_store(&d->mem.endpoints[d->endpoint[i]].version,
+                     i < 3 ? d->version[i == 2] : EV_NONE);
+}
+
+/* What TLS and HTTP/2 of clients would have counted. */
+static void count_protocols(struct driver *d)
+{
+    struct memfile_head *h = d->mem.head;
+    atomic_fetch_add(&h->tls.full, 1);
+    atomic_fetch_add(&h->tls.resumed, 3);
+    if (d->tick % 40 == 0)
+        atomic_fetch_add(&h->tls.failed[1 + d->tick / 40 % 3], 1);
+    atomic_fetch_add(&h->h2.counts[MEMFILE_H2_STREAMS], 12);
+    atomic_fetch_add(&h->h2.counts[MEMFILE_H2_CONTROL], 2);
+    if (d->tick % 600 == 0)
+        atomic_fetch_add(&h->h2.counts[MEMFILE_H2_FLOOD_RESETS], 1);
+    atomic_store(&h->h2.connections[0], 17);
+    atomic_store(&h->h2.streams[0], 23);
+    static const char *const names[] = {"shop.example", "*.api.shop.example"};
+    for (uint32_t i = 0; i < 2; i++) {
+        struct memfile_cert *c = &h->tls.certs[i];
+        snprintf(c->name, sizeof c->name, "%s", names[i]);
+        snprintf(c->file, sizeof c->file, "/etc/foldback/%s.pem", i ? "api" : "shop");
+        atomic_store(&c->not_after_s, d->wall_us / US_PER_S + (i ? 9U : 81U) * UINT64_C(86400));
+    }
+    atomic_store(&h->tls.cert_count, 2);
+}
+
+/* From the bits of its id, so that the random sequence stays. */
+static void put_protocol(const struct driver *d, struct ev_request *r, size_t e)
+{
+    uint64_t bits = r->request_id >> 8;
+    r->protocol = bits % 10 < 6 ? EV_PROTOCOL_HTTP2 : EV_PROTOCOL_HTTP1;
+    r->tls = bits % 10 < 8 ? EV_TLS_13 : bits % 10 < 9 ? EV_TLS_12 : EV_TLS_NONE;
+    r->grpc_status =
+        r->protocol == EV_PROTOCOL_HTTP2 && bits / 10 % 4 == 0 ? bits / 40 % 50 == 0 : EV_NONE;
+    r->version = e < 3 ? d->version[e == 2] : EV_NONE;
+    if (bits / 2000 % 100 == 0 && r->status == 200) {
+        r->flags |= EV_REQUEST_HEDGED;
+        r->hedge = bits / 200000 % 3 ? EV_HEDGE_WON : EV_HEDGE_LOST;
+    }
 }
 
 static bool is_slow_phase(const struct driver *d)
@@ -235,6 +283,7 @@ static void say_request(struct driver *d, size_t route)
         ev.total_us = 120;
         ev.in_flight = 0;
     }
+    put_protocol(d, &ev, e);
     if (rng_below(&d->rng, 4) == 0) {
         static const char *const paths[] = {"/checkout/pay", "/products/4711", "/search/shoes",
                                             "/suggest"};
@@ -364,6 +413,7 @@ static void step(struct driver *d)
     atomic_store(&h->brain_beat_us, d->now_us);
     atomic_store(&h->requests, d->requests);
     atomic_store(&h->connections, 41);
+    count_protocols(d);
     admin_tick(d->admin, d->now_us);
 }
 

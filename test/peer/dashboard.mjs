@@ -48,6 +48,7 @@ try {
   out.steps.canvases = await page.locator('.plot canvas').count();
   out.steps.rate = await page.locator('.tile .figure').first().textContent();
 
+  out.steps.hedged = (await page.getByRole('region', { name: 'Second copies and limits, table' }).locator('tbody tr').count()) > 0 && (await page.getByText('at most 2 % of all').count()) === 1;
   await page.getByRole('button', { name: 'Pause' }).click();
   await page.getByText('Paused', { exact: true }).waitFor();
   const before = await page.locator('.tiles').textContent();
@@ -60,10 +61,22 @@ try {
   await page.keyboard.press('Enter');
   out.steps.mark = (await page.locator('.mark.is-selected').count()) === 1;
 
-  for (const view of ['Endpoints', 'Knobs', 'Requests', 'System']) {
+  for (const view of ['Endpoints', 'Protocols', 'Knobs', 'Requests', 'System']) {
     await page.getByRole('navigation').getByRole('link', { name: view }).click();
     await page.getByRole('heading', { level: 1, name: view }).waitFor();
     await page.waitForTimeout(700);
+    if (view === 'Endpoints') {
+      const rows = await page.getByRole('region', { name: 'Versions, table' }).locator('tbody tr').allTextContents();
+      out.steps.versions = rows.length === 2 && rows.every((t) => /\d %/.test(t));
+    }
+    if (view === 'Protocols') {
+      await page.waitForTimeout(2300); // the second look, which gives rates
+      const row = (table, name) => page.getByRole('region', { name: table + ', table' }).locator('tr', { has: page.getByRole('rowheader', { name, exact: true }) });
+      const share = parseFloat(await row('Requests by protocol', 'HTTP/2').locator('td').first().textContent());
+      const rate = parseFloat(await row('TLS handshakes', 'Resumed').locator('td').nth(1).textContent());
+      out.steps.protocols = share > 40 && share < 80 && rate > 20 && rate < 40 || `${share} ${rate}`;
+      out.steps.certificates = (await page.getByRole('region', { name: 'Certificates, table' }).locator('tbody tr').first().textContent()).includes('*.api.shop.example');
+    }
     if (view === 'Knobs') {
       await page.getByRole('button', { name: 'Pin shed_threshold of shop' }).click();
       await page.getByLabel('Value for shed_threshold of shop').fill('384');

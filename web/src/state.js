@@ -7,6 +7,7 @@ export const columns = ['rate', 'offered_rate', 'error_ratio', 'shed_ratio', 'la
 const keep_s = 600;
 const decisions_max = 300;
 const trail_max = 60;
+const minute_points = 31; // a poll each 2 s
 
 export const connection = signal('connecting'); // connecting | live | lost | denied
 export const is_paused = signal(false);
@@ -18,6 +19,9 @@ export const series = signal(null); // {t: [], rate: [], ...}
 export const heat = signal(null); // {bounds_ms, t: [], counts: []}
 export const decisions = signal([]); // newest first
 export const selected = signal(0);
+export const versions = signal([]);
+export const protocols = signal([]); // status of the last minute, oldest first
+export const budget_pct = signal(null); // of second copies
 export const knobs = signal([]);
 export const findings = signal(null);
 export const notice = signal(null); // {kind, text}
@@ -67,6 +71,23 @@ export async function load_knobs() {
 }
 export async function load_status() {
   status.value = await get('/v1/status');
+}
+export async function load_protocols() {
+  const next = await get('/v1/status');
+  const sum = (x) => x.protocols.requests.http1 + x.protocols.requests.http2 + x.protocols.requests.tcp;
+  const last = protocols.value.at(-1);
+  const is_new_brain = last && (sum(next) < sum(last) || next.brain.epoch !== last.brain.epoch); // it counts from 0
+  batch(() => {
+    status.value = next;
+    protocols.value = [...(is_new_brain ? [] : protocols.value), next].slice(-minute_points);
+  });
+}
+export async function load_versions() {
+  versions.value = (await get('/v1/versions')).versions;
+}
+export async function load_budget() {
+  const all = (await get('/v1/config')).effective?.values ?? [];
+  budget_pct.value = all.find((x) => x.key === 'upstream.hedge_pct')?.value ?? null;
 }
 export async function load_findings() {
   findings.value = await get('/v1/doctor');

@@ -4,6 +4,8 @@ import { html } from 'htm/preact';
 import { useEffect, useRef, useState } from 'preact/hooks';
 import * as s from './state.js';
 import { Problem, follow } from './api.js';
+import { CopyCli, Pairs, Table, Tile } from './parts.js';
+import { Extras, Versions } from './traffic.js';
 import { Chart, Heatmap, Lane, Spark, verdict_of } from './charts.js';
 import { ago, bytes, clock, count, dash, ms, pct, short, value } from './format.js';
 
@@ -14,35 +16,7 @@ const verdict_text = {
 // Unknown is not below.
 const below = (v) => typeof v === 'number' && v < 0.99;
 
-export function CopyCli({ text }) {
-  const [is_done, set] = useState(false);
-  const copy = async () => {
-    try {
-      await navigator.clipboard.writeText(text);
-      set(true);
-      setTimeout(() => set(false), 1500);
-    } catch {
-      s.say('info', text);
-    }
-  };
-  return html`<button class="cli" onClick=${copy} title=${text} aria-label=${'Copy as CLI: ' + text}>
-    <span aria-hidden="true">❯_</span> ${is_done ? 'Copied' : 'Copy as CLI'}</button>`;
-}
-
-function Table({ label, head, children }) {
-  return html`<div class="scroll" tabindex="0" role="region" aria-label=${label + ', table'}><table>
-    <thead><tr>${head.map(([text, cls]) => html`<th key=${text} scope="col" class=${cls ?? ''}>${text || html`<span class="unseen">Actions</span>`}</th>`)}</tr></thead>
-    <tbody>${children}</tbody></table></div>`;
-}
-
 // ---- overview ----
-function Tile({ label, figure, sub, tone, points }) {
-  return html`<div class=${'tile' + (tone ? ' t-' + tone : '')}>
-    <dt>${label}</dt><dd><span class="figure">${figure}</span><span class="sub">${sub}</span></dd>
-    <${Spark} points=${points} tone=${tone ?? 'accent'} />
-  </div>`;
-}
-
 function Tiles() {
   const facts = (s.live.value && s.scope_row(s.live.value)?.facts) ?? {};
   const tail = (name) => s.series.value?.[name].slice(-60);
@@ -188,6 +162,7 @@ export function Overview() {
       </section>
       <${Heatmap} />
       <${Services} />
+      <${Extras} />
     </div>
     <div class="stack side"><${Detail} /><${Feed} /></div>
   </div>`;
@@ -195,10 +170,11 @@ export function Overview() {
 
 // ---- endpoints ----
 const health_tone = { ok: 'good', ramping: 'warn', half_open: 'warn', 'half-open': 'warn', ejected: 'bad', draining: 'warn', gone: 'bad' };
+const no_limit = 2 ** 32 - 1; // passed connections without a set one
 function Load({ e }) {
   const share = e.limit > 0 ? Math.min(1, e.in_flight / e.limit) : 0;
   return html`<span class="load"><span class=${'bar' + (share >= 1 ? ' is-full' : '')} aria-hidden="true"><span style=${{ width: share * 100 + '%' }}></span></span>
-    <span>${e.in_flight} / ${e.limit}</span></span>`;
+    <span>${e.in_flight} / ${e.limit === no_limit ? 'no limit' : e.limit}</span></span>`;
 }
 
 // Only what is not plain: a zone, a weight that is not even, a load that it reported.
@@ -226,7 +202,8 @@ export function Endpoints() {
         <td class="n"><button onClick=${() => s.drain(e, e.is_drained)} aria-label=${(e.is_drained ? 'Undrain ' : 'Drain ') + e.name}>${e.is_drained ? 'Undrain' : 'Drain'}</button></td></tr>`)}
     <//>
     ${all.length === 0 ? html`<p class="empty">No endpoint is known yet.</p>` : null}
-  </section>`;
+  </section>
+  <${Versions} />`;
 }
 
 // ---- knobs ----
@@ -361,19 +338,6 @@ export function Requests() {
 
 // ---- system ----
 const severity_tone = { info: 'none', warning: 'warn', critical: 'bad' };
-function Pairs({ rows }) {
-  return html`<dl class="pairs wide">${rows.map(([name, v, tone]) => html`<div key=${name}><dt>${name}</dt><dd class=${tone ? 't-' + tone : ''}>${v}</dd></div>`)}</dl>`;
-}
-
-function Tls({ tls }) {
-  const failed = Object.entries(tls.failed).filter(([, n]) => n > 0);
-  return html`<section class="panel" aria-labelledby="tls-h"><header><h2 id="tls-h">TLS towards clients</h2></header>
-    <${Pairs} rows=${[['Handshakes', count(tls.handshakes)], ['Resumed', count(tls.resumed)], ...failed.map(([cause, n]) => ['Failed: ' + cause.replace('_', ' '), count(n)])]} />
-    <${Table} label="Certificates" head=${[['Name'], ['File'], ['Ends in', 'n']]}>
-      ${tls.certificates.map((c) => html`<tr key=${c.file}><th scope="row">${c.name}</th><td>${c.file}</td><td class=${'n' + (c.days_left < 14 ? ' t-bad' : '')}>${Math.floor(c.days_left)} days</td></tr>`)}
-    <//></section>`;
-}
-
 export function System() {
   useEffect(() => {
     const again = () => document.hidden || Promise.all([s.load_findings(), s.load_status()]).catch(() => {});
@@ -402,7 +366,6 @@ export function System() {
         ${['gateway', 'brain', 'supervisor', 'host'].filter((p) => cost[p]).map((p) => html`<tr key=${p}><th scope="row">${p}</th><td class="n">${cost[p].cpu_cores.toFixed(3)}</td><td class="n">${bytes(cost[p].memory_bytes)}</td><td class="n">${p === 'host' ? cost[p].cores + ' cores' : cost[p].threads}</td></tr>`)}
       <//><${Pairs} rows=${[['CPU per tick', ms(cost.tick_cpu_ms)], ['Tick late by', ms(cost.tick_lag_ms)], ['Admin connections', count(cost.admin_connections)]]} />` : null}</section>
   </div>
-  ${st?.tls && (st.tls.certificates.length || st.tls.handshakes) ? html`<${Tls} tls=${st.tls} />` : null}
   <section class="panel" aria-labelledby="about-h"><header><h2 id="about-h">This instance</h2></header>
     ${st ? html`<${Pairs} rows=${[['Node', st.node], ['Version', st.version], ['Gateway threads', st.gateway.threads], ['Gateway starts', st.gateway.epoch], ['Requests so far', count(st.gateway.requests)], ['Configuration', st.config_hash.slice(0, 8)]]} />` : null}
     <p class="hint"><a href="/metrics">Prometheus metrics</a> · <a href="/v1/openapi.json">OpenAPI description</a></p></section>`;
