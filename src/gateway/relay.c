@@ -188,7 +188,9 @@ static bool final_head(struct upstream *up, struct request *req, const struct ht
 {
     struct worker *w = up->worker;
     struct span head_out;
-    up->is_keep_alive = head->keep_alive && head->framing != HTTP1_BODY_CLOSE;
+    /* the cache answers for a 304, and then nobody else looks at what came behind it */
+    bool has_more = head->framing == HTTP1_BODY_NONE && rest.len > 0;
+    up->is_keep_alive = head->keep_alive && head->framing != HTTP1_BODY_CLOSE && !has_more;
     splice_learn(up, head);
     if (!relay_final(up, req, head, &head_out))
         return false;

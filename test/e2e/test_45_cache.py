@@ -190,6 +190,19 @@ def test_a_renewed_answer_still_honours_the_client_s_own_condition(world):
     assert (m.status, m.body) == (200, b"body")
 
 
+def test_a_connection_with_more_than_a_304_is_not_used_again(world):
+    def answer(request, wire):
+        if request.get("if-none-match"):
+            return (b"HTTP/1.1 304 Not Modified\r\nCache-Control: max-age=60\r\n\r\n"
+                    b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwrong")
+        return ok("body", "Cache-Control: max-age=1", 'ETag: "a"')
+    origin, proxy = world.pair(answer, threads=1, route=ON)
+    proxy.get("/x")
+    time.sleep(1.1)
+    assert (proxy.get("/x").body, origin.connections) == (b"body", 1)
+    assert (proxy.get("/y").body, origin.connections) == (b"body", 2)
+
+
 def test_a_changed_answer_replaces_the_old_one(world):
     origin, proxy = world.pair(Counter("Cache-Control: max-age=1", 'ETag: "a"'), route=ON)
     proxy.get("/x")
