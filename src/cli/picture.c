@@ -6,6 +6,12 @@
 #include <math.h>
 #include <string.h>
 
+/* Passed connections have no limit, unless one is set. */
+static const char *limit_text(double v, char room[CLI_ROOM])
+{
+    return v >= UINT32_MAX ? "none" : cli_count(v, room);
+}
+
 void show_services(const json_t *services, bool has_color, struct buf *out)
 {
     static const char *const heads[] = {"SERVICE", ">RATE",      ">ERRORS", ">P50",   ">P99",
@@ -26,7 +32,7 @@ void show_services(const json_t *services, bool has_color, struct buf *out)
         table_put(&t, cli_ms(cli_num(f, "latency_p99"), a));
         table_put(&t, cli_pct(cli_num(f, "shed_ratio"), a));
         table_put(&t, cli_count(cli_num(s, "in_flight"), a));
-        table_put(&t, cli_count(cli_num(s, "limit"), a));
+        table_put(&t, limit_text(cli_num(s, "limit"), a));
         table_put(&t, cli_count(queued, a));
     }
     table_print(&t, has_color, out);
@@ -46,7 +52,7 @@ void show_endpoints(const json_t *endpoints, bool has_color, struct buf *out)
         table_put(&t, cli_is(e, "is_drained") ? "drained" : cli_str(e, "health"));
         table_put(&t, cli_rate(cli_num(f, "rate"), a));
         table_put(&t, cli_count(cli_num(e, "in_flight"), a));
-        table_put(&t, cli_count(cli_num(e, "limit"), a));
+        table_put(&t, limit_text(cli_num(e, "limit"), a));
         table_put(&t, cli_ms(cli_num(e, "latency_ms"), a));
         table_put(&t, cli_pct(cli_num(e, "error_ratio"), a));
         table_put(&t, cli_pct(cli_num(e, "share"), a));

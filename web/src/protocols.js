@@ -35,11 +35,11 @@ function Shares({ label, head, rows, all }) {
 }
 
 const requests = (x) => total(x.protocols.requests);
-const protocol_rows = [
+const http_rows = [
   ['HTTP/1', (x) => x.protocols.requests.http1],
   ['HTTP/2', (x) => x.protocols.requests.http2],
-  ['TCP, passed through', (x) => x.protocols.requests.tcp],
 ];
+const tcp_row = ['TCP, passed through', (x) => x.protocols.requests.tcp];
 const grpc_rows = [
   ['gRPC', (x) => total(x.protocols.grpc)],
   ['gRPC, failed', (x) => x.protocols.grpc.failed],
@@ -126,7 +126,7 @@ export function Protocols() {
   <div class="halves">
     <section class="panel" aria-labelledby="spoken-h">
       <header><h2 id="spoken-h">Requests by protocol</h2><p class="hint">Share of the last minute.</p></header>
-      <${Shares} label="Requests by protocol" head="Client speaks" rows=${has_grpc ? [...protocol_rows, ...grpc_rows] : protocol_rows} all=${requests} />
+      <${Shares} label="Requests by protocol" head="Client speaks" rows=${has_grpc ? [...http_rows, ...grpc_rows, tcp_row] : [...http_rows, tcp_row]} all=${requests} />
       ${has_grpc ? null : html`<p class="hint note">No gRPC call so far.</p>`}
     </section>
     <section class="panel" aria-labelledby="versions-h">
