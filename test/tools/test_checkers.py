@@ -1,6 +1,7 @@
 """The checkers of tools/: the tree passes each of them, and each finds a violation that is planted."""
 import os
 import pathlib
+import re
 import shutil
 import stat
 import subprocess
@@ -241,3 +242,34 @@ def test_tours(tree, text, says):
 
 def test_a_missing_tour_is_an_error(tree):
     assert run("tours", "--root", tree)[0] == 1
+
+
+# ---- dev ----
+
+
+def test_dev_is_a_clean_script():
+    if not shutil.which("shellcheck"):
+        pytest.skip("shellcheck is not installed")
+    done = subprocess.run(["shellcheck", ROOT / "dev"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout
+
+
+def test_dev_installs_each_program_that_a_test_looks_for():
+    """With the package that brings it."""
+    package = {"chromium": "chromium", "chromium-browser": "chromium", "node": "nodejs", "promtool": "prometheus", "prometheus": "prometheus",
+               "nghttpd": "nghttp2-server", "mkfs.ext4": "e2fsprogs", "shellcheck": "shellcheck"}
+    listed = set()
+    for names in re.findall(r'^APT\w*="([^"]*)"', (ROOT / "dev").read_text(), re.M):
+        listed |= set(names.split())
+    asked = {n for f in (ROOT / "test").rglob("test_*.py") for n in re.findall(r'which\("([\w.-]+)"\)', f.read_text())}
+    assert {n for n in asked if package.get(n) not in listed} == set()
+
+
+def test_dev_installs_each_library_that_the_build_asks_for():
+    package = {"threads": "build-essential", "libzstd": "libzstd-dev", "libxxhash": "libxxhash-dev", "jansson": "libjansson-dev",
+               "libfyaml": "libfyaml-dev", "libcares": "libc-ares-dev", "sqlite3": "libsqlite3-dev", "libcrypto": "libssl-dev",
+               "openssl": "libssl-dev", "libseccomp": "libseccomp-dev", "libnghttp2": "libnghttp2-dev", "ncursesw": "libncurses-dev",
+               "cmocka": "libcmocka-dev"}
+    listed = set((re.search(r'^APT="([^"]*)"', (ROOT / "dev").read_text(), re.M)[1]).split())
+    asked = set(re.findall(r"\bdependency\('([\w.-]+)'", (ROOT / "meson.build").read_text()))
+    assert len(asked) > 10 and {n for n in asked if package.get(n) not in listed} == set()
