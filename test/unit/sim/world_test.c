@@ -32,7 +32,7 @@ static struct sim_scenario plain(double load, double seconds)
 {
     return (struct sim_scenario){.name = "plain",
                                  .what = "one worker",
-                                 .groups = {{1, 1, 0}},
+                                 .groups = {{.count = 1, .workers = 1}},
                                  .service = SIM_EXPONENTIAL,
                                  .service_ms = 10,
                                  .phases = {{seconds, load}},
