@@ -26,7 +26,8 @@ class Foldback:
         self.until(lambda: self.status("/") == 200)
 
     def write(self, config):
-        self.path.write_text("listen: [\"127.0.0.1:%d\"]\nthreads: 1\nstate: %s\nadmin: { listen: \"127.0.0.1:%d\" }\n%s"
+        self.path.write_text("listen: [\"127.0.0.1:%d\"]\nthreads: 1\nstate: %s\nadmin: { listen: \"127.0.0.1:%d\" }\n"
+                             "overload: { mode: off }\n%s"
                              % (self.port, self.folder / "state", self.admin, config))
 
     def status(self, path):
@@ -60,7 +61,7 @@ class Foldback:
             try:
                 if check():
                     return
-            except (OSError, KeyError, ValueError):
+            except (OSError, KeyError, ValueError, TypeError):
                 pass
             time.sleep(0.05)
         raise AssertionError("not in time; " + (self.folder / "out").read_text()[-2000:])
