@@ -47,8 +47,8 @@ size_t body_take(struct request *req, struct span bytes, uint16_t *reason)
         struct span data;
         size_t used;
         step = http1_body_next(&req->in, bytes, &data, &used);
-        bytes.at += used;
-        bytes.len -= used;
+        if (used > 0) /* without bytes there may be no place either */
+            bytes = (struct span){bytes.at + used, bytes.len - used};
         if (step != HTTP1_DATA)
             break;
         if (!to)

@@ -75,11 +75,15 @@ static enum http1_step give(struct http1_body *b, struct span in, struct span *d
 {
     size_t rest = in.len - *used;
     size_t len = rest < b->left ? rest : (size_t)b->left;
+    if (len == 0) { /* in.at may be NULL */
+        *data = (struct span){0};
+        return HTTP1_MORE;
+    }
     *data = (struct span){in.at + *used, len};
     *used += len;
     b->left -= len;
     b->payload_bytes += len;
-    return len > 0 ? HTTP1_DATA : HTTP1_MORE;
+    return HTTP1_DATA;
 }
 
 enum http1_step http1_body_next(struct http1_body *b, struct span in, struct span *data,
