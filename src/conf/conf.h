@@ -216,6 +216,15 @@ struct conf_cache {
     const char *const *vary;                 /* fields that always select, lower case */
     size_t vary_count;
 };
+/* routes[].compress: which answers are compressed on their way to the client. */
+#define CONF_COMPRESS_TYPES_MAX 64
+struct conf_compress {
+    bool is_on;
+    uint8_t level;            /* 1..9 */
+    uint64_t min_bytes;       /* of bodies whose length is known */
+    const char *const *types; /* lower case; "text/" and a star: all of text */
+    size_t type_count;
+};
 struct conf_mirror {
     uint16_t service; /* index in services */
     double pct;       /* of the requests; 0: none */
@@ -242,6 +251,7 @@ struct conf_route {
     size_t rate_count;
     struct conf_hash hash;
     struct conf_cache cache;
+    struct conf_compress compress;
     struct conf_mirror mirror;
     enum conf_hedge hedge;
     uint64_t hedge_delay_ms; /* fixed; 0: the loop finds it */

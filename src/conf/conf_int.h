@@ -230,6 +230,9 @@ void parse_default_route(struct reader *rd);
 /* ---- parse_tls.c ---- */
 void parse_tls(struct reader *rd, const struct node *n, struct conf_tls *tls);
 void parse_tls_out(struct reader *rd, const struct node *n, struct conf_tls_out *tls);
+/* parse_compress.c */
+void compress_default(struct conf_compress *c);
+void parse_compress(struct reader *rd, const struct node *n, struct conf_compress *c);
 /* parse_cache.c */
 void cache_default(struct conf_cache *c);
 void parse_cache(struct reader *rd, const struct node *n, struct conf_cache *c);

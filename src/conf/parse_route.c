@@ -32,6 +32,7 @@ static void route_default(struct conf_route *rt)
                               .path_kind = CONF_PATH_ANY};
     who_default(&rt->key);
     cache_default(&rt->cache);
+    compress_default(&rt->compress);
     rt->timeout_tune = (struct conf_tune){.mode = -1, .value = NAN, .min = NAN, .max = NAN};
     rt->hedge_tune = rt->timeout_tune;
 }
@@ -262,6 +263,9 @@ static void parse_route(struct reader *rd, const struct node *n, size_t index)
             break;
         case KEY_ROUTE_cache:
             parse_cache(rd, k, &rt->cache);
+            break;
+        case KEY_ROUTE_compress:
+            parse_compress(rd, k, &rt->compress);
             break;
         case KEY_ROUTE_tune:
             route_tune(rd, k, rt);

@@ -196,6 +196,16 @@ static void tune_map(struct json *j, bool is_route)
     json_object_end(j);
 }
 
+static void texts_of(struct json *j, uint64_t min, uint64_t max)
+{
+    json_key_str(j, "type", "array");
+    if (min)
+        json_key_u64(j, "minItems", min);
+    json_key_u64(j, "maxItems", max);
+    json_key(j, "items");
+    json_raw(j, SPAN("{\"type\":\"string\"}"));
+}
+
 static void other_schema(struct json *j, enum conf_key key)
 {
     switch (key) {
@@ -246,11 +256,14 @@ static void other_schema(struct json *j, enum conf_key key)
     case KEY_ROUTE_cache:
         words_or_map(j, "on|off", NULL, "cache");
         return;
+    case KEY_ROUTE_compress:
+        words_or_map(j, "on|off", NULL, "compress");
+        return;
+    case KEY_COMPRESS_types:
+        texts_of(j, 1, CONF_COMPRESS_TYPES_MAX);
+        return;
     case KEY_CACHE_vary:
-        json_key_str(j, "type", "array");
-        json_key_u64(j, "maxItems", CONF_CACHE_VARY_MAX);
-        json_key(j, "items");
-        json_raw(j, SPAN("{\"type\":\"string\"}"));
+        texts_of(j, 0, CONF_CACHE_VARY_MAX);
         return;
     case KEY_ROUTE_match:
         words_or_map(j, "/", "^/", "match");
@@ -458,6 +471,7 @@ void conf_schema(struct buf *out)
     level_schema(&j, LEVEL_ROUTE, "route", "match|service");
     level_schema(&j, LEVEL_RATE, "rate_limit", NULL);
     level_schema(&j, LEVEL_CACHE, "cache", NULL);
+    level_schema(&j, LEVEL_COMPRESS, "compress", NULL);
     level_schema(&j, LEVEL_MATCH, "match", NULL);
     json_object_end(&j);
     json_object_end(&j);

@@ -341,6 +341,21 @@ static void show_cache(struct show *s, const struct conf_cache *c, uint32_t line
     show_value(s, "cache.client_control", c->heeds_clients ? "true" : "false", line);
 }
 
+static void show_compress(struct show *s, const struct conf_compress *c, uint32_t line)
+{
+    char key[48];
+    if (!c->is_on) {
+        show_value(s, "compress", "off", line);
+        return;
+    }
+    for (size_t i = 0; i < c->type_count; i++) {
+        snprintf(key, sizeof key, "compress.types[%zu]", i);
+        show_value(s, key, c->types[i], line);
+    }
+    show_number(s, "compress.min_bytes", CONF_TYPE_bytes, c->min_bytes, line);
+    show_number(s, "compress.level", CONF_TYPE_u32, c->level, line);
+}
+
 static void show_route(struct show *s, const struct conf_route *rt, const uint32_t *lines)
 {
     char key[240];
@@ -374,6 +389,7 @@ static void show_route(struct show *s, const struct conf_route *rt, const uint32
     show_rates(s, rt, lines[KEY_ROUTE_rate_limits]);
     show_value(s, "stream", rt->is_stream ? "true" : "false", lines[KEY_ROUTE_stream]);
     show_cache(s, &rt->cache, lines[KEY_ROUTE_cache]);
+    show_compress(s, &rt->compress, lines[KEY_ROUTE_compress]);
     if (rt->hedge_delay_ms)
         show_number(s, "hedge", CONF_TYPE_dur, rt->hedge_delay_ms, lines[KEY_ROUTE_hedge]);
     else

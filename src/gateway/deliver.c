@@ -12,6 +12,14 @@ static struct iovec iov_of(struct span s)
 
 void client_answer(struct request *req, const struct answer_piece *piece)
 {
+    if (req->coding != CODING_NONE && !piece->is_interim)
+        compress_answer(req, piece);
+    else
+        client_write(req, piece);
+}
+
+void client_write(struct request *req, const struct answer_piece *piece)
+{
     if (req->client->kind == CLIENT_H2) {
         h2_stream_answer(req, piece);
         return;

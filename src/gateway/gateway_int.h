@@ -31,6 +31,7 @@
 #include "io/thread.h"
 #include "io/tls.h"
 #include "io/tls_ticket.h"
+#include "proto/coding.h"
 #include "proto/http1.h"
 #include "proto/http1_body.h"
 #include "proto/http1_target.h"
@@ -203,7 +204,8 @@ struct worker {
         h2u_streams;
     struct h2_shared *h2; /* NULL until the first connection needs it */
     uint32_t h2_conn_count;
-    uint32_t h2_stream_count; /* at work, those of connections that are gone too */
+    uint32_t h2_stream_count;          /* at work, those of connections that are gone too */
+    uint32_t encoder_count;            /* compress.c */
     uint64_t h2_refused, h2_floods[4]; /* by enum h2_flood */
     uint64_t h2_shown[MEMFILE_H2_COUNTS];
     struct listener *listeners;
@@ -334,9 +336,10 @@ struct request {
     struct chunk
         *body; /* canonical request body: [from, to) is unsent, [0, from) is kept for a retry */
     struct trailer_room *trailers;
-    struct cache_work *cw;   /* NULL: the cache has nothing to do with it */
-    struct chunk *texts;     /* begins with a struct request_texts */
-    struct loop_timer timer; /* connect, first byte, silence, deadline, backoff */
+    struct cache_work *cw;     /* NULL: the cache has nothing to do with it */
+    struct compress *compress; /* while its answer is being compressed */
+    struct chunk *texts;       /* begins with a struct request_texts */
+    struct loop_timer timer;   /* connect, first byte, silence, deadline, backoff */
     union {
         struct loop_message message; /* from the thread that granted it */
         struct loop_job job;
@@ -374,6 +377,7 @@ struct request {
     uint8_t tls;         /* enum ev_tls of the client */
     uint8_t cache;       /* enum ev_cache */
     uint8_t hedge;       /* enum ev_hedge */
+    uint8_t coding;      /* enum coding that the client wants; NONE: nothing is compressed */
     uint8_t held;        /* what cap_take took */
     bool is_mirror;      /* a copy for another service: its event is not one of the route */
     bool is_silent;      /* a copy: the event is the other one's */
@@ -633,6 +637,12 @@ struct answer_piece {
  * client.is_broken is set. */
 void client_answer(struct request *req, const struct answer_piece *piece);
 void h2_stream_answer(struct request *req, const struct answer_piece *piece);
+void client_write(struct request *req, const struct answer_piece *piece); /* as it is */
+
+/* ---- compress.c: bodies that clients want smaller ---- */
+void compress_ask(struct request *req, const struct http1_head *head); /* what it wants */
+void compress_answer(struct request *req, const struct answer_piece *piece);
+void compress_end(struct request *req); /* gives its encoder back */
 
 /* ---- relay.c: answers; each returns false when <up> is gone or back in the pool ---- */
 bool relay_head(struct upstream *up, struct request *req, struct span bytes);

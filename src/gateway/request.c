@@ -37,6 +37,8 @@ size_t request_begin(struct client *c, const struct http1_head *parsed, struct s
     uint16_t reason = check(req, &head);
     if (!reason)
         reason = route(req, &head, &out);
+    if (!reason)
+        compress_ask(req, &head);
     req->is_discarding = reason != REASON_NONE;
     req->discard_to_bytes = UINT64_MAX;
     uint16_t body_reason = REASON_NONE;
@@ -169,6 +171,7 @@ void request_free(struct request *req)
     if (!req->end_us)
         req->end_us = loop_now_us(w->loop);
     cache_work_end(req);
+    compress_end(req);
     hedge_leave(req);
     mirror_request(req);
     if ((!req->is_own || req->is_mirror) && !req->is_silent)

@@ -16,7 +16,7 @@
 #include "knob/knob.h"
 
 #define MEMFILE_MAGIC UINT64_C(0x314b4342444c4f46) /* "FOLDBCK1" */
-#define MEMFILE_VERSION 5
+#define MEMFILE_VERSION 6
 #define MEMFILE_THREADS_MAX 64
 #define MEMFILE_OWN_RESOURCES 4
 /* Gateways at work at once: one serves, those before it end what they have (an upgrade).  Each has
@@ -61,6 +61,10 @@ struct memfile_h2 {
     _Atomic uint32_t streams[MEMFILE_RINGS_MAX];     /* at work, by slot and thread */
 };
 
+struct memfile_compress { /* answers that were compressed; counters as those of HTTP/2 */
+    _Atomic uint64_t answers, in_bytes, out_bytes, refused;
+};
+
 struct memfile_head {
     uint64_t magic;
     uint32_t version, head_bytes;
@@ -85,6 +89,7 @@ struct memfile_head {
     _Atomic uint32_t gateway_slot; /* of the gateway that serves; the supervisor's */
     struct memfile_tls tls;
     struct memfile_h2 h2;
+    struct memfile_compress compress;
     uint64_t secret[2]; /* of this state folder: for hashes that leave the process and outlive it */
 };
 

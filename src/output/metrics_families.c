@@ -27,6 +27,7 @@ static void write_processes(struct writer *w);
 static void write_own(struct writer *w);
 static void write_tls(struct writer *w);
 static void write_protocols(struct writer *w);
+static void write_compress(struct writer *w);
 static void write_h2(struct writer *w);
 
 static const char *const code_names[METRIC_CODE_CLASSES] = {"1xx", "2xx", "3xx",
@@ -49,6 +50,7 @@ void metrics_write(const struct metrics_view *view, struct buf *out, bool is_ope
     write_tls(&w);
     write_protocols(&w);
     write_h2(&w);
+    write_compress(&w);
     if (is_openmetrics)
         buf_puts(out, "# EOF\n");
 }
@@ -606,6 +608,19 @@ static void write_protocols(struct writer *w)
     family(w, METRIC_ID_GRPC);
     put_u64(w, METRIC_ID_GRPC, VALUES("ok"), m->grpc[0]);
     put_u64(w, METRIC_ID_GRPC, VALUES("failed"), m->grpc[1]);
+}
+
+static void write_compress(struct writer *w)
+{
+    const struct memfile_compress *m = &w->view->memfile->head->compress;
+    family(w, METRIC_ID_COMPRESS_ANSWERS);
+    put_u64(w, METRIC_ID_COMPRESS_ANSWERS, NULL, atomic_load(&m->answers));
+    family(w, METRIC_ID_COMPRESS_IN);
+    put_u64(w, METRIC_ID_COMPRESS_IN, NULL, atomic_load(&m->in_bytes));
+    family(w, METRIC_ID_COMPRESS_OUT);
+    put_u64(w, METRIC_ID_COMPRESS_OUT, NULL, atomic_load(&m->out_bytes));
+    family(w, METRIC_ID_COMPRESS_REFUSED);
+    put_u64(w, METRIC_ID_COMPRESS_REFUSED, NULL, atomic_load(&m->refused));
 }
 
 static void write_h2(struct writer *w)
