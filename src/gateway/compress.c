@@ -189,7 +189,7 @@ static void encode(struct request *req, const struct answer_piece *piece)
     char room[OUT_BYTES];
     struct memfile_compress *m = &req->worker->gw->mem->head->compress;
     struct answer_piece now = {.head = piece->head};
-    struct span in = piece->payload;
+    struct span in = piece->payload.len ? piece->payload : SPAN(""); /* never NULL + 0 */
     if (!in.len && !piece->is_last) {
         client_write(req, &now);
         return;
