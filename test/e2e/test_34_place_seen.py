@@ -88,7 +88,7 @@ def test_places_are_seen_and_weights_change_at_a_reload(tmp_path):
     ports = [o.port for o in ups]
     fb = Foldback(tmp_path, CONFIG % (ports[0], "50%", ports[1], ports[2]))
     try:
-        fb.until(lambda: abs(fb.endpoints()[names[0]]["weight"] - 0.5) < 0.01)
+        fb.until(lambda: abs((fb.endpoints()[names[0]]["weight"] or 0) - 0.5) < 0.01)
         for _ in range(30):
             assert fb.status("/") == 200
         fb.until(lambda: fb.endpoints()[names[0]]["utilisation"] == 0.25)
@@ -104,7 +104,7 @@ def test_places_are_seen_and_weights_change_at_a_reload(tmp_path):
         assert "zone west, not that of this node" in fb.why(names[1])
         assert "spare one" in fb.why(names[2]) and "utilisation of 25.0 %" in fb.why(names[0])
         fb.reload(CONFIG % (ports[0], "200%", ports[1], ports[2]))
-        fb.until(lambda: abs(fb.endpoints()[names[0]]["weight"] - 2) < 0.01)
+        fb.until(lambda: abs((fb.endpoints()[names[0]]["weight"] or 0) - 2) < 0.01)
         ups[0].listener.shutdown(2)
         ups[0].close()
         for _ in range(40):
