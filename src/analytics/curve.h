@@ -20,6 +20,7 @@
 
 #define CURVE_KEYS 8192u
 #define CURVES_MAX 32u
+#define CURVE_SAMPLES_MIN 1000u /* before, a curve says nothing */
 /* Bins of an eighth of an octave from 64 KiB to 64 GiB. */
 #define CURVE_BINS 160u
 

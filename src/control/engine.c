@@ -318,6 +318,11 @@ const struct facts *engine_facts(const struct engine *e)
 {
     return e->facts;
 }
+const struct curves *engine_curves(const struct engine *e)
+{
+    return e->curves;
+}
+
 const struct knob_book *engine_book(const struct engine *e)
 {
     return &e->book;

@@ -20,7 +20,6 @@
 #define DEAD_BAND 1.10
 #define FLOOR_KIB 1024.0
 /* Requests behind a curve before it counts: its error is then about 3 %. */
-#define SAMPLES_MIN 1000u
 /* Half of a curve is older than two minutes: a swap of workloads shows within two runs. */
 #define FADE 0.84
 #define VERIFY_MS 90000
@@ -59,7 +58,7 @@ static void submit(struct engine *e, const struct side *s, double to_kib, uint16
     struct fact hits = {
         .value = s->view.requests > 0 ? worth(e, s->route, s->kib) / s->view.requests : NAN,
         .n = s->view.samples,
-        .n_needed = SAMPLES_MIN,
+        .n_needed = CURVE_SAMPLES_MIN,
         .state = FACT_OK};
     m.d.to = to_kib;
     m.d.reason = reason;
@@ -83,7 +82,7 @@ void loop_cache_run(struct engine *e)
         if (!is_free(e, i))
             continue;
         s.kib = control_value(e, KNOB_CACHE_KIB, i);
-        bool is_known = curve_view(e->curves, i, &s.view) && s.view.samples >= SAMPLES_MIN;
+        bool is_known = curve_view(e->curves, i, &s.view) && s.view.samples >= CURVE_SAMPLES_MIN;
         double now = worth(e, i, s.kib);
         if (is_known) {
             s.value_us = (worth(e, i, s.kib + step_kib) - now) * s.view.origin_us;

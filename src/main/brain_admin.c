@@ -181,6 +181,7 @@ enum fb_code brain_admin_start(struct brain *b, struct fb_err *err)
         .source = {.ctx = b,
                    .facts = engine_facts(b->fold.engine),
                    .book = engine_book(b->fold.engine),
+                   .curves = engine_curves(b->fold.engine),
                    .memfile = &b->mem,
                    .explain = on_explain,
                    .is_drained = on_is_drained,

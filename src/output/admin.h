@@ -19,6 +19,7 @@
  * Threads: the brain's loop only.  Errors: enum fb_code; over HTTP problem+json (RFC 9457). */
 #ifndef FB_OUTPUT_ADMIN_H
 #define FB_OUTPUT_ADMIN_H
+#include "analytics/curve.h"
 #include "analytics/facts.h"
 #include "base/error.h"
 #include "knob/memfile.h"
@@ -58,6 +59,7 @@ struct admin_source {
     void *ctx; /* first argument of every callback */
     const struct facts *facts;
     const struct knob_book *book;
+    const struct curves *curves;    /* of caches; NULL: none */
     const struct memfile *memfile;  /* names, gauges, head */
     const struct knob_table *table; /* what is published; NULL: memfile->knobs */
 

@@ -10,6 +10,28 @@
 #include "output/api.def"
 #undef API
 
+/* Powers of two from 64 KiB to 64 GiB: the range of the bins. */
+#define CURVE_POINTS 21
+
+static void put_curve(struct json *j, const struct curves *curves, uint16_t number)
+{
+    struct curve_view view;
+    bool is_known = curves && curve_view(curves, number, &view) &&
+                    view.samples >= CURVE_SAMPLES_MIN && view.requests > 0;
+    json_key_f64(j, "origin_ms", is_known && view.origin_us > 0 ? view.origin_us / 1e3 : NAN);
+    json_key(j, "curve");
+    json_array_begin(j);
+    for (uint32_t i = 0; is_known && i < CURVE_POINTS; i++) {
+        uint64_t bytes = UINT64_C(64) * KIB << i;
+        json_object_begin(j);
+        json_key_u64(j, "bytes", bytes);
+        json_key_f64(j, "miss_ratio",
+                     1 - curve_hits(curves, number, (double)bytes) / view.requests);
+        json_object_end(j);
+    }
+    json_array_end(j);
+}
+
 static void put_cache(struct json *j, const struct admin *a, uint16_t number)
 {
     const struct metric_route *r = &a->metrics->route[number];
@@ -32,6 +54,7 @@ static void put_cache(struct json *j, const struct admin *a, uint16_t number)
     json_key_u64(j, "stored", r->stored);
     json_key_u64(j, "evicted", r->evicted);
     json_key_u64(j, "refused", r->refused);
+    put_curve(j, a->source.curves, number);
     json_object_end(j);
 }
 

@@ -35,6 +35,7 @@ struct driver {
     struct rng rng;
     uint16_t service[2], route[4], endpoint[ENDPOINTS], version[2];
     uint32_t limit[ENDPOINTS];
+    uint32_t references; /* since the last sample of the cache */
     bool is_replay;
 };
 
@@ -238,6 +239,47 @@ static void put_protocol(const struct driver *d, struct ev_request *r, size_t e)
     }
 }
 
+/* One route with a cache of 16 MiB that many small answers want, one with a cache that rests. */
+static void put_cache(struct driver *d, struct ev_request *r)
+{
+    uint64_t bits = r->request_id >> 8;
+    uint32_t id = (uint32_t)pow(20000, (double)(bits % 65536) / 65536);
+    uint64_t key = (id + 1) * UINT64_C(0x9e3779b97f4a7c15);
+    key ^= key >> 31;
+    if (r->route != d->route[1])
+        return;
+    r->cache = id > 1300 ? EV_CACHE_MISS : id % 40 ? EV_CACHE_HIT : EV_CACHE_COLLAPSED;
+    d->references++;
+    if ((uint32_t)key >= UINT32_MAX / 4)
+        return;
+    struct ev_cache_sample s = EV_INIT(CACHE_SAMPLE, cache_sample, r->head.time_us);
+    s.key = key;
+    s.bytes = 6000 + (uint32_t)(key >> 40) % 12000;
+    s.origin_us = r->cache == EV_CACHE_MISS ? 24000 : 0;
+    s.references = d->references;
+    s.route = r->route;
+    s.shift = 2;
+    s.cache = r->cache;
+    d->references = 0;
+    feed(d, &s.head);
+}
+
+static void say_cache(struct driver *d)
+{
+    for (size_t i = 1; i < 3; i++) {
+        struct ev_cache_use u = EV_INIT(CACHE_USE, cache_use, d->now_us);
+        u.route = d->route[i];
+        u.budget_bytes = i == 1 ? 16 * MIB : 48 * MIB;
+        u.used_bytes = i == 1 ? 15 * MIB + 700 * KIB : 0;
+        u.entries = i == 1 ? 1310 : 0;
+        u.stored = i == 1 ? 1310 + d->tick * 3 : 0;
+        u.evicted = i == 1 ? d->tick * 3 : 0;
+        u.memory_bytes = 64 * MIB;
+        u.total_bytes = 16 * MIB;
+        feed(d, &u.head);
+    }
+}
+
 static bool is_slow_phase(const struct driver *d)
 {
     return d->cycle_ms > 30000 && d->cycle_ms < 50000;
@@ -284,6 +326,7 @@ static void say_request(struct driver *d, size_t route)
         ev.in_flight = 0;
     }
     put_protocol(d, &ev, e);
+    put_cache(d, &ev);
     if (rng_below(&d->rng, 4) == 0) {
         static const char *const paths[] = {"/checkout/pay", "/products/4711", "/search/shoes",
                                             "/suggest"};
@@ -387,8 +430,10 @@ static void step(struct driver *d)
     say_gauges(d);
     if (d->tick % 23 == 0)
         say_proposal(d);
-    if (d->tick % 10 == 0)
+    if (d->tick % 10 == 0) {
         say_resources(d);
+        say_cache(d);
+    }
     if (d->cycle_ms == 85000 || d->cycle_ms == 100000) {
         struct ev_alert al = EV_INIT(ALERT, alert, d->now_us);
         al.reason = REASON_ALERT_OBJECTIVE_MISSED;
@@ -491,6 +536,7 @@ int main(int argc, char **argv)
                                 .source = {.ctx = &d,
                                            .facts = engine_facts(d.engine),
                                            .book = engine_book(d.engine),
+                                           .curves = engine_curves(d.engine),
                                            .memfile = &d.mem,
                                            .explain = on_explain,
                                            .is_drained = on_drained,

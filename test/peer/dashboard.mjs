@@ -61,7 +61,7 @@ try {
   await page.keyboard.press('Enter');
   out.steps.mark = (await page.locator('.mark.is-selected').count()) === 1;
 
-  for (const view of ['Endpoints', 'Protocols', 'Knobs', 'Requests', 'System']) {
+  for (const view of ['Endpoints', 'Protocols', 'Cache', 'Knobs', 'Requests', 'System']) {
     await page.getByRole('navigation').getByRole('link', { name: view }).click();
     await page.getByRole('heading', { level: 1, name: view }).waitFor();
     await page.waitForTimeout(700);
@@ -76,6 +76,23 @@ try {
       const rate = parseFloat(await row('TLS handshakes', 'Resumed').locator('td').nth(1).textContent());
       out.steps.protocols = share > 40 && share < 80 && rate > 20 && rate < 40 || `${share} ${rate}`;
       out.steps.certificates = (await page.getByRole('region', { name: 'Certificates, table' }).locator('tbody tr').first().textContent()).includes('*.api.shop.example');
+    }
+    if (view === 'Cache') {
+      await page.waitForTimeout(2300); // the second look, which gives rates
+      const row = await page.getByRole('region', { name: 'Caches of routes, table' }).getByRole('row', { name: /^shop \/ / }).textContent();
+      out.steps.cached = /[67]\d\.\d %.*16\.0 MiB/.test(row) || row;
+      const figure = page.getByRole('img', { name: /^Miss ratio of shop \/ by size/ });
+      await page.getByText('As a table').click();
+      const misses = (await page.getByRole('region', { name: 'Miss ratio of shop / by size, table' }).locator('tbody td').allTextContents()).map(parseFloat);
+      out.steps.curve = (await figure.count()) === 1 && misses.length > 5 && misses.length <= 32 && misses.every((v, i) => i === 0 || v <= misses[i - 1]) && misses[0] > misses.at(-1) + 20 || misses.join(' ');
+      await check('cache'); // with its table open
+      await page.route('**/v1/cache', (r) => r.fulfill({ json: { memory_bytes: 0, total_bytes: 0, routes: [] } }));
+      await page.getByText('No route keeps answers').waitFor();
+      await check('no cache');
+      await page.unroute('**/v1/cache');
+      await page.getByRole('region', { name: 'Caches of routes, table' }).waitFor();
+      out.steps.uncached = true;
+      continue;
     }
     if (view === 'Knobs') {
       await page.getByRole('button', { name: 'Pin shed_threshold of shop' }).click();

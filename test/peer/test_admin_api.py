@@ -223,6 +223,14 @@ def test_headers_are_strict_everywhere(driver):
         assert h["referrer-policy"] == "no-referrer"
 
 
+def test_a_cache_has_a_curve_once_there_are_enough_samples(driver):
+    busy, idle = json.loads(request(driver, "GET", "/v1/cache")[2])["routes"]
+    misses = [p["miss_ratio"] for p in busy["curve"]]
+    assert busy["route"] == "shop /" and 5 < len(misses) <= 32 and misses == sorted(misses, reverse=True)
+    assert 0 <= misses[-1] < misses[0] <= 1 and busy["origin_ms"] > 0
+    assert idle["curve"] == [] and idle["origin_ms"] is None
+
+
 def test_assets_are_cached_by_their_names(driver):
     status, _, page = request(driver, "GET", "/", token=None)
     script = re.search(r'src="(/assets/[^"]+\.js)"', page)

@@ -21,6 +21,7 @@ export const decisions = signal([]); // newest first
 export const selected = signal(0);
 export const versions = signal([]);
 export const protocols = signal([]); // status of the last minute, oldest first
+export const caches = signal([]); // of the last minute, oldest first, each with time_ms
 export const budget_pct = signal(null); // of second copies
 export const knobs = signal([]);
 export const findings = signal(null);
@@ -81,6 +82,12 @@ export async function load_protocols() {
     status.value = next;
     protocols.value = [...(is_new_brain ? [] : protocols.value), next].slice(-minute_points);
   });
+}
+export async function load_cache() {
+  const next = { ...(await get('/v1/cache')), time_ms: Date.now() };
+  const sum = (x) => x.routes.reduce((a, r) => Object.values(r.requests).reduce((b, n) => b + n, a), 0);
+  const last = caches.value.at(-1);
+  caches.value = [...(last && sum(next) < sum(last) ? [] : caches.value), next].slice(-minute_points);
 }
 export async function load_versions() {
   versions.value = (await get('/v1/versions')).versions;
