@@ -81,6 +81,20 @@ void answer_raw(struct client *c, uint16_t reason, bool wants_json)
     client_send(c, iov, 2);
 }
 
+void answer_put_proxy_status(const struct worker *w, const struct ev_reason_row *row,
+                             struct http1_out *out)
+{
+    if (!row->proxy_status[0])
+        return;
+    http1_put(out, SPAN("Proxy-Status: "));
+    http1_put(out, span_of(w->gen->node));
+    http1_put(out, SPAN("; error="));
+    http1_put(out, span_of(row->proxy_status));
+    http1_put(out, SPAN("; details=\""));
+    http1_put(out, span_of(row->name));
+    http1_put(out, SPAN("\"\r\n"));
+}
+
 /* The head goes into the worker's scratch memory.  Without a request the connection closes. */
 static void build(struct worker *w, struct request *req, uint16_t reason, bool wants_json,
                   struct said *said)
@@ -109,15 +123,7 @@ static void build(struct worker *w, struct request *req, uint16_t reason, bool w
                         : SPAN("Content-Type: text/plain; charset=utf-8\r\n"));
     http1_put_field_u64(&out, SPAN("Content-Length"), body_bytes);
     http1_put(&out, SPAN("Cache-Control: no-store\r\n"));
-    if (row->proxy_status[0]) {
-        http1_put(&out, SPAN("Proxy-Status: "));
-        http1_put(&out, span_of(w->gen->node));
-        http1_put(&out, SPAN("; error="));
-        http1_put(&out, span_of(row->proxy_status));
-        http1_put(&out, SPAN("; details=\""));
-        http1_put(&out, span_of(row->name));
-        http1_put(&out, SPAN("\"\r\n"));
-    }
+    answer_put_proxy_status(w, row, &out);
     if (is_limited)
         rate_put_fields(&w->refusal, &out);
     else if (status ==

@@ -674,6 +674,9 @@ size_t splice_first_read(const struct upstream *up, size_t room);
 
 /* ---- answer.c: what foldback says itself ---- */
 void answer_local(struct request *req, uint16_t reason);
+/* RFC 9209, when the reason has a token there. */
+void answer_put_proxy_status(const struct worker *w, const struct ev_reason_row *row,
+                             struct http1_out *out);
 void answer_raw(struct client *c, uint16_t reason, bool wants_json);
 uint16_t answer_reason_of(enum http1_error error);
 

@@ -78,15 +78,7 @@ bool grpc_refuse(struct request *req, uint16_t reason)
     http1_put(&out, SPAN("Content-Type: application/grpc\r\n"));
     http1_put_field_u64(&out, SPAN("grpc-status"), req->grpc_status);
     http1_put_field(&out, SPAN("grpc-message"), span_of(row->sentence));
-    if (row->proxy_status[0]) {
-        http1_put(&out, SPAN("Proxy-Status: "));
-        http1_put(&out, span_of(w->gen->node));
-        http1_put(&out, SPAN("; error="));
-        http1_put(&out, span_of(row->proxy_status));
-        http1_put(&out, SPAN("; details=\""));
-        http1_put(&out, span_of(row->name));
-        http1_put(&out, SPAN("\"\r\n"));
-    }
+    answer_put_proxy_status(w, row, &out);
     if (row->status == 503) /* gRFC A6: not before; those refused together come back apart */
         http1_put_field_u64(&out, SPAN("grpc-retry-pushback-ms"), 1000 + rng_below(&w->rng, 2000));
     http1_put_end(&out);

@@ -20,6 +20,19 @@ def frame(kind, flags, stream, payload=b""):
     return struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload
 
 
+def read_some(conn, wait_s):
+    """The bytes of one read; b"" when none came in time, or at the end, which conn.is_closed tells."""
+    conn.sock.settimeout(wait_s)
+    try:
+        data = conn.sock.recv(65536)
+    except (socket.timeout, TimeoutError):
+        return b""
+    except OSError:
+        data = b""
+    conn.is_closed = conn.is_closed or not data
+    return data
+
+
 class Answer:
     def __init__(self):
         self.interim, self.fields, self.body, self.trailers = [], {}, b"", None
@@ -83,15 +96,8 @@ class H2:
 
     def pump(self, wait_s=WAIT_S):
         """One read; False at the end of the connection or when nothing came."""
-        self.sock.settimeout(wait_s)
-        try:
-            data = self.sock.recv(65536)
-        except (socket.timeout, TimeoutError):
-            return False
-        except OSError:
-            data = b""
+        data = read_some(self, wait_s)
         if not data:
-            self.is_closed = True
             return False
         for e in self.c.receive_data(data):
             self.take(e)
@@ -164,15 +170,8 @@ class Raw:
             return False
 
     def pump(self, wait_s):
-        self.sock.settimeout(wait_s)
-        try:
-            data = self.sock.recv(65536)
-        except (socket.timeout, TimeoutError):
-            return False
-        except OSError:
-            data = b""
+        data = read_some(self, wait_s)
         if not data:
-            self.is_closed = True
             return False
         self.buf += data
         while len(self.buf) >= 9:

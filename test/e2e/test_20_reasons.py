@@ -7,140 +7,21 @@ All groups run at once in threads before the first test; the tests look at what 
 """
 import concurrent.futures
 import contextlib
-import json
-import os
-import re
 import socket
-import sys
 import threading
 import time
 
 import pytest
 import h2_util
-from conftest import Origin, Wire, ok
+from conftest import Origin, Wire
+from reasons_util import (HEALTH, LIMITS, ONE, PLACES, REASONS, WIDE, all_events, answer, connect, get, look, no_tls,
+                          post, send, service)
 from tls_util import Authority, TlsOrigin, server_context
-
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "fault"))
-from fb import ROOT, Foldback, free_port, until  # noqa: E402
-
-REASONS = {}
-with open(os.path.join(ROOT, "src", "event", "reasons.def")) as reasons_def:
-    for m in re.finditer(r'^REASON\((\w+), \w+, (\w+), (\d+), (\d+), "([^"]*)"', reasons_def.read(), re.M):
-        REASONS[m[2]] = {"kind": m[1], "id": int(m[3]), "status": int(m[4]), "token": m[5]}
+from fb import Foldback, free_port, until  # noqa: E402
 
 NOT_FROM_OUTSIDE = {
     "internal": "only a broken promise of ours leads there",
 }
-
-LIMITS = """limits:
-  line_bytes: 1KiB
-  header_bytes: 4KiB
-  header_count: 20
-  body_bytes: 10KiB
-  header_timeout: 300ms
-  body_timeout: 400ms
-  idle_timeout: 2s
-  write_timeout: 1s
-  tunnel_idle_timeout: 1s
-  min_rate: 1000B/s
-  min_rate_grace: 500ms
-upstream: { connect_timeout: 300ms, timeout: 700ms, idle_timeout: 400ms, retries: 0 }
-"""
-WIDE = "tune: { limit: { min: 64, value: 64, max: 64 } }"
-ONE = "tune: { limit: { min: 1, value: 1, max: 1 } }"
-
-
-class Seen:
-    """What a client saw."""
-
-    def __init__(self, status=None, proxy_status=""):
-        self.status, self.proxy_status = status, proxy_status or ""
-
-
-def connect(fold, receive_bytes=0):
-    s = socket.socket()
-    if receive_bytes:
-        s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
-    s.settimeout(8)
-    s.connect(("127.0.0.1", fold.port))
-    s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return Wire(s)
-
-
-def look(wire, method="GET"):
-    m = wire.response(method)
-    return Seen(m.status, m.get("proxy-status"))
-
-
-def send(fold, text):
-    w = connect(fold)
-    try:
-        return look(w.send(text))
-    finally:
-        w.close()
-
-
-def get(path, *fields):
-    return "GET %s HTTP/1.1\r\nHost: a\r\n%s\r\n" % (path, "".join(f + "\r\n" for f in fields))
-
-
-def post(path, *fields, body=""):
-    return "POST %s HTTP/1.1\r\nHost: a\r\n%s\r\n%s" % (path, "".join(f + "\r\n" for f in fields), body)
-
-
-# ---- the endpoint: what it does is in the path ----
-
-def no_tls(wire):
-    """Somebody who speaks first, and no TLS; it hears the greeting out, as closing over it would be a reset."""
-    wire.fill()
-    wire.send("no TLS here\r\n")
-    wire.rest()
-
-
-def answer(request, wire):
-    word = request.target.split("/")[2] if request.target.count("/") > 1 else ""
-    if word.startswith("slow"):
-        time.sleep(int(word[4:]) / 1000)
-    elif word == "error":
-        return b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n"
-    elif word == "close":
-        return False
-    elif word == "fresh":
-        return ok("fresh", "Cache-Control: max-age=60")
-    elif word == "asked" and request.get("if-none-match"):
-        return b"HTTP/1.1 304 Not Modified\r\nCache-Control: max-age=60\r\n\r\n"
-    elif word == "asked":
-        return ok("old", "Cache-Control: no-cache", 'ETag: "1"')
-    elif word == "old":
-        return ok("old", "Cache-Control: max-age=0, stale-while-revalidate=60")
-    elif word == "once":
-        time.sleep(0.4)
-        return ok("once", "Cache-Control: max-age=60")
-    elif word == "cut":
-        wire.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhello")
-        return False
-    elif word == "still":
-        wire.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhello")
-        time.sleep(1.5)
-        return False
-    elif word == "grpc14":
-        return b"HTTP/1.1 200 OK\r\nContent-Type: application/grpc\r\ngrpc-status: 14\r\nContent-Length: 0\r\n\r\n"
-    elif word == "bad":
-        return b"nonsense\r\n\r\n"
-    elif word == "large":
-        return b"HTTP/1.1 200 OK\r\nX: %s\r\nContent-Length: 0\r\n\r\n" % (b"x" * 8000)
-    elif word == "much":
-        wire.send("HTTP/1.1 200 OK\r\nContent-Length: 50000000\r\n\r\n")
-        for _ in range(50):
-            wire.send(b"x" * 1000000)
-        return None
-    elif word == "tunnel":
-        wire.send("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
-        while wire.fill():
-            wire.send(wire.buffer)
-            wire.buffer = b""
-        return False
-    return ok()
 
 
 # ---- rows: one function per reason; returns what the client saw, or None when it sees nothing ----
@@ -528,10 +409,6 @@ def hole():
     return s, fillers
 
 
-def service(name, address, parts):
-    return '  %s: { endpoints: ["%s"], %s }\n' % (name, address, parts)
-
-
 def challenge(folder):
     (folder / "token").write_text("token.thumbprint")
     return "tls: { acme_dir: %s }\n" % folder
@@ -579,13 +456,6 @@ def leaving_config(world):
             + "routes:\n  - { match: /app/, service: app }\n  - { match: /one/, service: one }\n")
 
 
-def all_events(fold, kind):
-    """The whole log, from the file, page by page through the API while foldback runs."""
-    done = fold.cli("events", "tail", "--from-offset", "0", "--type", kind, "--limit", "100000", "--json")
-    assert done.returncode == 0, done.stderr
-    return [json.loads(x) for x in done.stdout.splitlines()]
-
-
 def run_row(world, group, reason, act, fold):
     try:
         world.seen[reason] = act(fold, world)
@@ -623,7 +493,6 @@ def world(tmp_path_factory):
             ("passed", small_config(w, "") + service("raw", "127.0.0.1:%d" % w.origin.port, "eject: false")),
             ("h2", small_config(w, "http2: { streams: 4, control_frames: 100 }\n"))]
     threads = [threading.Thread(target=run_group, args=(w, *j), daemon=True) for j in jobs]
-    threads.append(threading.Thread(target=run_health, args=(w,), daemon=True))
     for t in threads:
         t.start()
     for t in threads:
@@ -686,196 +555,6 @@ def test_a_tunnel_that_its_client_resets_was_cut(tmp_path):
     finally:
         fold.stop()
         origin.close()
-
-
-# ---- health ----
-
-class Mood:
-    """An endpoint that is away (refuses), well, or ill (answers 500), as told."""
-
-    def __init__(self, mood="well"):
-        self.mood = mood
-        self.origin = None
-        self.hold = socket.socket()  # holds the port, bound and deaf, so that nobody else gets it
-        self.hold.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.hold.bind(("127.0.0.1", 0))
-        self.port = self.hold.getsockname()[1]
-        if mood != "away":
-            self.come()
-        self.address = "127.0.0.1:%d" % self.port
-
-    def come(self):
-        self.mood = "well"
-        self.origin = Origin(self.answer, self.port)
-
-    def answer(self, request, wire):
-        if self.mood == "ill":
-            return b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n"
-        return answer(request, wire)
-
-
-def health_config(m, extra=""):
-    def ends(*names):
-        return "[%s]" % ", ".join('"%s"' % (m[n].address if n in m else n) for n in names)
-    return f"""mode: observe
-upstream: {{ retries: 0, connect_timeout: 200ms }}
-services:
-  errors: {{ endpoints: {ends("e1", "e2", "e3")}, {WIDE}, balance: round-robin }}
-  gone: {{ endpoints: {ends("dead", "g2")}, {WIDE}, balance: round-robin }}
-  probed: {{ endpoints: {ends("p1", "p2")}, {WIDE}, health: {{ path: /up, interval: 100ms, timeout: 100ms, fall: 2, rise: 2 }} }}
-  panic: {{ endpoints: {ends("q1", "q2", "q3", "q4")}, {WIDE}, balance: round-robin }}
-  moved: {{ endpoints: {ends("m1", "m2")}, {WIDE} }}
-{extra}routes:
-  - {{ match: /errors/, service: errors }}
-  - {{ match: /gone/, service: gone }}
-  - {{ match: /probed/, service: probed }}
-  - {{ match: /panic/, service: panic }}
-  - {{ match: /moved/, service: moved }}
-"""
-
-
-def keep_sending(fold, path, stop):
-    w = None
-    while not stop.is_set():
-        try:
-            w = w or connect(fold)
-            w.send(get(path)).response()
-        except (OSError, EOFError):
-            w = None
-        time.sleep(0.01)
-
-
-def run_health(world):
-    try:
-        health_story(world)
-    except Exception as e:  # noqa: BLE001
-        world.wrong["health"] = repr(e)
-
-
-def health_story(world):
-    m = {n: Mood() for n in ("e1", "e2", "e3", "g2", "p1", "p2", "q4", "m1", "m2")}
-    m.update({n: Mood("away") for n in ("q1", "q2", "q3")})
-    folder = world.folder("health")
-    dead = "127.0.0.1:%d" % free_port()
-    text = health_config(m).replace('"dead"', '"%s"' % dead)
-    fold = Foldback(folder, text).start()
-    world.closing.append(fold)
-    stop = threading.Event()
-    threads = [threading.Thread(target=keep_sending, args=(fold, p, stop), daemon=True) for p in ("/errors/", "/gone/", "/panic/")]
-    for t in threads:
-        t.start()
-    m["e1"].mood = "ill"
-    m["p1"].mood = "ill"
-    where = "moved " + m["m1"].address
-    fold.api("POST", "/v1/drain", {"endpoint": where, "why": "test"})
-    for _ in range(3):
-        send(fold, get("/moved/"))
-    send(fold, get("/moved/slow1500"))  # nothing completes for more than 500 ms: a stall
-    fold.api("POST", "/v1/undrain", {"endpoint": where, "why": "test"})
-    m["p1"].mood = "well"
-
-    def has(reason, path=None):
-        return any(e["reason"] == REASONS[reason]["id"] for e in all_events(fold, "health"))
-
-    with contextlib.suppress(AssertionError):
-        until(lambda: has("health_panic"), 12, "panic")
-    for q in ("q1", "q2", "q3"):
-        m[q].come()
-    with contextlib.suppress(AssertionError):
-        until(lambda: has("health_relapsed"), 20, "relapse")
-    m["e1"].mood = "well"
-    with open(fold.file) as f:
-        now = f.read()
-    with open(fold.file, "w") as f:
-        f.write(now.replace('"%s", "%s"' % (m["m1"].address, m["m2"].address), '"%s"' % m["m2"].address))
-    fold.api("POST", "/v1/reload")
-    with contextlib.suppress(AssertionError):
-        until(lambda: has("health_recovered") and has("health_panic_over") and has("health_removed"), 15, "recovery")
-    stop.set()
-    for t in threads:
-        t.join(5)
-    world.events["health"] = all_events(fold, "health")
-    for x in m.values():
-        x.hold.close()
-        x.origin.close()
-
-
-HEALTH = ["health_passive_errors", "health_passive_connect", "health_probe_failed", "health_probe_passed",
-          "health_half_open", "health_recovered", "health_relapsed", "health_drained", "health_undrained",
-          "health_added", "health_removed", "health_panic", "health_panic_over",
-          "health_stalled", "health_unstalled"]
-
-
-@pytest.mark.parametrize("reason", HEALTH)
-def test_health_changes_with_its_reason(world, reason):
-    assert "health" not in world.wrong, world.wrong["health"]
-    assert REASONS[reason]["id"] in {e["reason"] for e in world.events["health"]}
-
-
-# ---- places: what agents, zones and lists say ----
-
-PLACES = ["health_agent_down", "health_agent_out", "health_agent_back", "health_agent_weight", "health_agent_lost",
-          "health_zone_spill", "health_zone_home", "health_list_bad", "health_list_read"]
-
-
-def test_endpoints_change_their_place_with_its_reason(tmp_path):
-    line = [b"up\n"]
-
-    def agent():
-        while True:
-            try:
-                sock, _ = asked.accept()
-                sock.sendall(line[0])
-                sock.close()
-            except OSError:
-                return
-    asked = socket.create_server(("127.0.0.1", 0))
-    threading.Thread(target=agent, daemon=True).start()
-    ups = [Origin(answer) for _ in range(3)]
-    ends = ["127.0.0.1:%d" % o.port for o in ups]
-    listed = tmp_path / "list.yaml"
-    listed.write_text("- \"%s\"\n" % ends[2])
-    fold = Foldback(tmp_path, f"""zone: east
-services:
-  asked: {{ endpoints: ["{ends[0]}"], agent_check: {{ port: {asked.getsockname()[1]}, interval: 100ms }} }}
-  zoned:
-    endpoints: [{{ address: "{ends[1]}", zone: east, max_in_flight: 1 }}, {{ address: "{ends[2]}", zone: west }}]
-  listed: {{ endpoints: ["file://{listed}"] }}
-routes:
-  - {{ match: /asked/, service: asked }}
-  - {{ match: /zoned/, service: zoned }}
-  - {{ match: /listed/, service: listed }}
-""").start()
-
-    def has(reason):
-        return any(e["reason"] == REASONS[reason]["id"] for e in all_events(fold, "health"))
-    try:
-        for said, reason in ((b"drain\n", "health_agent_out"), (b"ready\n", "health_agent_back"),
-                             (b"50%\n", "health_agent_weight"), (b"down\n", "health_agent_down")):
-            line[0] = said
-            until(lambda: has(reason), 8, reason)
-        asked.shutdown(socket.SHUT_RDWR)
-        until(lambda: has("health_agent_lost"), 8, "silence")
-        listed.write_text("- [")
-        until(lambda: has("health_list_bad"), 8, "a broken list")
-        listed.write_text("- \"%s\"\n" % ends[1])
-        until(lambda: has("health_list_read"), 8, "a new list")
-        held = connect(fold).send(get("/zoned/slow1500"))
-        time.sleep(0.2)
-        for _ in range(10):
-            send(fold, get("/zoned/"))
-        until(lambda: has("health_zone_spill"), 8, "a spill")
-        held.response()
-        for _ in range(2000):
-            send(fold, get("/zoned/"))
-            if has("health_zone_home"):
-                break
-        assert has("health_zone_home")
-    finally:
-        fold.stop()
-        asked.close()
-        for o in ups:
-            o.close()
 
 
 def test_every_reason_has_a_row():

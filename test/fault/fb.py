@@ -62,6 +62,15 @@ class Origin:
         self.server.server_close()
 
 
+def config(origin, extra=""):
+    return f'''mode: act
+services:
+  app:
+    endpoints: ["127.0.0.1:{origin.port}"]
+    objective: {{ latency: 99% < 500ms }}
+{extra}'''
+
+
 class Foldback:
     def __init__(self, folder, config, state=None, listen='["127.0.0.1:%d"]'):
         self.port = free_port()
@@ -149,6 +158,13 @@ class Foldback:
         self.log.close()
         for word in ("Sanitizer", "runtime error", "promise"):
             assert word not in text, text[-6000:]
+
+
+def knob_value(fold):
+    try:
+        return fold.api("GET", "/v1/knobs/timeout_ms/app%20%2F")["value"]
+    except (OSError, AssertionError, http.client.HTTPException, KeyError):
+        return None
 
 
 class Load:

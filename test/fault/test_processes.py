@@ -9,30 +9,7 @@ import threading
 import time
 
 import pytest
-from fb import BIN, Foldback, Load, Origin, until
-
-
-def config(origin, extra=""):
-    return f'''mode: act
-services:
-  app:
-    endpoints: ["127.0.0.1:{origin.port}"]
-    objective: {{ latency: 99% < 500ms }}
-{extra}'''
-
-
-@pytest.fixture
-def origin():
-    o = Origin()
-    yield o
-    o.stop()
-
-
-@pytest.fixture
-def fold(tmp_path, origin):
-    f = Foldback(tmp_path, config(origin)).start()
-    yield f
-    f.stop()
+from fb import BIN, Foldback, Load, config, knob_value, until
 
 
 def test_kill_9_of_the_brain_fails_no_request_and_its_memory_comes_back(fold):
@@ -42,20 +19,13 @@ def test_kill_9_of_the_brain_fails_no_request_and_its_memory_comes_back(fold):
     first = fold.child("fb-brain")
     os.kill(first, signal.SIGKILL)
     until(lambda: fold.child("fb-brain") not in (None, first), 5, "a new brain")
-    until(lambda: _knob(fold) == 4321, 10, "the pin is there again")
+    until(lambda: knob_value(fold) == 4321, 10, "the pin is there again")
     offset = fold.api("GET", "/v1/status")["stream"]["next_offset"]
     time.sleep(1)
     assert fold.api("GET", "/v1/status")["stream"]["next_offset"] > offset
     load.stop()
     assert load.bad == []
     assert load.ok > 100
-
-
-def _knob(fold):
-    try:
-        return fold.api("GET", "/v1/knobs/timeout_ms/app%20%2F")["value"]
-    except (OSError, AssertionError, http.client.HTTPException, KeyError):
-        return None
 
 
 def test_kill_9_of_the_gateway_is_over_within_200_ms(fold):
@@ -72,7 +42,7 @@ def test_kill_9_of_the_gateway_is_over_within_200_ms(fold):
         time.sleep(2.2)  # a gateway that dies young is started more slowly
     limit = 0.2 if "asan" not in BIN and "tsan" not in BIN else 5
     assert worst < limit, f"{worst * 1000:.0f} ms"
-    assert _knob(fold) == 4321
+    assert knob_value(fold) == 4321
 
 
 def _try(fold):

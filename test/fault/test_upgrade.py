@@ -10,22 +10,7 @@ import threading
 import time
 
 import pytest
-from fb import BIN, Foldback, Load, Origin, until
-from test_processes import _knob, config
-
-
-@pytest.fixture
-def origin():
-    o = Origin()
-    yield o
-    o.stop()
-
-
-@pytest.fixture
-def fold(tmp_path, origin):
-    f = Foldback(tmp_path, config(origin)).start()
-    yield f
-    f.stop()
+from fb import BIN, Foldback, Load, config, knob_value, until
 
 
 def script(path, body):
@@ -73,7 +58,7 @@ def test_an_upgrade_under_load_breaks_no_request_and_keeps_what_was_learned(fold
     assert os.readlink(f"/proc/{fold.child('fb-brain')}/exe") == next_binary
     time.sleep(1)
     assert fold.api("GET", "/v1/endpoints")["endpoints"][0]["limit"] >= limit / 2, "no start from the first value"
-    assert _knob(fold) == 4321
+    assert knob_value(fold) == 4321
     load.stop()
     assert load.bad == []
     assert load.ok > 100
