@@ -6,9 +6,6 @@
 #include <stdlib.h>
 
 #define WAYS 4
-/* Somebody else changes the same entry at the same instant: more rounds than threads are never
- * needed, and after so many the request passes uncounted rather than spin. */
-#define ROUNDS_MAX 128
 
 /* tag 0: nobody.  Its lowest bit is the kind: 1 a quota.
  * value of a bucket: when it is full again, ns since 1970.
@@ -74,7 +71,9 @@ struct rate_verdict rate_take(struct rate_table *t, const struct rate_limit *l, 
     fb_assert(l->period_us >= 1);
     bool has_pushed = false;
     struct entry *e = find(t, tag_of(l, key), now_us, &has_pushed);
-    for (uint32_t round = 0; e && round < ROUNDS_MAX; round++) {
+    /* A round fails only because another thread's request was counted in it: some thread always
+     * gets on, but one thread may need many rounds. */
+    while (e) {
         uint64_t was = atomic_load_explicit(&e->value, memory_order_relaxed), value = was;
         v = (struct rate_verdict){.has_pushed = has_pushed};
         bool is_changed =
@@ -83,7 +82,6 @@ struct rate_verdict rate_take(struct rate_table *t, const struct rate_limit *l, 
                                &e->value, &was, value, memory_order_relaxed, memory_order_relaxed))
             return v;
     }
-    v.is_passed = true;
     return v;
 }
 
