@@ -278,6 +278,32 @@ void ev_to_json(struct json *j, const struct ev_head *ev, uint64_t offset, bool 
     json_object_end(j);
 }
 
+static void schema_member(struct json *j, const char *name, const char *type, const char *what)
+{
+    json_key(j, name);
+    json_object_begin(j);
+    json_key_str(j, "type", type);
+    json_key_str(j, "description", what);
+    json_object_end(j);
+}
+
+/* What ev_to_json writes of the head, and the words of a request. */
+static void schema_of_head(struct json *j, uint8_t type)
+{
+    json_key(j, "type");
+    json_object_begin(j);
+    json_key_str(j, "const", ev_type_row(type)->name);
+    json_object_end(j);
+    schema_member(j, "offset", "integer", "Number of the event in the log.");
+    schema_member(j, "time_us", "integer", "Stream time, us.");
+    schema_member(j, "origin", "integer", "Gateway thread 0..191, 254 brain, 255 replay.");
+    schema_member(j, "sequence", "integer", "Per origin, wraps; shows losses.");
+    if (type == EV_REQUEST) {
+        schema_member(j, "reason_name", "string", "Name of the reason.");
+        schema_member(j, "class_name", "string", "Name of the priority.");
+    }
+}
+
 void ev_schema(struct json *j, uint8_t type)
 {
     const struct ev_type_row *row = ev_type_row(type);
@@ -289,16 +315,18 @@ void ev_schema(struct json *j, uint8_t type)
     json_key_str(j, "type", "object");
     json_key(j, "properties");
     json_object_begin(j);
+    schema_of_head(j, type);
     for (uint8_t i = 0; i < row->field_count; i++) {
         const struct ev_field_row *f = &row->fields[i];
         if (strncmp(f->name, "reserved", 8) == 0)
             continue;
         json_key(j, f->name);
         json_object_begin(j);
-        json_key_str(j, "type",
-                     f->type == EV_FT_text  ? "string"
-                     : f->type == EV_FT_f64 ? "number"
-                                            : "integer");
+        json_key(j, "type");
+        if (f->type == EV_FT_f64)
+            json_raw(j, SPAN("[\"number\",\"null\"]")); /* null: not a number */
+        else
+            json_str(j, f->type == EV_FT_text ? "string" : "integer");
         json_key_str(j, "description", f->what);
         if (f->unit[0])
             json_key_str(j, "x-unit", f->unit);

@@ -211,6 +211,11 @@ uint64_t log_reader_wall_us(const struct log_reader *r)
     return r->given_us + (uint64_t)r->head.wall_minus_mono_us;
 }
 
+uint64_t log_reader_node(const struct log_reader *r)
+{
+    return r->head.node;
+}
+
 uint64_t log_reader_first(const struct log_reader *r)
 {
     return r->list.count ? r->list.at[0].first_offset : r->next;
