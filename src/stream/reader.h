@@ -34,7 +34,8 @@ enum fb_code log_reader_next(struct log_reader *r, const struct ev_head **ev, ui
 const struct log_skip *log_reader_skip(const struct log_reader *r);
 /* The wall clock of the record that log_reader_next gave last. */
 uint64_t log_reader_wall_us(const struct log_reader *r);
-/* The node that wrote it: with the offset, the name of the event everywhere (event/cloudevent.h). */
+/* The node that wrote it: with the offset, the name of the event everywhere (event/cloudevent.h).
+ */
 uint64_t log_reader_node(const struct log_reader *r);
 /* Offset of the oldest record that was kept when the reader was opened. */
 uint64_t log_reader_first(const struct log_reader *r);
