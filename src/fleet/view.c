@@ -1,0 +1,598 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "fleet/view.h"
+
+#include "base/assert.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PANE_US (10 * US_PER_S)
+#define CHANGE_PPM 10000u /* a share that moved by less than 1 % of the limit is not news */
+
+struct node {
+    uint64_t id, heard_us;
+    uint32_t epoch;
+    uint8_t role;
+    bool is_live;
+    char region[FLEET_REGION_BYTES];
+};
+
+/* What one node last said of one service. */
+struct load {
+    uint64_t name; /* hash of the endpoint's */
+    uint32_t in_flight;
+};
+struct voice {
+    uint64_t node, sequence, heard_us;
+    uint32_t epoch, span_us;
+    uint32_t requests, late, failed, shed, queued, in_flight;
+    uint32_t load_count, load_cap, demand_count;
+    struct load *loads;
+    struct fleet_demand demands[FLEET_DEMANDS_MAX];
+    bool is_counted; /* its loads are in the sums */
+};
+
+/* Sum over the other nodes, by endpoint: open addressing, <name> 0 is free. */
+struct seat {
+    uint64_t name;
+    uint32_t in_flight, voices;
+};
+
+struct service {
+    char name[FLEET_NAME_BYTES];
+    uint64_t hash;
+    struct voice *voices; /* by node id, ascending */
+    uint32_t voice_count, voice_cap;
+    struct seat *seats;
+    uint32_t seat_cap, seat_used; /* powers of two; used: with a name */
+    struct sketch pane[2];        /* latency: the present 10 s and those before */
+    uint64_t pane_end_us;
+};
+
+struct limit {
+    struct fleet_decision in_force;
+    uint64_t decided_us;                      /* by this node */
+    uint64_t sequence;                        /* of this node's decisions */
+    struct fleet_share last[FLEET_NODES_MAX]; /* what this node decided last */
+    uint32_t last_count;
+};
+
+struct fleet_view {
+    struct fleet_conf conf;
+    struct node nodes[FLEET_NODES_MAX]; /* by id, ascending */
+    uint32_t node_count;
+    struct service *services[FLEET_SERVICES_MAX];
+    uint32_t service_count;
+    struct limit *limits[FLEET_LIMITS_MAX];
+    uint32_t limit_count;
+    uint32_t decide_service, decide_demand; /* where fleet_decide goes on */
+    uint64_t start_us, returned_us, cut_since_us;
+    uint64_t reports_heard, reports_refused, decisions_heard, decisions_made;
+    uint32_t epoch;
+};
+
+static void forget_loads(struct service *sv, struct voice *vo);
+
+/* The finalizer of splitmix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators,
+ * 2014). */
+static uint64_t mix(uint64_t a, uint64_t b)
+{
+    uint64_t z = a ^ (b + UINT64_C(0x9e3779b97f4a7c15) + (a << 6) + (a >> 2));
+    z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+    z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
+    return z ^ (z >> 31);
+}
+
+static uint64_t hash_text(const char *text)
+{
+    uint64_t h = 0;
+    for (; *text; text++)
+        h = mix(h, (unsigned char)*text);
+    return h ? h : 1;
+}
+
+void fleet_conf_init(struct fleet_conf *conf)
+{
+    *conf = (struct fleet_conf){.silent_us = 1500 * US_PER_MS,
+                                .cut_us = 3 * US_PER_S,
+                                .decide_us = US_PER_S,
+                                .refresh_us = 10 * US_PER_S};
+}
+
+struct fleet_view *fleet_view_new(const struct fleet_conf *conf)
+{
+    fb_assert(conf->node != 0);
+    struct fleet_view *v = calloc(1, sizeof *v);
+    if (v)
+        v->conf = *conf;
+    return v;
+}
+
+void fleet_view_free(struct fleet_view *v)
+{
+    if (!v)
+        return;
+    for (uint32_t i = 0; i < v->service_count; i++) {
+        struct service *sv = v->services[i];
+        for (uint32_t k = 0; k < sv->voice_count; k++)
+            free(sv->voices[k].loads);
+        free(sv->voices);
+        free(sv->seats);
+        free(sv);
+    }
+    for (uint32_t i = 0; i < v->limit_count; i++)
+        free(v->limits[i]);
+    free(v);
+}
+
+/* ---- nodes ---- */
+
+static struct node *node_find(struct fleet_view *v, uint64_t id, bool is_new)
+{
+    uint32_t at = 0;
+    while (at < v->node_count && v->nodes[at].id < id)
+        at++;
+    if (at < v->node_count && v->nodes[at].id == id)
+        return &v->nodes[at];
+    if (!is_new || v->node_count == FLEET_NODES_MAX)
+        return NULL;
+    memmove(&v->nodes[at + 1], &v->nodes[at], (v->node_count - at) * sizeof *v->nodes);
+    v->node_count++;
+    v->nodes[at] = (struct node){.id = id};
+    return &v->nodes[at];
+}
+
+static bool is_live(const struct fleet_view *v, uint64_t id)
+{
+    if (id == v->conf.node)
+        return true;
+    for (uint32_t i = 0; i < v->node_count; i++)
+        if (v->nodes[i].id == id)
+            return v->nodes[i].is_live;
+    return false;
+}
+
+/* ---- services ---- */
+
+static struct service *service_find(const struct fleet_view *v, const char *name)
+{
+    uint64_t hash = hash_text(name);
+    for (uint32_t i = 0; i < v->service_count; i++)
+        if (v->services[i]->hash == hash && strcmp(v->services[i]->name, name) == 0)
+            return v->services[i];
+    return NULL;
+}
+
+static struct service *service_get(struct fleet_view *v, const char *name, uint64_t now_us)
+{
+    struct service *sv = service_find(v, name);
+    if (sv || v->service_count == FLEET_SERVICES_MAX)
+        return sv;
+    sv = calloc(1, sizeof *sv);
+    if (!sv)
+        return NULL;
+    memcpy(sv->name, name, strlen(name) + 1);
+    sv->hash = hash_text(name);
+    sv->pane_end_us = now_us + PANE_US;
+    v->services[v->service_count++] = sv;
+    return sv;
+}
+
+static struct voice *voice_get(struct service *sv, uint64_t node)
+{
+    uint32_t at = 0;
+    while (at < sv->voice_count && sv->voices[at].node < node)
+        at++;
+    if (at < sv->voice_count && sv->voices[at].node == node)
+        return &sv->voices[at];
+    if (sv->voice_count == sv->voice_cap) {
+        uint32_t cap = sv->voice_cap ? sv->voice_cap * 2 : 4;
+        struct voice *wider = realloc(sv->voices, cap * sizeof *wider);
+        if (!wider)
+            return NULL;
+        sv->voices = wider;
+        sv->voice_cap = cap;
+    }
+    memmove(&sv->voices[at + 1], &sv->voices[at], (sv->voice_count - at) * sizeof *sv->voices);
+    sv->voice_count++;
+    sv->voices[at] = (struct voice){.node = node};
+    return &sv->voices[at];
+}
+
+/* ---- load per endpoint ---- */
+
+static struct seat *seat_probe(struct seat *seats, uint32_t cap, uint64_t name)
+{
+    uint32_t at = (uint32_t)name & (cap - 1);
+    while (seats[at].name && seats[at].name != name)
+        at = (at + 1) & (cap - 1);
+    return &seats[at];
+}
+
+/* Twice the room of the seats that somebody still speaks of. */
+static bool seats_widen(struct service *sv)
+{
+    uint32_t used = 0, cap = 16;
+    for (uint32_t i = 0; i < sv->seat_cap; i++)
+        used += sv->seats[i].voices > 0;
+    while (cap < 4 * (used + 1))
+        cap *= 2;
+    struct seat *wider = calloc(cap, sizeof *wider);
+    if (!wider)
+        return false;
+    for (uint32_t i = 0; i < sv->seat_cap; i++)
+        if (sv->seats[i].voices)
+            *seat_probe(wider, cap, sv->seats[i].name) = sv->seats[i];
+    free(sv->seats);
+    sv->seats = wider;
+    sv->seat_cap = cap;
+    sv->seat_used = used;
+    return true;
+}
+
+static bool seat_add(struct service *sv, const struct load *l)
+{
+    if (2 * sv->seat_used >= sv->seat_cap && !seats_widen(sv))
+        return false;
+    struct seat *s = seat_probe(sv->seats, sv->seat_cap, l->name);
+    sv->seat_used += s->name == 0;
+    s->name = l->name;
+    s->in_flight += l->in_flight;
+    s->voices++;
+    return true;
+}
+
+static void forget_loads(struct service *sv, struct voice *vo)
+{
+    for (uint32_t i = 0; vo->is_counted && i < vo->load_count; i++) {
+        struct seat *s = seat_probe(sv->seats, sv->seat_cap, vo->loads[i].name);
+        fb_assert(s->voices > 0 && s->in_flight >= vo->loads[i].in_flight);
+        s->in_flight -= vo->loads[i].in_flight;
+        s->voices--;
+    }
+    vo->load_count = 0;
+    vo->in_flight = 0;
+    vo->is_counted = false;
+}
+
+static bool take_loads(struct service *sv, struct voice *vo, const struct fleet_report *r,
+                       bool is_counted)
+{
+    forget_loads(sv, vo);
+    if (r->endpoint_count > vo->load_cap) {
+        struct load *wider = realloc(vo->loads, r->endpoint_count * sizeof *wider);
+        if (!wider)
+            return false;
+        vo->loads = wider;
+        vo->load_cap = r->endpoint_count;
+    }
+    vo->is_counted = is_counted;
+    for (uint32_t i = 0; i < r->endpoint_count; i++) {
+        struct load l = {hash_text(r->endpoints[i].name), r->endpoints[i].in_flight};
+        if (is_counted && !seat_add(sv, &l))
+            return false;
+        vo->loads[vo->load_count++] = l;
+        vo->in_flight += l.in_flight;
+    }
+    return true;
+}
+
+/* ---- reports ---- */
+
+bool fleet_hear(struct fleet_view *v, const struct fleet_report *r, uint64_t now_us)
+{
+    bool is_self = r->node == v->conf.node;
+    struct node *n = node_find(v, r->node, true);
+    struct service *sv = n ? service_get(v, r->service, now_us) : NULL;
+    struct voice *vo = sv ? voice_get(sv, r->node) : NULL;
+    bool is_old = vo && (r->epoch < vo->epoch ||
+                         (r->epoch == vo->epoch && vo->heard_us && r->sequence <= vo->sequence));
+    if (!vo || is_old) {
+        v->reports_refused++;
+        return false;
+    }
+    n->heard_us = now_us;
+    n->epoch = r->epoch;
+    n->role = r->role;
+    n->is_live = true;
+    memcpy(n->region, r->region, sizeof n->region);
+    if (is_self) {
+        v->returned_us = now_us;
+        v->cut_since_us = 0;
+        v->epoch = r->epoch;
+    }
+    vo->epoch = r->epoch;
+    vo->sequence = r->sequence;
+    vo->heard_us = now_us;
+    vo->span_us = r->span_us;
+    vo->requests = r->requests;
+    vo->late = r->late;
+    vo->failed = r->failed;
+    vo->shed = r->shed;
+    vo->queued = r->queued;
+    vo->demand_count = r->demand_count;
+    memcpy(vo->demands, r->demands, r->demand_count * sizeof *vo->demands);
+    sketch_merge(&sv->pane[0], &r->latency);
+    v->reports_heard++;
+    return take_loads(sv, vo, r, !is_self);
+}
+
+static void age(struct fleet_view *v, struct service *sv, uint64_t now_us)
+{
+    if (now_us >= sv->pane_end_us) {
+        bool is_long_ago = now_us >= sv->pane_end_us + PANE_US;
+        sv->pane[1] = is_long_ago ? (struct sketch){0} : sv->pane[0];
+        sv->pane[0] = (struct sketch){0};
+        sv->pane_end_us = now_us + PANE_US;
+    }
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < sv->voice_count; i++) {
+        struct voice *vo = &sv->voices[i];
+        uint64_t silent_us = fb_sub_floor_u64(now_us, vo->heard_us);
+        if (silent_us >= v->conf.silent_us)
+            forget_loads(sv, vo);
+        if (silent_us >= 3600 * US_PER_S) { /* it will not come back under this name */
+            free(vo->loads);
+            continue;
+        }
+        sv->voices[kept++] = *vo;
+    }
+    sv->voice_count = kept;
+}
+
+void fleet_tick(struct fleet_view *v, uint64_t now_us)
+{
+    if (!v->start_us)
+        v->start_us = now_us;
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < v->node_count; i++) {
+        struct node *n = &v->nodes[i];
+        uint64_t silent_us = fb_sub_floor_u64(now_us, n->heard_us);
+        if (silent_us >= v->conf.silent_us)
+            n->is_live = false;
+        if (silent_us < 3600 * US_PER_S)
+            v->nodes[kept++] = *n;
+    }
+    v->node_count = kept;
+    for (uint32_t i = 0; i < v->service_count; i++)
+        age(v, v->services[i], now_us);
+    uint64_t since_us = fb_max_u64(v->returned_us, v->start_us);
+    if (!v->cut_since_us && fb_sub_floor_u64(now_us, since_us) >= v->conf.cut_us)
+        v->cut_since_us = since_us;
+    v->decide_service = v->decide_demand = 0;
+}
+
+/* ---- who decides, and what ---- */
+
+static uint64_t controller_of(const struct fleet_view *v, const struct service *sv)
+{
+    uint64_t best = 0, best_draw = 0;
+    for (uint32_t i = 0; i < sv->voice_count; i++) {
+        uint64_t id = sv->voices[i].node, draw = mix(sv->hash, id);
+        bool may = is_live(v, id);
+        for (uint32_t k = 0; k < v->node_count && may; k++)
+            if (v->nodes[k].id == id)
+                may = v->nodes[k].role == FLEET_ROLE_GATEWAY;
+        if (may && (draw > best_draw || !best)) {
+            best = id;
+            best_draw = draw;
+        }
+    }
+    return best;
+}
+
+static struct limit *limit_find(const struct fleet_view *v, const char *service, uint64_t id)
+{
+    for (uint32_t i = 0; i < v->limit_count; i++) {
+        struct limit *l = v->limits[i];
+        if (l->in_force.limit == id && strcmp(l->in_force.service, service) == 0)
+            return l;
+    }
+    return NULL;
+}
+
+static struct limit *limit_get(struct fleet_view *v, const char *service, uint64_t id)
+{
+    struct limit *l = limit_find(v, service, id);
+    if (l || v->limit_count == FLEET_LIMITS_MAX)
+        return l;
+    l = calloc(1, sizeof *l);
+    if (!l)
+        return NULL;
+    l->in_force.limit = id;
+    memcpy(l->in_force.service, service, strlen(service) + 1);
+    v->limits[v->limit_count++] = l;
+    return l;
+}
+
+void fleet_heed(struct fleet_view *v, const struct fleet_decision *d)
+{
+    struct limit *l = limit_get(v, d->service, d->limit);
+    v->decisions_heard++;
+    if (l)
+        l->in_force = *d;
+}
+
+static const struct fleet_demand *demand_of(const struct voice *vo, uint64_t limit)
+{
+    for (uint32_t i = 0; i < vo->demand_count; i++)
+        if (vo->demands[i].limit == limit)
+            return &vo->demands[i];
+    return NULL;
+}
+
+/* Fills shares, demands and what is in force from the live voices; the whole limit, 0: nobody asks.
+ */
+static uint64_t gather(const struct fleet_view *v, const struct service *sv, uint64_t limit,
+                       struct fleet_decision *d, uint32_t *in_force_ppm)
+{
+    uint64_t whole_milli = 0;
+    d->count = 0;
+    for (uint32_t i = 0; i < sv->voice_count && d->count < FLEET_NODES_MAX; i++) {
+        const struct voice *vo = &sv->voices[i];
+        const struct fleet_demand *dm = is_live(v, vo->node) ? demand_of(vo, limit) : NULL;
+        if (!dm)
+            continue;
+        whole_milli = fb_max_u64(whole_milli, dm->limit_milli);
+        in_force_ppm[d->count] = dm->share_ppm;
+        d->shares[d->count++] =
+            (struct fleet_share){.node = vo->node, .asked_milli = dm->asked_milli};
+    }
+    return whole_milli;
+}
+
+static bool is_news(const struct limit *l, const struct fleet_decision *d)
+{
+    if (l->last_count != d->count)
+        return true;
+    for (uint32_t i = 0; i < d->count; i++) {
+        uint32_t was = l->last[i].share_ppm, is = d->shares[i].share_ppm;
+        if (l->last[i].node != d->shares[i].node || (was > is ? was - is : is - was) >= CHANGE_PPM)
+            return true;
+    }
+    return false;
+}
+
+static bool decide_one(struct fleet_view *v, const struct service *sv, uint64_t limit,
+                       struct fleet_decision *d, uint64_t now_us)
+{
+    struct limit *l = limit_get(v, sv->name, limit);
+    if (!l || (l->decided_us && now_us < l->decided_us + v->conf.decide_us))
+        return false;
+    uint32_t in_force_ppm[FLEET_NODES_MAX];
+    *d = (struct fleet_decision){.controller = v->conf.node, .epoch = v->epoch, .limit = limit};
+    memcpy(d->service, sv->name, sizeof d->service);
+    uint64_t whole_milli = gather(v, sv, limit, d, in_force_ppm);
+    if (!whole_milli || !d->count)
+        return false;
+    fleet_divide(d->shares, d->count, whole_milli);
+    fleet_step(d->shares, in_force_ppm, d->count);
+    bool is_due = !l->decided_us || now_us >= l->decided_us + v->conf.refresh_us ||
+                  l->in_force.controller != v->conf.node;
+    if (!is_due && !is_news(l, d))
+        return false;
+    l->decided_us = now_us;
+    d->sequence = ++l->sequence;
+    memcpy(l->last, d->shares, d->count * sizeof *l->last);
+    l->last_count = d->count;
+    v->decisions_made++;
+    return true;
+}
+
+bool fleet_decide(struct fleet_view *v, uint64_t now_us, struct fleet_decision *d)
+{
+    if (v->conf.role != FLEET_ROLE_GATEWAY || v->cut_since_us)
+        return false;
+    for (; v->decide_service < v->service_count; v->decide_service++, v->decide_demand = 0) {
+        const struct service *sv = v->services[v->decide_service];
+        if (controller_of(v, sv) != v->conf.node)
+            continue;
+        /* every limit is asked for by the node that lists it; a limit of two nodes is decided once,
+         * because decide_us has not passed again */
+        uint32_t at = 0;
+        for (uint32_t i = 0; i < sv->voice_count; i++)
+            for (uint32_t k = 0; k < sv->voices[i].demand_count; k++, at++) {
+                if (at < v->decide_demand)
+                    continue;
+                v->decide_demand = at + 1;
+                if (decide_one(v, sv, sv->voices[i].demands[k].limit, d, now_us))
+                    return true;
+            }
+    }
+    return false;
+}
+
+/* ---- what it says ---- */
+
+uint32_t fleet_others_in_flight(const struct fleet_view *v, const char *service,
+                                const char *endpoint)
+{
+    const struct service *sv = service_find(v, service);
+    if (!sv || !sv->seat_cap)
+        return 0;
+    return seat_probe(sv->seats, sv->seat_cap, hash_text(endpoint))->in_flight;
+}
+
+uint32_t fleet_share_of(const struct fleet_view *v, const char *service, uint64_t limit)
+{
+    const struct limit *l = limit_find(v, service, limit);
+    for (uint32_t i = 0; l && i < l->in_force.count; i++)
+        if (l->in_force.shares[i].node == v->conf.node)
+            return l->in_force.shares[i].share_ppm;
+    const struct service *sv = service_find(v, service);
+    uint32_t askers = 1;
+    for (uint32_t i = 0; sv && i < sv->voice_count; i++) {
+        const struct voice *vo = &sv->voices[i];
+        askers += vo->node != v->conf.node && is_live(v, vo->node) && demand_of(vo, limit);
+    }
+    return FLEET_SHARE_ALL / askers;
+}
+
+void fleet_state_read(const struct fleet_view *v, struct fleet_state *state)
+{
+    *state = (struct fleet_state){.nodes_live = 1,
+                                  .nodes_known = 1,
+                                  .is_autonomous = v->cut_since_us != 0,
+                                  .cut_since_us = v->cut_since_us,
+                                  .reports_heard = v->reports_heard,
+                                  .reports_refused = v->reports_refused,
+                                  .decisions_heard = v->decisions_heard,
+                                  .decisions_made = v->decisions_made};
+    for (uint32_t i = 0; i < v->node_count; i++)
+        if (v->nodes[i].id != v->conf.node) {
+            state->nodes_known++;
+            state->nodes_live += v->nodes[i].is_live;
+        }
+}
+
+bool fleet_node_at(const struct fleet_view *v, uint32_t index, struct fleet_node_view *out)
+{
+    if (index >= v->node_count)
+        return false;
+    const struct node *n = &v->nodes[index];
+    *out = (struct fleet_node_view){.node = n->id,
+                                    .epoch = n->epoch,
+                                    .role = n->role,
+                                    .heard_us = n->heard_us,
+                                    .is_live = n->is_live,
+                                    .is_self = n->id == v->conf.node};
+    memcpy(out->region, n->region, sizeof out->region);
+    return true;
+}
+
+bool fleet_service_at(const struct fleet_view *v, uint32_t index, struct fleet_service_view *out)
+{
+    if (index >= v->service_count)
+        return false;
+    const struct service *sv = v->services[index];
+    *out = (struct fleet_service_view){.controller = controller_of(v, sv)};
+    memcpy(out->service, sv->name, sizeof out->service);
+    for (uint32_t i = 0; i < sv->voice_count; i++) {
+        const struct voice *vo = &sv->voices[i];
+        if (!is_live(v, vo->node) || !vo->span_us)
+            continue;
+        double per = 1e6 / vo->span_us;
+        out->nodes++;
+        out->per_s += vo->requests * per;
+        out->late_per_s += vo->late * per;
+        out->failed_per_s += vo->failed * per;
+        out->shed_per_s += vo->shed * per;
+        out->in_flight += vo->in_flight;
+        out->queued += vo->queued;
+    }
+    struct sketch sum = sv->pane[0];
+    sketch_merge(&sum, &sv->pane[1]);
+    out->samples = sum.n;
+    out->p50_us = sketch_quantile_us(&sum, 0.5);
+    out->p99_us = sketch_quantile_us(&sum, 0.99);
+    return true;
+}
+
+bool fleet_limit_at(const struct fleet_view *v, uint32_t index, struct fleet_decision *out)
+{
+    if (index >= v->limit_count)
+        return false;
+    *out = v->limits[index]->in_force;
+    return true;
+}

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* view: what this node knows of the fleet: who is alive, what all of them carry, who divides which
+ * limit.
+ *
+ *   report  --hear-->  nodes, load per endpoint over all others, merged latency per service
+ *   tick    --tick-->  silent nodes age out; limits that this node divides come out as decisions
+ *   decision --heed--> the share of this node
+ *
+ * The controller of a service is the live gateway with the highest rendezvous draw of (service,
+ * node): no election, no messages of its own; when it falls silent the next one is known at once by
+ * all.  Two nodes that see the fleet differently may both decide for a moment: a decision is a
+ * function of the reports, and the broker orders the decisions of one limit, so all nodes end with
+ * the same one.
+ *
+ * A node knows that it is cut off because its own reports do not come back.
+ * Memory: about 100 bytes per node and service and 12 per endpoint of it, 9 KiB per service.
+ * Pure apart from allocation.  Threads: one at a time per view. */
+#ifndef FB_FLEET_VIEW_H
+#define FB_FLEET_VIEW_H
+#include "fleet/share.h"
+
+#define FLEET_SERVICES_MAX 1024
+#define FLEET_LIMITS_MAX 1024
+
+struct fleet_conf {
+    uint64_t node;       /* this one */
+    uint8_t role;        /* enum fleet_role: an edge node never divides */
+    uint64_t silent_us;  /* a node that was not heard for so long is gone; 1,500,000 */
+    uint64_t cut_us;     /* own reports did not come back for so long: autonomous; 3,000,000 */
+    uint64_t decide_us;  /* between two decisions on one limit; 1,000,000 */
+    uint64_t refresh_us; /* an unchanged decision is said again; 10,000,000 */
+};
+void fleet_conf_init(struct fleet_conf *conf); /* the defaults above; the caller sets node, role */
+
+struct fleet_view;
+struct fleet_view *fleet_view_new(const struct fleet_conf *conf); /* NULL without memory */
+void fleet_view_free(struct fleet_view *v);
+
+/* A report of any node, this one included.  False: it was old, or there is no room for it. */
+bool fleet_hear(struct fleet_view *v, const struct fleet_report *r, uint64_t now_us);
+/* A decision from the broker, in its order. */
+void fleet_heed(struct fleet_view *v, const struct fleet_decision *d);
+/* Time passes. */
+void fleet_tick(struct fleet_view *v, uint64_t now_us);
+/* The next decision that this node owes the fleet, to be published; false: none now.  Call after
+ * each tick until false. */
+bool fleet_decide(struct fleet_view *v, uint64_t now_us, struct fleet_decision *d);
+
+/* Requests that the other live nodes have in flight to an endpoint. */
+uint32_t fleet_others_in_flight(const struct fleet_view *v, const char *service,
+                                const char *endpoint);
+/* The part of a limit that this node may use, ppm.  Without a decision: an even part of the nodes
+ * that ask for it.  While cut off: the last one. */
+uint32_t fleet_share_of(const struct fleet_view *v, const char *service, uint64_t limit);
+
+struct fleet_state {
+    uint32_t nodes_live, nodes_known; /* this one included */
+    bool is_autonomous;
+    uint64_t cut_since_us; /* 0 unless autonomous */
+    uint64_t reports_heard, reports_refused, decisions_heard, decisions_made;
+};
+void fleet_state_read(const struct fleet_view *v, struct fleet_state *state);
+
+struct fleet_node_view {
+    uint64_t node;
+    uint32_t epoch;
+    uint8_t role;
+    char region[FLEET_REGION_BYTES];
+    uint64_t heard_us; /* last time */
+    bool is_live, is_self;
+};
+/* Nodes in the order of their ids; false beyond the last. */
+bool fleet_node_at(const struct fleet_view *v, uint32_t index, struct fleet_node_view *out);
+
+struct fleet_service_view {
+    char service[FLEET_NAME_BYTES];
+    uint64_t controller;                                /* 0: nobody can */
+    uint32_t nodes;                                     /* live ones that serve it */
+    double per_s, late_per_s, failed_per_s, shed_per_s; /* of the last reports of all live nodes */
+    uint32_t in_flight, queued;
+    double p50_us, p99_us; /* of the last 10 to 20 s of all nodes; NAN: nothing seen */
+    uint64_t samples;
+};
+bool fleet_service_at(const struct fleet_view *v, uint32_t index, struct fleet_service_view *out);
+/* The decision in force on one limit; false beyond the last. */
+bool fleet_limit_at(const struct fleet_view *v, uint32_t index, struct fleet_decision *out);
+#endif
