@@ -11,7 +11,7 @@
 #include "output/admin.h"
 #include "output/api.h"
 #include "output/auth.h"
-#include "output/filter.h"
+#include "event/filter.h"
 #include "output/history.h"
 #include "output/jsonin.h"
 #include "output/metrics.h"

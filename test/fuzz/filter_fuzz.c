@@ -5,7 +5,7 @@
  * a health event.  Odd: a JSON body.  Asserted: no crash, an error has a sentence, and what is
  * parsed twice means the same. */
 #include "base/assert.h"
-#include "output/filter.h"
+#include "event/filter.h"
 #include "output/jsonin.h"
 
 #include <stdio.h>

@@ -12,10 +12,10 @@
  * for something (route, endpoint, class, reason, ...) compare by its name when the value is no
  * number.  An event that lacks the field does not match, whatever the operator, as SQL's NULL.
  * Pure; no allocation.  Threads: a parsed filter is read-only. */
-#ifndef FB_OUTPUT_FILTER_H
-#define FB_OUTPUT_FILTER_H
+#ifndef FB_EVENT_FILTER_H
+#define FB_EVENT_FILTER_H
 #include "event/event.h"
-#include "output/pattern.h"
+#include "event/pattern.h"
 
 #define FILTER_TEXT_MAX_BYTES 512
 #define FILTER_NODES_MAX 32

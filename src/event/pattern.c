@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Construction: recursive descent gives fragments (first step, list of open ends); an open end is
  * the `next` or `other` of a step that still points to NOWHERE, chained through itself. */
-#include "output/pattern.h"
+#include "event/pattern.h"
 
 #include "base/assert.h"
 

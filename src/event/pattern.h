@@ -6,8 +6,8 @@
  * bytes, and a filter comes over the network.
  * Knows: literals . [a-z] [^a-z] \d \w \s \<punctuation> * + ? | ( ) ^ $.  Matches anywhere unless
  * anchored. Pure, no allocation.  Threads: a compiled pattern is read-only. */
-#ifndef FB_OUTPUT_PATTERN_H
-#define FB_OUTPUT_PATTERN_H
+#ifndef FB_EVENT_PATTERN_H
+#define FB_EVENT_PATTERN_H
 #include "base/error.h"
 #include "base/span.h"
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "output/filter.h"
+#include "event/filter.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

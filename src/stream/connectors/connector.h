@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* connector: the contract between foldback and a broker; the whole of what a connector must know.
+ *
+ *   foldback-<type>.so --exports--> const struct connector_type foldback_connector
+ *
+ *   runner (one thread per connector, runner.h)      connector (this contract)
+ *     log -> records -> retry, order, offsets  --send-->  broker
+ *     queue of the brain <- parse, duplicates  <--receive-- broker;  --commit--> when it is durable
+ *
+ * The runner cuts the stream into records, retries with backoff, keeps the order of a key, splits
+ * what is too large, writes what nobody takes to a file, keeps the offset and the figures.  A
+ * connector only speaks with its broker.  It is loaded when the configuration names its type; it is
+ * linked with a copy of base/ of its own and needs nothing else of foldback.
+ *
+ * The keys of a type are rows of conf/keys.def (a level of its own) and conf/connectors.def names
+ * the level: a configuration is checked, shown and documented without the library.  Values come as
+ * text in one normal form: durations in ms, sizes in bytes, flags as true or false, lists joined by
+ * commas, defaults filled in; "" is "not given".
+ *
+ * Threads: all calls for one struct connector come from one thread, one after another.  A library
+ * may have threads of its own; they never call back into foldback except by <say>.
+ * Secrets are read from files that the configuration names, never from it or from the environment.
+ */
+#ifndef FB_STREAM_CONNECTORS_CONNECTOR_H
+#define FB_STREAM_CONNECTORS_CONNECTOR_H
+#include "base/error.h"
+#include "base/log.h"
+#include "base/span.h"
+
+#define CONNECTOR_ABI 1u
+#define CONNECTOR_SYMBOL "foldback_connector"
+#define CONNECTOR_HEADERS_MAX 16
+#define CONNECTOR_POSITION_BYTES 64
+
+struct connector; /* each connector defines its own */
+
+enum connector_can {
+    CONNECTOR_SINK = 1,
+    CONNECTOR_SOURCE = 2,
+    CONNECTOR_IDEMPOTENT = 4,    /* a repeated send within one session is stored once */
+    CONNECTOR_TRANSACTIONAL = 8, /* all records of one send become visible together */
+    /* One send may hold several records of a key: what comes after a failed one is not stored.
+     * Without it the runner sends one record per key at a time. */
+    CONNECTOR_ORDERED = 16,
+    /* Positions have no order (message ids): the runner remembers the newest ones instead. */
+    CONNECTOR_UNORDERED = 32
+};
+
+/* ---- what a connector gets ---- */
+struct connector_setup {
+    const char *name; /* in the configuration */
+    const char *node; /* of this foldback, for client ids */
+    bool is_source;
+    /* Value of a key of the type, "" when it is not given; never NULL for a key of the level. */
+    const char *(*value)(const void *conf, const char *key);
+    const void *conf; /* for <value> */
+    /* Last stored position of a source in (topic, partition); false: none.  For open and receive.
+     */
+    bool (*position)(void *ctx, const char *topic, uint32_t partition,
+                     char out[CONNECTOR_POSITION_BYTES]);
+    /* A line in foldback's log; from any thread. */
+    void (*say)(void *ctx, enum fb_log_level level, const char *text);
+    void *ctx;
+};
+
+struct connector_header {
+    const char *name;
+    struct span value;
+};
+
+enum connector_result {
+    CONNECTOR_UNSENT,    /* not tried, or given up before it was: the same as RETRY */
+    CONNECTOR_DELIVERED, /* stored, as the configuration asks for it (acks) */
+    CONNECTOR_RETRY,     /* the broker is away, slow, throttling */
+    CONNECTOR_TOO_LARGE, /* the runner splits it */
+    CONNECTOR_POISON     /* refused for ever: it goes to the dead-letter file */
+};
+
+struct connector_record {
+    struct span key, value;
+    const struct connector_header *headers;
+    uint32_t header_count;
+    uint64_t wall_ms;             /* of its first event, since 1970 */
+    enum connector_result result; /* out */
+};
+
+struct connector_batch {
+    struct connector_record *at; /* in order; all borrowed until send returns */
+    uint32_t count;
+    uint32_t timeout_ms; /* send returns by then, with what is still open as CONNECTOR_RETRY */
+};
+
+/* One message of a source. */
+struct connector_message {
+    const char *topic; /* or stream, subscription */
+    uint32_t partition;
+    char position[CONNECTOR_POSITION_BYTES]; /* offset, sequence number or id, terminated */
+    struct span key, value;
+    uint64_t wall_ms; /* when it was written, 0 unknown */
+    void *token;      /* the connector's own, given back in commit; may be NULL */
+};
+/* False: no room; receive stops and gives this message again in a later call. */
+typedef bool connector_each(void *arg, const struct connector_message *message);
+
+/* What is durable here and may be acknowledged. */
+struct connector_done {
+    const char *topic;
+    uint32_t partition;
+    char position[CONNECTOR_POSITION_BYTES];
+    void *token;
+};
+
+/* One step of a check: "broker 127.0.0.1:9092 reached". */
+typedef void connector_step(void *arg, bool is_good, const char *text);
+
+/* ---- what a connector is ---- */
+/* Codes that calls return: FB_OK; FB_E_AGAIN or FB_E_TIMEOUT (try again: the broker is away),
+ * FB_E_CONFIG or FB_E_DENIED (no use without a hand: wrong password, authority, topic), others as
+ * FB_E_AGAIN.  The sentence names the broker, what it said and the next step; never a secret. */
+struct connector_type {
+    uint32_t abi;      /* CONNECTOR_ABI */
+    uint32_t bytes;    /* sizeof(struct connector_type) */
+    const char *name;  /* "kafka" */
+    uint32_t can;      /* enum connector_can */
+    uint32_t send_max; /* most records of one send */
+    uint64_t record_bytes_max, send_bytes_max;
+    /* Makes *c; need not reach the broker: send and receive connect when they must. */
+    enum fb_code (*open)(struct connector **c, const struct connector_setup *setup,
+                         struct fb_err *err);
+    void (*close)(struct connector *c); /* within 2 s, whatever the broker does */
+    /* Reaches the broker, authenticates, looks for the topic; writes nothing.  Before or without
+     * any send; within <timeout_ms>. */
+    enum fb_code (*check)(struct connector *c, uint32_t timeout_ms, connector_step *step, void *arg,
+                          struct fb_err *err);
+    /* Sets <result> of each record.  FB_OK when the broker answered, whatever it said; else the
+     * code says why none or not all of them were delivered. */
+    enum fb_code (*send)(struct connector *c, struct connector_batch *batch, struct fb_err *err);
+    /* Calls <each> per message, in the order of each partition, for at most <timeout_ms>; returns
+     * as soon as there was something and nothing more is at hand. */
+    enum fb_code (*receive)(struct connector *c, connector_each *each, void *arg,
+                            uint32_t timeout_ms, struct fb_err *err);
+    /* Acknowledges to the broker; for brokers that keep positions per partition <done> holds the
+     * newest of each, for others (CONNECTOR_UNORDERED) every message. */
+    enum fb_code (*commit)(struct connector *c, const struct connector_done *done, uint32_t count,
+                           struct fb_err *err);
+    /* Messages that wait at the broker, for the lag of a source; UINT64_MAX unknown.  May be NULL.
+     */
+    uint64_t (*behind)(struct connector *c);
+};
+
+/* In exactly one file of a connector:  CONNECTOR_EXPORT = {.abi = CONNECTOR_ABI, ...}; */
+#define CONNECTOR_EXPORT                                                                           \
+    extern const struct connector_type foldback_connector;                                         \
+    __attribute__((visibility("default"))) const struct connector_type foldback_connector
+#endif
