@@ -136,7 +136,9 @@ def py_suite(suite, paths, timeout_s=600, env=None, mark="", workers=1):
             bad = max(1, bad)
         names = {(c.get("classname"), c.get("name")) for c in case}
         passed, failed, skipped = passed + max(0, len(names) - bad - len(skips)), failed + bad, skipped + len(skips)
-        texts += [text[-6000:]] if bad else []
+        if bad:  # by name first: the end of the output may be warnings
+            names = [n for n in re.findall(r"^(?:FAILED|ERROR) .*$", text, re.M)] or ["no test is named as failed"]
+            texts.append("\n".join([*names, text[-6000:]]))
     record(suite, passed, failed, texts, start, skipped)
 
 
