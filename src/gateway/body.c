@@ -202,8 +202,8 @@ static bool put(struct request *req, struct span data, bool is_last)
         return true;
     if (!req->body) {
         size_t first = is_last ? len + CHUNK_SLACK_BYTES : CHUNK_BODY_BYTES + CHUNK_SLACK_BYTES;
-        if (is_last && req->trailers && req->trailers->t.field_count)
-            first += sizeof req->trailers->bytes;
+        if (is_last && req->trailers)
+            first += trailers_text_bytes(&req->trailers->t);
         req->body = chunk_take(&w->chunks, first);
         if (!req->body)
             return false;
@@ -211,7 +211,7 @@ static bool put(struct request *req, struct span data, bool is_last)
     struct chunk *b = req->body;
     size_t need = len + 64; /* a chunk head, two line ends and the last chunk */
     if (is_last && req->trailers)
-        need += sizeof req->trailers->bytes;
+        need += trailers_text_bytes(&req->trailers->t);
     if (chunk_room(b) < need && chunk_span(b).len == 0 && b->to > 0) {
         b->from = b->to = 0; /* all of it was sent: no second time */
         req->is_replayable = false;
@@ -235,7 +235,7 @@ static bool put(struct request *req, struct span data, bool is_last)
         http1_put(&out, SPAN("\r\n"));
     if (is_last && is_chunked) {
         if (req->trailers)
-            http1_put_chunk_last(&out, req->trailers->fields, req->trailers->t.field_count);
+            http1_put_chunk_last(&out, req->trailers->t.fields, req->trailers->t.field_count);
         else
             http1_put(&out, SPAN(HTTP1_CHUNK_LAST));
     }

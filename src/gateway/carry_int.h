@@ -43,4 +43,17 @@ void probe_h2_free(struct probe_h2 *p);           /* NULL is fine */
 bool probe_h2_ask(struct probe_h2 *p, struct span head);
 /* Reads what there is; *status 0: not yet.  False: there will be none. */
 bool probe_h2_take(struct probe_h2 *p, uint16_t *status);
+
+/* ---- trailers.c ---- */
+struct trailer_room *trailers_take(struct worker *w);            /* empty; NULL without memory */
+void trailers_give(struct worker *w, struct trailer_room *room); /* NULL is fine */
+/* Copies those that may be forwarded into the empty <room>; false without memory. */
+bool trailers_keep(struct worker *w, struct trailer_room *room, const struct http1_field *fields,
+                   uint32_t count);
+size_t trailers_text_bytes(const struct http1_trailers *t); /* as lines */
+
+/* ---- h2_cancel.c ---- */
+/* Its client leaves: an endpoint that can be told so is told, and the slot stays taken for the time
+ * that the work would have taken. False: it is not one. */
+bool h2u_cancel(struct request *req);
 #endif

@@ -5,6 +5,9 @@
 
 #include <sys/uio.h>
 
+/* What stands around trailers: the end of a chunk, the last chunk and the empty line. */
+#define TAIL_BYTES 16
+
 static struct iovec iov_of(struct span s)
 {
     return (struct iovec){(void *)(uintptr_t)s.at, s.len};
@@ -24,10 +27,22 @@ void client_write(struct request *req, const struct answer_piece *piece)
         h2_stream_answer(req, piece);
         return;
     }
-    char line[HTTP1_CHUNK_HEAD_MAX_BYTES], last[sizeof(struct trailer_room)];
+    char line[HTTP1_CHUNK_HEAD_MAX_BYTES], few[sizeof(struct trailer_room)];
+    struct chunk *many = NULL; /* large trailers */
+    char *last = few;
+    size_t last_bytes = sizeof few;
+    if (piece->trailers && trailers_text_bytes(piece->trailers) + TAIL_BYTES > sizeof few) {
+        last_bytes = trailers_text_bytes(piece->trailers) + TAIL_BYTES;
+        many = chunk_take(&req->worker->chunks, last_bytes);
+        if (!many) {
+            req->client->is_broken = true;
+            return;
+        }
+        last = many->at;
+    }
     struct iovec iov[4];
     int count = 0;
-    struct http1_out chunk = http1_out(line, sizeof line), tail = http1_out(last, sizeof last);
+    struct http1_out chunk = http1_out(line, sizeof line), tail = http1_out(last, last_bytes);
     bool is_chunked = !piece->is_interim && req->framing_out == HTTP1_BODY_CHUNKED;
     if (piece->head.len)
         iov[count++] = iov_of(piece->head);
@@ -51,4 +66,5 @@ void client_write(struct request *req, const struct answer_piece *piece)
         req->is_answered = true;
     if (count)
         client_send(req->client, iov, count);
+    chunk_give(&req->worker->chunks, many);
 }

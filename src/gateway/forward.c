@@ -43,7 +43,7 @@ void forward_granted(struct request *req)
 void forward_failed(struct request *req, uint16_t reason, enum gate_outcome outcome)
 {
     fb_assert(req->up == NULL);
-    req->is_failed = outcome != GATE_ABANDONED && outcome != GATE_OK;
+    req->is_failed = outcome != GATE_ABANDONED && outcome != GATE_OK && !req->is_cancelled;
     req->is_censored = outcome == GATE_TIMED_OUT;
     request_wait_over(req, loop_now_us(req->worker->loop));
     if (req->is_ticket_live)
@@ -251,6 +251,10 @@ static void time_out(struct request *req, uint64_t now_us)
         return;
     case REQUEST_AWAITING:
         drop_upstream(req);
+        if (req->is_cancelled) {
+            forward_finished(req, GATE_ABANDONED);
+            return;
+        }
         forward_failed(req, is_deadline ? REASON_DEADLINE : REASON_UPSTREAM_TIMEOUT,
                        GATE_TIMED_OUT);
         return;

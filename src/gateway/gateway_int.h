@@ -309,8 +309,9 @@ enum request_phase {
     REQUEST_OVER /* nothing more from upstream */
 };
 
-struct trailer_room {
+struct trailer_room { /* trailers.c */
     struct http1_trailers t;
+    struct chunk *wide; /* what does not fit here; NULL: it does */
     struct http1_field fields[16];
     char bytes[2048];
 };
@@ -384,6 +385,7 @@ struct request {
     bool is_ticket_live; /* the gate knows it */
     bool is_in_done;     /* request body is complete, or given up */
     bool is_chunked_in, is_replayable;
+    bool is_cancelled;  /* its client left, and its endpoint was told so */
     bool is_kept;       /* somebody wants the bytes of the answer: they pass through memory */
     bool is_body_raw;   /* the endpoint gets the payload without chunk framing */
     bool is_discarding; /* the rest of the request body is read and dropped */

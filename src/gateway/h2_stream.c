@@ -11,7 +11,6 @@
 static bool step(struct h2_stream *st);
 static void pump_body(struct h2_stream *st);
 static struct span put_body(struct h2_stream *st, struct span data);
-static bool keep_trailers(struct trailer_room *room, const struct h2_trailers *t);
 static void say(struct h2_stream *st, const struct answer_piece *piece);
 static bool keep(struct h2_stream *st, struct span bytes);
 static bool keep_tail(struct h2_stream *st, const struct http1_trailers *t);
@@ -94,7 +93,8 @@ void h2_stream_end(void *arg, void *stream, const struct h2_trailers *trailers)
     struct h2_stream *st = stream;
     struct request *req = st->c.req;
     st->is_in_over = true;
-    if (trailers && req && req->trailers && !keep_trailers(req->trailers, trailers))
+    if (trailers && req && req->trailers &&
+        !trailers_keep(st->c.worker, req->trailers, trailers->fields, trailers->count))
         st->c.is_broken = true;
     h2_conn_touch(arg, st);
 }
@@ -240,7 +240,7 @@ static bool keep(struct h2_stream *st, struct span bytes)
 
 static bool keep_tail(struct h2_stream *st, const struct http1_trailers *t)
 {
-    st->tail = chunk_take(&st->c.worker->chunks, sizeof(struct trailer_room));
+    st->tail = chunk_take(&st->c.worker->chunks, trailers_text_bytes(t));
     if (!st->tail)
         return false;
     struct http1_out w = http1_out(st->tail->at, st->tail->cap);
@@ -369,30 +369,6 @@ static struct span put_body(struct h2_stream *st, struct span data)
         data.len = 0;
     }
     return data;
-}
-
-static bool keep_trailers(struct trailer_room *room, const struct h2_trailers *t)
-{
-    uint32_t used = 0, count = 0;
-    for (uint32_t i = 0; i < t->count; i++) {
-        const struct http1_field *f = &t->fields[i];
-        if (f->flags & (HTTP1_FIELD_NO_TRAILER | HTTP1_FIELD_HOP))
-            continue;
-        size_t bytes = f->name.len + f->value.len;
-        if (count == FB_COUNT(room->fields) || bytes > sizeof room->bytes - used)
-            return false;
-        char *at = room->bytes + used;
-        memcpy(at, f->name.at, f->name.len);
-        if (f->value.len)
-            memcpy(at + f->name.len, f->value.at, f->value.len);
-        room->fields[count] = *f;
-        room->fields[count].name.at = at;
-        room->fields[count].value.at = at + f->name.len;
-        count++;
-        used += (uint32_t)bytes;
-    }
-    room->t.field_count = count;
-    return true;
 }
 
 /* A tunnel takes what the client sent; NULL: nothing is there. */

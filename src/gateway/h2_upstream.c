@@ -130,8 +130,7 @@ void h2u_close(struct upstream *up)
         conn->idle_us = loop_now_us(w->loop);
     chunk_give(&w->chunks, up->in);
     chunk_give(&w->chunks, st->data);
-    if (up->trailers)
-        slab_give(&w->trailers, up->trailers);
+    trailers_give(w, up->trailers);
     slab_give(&w->h2u_streams, st);
     if (conn->phase != H2U_LOST)
         loop_defer(w->loop, &conn->job); /* the reset goes out, or the connection ends */
@@ -672,40 +671,20 @@ static void on_data(void *arg, void *stream, struct span payload)
     touch(st);
 }
 
-/* Without memory, or when they are too many, trailers are dropped. */
-static void keep_trailers(struct h2u_stream *st, const struct http1_field *fields, uint32_t count)
-{
-    struct trailer_room *room = slab_take(&st->up.worker->trailers);
-    size_t used = 0;
-    if (!room)
-        return;
-    room->t = (struct http1_trailers){.at = room->bytes,
-                                      .cap = sizeof room->bytes,
-                                      .fields = room->fields,
-                                      .field_max = FB_COUNT(room->fields)};
-    for (uint32_t i = 0; i < count && room->t.field_count < room->t.field_max; i++) {
-        struct http1_field f = fields[i];
-        if (used + f.name.len + f.value.len > sizeof room->bytes)
-            break;
-        memcpy(room->bytes + used, f.name.at, f.name.len);
-        f.name.at = room->bytes + used;
-        used += f.name.len;
-        if (f.value.len)
-            memcpy(room->bytes + used, f.value.at, f.value.len);
-        f.value.at = room->bytes + used;
-        used += f.value.len;
-        room->fields[room->t.field_count++] = f;
-    }
-    st->up.trailers = room;
-}
-
 static void on_last(void *arg, void *stream, const struct http1_field *trailers, uint32_t count)
 {
+    struct h2u_conn *conn = arg;
     struct h2u_stream *st = stream;
-    (void)arg;
+    struct worker *w = conn->worker;
     st->is_ended = true;
     if (count)
-        keep_trailers(st, trailers, count);
+        st->up.trailers = trailers_take(w);
+    if (count && !(st->up.trailers && trailers_keep(w, st->up.trailers, trailers, count))) {
+        h2_client_reset(conn->session, st->id); /* without its end the answer is not whole */
+        st->is_ended = false;
+        st->is_gone = true;
+        st->why = H2_GONE_RESET;
+    }
     touch(st);
 }
 

@@ -149,10 +149,8 @@ void relay_finish(struct upstream *up, struct request *req)
     req->is_out_done = true;
     chunk_give(&up->worker->chunks, up->in);
     up->in = NULL;
-    if (up->trailers) {
-        slab_give(&up->worker->trailers, up->trailers);
-        up->trailers = NULL;
-    }
+    trailers_give(up->worker, up->trailers);
+    up->trailers = NULL;
     if (up->is_keep_alive && is_sent && !up->has_ended && !up->is_broken)
         pool_give(up);
     else
@@ -195,14 +193,8 @@ static bool final_head(struct upstream *up, struct request *req, const struct ht
     if (!relay_final(up, req, head, &head_out))
         return false;
     req = up->req; /* a copy may have changed places with its first */
-    if (head->framing == HTTP1_BODY_CHUNKED) {
-        up->trailers = slab_take(&w->trailers); /* without memory they are dropped */
-        if (up->trailers)
-            up->trailers->t = (struct http1_trailers){.at = up->trailers->bytes,
-                                                      .cap = sizeof up->trailers->bytes,
-                                                      .fields = up->trailers->fields,
-                                                      .field_max = FB_COUNT(up->trailers->fields)};
-    }
+    if (head->framing == HTTP1_BODY_CHUNKED)
+        up->trailers = trailers_take(w); /* without memory they are dropped */
     http1_body_begin(&up->body, head, up->trailers ? &up->trailers->t : NULL);
     struct chunk *in = up->in; /* <rest> lies in it */
     up->in = NULL;

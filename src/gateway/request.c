@@ -122,10 +122,12 @@ void request_detach(struct request *req)
          */
         if (req->is_in_done && chunk_span(req->body).len == 0 && req->head_sent == req->head->to) {
             req->goes_on = cache_goes_on(req);
+            if (!req->goes_on)
+                h2u_cancel(req);
             request_adopt(req);
             return;
         }
-        if (ends_half(req)) {
+        if (ends_half(req) || h2u_cancel(req)) {
             request_adopt(req);
             return;
         }
@@ -184,8 +186,7 @@ void request_free(struct request *req)
     loop_timer_stop(w->loop, &req->timer);
     chunk_give(&w->chunks, req->head);
     chunk_give(&w->chunks, req->body);
-    if (req->trailers)
-        slab_give(&w->trailers, req->trailers);
+    trailers_give(w, req->trailers);
     if (req->texts)
         chunk_give(&w->chunks, req->texts);
     if (req->h2_slot)
@@ -236,15 +237,8 @@ struct request *request_open(struct client *c, const struct http1_head *head)
     req->request_id = rng_u64(&w->rng);
     req->is_in_done = head->framing == HTTP1_BODY_NONE ||
                       (head->framing == HTTP1_BODY_LENGTH && head->body_bytes == 0);
-    if (req->is_chunked_in) {
-        req->trailers = slab_take(&w->trailers); /* without memory they are dropped */
-        if (req->trailers)
-            req->trailers->t =
-                (struct http1_trailers){.at = req->trailers->bytes,
-                                        .cap = sizeof req->trailers->bytes,
-                                        .fields = req->trailers->fields,
-                                        .field_max = FB_COUNT(req->trailers->fields)};
-    }
+    if (req->is_chunked_in)
+        req->trailers = trailers_take(w); /* without memory they are dropped */
     http1_body_begin(&req->in, head, req->trailers ? &req->trailers->t : NULL);
     c->req = req;
     w->gen->use[w->index].requests++;

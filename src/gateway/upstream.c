@@ -182,8 +182,7 @@ void upstream_close(struct upstream *up)
     }
     chunk_give(&w->chunks, up->in);
     chunk_give(&w->chunks, up->out);
-    if (up->trailers)
-        slab_give(&w->trailers, up->trailers);
+    trailers_give(w, up->trailers);
     upstream_count(up->ep, w, UINT32_MAX);
     endpoint_unref(up->ep);
     slab_give(&w->upstreams, up);

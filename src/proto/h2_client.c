@@ -88,7 +88,7 @@ static ssize_t on_give(nghttp2_session *session, int32_t id, uint8_t *to, size_t
                        uint32_t *flags, nghttp2_data_source *source, void *arg)
 {
     struct h2_client *s = arg;
-    nghttp2_nv nv[16];
+    nghttp2_nv nv[NV_MAX];
     size_t count = 0;
     (void)source;
     void *stream = nghttp2_session_get_stream_user_data(session, id);

@@ -184,3 +184,68 @@ def test_a_slow_client_stream_holds_its_endpoint_stream(both):
     threading.Thread(target=small, daemon=True).start()
     assert done.wait(WAIT_S)
     other.close()
+
+
+def test_a_client_that_cancels_before_the_answer_resets_the_stream_of_the_endpoint(both):
+    """With and without the end of its own messages: the server of the call learns that nobody waits."""
+    origin, proxy, client = both(lambda st: time.sleep(2), is_early=True)
+    for is_last in (True, False):
+        s = client.begin("/pkg.Service/Slow", "POST", CALL, is_last=False)
+        client.send(s, message(b"from"), is_last=is_last)
+        seen = 1 if is_last else 2
+        end = time.monotonic() + WAIT_S
+        while len(origin.requests) < seen or not origin.requests[-1].body:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        client.c.reset_stream(s, h2.errors.ErrorCodes.CANCEL)
+        client.flush()
+        while origin.requests[-1].reset is None:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        assert origin.requests[-1].reset == h2.errors.ErrorCodes.CANCEL
+    assert origin.connections == 1
+    events = proxy.wait_events(2)
+    assert {e["reason_name"] for e in events} == {"stream_reset"}
+
+
+def test_trailers_may_be_as_large_as_a_head(both, world):
+    """A status with details: 20 KiB and 40 fields, from the endpoint and from the client."""
+    many = [("x-detail-%d" % i, "%03d" % i * 150) for i in range(40)]
+    seen = []
+
+    def answer(st):
+        seen.append(st.trailers)
+        st.head(200, HEAD)
+        st.data(message(b"a"))
+        st.end(("grpc-status", "3"), ("grpc-status-details-bin", "QUJD" * 1000), *many)
+    origin, proxy, client = both(answer)
+    s = client.begin("/pkg.Service/Method", "POST", CALL, is_last=False)
+    client.send(s, message(b"x"))
+    client.c.send_headers(s, many, end_stream=True)
+    client.flush()
+    a = client.wait(s)
+    assert a.is_over and a.trailers["grpc-status"] == "3" and a.trailers["grpc-status-details-bin"] == "QUJD" * 1000
+    assert {n: v for n, v in a.trailers.items() if n.startswith("x-")} == dict(many)
+    assert seen == [many]
+    # the same to a client of HTTP/1, and in its chunks to an endpoint of HTTP/1
+    m = proxy.connect().send("POST / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nConnection: te\r\nContent-Length: 1\r\n\r\nx").response()
+    assert dict(m.trailers)["grpc-status-details-bin"] == "QUJD" * 1000 and dict(m.trailers)["x-detail-39"] == many[39][1]
+    old = world.origin(lambda m, w: seen.append(m.trailers) or b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+    other = H2(world.proxy(config(old), 1).port)
+    world.origins.append(other)
+    s = other.begin("/", "POST", CALL, is_last=False)
+    other.send(s, b"x")
+    other.c.send_headers(s, many, end_stream=True)
+    other.flush()
+    assert other.wait(s).status == 200 and dict(seen[-1]) == dict(many)
+
+
+def test_trailers_beyond_the_limit_of_heads_end_the_call(both):
+    def answer(st):
+        st.head(200, HEAD)
+        st.data(message(b"a"))
+        st.end(("grpc-status", "0"), *[("x-%d" % i, "v" * 1000) for i in range(60)])
+    origin, proxy, client = both(answer)
+    a = call(client)
+    assert a.reset is not None and not a.is_over
+    assert a.trailers is None

@@ -6,6 +6,8 @@ import time
 
 import pytest
 from conftest import config, ok
+from h2_origin import H2Origin
+from h2_util import H2
 
 pytestmark = pytest.mark.short
 
@@ -189,3 +191,27 @@ def test_reports_pass_when_they_are_not_wanted(world):
     origin = world.origin(lambda r, w: ok("x", "Endpoint-Load-Metrics: TEXT cpu_utilization=0.5"))
     proxy = world.proxy(config(origin, service="    load_reports: false\n"))
     assert proxy.get("/").get("endpoint-load-metrics") == "TEXT cpu_utilization=0.5"
+
+
+def test_reports_in_the_trailers_of_calls_move_the_share(world):
+    """gRPC servers write them behind the answer (gRFC A51)."""
+    def answer(load):
+        def with_load(st):
+            st.head(200, ("content-type", "application/grpc"))
+            st.data(b"\0\0\0\0\0")
+            st.end(("grpc-status", "0"), ("endpoint-load-metrics", "TEXT cpu_utilization=" + load))
+        return with_load
+    ups = [H2Origin(answer(load)) for load in ("0.9", "0.2")]
+    world.origins.extend(ups)
+    proxy = world.proxy(config(*ups, service="    balance: weighted\n    protocol: h2c\n"))
+    client = H2(proxy.port)
+    world.origins.append(client)
+
+    def share_of_first():
+        before = [len(u.requests) for u in ups]
+        for _ in range(60):
+            a = client.get("/pkg.S/M", "POST", [("content-type", "application/grpc"), ("te", "trailers")], body=b"\0\0\0\0\0")
+            assert a.trailers == {"grpc-status": "0"}, "the report is for us"
+        got = [len(u.requests) - b for u, b in zip(ups, before)]
+        return got[0] / sum(got)
+    assert until(lambda: share_of_first() < 0.35, 15), "the busy one gets less"
