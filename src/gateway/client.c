@@ -178,6 +178,7 @@ void client_close(struct client *c)
         const struct linger now = {.l_onoff = 1, .l_linger = 0};
         setsockopt(c->handle.fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
     }
+    send_batch_forget_client(c);
     close(c->handle.fd);
     loop_forget(w->loop, &c->handle);
     loop_timer_stop(w->loop, &c->timer);
@@ -213,6 +214,8 @@ void client_wait(struct client *c)
         h2_conn_wait(c);
         return;
     }
+    if (c->is_send_due)
+        return; /* run again before this turn ends */
     if (c->is_lingering)
         due_us = c->since_us + LINGER_US;
     else if (c->out && c->kind == CLIENT_TCP)
@@ -290,6 +293,8 @@ static bool step(struct client *c)
     }
     if (c->h2)
         return h2_conn_step(c);
+    if (c->is_send_due)
+        goto waits;
     if (c->out && !flush(c)) {
         if (c->is_broken)
             return true;
@@ -378,6 +383,8 @@ static bool flush(struct client *c)
             return true;
         }
         c->can_write = false;
+        if (c->blocked_us == 0)
+            c->read_from_bytes = delivered(c);
         client_release_slot(c, c->blocked_us);
         if (is_slow_reader(c, c->blocked_us)) {
             c->is_broken = true;

@@ -64,6 +64,8 @@ void client_write(struct request *req, const struct answer_piece *piece)
         iov[count++] = iov_of(http1_out_span(&tail));
     if (!piece->is_interim)
         req->is_answered = true;
+    if (piece->is_last && count && client_send_later(req->client, iov, count))
+        return;
     if (count)
         client_send(req->client, iov, count);
     chunk_give(&req->worker->chunks, many);

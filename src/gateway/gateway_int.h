@@ -23,6 +23,7 @@
 #include "gateway/access_log.h"
 #include "gateway/gateway.h"
 #include "gateway/route.h"
+#include "gateway/send_batch.h"
 #include "gateway/slab.h"
 #include "io/dns.h"
 #include "io/link.h"
@@ -255,6 +256,7 @@ struct worker {
     bool is_held;            /* accepts nothing: foldback itself is at its end */
     bool is_accepting, is_draining;
     bool is_last_call; /* the drain's time is over: what is not sent yet is refused */
+    struct send_batch sends;
 };
 
 enum client_kind {
@@ -294,7 +296,9 @@ struct client {
     bool is_lingering;
     bool is_first; /* no request yet */
     bool is_running;
-    bool is_parsed; /* <in> holds no complete head */
+    bool is_parsed;   /* <in> holds no complete head */
+    bool is_send_due; /* <out> is written at the end of this turn */
+    uint8_t cork;     /* enum client_cork */
 };
 
 enum request_phase {
@@ -427,6 +431,7 @@ struct upstream {
     bool is_keep_alive; /* as the answer's head says */
     bool has_head;      /* final head of the present answer */
     bool has_bytes;     /* anything of the present answer */
+    bool is_send_due;   /* the request is written at the end of this turn */
 };
 
 /* ---- client.c: one client connection ---- */
@@ -616,7 +621,8 @@ void forward_refuse(struct request *req, uint16_t reason); /* it waits and shall
 void upstream_start(struct request *req);
 void upstream_run(struct upstream *up);
 void upstream_send(struct upstream *up);
-void upstream_close(struct upstream *up); /* frees it */
+void upstream_send_now(struct upstream *up); /* for send_batch.c */
+void upstream_close(struct upstream *up);    /* frees it */
 void upstream_on_ready(struct loop_handle *h, uint32_t events);
 uint16_t upstream_reason_of(int why); /* of a connection that could not be made, for this errno */
 /* <n> connections of this thread more; UINT32_MAX: one less. */

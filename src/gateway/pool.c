@@ -30,6 +30,7 @@ bool pool_give(struct upstream *up)
     struct pool *p = &ep->pools[w->index];
     const struct conf_params *params = &w->gen->conf->p;
     fb_assert(up->req == NULL);
+    send_batch_forget_upstream(up);
     if (atomic_load_explicit(&ep->is_gone, memory_order_relaxed) || w->is_draining ||
         params->upstream_keepalive == 0 || p->count >= params->upstream_pool) {
         upstream_close(up);

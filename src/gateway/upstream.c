@@ -76,7 +76,8 @@ void upstream_start(struct request *req)
         req->up = up;
         req->phase = REQUEST_AWAITING;
         request_arm(req);
-        upstream_send(up);
+        if (!upstream_send_later(up))
+            upstream_send(up);
         if (up->is_broken) /* nobody has read from it since it was freed: it was stale */
             lost(up, req);
         return;
@@ -120,7 +121,19 @@ void upstream_run(struct upstream *up)
     }
     struct client *c = request_waiter(req);
     run(up, req);
-    if (c) /* the request is still there, and so is its client */
+    if (c && !c->is_send_due) /* the request is still there, and so is its client */
+        client_run(c);
+}
+
+void upstream_send_now(struct upstream *up)
+{
+    struct request *req = up->req;
+    struct client *c = request_waiter(req);
+    upstream_send(up);
+    if (!up->is_broken)
+        return;
+    lost(up, req); /* nobody has read from it since it was freed: it was stale */
+    if (c)
         client_run(c);
 }
 
@@ -173,6 +186,7 @@ void upstream_close(struct upstream *up)
     }
     if (up->phase == UPSTREAM_IDLE)
         pool_remove(up);
+    send_batch_forget_upstream(up);
     if (up->req)
         up->req->up = NULL;
     link_fini(&up->link, !up->is_broken);

@@ -44,6 +44,7 @@ bool worker_init(struct worker *w, struct gw *gw, uint32_t index, struct fb_err 
                          .in_bytes = 4 * CHUNK_BODY_BYTES};
     rng_init(&w->rng, gw->key_seed + 0x9e3779b97f4a7c15u * (index + 1));
     chunk_store_init(&w->chunks);
+    send_batch_init(&w->sends);
     handshakes_init(&w->handshakes);
     slab_init(&w->clients, sizeof(struct client), 4096);
     slab_init(&w->requests, sizeof(struct request), 1024);
