@@ -259,6 +259,32 @@ struct conf_route {
     bool is_stream; /* long answers: no timeout after the first byte but tunnel_idle_timeout */
 };
 
+/* One key of a connector, of any type, in the form that its library gets (connector.h). */
+struct conf_connector_value {
+    const char *key, *value, *shown; /* <shown>: as written */
+    uint32_t line;                   /* 0: default */
+    uint16_t row;                    /* in keys.def */
+};
+struct conf_connector {
+    const char *name, *type;
+    bool is_source, is_binary, is_cloudevents, is_per_event, is_from_start, is_redacted;
+    uint64_t events;             /* bit per enum ev_type */
+    const char *filter, *region; /* "" none */
+    uint32_t delay_ms, block_bytes, in_flight, timeout_ms, backoff_max_ms;
+    uint64_t lag_alert_ms;
+    struct conf_connector_value *values;
+    size_t value_count;
+    uint64_t hash; /* of all that is configured */
+};
+struct conf_connector_row { /* a type */
+    const char *name, *package, *what;
+    unsigned level; /* enum conf_level */
+};
+const struct conf_connector_row *conf_connector_rows(size_t *count);
+const struct conf_connector_row *conf_connector_row(const char *type); /* NULL unknown */
+/* NULL: the type has no such key. */
+const char *conf_connector_value(const struct conf_connector *c, const char *key);
+
 struct conf {
     struct conf_params p;
     const struct conf_listen *listens;
@@ -267,6 +293,8 @@ struct conf {
     size_t service_count;
     const struct conf_route *routes; /* in the order of the file: the first match wins */
     size_t route_count;
+    const struct conf_connector *connectors;
+    size_t connector_count;
     const char *text; /* what was parsed, terminated */
     size_t text_bytes;
     uint64_t hash;    /* xxh64 of text */

@@ -203,6 +203,9 @@ static void parse_top(struct reader *rd, const struct node *root)
         case KEY_TOP_routes:
             routes = n;
             break;
+        case KEY_TOP_connectors:
+            parse_connectors(rd, n);
+            break;
         default:
             break;
         }

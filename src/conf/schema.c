@@ -20,6 +20,15 @@ static void text_type(struct json *j, const char *pattern)
         json_key_str(j, "pattern", pattern);
 }
 
+/* One text or a list of them. */
+static void text_or_texts(struct json *j)
+{
+    json_key(j, "type");
+    json_raw(j, SPAN("[\"string\",\"number\",\"array\"]"));
+    json_key(j, "items");
+    json_raw(j, SPAN("{\"type\":[\"string\",\"number\"]}"));
+}
+
 /* A quantity is a string with its unit; the number 0 needs none. */
 static void quantity(struct json *j, const char *pattern)
 {
@@ -300,7 +309,9 @@ static void other_schema(struct json *j, enum conf_key key)
         json_key(j, "items");
         json_raw(j, SPAN("{\"enum\":[\"http1\",\"h2\",\"h2c\"]}"));
         return;
-    default:
+    default: /* lists of a connector */
+        if (conf_key_row(key)->level >= LEVEL_CONNECTOR)
+            text_or_texts(j);
         return;
     }
 }
@@ -411,6 +422,71 @@ static void section_schemas(struct json *j)
     }
 }
 
+/* One definition per type: an editor then offers the keys of the type that stands there. */
+static void connector_schemas(struct json *j)
+{
+    size_t count;
+    char name[40];
+    const struct conf_connector_row *types = conf_connector_rows(&count);
+    for (size_t i = 0; i < count; i++) {
+        snprintf(name, sizeof name, "connector_%s", types[i].name);
+        json_key(j, name);
+        json_object_begin(j);
+        json_key_str(j, "description", types[i].what);
+        json_key_str(j, "type", "object");
+        json_key_bool(j, "additionalProperties", false);
+        json_key(j, "required");
+        json_array_begin(j);
+        json_str(j, "type");
+        for (int k = 0; k < KEY_COUNT; k++) {
+            const struct conf_key_row *row = conf_key_row((enum conf_key)k);
+            if (row->level == types[i].level && !row->def)
+                json_str(j, row->name);
+        }
+        json_array_end(j);
+        json_key(j, "properties");
+        json_object_begin(j);
+        json_key(j, "type");
+        json_object_begin(j);
+        json_key_str(j, "const", types[i].name);
+        json_object_end(j);
+        for (int k = 0; k < KEY_COUNT; k++) {
+            const struct conf_key_row *row = conf_key_row((enum conf_key)k);
+            if (k != KEY_CONNECTOR_type &&
+                (row->level == LEVEL_CONNECTOR || row->level == types[i].level))
+                key_schema(j, (enum conf_key)k);
+        }
+        json_object_end(j);
+        json_object_end(j);
+    }
+}
+
+static void connector_refs(struct json *j)
+{
+    size_t count;
+    char name[40];
+    const struct conf_connector_row *types = conf_connector_rows(&count);
+    json_key(j, "connectors");
+    json_object_begin(j);
+    json_key_str(j, "description", conf_key_row(KEY_TOP_connectors)->what);
+    json_key_str(j, "type", "object");
+    json_key(j, "propertyNames");
+    json_raw(j, SPAN("{\"pattern\":\"^[A-Za-z0-9][A-Za-z0-9_-]{0,39}$\"}"));
+    json_key(j, "additionalProperties");
+    json_object_begin(j);
+    json_key(j, "oneOf");
+    json_array_begin(j);
+    for (size_t i = 0; i < count; i++) {
+        json_object_begin(j);
+        snprintf(name, sizeof name, "connector_%s", types[i].name);
+        ref(j, name);
+        json_object_end(j);
+    }
+    json_array_end(j);
+    json_object_end(j);
+    json_object_end(j);
+}
+
 void conf_schema(struct buf *out)
 {
     struct json j;
@@ -441,6 +517,7 @@ void conf_schema(struct buf *out)
     ref(&j, "service");
     json_object_end(&j);
     json_object_end(&j);
+    connector_refs(&j);
     json_key(&j, "routes");
     json_object_begin(&j);
     json_key_str(&j, "description", conf_key_row(KEY_TOP_routes)->what);
@@ -473,6 +550,7 @@ void conf_schema(struct buf *out)
     level_schema(&j, LEVEL_CACHE, "cache", NULL);
     level_schema(&j, LEVEL_COMPRESS, "compress", NULL);
     level_schema(&j, LEVEL_MATCH, "match", NULL);
+    connector_schemas(&j);
     json_object_end(&j);
     json_object_end(&j);
     buf_putc(out, '\n');

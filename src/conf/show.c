@@ -455,6 +455,12 @@ void conf_show(const struct conf *c, bool is_json, struct buf *out)
         snprintf(s.prefix, sizeof s.prefix, "routes[%zu].", i);
         show_route(&s, &c->routes[i], private->route_line[i]);
     }
+    for (size_t i = 0; i < c->connector_count; i++) {
+        const struct conf_connector *k = &c->connectors[i];
+        snprintf(s.prefix, sizeof s.prefix, "connectors.%s.", k->name);
+        for (size_t v = 0; v < k->value_count; v++)
+            show_value(&s, k->values[v].key, k->values[v].shown, k->values[v].line);
+    }
     if (is_json) {
         json_array_end(&s.json);
         json_object_end(&s.json);

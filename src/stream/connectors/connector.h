@@ -58,6 +58,9 @@ struct connector_setup {
      */
     bool (*position)(void *ctx, const char *topic, uint32_t partition,
                      char out[CONNECTOR_POSITION_BYTES]);
+    /* True when foldback ends, or pauses or changes this connector: send and receive return within
+     * 200 ms of it.  From any thread. */
+    bool (*is_stopping)(void *ctx);
     /* A line in foldback's log; from any thread. */
     void (*say)(void *ctx, enum fb_log_level level, const char *text);
     void *ctx;

@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "conf/conf_int.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#define HEAD "listen: [\":8080\"]\nservices: { app: { endpoints: [\"127.0.0.1:3000\"] } }\n"
+
+static struct conf *parse(const char *text, struct conf_report *report)
+{
+    struct conf *c = NULL;
+    char whole[2000];
+    snprintf(whole, sizeof whole, HEAD "connectors: { a: %s }\n", text);
+    return conf_parse(span_of(whole), "t.yaml", &c, report) == FB_OK ? c : NULL;
+}
+
+static void each_mistake_is_one_sentence(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *says;
+    } rows[] = {
+        {"{ path: x }", "has no `type`"},
+        {"{ type: fil, path: x }", "did you mean `file`?"},
+        {"{ type: file }", "needs `path`"},
+        {"{ type: file, path: x, filtr: a }", "did you mean `filter`?"},
+        {"{ type: file, path: x, events: [alrt] }", "did you mean alert"},
+        {"{ type: file, path: x, events: [] }", "at least one event"},
+        {"{ type: file, path: x, filter: \"status>>1\" }", "expected a number"},
+        {"{ type: file, path: x, direction: both }", "sink or source"},
+        {"{ type: file, path: x, per: event, format: binary }", "is JSON"},
+        {"{ type: file, path: x, in_flight: 0 }", "must be 1..256"},
+        {"{ type: file, path: x, block: 1KiB }", "must be 4KiB..256KiB"},
+        {"{ type: file, path: x, delay: 5 }", "needs a unit"},
+        {"7", "must be a map"},
+    };
+    for (size_t i = 0; i < FB_COUNT(rows); i++) {
+        struct conf_report report;
+        struct conf *c = parse(rows[i].text, &report);
+        assert_null(c);
+        bool is_said = false;
+        for (size_t p = 0; p < report.count; p++)
+            is_said |= strstr(report.at[p].text, rows[i].says) != NULL;
+        if (!is_said || report.error_count != 1)
+            print_message("%s: %zu errors, first: %s\n", rows[i].text, report.error_count,
+                          report.count ? report.at[0].text : "");
+        assert_true(is_said);
+        assert_int_equal(report.error_count, 1);
+        conf_report_fini(&report);
+    }
+}
+
+static void values_come_in_one_normal_form(void **state)
+{
+    (void)state;
+    struct conf_report report;
+    struct conf *c = parse("{ type: file, path: x, sync: no, rotate: 1MiB, delay: 2s,"
+                           " events: [decision, alert], filter: \"status>=500\", from: start,"
+                           " per: event, redact: off, region: eu }",
+                           &report);
+    assert_non_null(c);
+    assert_int_equal(c->connector_count, 1);
+    const struct conf_connector *k = &c->connectors[0];
+    assert_string_equal(k->name, "a");
+    assert_string_equal(k->type, "file");
+    assert_string_equal(conf_connector_value(k, "sync"), "false");
+    assert_string_equal(conf_connector_value(k, "rotate"), "1048576");
+    assert_string_equal(conf_connector_value(k, "delay"), "2000");
+    assert_string_equal(conf_connector_value(k, "keep"), "5");
+    assert_string_equal(conf_connector_value(k, "timeout"), "30000");
+    assert_null(conf_connector_value(k, "brokers"));
+    assert_true(k->events == (1u << EV_DECISION | 1u << EV_ALERT));
+    assert_true(k->is_per_event);
+    assert_true(k->is_from_start);
+    assert_false(k->is_source);
+    assert_false(k->is_redacted);
+    assert_int_equal(k->delay_ms, 2000);
+    assert_string_equal(k->region, "eu");
+    uint64_t hash = k->hash;
+    conf_unref(c);
+    conf_report_fini(&report);
+    c = parse("{ type: file, path: y }", &report);
+    assert_non_null(c);
+    assert_true(c->connectors[0].hash != hash);
+    assert_true(c->connectors[0].events == UINT64_MAX);
+    conf_unref(c);
+    conf_report_fini(&report);
+}
+
+/* What each type promises to people who have not installed it. */
+static void each_type_has_a_level_and_a_word(void **state)
+{
+    (void)state;
+    size_t count, words = 0;
+    const struct conf_connector_row *types = conf_connector_rows(&count);
+    for (size_t i = 0; i < count; i++) {
+        assert_true(value_word(span_of(types[i].name), conf_key_row(KEY_CONNECTOR_type)->words) >=
+                    0);
+        assert_true(types[i].level > LEVEL_CONNECTOR);
+        assert_ptr_equal(conf_connector_row(types[i].name), &types[i]);
+    }
+    for (struct span rest = span_of(conf_key_row(KEY_CONNECTOR_type)->words); rest.len; words++)
+        (void)span_cut(rest, '|', &rest);
+    assert_int_equal(words, count);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(each_mistake_is_one_sentence),
+        cmocka_unit_test(values_come_in_one_normal_form),
+        cmocka_unit_test(each_type_has_a_level_and_a_word),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
