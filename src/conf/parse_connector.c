@@ -138,14 +138,14 @@ static bool make_slots(struct reader *rd, const struct conf_connector_row *type,
     size_t count = 0;
     for (int i = 0; i < KEY_COUNT; i++) {
         enum conf_level level = conf_key_row((enum conf_key)i)->level;
-        count += level == LEVEL_CONNECTOR || (type && level == type->level);
+        count += level == LEVEL_CONNECTOR || level == type->level;
     }
     c->values = arena_get(rd->keep, count * sizeof *c->values);
     if (!c->values)
         return false;
     for (int i = 0; i < KEY_COUNT; i++) {
         const struct conf_key_row *row = conf_key_row((enum conf_key)i);
-        if (row->level != LEVEL_CONNECTOR && (!type || row->level != type->level))
+        if (row->level != LEVEL_CONNECTOR && row->level != type->level)
             continue;
         c->values[c->value_count++] =
             (struct conf_connector_value){.key = row->name,
@@ -182,11 +182,11 @@ static void parse_one(struct reader *rd, const struct node *n, struct conf_conne
         c->type = arena_text(rd->keep, t->text);
         type = conf_connector_row(c->type);
     }
-    if (!make_slots(rd, type, c))
+    if (!type || !make_slots(rd, type, c)) /* which keys it has is not known */
         return;
     for (const struct node *k = n->first; k; k = k->next) {
         int key = key_of(rd, k, type);
-        if (key < 0 || (key == KEY_CONNECTOR_type && !type))
+        if (key < 0)
             continue;
         struct conf_connector_value *v = &c->values[slot_of(c, (enum conf_key)key)];
         const char *value = normal_value(rd, k, (enum conf_key)key);
@@ -198,8 +198,7 @@ static void parse_one(struct reader *rd, const struct node *n, struct conf_conne
         if (conf_key_row((enum conf_key)key)->level == LEVEL_CONNECTOR)
             read_common(rd, k, key, c);
     }
-    if (type)
-        check_one(rd, n, c);
+    check_one(rd, n, c);
     c->hash = XXH64(c->type, strlen(c->type), 0);
     for (size_t i = 0; i < c->value_count; i++)
         c->hash = XXH64(c->values[i].value, strlen(c->values[i].value), c->hash + i);
