@@ -163,6 +163,15 @@ static int compare_double(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+void balance_on_others(struct balance_seat *s, double in_flight, uint64_t now_us)
+{
+    double past_s = s->others_us ? (double)fb_sub_floor_u64(now_us, s->others_us) / 1e6 : 0.1;
+    s->others += (1 - exp(-past_s)) * (in_flight - s->others);
+    if (s->others < 0.01) /* nobody else: nothing rounds to almost zero for ever */
+        s->others = 0;
+    s->others_us = now_us;
+}
+
 void balance_tick(struct balance *b, struct balance_seat *const *seats, uint32_t n, uint64_t now_us)
 {
     fb_assert(n <= SEATS_MAX);
@@ -254,7 +263,8 @@ static uint32_t best_of(struct balance *b, struct balance_seat *const *seats, co
     for (uint32_t i = 0; i < n; i++) {
         const struct balance_seat *s = seats[of[i]];
         double r = cost[i] > 0 ? cost[i] / best_us : 1;
-        double score = (r < band ? 1 : r) * (double)(s->in_flight + 1) / fmax(s->weight, 1e-9);
+        double score =
+            (r < band ? 1 : r) * ((double)(s->in_flight + 1) + s->others) / fmax(s->weight, 1e-9);
         if (score < lowest) {
             lowest = score;
             chosen = of[i];
@@ -327,7 +337,7 @@ static uint32_t pick_round_robin(struct balance *b, struct balance_seat *const *
 
 static double load_of(const struct balance_seat *s)
 {
-    return (double)(s->in_flight + 1) / fmax(s->weight, 1e-9);
+    return ((double)(s->in_flight + 1) + s->others) / fmax(s->weight, 1e-9);
 }
 
 static uint32_t pick_least(struct balance *b, struct balance_seat *const *seats, uint32_t n)

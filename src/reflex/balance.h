@@ -11,6 +11,9 @@
  * fast;
  *   - becomes the time since the last completion when that is > 50 ms and > 8 x the mean (a stall);
  *   - is out of the question until the time that Retry-After named.
+ * What other gateways have in flight there counts as their mean over 1 s: it is heard late, and
+ * all who heard the same number would run to the same seat (8 gateways, 100 ms late: median +150 %
+ * with the bare number, -6 % with the mean; doc/design/fleet.md).
  * A new or recovered seat takes part in a share of the picks only, 10 % growing to 100 %.
  *
  * Pure.  Threads: any, one at a time per struct. */
@@ -32,6 +35,8 @@ struct balance_seat {
     double error_ratio;     /* 0..1 */
     double weight;          /* 1 is even, 0 takes it out gently */
     uint32_t in_flight;     /* kept by on_send and on_done */
+    double others;          /* in flight from other gateways, mean over 1 s */
+    uint64_t others_us;     /* last told; 0: never */
     uint32_t ramp_samples;  /* answers since the ramp began */
     uint64_t ramp_us;       /* the ramp began; 0: none */
     uint64_t sample_us;     /* last latency sample */
@@ -69,6 +74,8 @@ void balance_on_latency(struct balance_seat *s, uint64_t latency_us, uint64_t no
 void balance_on_censored(struct balance_seat *s, uint64_t age_us, uint64_t now_us);
 /* One request in flight less. */
 void balance_on_done(struct balance_seat *s, uint64_t now_us);
+/* What other gateways have in flight there, as last heard. */
+void balance_on_others(struct balance_seat *s, double in_flight, uint64_t now_us);
 void balance_on_verdict(struct balance_seat *s, bool is_failure, uint64_t now_us);
 /* Every 100 ms: the median of <seats>, and the end of slow starts.  <n> at most 256. */
 void balance_tick(struct balance *b, struct balance_seat *const *seats, uint32_t n,

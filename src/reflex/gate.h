@@ -134,6 +134,8 @@ void gate_endpoint_load(struct gate *g, uint16_t endpoint, const struct load_rep
  * (ejected, drained, full, or tried by it before), to any other, rather than wait or fail. */
 void gate_endpoint_version(struct gate *g, uint16_t endpoint, uint16_t version);
 void gate_endpoint_weight(struct gate *g, uint16_t endpoint, double weight_pct);
+/* What other gateways have in flight to it, each time that it is known. */
+void gate_endpoint_others(struct gate *g, uint16_t endpoint, double in_flight, uint64_t now_us);
 /* Knobs of control: bounds and, when the learner must not act (observe, pinned, frozen), the limit
  * to hold. <hold> 0: the learner acts. */
 void gate_endpoint_limit(struct gate *g, uint16_t endpoint, uint32_t min, uint32_t max,

@@ -24,6 +24,7 @@ static const struct number_row numbers[] = {
     ROW("queue_wait_ms", queue_wait_ms, false, 0, 60000),
     ROW("queue_capacity", queue_capacity, false, 1, 1e6),
     ROW("gateways", gateways, false, 1, 16),
+    ROW("exchange_ms", exchange_ms, false, 0, 10000),
     ROW("timeout_ms", timeout_ms, false, 0, 600000),
     ROW("clients", clients, false, 1, 100000),
     ROW("retry_pct", retry_pct, true, 0, 100),
@@ -41,7 +42,7 @@ void sim_overrides_init(struct sim_overrides *o)
 {
     o->balance = o->is_learned = o->limit_fixed = o->is_ejecting = o->is_codel = -1;
     o->queue_wait_ms = o->queue_capacity = o->gateways = o->timeout_ms = o->clients =
-        o->is_looping = -1;
+        o->is_looping = o->exchange_ms = -1;
     o->retry_pct = -1;
     o->load_factor = o->time_factor = 1;
     o->trace_rows = 0;
@@ -76,11 +77,12 @@ enum fb_code sim_override(struct sim_overrides *o, const char *key, const char *
             *(int *)field = (int)v;
         return FB_OK;
     }
-    return fb_fail(err, FB_E_USAGE,
-                   "simulate: no parameter \"%s\"; there are balance, limit, eject, codel, loops, "
-                   "queue_wait_ms, "
-                   "queue_capacity, gateways, timeout_ms, clients, retry_pct, load and time",
-                   key);
+    return fb_fail(
+        err, FB_E_USAGE,
+        "simulate: no parameter \"%s\"; there are balance, limit, eject, codel, loops, "
+        "queue_wait_ms, "
+        "queue_capacity, gateways, exchange_ms, timeout_ms, clients, retry_pct, load and time",
+        key);
 }
 
 enum fb_code sim_override_trace(struct sim_overrides *o, struct span csv, struct fb_err *err)

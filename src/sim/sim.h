@@ -32,6 +32,7 @@ struct sim_overrides {
     int queue_wait_ms; /* -1 */
     int queue_capacity;
     int gateways;        /* -1 */
+    int exchange_ms;     /* gateways tell each other their load so often; -1, 0: never */
     int timeout_ms;      /* -1 */
     int is_looping;      /* the control engine turns knobs; -1 */
     int clients;         /* of a closed loop; -1 */
@@ -46,7 +47,7 @@ struct sim_overrides {
 };
 void sim_overrides_init(struct sim_overrides *o);
 /* "balance" "limit" (learned, none or a number) "eject" "codel" "loops" (on, off) "queue_wait_ms"
- * "queue_capacity" "gateways" "timeout_ms" "clients" "retry_pct" "load" "time". */
+ * "queue_capacity" "gateways" "exchange_ms" "timeout_ms" "clients" "retry_pct" "load" "time". */
 FB_MUST_USE
 enum fb_code sim_override(struct sim_overrides *o, const char *key, const char *value,
                           struct fb_err *err);

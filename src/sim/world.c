@@ -18,6 +18,7 @@ static void add_servers(struct world *w);
 static bool add_gates(struct world *w, uint64_t seed);
 static void world_fini(struct world *w);
 static void world_play(struct world *w, const struct sim_event *ev);
+static void world_exchange(struct world *w);
 static void world_tick(struct world *w, uint32_t gateway);
 static bool heap_pop(struct world *w, struct sim_event *out);
 static void gate_conf_of(struct world *w);
@@ -80,6 +81,8 @@ static enum fb_code world_init(struct world *w, uint64_t seed, struct fb_err *er
             return fb_fail(err, FB_E_NOMEM, "simulate: no memory for the loops; use loops=off");
         world_schedule(w, brain_us, SIM_EV_BRAIN, 0, 0);
     }
+    if (w->o->exchange_ms > 0 && w->gateways > 1)
+        world_schedule(w, (uint64_t)w->o->exchange_ms * US_PER_MS, SIM_EV_EXCHANGE, 0, 0);
     if (sc->clients > 0)
         client_start_loop(w);
     else
@@ -214,6 +217,9 @@ static void world_play(struct world *w, const struct sim_event *ev)
         brain_tick(w);
         world_schedule(w, w->now_us + brain_us, SIM_EV_BRAIN, 0, 0);
         break;
+    case SIM_EV_EXCHANGE:
+        world_exchange(w);
+        break;
     case SIM_EV_CHANGE:
         server_change(w, &w->sc->changes[ev->id]);
         break;
@@ -225,6 +231,23 @@ static void world_play(struct world *w, const struct sim_event *ev)
         client_event(w, ev);
         break;
     }
+}
+
+/* Each hears the sum of what the others told one interval ago: as late as a broker makes it. */
+static void world_exchange(struct world *w)
+{
+    for (uint32_t i = 0; i < w->server_count; i++) {
+        uint32_t sum = 0;
+        for (uint32_t g = 0; g < w->gateways; g++)
+            sum += w->told[g][i];
+        for (uint32_t g = 0; g < w->gateways && w->servers[i].is_in; g++) {
+            struct gate_endpoint_view view;
+            uint16_t at = w->servers[i].index[g];
+            gate_endpoint_others(w->gates[g], at, sum - w->told[g][i], w->now_us);
+            w->told[g][i] = gate_endpoint_view(w->gates[g], at, &view) ? view.in_flight : 0;
+        }
+    }
+    world_schedule(w, w->now_us + (uint64_t)w->o->exchange_ms * US_PER_MS, SIM_EV_EXCHANGE, 0, 0);
 }
 
 static void world_tick(struct world *w, uint32_t gateway)

@@ -29,6 +29,7 @@ enum sim_event_kind {
     SIM_EV_AGAIN,    /* id: request: its client tries again */
     SIM_EV_TICK,     /* id: gateway */
     SIM_EV_BRAIN,    /* 100 ms: analytics and control */
+    SIM_EV_EXCHANGE, /* the gateways hear what the others carried one interval ago */
     SIM_EV_CHANGE    /* id: row of the scenario */
 };
 struct sim_event {
@@ -88,6 +89,7 @@ struct world {
     struct rng arrivals, services, clients;
     struct gate *gates[SIM_GATEWAYS_MAX];
     uint32_t gateways;
+    uint32_t told[SIM_GATEWAYS_MAX][SIM_ENDPOINTS_MAX]; /* load at the last exchange */
     struct gate_conf conf;
     struct brain *brain; /* NULL: no loops */
     double timeout_ms;   /* of an attempt, 0 none */

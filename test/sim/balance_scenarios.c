@@ -45,6 +45,21 @@ static void all_on(struct tap *t)
     }
 }
 
+/* N gateways that tell each other their load every 100 ms, against one that knows everything. */
+static void gateways_as_one(struct tap *t, const char *name, unsigned gateways)
+{
+    char many[120];
+    snprintf(many, sizeof many, "%s gateways=%u exchange_ms=100", alone, gateways);
+    struct tap_mean one = tap_run(name, "limit=none eject=off retry_pct=0 gateways=1", t->seeds);
+    struct tap_mean all = tap_run(name, many, t->seeds);
+    tap_at_most(t, all.p99_ms / one.p99_ms, 1.1, "%s: p99 of %u gateways over p99 of one", name,
+                gateways);
+    tap_at_most(t, all.p50_ms / one.p50_ms, 1.15, "%s: the same for the median", name);
+    struct tap_mean deaf = tap_run(name, alone, t->seeds);
+    tap_at_most(t, all.p50_ms / deaf.p50_ms, 1.02, "%s: what they tell each other does no harm",
+                name);
+}
+
 static void peers_are_worse(struct tap *t)
 {
     struct tap_mean best = tap_run("s2", alone, t->seeds);
@@ -54,6 +69,8 @@ static void peers_are_worse(struct tap *t)
                 "s2: p99 is at most half of power of two choices");
     struct tap_mean six = tap_run("s6", alone, t->seeds);
     tap_at_most(t, six.p99_ms / best.p99_ms, 1.1, "s6: four gateways are within 10 %% of one");
+    gateways_as_one(t, "s6", 4);
+    gateways_as_one(t, "s9", 8);
     struct tap_mean turns =
         tap_run("s3", "balance=round_robin limit=none eject=off retry_pct=0", t->seeds);
     tap_at_most(t, turns.good_pct, 99.99,
