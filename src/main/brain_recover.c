@@ -104,6 +104,7 @@ static void read_log_conf(const struct conf *conf, struct log_conf *lc)
     lc->retain_bytes = conf->p.log_retain_bytes;
     lc->retain_s = conf->p.log_retain_age / 1000;
     lc->group_us = (uint32_t)(conf->p.log_commit_interval * 1000);
+    lc->group_bytes = (uint32_t)conf->p.log_commit_bytes;
 }
 
 void brain_reload_log(struct brain *b, const struct conf *conf)

@@ -10,6 +10,7 @@
 
 #define MAGIC "fbk1"
 #define BLOCK_VERSION 1
+#define FLAG_ACKNOWLEDGED 1u
 
 /* The header as it stands on disk; x86-64 and AArch64 are little endian, so it is the machine's
  * form. */
@@ -23,11 +24,11 @@ struct header {
     uint8_t codec, reserved1[3];
     uint32_t key_id, position;
     uint8_t nonce[12], tag[16];
-    uint32_t reserved2;
+    uint32_t flags;
     uint64_t first_us, last_us;
     int64_t wall_minus_mono_us;
     uint32_t body_crc;
-    uint8_t reserved3[8];
+    uint64_t acknowledged;
     uint32_t header_crc;
 } __attribute__((packed));
 _Static_assert(sizeof(struct header) == BLOCK_HEADER_BYTES, "block header: size");
@@ -172,6 +173,8 @@ void block_seal(struct block_codec *c, struct block_head *head, uint32_t segment
                        .codec = head->codec,
                        .key_id = head->key_id,
                        .position = position,
+                       .flags = head->has_acknowledged ? FLAG_ACKNOWLEDGED : 0,
+                       .acknowledged = head->has_acknowledged ? head->acknowledged : 0,
                        .first_us = head->first_us,
                        .last_us = head->last_us,
                        .wall_minus_mono_us = head->wall_minus_mono_us,
@@ -212,6 +215,8 @@ enum fb_code block_head_read(struct span bytes, struct block_head *head)
                                 .first_us = h.first_us,
                                 .last_us = h.last_us,
                                 .wall_minus_mono_us = h.wall_minus_mono_us,
+                                .has_acknowledged = (h.flags & FLAG_ACKNOWLEDGED) != 0,
+                                .acknowledged = h.acknowledged,
                                 .body_crc = h.body_crc};
     return FB_OK;
 }

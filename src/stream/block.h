@@ -4,12 +4,12 @@
  *   byte  field (little endian)                        byte  field
  *      0  magic "fbk1"                                   56  nonce[12]       0 while key_id is 0
  *      4  version u16 = 1, header bytes u16 = 128        68  tag[16]         0 while key_id is 0
- *      8  node id u64                                    84  reserved u32    0
+ *      8  node id u64                                    84  flags u32       bit 0: see below
  *     16  epoch u32 (starts of the brain)                88  first time_us u64 (monotonic)
  *     20  segment u32 (number of the file)               96  last time_us u64
  *     24  first offset u64 (events, dense)              104  wall - monotonic clock i64, us
  *     32  count u32 (events)                            112  CRC32C of body and padding u32
- *     36  raw bytes u32 (records)                       116  reserved u64    0
+ *     36  raw bytes u32 (records)                       116  acknowledged u64 (offset)
  *     40  stored bytes u32 (body)                       124  CRC32C of bytes 0..123 u32
  *     44  codec u8: 0 none, 1 columns + zstd            128  body, then 0..7 zero bytes:
  *     45  reserved u8[3]   0                                 blocks begin at multiples of 8
@@ -17,7 +17,9 @@
  *     52  position u32 (of this header in the segment)
  *
  * Segment and position are part of the header so that bytes which merely look like a block (a
- * misplaced write, a payload that imitates us) are never taken for one.
+ * misplaced write, a payload that imitates us) are never taken for one.  With bit 0 of the flags,
+ * every event below <acknowledged> was durable when the block was written: recovery tells by it
+ * what was lost from what was only under way.
  *
  * Body of codec 1: u32 length of the columns, then one zstd frame of them (column.h draws them).
  * Decoding trusts nothing: every length is checked, so it is fuzzed (test/fuzz/block_fuzz.c).
@@ -49,6 +51,8 @@ struct block_head {
     uint32_t key_id;
     uint64_t first_us, last_us; /* smallest and largest time_us, monotonic */
     int64_t wall_minus_mono_us; /* add to time_us for the wall clock */
+    bool has_acknowledged;
+    uint64_t acknowledged; /* everything below was durable when the block was written */
     uint32_t body_crc;
 };
 
@@ -57,7 +61,8 @@ struct block_codec *block_codec_new(void); /* NULL without memory; 1.5 MiB */
 void block_codec_free(struct block_codec *c);
 
 /* Encodes <len> bytes of valid records (at most BLOCK_RAW_BYTES_MAX).  In: node, epoch,
- * first_offset, wall_minus_mono_us of *head; the rest is filled in.  *block is borrowed until the
+ * first_offset, wall_minus_mono_us, acknowledged of *head; the rest is filled in.  *block is
+ * borrowed until the
  * next call and has no valid header yet: block_seal writes it when the place is known. FB_E_FORMAT:
  * a record is not valid (ev_is_valid) or the bytes do not end with a record. */
 FB_MUST_USE

@@ -27,6 +27,8 @@
 
 /* Chunks in one group at most: 4 MiB of records, about 5 ms of encoding, then the sync. */
 #define GROUP_CHUNKS_MAX 16
+/* A chunk with that much has no room for every record any more (EV_CELLS_MAX cells). */
+#define FULL_BYTES (BLOCK_RAW_BYTES_MAX - EV_CELLS_MAX * EV_CELL_BYTES)
 
 struct queue {
     struct chunk *first, *last;
@@ -68,6 +70,7 @@ void log_conf_init(struct log_conf *conf)
     *conf = (struct log_conf){.segment_bytes = 64 * MIB,
                               .queue_bytes = 8 * MIB,
                               .group_us = 20000,
+                              .group_bytes = BLOCK_RAW_BYTES_MAX,
                               .retry_ms = 1000,
                               .close_timeout_ms = 2000};
 }
@@ -83,6 +86,7 @@ enum fb_code log_open(struct log **out, const char *dir, const struct log_conf *
     if (!log)
         return fb_fail(err, FB_E_NOMEM, "no memory for the log %s", dir);
     log->conf = *conf;
+    log_io_complete(&log->conf.io);
     log->lock_fd = -1;
     log->writer.fd = -1;
     code = open_dir(log, dir, err);
@@ -107,6 +111,9 @@ static enum fb_code check_conf(const struct log_conf *c, struct fb_err *err)
     if (c->queue_bytes < 512 * KIB || c->queue_bytes > GIB)
         return fb_fail(err, FB_E_RANGE, "log: queue_bytes must be 524288..1073741824, got %" PRIu64,
                        c->queue_bytes);
+    if (c->group_bytes < 4 * KIB || c->group_bytes > GROUP_CHUNKS_MAX * BLOCK_RAW_BYTES_MAX)
+        return fb_fail(err, FB_E_RANGE, "log: group_bytes must be 4096..%u, got %" PRIu32,
+                       GROUP_CHUNKS_MAX * (unsigned)BLOCK_RAW_BYTES_MAX, c->group_bytes);
     return FB_OK;
 }
 
@@ -145,7 +152,10 @@ static enum fb_code open_files(struct log *log, struct log_recovery *rec, struct
     uint64_t numbered = fb_max_u64(log->conf.next_offset_min, mark.next_offset);
     enum fb_code code = segment_list_read(&list, log->dir, err);
     if (code == FB_OK)
-        code = recover_tail(&list, log->dir, numbered, rec, err);
+        code = recover_tail(
+            &list,
+            &(struct recover_from){.dir = log->dir, .numbered = numbered, .io = &log->conf.io}, rec,
+            err);
     if (code == FB_OK) {
         code = writer_init(&log->writer, log->dir, &log->conf, &list, err);
         /* A number is never used twice, even when recovery removed the newest segment. */
@@ -278,6 +288,7 @@ enum fb_code log_reconfigure(struct log *log, const struct log_conf *conf, struc
     log->conf.retain_bytes = conf->retain_bytes;
     log->conf.retain_s = conf->retain_s;
     log->conf.group_us = conf->group_us;
+    log->conf.group_bytes = conf->group_bytes;
     pthread_cond_signal(&log->wake);
     pthread_mutex_unlock(&log->lock);
     return FB_OK;
@@ -308,6 +319,19 @@ static struct chunk *chunk_for(struct log *log, size_t bytes, uint64_t offset)
     c->born_us = fb_mono_us();
     queue_put(&log->waiting, c);
     return c;
+}
+
+/* Enough records for a commit before its time?  A second chunk is begun only when the first one
+ * cannot take the next record: it is full, or the offsets have a hole.  Locked. */
+static bool is_group_full(const struct log *log)
+{
+    const struct queue *q = &log->waiting;
+    if (q->count == 0)
+        return false;
+    uint64_t bytes = (uint64_t)(q->count - 1) * BLOCK_RAW_BYTES_MAX + q->last->len;
+    /* Half of the chunks: a queue that is smaller than a group must not fill up waiting for it. */
+    return bytes >= log->conf.group_bytes || q->count > log->free.count ||
+           (q->count > 1 && log->conf.group_bytes <= BLOCK_RAW_BYTES_MAX);
 }
 
 uint32_t log_append(struct log *log, struct span records, uint64_t first_offset)
@@ -349,8 +373,8 @@ uint32_t log_append(struct log *log, struct span records, uint64_t first_offset)
     fb_assert(offset == first_offset + taken + lost);
     log->appended += taken;
     log->next_append = offset;
-    /* The writer sleeps until the first record is group_us old or a chunk is full. */
-    if (taken && (was_empty || log->waiting.count > 1))
+    /* The writer sleeps until the first record is group_us old or the group is large enough. */
+    if (taken && (was_empty || is_group_full(log)))
         pthread_cond_signal(&log->wake);
     pthread_mutex_unlock(&log->lock);
     return taken;
@@ -439,8 +463,7 @@ static bool group_wait(struct log *log)
             pthread_cond_wait(&log->wake, &log->lock);
             continue;
         }
-        /* A second chunk is begun only when the first one is full. */
-        if (log->stop || log->flush || log->waiting.count > 1)
+        if (log->stop || log->flush || is_group_full(log))
             return true;
         uint64_t due_us = oldest->born_us + log->conf.group_us;
         if (fb_mono_us() >= due_us)
@@ -456,8 +479,10 @@ static void group_take(struct log *log)
 {
     uint64_t now_us = fb_mono_us();
     while (log->waiting.count > 0 && log->group.count < GROUP_CHUNKS_MAX) {
+        const struct chunk *c = log->waiting.first;
         bool is_due =
-            log->stop || log->flush || now_us >= log->waiting.first->born_us + log->conf.group_us;
+            log->stop || log->flush || now_us >= c->born_us + log->conf.group_us ||
+            (log->group.count == 0 && c->len >= fb_min_u32(log->conf.group_bytes, FULL_BYTES));
         if (log->waiting.count == 1 && !is_due)
             break;
         queue_put(&log->group, queue_take(&log->waiting));

@@ -9,9 +9,10 @@
  * Promises: an acknowledged event survives a crash of the process and of the machine.  log_append
  * never waits for the disk: when all chunks are full it drops, counts, and log_gap_take gives a gap
  * event once writing works again.  Offsets belong to the caller's numbering; a drop leaves a hole
- * in them.  A group is committed after 20 ms or 256 KiB with one fdatasync.  A failed fdatasync
- * poisons its segment (the kernel may have dropped the pages: never synced again); the group, still
- * in memory, goes to a new one.  ENOSPC, EIO: state degraded, one try per second, new segment each.
+ * in them.  A group is committed after group_us or group_bytes with one fdatasync.  A failed
+ * fdatasync poisons its segment (the kernel may have dropped the pages: never synced again); the
+ * group, still in memory, goes to a new one.  ENOSPC, EIO: state degraded, one try per second, new
+ * segment each.
  *
  * Threads: one thread calls append and gap_take; stats from any; the writer thread is the log's.
  * Errors: FB_E_CONFLICT (another writer holds the lock), FB_E_IO, FB_E_NOMEM at open only. */
@@ -26,6 +27,9 @@
 struct log_io {
     ssize_t (*pwrite)(int fd, const void *bytes, size_t len, off_t at);
     int (*sync)(int fd); /* fdatasync */
+    /* A new file and its name in the directory, durable; a descriptor or -1. */
+    int (*create)(const char *dir, const char *path);
+    int (*truncate)(int fd, off_t bytes);
 };
 
 struct log_conf {
@@ -37,6 +41,7 @@ struct log_conf {
     uint64_t retain_s;         /* age; 0: no bound */
     uint64_t queue_bytes;      /* records that wait for the disk; 512 KiB .. 1 GiB; 8 MiB */
     uint32_t group_us;         /* longest wait of an event for its group; 20,000 */
+    uint32_t group_bytes;      /* of records: commit at once; 4 KiB .. 4 MiB; 256 KiB */
     uint32_t retry_ms;         /* between tries on a failing disk; 1,000 */
     uint32_t close_timeout_ms; /* longest wait of log_close for the disk; 2,000 */
     struct log_io io;

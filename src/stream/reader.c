@@ -42,6 +42,7 @@ static struct watermark mark_read(struct log_reader *r);
 static enum fb_code load_block(struct log_reader *r);
 static bool open_segment(struct log_reader *r, const struct segment *s);
 static bool open_next_segment(struct log_reader *r, uint32_t last);
+static bool has_newer(struct log_reader *r, uint32_t last);
 static uint64_t segment_limit(const struct log_reader *r, const struct watermark *mark);
 static uint64_t end_offset(struct log_reader *r);
 
@@ -185,6 +186,8 @@ static enum fb_code load_block(struct log_reader *r)
     }
     if (code)
         return code;
+    if (head.first_offset > r->next && has_newer(r, mark.segment))
+        return open_next_segment(r, mark.segment) ? FB_OK : FB_E_IO;
     if (head.first_offset > r->next)
         return skip_to(r, head.first_offset);
     bool is_early = r->want_wall_us && head.first_offset >= r->next &&
@@ -305,6 +308,19 @@ static bool open_next_segment(struct log_reader *r, uint32_t last)
         if (r->list.at[i].number > after && r->list.at[i].number <= last &&
             open_segment(r, &r->list.at[i]))
             return true;
+    return false;
+}
+
+/* Does a later segment, at most <last>, hold the wanted event?  Then the end of this one does not
+ * count: its sync failed, the group went there, and a power cut brought some of the cut end back.
+ */
+static bool has_newer(struct log_reader *r, uint32_t last)
+{
+    if (r->number >= last || list_read(r, NULL) != FB_OK)
+        return false;
+    for (size_t i = 0; i < r->list.count; i++)
+        if (r->list.at[i].number > r->number)
+            return r->list.at[i].number <= last && r->list.at[i].first_offset <= r->next;
     return false;
 }
 

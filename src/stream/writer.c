@@ -30,6 +30,38 @@ static int plain_sync(int fd)
     return fdatasync(fd);
 }
 
+/* A new file whose name is as durable as its bytes will be: without the second sync a power cut may
+ * take the whole file. */
+static int plain_create(const char *dir, const char *path)
+{
+    int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0640);
+    if (fd < 0)
+        return -1;
+    int dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    bool is_synced = dir_fd >= 0 && fsync(dir_fd) == 0;
+    int why = errno;
+    if (dir_fd >= 0)
+        close(dir_fd);
+    if (is_synced)
+        return fd;
+    unlink(path);
+    close(fd);
+    errno = why;
+    return -1;
+}
+
+void log_io_complete(struct log_io *io)
+{
+    if (!io->pwrite)
+        io->pwrite = plain_pwrite;
+    if (!io->sync)
+        io->sync = plain_sync;
+    if (!io->create)
+        io->create = plain_create;
+    if (!io->truncate)
+        io->truncate = ftruncate;
+}
+
 enum fb_code writer_init(struct writer *w, const char *dir, const struct log_conf *conf,
                          struct segment_list *list, struct fb_err *err)
 {
@@ -39,10 +71,7 @@ enum fb_code writer_init(struct writer *w, const char *dir, const struct log_con
     w->list = *list;
     w->list_cap = list->count;
     *list = (struct segment_list){0};
-    if (!w->conf.io.pwrite)
-        w->conf.io.pwrite = plain_pwrite;
-    if (!w->conf.io.sync)
-        w->conf.io.sync = plain_sync;
+    log_io_complete(&w->conf.io);
     w->next_number = w->list.count ? w->list.at[w->list.count - 1].number + 1 : 1;
     for (size_t i = 0; i < w->list.count; i++)
         w->log_bytes += w->list.at[i].bytes;
@@ -98,6 +127,8 @@ static bool write_chunk(struct writer *w, const struct chunk *chunk)
     struct block_head head = {.node = w->conf.node,
                               .epoch = w->conf.epoch,
                               .first_offset = chunk->first_offset,
+                              .has_acknowledged = true,
+                              .acknowledged = w->next_offset,
                               .wall_minus_mono_us = (int64_t)(fb_wall_us() - fb_mono_us())};
     struct span block, records = {(const char *)chunk->bytes, chunk->len};
     enum fb_code code = block_encode(w->codec, &head, records, &block);
@@ -142,27 +173,16 @@ static bool segment_create(struct writer *w, uint64_t first_offset)
     }
     segment_name(name, w->next_number, first_offset);
     snprintf(path, sizeof path, "%s/%s", w->dir, name);
-    w->fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0640);
+    uint32_t number = w->next_number++; /* used up, even when the creation fails half-way */
+    w->fd = w->conf.io.create(w->dir, path);
     if (w->fd < 0) {
         segment_give_up(w, "create a segment");
         return false;
     }
-    w->list.at[w->list.count++] =
-        (struct segment){.number = w->next_number++, .first_offset = first_offset};
+    w->list.at[w->list.count++] = (struct segment){.number = number, .first_offset = first_offset};
     w->position = 0;
     w->durable = 0;
-    /* The name must be as durable as the bytes: without this a power cut may take the whole file.
-     */
-    int dir_fd = open(w->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    bool is_synced = dir_fd >= 0 && fsync(dir_fd) == 0;
-    int why = errno;
-    if (dir_fd >= 0)
-        close(dir_fd);
-    if (!is_synced) {
-        errno = why;
-        segment_give_up(w, "sync the directory");
-    }
-    return is_synced;
+    return true;
 }
 
 static bool segment_sync(struct writer *w)
@@ -206,7 +226,7 @@ static void segment_give_up(struct writer *w, const char *what)
     /* A failure here is harmless: readers go by offset, and the next segment repeats the blocks. */
     if (w->durable == 0)
         w->list.count -= unlink(path) == 0;
-    else if (ftruncate(w->fd, (off_t)w->durable) != 0)
+    else if (w->conf.io.truncate(w->fd, (off_t)w->durable) != 0)
         w->failures++;
     seg->bytes = w->durable;
     seg->modified_wall_us = fb_wall_us();

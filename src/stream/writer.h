@@ -41,6 +41,8 @@ struct writer {
     char reason[160]; /* of the last failure */
 };
 
+/* Puts the real system calls where a test gave none. */
+void log_io_complete(struct log_io *io);
 /* <list> is taken over.  <w> is zeroed. */
 FB_MUST_USE
 enum fb_code writer_init(struct writer *w, const char *dir, const struct log_conf *conf,

@@ -10,6 +10,7 @@
 #include "stream/crc32c.h"
 
 #include <errno.h>
+#include <sched.h>
 
 static struct log_dir dir;
 
@@ -598,6 +599,92 @@ static void without_a_watermark_all_good_blocks_count(void **state)
     buf_fini(&file);
 }
 
+static uint64_t count_blocks(const char *path)
+{
+    uint64_t count = 0;
+    struct buf file;
+    buf_init(&file, 16 * MIB);
+    file_read(path, &file);
+    struct block_head head;
+    for (size_t at = 0; at < file.len; at += block_bytes(&head), count++) {
+        struct span rest = {file.at + at, file.len - at};
+        assert_int_equal(block_head_read(rest, &head), FB_OK);
+        assert_true(head.has_acknowledged);
+        assert_true(head.acknowledged <= head.first_offset);
+    }
+    buf_fini(&file);
+    return count;
+}
+
+static void a_group_is_committed_by_its_size_before_its_time(void **state)
+{
+    (void)state;
+    static const struct {
+        uint32_t group_bytes;
+        uint64_t events, blocks; /* appended at once; blocks when it is acknowledged */
+    } rows[] = {{4 * KIB, 256, 1}, {64 * KIB, 1024, 1}, {256 * KIB, 4097, 1}, {MIB, 17000, 4}};
+    for (size_t i = 0; i < FB_COUNT(rows); i++) {
+        struct log_conf conf = log_dir_conf();
+        char path[256];
+        log_dir_empty(&dir);
+        conf.group_us = 3600u * 1000 * 1000; /* never by time */
+        conf.group_bytes = rows[i].group_bytes;
+        conf.queue_bytes = 8 * MIB;
+        struct log *log = open_log(&conf, NULL);
+        append_numbered(log, 0, rows[i].events);
+        uint64_t until_us = fb_mono_us() + 30 * US_PER_S;
+        while (log_acknowledged(log) == 0 && fb_mono_us() < until_us)
+            sched_yield();
+        assert_true(log_acknowledged(log) > 0);
+        log_dir_segment(&dir, 0, path);
+        assert_true(count_blocks(path) >= rows[i].blocks);
+        log_close(log);
+        check_events(0, rows[i].events);
+    }
+    struct log_conf conf = log_dir_conf();
+    struct fb_err err;
+    struct log *log;
+    conf.group_bytes = 4095;
+    assert_int_equal(log_open(&log, dir.path, &conf, NULL, &err), FB_E_RANGE);
+}
+
+/* A power cut that kept the last block and dropped the one before: nobody was told of either. */
+static void what_was_never_acknowledged_is_cut_not_called_damage(void **state)
+{
+    (void)state;
+    struct log_conf conf = log_dir_conf();
+    struct log_recovery rec;
+    struct buf file;
+    char path[256];
+    conf.group_us = 3600u * 1000 * 1000;
+    conf.group_bytes = 4 * MIB; /* all that follows is one group */
+    conf.queue_bytes = 8 * MIB;
+    buf_init(&file, 16 * MIB);
+    struct log *log = open_log(&conf, NULL);
+    append_numbered(log, 0, 20);
+    flush(log);
+    log_dir_segment(&dir, 0, path);
+    file_read(path, &file);
+    size_t durable = file.len;
+    append_numbered(log, 20, 4096 + 20); /* several blocks in one group */
+    append_numbered(log, 4096 + 20, 4096 + 40);
+    flush(log);
+    log_close(log);
+    file_read(path, &file);
+    assert_true(count_blocks(path) >= 3);
+    file.at[durable + 200] ^= 1;
+    file_write(path, file.at, file.len);
+    forget_watermark();
+    log = open_log(&conf, &rec);
+    assert_int_equal(rec.next_offset, 20);
+    assert_int_equal(rec.damaged_places, 0);
+    assert_int_equal(rec.lost_events, 0);
+    assert_int_equal(rec.torn_bytes, file.len - durable);
+    log_close(log);
+    check_events(0, 20);
+    buf_fini(&file);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 int main(void)
 {
@@ -621,6 +708,8 @@ int main(void)
         TEST(retention_by_age_keeps_the_newest_segment),
         TEST(segment_numbers_are_never_used_twice),
         TEST(without_a_watermark_all_good_blocks_count),
+        TEST(a_group_is_committed_by_its_size_before_its_time),
+        TEST(what_was_never_acknowledged_is_cut_not_called_damage),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
