@@ -341,10 +341,11 @@ struct request {
     struct chunk
         *body; /* canonical request body: [from, to) is unsent, [0, from) is kept for a retry */
     struct trailer_room *trailers;
-    struct cache_work *cw;     /* NULL: the cache has nothing to do with it */
-    struct compress *compress; /* while its answer is being compressed */
-    struct chunk *texts;       /* begins with a struct request_texts */
-    struct loop_timer timer;   /* connect, first byte, silence, deadline, backoff */
+    struct cache_work *cw;      /* NULL: the cache has nothing to do with it */
+    struct compress *compress;  /* while its answer is being compressed */
+    struct chunk *texts;        /* begins with a struct request_texts */
+    struct loop_timer timer;    /* connect, first byte, silence, deadline, backoff */
+    struct loop_timer transfer; /* from then on its answer needs no slot */
     union {
         struct loop_message message; /* from the thread that granted it */
         struct loop_job job;

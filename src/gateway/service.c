@@ -24,6 +24,7 @@ static void note_sent(struct request *req);
 static void note_over(struct request *req);
 static void on_grant_message(struct loop_message *m);
 static void on_grant_job(struct loop_job *j);
+static void on_transfer(struct loop_timer *t);
 
 static inline void live_add(struct service *sv, uint32_t n)
 {
@@ -100,8 +101,24 @@ void service_first_byte(struct request *req)
     struct service *sv = req->sv;
     uint64_t now_us = lock(sv);
     gate_first_byte(sv->gate, &req->ticket, now_us);
+    uint64_t transfer_us = gate_transfer_us(sv->gate, &req->ticket);
     spin_unlock(&sv->lock);
     req->is_first_byte_told = true;
+    if (transfer_us == UINT64_MAX || req->phase != REQUEST_ANSWERING)
+        return;
+    req->transfer.on_due = on_transfer;
+    loop_timer_set(req->worker->loop, &req->transfer, loop_now_us(req->worker->loop) + transfer_us);
+}
+
+/* The head was there long ago, the body still comes: the endpoint is through with the work, or does
+ * it at a pace that has nothing to do with how much it has in hand.  Without this a handful of
+ * downloads shut everybody else out of a small limit. */
+static void on_transfer(struct loop_timer *t)
+{
+    struct request *req = FB_CONTAINER(t, struct request, transfer);
+    if (req->phase == REQUEST_ANSWERING && req->is_ticket_live && req->is_first_byte_told &&
+        req->outcome == GATE_OK)
+        service_done(req, GATE_RELEASED);
 }
 
 void service_done(struct request *req, enum gate_outcome outcome)
@@ -244,6 +261,7 @@ static void note_sent(struct request *req)
 static void note_over(struct request *req)
 {
     req->is_ticket_live = false;
+    loop_timer_stop(req->worker->loop, &req->transfer);
     live_add(req->sv, UINT32_MAX);
     if (req->ep->in_flight)
         atomic_fetch_sub_explicit(req->ep->in_flight, 1, memory_order_relaxed);

@@ -193,8 +193,19 @@ struct gate_ticket *gate_next(struct gate *g, uint64_t now_us)
 void gate_first_byte(struct gate *g, struct gate_ticket *t, uint64_t now_us)
 {
     fb_assert(t->state == GATE_IN_FLIGHT);
-    (void)g;
     t->first_byte_us = now_us;
+    if (!t->tag.has_head)
+        limit_on_head(&gate_endpoint_at(g, t->endpoint)->limit, &t->tag);
+}
+
+uint64_t gate_transfer_us(const struct gate *g, const struct gate_ticket *t)
+{
+    fb_assert(t->state == GATE_IN_FLIGHT);
+    const struct endpoint *ep = gate_endpoint_at(g, t->endpoint);
+    bool is_capped = !g->conf.is_limit_learned || ep->hold > 0 ||
+                     fb_min_u32(g->conf.limit_max, ep->limit_max) < LIMIT_MAX ||
+                     gate_cap(ep) < LIMIT_MAX;
+    return is_capped ? UINT64_MAX : limit_transfer_us(&ep->limit);
 }
 
 void gate_done(struct gate *g, struct gate_ticket *t, enum gate_outcome outcome, uint64_t now_us)

@@ -88,8 +88,8 @@ enum gate_outcome {
     GATE_TIMED_OUT,      /* no first byte in time: censored latency */
     GATE_CONNECT_FAILED, /* never reached the endpoint: safe to retry */
     GATE_ABANDONED,      /* the client left; the work may go on at the endpoint */
-    GATE_RELEASED /* answered, but the client reads slowly: its pace is not the endpoint's, so
-                     the slot is free again and its length is no sample */
+    GATE_RELEASED /* answered, but the body takes long, or the client reads slowly: its pace is not
+                     the endpoint's, so the slot is free again and its length is no sample */
 };
 
 struct gate;
@@ -151,6 +151,10 @@ void gate_set_hedge_pct(struct gate *g, double pct);
 enum gate_answer gate_arrive(struct gate *g, struct gate_ticket *t, uint64_t now_us);
 /* First byte of the answer head of the present attempt. */
 void gate_first_byte(struct gate *g, struct gate_ticket *t, uint64_t now_us);
+/* How long after its first byte an answer that still goes on is a transfer: its slot may be given
+ * back then (gate_done with GATE_RELEASED).  UINT64_MAX: never, somebody set a bound on what the
+ * endpoint has in hand. */
+uint64_t gate_transfer_us(const struct gate *g, const struct gate_ticket *t);
 /* The present attempt ended; the ticket is ended unless gate_retry is called next.  After each
  * gate_done, GATE_WAIT and gate_cancel the caller calls gate_next until it returns NULL. */
 void gate_done(struct gate *g, struct gate_ticket *t, enum gate_outcome outcome, uint64_t now_us);

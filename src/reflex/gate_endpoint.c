@@ -369,7 +369,7 @@ void gate_account(struct gate *g, struct gate_ticket *t, enum gate_outcome outco
         break;
     case GATE_RELEASED:
         sign = EJECT_GOOD;
-        result = LIMIT_GONE;
+        result = LIMIT_TRANSFER;
         balance_on_latency(&ep->seat, answer_us, now_us);
         break;
     case GATE_FAILED:

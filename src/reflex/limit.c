@@ -22,7 +22,23 @@ static const uint64_t void_silences = 3;
  * trips. */
 static const double recent_samples = 8;
 
+/* A full endpoint that never completed anything gets twice as much each time this has passed: 8,
+ * 16, 32 in flight after 0.1, 0.2, 0.3 s.  Less would flood one worker of 20 ms in overload and
+ * make a base of the queue (25 ms, doubling: 4 % goodput at a cold start). */
+static const uint64_t cold_gap_us = 100000;
+static const uint32_t cold_moves_max = 8;
+/* Has it answered so large a part of what it has, then at once: they are transfers. */
+static const double cold_headed = 0.75;
+static const double cold_samples = 20;
+/* A transfer is told from work by its length: not before noise and network, and where nothing is
+ * known yet, not before a person notices. */
+static const double transfer_services = 4;
+static const double transfer_min_us = 20e3;
+static const double transfer_max_us = 200e3;
+
 static void void_samples(struct limit *l, uint64_t now_us);
+static void cold_grow(struct limit *l, uint64_t now_us);
+static void meter_close(struct limit *l, const struct limit_tag *tag);
 static void pause_check(struct limit *l, uint64_t now_us);
 static void pause_end(struct limit *l, uint64_t now_us);
 static void level_add(struct limit *l, uint32_t in_flight, double age_us);
@@ -119,6 +135,24 @@ void limit_on_send(struct limit *l, struct limit_tag *tag, uint64_t now_us)
     l->meter.open_in_flight += l->in_flight;
 }
 
+void limit_on_head(struct limit *l, struct limit_tag *tag)
+{
+    fb_assert(l->headed < l->in_flight);
+    fb_assert(!tag->has_head);
+    l->headed++;
+    if (tag->is_tagged && tag->generation == l->generation)
+        meter_close(l, tag);
+    tag->has_head = true;
+}
+
+uint64_t limit_transfer_us(const struct limit *l)
+{
+    if (l->base.samples < cold_samples)
+        return (uint64_t)transfer_max_us;
+    double most_us = fmax(transfer_max_us, 2 * l->base.us);
+    return (uint64_t)fb_clamp(transfer_services * l->base.us, transfer_min_us, most_us);
+}
+
 void limit_on_done(struct limit *l, const struct limit_tag *tag, enum limit_result result,
                    bool is_wanted, uint64_t now_us)
 {
@@ -126,7 +160,11 @@ void limit_on_done(struct limit *l, const struct limit_tag *tag, enum limit_resu
     fb_assert(now_us >= tag->sent_us);
     bool was_full = l->in_flight >= l->limit;
     l->in_flight--;
-    bool is_alive = result == LIMIT_OK || result == LIMIT_FAST_FAIL;
+    if (tag->has_head) {
+        fb_assert(l->headed > 0);
+        l->headed--;
+    }
+    bool is_alive = result == LIMIT_OK || result == LIMIT_FAST_FAIL || result == LIMIT_TRANSFER;
     if (l->is_paused && (is_alive || l->in_flight == 0))
         pause_end(l, now_us);
     if (is_alive || l->in_flight == 0)
@@ -156,6 +194,8 @@ void limit_tick(struct limit *l, bool is_wanted, uint64_t now_us)
     bool is_full = l->in_flight >= l->limit;
     if (is_wanted && is_full)
         l->bound_us = now_us;
+    if (is_wanted && is_full)
+        cold_grow(l, now_us);
     limit_judge(l, is_wanted && is_full, now_us);
 }
 
@@ -226,6 +266,25 @@ static void void_samples(struct limit *l, uint64_t now_us)
     limit_meter_start(l, now_us);
 }
 
+/* ---- the first moments ----
+ *
+ * A start limit that waits for completions would refuse a handful of slow answers at once, where
+ * nothing speaks against sending them.  One too many for a moment costs less than that: the first
+ * completions tell, and down is fast. */
+
+static void cold_grow(struct limit *l, uint64_t now_us)
+{
+    if (l->is_proven || l->mode != LIMIT_HOLD || l->base.samples >= cold_samples ||
+        l->limit >= l->conf.max || l->cold_moves >= cold_moves_max)
+        return;
+    uint64_t quiet_us = now_us - fb_min_u64(now_us, fb_max_u64(l->alive_us, l->meter.since_us));
+    bool is_answering = l->headed >= cold_headed * l->in_flight;
+    if (!is_answering && (l->has_completed || quiet_us < cold_gap_us))
+        return;
+    l->cold_moves++;
+    limit_move(l, 2.0 * l->limit, REASON_LEARN_PROBE_UP, now_us);
+}
+
 /* ---- samples ---- */
 
 static void level_add(struct limit *l, uint32_t in_flight, double age_us)
@@ -233,6 +292,7 @@ static void level_add(struct limit *l, uint32_t in_flight, double age_us)
     struct limit_level *v = &l->level[limit_level_of(in_flight)];
     double capped_us = limit_capped(l, age_us);
     v->count += 1;
+    l->has_completed = true;
     v->sum_us += age_us;
     v->sum_capped_us += capped_us;
     v->sum_square += age_us * age_us;
@@ -247,10 +307,9 @@ static void meter_remove(struct limit *l, const struct limit_tag *tag, enum limi
                          double age_us)
 {
     struct limit_meter *m = &l->meter;
-    m->open -= 1;
-    m->open_sent_us -= (double)tag->sent_us - (double)m->since_us;
-    m->open_in_flight -= tag->in_flight;
-    if (result == LIMIT_FAST_FAIL)
+    if (!tag->has_head)
+        meter_close(l, tag);
+    if (result == LIMIT_FAST_FAIL || result == LIMIT_TRANSFER)
         return;
     m->sum_us += age_us;
     m->sum_in_flight += tag->in_flight;
@@ -258,4 +317,13 @@ static void meter_remove(struct limit *l, const struct limit_tag *tag, enum limi
     /* One that the caller gave up keeps its age, without counting as completed: else only the quick
      * ones would be seen. */
     m->done += result == LIMIT_GONE ? 0 : 1;
+}
+
+/* It is open no longer, whatever came of it. */
+static void meter_close(struct limit *l, const struct limit_tag *tag)
+{
+    struct limit_meter *m = &l->meter;
+    m->open -= 1;
+    m->open_sent_us -= (double)tag->sent_us - (double)m->since_us;
+    m->open_in_flight -= tag->in_flight;
 }

@@ -34,12 +34,14 @@ struct limit_tag {
     uint64_t generation; /* of the limit value at send */
     uint32_t in_flight;  /* at send, itself included */
     bool is_tagged;
+    bool has_head; /* its answer has begun */
 };
 
 enum limit_result {
     LIMIT_OK,        /* complete answer: a sample */
     LIMIT_FAST_FAIL, /* an error too fast to say anything of the service time */
     LIMIT_TIMED_OUT, /* its age is a lower bound */
+    LIMIT_TRANSFER,  /* answered, and the rest of its length is that of the transfer: no sample */
     LIMIT_GONE       /* never reached the endpoint, or the caller forgets it */
 };
 
@@ -57,6 +59,10 @@ double limit_cv(const struct limit *l);
  * one trial now and then in a long pause. */
 bool limit_has_room(const struct limit *l);
 void limit_on_send(struct limit *l, struct limit_tag *tag, uint64_t now_us);
+/* The head of its answer is there, the body is not: from now on its age says nothing of a queue. */
+void limit_on_head(struct limit *l, struct limit_tag *tag);
+/* So long after its head an answer is a transfer, which needs no slot: several service times. */
+uint64_t limit_transfer_us(const struct limit *l);
 /* <is_wanted>: more requests wait or were refused for lack of room: the limit binds. */
 void limit_on_done(struct limit *l, const struct limit_tag *tag, enum limit_result result,
                    bool is_wanted, uint64_t now_us);

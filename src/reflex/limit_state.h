@@ -36,6 +36,8 @@ struct limit {
         uint32_t min, max, start, tolerance_us;
     } conf;
     uint32_t limit, in_flight;
+    uint32_t headed;     /* of them, whose answer has begun */
+    uint32_t cold_moves; /* since the start, or since something is known */
     uint64_t generation; /* of the limit value; a tag with another one is no sample of the meter */
     uint64_t void_us;    /* requests sent before are no samples at all */
 
@@ -52,6 +54,7 @@ struct limit {
 
     uint8_t mode; /* enum limit_mode in limit_int.h */
     bool is_paused, is_trial_due, is_proven;
+    bool has_completed;  /* anything, ever */
     bool is_alarmed;     /* HOLD: a queue was seen; the meter began anew to confirm it */
     bool is_falling;     /* steps down follow each other; clear_before is from before the first */
     bool has_failed;     /* a probe, against a base of few samples */

@@ -301,10 +301,79 @@ static void limit_keeps_its_bounds_for_a_million_random_steps(void **state)
     }
 }
 
+/* Sends what has room, ticks every 5 ms; nothing is ever answered in whole. */
+static void flood(uint64_t for_us, uint32_t wanted, bool with_heads)
+{
+    for (uint64_t end_us = ep.now_us + for_us; ep.now_us < end_us; ep.now_us += 5000) {
+        for (uint32_t i = ep.tail; with_heads && i != ep.head; i++)
+            if (!ep.tag[i].has_head)
+                limit_on_head(&ep.l, &ep.tag[i]);
+        limit_tick(&ep.l, ep.l.in_flight < wanted, ep.now_us);
+        while (limit_has_room(&ep.l) && ep.l.in_flight < wanted)
+            limit_on_send(&ep.l, &ep.tag[ep.head++], ep.now_us);
+    }
+}
+
+static void what_is_not_known_yet_is_given_more_before_anybody_is_refused(void **state)
+{
+    (void)state;
+    start(&four, 1000);
+    flood(90000, 16, false);
+    assert_int_equal(limit_now(&ep.l), 4);
+    flood(130000, 16, false); /* half of an objective of 500 ms is for waiting */
+    assert_int_equal(ep.l.in_flight, 16);
+    start(&four, 1000);
+    flood(40000, 60, true); /* they answer: these are transfers */
+    assert_int_equal(ep.l.in_flight, 60);
+    start(&(struct limit_conf){.min = 1, .max = 6, .start = 4}, 1000);
+    flood(1000000, 60, true);
+    assert_int_equal(ep.l.in_flight, 6); /* its bound is its bound */
+}
+
+static void what_is_known_grows_on_evidence_only(void **state)
+{
+    (void)state;
+    start(&four, 4);
+    run(1000000, 4);
+    uint32_t before = limit_now(&ep.l);
+    while (ep.tail != ep.head)
+        limit_on_done(&ep.l, &ep.tag[ep.tail++ % LIMIT_MAX], LIMIT_GONE, false, ep.now_us);
+    ep.head = ep.tail = 0;
+    flood(300000, 60, true);
+    assert_true(limit_now(&ep.l) <= 2 * before); /* one step to try, no more without an answer */
+}
+
+static void a_transfer_is_no_sample_and_no_queue(void **state)
+{
+    (void)state;
+    start(&four, 4);
+    run(1000000, 3);
+    double base_us = limit_base_us(&ep.l);
+    uint32_t before = limit_now(&ep.l);
+    assert_int_equal(limit_transfer_us(&ep.l), (uint64_t)(4 * base_us));
+    for (int i = 0; i < 100; i++) { /* three at once, for ten service times each */
+        struct limit_tag tag[3];
+        for (int k = 0; k < 3; k++) {
+            limit_on_send(&ep.l, &tag[k], ep.now_us);
+            limit_on_head(&ep.l, &tag[k]);
+        }
+        for (int tick = 0; tick < 40; tick++)
+            limit_tick(&ep.l, false, ep.now_us += 5000);
+        for (int k = 0; k < 3; k++)
+            limit_on_done(&ep.l, &tag[k], LIMIT_TRANSFER, false, ep.now_us);
+    }
+    assert_true(limit_now(&ep.l) >= before);
+    assert_true(limit_base_us(&ep.l) < 1.2 * base_us);
+    assert_int_equal(ep.l.headed, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(limit_starts_within_its_bounds),
+        cmocka_unit_test(what_is_not_known_yet_is_given_more_before_anybody_is_refused),
+        cmocka_unit_test(what_is_known_grows_on_evidence_only),
+        cmocka_unit_test(a_transfer_is_no_sample_and_no_queue),
         cmocka_unit_test(limit_grows_while_it_binds_and_latency_stays),
         cmocka_unit_test(limit_never_grows_while_nothing_is_wanted),
         cmocka_unit_test(limit_finds_the_workers_in_a_cold_start_under_overload),
