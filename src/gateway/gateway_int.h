@@ -338,14 +338,13 @@ struct request {
     struct h2_conn *h2_slot; /* its client's connection counts it until it ends; NULL: HTTP/1 */
     struct request *twin;    /* the second copy of this one, or what this one is the copy of */
     struct chunk *head;      /* canonical head for the endpoint, without the last empty line */
-    struct chunk
-        *body; /* canonical request body: [from, to) is unsent, [0, from) is kept for a retry */
+    struct chunk *body;      /* request body: [from, to) is unsent, [0, from) kept for a retry */
     struct trailer_room *trailers;
     struct cache_work *cw;      /* NULL: the cache has nothing to do with it */
     struct compress *compress;  /* while its answer is being compressed */
     struct chunk *texts;        /* begins with a struct request_texts */
     struct loop_timer timer;    /* connect, first byte, silence, deadline, backoff */
-    struct loop_timer transfer; /* from then on its answer needs no slot */
+    struct loop_timer transfer; /* then its answer needs no slot any more */
     union {
         struct loop_message message; /* from the thread that granted it */
         struct loop_job job;

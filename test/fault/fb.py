@@ -170,8 +170,9 @@ def knob_value(fold):
 class Load:
     """<threads> keep-alive clients in a closed loop with a pause; counts answers and failures."""
 
-    def __init__(self, port, threads=4, pause_s=0.01):
+    def __init__(self, port, threads=4, pause_s=0.01, connect=None):
         self.port, self.ok, self.bad, self.stopping = port, 0, [], False
+        self.connect = connect or (lambda: http.client.HTTPConnection("127.0.0.1", port, timeout=10))
         self.slowest_s = 0.0
         self.threads = [threading.Thread(target=self.run, args=(pause_s,), daemon=True) for _ in range(threads)]
         for t in self.threads:
@@ -182,7 +183,7 @@ class Load:
         while not self.stopping:
             begin = time.monotonic()
             try:
-                c = c or http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+                c = c or self.connect()
                 c.request("GET", "/")
                 r = c.getresponse()
                 r.read()
