@@ -46,11 +46,20 @@ struct cli_log_args {
     const char *state;
     bool is_json;
 };
+struct cli_query_args {
+    const char *sql;           /* NULL: list tables */
+    const char *table;         /* of the list, NULL: all */
+    const char *state, *dir;   /* <dir> wins */
+    const char *format;        /* NULL: table, or JSON with is_json */
+    const char *since, *until; /* as typed, may be NULL */
+    bool is_redacted, is_json;
+};
 struct cli_hooks {
     int (*run)(const struct cli_run_args *args);
     int (*replay)(const struct cli_replay_args *args);
     int (*demo)(const struct cli_demo_args *args);
     int (*log)(const struct cli_log_args *args);
+    int (*query)(const struct cli_query_args *args);
     /* Reference page by name ("config", "events", "knobs", "facts", "metrics", "reasons",
      * "errors"), Markdown; false: no such page.  Pages of tables that cli/ may not include; the
      * others are the CLI's own ("commands"). */

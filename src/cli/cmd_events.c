@@ -7,6 +7,7 @@
  * events are looked through in 66 ms. */
 #include "cli/cli_int.h"
 
+#include "cli/client.h"
 #include "event/event.h"
 
 #include <math.h>
@@ -137,4 +138,32 @@ int cmd_events_tail(const struct cli_call *call)
     int code = read_lines(call, buf_str(&path), &lines);
     buf_fini(&path);
     return code;
+}
+
+static int query(const struct cli_call *call, const char *sql, const char *table)
+{
+    struct fb_err err = {0};
+    struct cli_query_args args = {.sql = sql,
+                                  .table = table,
+                                  .state = client_state_dir(call->option[OPT_STATE]),
+                                  .dir = call->option[OPT_DIR],
+                                  .format = call->option[OPT_FORMAT],
+                                  .since = call->option[OPT_SINCE],
+                                  .until = call->option[OPT_UNTIL],
+                                  .is_redacted = !call->option[OPT_NO_REDACT],
+                                  .is_json = call->is_json};
+    if (call->hooks->query)
+        return call->hooks->query(&args);
+    fb_fail(&err, FB_E_INTERNAL, "this build has no such command");
+    return cli_fail(&err);
+}
+
+int cmd_events_query(const struct cli_call *call)
+{
+    return query(call, call->arg[0], NULL);
+}
+
+int cmd_events_tables(const struct cli_call *call)
+{
+    return query(call, NULL, call->arg_count ? call->arg[0] : NULL);
 }

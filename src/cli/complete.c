@@ -19,6 +19,11 @@ static void put_values(const char *command, struct buf *out)
         buf_puts(out, "flash-sale live-sports collab");
     else if (strcmp(command, "mode") == 0)
         buf_puts(out, "observe recommend act");
+    else if (strcmp(command, "events tables") == 0)
+        for (uint8_t t = 1; t < EV_TYPE_END; t++) {
+            if (ev_type_row(t)->name)
+                buf_printf(out, "%s%s", t > 1 ? " " : "", ev_type_row(t)->name);
+        }
     else if (strcmp(command, "completion") == 0)
         buf_puts(out, "bash zsh fish");
     else if (strcmp(command, "reference") == 0)
@@ -48,6 +53,8 @@ static void put_flag_values(enum cli_option option, struct buf *out)
             buf_printf(out, "%s%s", between, ev_type_row(t)->name);
             between = " ";
         }
+    else if (option == OPT_FORMAT)
+        buf_puts(out, "table json jsonl csv");
     else if (option == OPT_WINDOW)
         buf_puts(out, "100ms 1s 10s 60s");
 }

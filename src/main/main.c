@@ -22,6 +22,7 @@ int main(int argc, char **argv)
         .replay = replay_command,
         .demo = demo_command,
         .log = log_command,
+        .query = query_command,
         .reference = reference_page,
     };
     return cli_main(argc, argv, &hooks);

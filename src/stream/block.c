@@ -75,6 +75,11 @@ void block_codec_free(struct block_codec *c)
     free(c);
 }
 
+void block_codec_want(struct block_codec *c, uint64_t types)
+{
+    c->columns.types_wanted = types;
+}
+
 enum fb_code block_encode(struct block_codec *c, struct block_head *head, struct span records,
                           struct span *block)
 {

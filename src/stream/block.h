@@ -59,6 +59,8 @@ struct block_head {
 struct block_codec;
 struct block_codec *block_codec_new(void); /* NULL without memory; 1.5 MiB */
 void block_codec_free(struct block_codec *c);
+/* Of event types without a bit block_decode needs to give the head only; 0: all of all types. */
+void block_codec_want(struct block_codec *c, uint64_t types);
 
 /* Encodes <len> bytes of valid records (at most BLOCK_RAW_BYTES_MAX).  In: node, epoch,
  * first_offset, wall_minus_mono_us, acknowledged of *head; the rest is filled in.  *block is

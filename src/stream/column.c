@@ -338,6 +338,7 @@ struct source {
 static bool read_column(struct columns *c, struct source *s, const struct column *col);
 static bool read_heads(struct columns *c, struct source *s, uint32_t raw_bytes, unsigned char *out);
 static bool read_type(struct columns *c, struct source *s, uint8_t type, unsigned char *out);
+static bool skip_type(struct columns *c, struct source *s, uint8_t type, const unsigned char *out);
 
 enum fb_code column_read(struct columns *c, struct span columns, uint32_t rows, uint32_t raw_bytes,
                          void *out)
@@ -356,9 +357,13 @@ enum fb_code column_read(struct columns *c, struct span columns, uint32_t rows, 
     if (!read_heads(c, &s, raw_bytes, out))
         return FB_E_DAMAGED;
     group_by_type(c, out);
-    for (uint8_t type = 1; type < EV_TYPE_END; type++)
-        if (c->type_start[type + 1] > c->type_start[type] && !read_type(c, &s, type, out))
+    for (uint8_t type = 1; type < EV_TYPE_END; type++) {
+        bool is_wanted = !c->types_wanted || (c->types_wanted >> type & 1);
+        if (c->type_start[type + 1] == c->type_start[type])
+            continue;
+        if (!(is_wanted ? read_type(c, &s, type, out) : skip_type(c, &s, type, out)))
             return FB_E_DAMAGED;
+    }
     return s.descriptor == s.descriptor_end && s.plane == s.plane_end ? FB_OK : FB_E_DAMAGED;
 }
 
@@ -518,6 +523,51 @@ static bool read_column(struct columns *c, struct source *s, const struct column
         for (uint32_t i = 0; i < col->n; i++)
             c->value[i] |= (uint64_t)s->plane[i] << (8 * p);
     uncode_values(c, col, (enum column_mode)mode, base);
+    return true;
+}
+
+/* read_column without the values. */
+static bool skip_column(struct source *s, const struct column *col)
+{
+    uint64_t mode, planes;
+    if (!take(s, &mode, 1) || !take(s, &planes, 1) || planes > col->width || mode > COL_MINUS)
+        return false;
+    size_t more = mode == COL_CONST                               ? planes
+                  : mode == COL_DELTA || mode == COL_DELTA_ORIGIN ? 8
+                  : mode == COL_MINUS                             ? 1
+                                                                  : 0;
+    size_t values = mode == COL_CONST ? 0 : planes * col->n;
+    if ((size_t)(s->descriptor_end - s->descriptor) < more ||
+        (size_t)(s->plane_end - s->plane) < values)
+        return false;
+    s->descriptor += more;
+    s->plane += values;
+    return true;
+}
+
+static bool skip_type(struct columns *c, struct source *s, uint8_t type, const unsigned char *out)
+{
+    const struct ev_type_row *t = ev_type_row(type);
+    uint32_t n = c->type_start[type + 1] - c->type_start[type];
+    for (int k = 0; k < t->field_count; k++) {
+        const struct ev_field_row *f = &t->fields[k];
+        if (f->type != EV_FT_text) {
+            if (!skip_column(s, &(struct column){.n = n, .width = (uint8_t)f->bytes}))
+                return false;
+            continue;
+        }
+        /* Where a text ends only its lengths know; they may be relative to those of its origin. */
+        uint64_t len = 0;
+        for (uint32_t i = 0; i < n; i++)
+            c->origin[i] = HEAD(out, c, c->by_type[c->type_start[type] + i])->origin;
+        if (!read_column(c, s, &(struct column){.n = n, .width = 1}))
+            return false;
+        for (uint32_t i = 0; i < n; i++)
+            len += c->value[i];
+        if (len > (size_t)(s->plane_end - s->plane))
+            return false;
+        s->plane += len;
+    }
     return true;
 }
 

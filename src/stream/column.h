@@ -37,6 +37,7 @@ struct columns {
     /* Ends of planes: zstd begins a new table of codes there. */
     uint32_t cut[COLUMN_CUTS_MAX];
     uint32_t cut_count;
+    uint64_t types_wanted; /* column_read leaves the fields of others 0; 0: all types */
     /* Work space. */
     uint32_t rows;
     uint32_t row_at[COLUMN_ROWS_MAX];  /* byte of the record */

@@ -27,6 +27,7 @@ struct log_reader {
     uint64_t next;     /* offset of the next record */
     bool saw_damage;   /* bad bytes since the last good block */
     struct log_skip skip;
+    struct log_wants wants;
     uint64_t want_wall_us; /* after seek_wall: earlier records are passed over; 0: none */
     /* The decoded block. */
     struct block_head head;
@@ -54,6 +55,7 @@ enum fb_code log_reader_open(struct log_reader **out, const char *dir, uint64_t 
     if (!r)
         return fb_fail(err, FB_E_NOMEM, "no memory for a log reader");
     r->fd = -1;
+    r->wants.until_us = UINT64_MAX;
     r->codec = block_codec_new();
     r->body = malloc(BLOCK_BYTES_MAX);
     r->records = aligned_alloc(64, BLOCK_RAW_BYTES_MAX);
@@ -157,6 +159,15 @@ static enum fb_code read_body(struct log_reader *r, const struct block_head *hea
     return FB_OK;
 }
 
+/* No event of the block is wanted. */
+static bool is_outside(const struct log_reader *r, const struct block_head *head)
+{
+    uint64_t first_us = head->first_us + (uint64_t)head->wall_minus_mono_us;
+    uint64_t last_us = head->last_us + (uint64_t)head->wall_minus_mono_us;
+    return (r->want_wall_us && head->first_offset >= r->next && last_us < r->want_wall_us) ||
+           last_us < r->wants.since_us || first_us >= r->wants.until_us;
+}
+
 /* Walks on by one block.  Damage is not told here but where an offset is missing: bytes that were
  * never acknowledged, or come again in the next segment, are nobody's loss.
  * FB_OK: something changed, look again; else the answer of log_reader_next. */
@@ -190,10 +201,9 @@ static enum fb_code load_block(struct log_reader *r)
         return open_next_segment(r, mark.segment) ? FB_OK : FB_E_IO;
     if (head.first_offset > r->next)
         return skip_to(r, head.first_offset);
-    bool is_early = r->want_wall_us && head.first_offset >= r->next &&
-                    head.last_us + (uint64_t)head.wall_minus_mono_us < r->want_wall_us;
-    if (is_early) {
-        r->next = head.first_offset + head.count; /* seek_wall: passed over without decoding */
+    bool is_unwanted = head.first_offset + head.count > r->next && is_outside(r, &head);
+    if (is_unwanted) {
+        r->next = head.first_offset + head.count; /* passed over without decoding */
     } else if (head.first_offset + head.count > r->next) {
         code = read_body(r, &head);
         if (code == FB_E_IO)
@@ -217,6 +227,12 @@ uint64_t log_reader_wall_us(const struct log_reader *r)
 uint64_t log_reader_node(const struct log_reader *r)
 {
     return r->head.node;
+}
+
+void log_reader_want(struct log_reader *r, const struct log_wants *wants)
+{
+    r->wants = *wants;
+    block_codec_want(r->codec, wants->types);
 }
 
 uint64_t log_reader_first(const struct log_reader *r)

@@ -46,6 +46,12 @@ enum fb_code log_reader_seek(struct log_reader *r, uint64_t offset);
 /* To the first event at or after the wall clock time <wall_us> (from 1970). */
 FB_MUST_USE
 enum fb_code log_reader_seek_wall(struct log_reader *r, uint64_t wall_us);
+/* What a scan may leave out.  It stays over a seek. */
+struct log_wants {
+    uint64_t since_us, until_us; /* wall clock: blocks wholly outside are passed over unread */
+    uint64_t types; /* bit per type: of the others only the head is sure to be right; 0: all */
+};
+void log_reader_want(struct log_reader *r, const struct log_wants *wants);
 /* Events between the next record and the durable end. */
 uint64_t log_reader_lag(const struct log_reader *r);
 #endif
