@@ -298,7 +298,6 @@ struct client {
     bool is_running;
     bool is_parsed;   /* <in> holds no complete head */
     bool is_send_due; /* <out> is written at the end of this turn */
-    uint8_t cork;     /* enum client_cork */
 };
 
 enum request_phase {

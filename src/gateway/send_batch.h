@@ -21,9 +21,6 @@ struct send_batch {
     struct client *clients[SEND_BATCH_MAX];
 };
 
-/* The beginning of a large answer leaves together with what is spliced behind it. */
-enum client_cork { CORK_NONE, CORK_WANTED, CORK_HELD };
-
 void send_batch_init(struct send_batch *b);
 /* The request leaves when the turn ends; false: no room, write it now. */
 bool upstream_send_later(struct upstream *up);
