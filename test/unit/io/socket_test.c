@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "io/socket.h"
 
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -99,6 +102,35 @@ static void a_named_socket_is_found_behind_the_third_descriptor(void **state)
     close(fds[0]);
 }
 
+static void congestion_control_is(int fd, const char *want)
+{
+    char name[16] = "";
+    socklen_t bytes = sizeof name - 1;
+    assert_int_equal(getsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name, &bytes), 0);
+    assert_string_equal(name, want);
+}
+
+static void both_ends_inside_the_machine_do_without_a_model_of_the_path(void **state)
+{
+    (void)state;
+    struct fb_err err;
+    struct sock_addr to, peer;
+    int listener, fd;
+    assert_int_equal(sock_listen("127.0.0.1:0", &listener, 1, &err), FB_OK);
+    assert_true(sock_local(listener, &to));
+    int why = sock_connect(&to, &fd);
+    assert_true(why == 0 || why == EINPROGRESS);
+    struct pollfd came = {.fd = listener, .events = POLLIN};
+    assert_int_equal(poll(&came, 1, 10000), 1);
+    int accepted = sock_accept(listener, &peer);
+    assert_true(accepted >= 0);
+    congestion_control_is(fd, "reno");
+    congestion_control_is(accepted, "reno");
+    close(accepted);
+    close(fd);
+    close(listener);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -106,6 +138,7 @@ int main(void)
         cmocka_unit_test(equal_addresses_have_equal_ports),
         cmocka_unit_test(an_inherited_number_that_does_not_listen_is_refused),
         cmocka_unit_test(a_named_socket_is_found_behind_the_third_descriptor),
+        cmocka_unit_test(both_ends_inside_the_machine_do_without_a_model_of_the_path),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
