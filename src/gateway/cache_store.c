@@ -21,6 +21,7 @@ static void evict_over(struct cache_store *s, struct evict_node *victims);
 
 struct cache_store *cache_store_new(uint64_t seed)
 {
+    fb_assert(seed != 0);
     struct cache_store *s = aligned_alloc(FB_CACHE_LINE_BYTES, sizeof *s);
     if (!s)
         return NULL;

@@ -86,7 +86,8 @@ struct cache_making {
 };
 
 struct cache_store;
-struct cache_store *cache_store_new(uint64_t seed); /* NULL without memory */
+/* <seed>: secret, not 0.  NULL without memory. */
+struct cache_store *cache_store_new(uint64_t seed);
 void cache_store_free(struct cache_store *s);       /* no thread uses it any more */
 void cache_store_limit(struct cache_store *s, uint64_t memory_bytes);
 /* Budget of a route; 0 drops all of it.  What is over goes at once. */

@@ -161,13 +161,13 @@ static bool start(struct gw *gw, const struct gateway_setup *setup, struct fb_er
     gw->thread_count = setup->mem->head->threads;
     gw->key_seed = setup->seed;
     gw->start_us = fb_mono_us();
+    if (!gw->key_seed && getrandom(&gw->key_seed, sizeof gw->key_seed, 0) < 0)
+        gw->key_seed = gw->start_us;
     gw->cache = cache_store_new(gw->key_seed);
     if (!gw->cache) {
         fb_fail(err, FB_E_NOMEM, "gateway: no memory for the cache");
         return false;
     }
-    if (!gw->key_seed && getrandom(&gw->key_seed, sizeof gw->key_seed, 0) < 0)
-        gw->key_seed = gw->start_us;
     gw->workers = aligned_alloc(
         FB_CACHE_LINE_BYTES, (sizeof(struct worker) * gw->thread_count + FB_CACHE_LINE_BYTES - 1) &
                                  ~(size_t)(FB_CACHE_LINE_BYTES - 1));
