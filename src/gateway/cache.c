@@ -191,6 +191,7 @@ void cache_work_end(struct request *req)
     struct cache_store *s = store_of(req);
     if (!cw)
         return;
+    loop_job_cancel(req->worker->loop, &cw->again);
     cache_end_pending(cw, false);
     cache_entry_unref(s, cw->served);
     cache_entry_unref(s, cw->stale);
@@ -277,7 +278,12 @@ void cache_serve(struct request *req, struct cache_entry *e, enum ev_cache verdi
                                                     : REASON_CACHE_HIT;
     cache_sample(req, e, verdict);
     put_head(req, e, part.status, &out);
-    uint64_t total = e->body ? e->body->bytes : 0;
+    const struct cache_body *body = e->body;
+    uint64_t total = body ? body->bytes : 0;
+    if (part.status == 200 && (cw->coded = cache_coded(req, e)) != NULL) {
+        body = cw->coded;
+        part.bytes = body->bytes;
+    }
     if (part.status == 206 || part.status == 416) {
         char range[80];
         int n = part.status == 206
@@ -301,7 +307,7 @@ void cache_serve(struct request *req, struct cache_entry *e, enum ev_cache verdi
     }
     req->framing_out = has_no_body(part.status) ? HTTP1_BODY_NONE : HTTP1_BODY_LENGTH;
     cw->left_bytes = req->method == HTTP1_HEAD ? 0 : part.bytes;
-    cw->segment = e->body ? e->body->first : NULL;
+    cw->segment = body ? body->first : NULL;
     cw->segment_at = part.first;
     while (cw->segment && cw->segment_at >= cw->segment->len && cw->left_bytes) {
         cw->segment_at -= cw->segment->len;
@@ -320,12 +326,25 @@ void cache_serve(struct request *req, struct cache_entry *e, enum ev_cache verdi
     client_answer(req, &piece);
 }
 
-void cache_more(struct request *req)
+static void on_again(struct loop_job *job)
+{
+    struct cache_work *cw = FB_CONTAINER(job, struct cache_work, again);
+    client_run(cw->req->client);
+}
+
+/* Much that becomes little never fills the client's socket: an encoder gets one segment a turn. */
+bool cache_more(struct request *req)
 {
     struct cache_work *cw = req->cw;
     struct client *c = req->client;
+    uint32_t segments = 0;
     while (!req->is_out_done && !c->out && !c->is_broken) {
         fb_assert(cw->segment != NULL);
+        if (req->encoder && segments++ > 0) {
+            cw->again.on_run = on_again;
+            loop_defer(req->worker->loop, &cw->again);
+            return false;
+        }
         size_t n = fb_min_u64(cw->left_bytes, cw->segment->len);
         cw->left_bytes -= n;
         struct answer_piece piece = {.payload = {cw->segment->at, n},
@@ -334,6 +353,7 @@ void cache_more(struct request *req)
         req->is_out_done = piece.is_last;
         client_answer(req, &piece);
     }
+    return true;
 }
 
 /* Which of the kept fields a 304 or 416 repeats (RFC 9110 15.4.5). */

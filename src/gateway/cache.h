@@ -37,12 +37,14 @@ struct cache_work {
     struct cache_conditions client;
     struct chunk *keep; /* what the spans above point to once the head is gone */
     struct cache_entry *served;
+    const struct cache_body *coded;      /* of <served>: what is written instead of its body */
     const struct cache_segment *segment; /* next to write, from <segment_at> */
     uint64_t segment_at, left_bytes;
     struct cache_entry *stale; /* known, but old: to ask about, or to fall back on */
     struct cache_entry *fill;  /* being received */
     uint64_t fill_expected_bytes;
     struct cache_waiter waiter;
+    struct loop_job again;         /* the rest is written in the next turn */
     struct cache_pending *pending; /* others may wait for us */
     uint64_t wait_until_us;
     uint16_t forward_status;
@@ -64,8 +66,9 @@ uint16_t cache_look(struct request *req, const struct http1_head *head,
                     const struct cache_where *where);
 /* True: answered, or it waits; false: to the endpoint.  <head>: as parsed. */
 bool cache_go(struct request *req);
-/* The rest of what is served, when the client can take more. */
-void cache_more(struct request *req);
+/* The rest of what is served, when the client can take more.  False: that was enough for one turn
+ * of the loop, the client is run again in the next one. */
+bool cache_more(struct request *req);
 /* The final head of the endpoint's answer.  False: the request was answered from memory and <up>
  * is gone or back in the pool. */
 bool cache_head(struct upstream *up, struct request *req, const struct http1_head *head);
@@ -94,9 +97,18 @@ void cache_judge_found(struct cache_work *cw, struct cache_entry *e, bool has_ot
 
 /* ---- cache_report.c: what the cache says to the stream ---- */
 /* A request for <key> that memory answered, or could have: it may be one of the sample. */
-void cache_sample(struct request *req, const struct cache_entry *e, enum ev_cache verdict);
+void cache_sample(struct request *req, struct cache_entry *e, enum ev_cache verdict);
 void cache_say(struct gw *gw);             /* first thread, each second */
 void cache_sample_adapt(struct worker *w); /* each worker, each second */
+
+/* ---- cache_coded.c: bodies that are kept compressed as well ---- */
+/* The form of the body of <e> that the client of <req> wants; NULL: there is none (yet). */
+const struct cache_body *cache_coded(const struct request *req, const struct cache_entry *e);
+/* What is served is being compressed on its way: keep such a form of it, made by a thread of its
+ * own, if it was asked for before. */
+void cache_coded_ask(struct request *req);
+void cache_coder_start(struct gw *gw); /* first thread, confined already; once is enough */
+void cache_coder_stop(struct gw *gw);  /* no worker runs any more */
 
 /* ---- cache_purge.c ---- */
 /* As it came from the operator: url, prefix, tag or all; thread 0. */

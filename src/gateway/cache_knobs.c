@@ -33,6 +33,7 @@ void cache_configure(struct gw *gw)
         if (number >= KNOB_TARGETS_MAX || !conf->routes[i].cache.is_on)
             continue;
         is_in_force[number] = true;
+        gw->wants_coder |= conf->routes[i].compress.is_on;
         cache_store_budget(gw->cache, number, budget_of(gw, i, fb_max_u64(share, MIB)));
     }
     for (uint32_t i = 0; i < KNOB_TARGETS_MAX; i++)
@@ -72,6 +73,8 @@ void cache_tick(struct gw *gw)
     uint64_t now_us = loop_now_us(gw->workers[0].loop);
     cache_store_tick(gw->cache, now_us);
     follow_knobs(gw);
+    if (gw->wants_coder)
+        cache_coder_start(gw);
     if (now_us - gw->cache_said_us < US_PER_S)
         return;
     gw->cache_said_us = now_us;

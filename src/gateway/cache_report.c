@@ -9,7 +9,7 @@
 #define SAMPLES_MAX_PER_S 1000u
 #define SHIFT_MAX 20u
 
-void cache_sample(struct request *req, const struct cache_entry *e, enum ev_cache verdict)
+void cache_sample(struct request *req, struct cache_entry *e, enum ev_cache verdict)
 {
     struct worker *w = req->worker;
     struct cache_store *s = w->gw->cache;
@@ -20,7 +20,7 @@ void cache_sample(struct request *req, const struct cache_entry *e, enum ev_cach
     struct ev_cache_sample ev = EV_INIT(CACHE_SAMPLE, cache_sample, loop_now_us(w->loop));
     ev.head.origin = (uint8_t)w->index;
     ev.key = e->node.hash;
-    ev.bytes = fb_sat_u32(e->node.bytes);
+    ev.bytes = fb_sat_u32(cache_cost(e));
     ev.origin_us =
         verdict == EV_CACHE_MISS || verdict == EV_CACHE_REVALIDATED ? req->upstream_us : 0;
     ev.references = cache_take_references(s, route);

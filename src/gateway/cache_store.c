@@ -79,6 +79,18 @@ static struct cache_route *route_new(struct cache_store *s, uint16_t route, uint
     return r;
 }
 
+/* What is over the budget, out of its queues: a list by <older>.  Under the route's lock. */
+static struct evict_node *take_victims(struct cache_route *r)
+{
+    struct evict_node *victims = NULL, *node;
+    while ((node = evict_victim(&r->evict)) != NULL) {
+        node->older = victims;
+        victims = node;
+        r->evicted++;
+    }
+    return victims;
+}
+
 void cache_store_budget(struct cache_store *s, uint16_t route, uint64_t budget_bytes)
 {
     if (route >= KNOB_TARGETS_MAX)
@@ -86,14 +98,9 @@ void cache_store_budget(struct cache_store *s, uint16_t route, uint64_t budget_b
     struct cache_route *r = route_of(s, route);
     if (!r && (budget_bytes == 0 || !(r = route_new(s, route, budget_bytes))))
         return;
-    struct evict_node *victims = NULL, *node;
     spin_lock(&r->lock);
     r->evict.budget_bytes = budget_bytes;
-    while ((node = evict_victim(&r->evict)) != NULL) {
-        node->older = victims;
-        victims = node;
-        r->evicted++;
-    }
+    struct evict_node *victims = take_victims(r);
     spin_unlock(&r->lock);
     evict_over(s, victims);
 }
@@ -224,6 +231,8 @@ void cache_body_unref(struct cache_store *s, struct cache_body *b)
         free(b->first);
         b->first = next;
     }
+    for (uint32_t i = 0; i < CACHE_CODINGS; i++)
+        cache_body_unref(s, atomic_load_explicit(&b->coded[i], memory_order_relaxed));
     free(b);
 }
 
@@ -381,13 +390,20 @@ static struct cache_entry *unlink_replaced(struct cache_shard *sh, const struct 
     return out;
 }
 
+uint64_t cache_cost(struct cache_entry *e)
+{
+    const struct cache_body *b = e->body;
+    return cost_of(e) +
+           (b ? b->cost_bytes + atomic_load_explicit(&b->coded_cost_bytes, memory_order_relaxed)
+              : 0);
+}
+
 void cache_publish(struct cache_store *s, struct cache_entry *e)
 {
     struct cache_shard *sh = cache_shard_of(s, e->node.hash);
     struct cache_route *r = route_of(s, e->route);
-    struct evict_node *victims = NULL, *node;
     fb_assert(e->node.queue == EVICT_NONE);
-    e->node.bytes = cost_of(e) + (e->body ? e->body->cost_bytes : 0);
+    e->node.bytes = cache_cost(e);
     if (!r)
         return;
     if (e->node.bytes > r->evict.budget_bytes / 2) { /* it would push out everything else */
@@ -410,18 +426,40 @@ void cache_publish(struct cache_store *s, struct cache_entry *e)
     sh->count++;
     atomic_store_explicit(&e->is_published, true, memory_order_relaxed);
     atomic_fetch_add_explicit(&e->refs, 2, memory_order_relaxed);
+    e->node.bytes = cache_cost(e); /* a coded form may have come to its body until here */
     spin_lock(&r->lock);
     evict_insert(&r->evict, &e->node);
     r->stored++;
-    while ((node = evict_victim(&r->evict)) != NULL) {
-        node->older = victims;
-        victims = node;
-        r->evicted++;
-    }
+    struct evict_node *victims = take_victims(r);
     spin_unlock(&r->lock);
     spin_unlock(&sh->lock);
     drop_list(s, out);
     evict_over(s, victims);
+}
+
+bool cache_add_coded(struct cache_store *s, struct cache_entry *e, uint32_t coding,
+                     struct cache_body *coded)
+{
+    struct cache_shard *sh = cache_shard_of(s, e->node.hash);
+    struct cache_route *r = route_of(s, e->route);
+    struct cache_body *b = e->body;
+    struct evict_node *victims = NULL;
+    spin_lock(&sh->lock);
+    for (e = sh->buckets ? *bucket_of(sh, e->node.hash) : NULL; e && e->body != b;)
+        e = e->next;
+    spin_lock(&r->lock);
+    bool is_kept = e && e->node.queue != EVICT_NONE &&
+                   e->node.bytes + coded->cost_bytes <= r->evict.budget_bytes / 2;
+    if (is_kept) {
+        evict_grow(&r->evict, &e->node, coded->cost_bytes);
+        atomic_fetch_add_explicit(&b->coded_cost_bytes, coded->cost_bytes, memory_order_relaxed);
+        atomic_store_explicit(&b->coded[coding], coded, memory_order_release);
+        victims = take_victims(r);
+    }
+    spin_unlock(&r->lock);
+    spin_unlock(&sh->lock);
+    evict_over(s, victims);
+    return is_kept;
 }
 
 /* Victims are out of their queues: their queue references are ours.  A list by <older>. */
@@ -453,15 +491,10 @@ static bool make_room(struct cache_store *s, uint16_t route, uint64_t bytes)
     if (used + bytes <= limit)
         return true;
     uint64_t over = used + bytes - limit;
-    struct evict_node *victims = NULL, *node;
     spin_lock(&r->lock);
     uint64_t budget = r->evict.budget_bytes;
     r->evict.budget_bytes = fb_sub_floor_u64(evict_used(&r->evict), over);
-    while ((node = evict_victim(&r->evict)) != NULL) {
-        node->older = victims;
-        victims = node;
-        r->evicted++;
-    }
+    struct evict_node *victims = take_victims(r);
     r->evict.budget_bytes = budget;
     spin_unlock(&r->lock);
     evict_over(s, victims);

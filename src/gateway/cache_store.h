@@ -35,10 +35,15 @@ struct cache_segment {
     uint32_t len, cap;
     char at[];
 };
+#define CACHE_CODINGS 3u
 struct cache_body { /* shared by an entry and its successors after a 304 */
     _Atomic uint32_t refs;
     uint64_t bytes, cost_bytes;
     struct cache_segment *first, *last;
+    struct cache_body *_Atomic coded[CACHE_CODINGS]; /* the same in fewer bytes; set once */
+    _Atomic uint64_t coded_cost_bytes;
+    _Atomic uint32_t coded_wants; /* hits that were encoded on their way */
+    _Atomic uint8_t coded_asked;  /* bits: there, being made, or not worth it */
 };
 
 enum {
@@ -88,7 +93,7 @@ struct cache_making {
 struct cache_store;
 /* <seed>: secret, not 0.  NULL without memory. */
 struct cache_store *cache_store_new(uint64_t seed);
-void cache_store_free(struct cache_store *s);       /* no thread uses it any more */
+void cache_store_free(struct cache_store *s); /* no thread uses it any more */
 void cache_store_limit(struct cache_store *s, uint64_t memory_bytes);
 /* Budget of a route; 0 drops all of it.  What is over goes at once. */
 void cache_store_budget(struct cache_store *s, uint16_t route, uint64_t budget_bytes);
@@ -112,6 +117,12 @@ bool cache_body_add(struct cache_store *s, struct cache_body *b, uint16_t route,
                     uint64_t expected_bytes);
 /* <e> becomes what its key and variant stand for; your reference stays yours. */
 void cache_publish(struct cache_store *s, struct cache_entry *e);
+uint64_t cache_cost(struct cache_entry *e); /* all that it takes, its coded forms included */
+/* <coded> is kept with the body of <e>, in the budget of the entry that has this body now (after a
+ * 304 it is another one), and goes with it: takes the reference.  False: the body is out of the
+ * store already, or too large with it; the reference stays yours. */
+bool cache_add_coded(struct cache_store *s, struct cache_entry *e, uint32_t coding,
+                     struct cache_body *coded);
 void cache_remove(struct cache_store *s, struct cache_entry *e);
 void cache_remove_key(struct cache_store *s, const struct cache_key *key);
 

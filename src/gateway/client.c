@@ -331,8 +331,7 @@ static bool step(struct client *c)
         }
     }
     if (req->cw && req->phase == REQUEST_OVER && !req->is_out_done) {
-        cache_more(req);
-        if (c->is_broken || !c->out)
+        if (cache_more(req))
             return true;
         goto waits;
     }

@@ -79,6 +79,7 @@ int gateway_run(const struct gateway_setup *setup)
     if (gen)
         generation_free(gen);
     dns_free(gw->dns);
+    cache_coder_stop(gw);
     cache_store_free(gw->cache);
     service_fini_all(gw);
     access_log_free(gw->log);

@@ -46,6 +46,8 @@ struct worker;
 struct request;
 struct cache_store; /* cache_store.h */
 struct cache_work;  /* cache.h */
+struct cache_coder; /* cache_coded.c */
+struct encoder;     /* encoder.h */
 struct upstream;
 struct watch; /* discover.c */
 struct h2_conn;
@@ -158,9 +160,11 @@ struct gw {
     char reload_text[1024];
     struct loop_handle control, dns_handle;
     uint64_t start_us;
-    struct cache_store *cache; /* answers in memory; of all threads */
-    uint64_t cache_said_us;    /* thread 0 */
-    struct watch *watches;     /* thread 0: names and lists that are looked at */
+    struct cache_store *cache;         /* answers in memory; of all threads */
+    struct cache_coder *_Atomic coder; /* thread 0 writes; NULL: no route needs it */
+    bool wants_coder;                  /* thread 0 */
+    uint64_t cache_said_us;            /* thread 0 */
+    struct watch *watches;             /* thread 0: names and lists that are looked at */
     struct loop_handle inotify_handle;
     uint64_t lists_us;           /* thread 0: lists were looked at */
     _Atomic uint32_t gone_count; /* endpoints that left: pools look for them */
@@ -340,7 +344,7 @@ struct request {
     struct chunk *body;      /* request body: [from, to) is unsent, [0, from) kept for a retry */
     struct trailer_room *trailers;
     struct cache_work *cw;      /* NULL: the cache has nothing to do with it */
-    struct compress *compress;  /* while its answer is being compressed */
+    struct encoder *encoder;    /* while its answer is being compressed */
     struct chunk *texts;        /* begins with a struct request_texts */
     struct loop_timer timer;    /* connect, first byte, silence, deadline, backoff */
     struct loop_timer transfer; /* then its answer needs no slot any more */
@@ -650,6 +654,8 @@ void client_write(struct request *req, const struct answer_piece *piece); /* as 
 void compress_ask(struct request *req, const struct http1_head *head); /* what it wants */
 void compress_answer(struct request *req, const struct answer_piece *piece);
 void compress_end(struct request *req); /* gives its encoder back */
+/* Would a 200 with these fields and that many bytes be compressed for this client? */
+bool compress_would(const struct request *req, struct span fields, uint64_t bytes);
 
 /* ---- relay.c: answers; each returns false when <up> is gone or back in the pool ---- */
 bool relay_head(struct upstream *up, struct request *req, struct span bytes);

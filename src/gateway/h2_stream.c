@@ -293,8 +293,9 @@ static bool step(struct h2_stream *st)
         }
     }
     if (req->cw && req->phase == REQUEST_OVER && !req->is_out_done && !c->out) {
-        cache_more(req);
-        return true;
+        if (cache_more(req))
+            return true;
+        goto waits;
     }
     if (req->is_out_done && st->is_out_over) {
         close_stream(st);

@@ -16,7 +16,7 @@
 #include "knob/knob.h"
 
 #define MEMFILE_MAGIC UINT64_C(0x314b4342444c4f46) /* "FOLDBCK1" */
-#define MEMFILE_VERSION 6
+#define MEMFILE_VERSION 7
 #define MEMFILE_THREADS_MAX 64
 #define MEMFILE_OWN_RESOURCES 4
 /* Gateways at work at once: one serves, those before it end what they have (an upgrade).  Each has
@@ -63,6 +63,7 @@ struct memfile_h2 {
 
 struct memfile_compress { /* answers that were compressed; counters as those of HTTP/2 */
     _Atomic uint64_t answers, in_bytes, out_bytes, refused;
+    _Atomic uint64_t stored_answers, stored_forms, stored_in_bytes, stored_out_bytes;
 };
 
 struct memfile_head {

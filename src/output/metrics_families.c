@@ -621,6 +621,14 @@ static void write_compress(struct writer *w)
     put_u64(w, METRIC_ID_COMPRESS_OUT, NULL, atomic_load(&m->out_bytes));
     family(w, METRIC_ID_COMPRESS_REFUSED);
     put_u64(w, METRIC_ID_COMPRESS_REFUSED, NULL, atomic_load(&m->refused));
+    family(w, METRIC_ID_COMPRESS_STORED);
+    put_u64(w, METRIC_ID_COMPRESS_STORED, NULL, atomic_load(&m->stored_answers));
+    family(w, METRIC_ID_COMPRESS_FORMS);
+    put_u64(w, METRIC_ID_COMPRESS_FORMS, NULL, atomic_load(&m->stored_forms));
+    family(w, METRIC_ID_COMPRESS_FORMS_IN);
+    put_u64(w, METRIC_ID_COMPRESS_FORMS_IN, NULL, atomic_load(&m->stored_in_bytes));
+    family(w, METRIC_ID_COMPRESS_FORMS_OUT);
+    put_u64(w, METRIC_ID_COMPRESS_FORMS_OUT, NULL, atomic_load(&m->stored_out_bytes));
 }
 
 static void write_h2(struct writer *w)

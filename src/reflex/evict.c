@@ -31,6 +31,13 @@ void evict_insert(struct evict *e, struct evict_node *node)
     push(is_known ? &e->main : &e->small, node, is_known ? EVICT_MAIN : EVICT_SMALL);
 }
 
+void evict_grow(struct evict *e, struct evict_node *node, uint64_t bytes)
+{
+    fb_assert(node->queue != EVICT_NONE);
+    node->bytes += bytes;
+    (node->queue == EVICT_SMALL ? &e->small : &e->main)->bytes += bytes;
+}
+
 void evict_remove(struct evict *e, struct evict_node *node)
 {
     if (node->queue == EVICT_SMALL)

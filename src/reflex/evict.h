@@ -51,6 +51,8 @@ struct evict {
 void evict_init(struct evict *e, uint64_t budget_bytes, struct evict_ghost *ghosts, uint32_t slots);
 /* Enters a node whose hash and bytes are set; may leave the budget behind: take victims then. */
 void evict_insert(struct evict *e, struct evict_node *node);
+/* A node in a queue costs <bytes> more from now on: take victims then. */
+void evict_grow(struct evict *e, struct evict_node *node, uint64_t bytes);
 void evict_remove(struct evict *e, struct evict_node *node); /* in no queue: nothing */
 /* Out of its queue because the budget is exceeded; NULL when it is not. */
 struct evict_node *evict_victim(struct evict *e);

@@ -10,6 +10,7 @@ import pytest
 import zstandard
 
 from conftest import ok
+from test_45_cache import purge
 from h2_util import H2
 
 ON = ", compress: on"
@@ -273,3 +274,141 @@ def test_a_client_that_leaves_costs_nothing(world):
         w.reset()
     m = proxy.get("/x", accepts("gzip"))
     assert decode("gzip", m.body) == TEXT * 100
+
+
+# ---- kept compressed ----
+
+KEEP = ", cache: on, compress: { level: 1 }"
+
+
+def stored(proxy, coding, path="/x", body=TEXT):
+    """Asks until the compressed form is kept: its length is known then."""
+    deadline = time.time() + 60
+    while time.time() < deadline:
+        m = proxy.get(path, accepts(coding))
+        assert m.get("content-encoding") == coding and decode(coding, m.body) == body
+        if m.get("content-length"):
+            return m
+        time.sleep(0.05)
+    raise AssertionError("never kept as " + coding)
+
+
+@pytest.mark.parametrize("coding", ["gzip", "br", "zstd"])
+def test_what_is_asked_for_again_is_kept_compressed(world, coding):
+    origin, proxy = world.pair(lambda r, w: ok(TEXT, HTML, "Cache-Control: max-age=60", 'ETag: "a"', "Accept-Ranges: bytes"), route=KEEP)
+    on_the_way = proxy.get("/x", accepts(coding))
+    m = stored(proxy, coding)
+    assert len(m.body) < len(on_the_way.body) and m.get("transfer-encoding") is None
+    assert (m.get("etag"), m.all("vary"), m.get("accept-ranges"), len(m.all("content-length"))) == ('W/"a"', ["Accept-Encoding"], None, 1)
+    h = proxy.get("/x", accepts(coding), method="HEAD")
+    assert (h.get("content-length"), h.get("content-encoding"), h.get("etag")) == (str(len(m.body)), coding, 'W/"a"')
+    n = proxy.get("/x", accepts(coding), 'If-None-Match: W/"a"')
+    assert (n.status, n.get("etag"), n.get("content-encoding")) == (304, 'W/"a"', None)
+    part = proxy.get("/x", accepts(coding), "Range: bytes=10-19")
+    assert (part.status, part.body, part.get("content-encoding"), part.get("etag")) == (206, TEXT[10:20], None, '"a"')
+    whole = proxy.get("/x", accepts(coding), "Range: bytes=10-19", 'If-Range: W/"a"')
+    assert (whole.status, whole.body) == (200, m.body)
+    plain = proxy.get("/x")
+    assert is_plain(plain) and plain.body == TEXT and plain.get("etag") == '"a"'
+    h2 = H2(proxy.port)
+    a = h2.get("/x", fields=[("accept-encoding", coding)])
+    assert (a.body, a.fields["content-length"], a.fields["content-encoding"]) == (m.body, str(len(m.body)), coding)
+    h2.close()
+    assert len(origin.requests) == 1
+
+
+def test_a_purge_takes_every_form(world):
+    body = [TEXT]
+    origin, proxy = world.pair(lambda r, w: ok(body[0], HTML, "Cache-Control: max-age=60"), route=KEEP)
+    for coding in ("gzip", "br", "zstd"):
+        stored(proxy, coding)
+    body[0] = TEXT + b"more"
+    purge(proxy, 1, "test/x")
+    deadline = time.time() + 20
+    while decode("br", proxy.get("/x", accepts("br")).body) != body[0] and time.time() < deadline:
+        time.sleep(0.05)
+    for coding in ("gzip", "br", "zstd", "gzip"):
+        assert decode(coding, proxy.get("/x", accepts(coding)).body) == body[0]
+    assert len(origin.requests) == 2
+
+
+def test_an_answer_that_is_still_good_keeps_its_forms(world):
+    def answer(request, wire):
+        if request.get("if-none-match"):
+            return b'HTTP/1.1 304 Not Modified\r\nETag: "a"\r\nCache-Control: no-cache\r\nX-New: 1\r\n\r\n'
+        return ok(TEXT, HTML, "Cache-Control: no-cache", 'ETag: "a"')
+    origin, proxy = world.pair(answer, route=KEEP)
+    form = stored(proxy, "br")
+    for _ in range(3):
+        m = proxy.get("/x", accepts("br"))
+        assert (m.body, m.get("content-length"), m.get("x-new")) == (form.body, str(len(form.body)), "1")
+    assert len(origin.requests) > 4
+
+
+def test_what_does_not_shrink_and_what_is_forbidden_is_not_kept_compressed(world):
+    import random
+    noise = random.Random(2).randbytes(5000)
+    origin, proxy = world.pair(lambda r, w: ok(noise if r.target == "/noise" else TEXT, HTML, "Cache-Control: max-age=60" + (", no-transform" if r.target == "/fixed" else "")), route=KEEP)
+    for _ in range(20):
+        m = proxy.get("/noise", accepts("gzip"))
+        assert decode("gzip", m.body) == noise and m.get("content-length") is None
+        assert is_plain(proxy.get("/fixed", accepts("gzip")))
+        time.sleep(0.02)
+
+
+def test_a_kept_form_passes_a_slow_reader_whole(world):
+    import random
+    rng = random.Random(1)
+    body = bytes(rng.getrandbits(8) & 0x3f | 0x20 for _ in range(3 << 20))
+    origin, proxy = world.pair(lambda r, w: ok(body, HTML, "Cache-Control: max-age=60"), route=KEEP)
+    stored(proxy, "zstd", body=body)
+    w = proxy.connect()
+    w.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)
+    w.send("GET /x HTTP/1.1\r\nHost: test\r\nConnection: close\r\n" + accepts("zstd") + "\r\n\r\n")
+    time.sleep(0.3)
+    m = w.response()
+    assert m.get("content-length") and decode("zstd", m.body) == body
+
+
+def test_forms_count_in_the_budget(world):
+    """Sixteen bodies of 100 kB and three forms of each want 2.4 MB; there is 1 MiB."""
+    import random
+    rng = random.Random(3)
+    bodies = {"/%d" % i: bytes(rng.getrandbits(8) & 0x3f | 0x20 for _ in range(100000)) for i in range(16)}
+    origin, proxy = world.pair(lambda r, w: ok(bodies[r.target], HTML, "Cache-Control: max-age=60"),
+                               route=", cache: { budget: 1MiB }, compress: { level: 1 }")
+    for _ in range(6):
+        for path, body in bodies.items():
+            for coding in ("gzip", "br", "zstd"):
+                assert decode(coding, proxy.get(path, accepts(coding)).body) == body
+    use = [e for e in proxy.events("cache_use")]
+    assert use and max(e["used_bytes"] for e in use) <= 1 << 20
+
+
+@pytest.mark.parametrize("coding", ["gzip", "br", "zstd"])
+def test_a_large_hit_leaves_the_thread_to_others(world, coding):
+    """Much that becomes little never waits for its client: it is encoded a part at a time."""
+    big = (b"%07d a text that repeats itself " % 7) * (24 << 15)
+    origin, proxy = world.pair(lambda r, w: ok(big if r.target == "/big" else b"small", HTML, "Cache-Control: max-age=600"),
+                               threads=1, route=", cache: { max_object: 64MiB }, compress: { level: 9 }",
+                               extra="cache: { memory: 256MiB }\n")
+    assert proxy.get("/big").body == big and proxy.get("/small").body == b"small"
+    for _ in range(8): # this process may be held back itself
+        w, other = proxy.connect(), proxy.connect()
+        w.send("GET /big HTTP/1.1\r\nHost: test\r\nConnection: close\r\n" + accepts(coding) + "\r\n\r\n")
+        m = w.head()
+        other.send("GET /small HTTP/1.1\r\nHost: test\r\n\r\n")
+        assert other.response().body == b"small"
+        w.sock.setblocking(False)
+        try:
+            early = b""
+            while True:
+                part = w.sock.recv(1 << 20)
+                early += part
+                if not part:
+                    break
+        except BlockingIOError:
+            w.close()
+            return
+        w.close()
+    raise AssertionError("nobody was served while %d bytes were encoded" % len(big))
