@@ -24,7 +24,7 @@
 
 /* Within 2 to 5 % of what the slowest level makes, at a twentieth of its time
  * (doc/design/cache.md). */
-static const int levels[CACHE_CODINGS] = {9, 9, 15}; /* gzip, br, zstd */
+static const int levels[CACHE_CODINGS] = {9, 7, 15}; /* gzip, br, zstd */
 
 struct job {
     struct cache_entry *entry;

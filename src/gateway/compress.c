@@ -5,15 +5,15 @@
  * as canonical text and payload, whatever the client speaks.  The head is judged and rewritten
  * once; each piece of payload is encoded and flushed at once, so that nothing waits for more bytes.
  * What the cache has stored in the client's coding passes with nothing but its head rewritten.
- * Memory: one encoder per answer (at most ENCODERS_MAX per thread), OUT_BYTES of stack; what the
- * client does not take waits in client.out as ever, and the endpoint is read no further. */
+ * Memory: one encoder per answer (at most ENCODERS_MAX_BYTES per thread), OUT_BYTES of stack; what
+ * the client does not take waits in client.out as ever, and the endpoint is read no further. */
 #include "base/assert.h"
 #include "gateway/cache.h"
 #include "gateway/encoder.h"
 
 #include <stdlib.h>
 
-#define ENCODERS_MAX 256
+#define ENCODERS_MAX_BYTES (256 * MIB) /* of one thread */
 #define OUT_BYTES (16 * KIB)
 #define HEAD_ROOM_BYTES 256
 
@@ -59,12 +59,14 @@ static bool begin(struct request *req, enum coding coding, const struct facts *f
 {
     struct worker *w = req->worker;
     struct memfile_compress *m = &w->gw->mem->head->compress;
-    struct encoder *z = w->encoder_count < ENCODERS_MAX ? calloc(1, sizeof *z) : NULL;
+    int level = req->gen->conf->routes[req->route].compress.level;
+    bool has_room = w->encoder_bytes + encoder_bytes(coding, level) <= ENCODERS_MAX_BYTES;
+    struct encoder *z = has_room ? calloc(1, sizeof *z) : NULL;
     if (z) {
-        w->encoder_count++;
+        bool is_open = encoder_open(z, coding, level, f->has_length ? f->length : 0);
+        w->encoder_bytes += z->bytes;
         req->encoder = z;
-        if (encoder_open(z, coding, req->gen->conf->routes[req->route].compress.level,
-                         f->has_length ? f->length : 0)) {
+        if (is_open) {
             atomic_fetch_add_explicit(&m->answers, 1, memory_order_relaxed);
             return true;
         }
@@ -79,10 +81,10 @@ void compress_end(struct request *req)
     struct encoder *z = req->encoder;
     if (!z)
         return;
+    req->worker->encoder_bytes -= z->bytes;
     encoder_close(z);
     free(z);
     req->encoder = NULL;
-    req->worker->encoder_count--;
 }
 
 static void encode(struct request *req, const struct answer_piece *piece)

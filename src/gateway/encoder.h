@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* encoder: bytes in, fewer bytes out, by one content coding, a step at a time.
  *
- * Memory of an open encoder, with the window bounded to 256 KiB: doc/design/cache.md.
+ * Memory: the libraries' own; the window is bounded to 256 KiB and the tables with it.
  * Threads: one at a time. */
 #ifndef FB_GATEWAY_ENCODER_H
 #define FB_GATEWAY_ENCODER_H
@@ -18,10 +18,13 @@ struct encoder {
     z_stream gzip;
     BrotliEncoderState *br;
     ZSTD_CCtx *zstd;
+    uint64_t bytes; /* that it holds at most */
 };
 
-/* <level>: as the coding counts.  <bytes>: of the whole body when known, else 0.  False: no memory;
- * close it all the same. */
+/* What an open one holds at most. */
+uint64_t encoder_bytes(enum coding coding, int level);
+/* <level>: as the coding counts.  <bytes>: of the whole body when known, else 0: no more may come.
+ * False: no memory; close it all the same. */
 bool encoder_open(struct encoder *z, enum coding coding, int level, uint64_t bytes);
 void encoder_close(struct encoder *z);
 

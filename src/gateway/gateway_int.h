@@ -210,7 +210,7 @@ struct worker {
     struct h2_shared *h2; /* NULL until the first connection needs it */
     uint32_t h2_conn_count;
     uint32_t h2_stream_count;          /* at work, those of connections that are gone too */
-    uint32_t encoder_count;            /* compress.c */
+    uint64_t encoder_bytes;            /* compress.c */
     uint64_t h2_refused, h2_floods[4]; /* by enum h2_flood */
     uint64_t h2_shown[MEMFILE_H2_COUNTS];
     struct listener *listeners;

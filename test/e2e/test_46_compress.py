@@ -393,7 +393,7 @@ def test_a_large_hit_leaves_the_thread_to_others(world, coding):
                                threads=1, route=", cache: { max_object: 64MiB }, compress: { level: 9 }",
                                extra="cache: { memory: 256MiB }\n")
     assert proxy.get("/big").body == big and proxy.get("/small").body == b"small"
-    for _ in range(8): # this process may be held back itself
+    for _ in range(8):  # this process may be held back itself
         w, other = proxy.connect(), proxy.connect()
         w.send("GET /big HTTP/1.1\r\nHost: test\r\nConnection: close\r\n" + accepts(coding) + "\r\n\r\n")
         m = w.head()
