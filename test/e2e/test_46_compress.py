@@ -296,9 +296,9 @@ def stored(proxy, coding, path="/x", body=TEXT):
 @pytest.mark.parametrize("coding", ["gzip", "br", "zstd"])
 def test_what_is_asked_for_again_is_kept_compressed(world, coding):
     origin, proxy = world.pair(lambda r, w: ok(TEXT, HTML, "Cache-Control: max-age=60", 'ETag: "a"', "Accept-Ranges: bytes"), route=KEEP)
-    on_the_way = proxy.get("/x", accepts(coding))
+    assert proxy.get("/x", accepts(coding)).get("content-length") is None
     m = stored(proxy, coding)
-    assert len(m.body) < len(on_the_way.body) and m.get("transfer-encoding") is None
+    assert len(m.body) < len(TEXT) / 4 and m.get("transfer-encoding") is None
     assert (m.get("etag"), m.all("vary"), m.get("accept-ranges"), len(m.all("content-length"))) == ('W/"a"', ["Accept-Encoding"], None, 1)
     h = proxy.get("/x", accepts(coding), method="HEAD")
     assert (h.get("content-length"), h.get("content-encoding"), h.get("etag")) == (str(len(m.body)), coding, 'W/"a"')
