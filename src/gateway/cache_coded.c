@@ -10,6 +10,7 @@
  * Threads: workers ask, the thread makes, any worker reads; a form never changes. */
 #include "base/assert.h"
 #include "gateway/cache.h"
+#include "gateway/compress.h"
 #include "gateway/encoder.h"
 
 #include <stdlib.h>
@@ -148,54 +149,55 @@ void cache_coder_stop(struct gw *gw)
 
 /* ---- the thread ---- */
 
-/* One step; false: the form is not to be had.  *is_whole: it is complete. */
-static bool add_step(struct cache_coder *z, const struct job *job, struct encoder *encoder,
-                     struct span *in, struct cache_body *out, enum encoder_want want,
-                     bool *is_whole)
+struct making {
+    struct cache_coder *coder;
+    const struct cache_entry *entry;
+    struct encoder encoder;
+    struct cache_body *out;
+};
+
+/* All of <in>; false: the form is not to be had. */
+static bool add(struct making *m, struct span in, bool is_last)
 {
     char room[STEP_BYTES];
-    const struct cache_entry *e = job->entry;
-    struct span coded = {room, sizeof room};
-    enum encoder_step step = encoder_run(encoder, in, &coded, want);
-    *is_whole = step == ENCODER_WHOLE;
-    return step != ENCODER_FAILED && out->bytes + coded.len < e->body->bytes && !is_stopping(z) &&
-           cache_body_add(z->gw->cache, out, e->route, coded, 0);
-}
-
-static bool encode(struct cache_coder *z, const struct job *job, struct encoder *encoder,
-                   struct cache_body *out)
-{
-    for (const struct cache_segment *seg = job->entry->body->first; seg; seg = seg->next) {
-        struct span in = {seg->at, seg->len};
-        enum encoder_want want = seg->next ? ENCODER_KEEP : ENCODER_END;
-        for (bool is_whole = false; !is_whole;)
-            if (!add_step(z, job, encoder, &in, out, want, &is_whole))
-                return false;
+    enum encoder_step step = ENCODER_MORE;
+    while (step == ENCODER_MORE) {
+        struct span coded = {room, sizeof room};
+        step = encoder_run(&m->encoder, &in, &coded, is_last ? ENCODER_END : ENCODER_KEEP);
+        if (step == ENCODER_FAILED || is_stopping(m->coder) ||
+            m->out->bytes + coded.len >= m->entry->body->bytes ||
+            !cache_body_add(m->coder->gw->cache, m->out, m->entry->route, coded, 0))
+            return false;
     }
     return true;
+}
+
+static bool encode(struct making *m)
+{
+    const struct cache_segment *seg = m->entry->body->first;
+    while (seg && add(m, (struct span){seg->at, seg->len}, seg->next == NULL))
+        seg = seg->next;
+    return seg == NULL;
 }
 
 static void make(struct cache_coder *z, const struct job *job)
 {
     struct cache_store *s = z->gw->cache;
-    struct memfile_compress *m = &z->gw->mem->head->compress;
-    struct cache_entry *e = job->entry;
-    struct encoder encoder;
+    struct memfile_compress *shown = &z->gw->mem->head->compress;
+    struct making m = {.coder = z, .entry = job->entry, .out = cache_body_new(s)};
     uint32_t i = index_of(job->coding);
-    struct cache_body *coded = cache_body_new(s);
-    uint64_t in_bytes = e->body->bytes, out_bytes = 0;
-    bool is_made = encoder_open(&encoder, job->coding, levels[i], in_bytes) && coded &&
-                   encode(z, job, &encoder, coded);
-    encoder_close(&encoder);
-    if (is_made)
-        out_bytes = coded->bytes;
-    if (is_made && cache_add_coded(s, e, i, coded)) {
-        atomic_fetch_add_explicit(&m->stored_forms, 1, memory_order_relaxed);
-        atomic_fetch_add_explicit(&m->stored_in_bytes, in_bytes, memory_order_relaxed);
-        atomic_fetch_add_explicit(&m->stored_out_bytes, out_bytes, memory_order_relaxed);
+    uint64_t in_bytes = job->entry->body->bytes;
+    bool is_made =
+        m.out && encoder_open(&m.encoder, job->coding, levels[i], in_bytes) && encode(&m);
+    uint64_t out_bytes = is_made ? m.out->bytes : 0;
+    encoder_close(&m.encoder);
+    if (!is_made || !cache_add_coded(s, job->entry, i, m.out)) {
+        cache_body_unref(s, m.out);
         return;
     }
-    cache_body_unref(s, coded);
+    atomic_fetch_add_explicit(&shown->stored_forms, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&shown->stored_in_bytes, in_bytes, memory_order_relaxed);
+    atomic_fetch_add_explicit(&shown->stored_out_bytes, out_bytes, memory_order_relaxed);
 }
 
 static void *coder_main(void *arg)

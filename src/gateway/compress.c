@@ -7,6 +7,7 @@
  * What the cache has stored in the client's coding passes with nothing but its head rewritten.
  * Memory: one encoder per answer (at most ENCODERS_MAX_BYTES per thread), OUT_BYTES of stack; what
  * the client does not take waits in client.out as ever, and the endpoint is read no further. */
+#include "gateway/compress.h"
 #include "base/assert.h"
 #include "gateway/cache.h"
 #include "gateway/encoder.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* deliver: the one way of every answer to its client: of endpoints, and of foldback itself. */
 #include "base/assert.h"
-#include "gateway/gateway_int.h"
+#include "gateway/compress.h"
 
 #include <sys/uio.h>
 

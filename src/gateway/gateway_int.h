@@ -650,13 +650,6 @@ void client_answer(struct request *req, const struct answer_piece *piece);
 void h2_stream_answer(struct request *req, const struct answer_piece *piece);
 void client_write(struct request *req, const struct answer_piece *piece); /* as it is */
 
-/* ---- compress.c: bodies that clients want smaller ---- */
-void compress_ask(struct request *req, const struct http1_head *head); /* what it wants */
-void compress_answer(struct request *req, const struct answer_piece *piece);
-void compress_end(struct request *req); /* gives its encoder back */
-/* Would a 200 with these fields and that many bytes be compressed for this client? */
-bool compress_would(const struct request *req, struct span fields, uint64_t bytes);
-
 /* ---- relay.c: answers; each returns false when <up> is gone or back in the pool ---- */
 bool relay_head(struct upstream *up, struct request *req, struct span bytes);
 bool relay_body(struct upstream *up, struct request *req, struct span head_out, struct span bytes);

@@ -2,6 +2,7 @@
 /* request: from a complete head to a place at the gate, and the end of it all. */
 #include "base/assert.h"
 #include "gateway/cache.h"
+#include "gateway/compress.h"
 
 /* More tries than this end to end mean that somebody before us retries retries. */
 #define ATTEMPTS_MAX 3
