@@ -6,7 +6,7 @@ import threading
 import time
 
 import pytest
-from conftest import ok, config, free_port
+from conftest import WAIT_S, ok, config, free_port
 
 pytestmark = pytest.mark.short
 
@@ -140,13 +140,13 @@ def test_a_client_that_leaves_the_queue_is_forgotten_at_once(world):
     gate = threading.Event()
 
     def answer(r, w):
-        gate.wait(5)
+        gate.wait(WAIT_S)
         return ok()
-    origin, proxy = world.pair(answer, service="    queue: { capacity: 10, wait: 5s }\n    tune: { limit: { mode: recommend, value: 1 } }\n")
+    origin, proxy = world.pair(answer, service="    queue: { capacity: 10, wait: 30s }\n    tune: { limit: { mode: recommend, value: 1 } }\n")
     first = proxy.connect().send("GET /first HTTP/1.1\r\nHost: a\r\n\r\n")
-    time.sleep(0.1)
+    arrived(origin, 1)
     second = proxy.connect().send("GET /second HTTP/1.1\r\nHost: a\r\n\r\n")
-    time.sleep(0.1)
+    time.sleep(1 if proxy.is_sanitized else 0.1)
     second.close()
     e = proxy.wait_events(1)
     assert e and e[0]["reason"] == 11 and e[0]["status"] == 0
@@ -157,7 +157,7 @@ def test_a_client_that_leaves_the_queue_is_forgotten_at_once(world):
 
 def arrived(origin, count):
     """Bounded; a fixed pause is too short under a sanitizer."""
-    end = time.monotonic() + 5
+    end = time.monotonic() + WAIT_S
     while len(origin.requests) < count and time.monotonic() < end:
         time.sleep(0.01)
     assert len(origin.requests) == count
@@ -226,12 +226,12 @@ def test_a_reload_keeps_requests_in_flight_and_moves_new_ones(world):
     gate = threading.Event()
 
     def slow(r, w):
-        gate.wait(5)
+        gate.wait(WAIT_S)
         return ok("old")
     old, new = world.origin(slow), world.origin(lambda r, w: ok("new"))
     proxy = world.proxy(config(old))
     w = proxy.connect().send("GET /a HTTP/1.1\r\nHost: a\r\n\r\n")
-    time.sleep(0.1)
+    arrived(old, 1)
     assert proxy.reload(config(new)).startswith("reloaded")
     assert proxy.get("/b").body == b"new"
     gate.set()

@@ -59,14 +59,17 @@ def test_a_slow_read_is_answered_by_the_second_endpoint(world):
     proxy.events()
     before = asked(first, second)
     took = slow_gets(proxy, a, b, 8)
-    sent = asked(first, second) - before
     events = proxy.wait_events(8)[-8:]
+    wanted = 8 + len([e for e in events if e["hedge"] in (1, 2)])
+    end = time.monotonic() + WAIT_S
+    while (sent := asked(first, second) - before) < wanted and time.monotonic() < end:
+        time.sleep(0.02)  # a copy that lost may be on its way still
     won = [e for e in events if e["hedge"] == 2]
     assert won, events
     assert all(e["hedge_us"] >= 55000 and e["status"] == 200 for e in won)
     assert all(e["hedge_endpoint"] != e["endpoint"] for e in won)
-    assert sent == 8 + len([e for e in events if e["hedge"] in (1, 2)]), "one event each, whatever was sent"
-    assert min(took) < 0.4
+    assert sent == wanted, "one event each, whatever was sent"
+    assert min(took) < (2 if proxy.is_sanitized else 0.4)
 
 
 def test_the_faster_first_answer_wins_and_the_copy_is_forgotten(world):
