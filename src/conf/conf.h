@@ -102,7 +102,12 @@ enum conf_balance {
     CONF_BALANCE_RANDOM_TWO,
     CONF_BALANCE_HASH
 };
-enum conf_protocol { CONF_PROTOCOL_HTTP1, CONF_PROTOCOL_H2C, CONF_PROTOCOL_H2 };
+enum conf_protocol {
+    CONF_PROTOCOL_HTTP1,
+    CONF_PROTOCOL_H2C,
+    CONF_PROTOCOL_H2,
+    CONF_PROTOCOL_AUTO /* over TLS: what the endpoint chooses by ALPN */
+};
 struct conf_health {
     bool is_on;
     const char *path; /* "/health" */

@@ -91,6 +91,11 @@ static void service_tls(struct reader *rd, const struct node *n, struct conf_ser
                 "services.%.*s has `protocol: h2`, which is over TLS: add `tls: on`, or write "
                 "`protocol: h2c`",
                 SHOWN(n->key->text));
+    if (sv->protocol == CONF_PROTOCOL_AUTO && !sv->tls.is_on)
+        problem(rd, n->key,
+                "services.%.*s has `protocol: auto`, which asks by ALPN, over TLS: add `tls: on`, "
+                "or write `protocol: http1` or `protocol: h2c`",
+                SHOWN(n->key->text));
     if (sv->protocol == CONF_PROTOCOL_H2C && sv->tls.is_on)
         problem(rd, n->key,
                 "services.%.*s has `protocol: h2c`, which is without TLS: write `protocol: h2`",

@@ -244,6 +244,37 @@ static bool put(struct request *req, struct span data, bool is_last)
     return true;
 }
 
+bool body_frame(struct request *req, bool is_raw)
+{
+    struct worker *w = req->worker;
+    struct chunk *was = req->body;
+    bool is_same = req->is_body_raw == is_raw;
+    req->is_body_raw = is_raw;
+    if (is_same || !req->is_chunked_in || !(was || req->is_in_done))
+        return true;
+    fb_assert(!was || was->from == 0);
+    struct span rest = chunk_span(was), data;
+    size_t used;
+    if (!is_raw) {
+        req->body = NULL;
+        bool is_put = put(req, rest, req->is_in_done);
+        chunk_give(&w->chunks, was);
+        return is_put;
+    }
+    struct http1_body b;
+    uint32_t to = 0;
+    http1_body_begin_as(&b, HTTP1_BODY_CHUNKED, 0, NULL);
+    while (http1_body_next(&b, rest, &data, &used) == HTTP1_DATA) {
+        memmove(was->at + to, data.at, data.len);
+        to += (uint32_t)data.len;
+        rest.at += used;
+        rest.len -= used;
+    }
+    if (was)
+        was->to = to;
+    return true;
+}
+
 /* The body cannot be forwarded: the endpoint's connection is cut, the client is told and closed. */
 void body_refuse(struct request *req, uint16_t reason)
 {

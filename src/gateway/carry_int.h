@@ -29,12 +29,22 @@ bool proxied_write(int fd, const struct request *req, uint8_t version); /* false
 size_t proxied_local(uint8_t version, char *out, size_t room);          /* for our own checks */
 
 /* ---- h2_upstream.c: HTTP/2 towards endpoints; as the calls of upstream.c ---- */
+bool h2u_is_for(const struct request *req); /* this attempt speaks HTTP/2 */
 void h2u_start(struct request *req);
 void h2u_run(struct upstream *up);
 void h2u_send(struct upstream *up);
 void h2u_close(struct upstream *up);
 void h2u_expire(struct worker *w);
 void h2u_fini(struct worker *w);
+
+/* ---- upstream.c ---- */
+/* An attempt that began otherwise goes on with HTTP/1.  <ready> (may be NULL): a connection whose
+ * handshake is over; it belongs to the callee. */
+void upstream_start_http1(struct request *req, const struct link *ready);
+
+/* ---- h2_tunnel.c: WebSocket on a stream of an endpoint (RFC 8441) ---- */
+/* What of the endpoint's bytes the client takes now.  False: both sides ended, or it is broken. */
+bool h2u_tunnel_read(struct request *req);
 
 /* ---- probe_h2.c: what a health check says in HTTP/2 ---- */
 struct probe_h2;

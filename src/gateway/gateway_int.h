@@ -59,6 +59,7 @@ struct pool { /* free connections of one thread to one endpoint, newest first */
     _Alignas(FB_CACHE_LINE_BYTES) struct upstream *first;
     struct h2u_conn *h2;     /* h2_upstream.h */
     uint32_t h2_streams_max; /* that its last connection was told; 0: not known */
+    uint64_t http1_us;       /* protocol: auto: when it chose HTTP/1.1; 0: it did not */
     uint32_t count;
     uint32_t large_seen;   /* splice.c */
     _Atomic uint32_t open; /* all connections of this thread to it; thread 0 reads it */
@@ -397,7 +398,7 @@ struct request {
     bool is_body_raw;   /* the endpoint gets the payload without chunk framing */
     bool is_discarding; /* the rest of the request body is read and dropped */
     bool is_keep_alive; /* the client connection may live on */
-    bool is_upgrade, expects_continue, is_continued;
+    bool is_upgrade, is_websocket, expects_continue, is_continued;
     bool is_answered; /* something of the answer was given to the client */
     bool is_out_done; /* all of the answer was */
     bool is_first_byte_told;
@@ -495,6 +496,8 @@ void body_judge(struct request *req, uint64_t now_us);
  * occupy endpoints.  Streams and bodies that wait for 100 (Continue) are not held. */
 #define HOLD_BYTES (8 * KIB)
 bool body_is_held(const struct request *req);
+/* What is kept of the body, unsent, gets chunk framing or loses it; false without memory. */
+bool body_frame(struct request *req, bool is_raw);
 void body_release(struct request *req); /* from REQUEST_HELD, when that is over */
 /* What is left of the body is little enough to be read and forgotten after an early answer. */
 bool body_is_droppable(const struct request *req);

@@ -86,7 +86,8 @@ void h2u_start(struct request *req)
         conn->heard_us = loop_now_us(w->loop); /* silence counts from now */
     req->up = &st->up;
     req->phase = REQUEST_CONNECTING;
-    if (conn->phase != H2U_CONNECTING && (conn->is_settled || conn->stream_count == 1))
+    bool is_alone = conn->stream_count == 1 && !req->is_upgrade; /* it must not wait */
+    if (conn->phase != H2U_CONNECTING && (conn->is_settled || is_alone))
         begin_stream(st);
     request_arm(req);
 }
@@ -129,6 +130,7 @@ void h2u_close(struct upstream *up)
     if (--conn->stream_count == 0)
         conn->idle_us = loop_now_us(w->loop);
     chunk_give(&w->chunks, up->in);
+    chunk_give(&w->chunks, up->out);
     chunk_give(&w->chunks, st->data);
     trailers_give(w, up->trailers);
     slab_give(&w->h2u_streams, st);
@@ -279,8 +281,10 @@ static void conn_free(struct h2u_conn *conn)
     if (conn->w_next)
         conn->w_next->w_prev = conn->w_prev;
     tls_free(conn->link.tls, conn->phase == H2U_LEAVING); /* NULL is fine */
-    close(conn->handle.fd);
-    loop_forget(w->loop, &conn->handle);
+    if (conn->handle.fd >= 0) {
+        close(conn->handle.fd);
+        loop_forget(w->loop, &conn->handle);
+    }
     loop_job_cancel(w->loop, &conn->job);
     h2_client_free(conn->session);
     chunk_give(&w->chunks, conn->out);
@@ -356,8 +360,14 @@ static void on_ready(struct loop_handle *h, uint32_t events)
             return;
         }
         events |= LOOP_READ; /* what came behind a handshake lies in TLS, not in the socket */
+        if (conn->is_http1) {
+            h2u_fall_back(conn);
+            conn_free(conn);
+            return;
+        }
         conn->phase = H2U_OPEN;
-        begin_stream(first);
+        if (!first->up.req->is_upgrade)
+            begin_stream(first);
     } else if (conn->link.tls && (events & LOOP_WRITE)) {
         tls_flush(conn->link.tls);
     }
@@ -380,6 +390,9 @@ static bool introduce(struct h2u_conn *conn, struct request *req, uint16_t *reas
     uint16_t why = REASON_UPSTREAM_TLS;
     enum tls_step step = request_secure(req, &conn->link, &why);
     if (step == TLS_OK && span_eq(tls_alpn(conn->link.tls), SPAN("h2")))
+        return true;
+    conn->is_http1 = step == TLS_OK && request_conf(req)->protocol == CONF_PROTOCOL_AUTO;
+    if (conn->is_http1)
         return true;
     if (step != TLS_WAIT)
         *reason = why;
@@ -481,10 +494,19 @@ static bool begin_stream(struct h2u_stream *st)
 {
     struct request *req = st->up.req;
     struct worker *w = st->up.worker;
+    struct h2_client *session = st->conn->session;
+    if (req->is_upgrade && !h2_client_has_connect(session)) {
+        st->is_gone = true;
+        st->why = H2_GONE_NO_TUNNEL;
+        touch(st);
+        loop_defer(w->loop, &st->conn->job);
+        return false;
+    }
     bool has_body = !req->is_in_done || chunk_span(req->body).len > 0 ||
                     (req->trailers && req->trailers->t.field_count > 0);
-    st->id = h2_client_request(st->conn->session, st, (struct span){req->head->at, req->head->to},
-                               has_body);
+    struct span head = {req->head->at, req->head->to};
+    st->id = req->is_upgrade ? h2_client_connect(session, st, head)
+                             : h2_client_request(session, st, head, has_body);
     if (st->id == 0) {
         if (st->conn->phase == H2U_OPEN)
             st->conn->phase = H2U_LEAVING;
@@ -500,6 +522,11 @@ static bool begin_stream(struct h2u_stream *st)
     request_arm(req);
     loop_defer(w->loop, &st->conn->job);
     return true;
+}
+
+void h2u_touch(struct h2u_stream *st)
+{
+    touch(st);
 }
 
 static void touch(struct h2u_stream *st)
@@ -538,9 +565,13 @@ static bool deliver(struct h2u_stream *st)
     struct worker *w = up->worker;
     struct span head_out = {NULL, 0};
     bool is_failed = st->is_gone && !st->is_ended;
+    if (req->phase == REQUEST_TUNNEL)
+        return true; /* its client runs next, and the tunnel with it */
     if (up->in && !deliver_head(st, &head_out))
         return false;
     req = up->req; /* a copy may have changed places with its first */
+    if (req->phase == REQUEST_TUNNEL)
+        return true;
     if (st->is_ended && !up->has_head) {
         st->is_ended = false;
         st->is_gone = is_failed = true;
@@ -603,6 +634,10 @@ static bool deliver_head(struct h2u_stream *st, struct span *head_out)
             head->framing = HTTP1_BODY_CHUNKED;
         }
         st->conn->is_reused = true;
+        if (req->is_upgrade && head->status < 300 && !st->is_ended) {
+            goes_on = h2u_tunnel_begin(st, head);
+            break;
+        }
         goes_on = relay_final(up, req, head, head_out);
     }
     chunk_give(&w->chunks, in);
@@ -631,6 +666,8 @@ static void fail(struct h2u_stream *st)
         h2u_start(req);
         return;
     }
+    if (why == H2_GONE_NO_TUNNEL && h2u_refuse_tunnel(req))
+        return;
     uint16_t reason = has_head                   ? REASON_UPSTREAM_CUT
                       : why == H2_GONE_BAD       ? REASON_UPSTREAM_BAD
                       : why == H2_GONE_TOO_LARGE ? REASON_UPSTREAM_HEADERS_TOO_LARGE
@@ -702,6 +739,8 @@ static struct h2_client_give give(void *arg, void *stream, char *to, size_t room
     struct h2u_conn *conn = arg;
     struct h2u_stream *st = stream;
     struct request *req = st->up.req;
+    if (req->is_upgrade)
+        return h2u_tunnel_give(st, to, room);
     struct span body = chunk_span(req->body);
     struct h2_client_give g = {.bytes = body.len < room ? body.len : room};
     if (g.bytes) {

@@ -63,6 +63,19 @@ struct h2u_conn {
     bool is_settled;    /* the endpoint has said how many streams it takes */
     bool is_reused;     /* it has answered */
     bool is_said;       /* GOAWAY was sent */
+    bool is_http1;      /* its handshake is over and chose HTTP/1.1 */
 };
+
+void h2u_touch(struct h2u_stream *st); /* it runs at the end of the turn */
+
+/* ---- h2_choose.c: endpoints that choose their protocol ---- */
+/* The handshake chose HTTP/1.1: the first request goes on with the connection, the others find one
+ * as they can.  Afterwards <conn> has neither streams nor a socket. */
+void h2u_fall_back(struct h2u_conn *conn);
+
+/* ---- h2_tunnel.c ---- */
+bool h2u_tunnel_begin(struct h2u_stream *st, struct http1_head *head); /* false: <st> is gone */
+struct h2_client_give h2u_tunnel_give(struct h2u_stream *st, char *to, size_t room);
+bool h2u_refuse_tunnel(struct request *req); /* the endpoint takes none there; <req> is told */
 
 #endif

@@ -207,7 +207,12 @@ static bool ask(struct probe *p)
                      p->path, p->ep->text);
     struct iovec iov = {text, n > 0 ? (size_t)n : 0};
     p->is_sent = true;
-    if (p->ep->sv->conf && p->ep->sv->conf->protocol != CONF_PROTOCOL_HTTP1) {
+    const struct conf_service *conf = p->ep->sv->conf;
+    bool is_h2 =
+        conf && (conf->protocol == CONF_PROTOCOL_H2 || conf->protocol == CONF_PROTOCOL_H2C);
+    if (conf && conf->protocol == CONF_PROTOCOL_AUTO && p->link.tls)
+        is_h2 = span_eq(tls_alpn(p->link.tls), SPAN("h2"));
+    if (is_h2) {
         p->h2 = probe_h2_new(&p->link);
         return p->h2 && n > 0 && probe_h2_ask(p->h2, (struct span){text, (size_t)n});
     }

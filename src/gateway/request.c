@@ -309,10 +309,11 @@ static uint16_t route(struct request *req, struct http1_head *head, struct http1
     req->is_stream = r->is_stream;
     if (r->deadline_ms)
         req->deadline_us = fb_min_u64(req->deadline_us, req->start_us + r->deadline_ms * US_PER_MS);
-    if (request_conf(req)->protocol != CONF_PROTOCOL_HTTP1) {
-        req->is_body_raw = true;
-        req->is_upgrade = false; /* the endpoint gets a request without it, and answers that */
-    }
+    enum conf_protocol protocol = request_conf(req)->protocol;
+    req->is_websocket = req->is_upgrade && head->is_websocket;
+    req->is_body_raw = protocol != CONF_PROTOCOL_HTTP1;
+    if (protocol == CONF_PROTOCOL_H2 || protocol == CONF_PROTOCOL_H2C)
+        req->is_upgrade = req->is_websocket; /* else it gets a request without, and answers that */
     set_ticket(req, head);
     place_ticket(req, head, target, path);
     split_ticket(req, head);

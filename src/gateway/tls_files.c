@@ -20,7 +20,9 @@ static void show_certs(struct gw *gw);
 
 static const char *alpn_of(const struct conf_service *sv)
 {
-    return sv->protocol == CONF_PROTOCOL_H2 ? "h2" : "http/1.1";
+    return sv->protocol == CONF_PROTOCOL_H2     ? "h2"
+           : sv->protocol == CONF_PROTOCOL_AUTO ? "h2,http/1.1"
+                                                : "http/1.1";
 }
 
 enum fb_code tls_files_load(struct gw *gw, struct generation *gen, struct fb_err *err)

@@ -11,6 +11,7 @@
 
 static bool from_client(struct request *req);
 static bool from_stream(struct request *req);
+static bool end_in(struct request *req);
 static bool from_upstream(struct request *req);
 static bool in_bulk(struct request *req);
 static bool out_bulk(struct request *req);
@@ -58,6 +59,11 @@ void tunnel_run(struct request *req)
 static bool flush(struct request *req)
 {
     struct upstream *up = req->up;
+    if (up->kind == UPSTREAM_H2) { /* its frames are made from <out> when there is room */
+        if (up->out)
+            h2u_send(up);
+        return true;
+    }
     while (up->out && up->can_write) {
         struct span rest = chunk_span(up->out);
         struct iovec iov = {(void *)(uintptr_t)rest.at, rest.len};
@@ -100,9 +106,7 @@ static bool from_client(struct request *req)
             return false;
         if (n == 0) {
             c->can_read = false;
-            req->is_in_ended = true;
-            link_shutdown(&up->link);
-            return !req->is_up_ended;
+            return end_in(req);
         }
         req->active_us = loop_now_us(w->loop);
         req->received_bytes += (uint64_t)n;
@@ -174,8 +178,17 @@ static bool from_stream(struct request *req)
     }
     if (up->out || req->is_in_ended || !h2_stream_has_ended(c))
         return true;
+    return end_in(req);
+}
+
+/* The client sends nothing more. */
+static bool end_in(struct request *req)
+{
     req->is_in_ended = true;
-    link_shutdown(&up->link);
+    if (req->up->kind == UPSTREAM_H2)
+        h2u_send(req->up);
+    else
+        link_shutdown(&req->up->link);
     return !req->is_up_ended;
 }
 
@@ -184,6 +197,8 @@ static bool from_upstream(struct request *req)
     struct client *c = req->client;
     struct upstream *up = req->up;
     struct worker *w = req->worker;
+    if (up->kind == UPSTREAM_H2)
+        return h2u_tunnel_read(req);
     while (up->can_read && !c->out) {
         if (req->is_out_bulk && c->can_write && out_bulk(req)) {
             if (c->is_broken)

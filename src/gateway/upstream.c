@@ -12,7 +12,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-static struct upstream *connect_new(struct request *req);
+static struct upstream *connect_new(struct request *req, const struct link *ready);
+static void start_http1(struct request *req, const struct link *ready);
 static void run(struct upstream *up, struct request *req);
 static bool finish_connect(struct upstream *up, struct request *req);
 static bool read_some(struct upstream *up, struct request *req);
@@ -65,11 +66,32 @@ void upstream_start(struct request *req)
     if (!is_tcp)
         request_head_finish(req, req->sent_us);
     hedge_arm(req);
-    if (!is_tcp && request_conf(req)->protocol != CONF_PROTOCOL_HTTP1) {
+    if (!is_tcp && h2u_is_for(req) && body_frame(req, true))
         h2u_start(req);
+    else
+        start_http1(req, NULL);
+}
+
+void upstream_start_http1(struct request *req, const struct link *ready)
+{
+    fb_assert(req->up == NULL);
+    req->head_sent = 0;
+    req->restarts++;
+    req->sent_us = req->active_us = loop_now_us(req->worker->loop);
+    start_http1(req, ready);
+}
+
+static void start_http1(struct request *req, const struct link *ready)
+{
+    struct worker *w = req->worker;
+    bool is_tcp = req->protocol == EV_PROTOCOL_TCP;
+    if (!is_tcp && !body_frame(req, false)) {
+        forward_failed(req, REASON_SHED_OVERLOAD, GATE_CONNECT_FAILED);
         return;
     }
-    struct upstream *up = is_tcp ? NULL : pool_take(w, req->ep, request_pool_key(req));
+    struct upstream *up = NULL;
+    if (!is_tcp && !ready)
+        up = pool_take(w, req->ep, request_pool_key(req));
     req->is_reused = up != NULL;
     if (up) {
         up->req = req;
@@ -82,7 +104,7 @@ void upstream_start(struct request *req)
             lost(up, req);
         return;
     }
-    up = connect_new(req);
+    up = connect_new(req, ready);
     if (!up)
         return;
     req->phase = up->phase == UPSTREAM_CONNECTING || is_tcp ? REQUEST_CONNECTING : REQUEST_AWAITING;
@@ -202,16 +224,24 @@ void upstream_close(struct upstream *up)
     slab_give(&w->upstreams, up);
 }
 
-/* A new connection for <req>, or NULL when it failed already (the request has been told). */
-static struct upstream *connect_new(struct request *req)
+/* A new connection for <req>, or NULL when it failed already (the request has been told).
+ * <ready>: one whose handshake is over; it is used up in any case. */
+static struct upstream *connect_new(struct request *req, const struct link *ready)
 {
     struct worker *w = req->worker;
     int fd = -1, why = ENOMEM;
     uint64_t pool_key = request_pool_key(req);
-    bool is_secure = request_tls(req) != NULL;
+    bool is_secure = request_tls(req) != NULL && !ready;
     struct upstream *up = slab_take(&w->upstreams);
-    if (up)
+    if (up && ready) {
+        fd = ready->fd;
+        why = 0;
+    } else if (up) {
         why = sock_connect(&req->ep->addr, &fd);
+    } else if (ready) {
+        tls_free(ready->tls, false);
+        close(ready->fd);
+    }
     if (fd < 0) {
         if (up)
             slab_give(&w->upstreams, up);
@@ -224,8 +254,10 @@ static struct upstream *connect_new(struct request *req)
                             .ep = req->ep,
                             .req = req,
                             .client_key = pool_key,
-                            .owes_proxy = request_conf(req)->proxy_version != 0,
+                            .owes_proxy = request_conf(req)->proxy_version != 0 && !ready,
                             .phase = why || is_secure ? UPSTREAM_CONNECTING : UPSTREAM_BUSY};
+    if (ready)
+        up->link = *ready;
     atomic_fetch_add_explicit(&req->ep->refs, 1, memory_order_relaxed);
     upstream_count(req->ep, w, 1);
     req->up = up;
@@ -355,7 +387,7 @@ static void lost(struct upstream *up, struct request *req)
             req->body->from = 0;
         req->is_reused = false;
         req->sent_us = loop_now_us(req->worker->loop);
-        up = connect_new(req);
+        up = connect_new(req, NULL);
         if (up) {
             req->phase = REQUEST_CONNECTING;
             request_arm(req);

@@ -33,6 +33,11 @@ enum tls_step upstream_secure(struct upstream *up, uint16_t *reason)
         if (!proxied_write(up->handle.fd, req, request_conf(req)->proxy_version))
             return TLS_FAILED;
     }
+    bool is_new = up->link.tls == NULL;
+    if (is_new)
+        up->link.tls = tls_connect(request_tls(req), up->link.fd, req->ep->host);
+    if (is_new && up->link.tls && request_conf(req)->protocol == CONF_PROTOCOL_AUTO)
+        tls_offer(up->link.tls, "http/1.1"); /* its protocol was asked on another connection */
     enum tls_step step = request_secure(req, &up->link, reason);
     if (step == TLS_OK)
         up->can_read = true; /* what came behind the handshake lies in TLS, not in the socket */

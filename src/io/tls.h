@@ -104,6 +104,8 @@ void tls_client_unref(struct tls_client *t); /* NULL is fine */
 struct tls_conn *tls_accept(struct tls_server *s, int fd);
 /* <name>: the host that was asked for, used when the configuration names none. */
 struct tls_conn *tls_connect(struct tls_client *t, int fd, const char *name);
+/* Before the handshake: only this protocol is asked for (ALPN), whatever the client's conf says. */
+void tls_offer(struct tls_conn *c, const char *protocol);
 /* Says goodbye when <is_clean> and it is possible without waiting. */
 void tls_free(struct tls_conn *c, bool is_clean);
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* tls_client: how a service speaks TLS to its endpoints; one context and the sessions that they
  * gave us. */
+#include "base/assert.h"
 #include "io/thread.h"
 #include "io/tls_cert.h"
 #include "io/tls_int.h"
@@ -30,6 +31,7 @@ struct tls_client {
 
 static enum fb_code set_up(struct tls_client *t, const struct tls_client_conf *conf,
                            struct fb_err *err);
+static unsigned put_alpn(unsigned char to[ALPN_BYTES], const char *names);
 static int on_session(SSL *ssl, SSL_SESSION *session);
 static SSL_SESSION *take_session(struct tls_client *t, const char *host);
 
@@ -139,18 +141,31 @@ static enum fb_code set_up(struct tls_client *t, const struct tls_client_conf *c
                            tls_why(why, sizeof why));
     }
     unsigned char alpn[ALPN_BYTES];
-    unsigned used = 0;
-    for (struct span rest = span_of(conf->alpn ? conf->alpn : ""); rest.len;) {
-        struct span one = span_cut(rest, ',', &rest);
-        if (one.len == 0 || used + one.len + 1 > sizeof alpn)
-            continue;
-        alpn[used++] = (unsigned char)one.len;
-        memcpy(alpn + used, one.at, one.len);
-        used += (unsigned)one.len;
-    }
+    unsigned used = put_alpn(alpn, conf->alpn ? conf->alpn : "");
     if (used && SSL_CTX_set_alpn_protos(ctx, alpn, used) != 0)
         return fb_fail(err, FB_E_NOMEM, "tls: no memory for a service");
     return FB_OK;
+}
+
+static unsigned put_alpn(unsigned char to[ALPN_BYTES], const char *names)
+{
+    unsigned used = 0;
+    for (struct span rest = span_of(names); rest.len;) {
+        struct span one = span_cut(rest, ',', &rest);
+        if (one.len == 0 || used + one.len + 1 > ALPN_BYTES)
+            continue;
+        to[used++] = (unsigned char)one.len;
+        memcpy(to + used, one.at, one.len);
+        used += (unsigned)one.len;
+    }
+    return used;
+}
+
+void tls_offer(struct tls_conn *c, const char *protocol)
+{
+    unsigned char alpn[ALPN_BYTES];
+    fb_assert(!c->is_open);
+    (void)SSL_set_alpn_protos(c->ssl, alpn, put_alpn(alpn, protocol));
 }
 
 /* ---- sessions: the newest of each host ---- */

@@ -31,7 +31,9 @@ struct h2_client {
 
 static bool begin(struct h2_client *s);
 static nghttp2_session_callbacks *callbacks_new(void);
-static size_t split(const struct h2_client *s, struct span head, nghttp2_nv *nv);
+static size_t split(const struct h2_client *s, struct span head, nghttp2_nv *nv, bool is_connect);
+static int32_t submit(struct h2_client *s, void *stream, const nghttp2_nv *nv, size_t count,
+                      bool has_body);
 static void end_block(struct h2_client *s, int32_t id, bool is_last);
 
 struct h2_client *h2_client_new(const struct h2_client_conf *conf,
@@ -115,8 +117,25 @@ static ssize_t on_give(nghttp2_session *session, int32_t id, uint8_t *to, size_t
 int32_t h2_client_request(struct h2_client *s, void *stream, struct span head, bool has_body)
 {
     nghttp2_nv nv[NV_MAX];
+    return submit(s, stream, nv, split(s, head, nv, false), has_body);
+}
+
+int32_t h2_client_connect(struct h2_client *s, void *stream, struct span head)
+{
+    nghttp2_nv nv[NV_MAX];
+    return submit(s, stream, nv, split(s, head, nv, true), true);
+}
+
+bool h2_client_has_connect(const struct h2_client *s)
+{
+    return s->is_settled && nghttp2_session_get_remote_settings(
+                                s->session, NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL) == 1;
+}
+
+static int32_t submit(struct h2_client *s, void *stream, const nghttp2_nv *nv, size_t count,
+                      bool has_body)
+{
     const nghttp2_data_provider body = {.read_callback = on_give};
-    size_t count = split(s, head, nv);
     fb_assert(stream != NULL);
     if (count == 0 || s->is_leaving)
         return 0;
@@ -196,7 +215,7 @@ static bool next_line(struct span *rest, struct span *name, struct span *value)
 }
 
 /* Returns how many; 0 when it is no head of ours or has too many.  nghttp2 writes names small. */
-static size_t split(const struct h2_client *s, struct span head, nghttp2_nv *nv)
+static size_t split(const struct h2_client *s, struct span head, nghttp2_nv *nv, bool is_connect)
 {
     struct span rest = head, name, value;
     struct span line = span_cut(rest, '\n', &rest);
@@ -209,6 +228,10 @@ static size_t split(const struct h2_client *s, struct span head, nghttp2_nv *nv)
     nv[1] = pair(SPAN(":scheme"), scheme);
     nv[2] = pair(SPAN(":authority"), SPAN(""));
     nv[3] = pair(SPAN(":path"), target);
+    if (is_connect) {
+        nv[0] = pair(SPAN(":method"), SPAN("CONNECT"));
+        nv[count++] = pair(SPAN(":protocol"), SPAN("websocket"));
+    }
     while (next_line(&rest, &name, &value)) {
         enum http1_header id = http1_header_lookup(name);
         if (id == HTTP1_H_HOST) {
@@ -217,7 +240,7 @@ static size_t split(const struct h2_client *s, struct span head, nghttp2_nv *nv)
         }
         bool is_te = id == HTTP1_H_TE && span_ieq(value, SPAN("trailers"));
         bool is_hop = id == HTTP1_H_TRANSFER_ENCODING || (http1_header_flags(id) & HTTP1_FIELD_HOP);
-        if (is_hop && !is_te)
+        if ((is_hop && !is_te) || (is_connect && id == HTTP1_H_SEC_WEBSOCKET_KEY))
             continue;
         if (count == NV_MAX)
             return 0;

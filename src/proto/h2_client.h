@@ -34,6 +34,7 @@ enum h2_gone {
     H2_GONE_RESET,     /* cut by the endpoint */
     H2_GONE_BAD,       /* the answer broke the protocol */
     H2_GONE_TOO_LARGE, /* a head beyond the limits */
+    H2_GONE_NO_TUNNEL, /* never said here: for owners that want one and cannot have it */
 };
 
 struct h2_client_give {
@@ -70,6 +71,10 @@ bool h2_client_pump(struct h2_client *s, size_t room);
 /* <head>: canonical text of a request.  Returns the id of the stream, 0 when this connection takes
  * no more. */
 int32_t h2_client_request(struct h2_client *s, void *stream, struct span head, bool has_body);
+/* The same for the head of a WebSocket handshake of HTTP/1: it becomes an extended CONNECT
+ * (RFC 8441), the body is what goes through the tunnel, and the answer to it is 200. */
+int32_t h2_client_connect(struct h2_client *s, void *stream, struct span head);
+bool h2_client_has_connect(const struct h2_client *s);  /* the endpoint allows that */
 void h2_client_resume(struct h2_client *s, int32_t id); /* hooks.give has something */
 void h2_client_consume(struct h2_client *s, int32_t id, size_t bytes);
 /* The owner leaves; on_gone is not called. */

@@ -14,6 +14,7 @@ import time
 import pytest
 import h2_util
 from conftest import Origin, Wire
+from h2_origin import H2Origin
 from reasons_util import (HEALTH, LIMITS, ONE, PLACES, REASONS, WIDE, all_events, answer, connect, get, look, no_tls,
                           post, send, service)
 from tls_util import Authority, TlsOrigin, server_context
@@ -176,6 +177,8 @@ sends("connect_timeout", get("/hole/"))
 sends("connect_failed", get("/far/"))
 sends("upstream_tls", get("/clear/"))
 sends("upstream_cert", get("/stranger/"))
+sends("no_websocket", get("/talk/", "Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13",
+                          "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="))
 sends("acme_challenge", get("/.well-known/acme-challenge/token"))
 sends("dns_failed", get("/name/"))
 sends("upstream_reset", post("/app/close", "Content-Length: 0"))
@@ -427,6 +430,7 @@ def plain_config(world, sink):
             ("name", "dns://nothing.invalid:80", WIDE), ("out", here, WIDE), ("door", here, WIDE),
             ("clear", "https://127.0.0.1:%d" % Origin(raw=no_tls).port, WIDE),
             ("stranger", "https://127.0.0.1:%d" % stranger(world.folder("ca")).port, WIDE)]
+    rows.append(("talk", "127.0.0.1:%d" % H2Origin().port, WIDE + ", protocol: h2c"))
     rows.append(("failing", here, WIDE + ", success_floor: 50%"))
     rows += [("queue1", here, ONE + ", queue: { wait: 3s, capacity: 5 }"),
              ("queue2", here, ONE + ", queue: { wait: 3s, capacity: 1 }"),

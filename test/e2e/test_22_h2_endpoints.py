@@ -14,9 +14,10 @@ import time
 import h2.errors
 import h2.settings
 import pytest
-from conftest import WAIT_S, Wire, config, free_port
+from conftest import WAIT_S, Wire, config, free_port, ok
 from h2_origin import H2Origin
-from tls_util import Authority
+from h2_util import H2
+from tls_util import Authority, TlsOrigin, server_context
 
 pytestmark = pytest.mark.short
 H2C = "    protocol: h2c\n"
@@ -478,3 +479,208 @@ def test_a_certificate_of_somebody_else_is_refused(world, origins, authority, tm
     proxy = world.proxy(tls_config(authority, origin), 1)
     m = proxy.get()
     assert m.status == 502 and "upstream_cert" in m.get("proxy-status")
+
+
+# ---- protocol: auto ----
+
+def auto_config(authority, *ends, extra="upstream: { retries: 0 }\n", service=""):
+    return config(*ends, service="    protocol: auto\n    eject: false\n    tls: { ca: %s, name: localhost }\n%s" % (authority.cert, service),
+                  extra=extra)
+
+
+@pytest.fixture
+def old(world, authority):
+    """An endpoint that speaks HTTP/1.1 over TLS and says so, or nothing."""
+    def make(answer=None, alpn=("http/1.1",)):
+        context = server_context(*authority.leaf("localhost", "127.0.0.1"))
+        if alpn:
+            context.set_alpn_protocols(list(alpn))
+        o = TlsOrigin(context, answer)
+        world.origins.append(o)
+        return o
+    return make
+
+
+CHUNKED = "POST / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nConnection: te\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\nX-In: 1\r\n\r\n"
+
+
+def test_auto_speaks_http2_where_it_is_offered(world, origins, authority):
+    data = os.urandom(300000)
+    origin = origins(lambda st: st.ok(st.body or "ok"), tls=secure(authority, "h2", "http/1.1"))
+    proxy = world.proxy(auto_config(authority, origin), 1)
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        assert all(m.body == data for m in pool.map(lambda _: proxy.get(method="POST", body=data), range(24)))
+    m = proxy.connect().send(CHUNKED).response()
+    assert m.body == b"abcde" and origin.requests[-1].trailers == [("x-in", "1")]
+    assert len(origin.requests) == 25 and origin.connections == 1
+
+
+@pytest.mark.parametrize("alpn", [("http/1.1",), ()])
+def test_auto_speaks_http1_where_it_is_not(world, old, authority, alpn):
+    """The first connection is used, not thrown away, and bodies without a length get their chunks back."""
+    origin = old(lambda m, w: ok(m.body or b"ok"), alpn)
+    proxy = world.proxy(auto_config(authority, origin), 1)
+    m = proxy.connect().send(CHUNKED).response()
+    assert m.body == b"abcde"
+    assert origin.requests[0].get("transfer-encoding") == "chunked" and origin.requests[0].trailers == [("X-In", "1")]
+    w = proxy.connect()
+    for i in range(5):
+        assert w.send("GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % i).response().body == b"ok"
+    assert (origin.connections, origin.failed, len(origin.requests)) == (1, 0, 6)
+    data = os.urandom(200000)
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        assert all(m.body == data for m in pool.map(lambda _: proxy.get(method="POST", body=data), range(24)))
+
+
+def test_auto_finds_out_for_each_endpoint(world, origins, old, authority):
+    """Requests that wait for the first handshake go on whatever it chooses; a retry changes the framing."""
+    new = origins(lambda st: st.ok("new " + st.body.decode()), tls=secure(authority, "h2", "http/1.1"))
+    other = old(lambda m, w: ok(b"old " + m.body))
+    proxy = world.proxy(auto_config(authority, new, other, service="    balance: round-robin\n"), 2)
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        got = list(pool.map(lambda _: proxy.connect().send(CHUNKED).response().body, range(64)))
+    assert set(got) == {b"new abcde", b"old abcde"}
+    assert new.connections <= 4  # two threads, and what a race may add
+
+
+def test_auto_moves_a_body_between_protocols_with_a_retry(world, origins, old, authority):
+    """503 of one endpoint, so the other gets the same body in its own framing."""
+    fails = {"new": True}
+
+    def answer_new(st):
+        if fails["new"]:
+            st.head(503, is_last=True)
+        else:
+            st.ok(st.body)
+
+    def answer_old(m, w):
+        return ok(m.body) if fails["new"] else b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n"
+    new, other = origins(answer_new, tls=secure(authority, "h2")), old(answer_old)
+    proxy = world.proxy(auto_config(authority, new, other, extra="upstream: { retries: 2 }\n", service="    balance: round-robin\n"), 1)
+    put = CHUNKED.replace("POST", "PUT", 1)
+    for _ in range(2):
+        for _ in range(6):
+            m = proxy.connect().send(put).response()
+            assert (m.status, m.body) == (200, b"abcde")
+        fails["new"] = False
+    assert new.requests and other.requests
+
+
+def test_health_checks_of_auto_speak_what_the_endpoint_chose(world, origins, old, authority):
+    new = origins(tls=secure(authority, "h2", "http/1.1"))
+    other = old()
+    world.proxy(auto_config(authority, new, other, service="    health: { path: /up, interval: 100ms, timeout: 2s }\n"), 1)
+    until(lambda: len(new.requests) > 2 and len(other.requests) > 2)
+    assert new.requests[0].path == "/up" and other.requests[0].target == "/up"
+
+
+def test_auto_without_tls_is_refused(world, tmp_path):
+    with pytest.raises(RuntimeError, match="protocol: auto"):
+        world.proxy(config(1, service="    protocol: auto\n"))
+
+
+# ---- WebSocket (RFC 8441) ----
+
+CONNECT_PROTOCOL = {8: 1}
+HANDSHAKE = ("GET /chat HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+             "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+
+
+def echo_stream(st):
+    st.head(200)
+    seen = 0
+    while not getattr(st, "is_ended", False) or seen < len(st.body):
+        part = st.body[seen:]
+        seen += len(part)
+        if part:
+            st.data(part)
+        time.sleep(0.002)
+    st.data(b"", is_last=True)
+
+
+def test_a_websocket_of_http1_is_a_stream_of_the_endpoint(world, origins):
+    origin, proxy = pair(world, origins, echo_stream, is_early=True, settings=CONNECT_PROTOCOL)
+    w = proxy.connect().send(HANDSHAKE)
+    m = w.head()
+    assert (m.status, m.get("upgrade"), m.get("sec-websocket-accept")) == (101, "websocket", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")
+    st = origin.requests[0]
+    assert (st.get(":method"), st.get(":protocol"), st.get(":scheme"), st.path) == ("CONNECT", "websocket", "http", "/chat")
+    assert st.get("sec-websocket-version") == "13" and not {"sec-websocket-key", "upgrade", "connection"} & {n for n, _ in st.fields}
+    w.send(b"hello")
+    assert w.exactly(5) == b"hello"
+    data = os.urandom(2000000)
+    t = threading.Thread(target=lambda: w.sock.sendall(data))
+    t.start()
+    assert w.exactly(len(data)) == data
+    t.join()
+    assert proxy.connect().send("GET /plain HTTP/1.1\r\nHost: a\r\n\r\n").head().status == 200  # beside it
+    w.sock.shutdown(socket.SHUT_WR)
+    assert w.is_closed()
+    assert st.is_ended and origin.connections == 1
+    if not proxy.is_whole:
+        assert "upgraded" in {e["reason_name"] for e in proxy.wait_events(1)}
+
+
+def test_a_websocket_of_http2_is_a_stream_of_the_endpoint(world, origins):
+    origin, proxy = pair(world, origins, echo_stream, is_early=True, settings=CONNECT_PROTOCOL)
+    c = H2(proxy.port)
+    while not c.c.remote_settings.get(8):
+        assert c.pump()
+    s = c.begin(pseudo=[(":method", "CONNECT"), (":protocol", "websocket"), (":scheme", "http"), (":authority", "test"), (":path", "/chat")],
+                fields=[("sec-websocket-version", "13")], is_last=False)
+    data = os.urandom(300000)
+    a = c.answers[s]
+    while not a.fields:
+        assert c.pump()
+    assert a.status == 200 and "sec-websocket-accept" not in a.fields
+    c.send(s, data, is_last=True)
+    c.wait(s)
+    assert a.is_over and a.body == data
+    c.close()
+
+
+def test_a_websocket_that_the_endpoint_refuses_gets_its_answer(world, origins):
+    origin, proxy = pair(world, origins, lambda st: (st.head(403, ("content-length", "2")), st.data(b"no", is_last=True)), is_early=True,
+                         settings=CONNECT_PROTOCOL)
+    m = proxy.connect().send(HANDSHAKE).response()
+    assert (m.status, m.body) == (403, b"no")
+
+
+def test_an_endpoint_that_cuts_a_websocket_cuts_it_for_the_client(world, origins):
+    def answer(st):
+        st.head(200)
+        st.data(b"bye")
+        st.cancel()
+    origin, proxy = pair(world, origins, answer, is_early=True, settings=CONNECT_PROTOCOL)
+    w = proxy.connect().send(HANDSHAKE)
+    assert w.head().status == 101
+    assert w.rest() in (b"bye", b"")
+
+
+def test_an_endpoint_of_http2_without_websocket_is_said_so(world, origins):
+    origin, proxy = pair(world, origins)
+    m = proxy.connect().send(HANDSHAKE).response()
+    assert m.status == 501 and "no_websocket" in m.get("proxy-status")
+    assert origin.requests == [] and proxy.get().status == 200
+
+
+def test_a_websocket_of_auto_goes_over_http1_unless_http2_carries_it(world, origins, authority, old):
+    def answer(st):
+        if st.get(":method") == "CONNECT":
+            echo_stream(st)
+        else:
+            st.ok()
+    origin = origins(answer, is_early=True, settings=CONNECT_PROTOCOL, tls=secure(authority, "h2"))
+    proxy = world.proxy(auto_config(authority, origin), 1)
+    assert proxy.get().status == 200  # now it is known
+    w = proxy.connect().send(HANDSHAKE)
+    assert w.head().status == 101 and origin.requests[1].get(":protocol") == "websocket"
+
+    def upgrade(m, wire):
+        wire.send(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: x\r\n\r\n")
+        wire.send(wire.exactly(4))
+        return False
+    other = old(upgrade)
+    w = world.proxy(auto_config(authority, other), 1).connect().send(HANDSHAKE)
+    assert w.head().status == 101
+    assert w.send(b"ping").exactly(4) == b"ping"
