@@ -54,6 +54,14 @@ bool probe_h2_ask(struct probe_h2 *p, struct span head);
 /* Reads what there is; *status 0: not yet.  False: there will be none. */
 bool probe_h2_take(struct probe_h2 *p, uint16_t *status);
 
+/* ---- body.c ---- */
+/* What is kept of the body, unsent, gets chunk framing or loses it; false without memory. */
+bool body_frame(struct request *req, bool is_raw);
+
+/* ---- orca.c: load reports of answers; they go no further ---- */
+void orca_head(const struct request *req, const struct http1_head *head);
+void orca_trailers(const struct request *req, struct http1_trailers *trailers);
+
 /* ---- trailers.c ---- */
 struct trailer_room *trailers_take(struct worker *w);            /* empty; NULL without memory */
 void trailers_give(struct worker *w, struct trailer_room *room); /* NULL is fine */

@@ -496,8 +496,6 @@ void body_judge(struct request *req, uint64_t now_us);
  * occupy endpoints.  Streams and bodies that wait for 100 (Continue) are not held. */
 #define HOLD_BYTES (8 * KIB)
 bool body_is_held(const struct request *req);
-/* What is kept of the body, unsent, gets chunk framing or loses it; false without memory. */
-bool body_frame(struct request *req, bool is_raw);
 void body_release(struct request *req); /* from REQUEST_HELD, when that is over */
 /* What is left of the body is little enough to be read and forgotten after an early answer. */
 bool body_is_droppable(const struct request *req);
@@ -568,10 +566,6 @@ void sticky_sync(struct service *sv);
 uint64_t sticky_pin(const struct endpoint *ep);
 void sticky_ticket(struct request *req, const struct http1_head *head);
 void sticky_answer(const struct request *req, uint16_t status, struct http1_out *w);
-
-/* ---- orca.c: load reports of answers; they go no further ---- */
-void orca_head(const struct request *req, const struct http1_head *head);
-void orca_trailers(const struct request *req, struct http1_trailers *trailers);
 
 /* ---- agent.c ---- */
 void agent_sync(struct service *sv, struct worker *w);
