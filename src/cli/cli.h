@@ -42,8 +42,9 @@ struct cli_demo_args {
     const char *self;     /* path of this program, for children */
 };
 struct cli_log_args {
-    const char *verb; /* "check" | "stats" */
+    const char *verb; /* "check" | "stats" | "repair" */
     const char *state;
+    bool is_applied; /* repair: do it, else say what would be done */
     bool is_json;
 };
 struct cli_query_args {

@@ -71,14 +71,21 @@ int cmd_demo(const struct cli_call *call)
 
 static int log_verb(const struct cli_call *call, const char *verb)
 {
-    struct cli_log_args args = {
-        .verb = verb, .state = client_state_dir(call->option[OPT_STATE]), .is_json = call->is_json};
+    struct cli_log_args args = {.verb = verb,
+                                .state = client_state_dir(call->option[OPT_STATE]),
+                                .is_applied = call->option[OPT_APPLY] != NULL,
+                                .is_json = call->is_json};
     return call->hooks->log ? call->hooks->log(&args) : needs_hook();
 }
 
 int cmd_log_check(const struct cli_call *call)
 {
     return log_verb(call, "check");
+}
+
+int cmd_log_repair(const struct cli_call *call)
+{
+    return log_verb(call, "repair");
 }
 
 int cmd_log_stats(const struct cli_call *call)

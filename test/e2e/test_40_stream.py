@@ -161,6 +161,43 @@ def test_a_damaged_block_is_said_and_the_rest_is_read(recorded, tmp_path):
     assert text.returncode == 1 and len(text.stdout.splitlines()) >= 2
 
 
+def test_a_repair_says_what_it_would_do_and_then_does_it(recorded, tmp_path):
+    state = damaged(recorded, tmp_path)
+    found = json.loads(run("log", "check", "--json", "--state", state).stdout)
+    [place] = found["places"]
+    assert place["bytes"] == found["damaged_bytes"] > 0
+    assert place["to_offset"] - place["from_offset"] == found["missing_events"]
+    files = {n: open(n, "rb").read() for n in glob.glob(state + "/log/*.fbl")}
+    plan = run("log", "repair", "--state", state)
+    assert plan.returncode == 1
+    assert "would mark it as known" in plan.stdout and "--apply" in plan.stdout
+    assert files == {n: open(n, "rb").read() for n in glob.glob(state + "/log/*.fbl")}
+    done = json.loads(run("log", "repair", "--apply", "--json", "--state", state).stdout)
+    assert (done["done"], done["left"], done["failed"]) == (1, 0, 0)
+    kept = f"{state}/log/cut/{place['file']}.{place['position']}"
+    assert os.path.getsize(kept) == place["bytes"]
+    again = run("log", "check", "--json", "--state", state)
+    assert again.returncode == 0, again.stdout
+    after = json.loads(again.stdout)
+    assert after["events"] == found["events"] and after["missing_events"] == found["missing_events"]
+    assert after["repaired_places"] == 1 and after["damaged_places"] == 0
+    assert "nothing to repair" in run("log", "repair", "--state", state).stdout
+
+
+def test_a_log_that_cannot_be_read_is_said_with_the_next_step(tmp_path):
+    done = run("log", "check", "--state", str(tmp_path / "nowhere"))
+    assert done.returncode == 1
+    assert "nowhere/log" in done.stderr and "state directory" in done.stderr
+
+
+def test_stats_tell_what_an_event_costs_on_the_disk(recorded):
+    stats = json.loads(recorded.cli("log", "stats", "--json").stdout)
+    assert stats["segments"] >= 1 and stats["blocks"] >= stats["segments"]
+    assert 0 < stats["bytes_per_event"] < stats["raw_bytes"] / stats["events"]
+    assert stats["first_wall_us"] < stats["last_wall_us"]
+    assert "bytes per event" in recorded.cli("log", "stats").stdout
+
+
 def test_a_replay_passes_over_a_damaged_block(recorded, tmp_path):
     done = run("replay", "--json", "--state", damaged(recorded, tmp_path))
     assert done.returncode == 0, done.stderr

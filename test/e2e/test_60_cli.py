@@ -240,6 +240,7 @@ WRONG = [
     (["config", "schema", "x"], 2, "does not know"),
     (["log", "check", "x"], 2, "does not know"),
     (["log", "stats", "--follow"], 2, "has no flag --follow"),
+    (["log", "repair", "--force"], 2, "has no flag --force"),
     (["reload", "now"], 2, "does not know"),
     (["upgrade", "now"], 2, "does not know"),
     (["upgrade", "--binary", "/nonexistent"], 1, "/nonexistent"),

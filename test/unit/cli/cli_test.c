@@ -224,6 +224,9 @@ static void log_is_given_its_verb(void **state)
     (void)state;
     assert_int_equal(RUN("log check --state dir").code, 0);
     assert_non_null(RUN("log stats").log.verb);
+    assert_false(RUN("log repair").log.is_applied);
+    assert_true(RUN("log repair --apply").log.is_applied);
+    assert_string_equal(RUN("log repair --apply").log.verb, "repair");
 }
 
 static void wrong_lines_are_code_2(void **state)
