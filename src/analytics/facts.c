@@ -15,6 +15,9 @@ struct judged {
     const struct ev_request *r;
     bool is_shed, is_at_door, is_aborted, is_failed, is_sent, is_timeout, is_in_time;
     bool is_latency, is_upstream, is_given_up;
+    bool is_plain; /* none of the rare counters moves */
+    uint32_t total_bucket, queue_bucket;
+    uint32_t waited_us, waited_bucket; /* of the last scope */
 };
 
 static void feed_request(struct facts *f, const struct ev_request *r);
@@ -190,6 +193,13 @@ static struct judged judge(const struct facts *f, const struct ev_request *r)
      * as "longer than this" */
     j.is_given_up = j.is_sent && (r->flags & EV_REQUEST_CENSORED) && !is_stream;
     j.is_upstream = j.is_sent && is_answered && !j.is_given_up && !is_stream;
+    j.is_plain = !j.is_shed && !j.is_at_door && !j.is_aborted && !j.is_failed && !j.is_timeout &&
+                 r->cache == EV_CACHE_OFF && !ev_reason_is_cached(r->reason) &&
+                 !(r->flags & (EV_REQUEST_ATTEMPTS_MASK | EV_REQUEST_HEDGED));
+    j.total_bucket = sketch_bucket(r->total_us);
+    j.queue_bucket = r->queue_us ? sketch_bucket(r->queue_us) : 0;
+    j.waited_us = r->upstream_us;
+    j.waited_bucket = sketch_bucket(r->upstream_us);
     return j;
 }
 
@@ -199,39 +209,45 @@ static void count_in(struct slot *slot, const struct judged *j)
     uint64_t *fill = slot->fill;
     slot->last_request_us = r->head.time_us;
     fill[COUNT_ENDED]++;
+    fill[COUNT_SENT] += j->is_sent;
+    fill[COUNT_IN_TIME] += j->is_in_time;
+    fill[COUNT_BYTES] += r->sent_bytes;
+    if (j->is_latency) {
+        fill[COUNT_LATENCY_N]++;
+        fill[COUNT_LATENCY_US] += r->total_us;
+        window_add_bucket(&slot->sketch[SKETCH_LATENCY], j->total_bucket);
+    }
+    if (FB_LIKELY(j->is_plain))
+        return;
     fill[COUNT_SHED] += j->is_shed;
     fill[COUNT_CACHE_ASKED] += r->cache != EV_CACHE_OFF;
     fill[COUNT_CACHE_HITS] += ev_reason_is_cached(r->reason);
     fill[COUNT_SHED_AT_DOOR] += j->is_at_door;
     fill[COUNT_ABORTED] += j->is_aborted;
     fill[COUNT_FAILED] += j->is_failed;
-    fill[COUNT_SENT] += j->is_sent;
     fill[COUNT_TIMEOUT] += j->is_timeout;
-    fill[COUNT_IN_TIME] += j->is_in_time;
     if (j->is_sent)
         fill[COUNT_RETRIES] += r->flags & EV_REQUEST_ATTEMPTS_MASK;
     fill[COUNT_HEDGED] += j->is_sent && r->flags & EV_REQUEST_HEDGED;
-    fill[COUNT_BYTES] += r->sent_bytes;
-    if (j->is_latency) {
-        fill[COUNT_LATENCY_N]++;
-        fill[COUNT_LATENCY_US] += r->total_us;
-        window_add(&slot->sketch[SKETCH_LATENCY], r->total_us);
-    }
 }
 
 /* <since_us>: how long before the send of this answer the wait began. */
-static void count_in_scope(struct slot *slot, const struct judged *j, uint64_t since_us)
+static void count_in_scope(struct slot *slot, struct judged *j, uint64_t since_us)
 {
     if (!slot)
         return;
     count_in(slot, j);
-    uint64_t waited_us = since_us + j->r->upstream_us;
+    uint32_t waited_us = fb_sat_u32(since_us + j->r->upstream_us);
+    if (FB_UNLIKELY(waited_us != j->waited_us)) {
+        j->waited_us = waited_us;
+        j->waited_bucket = sketch_bucket(waited_us);
+    }
     if (j->is_upstream)
-        window_add(&slot->sketch[SKETCH_UPSTREAM], fb_sat_u32(waited_us));
+        window_add_bucket(&slot->sketch[SKETCH_UPSTREAM], j->waited_bucket);
     else if (j->is_given_up)
-        window_add(&slot->sketch[SKETCH_GIVEN_UP], fb_sat_u32(waited_us));
+        window_add_bucket(&slot->sketch[SKETCH_GIVEN_UP], j->waited_bucket);
     if (j->is_sent)
-        window_add(&slot->sketch[SKETCH_QUEUE], j->r->queue_us);
+        window_add_bucket(&slot->sketch[SKETCH_QUEUE], j->queue_bucket);
 }
 
 static void feed_request(struct facts *f, const struct ev_request *r)

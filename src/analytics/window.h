@@ -62,15 +62,19 @@ struct window_sketch {
     uint32_t fill[SKETCH_BUCKETS];
     struct window_bucket bucket[SKETCH_BUCKETS];
 };
-static inline void window_add(struct window_sketch *w, uint64_t us)
+/* <b> as sketch_bucket says: one time that goes into many sketches is looked up once. */
+static inline void window_add_bucket(struct window_sketch *w, uint32_t b)
 {
-    uint32_t b = sketch_bucket(us);
     if (FB_UNLIKELY(b < w->low || b >= w->high)) {
         w->low = w->high == 0 ? b : fb_min_u32(w->low, b);
         w->high = fb_max_u32(w->high, b + 1);
     }
     w->fill[b]++;
     w->n_fill++;
+}
+static inline void window_add(struct window_sketch *w, uint64_t us)
+{
+    window_add_bucket(w, sketch_bucket(us));
 }
 void window_roll_sketch(struct window_sketch *w, const struct window_clock *c);
 /* Adds the window's counts to <into>. */

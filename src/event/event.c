@@ -87,6 +87,12 @@ static const struct ev_type_row types[EV_TYPE_END] = {
 };
 static const struct ev_type_row no_type;
 
+const uint8_t ev_type_cells[256] = {
+#define EVENT(upper, lower, id, ncells, says) [id] = ncells,
+#include "event/events.def"
+#undef EVENT
+};
+
 #define REASON(rkind, rname, rword, rid, rstatus, rproxy, rsentence)                               \
     [rid] = {.name = #rword,                                                                       \
              .proxy_status = rproxy,                                                               \
@@ -209,12 +215,6 @@ bool ev_reason_is_mirror(uint16_t reason)
 bool ev_reason_is_rule(uint16_t reason)
 {
     return reason == REASON_RATE_LIMITED || reason == REASON_QUOTA_EXCEEDED;
-}
-
-bool ev_is_valid(const struct ev_head *ev)
-{
-    const struct ev_type_row *row = ev_type_row(ev->type);
-    return row->name && ev->cells == row->cells && ev->version == 1;
 }
 
 static void field_to_json(struct json *j, const struct ev_field_row *f, const unsigned char *at)

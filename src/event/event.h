@@ -227,7 +227,11 @@ bool ev_reason_is_cached(uint16_t reason);
 
 /* True when type, cells and version agree: the first check on any record from a ring, a file or a
  * peer. */
-bool ev_is_valid(const struct ev_head *ev);
+extern const uint8_t ev_type_cells[256]; /* 0: no such type */
+static inline bool ev_is_valid(const struct ev_head *ev)
+{
+    return ev->cells != 0 && ev->cells == ev_type_cells[ev->type] && ev->version == 1;
+}
 /* One JSON object.  With <redact>, PERSONAL fields are written as "-". */
 void ev_to_json(struct json *j, const struct ev_head *ev, uint64_t offset, bool redact);
 /* The schema of one type (JSON Schema 2020-12). */

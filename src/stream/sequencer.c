@@ -234,11 +234,20 @@ static void put_gap(struct sequencer *s, const struct origin *o, const struct ev
     s->stats.lost += lost;
 }
 
+/* Its place is behind the batch already: it only has to be counted. */
+static void batch_keep(struct sequencer *s, const struct ev_head *ev)
+{
+    fb_assert((const unsigned char *)ev == s->batch.bytes + s->batch.len);
+    s->batch.len += (size_t)ev->cells * EV_CELL_BYTES;
+    s->batch.count++;
+    s->stats.next_offset++;
+    s->stats.events++;
+}
+
 /* False when the batch has no room; the record then stays in the ring. */
 static bool take_record(struct sequencer *s, const struct ev_head *shared)
 {
     /* Copied first, then judged: the gateway could still write to its memory. */
-    union ev_any copy;
     uint8_t cells = *(const volatile uint8_t *)&shared->cells;
     if (s->batch.len + (EV_CELLS_MAX + 1) * EV_CELL_BYTES > s->batch.cap - PUT_RESERVE_BYTES)
         return false;
@@ -246,23 +255,27 @@ static bool take_record(struct sequencer *s, const struct ev_head *shared)
         s->stats.invalid++;
         return true;
     }
-    memcpy(&copy, shared, (size_t)cells * EV_CELL_BYTES);
-    if (copy.head.cells != cells || !ev_is_valid(&copy.head) ||
-        copy.head.origin >= EV_ORIGIN_BRAIN) {
+    struct ev_head *ev = (void *)(s->batch.bytes + s->batch.len);
+    memcpy(ev, shared, (size_t)cells * EV_CELL_BYTES);
+    if (ev->cells != cells || !ev_is_valid(ev) || ev->origin >= EV_ORIGIN_BRAIN) {
         s->stats.invalid++;
         return true;
     }
-    struct origin *o = &s->origin[copy.head.origin];
-    uint32_t lost = sequence_check(o, &copy.head);
+    struct origin *o = &s->origin[ev->origin];
+    uint32_t lost = sequence_check(o, ev);
     if (lost == UINT32_MAX) {
         s->stats.repeated++;
         return true;
     }
-    if (lost > 0)
+    if (lost > 0) { /* the gap stands before it */
+        union ev_any copy;
+        memcpy(&copy, ev, (size_t)cells * EV_CELL_BYTES);
         put_gap(s, o, &copy.head, lost);
-    batch_add(s, &copy.head);
-    *o = (struct origin){
-        .last_us = copy.head.time_us, .last_sequence = copy.head.sequence, .is_known = true};
+        ev = (void *)(s->batch.bytes + s->batch.len);
+        memcpy(ev, &copy, (size_t)cells * EV_CELL_BYTES);
+    }
+    batch_keep(s, ev);
+    *o = (struct origin){.last_us = ev->time_us, .last_sequence = ev->sequence, .is_known = true};
     return true;
 }
 
