@@ -194,6 +194,7 @@ struct conf_rate {
     uint64_t count, period_us; /* requests per period */
     uint64_t burst;            /* most at once; 0 for a quota */
     bool is_quota;
+    bool is_fleet;   /* counts over all nodes */
     uint16_t status; /* of the refusal */
     uint64_t id;     /* of route and limit: the same over reloads */
 };

@@ -109,6 +109,7 @@ static void parse_rate(struct reader *rd, const struct node *n, const struct con
 {
     const struct node *rate = NULL, *quota = NULL, *burst = NULL;
     uint64_t number;
+    int scope = 0;
     who_default(&r->who);
     r->status = 429;
     r->text = "";
@@ -131,6 +132,10 @@ static void parse_rate(struct reader *rd, const struct node *n, const struct con
             break;
         case KEY_RATE_by:
             read_who(rd, k, true, &r->who);
+            break;
+        case KEY_RATE_scope:
+            if (read_word(rd, k, conf_key_row(KEY_RATE_scope)->words, &scope))
+                r->is_fleet = scope == 1;
             break;
         case KEY_RATE_status:
             if (read_key_number(rd, k, KEY_RATE_status, &number))

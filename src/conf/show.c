@@ -309,6 +309,8 @@ static void show_rates(struct show *s, const struct conf_route *rt, uint32_t lin
             show_number(s, key, CONF_TYPE_u32, r->burst, line);
         snprintf(key, sizeof key, "rate_limits[%zu].by", i);
         show_value(s, key, r->who.text, line);
+        snprintf(key, sizeof key, "rate_limits[%zu].scope", i);
+        show_word(s, key, KEY_RATE_scope, r->is_fleet, line);
         snprintf(key, sizeof key, "rate_limits[%zu].status", i);
         show_number(s, key, CONF_TYPE_u32, r->status, line);
     }

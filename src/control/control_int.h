@@ -168,6 +168,7 @@ void loop_hedge_feed(struct engine *e, const struct ev_request *r);
 void loop_hedge_run(struct engine *e);
 void loop_cache_feed(struct engine *e, const struct ev_cache_sample *s);
 void loop_cache_run(struct engine *e);
+void loop_fleet_feed(struct engine *e, const struct ev_fleet_share *s);
 /* objective.c: each second. */
 void objective_run(struct engine *e);
 #endif

@@ -173,6 +173,9 @@ void engine_feed(struct engine *e, const struct ev_head *ev, struct engine_out *
     case EV_COMMAND:
         command_feed(e, (const struct ev_command *)ev);
         break;
+    case EV_FLEET_SHARE:
+        loop_fleet_feed(e, (const struct ev_fleet_share *)ev);
+        break;
     case EV_TICK:
         feed_tick(e, (const struct ev_tick *)ev);
         break;

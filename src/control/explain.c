@@ -77,6 +77,8 @@ static const char *knob_words(uint16_t knob)
         return "weight";
     case KNOB_HEDGE_DELAY_MS:
         return "hedge delay";
+    case KNOB_FLEET_SHARE_PCT:
+        return "share of the fleet's limit";
     case KNOB_SPLIT_PCT:
         return "share of new versions";
     default:
@@ -186,6 +188,14 @@ static void because_retry(const struct ev_decision *d, struct buf *out)
                d->window1_ms / 1000, d->threshold1 * 100, d->threshold2 * 100);
 }
 
+static void because_fleet(const struct ev_decision *d, struct buf *out)
+{
+    buf_printf(out,
+               ", because this node was asked for %.3g of %.3g requests/s of a limit of %.3g/s "
+               "(%.39s)",
+               d->value1, d->value2, d->threshold2, d->note);
+}
+
 static void because_hedge(const struct ev_decision *d, struct buf *out)
 {
     if (d->reason == REASON_HEDGE_OFF) {
@@ -275,6 +285,9 @@ static void because(const struct ev_decision *d, struct buf *out)
     case REASON_HEDGE_FOLLOWS:
     case REASON_HEDGE_OFF:
         because_hedge(d, out);
+        break;
+    case REASON_FLEET_SHARE:
+        because_fleet(d, out);
         break;
     case REASON_CACHE_GROW:
     case REASON_CACHE_SHRINK:

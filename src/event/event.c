@@ -74,6 +74,10 @@ static const struct ev_field_row cache_use_fields[] = {EV_CACHE_USE_FIELDS(EV_RO
 static const struct ev_field_row cache_sample_fields[] = {
     EV_CACHE_SAMPLE_FIELDS(EV_ROW, EV_TEXT_ROW)};
 #undef THIS
+#define THIS struct ev_fleet_share
+static const struct ev_field_row fleet_share_fields[] = {
+    EV_FLEET_SHARE_FIELDS(EV_ROW, EV_TEXT_ROW)};
+#undef THIS
 
 static const struct ev_type_row types[EV_TYPE_END] = {
 #define EVENT(upper, lower, id, ncells, says)                                                      \

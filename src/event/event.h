@@ -30,7 +30,7 @@ enum ev_type {
 #define EVENT(upper, lower, id, cells, what) EV_##upper = id,
 #include "event/events.def"
 #undef EVENT
-    EV_TYPE_END = 18
+    EV_TYPE_END = 24
 };
 
 enum ev_kind { EV_KIND_NONE, EV_KIND_ROUTE, EV_KIND_SERVICE, EV_KIND_ENDPOINT, EV_KIND_VERSION };
@@ -136,6 +136,7 @@ EV_STRUCT(COMMAND, command, 2)
 EV_STRUCT(SAMPLE, sample, 4)
 EV_STRUCT(CACHE_USE, cache_use, 2)
 EV_STRUCT(CACHE_SAMPLE, cache_sample, 1)
+EV_STRUCT(FLEET_SHARE, fleet_share, 1)
 
 /* Room for one record of any type. */
 union ev_any {
@@ -157,6 +158,7 @@ union ev_any {
     struct ev_sample sample;
     struct ev_cache_use cache_use;
     struct ev_cache_sample cache_sample;
+    struct ev_fleet_share fleet_share;
     unsigned char bytes[EV_CELLS_MAX * EV_CELL_BYTES];
 };
 

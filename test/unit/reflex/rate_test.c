@@ -171,6 +171,28 @@ static void extremes_do_not_overflow(void **state)
     rate_table_free(t);
 }
 
+/* Of 1,000/s with 100 at once a part, then less of it each second: no second is given away. */
+static void a_limit_that_is_made_smaller_does_not_begin_anew(void **state)
+{
+    (void)state;
+    struct rate_table *t = rate_table_new(16);
+    uint64_t now_us = noon_us;
+    uint32_t sum = 0;
+    double allowed = 0;
+    for (int step = 0; step < 40; step++) {
+        double share = 1.0 / (1 + step);
+        struct rate_limit l = {.count = 1000,
+                               .period_us = (uint64_t)((double)US_PER_S / share),
+                               .burst = fb_max_u64((uint64_t)(100 * share), 1)};
+        for (int i = 0; i < 1000; i++, now_us += 1000)
+            sum += rate_take(t, &l, 512, now_us).is_passed;
+        allowed += 1000 * share;
+    }
+    assert_true(sum <= allowed + 101 + 40);
+    assert_true(sum >= allowed * 0.9);
+    rate_table_free(t);
+}
+
 struct thread_try {
     struct rate_table *t;
     const struct rate_limit *l;
@@ -222,6 +244,7 @@ int main(void)
         cmocka_unit_test(flood_of_keys_frees_nobody_who_is_over_his_limit),
         cmocka_unit_test(memory_stays_and_nobody_is_refused_when_all_places_are_taken),
         cmocka_unit_test(extremes_do_not_overflow),
+        cmocka_unit_test(a_limit_that_is_made_smaller_does_not_begin_anew),
         cmocka_unit_test(threads_share_one_bucket_exactly),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

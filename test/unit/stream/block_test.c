@@ -80,6 +80,8 @@ static void every_type_alone_comes_back(void **state)
     rng_init(&rng, 7);
     for (uint8_t type = 1; type < EV_TYPE_END; type++) {
         size_t len = 0;
+        if (!ev_type_row(type)->name)
+            continue;
         for (uint32_t i = 0; i < 200; i++)
             len += random_event(&rng, (union ev_any *)(void *)(raw + len), type, i);
         check_round_trip(*state, len);
@@ -92,6 +94,8 @@ static void the_fields_of_each_type_cover_every_byte(void **state)
     for (uint8_t type = 1; type < EV_TYPE_END; type++) {
         const struct ev_type_row *t = ev_type_row(type);
         size_t at = sizeof(struct ev_head);
+        if (!t->name)
+            continue;
         for (int i = 0; i < t->field_count; i++) {
             assert_int_equal(t->fields[i].offset, at); /* no hole: padding would not come back */
             at += t->fields[i].bytes;
