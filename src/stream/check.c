@@ -68,7 +68,7 @@ enum fb_code log_check_run(struct log_check *found, const struct log_check_how *
     if (code)
         return code;
     struct run r = {.found = found, .how = how, .err = err, .fd = -1};
-    r.codec = block_codec_new();
+    r.codec = how->codec ? how->codec : block_codec_new();
     r.window = malloc(WINDOW_BYTES);
     r.records = aligned_alloc(64, BLOCK_RAW_BYTES_MAX);
     found->place = calloc(CHECK_PLACES_MAX, sizeof *found->place);
@@ -89,7 +89,8 @@ enum fb_code log_check_run(struct log_check *found, const struct log_check_how *
         settle_hole(&r, &list.at[list.count - 1], mark.next_offset);
     found->next_offset = r.expected;
     segment_list_fini(&list);
-    block_codec_free(r.codec);
+    if (!how->codec)
+        block_codec_free(r.codec);
     free(r.window);
     free(r.records);
     return code;
@@ -311,8 +312,10 @@ static enum fb_code take_block(struct run *r, const struct segment *seg, const c
     struct log_check *f = r->found;
     uint32_t bytes = block_bytes(head);
     struct span span = {body, bytes - BLOCK_HEADER_BYTES};
-    if (head->key_id == 0 && block_decode(r->codec, head, span, r->records) != FB_OK)
+    enum fb_code code = block_decode(r->codec, head, span, r->records);
+    if (code == FB_E_DAMAGED)
         return FB_E_DAMAGED;
+    bool is_sealed = code != FB_OK; /* its key is not there */
     if (!r->has_begun) {
         /* Damage before the first block: what the name of the oldest segment promised. */
         r->expected =
@@ -328,12 +331,12 @@ static enum fb_code take_block(struct run *r, const struct segment *seg, const c
     f->last_wall_us =
         fb_max_u64(f->last_wall_us, head->last_us + (uint64_t)head->wall_minus_mono_us);
     uint64_t offset = head->first_offset;
-    if (head->key_id != 0) {
+    if (is_sealed) {
         uint64_t count = fb_sub_floor_u64(offset + head->count, r->expected);
         f->sealed_events += count;
         f->events += count;
     }
-    for (size_t at = 0; head->key_id == 0 && at < head->raw_bytes; offset++) {
+    for (size_t at = 0; !is_sealed && at < head->raw_bytes; offset++) {
         const struct ev_head *ev = (const void *)(r->records + at);
         at += (size_t)ev->cells * EV_CELL_BYTES;
         if (offset < r->expected)

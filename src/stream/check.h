@@ -35,7 +35,7 @@ struct log_check {
     uint64_t first_offset, next_offset;
     uint64_t first_wall_us, last_wall_us;
     uint64_t types[EV_TYPE_END]; /* events by type */
-    uint64_t sealed_events;      /* in blocks under a key: checksums were checked, types not read */
+    uint64_t sealed_events;      /* in blocks whose key is not there: only checksums were read */
     uint64_t holes, missing;     /* runs of missing offsets; their events */
     uint64_t damaged, damaged_bytes; /* places that a repair would act on */
     uint64_t repaired;
@@ -45,6 +45,7 @@ struct log_check {
 
 struct log_check_how {
     const char *dir;
+    struct block_codec *codec; /* with the keys, borrowed; NULL: one without */
     /* Called about every 32 MiB; NULL: nobody wants to know. */
     void (*progress)(void *arg, uint64_t done_bytes, uint64_t all_bytes);
     void *arg;

@@ -30,6 +30,7 @@ struct log_io {
     /* A new file and its name in the directory, durable; a descriptor or -1. */
     int (*create)(const char *dir, const char *path);
     int (*truncate)(int fd, off_t bytes);
+    uint64_t (*wall_us)(void); /* the wall clock, which may jump */
 };
 
 struct log_conf {

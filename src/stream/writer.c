@@ -13,10 +13,13 @@
 /* A brain that dies in a loop leaves a segment per start; 20,000 small files still list in 30 ms.
  */
 #define SEGMENTS_MAX 20000
+/* What clocks are corrected by in normal life; more is a jump, and jumps do not age segments. */
+#define CLOCK_SLACK_US (3600 * US_PER_S)
 
 static bool write_chunk(struct writer *w, const struct chunk *chunk);
 static bool segment_create(struct writer *w, uint64_t first_offset);
 static bool segment_sync(struct writer *w);
+static uint64_t steady_wall_us(const struct writer *w);
 static void segment_close(struct writer *w);
 static void segment_give_up(struct writer *w, const char *what);
 
@@ -60,6 +63,8 @@ void log_io_complete(struct log_io *io)
         io->create = plain_create;
     if (!io->truncate)
         io->truncate = ftruncate;
+    if (!io->wall_us)
+        io->wall_us = fb_wall_us;
 }
 
 enum fb_code writer_init(struct writer *w, const char *dir, const struct log_conf *conf,
@@ -72,6 +77,8 @@ enum fb_code writer_init(struct writer *w, const char *dir, const struct log_con
     w->list_cap = list->count;
     *list = (struct segment_list){0};
     log_io_complete(&w->conf.io);
+    w->begin_wall_us = w->conf.io.wall_us();
+    w->begin_mono_us = fb_mono_us();
     w->next_number = w->list.count ? w->list.at[w->list.count - 1].number + 1 : 1;
     for (size_t i = 0; i < w->list.count; i++)
         w->log_bytes += w->list.at[i].bytes;
@@ -129,7 +136,7 @@ static bool write_chunk(struct writer *w, const struct chunk *chunk)
                               .first_offset = chunk->first_offset,
                               .has_acknowledged = true,
                               .acknowledged = w->next_offset,
-                              .wall_minus_mono_us = (int64_t)(fb_wall_us() - fb_mono_us())};
+                              .wall_minus_mono_us = (int64_t)(w->conf.io.wall_us() - fb_mono_us())};
     struct span block, records = {(const char *)chunk->bytes, chunk->len};
     enum fb_code code = block_encode(w->codec, &head, records, &block);
     fb_assert(code == FB_OK); /* log_append took whole, valid records only */
@@ -153,6 +160,15 @@ static bool write_chunk(struct writer *w, const struct chunk *chunk)
     w->blocks++;
     w->list.at[w->list.count - 1].bytes = w->position;
     return true;
+}
+
+/* The wall clock for ages: a clock that is set ahead must not make the whole log look old, one that
+ * was set back not what is written then. */
+static uint64_t steady_wall_us(const struct writer *w)
+{
+    uint64_t steady_us = w->begin_wall_us + (fb_mono_us() - w->begin_mono_us);
+    uint64_t low_us = fb_sub_floor_u64(steady_us, CLOCK_SLACK_US);
+    return fb_max_u64(low_us, fb_min_u64(w->conf.io.wall_us(), steady_us + CLOCK_SLACK_US));
 }
 
 static bool segment_create(struct writer *w, uint64_t first_offset)
@@ -205,7 +221,7 @@ static void segment_close(struct writer *w)
     fb_assert(w->fd >= 0);
     close(w->fd);
     w->fd = -1;
-    w->list.at[w->list.count - 1].modified_wall_us = fb_wall_us();
+    w->list.at[w->list.count - 1].modified_wall_us = steady_wall_us(w);
 }
 
 /* After a failed write or sync nobody knows what the disk holds behind <durable>: cut it off, so
@@ -229,7 +245,7 @@ static void segment_give_up(struct writer *w, const char *what)
     else if (w->conf.io.truncate(w->fd, (off_t)w->durable) != 0)
         w->failures++;
     seg->bytes = w->durable;
-    seg->modified_wall_us = fb_wall_us();
+    seg->modified_wall_us = steady_wall_us(w);
     close(w->fd);
     w->fd = -1;
 }
@@ -251,7 +267,8 @@ void writer_publish(struct writer *w, uint64_t lost, bool is_degraded)
 
 void writer_expire(struct writer *w)
 {
-    uint64_t wall_us = fb_wall_us(), age_us = w->conf.retain_s * US_PER_S;
+    uint64_t age_us = w->conf.retain_s * US_PER_S;
+    uint64_t wall_us = steady_wall_us(w);
     size_t gone = 0;
     for (; gone + 1 < w->list.count; gone++) {
         const struct segment *old = &w->list.at[gone];

@@ -36,6 +36,7 @@ struct writer {
     uint32_t next_number; /* of the next segment */
     uint64_t next_offset; /* acknowledged */
     uint64_t log_bytes;
+    uint64_t begin_wall_us, begin_mono_us; /* when the log was opened */
     uint64_t blocks, groups, stored_bytes, raw_bytes, failures, expired;
     uint32_t sync_us_max;
     char reason[160]; /* of the last failure */

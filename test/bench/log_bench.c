@@ -243,8 +243,8 @@ int main(int argc, char **argv)
         double per_s;
         uint32_t threads;
         size_t per_block;
-    } rows[] = {{200000, 1, 4096}, {200000, 2, 4096}, {50000, 2, 1000},
-                {5000, 2, 100},    {1000, 1, 20},     {200000, 8, 4096}};
+    } rows[] = {{200000, 1, EVENTS}, {200000, 2, EVENTS}, {50000, 2, 1000},   {5000, 2, 100},
+                {1000, 1, 20},       {300, 1, 300},       {200000, 8, EVENTS}};
     for (size_t i = 0; i < FB_COUNT(rows); i++) {
         make_events(rows[i].per_s, rows[i].threads);
         printf("%7.0f requests/s, %u threads, %4zu a block: %6.2f bytes per event\n", rows[i].per_s,

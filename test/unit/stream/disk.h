@@ -201,7 +201,8 @@ static int disk_truncate(int fd, off_t bytes)
     return 0;
 }
 
-static const struct log_io disk_io = {disk_pwrite, disk_sync, disk_create, disk_truncate};
+static const struct log_io disk_io = {
+    .pwrite = disk_pwrite, .sync = disk_sync, .create = disk_create, .truncate = disk_truncate};
 
 /* The power comes back: the live files are what the disk held. */
 static inline void disk_cut(void)

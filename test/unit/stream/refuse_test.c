@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The log where the system refuses, and where the clock jumps. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include "base/clock.h"
+#include "log_dir.h"
+
+#include <errno.h>
+
+static struct log_dir dir;
+
+static int set_up(void **state)
+{
+    (void)state;
+    log_dir_make(&dir);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    log_dir_remove(&dir);
+    return 0;
+}
+
+static struct log *open_log(const struct log_conf *conf, struct log_recovery *rec)
+{
+    struct log *log = NULL;
+    struct fb_err err = {.text = ""};
+    if (log_open(&log, dir.path, conf, rec, &err) != FB_OK)
+        fail_msg("%s", err.text);
+    return log;
+}
+
+static void flush(struct log *log)
+{
+    assert_int_equal(log_flush(log, 10000), FB_OK);
+}
+
+/* Reads from the start: the offsets <from> .. <to>-1 must come, whole, and nothing else. */
+static void check_events(uint64_t from, uint64_t to)
+{
+    struct log_reader *r;
+    const struct ev_head *ev;
+    uint64_t offset;
+    assert_int_equal(log_reader_open(&r, dir.path, LOG_FROM_START, NULL), FB_OK);
+    for (uint64_t want = from; want < to; want++) {
+        assert_int_equal(log_reader_next(r, &ev, &offset), FB_OK);
+        assert_int_equal(offset, want);
+        struct ev_request wanted = numbered_event(want);
+        assert_memory_equal(ev, &wanted, sizeof wanted);
+    }
+    assert_int_equal(log_reader_next(r, &ev, &offset), FB_E_END);
+    log_reader_close(r);
+}
+
+static _Atomic int fail_writes; /* how many calls still fail */
+/* Whatever a call answers, and whichever call it is: nothing acknowledged goes, the message says
+ * what the system said, and writing goes on by itself. */
+static _Atomic int bad_errno, bad_creates;
+
+static ssize_t errno_pwrite(int fd, const void *bytes, size_t len, off_t at)
+{
+    if (fail_writes > 0) {
+        fail_writes--;
+        errno = bad_errno;
+        return -1;
+    }
+    return pwrite(fd, bytes, len, at);
+}
+
+static int errno_create(const char *in, const char *path)
+{
+    (void)in;
+    if (bad_creates > 0) {
+        bad_creates--;
+        errno = bad_errno;
+        return -1;
+    }
+    return open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0640);
+}
+
+static void every_refusal_of_the_system_is_said_and_passed(void **state)
+{
+    (void)state;
+    static const struct {
+        int error;
+        const char *says;
+    } rows[] = {{EIO, "Input/output error"},
+                {ENOSPC, "No space left"},
+                {EROFS, "Read-only file system"},
+                {EDQUOT, "quota"},
+                {EFBIG, "File too large"}};
+    for (size_t i = 0; i < 2 * FB_COUNT(rows); i++) {
+        struct log_conf conf = log_dir_conf();
+        struct log_stats st;
+        log_dir_empty(&dir);
+        conf.io = (struct log_io){.pwrite = errno_pwrite, .create = errno_create};
+        conf.retry_ms = 20;
+        bad_errno = rows[i / 2].error;
+        fail_writes = bad_creates = 0;
+        struct log *log = open_log(&conf, NULL);
+        append_numbered(log, 0, 100);
+        flush(log);
+        fail_writes = i % 2 ? 1000000 : 1;
+        bad_creates = i % 2 ? 0 : 1000000;
+        append_numbered(log, 100, 200);
+        assert_int_equal(log_flush(log, 50), FB_E_TIMEOUT);
+        uint64_t until_us = fb_mono_us() + 30 * US_PER_S;
+        do
+            log_stats_read(log, &st);
+        while (st.state != LOG_DEGRADED && fb_mono_us() < until_us);
+        assert_int_equal(st.state, LOG_DEGRADED);
+        if (!strstr(st.reason, rows[i / 2].says) || !strstr(st.reason, dir.path))
+            fail_msg("not said: %s", st.reason);
+        assert_int_equal(log_acknowledged(log), 100);
+        check_events(0, 100); /* readers go on meanwhile */
+        fail_writes = bad_creates = 0;
+        flush(log);
+        log_stats_read(log, &st);
+        assert_int_equal(st.state, LOG_OK);
+        assert_int_equal(st.lost, 0);
+        log_close(log);
+        check_events(0, 200);
+    }
+}
+
+static _Atomic uint64_t wall_now_us;
+
+static uint64_t fake_wall_us(void)
+{
+    return wall_now_us;
+}
+
+static void a_clock_that_jumps_takes_nothing(void **state)
+{
+    (void)state;
+    const uint64_t year_us = UINT64_C(365) * 86400 * US_PER_S;
+    struct log_conf conf = log_dir_conf();
+    struct log_stats st;
+    conf.segment_bytes = 64 * KIB;
+    conf.retain_s = 3 * 3600;
+    conf.io.wall_us = fake_wall_us;
+    uint64_t begin_us = wall_now_us = fb_wall_us();
+    struct log *log = open_log(&conf, NULL);
+    /* A year ahead, ten back, to 1970, and right again. */
+    uint64_t clocks[] = {begin_us, begin_us + year_us, begin_us - 10 * year_us, 1, begin_us};
+    for (uint64_t i = 0; i < FB_COUNT(clocks); i++) {
+        wall_now_us = clocks[i];
+        for (uint64_t k = 0; k < 5; k++) {
+            append_numbered(log, i * 10000 + k * 2000, i * 10000 + k * 2000 + 2000);
+            flush(log);
+        }
+    }
+    log_stats_read(log, &st);
+    assert_true(st.segments > 5);
+    assert_int_equal(st.expired_segments, 0);
+    assert_int_equal(st.lost, 0);
+    log_close(log);
+    check_events(0, 50000);
+    conf.retain_s = 0;
+    log_close(open_log(&conf, NULL));
+    check_events(0, 50000);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(every_refusal_of_the_system_is_said_and_passed),
+        TEST(a_clock_that_jumps_takes_nothing),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
