@@ -412,3 +412,19 @@ def test_a_large_hit_leaves_the_thread_to_others(world, coding):
             return
         w.close()
     raise AssertionError("nobody was served while %d bytes were encoded" % len(big))
+
+
+def test_a_bomb_passes_as_it_is(world):
+    """What is coded already is never decoded: 64 MiB of nothing in 64 KiB, as an answer, from memory and in a request."""
+    z = zlib.compressobj(9, zlib.DEFLATED, 31)
+    bomb = b"".join(z.compress(bytes(1 << 20)) for _ in range(64)) + z.flush()
+    assert len(bomb) < 100000
+    origin, proxy = world.pair(lambda r, w: ok(bomb if r.method == "GET" else b"", HTML, "Content-Encoding: gzip", "Cache-Control: max-age=60"),
+                               route=KEEP)
+    before = proxy.rss_kib()
+    for wanted in ("gzip", "br", "identity", "zstd") * 5:
+        m = proxy.get("/bomb", accepts(wanted))
+        assert m.body == bomb and m.get("content-encoding") == "gzip"
+    proxy.get("/bomb", "Content-Encoding: gzip", method="POST", body=bomb)
+    assert origin.requests[-1].body == bomb
+    assert proxy.rss_kib() - before < 16 << 10
