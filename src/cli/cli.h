@@ -55,12 +55,21 @@ struct cli_query_args {
     const char *since, *until; /* as typed, may be NULL */
     bool is_redacted, is_json;
 };
+struct cli_export_args {
+    const char *format; /* NULL: jsonl */
+    const char *types;  /* "request,decision", NULL: all */
+    const char *state, *dir, *since, *until, *filter;
+    const char *output; /* file, NULL: stdout */
+    uint64_t from_offset;
+    bool is_following, is_redacted, is_json;
+};
 struct cli_hooks {
     int (*run)(const struct cli_run_args *args);
     int (*replay)(const struct cli_replay_args *args);
     int (*demo)(const struct cli_demo_args *args);
     int (*log)(const struct cli_log_args *args);
     int (*query)(const struct cli_query_args *args);
+    int (*export)(const struct cli_export_args *args);
     /* Reference page by name ("config", "events", "knobs", "facts", "metrics", "reasons",
      * "errors"), Markdown; false: no such page.  Pages of tables that cli/ may not include; the
      * others are the CLI's own ("commands"). */

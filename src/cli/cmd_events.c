@@ -167,3 +167,25 @@ int cmd_events_tables(const struct cli_call *call)
 {
     return query(call, NULL, call->arg_count ? call->arg[0] : NULL);
 }
+
+int cmd_events_export(const struct cli_call *call)
+{
+    struct fb_err err = {0};
+    struct cli_export_args args = {.format = call->option[OPT_FORMAT],
+                                   .types = call->option[OPT_TYPES],
+                                   .state = client_state_dir(call->option[OPT_STATE]),
+                                   .dir = call->option[OPT_DIR],
+                                   .since = call->option[OPT_SINCE],
+                                   .until = call->option[OPT_UNTIL],
+                                   .filter = call->option[OPT_FILTER],
+                                   .output = call->option[OPT_OUTPUT],
+                                   .is_following = call->option[OPT_FOLLOW] != NULL,
+                                   .is_redacted = !call->option[OPT_NO_REDACT],
+                                   .is_json = call->is_json};
+    if (!cli_number(call, OPT_FROM_OFFSET, 0, UINT64_MAX, &args.from_offset))
+        return 2;
+    if (call->hooks->export)
+        return call->hooks->export(&args);
+    fb_fail(&err, FB_E_INTERNAL, "this build has no such command");
+    return cli_fail(&err);
+}

@@ -27,7 +27,7 @@ static void put_values(const char *command, struct buf *out)
     else if (strcmp(command, "completion") == 0)
         buf_puts(out, "bash zsh fish");
     else if (strcmp(command, "reference") == 0)
-        buf_puts(out, "config commands events knobs facts metrics reasons errors");
+        buf_puts(out, "config commands events knobs facts metrics reasons errors asyncapi");
     else if (strcmp(command, "get") == 0 || strcmp(command, "set") == 0 ||
              strcmp(command, "pin") == 0 || strcmp(command, "unpin") == 0)
         for (uint16_t i = 0; i < KNOB_COUNT; i++) {
@@ -54,7 +54,7 @@ static void put_flag_values(enum cli_option option, struct buf *out)
             between = " ";
         }
     else if (option == OPT_FORMAT)
-        buf_puts(out, "table json jsonl csv");
+        buf_puts(out, "table json jsonl csv cloudevents");
     else if (option == OPT_WINDOW)
         buf_puts(out, "100ms 1s 10s 60s");
 }

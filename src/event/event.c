@@ -3,6 +3,7 @@
 
 #include "base/assert.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #define EV_ROW(ftype, fname, funit, fprivacy, fwhat)                                               \
@@ -313,7 +314,10 @@ void ev_schema(struct json *j, uint8_t type)
     const struct ev_type_row *row = ev_type_row(type);
     fb_assert(row->name);
     json_object_begin(j);
+    char id[64]; /* what the dataschema of a CloudEvent names */
+    snprintf(id, sizeof id, "urn:foldback:schema:%s:1", row->name);
     json_key_str(j, "$schema", "https://json-schema.org/draft/2020-12/schema");
+    json_key_str(j, "$id", id);
     json_key_str(j, "title", row->name);
     json_key_str(j, "description", row->what);
     json_key_str(j, "type", "object");

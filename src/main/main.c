@@ -23,6 +23,7 @@ int main(int argc, char **argv)
         .demo = demo_command,
         .log = log_command,
         .query = query_command,
+        .export = export_command,
         .reference = reference_page,
     };
     return cli_main(argc, argv, &hooks);

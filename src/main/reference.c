@@ -2,6 +2,7 @@
 /* Reference pages, printed from the tables; doc/reference/ is their output. */
 #include "analytics/facts.h"
 #include "conf/conf.h"
+#include "event/asyncapi.h"
 #include "event/event.h"
 #include "knob/knob.h"
 #include "main/run.h"
@@ -127,7 +128,7 @@ bool reference_page(const char *page, struct buf *out)
         void (*print)(struct buf *out);
     } pages[] = {{"config", conf_reference}, {"events", page_events},   {"knobs", page_knobs},
                  {"facts", page_facts},      {"reasons", page_reasons}, {"errors", page_errors},
-                 {"metrics", page_metrics}};
+                 {"metrics", page_metrics},  {"asyncapi", asyncapi_put}};
     for (size_t i = 0; i < FB_COUNT(pages); i++)
         if (strcmp(page, pages[i].name) == 0) {
             pages[i].print(out);

@@ -112,7 +112,7 @@ static uint8_t meaning_of(const struct ev_field_row *f)
     } rows[] = {{"request_id", MEANS_HEX},    {"config_hash", MEANS_HEX},
                 {"key", MEANS_HEX},           {"route", MEANS_ROUTE},
                 {"service", MEANS_SERVICE},   {"parent", MEANS_SERVICE},
-                {"endpoint", MEANS_ENDPOINT}, {"hedge_endpoint", MEANS_ENDPOINT},
+                {"endpoint", MEANS_ENDPOINT}, {"hedge_endpoint", MEANS_HEDGED},
                 {"version", MEANS_VERSION},   {"wanted", MEANS_WANTED},
                 {"target", MEANS_TARGET},     {"number", MEANS_TARGET},
                 {"class", MEANS_CLASS},       {"reason", MEANS_REASON},
@@ -170,6 +170,12 @@ static const char *word_at(const char *const *words, size_t count, uint64_t i)
     return i < count ? words[i] : NULL;
 }
 
+static bool was_hedged(const struct ev_head *ev)
+{
+    const struct ev_request *r = (const struct ev_request *)ev;
+    return ev->type == EV_REQUEST && (r->hedge == EV_HEDGE_LOST || r->hedge == EV_HEDGE_WON);
+}
+
 const char *column_word(const struct column *c, const struct ev_head *ev, const struct names *n)
 {
     static const char *const protocols[] = {"http/1.1", "http/2", "tcp"};
@@ -186,6 +192,8 @@ const char *column_word(const struct column *c, const struct ev_head *ev, const 
         return name_or_null(names_get(n, EV_KIND_SERVICE, number));
     case MEANS_ENDPOINT:
         return name_or_null(names_get(n, EV_KIND_ENDPOINT, number));
+    case MEANS_HEDGED:
+        return was_hedged(ev) ? name_or_null(names_get(n, EV_KIND_ENDPOINT, number)) : NULL;
     case MEANS_VERSION:
         return name_or_null(names_get(n, EV_KIND_VERSION, number));
     case MEANS_WANTED:

@@ -37,6 +37,7 @@ enum column_meaning {
     MEANS_ROUTE,
     MEANS_SERVICE,
     MEANS_ENDPOINT,
+    MEANS_HEDGED, /* endpoint, when a request was sent twice */
     MEANS_VERSION,
     MEANS_WANTED, /* number of a version + 1 */
     MEANS_TARGET, /* its kind is in target_kind or kind */

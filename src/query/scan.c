@@ -116,6 +116,11 @@ enum fb_code scan_next(struct scan *s, struct scan_event *e, struct fb_err *err)
     return FB_E_END;
 }
 
+void scan_go_on(struct scan *s)
+{
+    s->is_at_end = s->bounds.from_offset >= s->bounds.until_offset;
+}
+
 enum fb_code scan_learn(const char *dir, uint64_t from, uint64_t until, struct names *names)
 {
     struct log_reader *reader;

@@ -50,6 +50,8 @@ void scan_close(struct scan *s);
 /* Begins again with other bounds. */
 FB_MUST_USE
 enum fb_code scan_begin(struct scan *s, const struct scan_bounds *bounds, struct fb_err *err);
+/* After FB_E_END: looks for what came since. */
+void scan_go_on(struct scan *s);
 /* FB_E_END: no more now.  FB_E_AGAIN: stopped by a signal.  Else see err. */
 FB_MUST_USE
 enum fb_code scan_next(struct scan *s, struct scan_event *event, struct fb_err *err);
