@@ -14,9 +14,12 @@
 static const struct conf_listen *listen_of(const struct gw *gw, const struct generation *gen,
                                            size_t index);
 static const char *address_of(const struct gw *gw, size_t index);
+static enum fb_code listener_new(struct gw *gw, const struct conf_listen *l, size_t index,
+                                 struct tls_server **out, struct fb_err *err);
 static enum fb_code server_new(struct gw *gw, const struct conf_listen *l, struct tls_server **out,
                                struct fb_err *err);
 static void show_certs(struct gw *gw);
+static bool is_back(const struct gw *gw);
 
 static const char *alpn_of(const struct conf_service *sv)
 {
@@ -37,7 +40,7 @@ enum fb_code tls_files_load(struct gw *gw, struct generation *gen, struct fb_err
     for (size_t i = 0; i < gen->tls_count && code == FB_OK; i++) {
         const struct conf_listen *l = listen_of(gw, gen, i);
         if (l && l->tls.is_on)
-            code = server_new(gw, l, &gen->tls[i], err);
+            code = listener_new(gw, l, i, &gen->tls[i], err);
         else if (!l && gw->gen && gw->gen->tls[i]) /* gone only at a restart: as before till then */
             gen->tls[i] = tls_server_ref(gw->gen->tls[i]);
     }
@@ -53,6 +56,33 @@ enum fb_code tls_files_load(struct gw *gw, struct generation *gen, struct fb_err
             code = tls_client_new(&c, &gen->tls_out[i], err);
     }
     return code;
+}
+
+/* A gateway that comes back after a crash must not stay down for a file that somebody is just
+ * writing: what is good serves, and the rest is told. */
+static enum fb_code listener_new(struct gw *gw, const struct conf_listen *l, size_t index,
+                                 struct tls_server **out, struct fb_err *err)
+{
+    struct memfile_tls *shown = &gw->mem->head->tls;
+    struct fb_err why = {0};
+    enum fb_code code = server_new(gw, l, out, &why);
+    if (code != FB_OK && err)
+        *err = why;
+    if (code != FB_OK || !why.text[0])
+        return code;
+    fb_log(FB_LOG_ERROR, "%s; %s serves without it until it is good", why.text,
+           address_of(gw, index));
+    snprintf(shown->why, sizeof shown->why, "%.180s; it is missed since the gateway came back",
+             why.text);
+    atomic_store_explicit(&shown->refused[index], 1, memory_order_release);
+    return FB_OK;
+}
+
+/* Another gateway served before, with certificates. */
+static bool is_back(const struct gw *gw)
+{
+    return !gw->gen &&
+           atomic_load_explicit(&gw->mem->head->tls.cert_count, memory_order_acquire) > 0;
 }
 
 void tls_files_free(struct generation *gen)
@@ -89,7 +119,7 @@ void tls_files_tick(struct gw *gw, uint64_t now_us)
         case TLS_POLL_REFUSED:
             fb_log(FB_LOG_ERROR, "%s; %s goes on with the certificates it has", err.text,
                    address_of(gw, i));
-            snprintf(shown->why, sizeof shown->why, "%.*s", (int)sizeof shown->why - 1, err.text);
+            snprintf(shown->why, sizeof shown->why, "%.180s; the old ones serve", err.text);
             atomic_store_explicit(&shown->refused[i], 1, memory_order_release);
             break;
         }
@@ -147,6 +177,7 @@ static enum fb_code server_new(struct gw *gw, const struct conf_listen *l, struc
                                               : l->is_h2_off  ? "http/1.1"
                                                               : "h2,http/1.1",
                                       .is_13_only = tls->is_13_only,
+                                      .is_patient = is_back(gw),
                                       .tickets = &gw->tickets};
     enum fb_code code = tls_server_new(&c, out, err);
     free(files);

@@ -60,10 +60,12 @@ struct tls_server_conf {
     const char *ciphers; /* of TLS 1.2, "" the default */
     const char *alpn;    /* "h2,http/1.1" in our order of preference */
     bool is_13_only;
+    bool is_patient;             /* files that are not good stop nothing: see tls_server_new */
     struct tls_tickets *tickets; /* NULL: no resumption; lives longer than the server */
 };
 /* Reads all files; the texts of <conf> are copied.  Errors: CONFIG, IO; the sentence names the
- * file. */
+ * file.  A patient one succeeds with the certificates that are good, which may be none: handshakes
+ * that need another one fail until tls_server_poll finds its file good; <err> has the sentence. */
 FB_MUST_USE
 enum fb_code tls_server_new(const struct tls_server_conf *conf, struct tls_server **out,
                             struct fb_err *err);

@@ -64,7 +64,7 @@ struct tls_server {
 };
 
 static bool copy_conf(struct tls_server *s, const struct tls_server_conf *conf);
-static struct tls_store *store_new(const struct tls_server *s, struct fb_err *err);
+static struct tls_store *store_new(const struct tls_server *s, bool is_patient, struct fb_err *err);
 static enum fb_code load_certs(struct tls_store *st, const struct tls_server_conf *conf,
                                struct fb_err *err);
 static bool use_cert(SSL_CTX *ctx, const struct tls_cert *c);
@@ -92,7 +92,7 @@ enum fb_code tls_server_new(const struct tls_server_conf *conf, struct tls_serve
     s->stamps = calloc(s->stamp_count, sizeof *s->stamps);
     if (s->stamps && copy_conf(s, conf)) {
         look(s, s->stamps); /* before the files are read: a change in between is seen later */
-        s->store = store_new(s, err);
+        s->store = store_new(s, conf->is_patient, err);
     } else {
         fb_fail(err, FB_E_NOMEM, "tls: no memory for a listener");
     }
@@ -135,7 +135,7 @@ enum tls_poll tls_server_poll(struct tls_server *s, struct fb_err *err)
     if (is_same)
         return TLS_POLL_SAME;
     s->stamps = now;
-    struct tls_store *fresh = store_new(s, err);
+    struct tls_store *fresh = store_new(s, false, err);
     if (!fresh)
         return TLS_POLL_REFUSED;
     spin_lock(&s->lock);
@@ -157,12 +157,14 @@ size_t tls_server_certs(struct tls_server *s, struct tls_cert_info *out, size_t 
 {
     struct tls_store *st = tls_store_take(s);
     size_t n = 0;
-    for (; n < st->count && n < room; n++) {
-        const char *file = s->conf.certs[n].cert;
+    for (size_t i = 0; i < st->count && n < room; i++) {
+        const char *file = s->conf.certs[i].cert;
+        if (!st->certs[i].leaf)
+            continue;
         size_t len = strlen(file), most = sizeof out[n].file - 1;
-        out[n] = (struct tls_cert_info){.not_after_s = st->certs[n].not_after_s};
+        out[n] = (struct tls_cert_info){.not_after_s = st->certs[i].not_after_s};
         snprintf(out[n].file, sizeof out[n].file, "%s", len > most ? file + (len - most) : file);
-        tls_cert_names(st->certs[n].leaf, put_first_name, &out[n]);
+        tls_cert_names(st->certs[i].leaf, put_first_name, &out[n++]);
     }
     tls_store_drop(st);
     return n;
@@ -245,11 +247,13 @@ static void look(const struct tls_server *s, struct stamp *out)
     }
 }
 
-static struct tls_store *store_new(const struct tls_server *s, struct fb_err *err)
+static struct tls_store *store_new(const struct tls_server *s, bool is_patient, struct fb_err *err)
 {
     struct tls_store *st = calloc(1, sizeof *st);
-    const struct tls_server_conf *conf = &s->conf;
+    struct tls_server_conf mine = s->conf;
+    const struct tls_server_conf *conf = &mine;
     enum fb_code code = FB_E_NOMEM;
+    mine.is_patient = is_patient;
     if (!st)
         goto done;
     st->refs = 1;
@@ -300,15 +304,20 @@ static enum fb_code load_certs(struct tls_store *st, const struct tls_server_con
 {
     for (size_t i = 0; i < conf->cert_count; i++) {
         enum fb_code code = tls_cert_load(&conf->certs[i], &st->certs[i], err);
-        if (code != FB_OK)
+        if (code != FB_OK && !conf->is_patient)
             return code;
         st->count = i + 1;
         st->twin[i] = -1;
+        if (code != FB_OK) { /* its place stays empty */
+            st->certs[i] = (struct tls_cert){.leaf = NULL};
+            continue;
+        }
         tls_cert_names(st->certs[i].leaf, put_name, &(struct name_put){st, (uint32_t)i});
     }
     tls_names_sort(&st->names);
     for (size_t i = 0; i < st->count; i++)
-        tls_cert_names(st->certs[i].leaf, pair, &(struct name_put){st, (uint32_t)i});
+        if (st->certs[i].leaf)
+            tls_cert_names(st->certs[i].leaf, pair, &(struct name_put){st, (uint32_t)i});
     return st->names.has_failed ? FB_E_NOMEM : FB_OK;
 }
 
@@ -346,8 +355,9 @@ static enum fb_code set_up(struct tls_store *st, const struct tls_server_conf *c
             ciphers, tls_why(why, sizeof why));
     SSL_CTX_set_ciphersuites(ctx, CIPHERS_13);
     SSL_CTX_set1_groups_list(ctx, GROUPS);
-    if (st->count && (!use_cert(ctx, &st->certs[0]) ||
-                      (st->twin[0] >= 0 && !use_cert(ctx, &st->certs[st->twin[0]]))))
+    if (st->count && st->certs[0].leaf &&
+        (!use_cert(ctx, &st->certs[0]) ||
+         (st->twin[0] >= 0 && !use_cert(ctx, &st->certs[st->twin[0]]))))
         return fb_fail(err, FB_E_CONFIG, "tls: certificate %s is not usable: %s",
                        conf->certs[0].cert, tls_why(why, sizeof why));
     SSL_CTX_set_cert_cb(ctx, choose_cert, NULL);
@@ -386,12 +396,16 @@ static enum fb_code set_clients(SSL_CTX *ctx, const struct tls_server_conf *conf
     if (conf->verify == TLS_VERIFY_OFF)
         return FB_OK;
     STACK_OF(X509_NAME) *names = SSL_load_client_CA_file(conf->client_ca);
-    if (!names || SSL_CTX_load_verify_locations(ctx, conf->client_ca, NULL) != 1) {
+    bool is_usable = names && SSL_CTX_load_verify_locations(ctx, conf->client_ca, NULL) == 1;
+    if (!is_usable) {
         sk_X509_NAME_pop_free(names, X509_NAME_free);
-        return fb_fail(err, FB_E_CONFIG, "tls: client_ca %s cannot be used (%s); it must be PEM",
-                       conf->client_ca, tls_why(why, sizeof why));
+        fb_fail(err, FB_E_CONFIG, "tls: client_ca %s cannot be used (%s); it must be PEM",
+                conf->client_ca, tls_why(why, sizeof why));
+        if (!conf->is_patient)
+            return FB_E_CONFIG;
+    } else {
+        SSL_CTX_set_client_CA_list(ctx, names); /* without it every certificate is refused */
     }
-    SSL_CTX_set_client_CA_list(ctx, names);
     SSL_CTX_set_verify_depth(ctx, CLIENT_CHAIN_DEPTH);
     SSL_CTX_set_verify(
         ctx,

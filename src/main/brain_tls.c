@@ -71,7 +71,7 @@ static void watch_files(struct brain *b, uint32_t listener)
     ev.severity = 2;
     ev.is_over = !is_bad;
     if (is_bad)
-        snprintf(ev.text, sizeof ev.text, "%.170s; the old ones serve", t->why);
+        snprintf(ev.text, sizeof ev.text, "%.200s", t->why);
     else
         snprintf(ev.text, sizeof ev.text, "the certificate files are good again and in force");
     b->is_tls_refused[listener] = is_bad;

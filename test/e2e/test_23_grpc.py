@@ -168,6 +168,9 @@ def test_a_slow_client_stream_holds_its_endpoint_stream(both):
     origin, proxy, client = both(answer)
     client.reads = False
     s = client.begin("/pkg.Service/Much", "POST", CALL, is_last=True)
+    end = time.monotonic() + WAIT_S
+    while len(client.answers[s].body) < 65535 and time.monotonic() < end:
+        client.pump(0.1)
     end = time.monotonic() + 1.5
     while time.monotonic() < end:
         client.pump(0.1)
