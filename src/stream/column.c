@@ -423,6 +423,32 @@ static bool read_text(struct columns *c, struct source *s, struct rows rows,
     return true;
 }
 
+/* gather backwards. */
+static void scatter(const struct columns *c, struct rows rows, unsigned char *raw,
+                    const struct ev_field_row *f)
+{
+    unsigned char *base = raw + f->offset;
+    const uint16_t *row = rows.row;
+    uint32_t n = rows.n;
+    switch (f->bytes) {
+    case 1:
+        for (uint32_t i = 0; i < n; i++)
+            base[c->row_at[row[i]]] = (unsigned char)c->value[i];
+        break;
+    case 2:
+        for (uint32_t i = 0; i < n; i++)
+            store(base + c->row_at[row[i]], c->value[i], 2);
+        break;
+    case 4:
+        for (uint32_t i = 0; i < n; i++)
+            store(base + c->row_at[row[i]], c->value[i], 4);
+        break;
+    default:
+        for (uint32_t i = 0; i < n; i++)
+            store(base + c->row_at[row[i]], c->value[i], 8);
+    }
+}
+
 static bool read_type(struct columns *c, struct source *s, uint8_t type, unsigned char *out)
 {
     const struct ev_type_row *t = ev_type_row(type);
@@ -451,9 +477,7 @@ static bool read_type(struct columns *c, struct source *s, uint8_t type, unsigne
         }
         if (!read_column(c, s, &col))
             return false;
-        unsigned char *base = out + f->offset;
-        for (uint32_t i = 0; i < n; i++)
-            store(base + c->row_at[row[i]], c->value[i], col.width);
+        scatter(c, (struct rows){row, n}, out, f);
     }
     return true;
 }
