@@ -145,7 +145,8 @@ static void a_clock_that_jumps_takes_nothing(void **state)
     conf.segment_bytes = 64 * KIB;
     conf.retain_s = 3 * 3600;
     conf.io.wall_us = fake_wall_us;
-    uint64_t begin_us = wall_now_us = fb_wall_us();
+    const uint64_t begin_us = fb_wall_us();
+    wall_now_us = begin_us;
     struct log *log = open_log(&conf, NULL);
     /* A year ahead, ten back, to 1970, and right again. */
     uint64_t clocks[] = {begin_us, begin_us + year_us, begin_us - 10 * year_us, 1, begin_us};
