@@ -404,11 +404,12 @@ def test_health_checks_speak_http2(world, origins, status):
             st.head(status, is_last=True)
         else:
             st.ok()
-    origin, proxy = pair(world, origins, answer, service="    health: { path: /up, interval: 100ms, fall: 1, rise: 1 }\n")
+    origin, proxy = pair(world, origins, answer, service="    health: { path: /up, interval: 100ms, timeout: 2s, fall: 1, rise: 1 }\n")
     until(lambda: sum(st.path == "/up" for st in origin.requests) >= 3)
     st = origin.requests[0]
     assert st.get(":method") == "GET" and st.get("user-agent") == "foldback-health"
-    probes = [e for e in proxy.events("health") if e["status"]]
+    probes = []
+    until(lambda: probes.extend(e for e in proxy.events("health") if e["status"]) or probes)  # the answer was on its way
     assert {e["status"] for e in probes} == {status}
     assert {e["reason"] for e in probes} == {203 if status == 200 else 202}
 
