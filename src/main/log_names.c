@@ -26,7 +26,9 @@ enum fb_code log_place_find(struct log_place *place, const char *dir, const char
     if (snprintf(place->log, sizeof place->log, "%s/log", folder) >= (int)sizeof place->log)
         return fb_fail(err, FB_E_RANGE, "--dir: longer than %zu bytes", sizeof place->log - 1);
     snprintf(place->state, sizeof place->state, "%s", folder);
-    if (access(place->log, F_OK) != 0 && dir) { /* the log folder itself */
+    /* <folder>/log is a log even before its first block is on disk. */
+    bool is_log = access(place->log, F_OK) == 0;
+    if (!is_log && dir) { /* the log folder itself */
         snprintf(place->log, sizeof place->log, "%s", dir);
         snprintf(place->state, sizeof place->state, "%s/..", dir);
     }
@@ -38,7 +40,7 @@ enum fb_code log_place_find(struct log_place *place, const char *dir, const char
         code = segment_list_read(&list, place->log, err);
     size_t count = list.count;
     segment_list_fini(&list);
-    if (code == FB_E_NOT_FOUND || (code == FB_OK && count == 0))
+    if (code == FB_E_NOT_FOUND || (code == FB_OK && count == 0 && !is_log))
         return fb_fail(err, FB_E_NOT_FOUND,
                        "no event log in %s; name its folder with --state or --dir", folder);
     return code;

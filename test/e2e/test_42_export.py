@@ -13,7 +13,7 @@ import re
 import signal
 import subprocess
 import sys
-import time
+import threading
 from pathlib import Path
 
 import pytest
@@ -124,15 +124,23 @@ def test_a_follower_gets_what_comes(tmp_path):
     send(fold.port, 5)
     p = subprocess.Popen([BIN, "events", "export", "--dir", fold.state, "--types", "request", "--follow"],
                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    guard = threading.Timer(60, p.kill)  # a line that never comes ends the wait
+    guard.start()
+
+    def five():
+        got = [p.stdout.readline() for _ in range(5)]
+        assert all(got), p.stderr.read()
+        return [json.loads(x) for x in got]
     try:
-        first = [json.loads(p.stdout.readline()) for _ in range(5)]
+        first = five()
         send(fold.port, 5)
-        more = [json.loads(p.stdout.readline()) for _ in range(5)]
+        more = five()
         assert len({e["offset"] for e in first + more}) == 10
         p.send_signal(signal.SIGINT)
         rest, said = p.communicate(timeout=30)
         assert p.returncode == 0 and rest == "" and "--from-offset" in said
     finally:
+        guard.cancel()
         p.kill()
         p.wait()
         fold.stop()
