@@ -33,7 +33,7 @@ enum fb_code log_place_find(struct log_place *place, const char *dir, const char
         snprintf(place->state, sizeof place->state, "%s/..", dir);
     }
     snprintf(file, sizeof file, "%s/state.db", place->state);
-    if (access(file, R_OK | W_OK) != 0)
+    if (access(file, R_OK) != 0)
         place->state[0] = '\0';
     enum fb_code code = FB_E_NOT_FOUND;
     if (access(place->log, F_OK) == 0)
@@ -104,7 +104,7 @@ bool log_names_at(void *arg, uint64_t offset, struct names *names)
     if (offset <= first && first == 0)
         return true;
     enum fb_code code = FB_OK;
-    if (place->state[0] && state_open(&st, place->state, NULL, NULL) == FB_OK) {
+    if (place->state[0] && state_peek(&st, place->state, NULL) == FB_OK) {
         if (state_list(st, STATE_LIST_SNAPSHOTS, look, &near, NULL) != FB_OK)
             near.is_found = false;
         bool is_near_start = offset - fb_min_u64(first, offset) <= LOOK_EVENTS_MAX && first == 0;

@@ -70,6 +70,23 @@ enum fb_code state_open(struct state **out, const char *dir, struct state_report
     return FB_OK;
 }
 
+enum fb_code state_peek(struct state **out, const char *dir, struct fb_err *err)
+{
+    struct state *st = calloc(1, sizeof *st);
+    if (!st)
+        return fb_fail(err, FB_E_NOMEM, "no memory for the state of %s", dir);
+    snprintf(st->path, sizeof st->path, "%s/state.db", dir);
+    int rc = sqlite3_open_v2(st->path, &st->db, SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX, NULL);
+    if (rc != SQLITE_OK) {
+        enum fb_code code = fail_db(st, "open", err);
+        state_close(st);
+        return code;
+    }
+    sqlite3_busy_timeout(st->db, 2000);
+    *out = st;
+    return FB_OK;
+}
+
 void state_close(struct state *st)
 {
     if (!st)

@@ -25,6 +25,9 @@ struct state_report {
 FB_MUST_USE
 enum fb_code state_open(struct state **state, const char *dir, struct state_report *report,
                         struct fb_err *err);
+/* To look only: nothing is made, repaired or moved, whatever is wrong with the file. */
+FB_MUST_USE
+enum fb_code state_peek(struct state **state, const char *dir, struct fb_err *err);
 void state_close(struct state *st);
 
 /* Adds 1 to the epoch and returns it in *epoch: each start of the brain has its own, from 1. */
