@@ -15,13 +15,12 @@ bool gcm_seal(const struct gcm_use *use, struct span in, void *out,
     fb_assert(use->aad.len <= INT_MAX);
     int n;
     EVP_CIPHER_CTX *c = EVP_CIPHER_CTX_new();
-    bool is_done =
-        c && EVP_EncryptInit_ex(c, EVP_aes_256_gcm(), NULL, use->key, use->nonce) == 1 &&
-        (use->aad.len == 0 ||
-         EVP_EncryptUpdate(c, NULL, &n, (const void *)use->aad.at, (int)use->aad.len) == 1) &&
-        EVP_EncryptUpdate(c, out, &n, (const void *)in.at, (int)in.len) == 1 &&
-        EVP_EncryptFinal_ex(c, (unsigned char *)out + in.len, &n) == 1 &&
-        EVP_CIPHER_CTX_ctrl(c, EVP_CTRL_GCM_GET_TAG, GCM_TAG_BYTES, tag) == 1;
+    bool is_done = c && EVP_EncryptInit_ex(c, EVP_aes_256_gcm(), NULL, use->key, use->nonce) == 1 &&
+                   (use->aad.len == 0 || EVP_EncryptUpdate(c, NULL, &n, (const void *)use->aad.at,
+                                                           (int)use->aad.len) == 1) &&
+                   EVP_EncryptUpdate(c, out, &n, (const void *)in.at, (int)in.len) == 1 &&
+                   EVP_EncryptFinal_ex(c, (unsigned char *)out + in.len, &n) == 1 &&
+                   EVP_CIPHER_CTX_ctrl(c, EVP_CTRL_GCM_GET_TAG, GCM_TAG_BYTES, tag) == 1;
     EVP_CIPHER_CTX_free(c); /* wipes the key schedule */
     return is_done;
 }
@@ -35,13 +34,12 @@ bool gcm_open(const struct gcm_use *use, struct span in, void *out,
         return false;
     memcpy(expected, tag, sizeof expected);
     EVP_CIPHER_CTX *c = EVP_CIPHER_CTX_new();
-    bool is_good =
-        c && EVP_DecryptInit_ex(c, EVP_aes_256_gcm(), NULL, use->key, use->nonce) == 1 &&
-        (use->aad.len == 0 ||
-         EVP_DecryptUpdate(c, NULL, &n, (const void *)use->aad.at, (int)use->aad.len) == 1) &&
-        EVP_DecryptUpdate(c, out, &n, (const void *)in.at, (int)in.len) == 1 &&
-        EVP_CIPHER_CTX_ctrl(c, EVP_CTRL_GCM_SET_TAG, GCM_TAG_BYTES, expected) == 1 &&
-        EVP_DecryptFinal_ex(c, (unsigned char *)out + in.len, &n) == 1;
+    bool is_good = c && EVP_DecryptInit_ex(c, EVP_aes_256_gcm(), NULL, use->key, use->nonce) == 1 &&
+                   (use->aad.len == 0 || EVP_DecryptUpdate(c, NULL, &n, (const void *)use->aad.at,
+                                                           (int)use->aad.len) == 1) &&
+                   EVP_DecryptUpdate(c, out, &n, (const void *)in.at, (int)in.len) == 1 &&
+                   EVP_CIPHER_CTX_ctrl(c, EVP_CTRL_GCM_SET_TAG, GCM_TAG_BYTES, expected) == 1 &&
+                   EVP_DecryptFinal_ex(c, (unsigned char *)out + in.len, &n) == 1;
     EVP_CIPHER_CTX_free(c);
     if (!is_good)
         secret_wipe(out, in.len);

@@ -29,9 +29,9 @@ bool keyring_exists(const char *state_dir)
 
 const char *keyring_op_name(uint8_t op)
 {
-    static const char *const names[KEYRING_OP_END] = {
-        "none", "started", "rotated", "rewrapped", "destroyed", "period_began", "period_ended",
-        "erased"};
+    static const char *const names[KEYRING_OP_END] = {"none",         "started",   "rotated",
+                                                      "rewrapped",    "destroyed", "period_began",
+                                                      "period_ended", "erased"};
     return names[op < KEYRING_OP_END ? op : 0];
 }
 
@@ -152,9 +152,8 @@ static enum fb_code first_file(struct keyring *ring, uint64_t wall_us, struct fb
         return fb_fail(err, FB_E_NOMEM, "no memory for keys");
     enum fb_code code = keyset_reseal(set, ring->conf.master, false, err);
     if (code == FB_OK)
-        keyset_add_audit(set, &(struct keyring_audit){.op = KEYRING_OP_STARTED,
-                                                      .wall_us = wall_us,
-                                                      .who = "foldback"});
+        keyset_add_audit(set, &(struct keyring_audit){
+                                  .op = KEYRING_OP_STARTED, .wall_us = wall_us, .who = "foldback"});
     if (code == FB_OK)
         code = complete(ring, set, wall_us, err);
     if (code == FB_OK)

@@ -13,7 +13,8 @@
  * could be destroyed there, and a damaged state.db begins anew while the keys must not.
  *
  * Personal texts are sealed always, with a master key or without one (the key file is then the
- * secret): to erase is to destroy keys.  Blocks and snapshots are sealed when there is a master key.
+ * secret): to erase is to destroy keys.  Blocks and snapshots are sealed when there is a master
+ * key.
  *
  * Nonces of blocks and snapshots are 96 random bits.  A key seals at most 2^30 of them (rotation
  * comes at that count whatever the configuration says), which makes a repetition as likely as
@@ -35,7 +36,7 @@
 #define KEYRING_WHO_BYTES 40
 
 struct keyring_conf {
-    const char *master; /* "" or none: blocks stay clear */
+    const char *master;                   /* "" or none: blocks stay clear */
     uint64_t rotate_age_us, rotate_bytes; /* 0: no such bound */
     uint64_t period_us;                   /* length of a period, at least a minute */
     uint64_t personal_age_us;             /* a period key lives this long behind its end; 0: for
@@ -161,7 +162,8 @@ enum fb_code keyring_reload(struct keyring *ring, struct fb_err *err);
 struct keyring_key {
     uint32_t id;
     bool is_retired;
-    uint64_t created_us, retired_us, seals, bytes; /* wall clock; seals: reserved, at most that many */
+    uint64_t created_us, retired_us, seals,
+        bytes; /* wall clock; seals: reserved, at most that many */
 };
 struct keyring_view {
     char master[1024];

@@ -44,8 +44,7 @@ static void carry_counts(const struct keyring *ring, struct keyset *set)
     }
 }
 
-enum fb_code keyring_change(struct keyring *ring, keyring_edit *edit, void *arg,
-                            struct fb_err *err)
+enum fb_code keyring_change(struct keyring *ring, keyring_edit *edit, void *arg, struct fb_err *err)
 {
     struct keyset *set = NULL;
     struct keyset_stamp stamp;
@@ -137,8 +136,9 @@ static enum fb_code edit_rotate(struct keyring *ring, struct keyset *set, void *
                        ring->dir);
     enum fb_code code = keyset_add_key(set, q->wall_us, err);
     if (code == FB_OK)
-        audit(set, q, (struct keyring_audit){.op = KEYRING_OP_ROTATED,
-                                             .key_id = set->key[set->key_count - 1].id});
+        audit(set, q,
+              (struct keyring_audit){.op = KEYRING_OP_ROTATED,
+                                     .key_id = set->key[set->key_count - 1].id});
     return code;
 }
 
@@ -235,10 +235,9 @@ static enum fb_code edit_erase(struct keyring *ring, struct keyset *set, void *a
             return fb_fail(err, FB_E_NOMEM, "no memory to destroy keys; nothing was erased");
         e->periods++;
     }
-    audit(set, q, (struct keyring_audit){.op = KEYRING_OP_ERASED,
-                                         .count = e->count,
-                                         .period = e->periods,
-                                         .erasure = e->id});
+    audit(set, q,
+          (struct keyring_audit){
+              .op = KEYRING_OP_ERASED, .count = e->count, .period = e->periods, .erasure = e->id});
     return FB_OK;
 }
 
@@ -276,10 +275,9 @@ static struct due look(const struct keyring *ring, uint64_t wall_us)
     const struct keyring_conf *c = &ring->conf;
     const struct keyring_key *active = ring->is_sealing ? keyset_active(set) : NULL;
     if (active) {
-        d.rotate =
-            (c->rotate_age_us && age_us(wall_us, active->created_us) >= c->rotate_age_us) ||
-            (c->rotate_bytes && ring->active_bytes >= c->rotate_bytes) ||
-            ring->active_seals + KEYRING_RESERVE > KEYRING_SEALS_MAX;
+        d.rotate = (c->rotate_age_us && age_us(wall_us, active->created_us) >= c->rotate_age_us) ||
+                   (c->rotate_bytes && ring->active_bytes >= c->rotate_bytes) ||
+                   ring->active_seals + KEYRING_RESERVE > KEYRING_SEALS_MAX;
         d.reserve = ring->active_seals + KEYRING_RESERVE / 2 > active->seals;
     }
     d.has_handover = set->handover[0] != '\0';
@@ -318,8 +316,9 @@ static enum fb_code edit_due(struct keyring *ring, struct keyset *set, void *arg
     if (code == FB_OK && d->begin) {
         code = keyset_add_period(set, d->wall_us, err);
         if (code == FB_OK)
-            audit(set, &q, (struct keyring_audit){.op = KEYRING_OP_PERIOD_BEGAN,
-                                                  .period = set->next_period - 1});
+            audit(set, &q,
+                  (struct keyring_audit){.op = KEYRING_OP_PERIOD_BEGAN,
+                                         .period = set->next_period - 1});
     }
     while (code == FB_OK && set->period_count && set->period[0].id <= d->end_until) {
         audit(set, &q,

@@ -76,7 +76,7 @@ bool keyset_stamp_read(const char *dir, struct keyset_stamp *stamp);
 /* Waits at most <wait_ms> for keys.lock; the descriptor, or -1. */
 int keyset_lock(const char *dir, uint32_t wait_ms, struct fb_err *err);
 
-struct keyring_key *keyset_active(struct keyset *set); /* NULL: none */
+struct keyring_key *keyset_active(struct keyset *set);           /* NULL: none */
 unsigned char *keyset_data_key(struct keyset *set, uint32_t id); /* NULL: none */
 struct keyset_period *keyset_period_of(struct keyset *set, uint32_t id);
 /* FB_E_NOMEM: too many keys. */

@@ -89,8 +89,8 @@ enum fb_code keyset_read(struct keyset *set, const struct keyset_source *from,
 
 static void stamp_of(struct keyset_stamp *stamp, const struct stat *st)
 {
-    *stamp = (struct keyset_stamp){
-        .inode = st->st_ino, .bytes = st->st_size, .modified = st->st_mtim};
+    *stamp =
+        (struct keyset_stamp){.inode = st->st_ino, .bytes = st->st_size, .modified = st->st_mtim};
 }
 
 bool keyset_stamp_read(const char *dir, struct keyset_stamp *stamp)
@@ -339,9 +339,9 @@ static bool put_periods(const struct keyset *set, struct buf *out)
         (void)buf_reserve(&nodes, (size_t)p->tree.count * SHRED_NODE_BYTES); /* no copies left */
         shred_save(&p->tree, &nodes);
         unsigned char *sealed = malloc(nodes.len + GCM_WRAP_BYTES);
-        is_done = sealed && !nodes.failed &&
-                  gcm_wrap(set->secret->store, aad_of(room, "period", p->id), buf_span(&nodes),
-                           sealed);
+        is_done =
+            sealed && !nodes.failed &&
+            gcm_wrap(set->secret->store, aad_of(room, "period", p->id), buf_span(&nodes), sealed);
         buf_printf(out, "period %" PRIu32 " %" PRIu64 " %" PRIu64 " ", p->id, p->from_us, p->bytes);
         if (is_done)
             master_hex_put(out, sealed, nodes.len + GCM_WRAP_BYTES);
@@ -438,8 +438,8 @@ enum fb_code keyset_write(const struct keyset *set, const char *dir, struct keys
     if (fd < 0 || !write_whole(fd, buf_span(&text)) || fstat(fd, &st) != 0 ||
         rename(draft, path) != 0 || !sync_dir(dir)) {
         code = fb_fail(err, FB_E_IO,
-                       "the key file %s cannot be written: %s; the keys of before stay in use", path,
-                       strerror(errno));
+                       "the key file %s cannot be written: %s; the keys of before stay in use",
+                       path, strerror(errno));
         goto done;
     }
     stamp_of(stamp, &st);

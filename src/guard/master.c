@@ -278,8 +278,9 @@ static enum fb_code ask(const char *command, struct span question, struct buf *a
     uint64_t until_us = fb_mono_us() + MASTER_TIMEOUT_MS * US_PER_MS;
     if (pipe2(in, O_CLOEXEC) != 0 || pipe2(out, O_CLOEXEC) != 0 ||
         !start_program(command, in, out, &pid)) {
-        enum fb_code code = fb_fail(err, FB_E_KEY, "%s cannot be run: %s; see encryption.master_key",
-                                    command, strerror(errno));
+        enum fb_code code =
+            fb_fail(err, FB_E_KEY, "%s cannot be run: %s; see encryption.master_key", command,
+                    strerror(errno));
         for (int i = 0; i < 2; i++) {
             if (in[i] >= 0)
                 close(in[i]);

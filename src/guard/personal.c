@@ -80,8 +80,7 @@ static void take_field(struct taking *t, uint64_t offset, uint16_t row, uint8_t 
 size_t personal_take(struct keyring *ring, uint64_t first_offset, void *records, size_t len,
                      unsigned char *out)
 {
-    struct taking t = {
-        .ring = ring, .period = keyring_period(ring), .out = out, .len = HEAD_BYTES};
+    struct taking t = {.ring = ring, .period = keyring_period(ring), .out = out, .len = HEAD_BYTES};
     memcpy(out, &t.period, sizeof t.period);
     gcm_random(t.nonce, sizeof t.nonce);
     memcpy(out + sizeof t.period, t.nonce, sizeof t.nonce);
@@ -162,10 +161,10 @@ enum fb_code personal_give(struct keyring *ring, uint64_t first_offset, struct s
         if (sealed.len - at < item || wanted < row)
             return FB_E_DAMAGED;
         for (; row < wanted && record_at < len; row++)
-            record_at += (size_t)((const struct ev_head *)(void *)((unsigned char *)records +
-                                                                   record_at))
-                             ->cells *
-                         EV_CELL_BYTES;
+            record_at +=
+                (size_t)((const struct ev_head *)(void *)((unsigned char *)records + record_at))
+                    ->cells *
+                EV_CELL_BYTES;
         if (record_at >= len || !give_field(ring, period, bytes + 4, first_offset + row, bytes + at,
                                             (unsigned char *)records + record_at))
             return FB_E_DAMAGED;
