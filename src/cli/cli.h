@@ -63,6 +63,16 @@ struct cli_export_args {
     uint64_t from_offset;
     bool is_following, is_redacted, is_json;
 };
+struct cli_key_args {
+    const char *verb; /* "list" | "rotate" | "rewrap" | "prune" */
+    const char *state;
+    const char *master; /* rewrap: the new one, NULL: as it is */
+    bool is_json;
+};
+struct cli_erase_args {
+    const char *state, *subject;
+    bool is_dry, is_json;
+};
 struct cli_hooks {
     int (*run)(const struct cli_run_args *args);
     int (*replay)(const struct cli_replay_args *args);
@@ -70,6 +80,8 @@ struct cli_hooks {
     int (*log)(const struct cli_log_args *args);
     int (*query)(const struct cli_query_args *args);
     int (*export)(const struct cli_export_args *args);
+    int (*key)(const struct cli_key_args *args);
+    int (*erase)(const struct cli_erase_args *args);
     /* Reference page by name ("config", "events", "knobs", "facts", "metrics", "reasons",
      * "errors"), Markdown; false: no such page.  Pages of tables that cli/ may not include; the
      * others are the CLI's own ("commands"). */

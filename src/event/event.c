@@ -79,6 +79,9 @@ static const struct ev_field_row cache_sample_fields[] = {
 static const struct ev_field_row fleet_share_fields[] = {
     EV_FLEET_SHARE_FIELDS(EV_ROW, EV_TEXT_ROW)};
 #undef THIS
+#define THIS struct ev_key
+static const struct ev_field_row key_fields[] = {EV_KEY_FIELDS(EV_ROW, EV_TEXT_ROW)};
+#undef THIS
 
 static const struct ev_type_row types[EV_TYPE_END] = {
 #define EVENT(upper, lower, id, ncells, says)                                                      \

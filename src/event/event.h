@@ -137,6 +137,7 @@ EV_STRUCT(SAMPLE, sample, 4)
 EV_STRUCT(CACHE_USE, cache_use, 2)
 EV_STRUCT(CACHE_SAMPLE, cache_sample, 1)
 EV_STRUCT(FLEET_SHARE, fleet_share, 1)
+EV_STRUCT(KEY, key, 2)
 
 /* Room for one record of any type. */
 union ev_any {
@@ -159,6 +160,7 @@ union ev_any {
     struct ev_cache_use cache_use;
     struct ev_cache_sample cache_sample;
     struct ev_fleet_share fleet_share;
+    struct ev_key key;
     unsigned char bytes[EV_CELLS_MAX * EV_CELL_BYTES];
 };
 

@@ -6,6 +6,7 @@
 #include "base/assert.h"
 #include "base/json.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -459,4 +460,22 @@ void access_buf_tick(struct access_buf *b, uint64_t now_us)
 {
     if (b->lines.len && now_us >= b->rest_until_us && now_us - b->first_us >= ACCESS_FLUSH_US / 2)
         flush(b, false, now_us);
+}
+
+struct span access_cut_address(struct span address, char room[ACCESS_ADDRESS_BYTES])
+{
+    unsigned char bytes[16];
+    char text[ACCESS_ADDRESS_BYTES];
+    if (address.len >= sizeof text)
+        return address;
+    memcpy(text, address.at, address.len);
+    text[address.len] = '\0';
+    int family = memchr(text, ':', address.len) ? AF_INET6 : AF_INET;
+    if (inet_pton(family, text, bytes) != 1)
+        return address;
+    if (family == AF_INET)
+        bytes[3] = 0;
+    else
+        memset(bytes + 6, 0, sizeof bytes - 6);
+    return span_of(inet_ntop(family, bytes, room, ACCESS_ADDRESS_BYTES));
 }

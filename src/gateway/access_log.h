@@ -64,6 +64,10 @@ void access_buf_put(struct access_buf *b, const struct access_entry *e, uint64_t
 /* From a timer of the thread, each 50 to 100 ms. */
 void access_buf_tick(struct access_buf *b, uint64_t now_us);
 
+#define ACCESS_ADDRESS_BYTES 48
+/* The network of an address: the last part of IPv4 (/24), or all behind the third group of IPv6
+ * (/48), as zeros; borrows <room>.  What is no address stays as it is. */
+struct span access_cut_address(struct span address, char room[ACCESS_ADDRESS_BYTES]);
 /* One line with its newline, appended to <out>: what access_buf_put writes. */
 void access_line(struct buf *out, uint8_t format, bool with_query, const struct access_entry *e);
 #endif

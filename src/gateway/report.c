@@ -48,7 +48,9 @@ void report_request(struct request *req)
     ev.sent_bytes = fb_sat_u32(req->sent_bytes);
     ev.received_bytes = fb_sat_u32(req->received_bytes);
     ev.in_flight = req->in_flight;
-    ev.subject = (uint16_t)req->ticket.key_hash;
+    ev.subject = (uint16_t)hash_mix(
+        req->ticket.key_hash,
+        atomic_load_explicit(&req->worker->gw->mem->head->pseudonym, memory_order_relaxed));
     ev.protocol = req->protocol;
     ev.tls = req->tls;
     ev.cache = req->cache;
@@ -262,9 +264,11 @@ static void report_access(struct request *req)
     for (int i = 15; i >= 0; i--)
         id[i] = "0123456789abcdef"[req->request_id >> (60 - 4 * i) & 15];
     uint64_t total_us = fb_sub_floor_u64(req->end_us, req->start_us);
+    char cut[ACCESS_ADDRESS_BYTES];
+    struct span peer = {req->peer_text, req->peer_text_bytes};
     struct access_entry e = {
         .wall_us = fb_wall_us() - total_us,
-        .client = {req->peer_text, req->peer_text_bytes},
+        .client = conf->p.privacy_raw_addresses ? peer : access_cut_address(peer, cut),
         .method = t->method,
         .target = t->target,
         .host = t->host,

@@ -313,7 +313,7 @@ enum fb_code keyring_unseal(struct keyring *ring, const struct keyring_use *use,
     /* A key that was made after this process read the file. */
     if (!copy_key(ring, use->key_id, key) &&
         (keyring_reload(ring, NULL) != FB_OK || !copy_key(ring, use->key_id, key)))
-        return FB_E_KEY;
+        return use->key_id < ring->set->next_key ? FB_E_NOT_FOUND : FB_E_KEY;
     struct gcm_use gcm = {.key = key, .nonce = use->nonce, .aad = use->aad};
     bool is_good = gcm_open(&gcm, in, out, tag);
     secret_wipe(key, sizeof key);

@@ -76,7 +76,8 @@ struct keyring_use {
 FB_MUST_USE
 enum fb_code keyring_seal(struct keyring *ring, const struct keyring_use *use, struct span in,
                           void *out, unsigned char tag[GCM_TAG_BYTES]);
-/* FB_E_KEY: that key is not there (any more); FB_E_DAMAGED: the text is not what was sealed. */
+/* FB_E_KEY: the key file does not know that key; FB_E_NOT_FOUND: it was destroyed; FB_E_DAMAGED:
+ * the text is not what was sealed. */
 FB_MUST_USE
 enum fb_code keyring_unseal(struct keyring *ring, const struct keyring_use *use, struct span in,
                             void *out, const unsigned char tag[GCM_TAG_BYTES]);

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -48,6 +49,7 @@ enum fb_code memfile_create(struct memfile *m, uint32_t threads, uint32_t ring_c
                                      .threads = threads,
                                      .ring_cells = ring_cells,
                                      .time_offset_us = fb_mono_offset()};
+    memfile_pseudonym_renew(m->head);
     for (uint32_t i = 0; i < memfile_ring_count(m); i++) {
         ring_init(m->rings[i], ring_cells);
         ring_origin_set(m->rings[i], (uint8_t)i);
@@ -83,6 +85,13 @@ enum fb_code memfile_attach(struct memfile *m, int fd, struct fb_err *err)
     m->fd = fd;
     fb_mono_offset_set(h->time_offset_us);
     return FB_OK;
+}
+
+void memfile_pseudonym_renew(struct memfile_head *head)
+{
+    uint64_t fresh = 0;
+    if (getrandom(&fresh, sizeof fresh, 0) == (ssize_t)sizeof fresh)
+        atomic_store_explicit(&head->pseudonym, fresh, memory_order_relaxed);
 }
 
 void memfile_close(struct memfile *m)

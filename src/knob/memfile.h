@@ -91,6 +91,9 @@ struct memfile_head {
     struct memfile_tls tls;
     struct memfile_h2 h2;
     struct memfile_compress compress;
+    /* What subjects in events are mixed with; random, only ever in this memory, renewed by the
+     * brain with each period (privacy.period) and each erasure: an old subject leads to nobody. */
+    _Atomic uint64_t pseudonym;
     uint64_t secret[2]; /* of this state folder: for hashes that leave the process and outlive it */
 };
 
@@ -164,7 +167,10 @@ enum fb_code memfile_create(struct memfile *m, uint32_t threads, uint32_t ring_c
 /* Maps the file behind <fd> (not closed).  Errors: IO, VERSION. */
 FB_MUST_USE
 enum fb_code memfile_attach(struct memfile *m, int fd, struct fb_err *err);
-void memfile_close(struct memfile *m); /* unmaps; the descriptor stays the caller's */
+void memfile_close(struct memfile *m);
+/* A new head->pseudonym. */
+void memfile_pseudonym_renew(
+    struct memfile_head *head); /* unmaps; the descriptor stays the caller's */
 
 /* The number of <name>, a new one when it has none; EV_NONE when all are taken.  Gateway's first
  * thread. */

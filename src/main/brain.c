@@ -5,6 +5,7 @@
 #include "gateway/control_msg.h"
 #include "io/sandbox.h"
 #include "main/brain_int.h"
+#include "main/brain_keys.h"
 #include "main/resource.h"
 #include "main/role.h"
 
@@ -41,13 +42,14 @@ int brain_run(const struct brain_setup *setup)
     signal(SIGHUP, SIG_IGN);
     signal(SIGTERM, SIG_IGN);
     prctl(PR_SET_NAME, "fb-brain");
-    sandbox_enter("brain");
     struct brain *b = calloc(1, sizeof *b);
     if (!b)
         return 1;
     b->setup = setup;
     struct fb_err err;
-    if (start(b, &err) != FB_OK) {
+    enum fb_code code = brain_keys_open(b, &err);
+    sandbox_enter("brain");
+    if (code != FB_OK || start(b, &err) != FB_OK) {
         fb_log(FB_LOG_ERROR, "%s", err.text);
         control_send(setup->control_fd, CONTROL_REFUSED, 0, 0, err.text);
         return fb_error_row(err.code)->exit_code;
@@ -115,6 +117,7 @@ static void stop(struct brain *b)
     log_close(b->log);
     sequencer_free(b->sequencer);
     state_close(b->state);
+    keyring_unref(b->keys);
     fold_fini(&b->fold);
     buf_fini(&b->snapshot);
     free(b->out_room);
@@ -256,6 +259,8 @@ static void tick(struct brain *b, uint64_t now_us)
     if (now_us >= b->next_resource_us) {
         sample_resources(b, now_us);
         brain_watch_tls(b);
+        brain_watch_keys(b);
+        brain_watch_privacy(b, b->fold.conf && b->fold.conf->p.privacy_raw_addresses);
         b->next_resource_us = now_us + BRAIN_RESOURCE_US;
     }
     struct ev_tick ev = EV_INIT(TICK, tick, now_us);
@@ -402,6 +407,7 @@ static void read_control(struct brain *b)
         if (role_read_conf(fd, &conf, &err) == FB_OK) {
             say_config(b, conf);
             brain_reload_log(b, conf);
+            brain_reload_keys(b, conf);
             conf_unref(conf);
             brain_publish(b);
             control_send(b->setup->control_fd, CONTROL_RELOADED, 0, 0, "");

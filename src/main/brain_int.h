@@ -26,6 +26,7 @@ struct brain {
     struct fold fold;
     struct state *state;
     struct log *log;
+    struct keyring *keys;
     char log_dir[512];
     struct sequencer *sequencer;
     struct admin *admin;
@@ -42,7 +43,7 @@ struct brain {
     pid_t supervisor_pid;
     uint8_t cert_state[MEMFILE_CERTS_MAX]; /* 1 ends soon, 2 has ended: as the alert says */
     bool is_tls_refused[MEMFILE_LISTENS_MAX];
-    bool is_disk_bad, is_stopping;
+    bool is_disk_bad, is_stopping, is_keys_bad, is_key_near, is_raw;
     uint8_t reload_answer; /* enum control_kind of the last answer */
     /* a snapshot that waits for its offset to be durable */
     struct buf snapshot;

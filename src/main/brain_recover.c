@@ -78,6 +78,7 @@ static enum fb_code open_stream(struct brain *b, struct fb_err *err)
     log_conf_init(&lc);
     lc.node = b->mem.head->node_id;
     lc.epoch = b->epoch;
+    lc.keys = b->keys;
     lc.next_offset_min = b->snapshot_saved_offset;
     read_log_conf(conf, &lc);
     conf_unref(conf);
@@ -168,8 +169,8 @@ static uint64_t replay_log(struct brain *b, uint64_t from, bool is_same_rings)
         if (code != FB_OK) {
             if (code != FB_E_END)
                 fb_log(FB_LOG_WARN,
-                       "the log cannot be read at offset %llu; what follows is unknown",
-                       (unsigned long long)log_reader_offset(r));
+                       "the log cannot be read at offset %llu (%s); what follows is unknown",
+                       (unsigned long long)log_reader_offset(r), log_reader_why(r));
             break;
         }
         if (fold_is_output(ev)) {

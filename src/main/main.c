@@ -24,6 +24,8 @@ int main(int argc, char **argv)
         .log = log_command,
         .query = query_command,
         .export = export_command,
+        .key = key_command,
+        .erase = erase_command,
         .reference = reference_page,
     };
     return cli_main(argc, argv, &hooks);

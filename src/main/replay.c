@@ -112,13 +112,11 @@ static enum fb_code run(struct replay *r, struct fb_err *err)
     if (is_tty && r->events >= 500000)
         fprintf(stderr, "\r\033[K");
     settle(r, log_reader_offset(reader));
-    uint64_t at = log_reader_offset(reader);
-    log_reader_close(reader);
     if (code != FB_OK && code != FB_E_END)
-        return fb_fail(err, code,
-                       "the log cannot be read at offset %llu; `foldback log check` tells more",
-                       (unsigned long long)at);
-    return FB_OK;
+        code = fb_fail(err, code, "the log cannot be read at offset %llu: %s",
+                       (unsigned long long)log_reader_offset(reader), log_reader_why(reader));
+    log_reader_close(reader);
+    return code == FB_E_END ? FB_OK : code;
 }
 
 /* What the engine knew before the first event: nothing at offset 0, else what the oldest snapshot

@@ -2,6 +2,7 @@
 #include "stream/block.h"
 
 #include "base/assert.h"
+#include "guard/personal.h"
 #include "stream/column.h"
 #include "stream/crc32c.h"
 
@@ -9,7 +10,8 @@
 #include <zstd.h>
 
 #define MAGIC "fbk1"
-#define BLOCK_VERSION 1
+#define BLOCK_VERSION_CLEAR 1
+#define BLOCK_VERSION 2
 #define FLAG_ACKNOWLEDGED 1u
 
 /* The header as it stands on disk; x86-64 and AArch64 are little endian, so it is the machine's
@@ -21,7 +23,7 @@ struct header {
     uint32_t epoch, segment;
     uint64_t first_offset;
     uint32_t count, raw_bytes, stored_bytes;
-    uint8_t codec, reserved1[3];
+    uint8_t codec, personal_bytes[3];
     uint32_t key_id, position;
     uint8_t nonce[12], tag[16];
     uint32_t flags;
@@ -38,9 +40,13 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "blocks are little end
 struct block_codec {
     ZSTD_CCtx *compressor;
     ZSTD_DCtx *decompressor;
+    struct keyring *keys;
+    uint32_t period;
     struct columns columns;
     unsigned char work[COLUMN_BYTES_MAX]; /* columns, decompressed */
-    unsigned char block[BLOCK_BYTES_MAX]; /* what block_encode returns */
+    unsigned char block[BLOCK_BYTES_MAX]; /* what block_encode returns, or a body that was opened */
+    _Alignas(8) unsigned char clean[BLOCK_RAW_BYTES_MAX]; /* records without personal fields */
+    unsigned char personal[PERSONAL_BYTES_MAX(BLOCK_RAW_BYTES_MAX)];
 };
 
 static size_t compress_columns(struct block_codec *c, unsigned char *to, size_t cap);
@@ -66,6 +72,11 @@ struct block_codec *block_codec_new(void)
     return c;
 }
 
+void block_codec_keys(struct block_codec *c, struct keyring *keys)
+{
+    c->keys = keys;
+}
+
 void block_codec_free(struct block_codec *c)
 {
     if (!c)
@@ -86,6 +97,12 @@ enum fb_code block_encode(struct block_codec *c, struct block_head *head, struct
     fb_assert(records.len > 0);
     fb_assert(records.len <= BLOCK_RAW_BYTES_MAX);
     fb_assert(((uintptr_t)records.at & 7) == 0);
+    size_t personal = 0;
+    if (c->keys && personal_is_in(records)) {
+        memcpy(c->clean, records.at, records.len);
+        personal = personal_take(c->keys, head->first_offset, c->clean, records.len, c->personal);
+        records.at = (const char *)c->clean;
+    }
     enum fb_code code = column_write(&c->columns, records);
     if (code)
         return code;
@@ -101,8 +118,14 @@ enum fb_code block_encode(struct block_codec *c, struct block_head *head, struct
     fb_assert(c->columns.rows <= COLUMN_ROWS_MAX);
     head->count = c->columns.rows;
     head->raw_bytes = (uint32_t)records.len;
+    memcpy(body + stored, c->personal, personal);
+    stored += personal;
     head->stored_bytes = (uint32_t)stored;
+    head->personal_bytes = (uint32_t)personal;
     head->key_id = 0;
+    head->version = personal ? BLOCK_VERSION : BLOCK_VERSION_CLEAR;
+    memset(head->nonce, 0, sizeof head->nonce);
+    memset(head->tag, 0, sizeof head->tag);
     describe(head, (const void *)records.at, records.len);
     uint32_t bytes = block_bytes(head);
     fb_assert(bytes <= BLOCK_BYTES_MAX);
@@ -158,34 +181,78 @@ static size_t compress_columns(struct block_codec *c, unsigned char *to, size_t 
     return out.pos;
 }
 
-void block_seal(struct block_codec *c, struct block_head *head, uint32_t segment, uint32_t position)
+/* The header of <head> without its own checksum. */
+static struct header header_of(const struct block_head *head)
 {
-    fb_assert(position % BLOCK_ALIGN_BYTES == 0);
-    fb_assert(head->count > 0);
-    fb_assert(head->stored_bytes > 0);
-    head->segment = segment;
-    head->position = position;
     struct header h = {.magic = MAGIC,
-                       .version = BLOCK_VERSION,
+                       .version = head->version,
                        .header_bytes = BLOCK_HEADER_BYTES,
                        .node = head->node,
                        .epoch = head->epoch,
-                       .segment = segment,
+                       .segment = head->segment,
                        .first_offset = head->first_offset,
                        .count = head->count,
                        .raw_bytes = head->raw_bytes,
                        .stored_bytes = head->stored_bytes,
                        .codec = head->codec,
                        .key_id = head->key_id,
-                       .position = position,
+                       .position = head->position,
                        .flags = head->has_acknowledged ? FLAG_ACKNOWLEDGED : 0,
                        .acknowledged = head->has_acknowledged ? head->acknowledged : 0,
                        .first_us = head->first_us,
                        .last_us = head->last_us,
                        .wall_minus_mono_us = head->wall_minus_mono_us,
                        .body_crc = head->body_crc};
+    for (int i = 0; i < 3; i++)
+        h.personal_bytes[i] = (uint8_t)(head->personal_bytes >> 8 * i);
+    memcpy(h.nonce, head->nonce, sizeof h.nonce);
+    memcpy(h.tag, head->tag, sizeof h.tag);
+    return h;
+}
+
+/* What GCM binds to the body: the header as it will stand, without what comes after sealing. */
+static struct header associated_data(const struct block_head *head)
+{
+    struct block_head bare = *head;
+    bare.body_crc = 0;
+    memset(bare.tag, 0, sizeof bare.tag);
+    return header_of(&bare);
+}
+
+static enum fb_code encrypt(struct block_codec *c, struct block_head *head)
+{
+    unsigned char *body = c->block + BLOCK_HEADER_BYTES;
+    enum fb_code code = keyring_take(c->keys, head->stored_bytes, &head->key_id, head->nonce);
+    if (code)
+        return code;
+    head->version = BLOCK_VERSION;
+    struct header aad = associated_data(head);
+    struct keyring_use use = {
+        .key_id = head->key_id, .nonce = head->nonce, .aad = {(const char *)&aad, sizeof aad}};
+    struct span text = {(const char *)body, head->stored_bytes};
+    return keyring_seal(c->keys, &use, text, body, head->tag);
+}
+
+enum fb_code block_seal(struct block_codec *c, struct block_head *head, uint32_t segment,
+                        uint32_t position)
+{
+    fb_assert(position % BLOCK_ALIGN_BYTES == 0);
+    fb_assert(head->count > 0);
+    fb_assert(head->stored_bytes > 0);
+    fb_assert(head->key_id == 0); /* not encrypted twice */
+    head->segment = segment;
+    head->position = position;
+    if (c->keys && keyring_is_sealing(c->keys)) {
+        enum fb_code code = encrypt(c, head);
+        if (code)
+            return code;
+        head->body_crc =
+            crc32c(0, c->block + BLOCK_HEADER_BYTES, block_bytes(head) - BLOCK_HEADER_BYTES);
+    }
+    struct header h = header_of(head);
     h.header_crc = crc32c(0, &h, offsetof(struct header, header_crc));
     memcpy(c->block, &h, sizeof h);
+    return FB_OK;
 }
 
 enum fb_code block_head_read(struct span bytes, struct block_head *head)
@@ -199,11 +266,17 @@ enum fb_code block_head_read(struct span bytes, struct block_head *head)
     if (h.header_crc != crc32c(0, &h, offsetof(struct header, header_crc)))
         return FB_E_DAMAGED;
     /* The checksum is right, so somebody meant it: not damage, and never cut away. */
-    if (h.version != BLOCK_VERSION || h.codec > BLOCK_CODEC_COLUMNS || h.key_id != 0)
+    bool is_clear = h.version == BLOCK_VERSION_CLEAR;
+    if ((!is_clear && h.version != BLOCK_VERSION) || h.codec > BLOCK_CODEC_COLUMNS ||
+        (is_clear && h.key_id != 0))
         return FB_E_VERSION;
     if (h.header_bytes != sizeof h || h.count == 0 || h.count > COLUMN_ROWS_MAX)
         return FB_E_DAMAGED;
-    if (h.raw_bytes > BLOCK_RAW_BYTES_MAX || h.stored_bytes > BLOCK_RAW_BYTES_MAX)
+    uint32_t personal_bytes = 0;
+    for (int i = 0; i < 3; i++)
+        personal_bytes |= (uint32_t)h.personal_bytes[i] << 8 * i;
+    if (h.raw_bytes > BLOCK_RAW_BYTES_MAX || h.stored_bytes > BLOCK_STORED_BYTES_MAX ||
+        personal_bytes > h.stored_bytes || (is_clear && personal_bytes))
         return FB_E_DAMAGED;
     if (h.first_offset > UINT64_MAX - h.count)
         return FB_E_DAMAGED;
@@ -222,7 +295,11 @@ enum fb_code block_head_read(struct span bytes, struct block_head *head)
                                 .wall_minus_mono_us = h.wall_minus_mono_us,
                                 .has_acknowledged = (h.flags & FLAG_ACKNOWLEDGED) != 0,
                                 .acknowledged = h.acknowledged,
-                                .body_crc = h.body_crc};
+                                .body_crc = h.body_crc,
+                                .personal_bytes = personal_bytes,
+                                .version = h.version};
+    memcpy(head->nonce, h.nonce, sizeof h.nonce);
+    memcpy(head->tag, h.tag, sizeof h.tag);
     return FB_OK;
 }
 
@@ -252,28 +329,67 @@ static enum fb_code check_records(const struct block_head *head, const unsigned 
     return rows == head->count ? FB_OK : FB_E_DAMAGED;
 }
 
-enum fb_code block_decode(struct block_codec *c, const struct block_head *head, struct span body,
-                          void *out)
+/* The body as it was before block_seal: <body> itself, or opened in c->block. */
+static enum fb_code decrypt(struct block_codec *c, const struct block_head *head, struct span *body)
 {
-    if (body.len < head->stored_bytes || head->raw_bytes > BLOCK_RAW_BYTES_MAX)
-        return FB_E_DAMAGED;
-    if (head->codec == BLOCK_CODEC_NONE) {
-        if (head->stored_bytes != head->raw_bytes)
-            return FB_E_DAMAGED;
-        memcpy(out, body.at, head->raw_bytes);
-        return check_records(head, out);
-    }
+    if (head->key_id == 0)
+        return FB_OK;
+    if (!c->keys)
+        return FB_E_KEY;
+    struct header aad = associated_data(head);
+    struct keyring_use use = {
+        .key_id = head->key_id, .nonce = head->nonce, .aad = {(const char *)&aad, sizeof aad}};
+    struct span text = {body->at, head->stored_bytes};
+    enum fb_code code = keyring_unseal(c->keys, &use, text, c->block, head->tag);
+    *body = (struct span){(const char *)c->block, head->stored_bytes};
+    return code;
+}
+
+static enum fb_code decode_columns(struct block_codec *c, const struct block_head *head,
+                                   struct span body, void *out)
+{
     /* One call with the exact room: zstd cannot write more than the columns claim. */
     uint32_t all;
-    if (head->stored_bytes < sizeof all)
+    if (body.len < sizeof all)
         return FB_E_DAMAGED;
     memcpy(&all, body.at, sizeof all);
     if (all > sizeof c->work)
         return FB_E_DAMAGED;
     size_t got = ZSTD_decompressDCtx(c->decompressor, c->work, all, body.at + sizeof all,
-                                     head->stored_bytes - sizeof all);
+                                     body.len - sizeof all);
     if (ZSTD_isError(got) || got != all)
         return FB_E_DAMAGED;
     return column_read(&c->columns, (struct span){(const char *)c->work, all}, head->count,
                        head->raw_bytes, out);
+}
+
+enum fb_code block_decode(struct block_codec *c, const struct block_head *head, struct span body,
+                          void *out)
+{
+    if (body.len < head->stored_bytes || head->raw_bytes > BLOCK_RAW_BYTES_MAX ||
+        head->stored_bytes > BLOCK_STORED_BYTES_MAX || head->personal_bytes > head->stored_bytes)
+        return FB_E_DAMAGED;
+    enum fb_code code = decrypt(c, head, &body);
+    if (code)
+        return code;
+    body.len = head->stored_bytes - head->personal_bytes;
+    if (head->codec == BLOCK_CODEC_NONE) {
+        if (body.len != head->raw_bytes)
+            return FB_E_DAMAGED;
+        memcpy(out, body.at, head->raw_bytes);
+        code = check_records(head, out);
+    } else {
+        code = decode_columns(c, head, body, out);
+    }
+    c->period = 0;
+    if (code || !head->personal_bytes)
+        return code;
+    struct span personal = {body.at + body.len, head->personal_bytes};
+    c->period = personal_period(personal);
+    return personal_give(c->keys, head->first_offset, personal, out, head->raw_bytes);
+}
+
+uint32_t block_codec_period(const struct block_codec *c)
+{
+    return c->period;
 }

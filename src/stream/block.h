@@ -3,7 +3,7 @@
  *
  *   byte  field (little endian)                        byte  field
  *      0  magic "fbk1"                                   56  nonce[12]       0 while key_id is 0
- *      4  version u16 = 1, header bytes u16 = 128        68  tag[16]         0 while key_id is 0
+ *      4  version u16 = 1 or 2, header bytes u16         68  tag[16]         0 while key_id is 0
  *      8  node id u64                                    84  flags u32       bit 0: see below
  *     16  epoch u32 (starts of the brain)                88  first time_us u64 (monotonic)
  *     20  segment u32 (number of the file)               96  last time_us u64
@@ -12,7 +12,7 @@
  *     36  raw bytes u32 (records)                       116  acknowledged u64 (offset)
  *     40  stored bytes u32 (body)                       124  CRC32C of bytes 0..123 u32
  *     44  codec u8: 0 none, 1 columns + zstd            128  body, then 0..7 zero bytes:
- *     45  reserved u8[3]   0                                 blocks begin at multiples of 8
+ *     45  personal bytes u8[3], of the body                 blocks begin at multiples of 8
  *     48  key id u32 (0: clear)
  *     52  position u32 (of this header in the segment)
  *
@@ -22,19 +22,27 @@
  * what was lost from what was only under way.
  *
  * Body of codec 1: u32 length of the columns, then one zstd frame of them (column.h draws them).
+ * Personal fields of the records (guard/personal.h) are taken out before and stand sealed behind
+ * the rest of the body, <personal bytes> long.  With a key id the whole body is AES-256-GCM; the
+ * header is its associated data, with tag and both checksums as zeros: a block cannot be moved to
+ * another segment, position, offset or time.  The checksums are over what is stored, so recovery
+ * and repair need no key.  Version 2 is a block with a key id or personal bytes.
  * Decoding trusts nothing: every length is checked, so it is fuzzed (test/fuzz/block_fuzz.c).
  *
  * Threads: a struct block_codec belongs to one thread. */
 #ifndef FB_STREAM_BLOCK_H
 #define FB_STREAM_BLOCK_H
 #include "event/event.h"
+#include "guard/keyring.h"
 
 #define BLOCK_HEADER_BYTES 128
 /* Most bytes of records in one block.  256 KiB fits every broker with margin (the common limit is
  * about 1 MB), and is 4,096 requests: enough for the columns to compress. */
 #define BLOCK_RAW_BYTES_MAX (256 * KIB)
+/* The body: at worst the records as they are, and as much again of sealed personal fields. */
+#define BLOCK_STORED_BYTES_MAX (2 * BLOCK_RAW_BYTES_MAX + 16)
 /* Header, body and padding of the largest block. */
-#define BLOCK_BYTES_MAX (BLOCK_HEADER_BYTES + BLOCK_RAW_BYTES_MAX + 8)
+#define BLOCK_BYTES_MAX (BLOCK_HEADER_BYTES + BLOCK_STORED_BYTES_MAX + 8)
 #define BLOCK_ALIGN_BYTES 8
 
 enum block_codec_id { BLOCK_CODEC_NONE, BLOCK_CODEC_COLUMNS };
@@ -54,10 +62,16 @@ struct block_head {
     bool has_acknowledged;
     uint64_t acknowledged; /* everything below was durable when the block was written */
     uint32_t body_crc;
+    uint32_t personal_bytes; /* of stored_bytes: sealed personal fields */
+    uint16_t version;
+    unsigned char nonce[12], tag[16]; /* 0 while key_id is 0 */
 };
 
 struct block_codec;
-struct block_codec *block_codec_new(void); /* NULL without memory; 1.5 MiB */
+struct block_codec *block_codec_new(void); /* NULL without memory; 3 MiB */
+/* The keys to seal and open with, borrowed; NULL (as after block_codec_new): blocks stay clear,
+ * sealed ones cannot be read. */
+void block_codec_keys(struct block_codec *c, struct keyring *keys);
 void block_codec_free(struct block_codec *c);
 /* Of event types without a bit block_decode needs to give the head only; 0: all of all types. */
 void block_codec_want(struct block_codec *c, uint64_t types);
@@ -70,10 +84,11 @@ void block_codec_want(struct block_codec *c, uint64_t types);
 FB_MUST_USE
 enum fb_code block_encode(struct block_codec *c, struct block_head *head, struct span records,
                           struct span *block);
-/* Writes the header over the first BLOCK_HEADER_BYTES of the block that block_encode just returned.
- */
-void block_seal(struct block_codec *c, struct block_head *head, uint32_t segment,
-                uint32_t position);
+/* Encrypts the body when the keys say so, and writes the header over the first BLOCK_HEADER_BYTES
+ * of the block that block_encode just returned; once per block_encode.  FB_E_KEY: there must be a
+ * key, and there is none; nothing may be written then. */
+enum fb_code block_seal(struct block_codec *c, struct block_head *head, uint32_t segment,
+                        uint32_t position);
 
 /* FB_E_DAMAGED: no header, or a checksum or a range is wrong; FB_E_VERSION: a newer layout. */
 FB_MUST_USE
@@ -84,8 +99,11 @@ uint32_t block_bytes(const struct block_head *head);
 FB_MUST_USE
 bool block_body_is_good(const struct block_head *head, struct span body);
 /* Writes head->raw_bytes of records to <out>, which has room for BLOCK_RAW_BYTES_MAX.
- * FB_E_DAMAGED when the body is not what the header says; <out> is then undefined. */
+ * FB_E_DAMAGED when the body is not what the header says; <out> is then undefined.  FB_E_KEY: its
+ * key is not there; FB_E_NOT_FOUND: its key was destroyed. */
 FB_MUST_USE
 enum fb_code block_decode(struct block_codec *c, const struct block_head *head, struct span body,
                           void *out);
+/* The period of the personal fields of the block that was decoded last; 0: it had none. */
+uint32_t block_codec_period(const struct block_codec *c);
 #endif

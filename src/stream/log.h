@@ -46,6 +46,7 @@ struct log_conf {
     uint32_t retry_ms;         /* between tries on a failing disk; 1,000 */
     uint32_t close_timeout_ms; /* longest wait of log_close for the disk; 2,000 */
     struct log_io io;
+    struct keyring *keys; /* borrowed; NULL: blocks stay clear */
 };
 /* The defaults above; the caller sets node and epoch. */
 void log_conf_init(struct log_conf *conf);

@@ -21,7 +21,10 @@ struct log_reader {
     struct watermark_map *map; /* NULL until a writer has been here */
     struct segment_list list;
     struct block_codec *codec;
-    int fd; /* -1: no segment open */
+    struct keyring *keys; /* NULL: the folder has none */
+    char why[200];
+    uint32_t lost_key; /* data key of the block that cannot be opened for ever */
+    int fd;            /* -1: no segment open */
     uint32_t number;
     uint64_t position; /* of the next header */
     uint64_t next;     /* offset of the next record */
@@ -31,6 +34,7 @@ struct log_reader {
     uint64_t want_wall_us; /* after seek_wall: earlier records are passed over; 0: none */
     /* The decoded block. */
     struct block_head head;
+    uint32_t period;    /* of its personal fields */
     size_t at;          /* next record in <records> */
     uint64_t at_offset; /* its offset */
     uint64_t given_us;  /* time_us of the record given last */
@@ -38,6 +42,7 @@ struct log_reader {
 };
 
 static void forget_block(struct log_reader *r);
+static enum fb_code keys_open(struct log_reader *r, struct fb_err *err);
 static enum fb_code list_read(struct log_reader *r, struct fb_err *err);
 static struct watermark mark_read(struct log_reader *r);
 static enum fb_code load_block(struct log_reader *r);
@@ -67,7 +72,9 @@ enum fb_code log_reader_open(struct log_reader **out, const char *dir, uint64_t 
         code = fb_fail(err, FB_E_RANGE, "log directory: longer than %zu bytes", sizeof r->dir - 1);
         goto fail;
     }
-    code = list_read(r, err);
+    code = keys_open(r, err);
+    if (code == FB_OK)
+        code = list_read(r, err);
     if (code == FB_OK)
         code = log_reader_seek(r, from);
     if (code)
@@ -88,6 +95,7 @@ void log_reader_close(struct log_reader *r)
     watermark_close(r->map);
     segment_list_fini(&r->list);
     block_codec_free(r->codec);
+    keyring_unref(r->keys);
     free(r->body);
     free(r->records);
     free(r);
@@ -128,17 +136,55 @@ static enum fb_code skip_to(struct log_reader *r, uint64_t to)
     bool is_expired = r->list.count > 0 && r->next < r->list.at[0].first_offset && !r->saw_damage;
     r->skip = (struct log_skip){.from = r->next, .to = to};
     r->skip.reason = is_expired      ? REASON_NONE
+                     : r->lost_key   ? REASON_NONE
                      : r->saw_damage ? REASON_LOSS_DAMAGED
                                      : REASON_LOSS_DISK;
     snprintf(r->skip.sentence, sizeof r->skip.sentence,
              "Offsets %" PRIu64 " to %" PRIu64 " (%" PRIu64 " events) are missing: %s.", r->next,
              to - 1, to - r->next,
              is_expired      ? "retention removed them"
+             : r->lost_key   ? "the key that they are sealed with was destroyed"
              : r->saw_damage ? "a stored block is damaged"
                              : "the log could not be written then");
     r->saw_damage = false;
+    r->lost_key = 0;
     r->next = to;
     return FB_E_DAMAGED;
+}
+
+static enum fb_code keys_open(struct log_reader *r, struct fb_err *err)
+{
+    char state_dir[4096];
+    snprintf(state_dir, sizeof state_dir, "%s", r->dir);
+    char *slash = strrchr(state_dir, '/');
+    if (slash == state_dir)
+        slash[1] = '\0';
+    else if (slash)
+        *slash = '\0';
+    else
+        snprintf(state_dir, sizeof state_dir, ".");
+    enum fb_code code = keyring_open(&r->keys, state_dir, err);
+    if (code == FB_OK)
+        block_codec_keys(r->codec, r->keys);
+    return code == FB_E_NOT_FOUND ? FB_OK : code;
+}
+
+/* A destroyed key makes a hole; one that should be there stops the reader, and nothing is passed
+ * over. */
+static enum fb_code key_missing(struct log_reader *r, const struct block_head *head,
+                                enum fb_code code)
+{
+    if (code == FB_E_NOT_FOUND) {
+        r->lost_key = head->key_id;
+        return FB_E_DAMAGED;
+    }
+    snprintf(r->why, sizeof r->why,
+             "the log is encrypted from offset %" PRIu64
+             " on with key %u, which %s; put the newest "
+             "key file back as `keys` in the state folder",
+             head->first_offset, head->key_id,
+             r->keys ? "the key file does not hold" : "no key file is there for");
+    return FB_E_KEY;
 }
 
 /* Body of the block at r->position into r->records; false when it is damaged. */
@@ -150,9 +196,18 @@ static enum fb_code read_body(struct log_reader *r, const struct block_head *hea
     if (n < 0)
         return FB_E_IO;
     struct span bytes = {(const char *)r->body, (size_t)n};
-    if (!block_body_is_good(head, bytes) ||
-        block_decode(r->codec, head, bytes, r->records) != FB_OK)
+    if (!block_body_is_good(head, bytes))
         return FB_E_DAMAGED;
+    enum fb_code code = block_decode(r->codec, head, bytes, r->records);
+    if (code == FB_E_KEY && !r->keys &&
+        keys_open(r, NULL) == FB_OK) /* made after this was opened */
+        code = block_decode(r->codec, head, bytes, r->records);
+    if (code == FB_E_KEY || code == FB_E_NOT_FOUND)
+        return key_missing(r, head, code);
+    if (code)
+        return FB_E_DAMAGED;
+    r->lost_key = 0;
+    r->period = block_codec_period(r->codec);
     r->head = *head;
     r->at = 0;
     r->at_offset = head->first_offset;
@@ -206,12 +261,22 @@ static enum fb_code load_block(struct log_reader *r)
         r->next = head.first_offset + head.count; /* passed over without decoding */
     } else if (head.first_offset + head.count > r->next) {
         code = read_body(r, &head);
-        if (code == FB_E_IO)
+        if (code == FB_E_IO || code == FB_E_KEY)
             return code;
         r->saw_damage = code == FB_E_DAMAGED;
     }
     r->position += block_bytes(&head);
     return FB_OK;
+}
+
+const char *log_reader_why(const struct log_reader *r)
+{
+    return r->why[0] ? r->why : "the system refused to read a segment; look at the disk";
+}
+
+uint32_t log_reader_period(const struct log_reader *r)
+{
+    return r->period;
 }
 
 const struct log_skip *log_reader_skip(const struct log_reader *r)

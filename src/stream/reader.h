@@ -3,8 +3,9 @@
  *
  * Reads only what the watermark calls durable.  Each record comes once and in the order of offsets.
  * A hole in the offsets (damage, a disk that was full, retention) is told as FB_E_DAMAGED with a
- * struct log_skip; the next call goes on behind it.  A committed position per reader is kept in
- * state.h.
+ * struct log_skip; the next call goes on behind it.  Keys are those of the folder that <dir> lies
+ * in (guard/keyring.h): a reader without the right ones is refused when it opens, with FB_E_KEY.  A
+ * committed position per reader is kept in state.h.
  *
  * Threads: a struct log_reader belongs to one thread. */
 #ifndef FB_STREAM_READER_H
@@ -14,8 +15,9 @@
 /* Why offsets are missing. */
 struct log_skip {
     uint64_t from, to; /* first missing offset, first one there again */
-    uint16_t
-        reason; /* REASON_LOSS_DAMAGED, REASON_LOSS_DISK; REASON_NONE: retention removed them */
+    /* REASON_LOSS_DAMAGED, REASON_LOSS_DISK; REASON_NONE: retention removed them, or their key was
+     * destroyed */
+    uint16_t reason;
     char sentence[160];
 };
 
@@ -28,15 +30,20 @@ enum fb_code log_reader_open(struct log_reader **reader, const char *dir, uint64
                              struct fb_err *err);
 void log_reader_close(struct log_reader *r);
 /* FB_OK: *ev is borrowed until the next call.  FB_E_END: nothing more yet, try again later.
- * FB_E_DAMAGED: a hole, see log_reader_skip; *offset is the next one there.  FB_E_IO: see err. */
+ * FB_E_DAMAGED: a hole, see log_reader_skip; *offset is the next one there.  FB_E_IO, FB_E_KEY (a
+ * key is missing): the next call tries the same block again. */
 FB_MUST_USE
 enum fb_code log_reader_next(struct log_reader *r, const struct ev_head **ev, uint64_t *offset);
+/* After FB_E_KEY or FB_E_IO: one sentence for the operator. */
+const char *log_reader_why(const struct log_reader *r);
 const struct log_skip *log_reader_skip(const struct log_reader *r);
 /* The wall clock of the record that log_reader_next gave last. */
 uint64_t log_reader_wall_us(const struct log_reader *r);
 /* The node that wrote it: with the offset, the name of the event everywhere (event/cloudevent.h).
  */
 uint64_t log_reader_node(const struct log_reader *r);
+/* The period under whose keys the personal fields of that record are sealed; 0: none are. */
+uint32_t log_reader_period(const struct log_reader *r);
 /* Offset of the oldest record that was kept when the reader was opened. */
 uint64_t log_reader_first(const struct log_reader *r);
 /* Offset of the next record. */

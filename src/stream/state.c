@@ -3,6 +3,7 @@
 
 #include "base/assert.h"
 #include "base/clock.h"
+#include "guard/keyring.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -33,7 +34,8 @@ static const char schema[] =
 
 struct state {
     sqlite3 *db;
-    char path[4200];
+    struct keyring *keys; /* once they were needed */
+    char dir[4096], path[4200];
 };
 
 static enum fb_code open_db(struct state *st, struct fb_err *err);
@@ -55,7 +57,8 @@ enum fb_code state_open(struct state **out, const char *dir, struct state_report
         return fb_fail(err, FB_E_IO, "state directory %s: %s; create its parent", dir,
                        strerror(errno));
     }
-    snprintf(st->path, sizeof st->path, "%s/state.db", dir);
+    snprintf(st->dir, sizeof st->dir, "%s", dir);
+    snprintf(st->path, sizeof st->path, "%s/state.db", st->dir);
     enum fb_code code = open_db(st, err);
     if (code == FB_E_DAMAGED) {
         code = move_aside(st, report, err);
@@ -92,6 +95,7 @@ void state_close(struct state *st)
     if (!st)
         return;
     sqlite3_close(st->db);
+    keyring_unref(st->keys);
     free(st);
 }
 
@@ -234,6 +238,75 @@ static uint64_t snapshot_checksum(const char *name, const struct state_snapshot 
     return sum;
 }
 
+/* ---- encryption ----
+ * "fbs1", key id u32, nonce[12], tag[16], the packed bytes sealed.  A clear snapshot begins with
+ * the magic of zstd. */
+
+#define SEALED_MAGIC "fbs1"
+#define SEALED_HEAD_BYTES (4 + 4 + GCM_NONCE_BYTES + GCM_TAG_BYTES)
+
+/* FB_E_NOT_FOUND: the folder has no keys. */
+static enum fb_code keys_of(struct state *st, struct fb_err *err)
+{
+    return st->keys ? FB_OK : keyring_open(&st->keys, st->dir, err);
+}
+
+static struct span snapshot_place(char room[96], const char *name, uint64_t offset, uint32_t epoch)
+{
+    snprintf(room, 96, "snapshot %.40s %" PRIu64 " %" PRIu32, name, offset, epoch);
+    return span_of(room);
+}
+
+/* *packed, with SEALED_HEAD_BYTES of room before it, becomes what is stored. */
+static enum fb_code snapshot_seal(struct state *st, const char *name,
+                                  const struct state_snapshot *snap, struct span *packed,
+                                  struct fb_err *err)
+{
+    char room[96];
+    uint32_t key_id;
+    unsigned char *head = (unsigned char *)(uintptr_t)packed->at - SEALED_HEAD_BYTES;
+    enum fb_code code = keys_of(st, err);
+    if (code == FB_E_NOT_FOUND || (code == FB_OK && !keyring_is_sealing(st->keys)))
+        return FB_OK;
+    if (code == FB_OK)
+        code = keyring_take(st->keys, packed->len, &key_id, head + 8);
+    if (code != FB_OK)
+        return fb_fail(err, FB_E_KEY, "snapshot %s: there is no key to encrypt it with", name);
+    memcpy(head, SEALED_MAGIC, 4);
+    memcpy(head + 4, &key_id, sizeof key_id);
+    struct keyring_use use = {.key_id = key_id,
+                              .nonce = head + 8,
+                              .aad = snapshot_place(room, name, snap->offset, snap->epoch)};
+    unsigned char *text = head + SEALED_HEAD_BYTES;
+    code = keyring_seal(st->keys, &use, *packed, text, head + 8 + GCM_NONCE_BYTES);
+    *packed = (struct span){(char *)head, packed->len + SEALED_HEAD_BYTES};
+    return code ? fb_fail(err, code, "snapshot %s: it could not be encrypted", name) : FB_OK;
+}
+
+/* What snapshot_seal made, opened in <room> of as many bytes; FB_E_DAMAGED, FB_E_KEY. */
+static enum fb_code snapshot_open(struct state *st, const char *name,
+                                  const struct state_snapshot *snap, struct span *packed,
+                                  unsigned char *room)
+{
+    char place[96];
+    uint32_t key_id;
+    const unsigned char *head = (const void *)packed->at;
+    if (packed->len < SEALED_HEAD_BYTES)
+        return FB_E_DAMAGED;
+    enum fb_code code = keys_of(st, NULL);
+    if (code != FB_OK)
+        return FB_E_KEY;
+    memcpy(&key_id, head + 4, sizeof key_id);
+    struct keyring_use use = {.key_id = key_id,
+                              .nonce = head + 8,
+                              .aad = snapshot_place(place, name, snap->offset, snap->epoch)};
+    struct span text = {packed->at + SEALED_HEAD_BYTES, packed->len - SEALED_HEAD_BYTES};
+    code = keyring_unseal(st->keys, &use, text, room, head + 8 + GCM_NONCE_BYTES);
+    *packed = (struct span){(char *)room, text.len};
+    return code == FB_E_NOT_FOUND ? FB_E_DAMAGED
+                                  : code; /* its key was destroyed: as good as gone */
+}
+
 static enum fb_code drop_old(struct state *st, const char *name, uint64_t first_offset,
                              struct fb_err *err)
 {
@@ -291,16 +364,21 @@ enum fb_code state_snapshot_save(struct state *st, const char *name,
         return fb_fail(err, FB_E_RANGE, "snapshot %s: %zu bytes, at most %zu", name, snap->len,
                        (size_t)STATE_SNAPSHOT_BYTES_MAX);
     size_t room = ZSTD_compressBound(snap->len);
-    char *packed = malloc(room ? room : 1);
+    char *packed = malloc(SEALED_HEAD_BYTES + room);
     if (!packed)
         return fb_fail(err, FB_E_NOMEM, "no memory to pack snapshot %s", name);
-    size_t len = ZSTD_compress(packed, room, snap->bytes, snap->len, 1);
+    size_t len = ZSTD_compress(packed + SEALED_HEAD_BYTES, room, snap->bytes, snap->len, 1);
     fb_assert(!ZSTD_isError(len)); /* the room is the bound */
-    enum fb_code code = FB_OK;
+    struct span stored = {packed + SEALED_HEAD_BYTES, len};
+    enum fb_code code = snapshot_seal(st, name, snap, &stored, err);
+    if (code) {
+        free(packed);
+        return code;
+    }
     if (sqlite3_exec(st->db, "BEGIN IMMEDIATE", NULL, NULL, NULL) != SQLITE_OK) {
         code = fail_db(st, "save a snapshot", err);
     } else {
-        code = snapshot_insert(st, name, snap, (struct span){packed, len}, err);
+        code = snapshot_insert(st, name, snap, stored, err);
         if (code == FB_OK && sqlite3_exec(st->db, "COMMIT", NULL, NULL, NULL) != SQLITE_OK)
             code = fail_db(st, "save a snapshot", err);
         if (code)
@@ -310,28 +388,51 @@ enum fb_code state_snapshot_save(struct state *st, const char *name,
     return code;
 }
 
-/* The row under <q> as a snapshot; false when it is damaged. */
-static bool snapshot_unpack(sqlite3_stmt *q, const char *name, struct state_snapshot *snap)
+/* The packed bytes as a snapshot. */
+static enum fb_code snapshot_inflate(struct span packed, const char *name, uint64_t checksum,
+                                     struct state_snapshot *snap)
+{
+    snap->bytes = malloc(snap->len + 1);
+    if (!snap->bytes)
+        return FB_E_DAMAGED;
+    size_t got = ZSTD_decompress(snap->bytes, snap->len, packed.at, packed.len);
+    if (!ZSTD_isError(got) && got == snap->len && snapshot_checksum(name, snap) == checksum)
+        return FB_OK;
+    free(snap->bytes);
+    snap->bytes = NULL;
+    return FB_E_DAMAGED;
+}
+
+/* The row under <q>; FB_E_DAMAGED; FB_E_KEY: it may be whole, and nobody can tell. */
+static enum fb_code snapshot_unpack(struct state *st, sqlite3_stmt *q, const char *name,
+                                    struct state_snapshot *snap)
 {
     sqlite3_int64 raw_bytes = sqlite3_column_int64(q, 3);
-    const void *packed = sqlite3_column_blob(q, 5);
-    size_t packed_len = (size_t)sqlite3_column_bytes(q, 5);
-    if (raw_bytes < 0 || (size_t)raw_bytes > STATE_SNAPSHOT_BYTES_MAX || !packed)
-        return false;
+    struct span packed = {sqlite3_column_blob(q, 5), (size_t)sqlite3_column_bytes(q, 5)};
+    if (raw_bytes < 0 || (size_t)raw_bytes > STATE_SNAPSHOT_BYTES_MAX || !packed.at)
+        return FB_E_DAMAGED;
     snap->offset = (uint64_t)sqlite3_column_int64(q, 0);
     snap->epoch = (uint32_t)sqlite3_column_int64(q, 1);
     snap->saved_wall_us = (uint64_t)sqlite3_column_int64(q, 2);
     snap->len = (size_t)raw_bytes;
-    snap->bytes = malloc(snap->len + 1);
-    if (!snap->bytes)
-        return false;
-    size_t got = ZSTD_decompress(snap->bytes, snap->len, packed, packed_len);
-    if (!ZSTD_isError(got) && got == snap->len &&
-        snapshot_checksum(name, snap) == (uint64_t)sqlite3_column_int64(q, 4))
-        return true;
-    free(snap->bytes);
-    snap->bytes = NULL;
-    return false;
+    unsigned char *room = NULL;
+    enum fb_code code = FB_OK;
+    if (span_starts(packed, SPAN(SEALED_MAGIC))) {
+        room = malloc(packed.len);
+        code = room ? snapshot_open(st, name, snap, &packed, room) : FB_E_DAMAGED;
+    }
+    if (code == FB_OK)
+        code = snapshot_inflate(packed, name, (uint64_t)sqlite3_column_int64(q, 4), snap);
+    free(room);
+    return code;
+}
+
+static enum fb_code fail_key(struct state *st, const char *name, struct fb_err *err)
+{
+    return fb_fail(err, FB_E_KEY,
+                   "%s: snapshot %s is encrypted and its key is not there; put the newest key file "
+                   "back as `keys` beside it",
+                   st->path, name);
 }
 
 enum fb_code state_snapshot_load(struct state *st, const char *name, struct state_snapshot *snap,
@@ -346,10 +447,11 @@ enum fb_code state_snapshot_load(struct state *st, const char *name, struct stat
     bind_text(q, 1, name);
     int rc;
     while ((rc = sqlite3_step(q)) == SQLITE_ROW) {
-        if (snapshot_unpack(q, name, snap)) {
+        enum fb_code got = snapshot_unpack(st, q, name, snap);
+        if (got == FB_OK || got == FB_E_KEY) {
             snap->damaged = damaged;
             sqlite3_finalize(q);
-            return FB_OK;
+            return got ? fail_key(st, name, err) : FB_OK;
         }
         damaged++;
     }
@@ -378,14 +480,35 @@ enum fb_code state_snapshot_find(struct state *st, const char *name, uint64_t of
     sqlite3_bind_int64(q, 2, (sqlite3_int64)offset_min);
     int rc;
     bool is_found = false;
-    while (!is_found && (rc = sqlite3_step(q)) == SQLITE_ROW)
-        is_found = snapshot_unpack(q, name, snap);
     enum fb_code code = FB_OK;
-    if (!is_found)
+    while (!is_found && code != FB_E_KEY && (rc = sqlite3_step(q)) == SQLITE_ROW) {
+        code = snapshot_unpack(st, q, name, snap);
+        is_found = code == FB_OK;
+    }
+    if (code == FB_E_KEY)
+        code = fail_key(st, name, err);
+    else if (!is_found)
         code = rc != SQLITE_DONE ? fail_db(st, "look for a snapshot", err)
                                  : fb_fail(err, FB_E_NOT_FOUND,
                                            "%s: no snapshot of %s at or behind offset %" PRIu64,
                                            st->path, name, offset_min);
+    sqlite3_finalize(q);
+    return code;
+}
+
+enum fb_code state_snapshot_uses(struct state *st, uint32_t key_id, uint32_t *count,
+                                 struct fb_err *err)
+{
+    unsigned char head[8];
+    memcpy(head, SEALED_MAGIC, 4);
+    memcpy(head + 4, &key_id, sizeof key_id);
+    sqlite3_stmt *q = prepare(st, "SELECT count(*) FROM snapshot WHERE substr(bytes, 1, 8) = ?");
+    if (!q)
+        return fail_db(st, "look for keys", err);
+    sqlite3_bind_blob(q, 1, head, sizeof head, SQLITE_STATIC);
+    bool has_row = sqlite3_step(q) == SQLITE_ROW;
+    *count = has_row ? (uint32_t)sqlite3_column_int(q, 0) : 0;
+    enum fb_code code = has_row ? FB_OK : fail_db(st, "look for keys", err);
     sqlite3_finalize(q);
     return code;
 }

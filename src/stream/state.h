@@ -5,7 +5,9 @@
  * state.db.damaged-<n>, a new one is made, and the caller is told.  A snapshot and the offset that
  * it stands for are one transaction; the two newest of each name are kept, so that a damaged one
  * falls back, and the anchors: snapshots from which old parts of the log can be read when the parts
- * before them are gone.  A snapshot must stand for an acknowledged offset (log_acknowledged).
+ * before them are gone.  Snapshots hold what the log holds, so they are encrypted when it is, with
+ * the same keys (guard/keyring.h); offset, epoch and name are bound to them.  A snapshot must stand
+ * for an acknowledged offset (log_acknowledged).
  *
  * Threads: a struct state belongs to one thread; other processes may open the same file. */
 #ifndef FB_STREAM_STATE_H
@@ -48,7 +50,8 @@ struct state_snapshot {
 FB_MUST_USE
 enum fb_code state_snapshot_save(struct state *st, const char *name,
                                  const struct state_snapshot *snap, struct fb_err *err);
-/* The newest whole one; FB_E_NOT_FOUND when there is none, FB_E_DAMAGED when all are damaged. */
+/* The newest whole one; FB_E_NOT_FOUND when there is none, FB_E_DAMAGED when all are damaged,
+ * FB_E_KEY when the newest is encrypted and its key is not there. */
 FB_MUST_USE
 enum fb_code state_snapshot_load(struct state *st, const char *name, struct state_snapshot *snap,
                                  struct fb_err *err);
@@ -57,6 +60,11 @@ enum fb_code state_snapshot_load(struct state *st, const char *name, struct stat
 FB_MUST_USE
 enum fb_code state_snapshot_find(struct state *st, const char *name, uint64_t offset_min,
                                  struct state_snapshot *snap, struct fb_err *err);
+
+/* How many snapshots are encrypted with that key. */
+FB_MUST_USE
+enum fb_code state_snapshot_uses(struct state *st, uint32_t key_id, uint32_t *count,
+                                 struct fb_err *err);
 
 /* Committed positions of readers, by name. */
 FB_MUST_USE

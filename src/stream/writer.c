@@ -85,6 +85,7 @@ enum fb_code writer_init(struct writer *w, const char *dir, const struct log_con
     w->codec = block_codec_new();
     if (!w->codec)
         return fb_fail(err, FB_E_NOMEM, "no memory for the block encoder");
+    block_codec_keys(w->codec, w->conf.keys);
     return watermark_open(&w->map, dir, true, err);
 }
 
@@ -141,7 +142,12 @@ static bool write_chunk(struct writer *w, const struct chunk *chunk)
     enum fb_code code = block_encode(w->codec, &head, records, &block);
     fb_assert(code == FB_OK); /* log_append took whole, valid records only */
     fb_assert(head.count == chunk->count);
-    block_seal(w->codec, &head, w->list.at[w->list.count - 1].number, (uint32_t)w->position);
+    if (block_seal(w->codec, &head, w->list.at[w->list.count - 1].number, (uint32_t)w->position) !=
+        FB_OK) {
+        errno = ENOKEY;
+        segment_give_up(w, "encrypt a block");
+        return false;
+    }
     for (size_t done = 0; done < block.len;) {
         ssize_t n = w->conf.io.pwrite(w->fd, block.at + done, block.len - done,
                                       (off_t)(w->position + done));

@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* brain_keys: the keys of stored data as the brain uses them: opened before the sandbox, watched
+ * once a second, told by events and alerts. */
+#include "main/brain_keys.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "main/brain_int.h"
+#include "main/role.h"
+#include "stream/segment.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <unistd.h>
+
+static void say_alert(struct brain *b, uint16_t reason, bool is_over, const char *text);
+
+static struct keyring_conf read_conf(const struct conf *conf)
+{
+    const struct conf_params *p = &conf->p;
+    return (struct keyring_conf){.master = p->encryption_master_key,
+                                 .rotate_age_us = p->encryption_rotate_age * US_PER_MS,
+                                 .rotate_bytes = p->encryption_rotate_bytes,
+                                 .period_us = p->privacy_period * US_PER_MS,
+                                 .personal_age_us = p->privacy_retain_age * US_PER_MS,
+                                 .personal_bytes = p->privacy_retain_bytes};
+}
+
+/* The key file is gone, and the newest segment has encrypted blocks: new keys would open nothing of
+ * it, and hide the mistake. */
+static enum fb_code check_not_lost(const char *state_dir, struct fb_err *err)
+{
+    char dir[512], path[600], name[SEGMENT_NAME_BYTES];
+    struct segment_list list;
+    struct block_head head = {0};
+    snprintf(dir, sizeof dir, "%s/log", state_dir);
+    if (keyring_exists(state_dir) || segment_list_read(&list, dir, NULL) != FB_OK)
+        return FB_OK;
+    for (size_t i = list.count; i-- > 0 && list.count - i <= 3 && head.key_id == 0;) {
+        segment_name(name, list.at[i].number, list.at[i].first_offset);
+        snprintf(path, sizeof path, "%s/%s", dir, name);
+        int fd = open(path, O_RDONLY | O_CLOEXEC);
+        for (uint64_t at = 0; fd >= 0 && head.key_id == 0; at = head.position + block_bytes(&head))
+            if (segment_head_after(fd, list.at[i].number, at, list.at[i].bytes, &head) != FB_OK)
+                break;
+        if (fd >= 0)
+            close(fd);
+    }
+    segment_list_fini(&list);
+    if (head.key_id == 0)
+        return FB_OK;
+    return fb_fail(err, FB_E_KEY,
+                   "the key file %s/keys is missing, and the log is encrypted with key %u of it; "
+                   "nothing was changed; put it back from your backup, or move the state folder "
+                   "away to begin anew",
+                   state_dir, head.key_id);
+}
+
+enum fb_code brain_keys_open(struct brain *b, struct fb_err *err)
+{
+    struct conf *conf = NULL;
+    enum fb_code code = role_read_conf(b->setup->conf_fd, &conf, err);
+    if (code != FB_OK)
+        return code;
+    code = check_not_lost(b->setup->state_dir, err);
+    struct keyring_conf kc = read_conf(conf);
+    if (code == FB_OK)
+        code = keyring_start(&b->keys, b->setup->state_dir, &kc, fb_wall_us(), err);
+    conf_unref(conf);
+    return code;
+}
+
+void brain_reload_keys(struct brain *b, const struct conf *conf)
+{
+    struct keyring_conf kc = read_conf(conf);
+    keyring_reconfigure(b->keys, &kc);
+}
+
+static void say_audits(struct brain *b)
+{
+    struct keyring_audit a;
+    for (int i = 0; i < 8 && keyring_audit_peek(b->keys, &a); i++) {
+        struct ev_key ev = EV_INIT(KEY, key, fb_mono_us());
+        ev.op = a.op;
+        ev.key_id = a.key_id;
+        ev.wall_us = a.wall_us;
+        ev.count = a.count;
+        ev.bytes = a.bytes;
+        ev.erasure = a.erasure;
+        ev.period = a.period;
+        memcpy(ev.who, a.who, strnlen(a.who, sizeof ev.who));
+        brain_say(b, &ev.head);
+        keyring_audit_done(b->keys);
+        if (a.op != KEYRING_OP_PERIOD_BEGAN && a.op != KEYRING_OP_PERIOD_ENDED)
+            fb_log(FB_LOG_INFO, "keys: %s by %.40s (key %u)", keyring_op_name(a.op), a.who,
+                   a.key_id);
+        /* Whoever was erased shall not be told again from what the gateway calls him. */
+        if (a.op == KEYRING_OP_ERASED || a.op == KEYRING_OP_PERIOD_BEGAN)
+            memfile_pseudonym_renew(b->mem.head);
+    }
+}
+
+void brain_watch_keys(struct brain *b)
+{
+    struct keyring_view v;
+    (void)!keyring_watch(b->keys, fb_wall_us(), NULL); /* the view says it */
+    say_audits(b);
+    keyring_view(b->keys, &v);
+    if (v.is_bad != b->is_keys_bad) {
+        b->is_keys_bad = v.is_bad;
+        say_alert(b, REASON_ALERT_KEY_FILE, !v.is_bad,
+                  v.is_bad ? v.why : "the key file can be read and written again");
+    }
+    bool is_near = v.is_sealing && v.active_seals >= KEYRING_SEALS_MAX;
+    if (is_near != b->is_key_near) {
+        b->is_key_near = is_near;
+        say_alert(b, REASON_ALERT_KEY_BOUND, !is_near,
+                  is_near ? "the data key sealed as many blocks as it should, and no new one could "
+                            "be made; see `foldback key list`"
+                          : "a new data key is in use");
+    }
+}
+
+void brain_watch_privacy(struct brain *b, bool is_raw)
+{
+    if (is_raw == b->is_raw)
+        return;
+    b->is_raw = is_raw;
+    say_alert(b, REASON_ALERT_RAW_ADDRESSES, !is_raw,
+              is_raw ? "privacy.raw_addresses is on: the access log holds whole addresses of people"
+                     : "addresses are cut again");
+}
+
+static void say_alert(struct brain *b, uint16_t reason, bool is_over, const char *text)
+{
+    struct ev_alert ev = EV_INIT(ALERT, alert, fb_mono_us());
+    ev.reason = reason;
+    ev.target = EV_NONE;
+    ev.severity = is_over ? 0 : reason == REASON_ALERT_RAW_ADDRESSES ? 1 : 2;
+    ev.is_over = is_over;
+    ev.loop = 255;
+    snprintf(ev.text, sizeof ev.text, "%s", text);
+    brain_say(b, &ev.head);
+    fb_log(is_over ? FB_LOG_INFO : FB_LOG_WARN, "%s", text);
+}

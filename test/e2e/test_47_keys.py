@@ -1,0 +1,291 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Encryption at rest, rotation, erasure: the whole program with keys, without them, and with the wrong ones."""
+import hashlib
+import json
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+
+import pytest
+from conftest import Origin, ok
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "fault"))
+from fb import BIN, Foldback, until  # noqa: E402
+
+CANARY = "canary-7f3a"  # stands for a person: in a path, in a text, as an account
+OTHER = "other-5d21"
+
+
+def write_key(path, digits="0123456789abcdef"):
+    path.write_text(digits * 4 + "\n")
+    path.chmod(0o600)
+    return path
+
+
+def config(origin, extra=""):
+    return ('services:\n  app: { endpoints: ["127.0.0.1:%d"] }\nlog: { sample_rate: 1000 }\n%s' % (origin.port, extra))
+
+
+def encryption(key, more=""):
+    return "encryption: { master_key: file:%s%s }\n" % (key, more)
+
+
+def events(fold, *args):
+    done = fold.cli("events", "tail", "--json", "--limit", "100000", "--from-offset", "0", "--no-redact", *args)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(x) for x in done.stdout.splitlines()]
+
+
+def fill(fold):
+    """Traffic and commands that name two people, all on the disk when it returns."""
+    for who in (CANARY, OTHER):
+        for i in range(20):
+            assert fold.get(f"/users/{who}/orders/{i}") == 200
+        fold.api("POST", "/v1/events", {"name": "order.paid", "value": 9.5, "text": f"mail {who.upper()}@example.org"})
+        fold.api("POST", "/v1/freeze", {"loop": "timeout", "actor": who, "why": "a test"})
+    until(lambda: sum(e["type"] == "sample" for e in events(fold)) >= 40, 30, "the samples are in the log")
+
+
+def on_disk(folder, *words):
+    """Files of the folder whose bytes hold one of the words, in any case."""
+    found = []
+    for root, _, names in os.walk(folder):
+        for name in names:
+            data = open(os.path.join(root, name), "rb").read().lower()
+            found += [f"{name}: {w}" for w in words if w.lower().encode() in data]
+    return found
+
+
+def digest(folder):
+    h = hashlib.sha256()
+    for name in sorted(os.listdir(os.path.join(folder, "log"))):
+        if name.endswith(".fbl"):
+            h.update(name.encode() + open(os.path.join(folder, "log", name), "rb").read())
+    h.update(open(os.path.join(folder, "keys"), "rb").read() if os.path.exists(os.path.join(folder, "keys")) else b"")
+    return h.hexdigest()
+
+
+def run(*args, timeout_s=60):
+    return subprocess.run([BIN, *args], capture_output=True, text=True, timeout=timeout_s)
+
+
+@pytest.fixture(scope="module")
+def sealed(tmp_path_factory):
+    """An encrypted state folder with two people in it; tests copy it."""
+    folder = tmp_path_factory.mktemp("sealed")
+    origin = Origin(lambda r, w: ok())
+    key = write_key(folder / "master.key")
+    fold = Foldback(folder, config(origin, encryption(key)), state=str(folder / "state"))
+    fold.start()
+    try:
+        fill(fold)
+        fold.status = fold.api("GET", "/v1/status")
+    finally:
+        fold.stop()
+    fold.key = key
+    fold.origin = origin
+    yield fold
+    origin.close()
+
+
+@pytest.fixture
+def copy(sealed, tmp_path):
+    """The same folder under a master key file of its own."""
+    shutil.copytree(sealed.state, tmp_path / "state")
+    key = write_key(tmp_path / "master.key")
+    fold = Foldback(tmp_path, config(sealed.origin, encryption(key)), state=str(tmp_path / "state"))
+    done = fold.cli("key", "rewrap", f"file:{key}")
+    assert done.returncode == 0, done.stderr
+    fold.key = key
+    yield fold
+    if not fold.log.closed:
+        fold.stop()
+
+
+def test_all_readers_work_with_the_key(copy):
+    assert copy.cli("log", "check").returncode == 0
+    done = copy.cli("replay", "--verify", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["is_equal"]
+    row = json.loads(copy.cli("key", "list", "--json").stdout)
+    assert row["is_encrypted"] and row["clear_blocks"] == 0 and row["unknown_blocks"] == 0
+    assert row["keys"][0]["blocks"] > 0 and row["keys"][0]["snapshots"] > 0
+    copy.start()
+    assert sum(CANARY in json.dumps(e) for e in events(copy)) >= 20
+
+
+def test_nothing_of_a_person_can_be_read_from_the_disk(sealed):
+    assert on_disk(sealed.state, CANARY, OTHER, "order.paid", "127.0.0.1:%d" % sealed.origin.port) == []
+    for name in ("keys", "secret", "admin.token"):
+        assert stat.S_IMODE(os.stat(os.path.join(sealed.state, name)).st_mode) == 0o600
+
+
+@pytest.mark.parametrize("how", ["gone", "wrong", "open to all", "short"])
+def test_a_wrong_or_missing_master_key_is_one_clear_error_and_no_damage(copy, how):
+    if how == "gone":
+        copy.key.unlink()
+    elif how == "wrong":
+        write_key(copy.key, "fedcba9876543210")
+    elif how == "open to all":
+        copy.key.chmod(0o644)
+    else:
+        copy.key.write_text("0123\n")
+        copy.key.chmod(0o600)
+    before = digest(copy.state)
+    for args in (["log", "check"], ["log", "stats"], ["replay", "--verify"], ["key", "list"], ["key", "rotate"],
+                 ["erase", "--subject", CANARY]):
+        done = copy.cli(*args)
+        assert done.returncode == 4, (args, done.stdout, done.stderr)
+        assert done.stderr.count("\n") == 1 and str(copy.key) in done.stderr, (args, done.stderr)
+    done = run("run", "--config", copy.file, "--state", copy.state)
+    assert done.returncode == 4, done.stderr
+    assert str(copy.key) in done.stderr
+    assert digest(copy.state) == before
+    write_key(copy.key)
+    assert copy.cli("log", "check").returncode == 0
+
+
+def test_a_missing_key_file_or_configuration_is_refused_and_nothing_begins_anew(copy, tmp_path):
+    keys = os.path.join(copy.state, "keys")
+    os.rename(keys, tmp_path / "away")
+    before = digest(copy.state)
+    for args in (["log", "check"], ["replay", "--verify"]):
+        done = copy.cli(*args)
+        assert done.returncode == 4 and "key" in done.stderr and done.stderr.count("\n") == 1, (args, done.stderr)
+    done = run("run", "--config", copy.file, "--state", copy.state)
+    assert done.returncode == 4 and "is missing" in done.stderr, done.stderr
+    assert not os.path.exists(keys) and digest(copy.state) == before
+    os.rename(tmp_path / "away", keys)
+    before = digest(copy.state)
+    text = open(copy.file).read()
+    open(copy.file, "w").write(text.replace(encryption(copy.key), ""))
+    done = run("run", "--config", copy.file, "--state", copy.state)
+    assert done.returncode == 4 and "encryption.master_key" in done.stderr, done.stderr
+    assert digest(copy.state) == before
+
+
+def test_rotation_and_a_new_master_key_need_no_stop_and_survive_kill_9(copy, sealed, tmp_path):
+    copy.start()
+    for turn in range(4):
+        assert copy.cli("key", "rotate").returncode == 0
+        assert copy.get(f"/turn/{turn}") == 200
+        if turn % 2:
+            os.kill(copy.child("fb-brain"), signal.SIGKILL)
+    second = write_key(tmp_path / "second.key", "00112233aabbccdd")
+    assert copy.cli("key", "rewrap", f"file:{second}").returncode == 0
+    copy.key.unlink()  # the old one opens nothing any more, and nobody asks for it
+
+    def said():
+        with_ops = [e["op"] for e in events(copy) if e["type"] == "key"]
+        return with_ops.count(2) >= 4 and 3 in with_ops
+
+    until(said, 60, "each rotation is an event")
+    rows = json.loads(copy.cli("key", "list", "--json").stdout)
+    assert rows["master"] == f"file:{second}"
+    assert [k["state"] for k in rows["keys"]] == ["retired"] * (len(rows["keys"]) - 1) + ["active"]
+    assert len(rows["keys"]) >= 5 and rows["keys"][0]["blocks"] > 0
+    copy.stop()
+    assert copy.cli("log", "check").returncode == 0
+    assert json.loads(copy.cli("replay", "--verify", "--json").stdout)["is_equal"]
+    assert copy.cli("key", "prune").returncode == 0
+    assert copy.cli("log", "check").returncode == 0
+    again = Foldback(tmp_path, config(sealed.origin, encryption(second)), state=copy.state)
+    again.start()
+    assert sum(CANARY in json.dumps(e) for e in events(again)) >= 20
+    again.stop()
+
+
+def test_an_erased_person_is_gone_and_decisions_and_figures_are_not(copy):
+    copy.start()
+    replay_before = [e for e in events(copy) if e["type"] in ("decision", "outcome", "request")]
+    dry = json.loads(copy.cli("erase", "--subject", CANARY, "--dry-run", "--json").stdout)
+    assert dry["mentioned"] >= 22 and dry["erased"] == 0
+    done = copy.cli("erase", "--subject", CANARY.upper(), "--json")
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    got = json.loads(done.stdout)
+    assert got["erased"] >= 22 and got["left"] == 0 and got["file_hits"] == 0 and got["files"] > 3
+    until(lambda: any(e["type"] == "key" and e["op"] == 7 for e in events(copy)), 30, "the erasure is audited")
+    after = events(copy)
+    assert not [e for e in after if CANARY in json.dumps(e).lower()]
+    assert sum(OTHER in json.dumps(e).lower() for e in after) >= 22  # nobody else lost a letter
+    audit = [e for e in after if e["type"] == "key" and e["op"] == 7]
+    assert audit[0]["count"] == got["erased"] and "%016x" % int(audit[0]["erasure"]) == got["erasure"]
+    seen = {(e["type"], e["offset"]): e for e in after}
+    for e in replay_before:
+        assert seen[(e["type"], e["offset"])] == e
+    copy.stop()
+    assert json.loads(copy.cli("replay", "--verify", "--json").stdout)["is_equal"]
+    assert on_disk(copy.state, CANARY) == []
+
+
+def test_without_a_master_key_personal_fields_are_sealed_and_erased_all_the_same(tmp_path):
+    origin = Origin(lambda r, w: ok())
+    fold = Foldback(tmp_path, config(origin), state=str(tmp_path / "state")).start()
+    fill(fold)
+    done = fold.cli("erase", "--subject", CANARY, "--json")
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    assert json.loads(done.stdout)["erased"] >= 22
+    until(lambda: not [e for e in events(fold) if CANARY in json.dumps(e).lower()], 30, "the brain forgot the keys")
+    fold.stop()
+    row = json.loads(fold.cli("key", "list", "--json").stdout)
+    assert row["master"] == "none" and not row["is_encrypted"] and row["clear_blocks"] > 0
+    os.unlink(os.path.join(fold.state, "keys"))  # without them only the personal fields are lost
+    assert fold.cli("log", "check").returncode == 0
+    assert json.loads(fold.cli("replay", "--verify", "--json").stdout)["is_equal"]
+    assert on_disk(fold.state, CANARY, OTHER) == []
+    origin.close()
+
+
+def test_a_program_can_keep_the_master_key(tmp_path):
+    origin = Origin(lambda r, w: ok())
+    kms = tmp_path / "kms"
+    kms.write_text('#!/bin/sh\nread verb text\ncase $verb in wrap) echo "ok k:$text";; '
+                   'unwrap) [ -e "$1" ] && echo "error no access" || echo "ok ${text#k:}";; esac\n')
+    kms.chmod(0o700)
+    text = "encryption: { master_key: 'exec:%s %s/closed' }\n" % (kms, tmp_path)
+    fold = Foldback(tmp_path, config(origin, text), state=str(tmp_path / "state")).start()
+    assert fold.get("/a") == 200
+    assert fold.cli("key", "rotate").returncode == 0
+    os.kill(fold.child("fb-brain"), signal.SIGKILL)  # the next one asks the program again
+    until(lambda: fold.child("fb-brain"), 30, "a new brain")
+    fold.stop()
+    assert fold.cli("log", "check").returncode == 0
+    (tmp_path / "closed").write_text("")
+    done = fold.cli("log", "check")
+    assert done.returncode == 4 and "no access" in done.stderr, done.stderr
+    origin.close()
+
+
+def test_the_key_file_out_of_reach_is_an_alert(copy):
+    copy.start()
+    keys = os.path.join(copy.state, "keys")
+    os.rename(keys, keys + ".away")
+
+    def alert():
+        return [a for a in copy.api("GET", "/v1/alerts")["alerts"] if a["reason"] == "alert_key_file"]
+
+    until(lambda: alert() and not alert()[0]["over"], 30, "alert_key_file")
+    assert copy.get("/b") == 200
+    os.rename(keys + ".away", keys)
+    until(lambda: alert()[0]["over"], 30, "it is over")
+
+
+def test_whole_addresses_are_written_only_on_demand_and_said(tmp_path):
+    origin = Origin(lambda r, w: ok())
+    log = tmp_path / "access.log"
+    base = config(origin, "access_log: { format: combined, path: %s }\n" % log)
+    fold = Foldback(tmp_path, base, state=str(tmp_path / "state")).start()
+    assert fold.get("/a") == 200
+    until(lambda: log.exists() and log.read_text(), 30, "a line")
+    assert log.read_text().startswith("127.0.0.0 ")
+    with open(fold.file, "a") as f:
+        f.write("privacy: { raw_addresses: true }\n")
+    assert fold.cli("reload").returncode == 0
+    until(lambda: [a for a in fold.api("GET", "/v1/alerts")["alerts"] if a["reason"] == "alert_raw_addresses"], 30, "said")
+    assert fold.get("/b") == 200
+    until(lambda: "127.0.0.1 " in log.read_text(), 30, "the whole address")
+    fold.stop()
+    origin.close()
