@@ -6,6 +6,7 @@
 #include "base/assert.h"
 #include "base/clock.h"
 #include "gateway/gateway_int.h"
+#include "reflex/hash.h"
 
 #define EVENTS_PER_TICK 64
 

@@ -2,6 +2,7 @@
 /* brain_int: the brain's state, shared by brain.c, brain_recover.c and brain_admin.c. */
 #ifndef FB_MAIN_BRAIN_INT_H
 #define FB_MAIN_BRAIN_INT_H
+#include "guard/keyring.h"
 #include "knob/memfile.h"
 #include "main/brain.h"
 #include "main/fold.h"

@@ -42,11 +42,30 @@ def events(fold, *args):
 def fill(fold):
     """Traffic and commands that name two people, all on the disk when it returns."""
     for who in (CANARY, OTHER):
-        for i in range(20):
-            assert fold.get(f"/users/{who}/orders/{i}") == 200
         fold.api("POST", "/v1/events", {"name": "order.paid", "value": 9.5, "text": f"mail {who.upper()}@example.org"})
         fold.api("POST", "/v1/freeze", {"loop": "timeout", "actor": who, "why": "a test"})
-    until(lambda: sum(e["type"] == "sample" for e in events(fold)) >= 40, 30, "the samples are in the log")
+
+    def are_sampled():  # a sample is taken of some requests, not of all
+        for who in (CANARY, OTHER):
+            assert fold.get(f"/users/{who}/orders/17") == 200
+        paths = [e["path"] for e in events(fold) if e["type"] == "sample"]
+        return all(sum(who in p for p in paths) >= 20 for who in (CANARY, OTHER))
+
+    until(are_sampled, 60, "the samples are in the log")
+
+
+def erase(fold, who):
+    """Erases until nothing is left: on a busy machine the last requests of fill may reach the log late."""
+    results = []
+
+    def is_gone():
+        done = fold.cli("erase", "--subject", who, "--json")
+        assert done.returncode == 0, (done.stdout, done.stderr)
+        results.append(json.loads(done.stdout))
+        return not [e for e in events(fold) if who.lower() in json.dumps(e).lower()]
+
+    until(is_gone, 60, "erased")
+    return results
 
 
 def on_disk(folder, *words):
@@ -173,6 +192,7 @@ def test_rotation_and_a_new_master_key_need_no_stop_and_survive_kill_9(copy, sea
         assert copy.cli("key", "rotate").returncode == 0
         assert copy.get(f"/turn/{turn}") == 200
         if turn % 2:
+            until(lambda: copy.child("fb-brain"), 30, "a brain")
             os.kill(copy.child("fb-brain"), signal.SIGKILL)
     second = write_key(tmp_path / "second.key", "00112233aabbccdd")
     assert copy.cli("key", "rewrap", f"file:{second}").returncode == 0
@@ -203,9 +223,7 @@ def test_an_erased_person_is_gone_and_decisions_and_figures_are_not(copy):
     replay_before = [e for e in events(copy) if e["type"] in ("decision", "outcome", "request")]
     dry = json.loads(copy.cli("erase", "--subject", CANARY, "--dry-run", "--json").stdout)
     assert dry["mentioned"] >= 22 and dry["erased"] == 0
-    done = copy.cli("erase", "--subject", CANARY.upper(), "--json")
-    assert done.returncode == 0, (done.stdout, done.stderr)
-    got = json.loads(done.stdout)
+    got = erase(copy, CANARY.upper())[0]
     assert got["erased"] >= 22 and got["left"] == 0 and got["file_hits"] == 0 and got["files"] > 3
     until(lambda: any(e["type"] == "key" and e["op"] == 7 for e in events(copy)), 30, "the erasure is audited")
     after = events(copy)
@@ -225,10 +243,7 @@ def test_without_a_master_key_personal_fields_are_sealed_and_erased_all_the_same
     origin = Origin(lambda r, w: ok())
     fold = Foldback(tmp_path, config(origin), state=str(tmp_path / "state")).start()
     fill(fold)
-    done = fold.cli("erase", "--subject", CANARY, "--json")
-    assert done.returncode == 0, (done.stdout, done.stderr)
-    assert json.loads(done.stdout)["erased"] >= 22
-    until(lambda: not [e for e in events(fold) if CANARY in json.dumps(e).lower()], 30, "the brain forgot the keys")
+    assert erase(fold, CANARY)[0]["erased"] >= 22
     fold.stop()
     row = json.loads(fold.cli("key", "list", "--json").stdout)
     assert row["master"] == "none" and not row["is_encrypted"] and row["clear_blocks"] > 0
@@ -249,8 +264,9 @@ def test_a_program_can_keep_the_master_key(tmp_path):
     fold = Foldback(tmp_path, config(origin, text), state=str(tmp_path / "state")).start()
     assert fold.get("/a") == 200
     assert fold.cli("key", "rotate").returncode == 0
-    os.kill(fold.child("fb-brain"), signal.SIGKILL)  # the next one asks the program again
-    until(lambda: fold.child("fb-brain"), 30, "a new brain")
+    before = fold.child("fb-brain")
+    os.kill(before, signal.SIGKILL)  # the next one asks the program again
+    until(lambda: fold.child("fb-brain") not in (None, before), 30, "a new brain")
     fold.stop()
     assert fold.cli("log", "check").returncode == 0
     (tmp_path / "closed").write_text("")
