@@ -148,11 +148,10 @@ enum fb_code keyring_erase(struct keyring *ring, struct keyring_erasure *erasure
  * seals reserved.  <wall_us> is the only clock.  An error: the keys in memory stay in use. */
 FB_MUST_USE
 enum fb_code keyring_watch(struct keyring *ring, uint64_t wall_us, struct fb_err *err);
-/* The oldest audit row that was not said; false: none. */
-FB_MUST_USE
-bool keyring_audit_peek(struct keyring *ring, struct keyring_audit *audit);
-/* It is in the log now. */
-void keyring_audit_done(struct keyring *ring);
+/* Copies the oldest audit rows that were not said, at most <max>; returns how many. */
+size_t keyring_audit_peek(struct keyring *ring, struct keyring_audit *audits, size_t max);
+/* They are in the log now: one write of the file for all. */
+void keyring_audit_done(struct keyring *ring, const struct keyring_audit *audits, size_t count);
 /* Forgets whatever is not needed to go on: the file is followed anew.  For readers that met an
  * unknown key. */
 FB_MUST_USE

@@ -58,7 +58,7 @@ enum fb_code keyring_change(struct keyring *ring, keyring_edit *edit, void *arg,
         carry_counts(ring, set);
         code = edit(ring, set, arg, err);
     }
-    if (code == FB_OK && ring->is_writer)
+    if (code == FB_OK && ring->is_writer && set->handover[0])
         set->handover[0] = '\0'; /* taken */
     if (code == FB_OK)
         code = keyset_write(set, ring->dir, &stamp, err);
@@ -225,6 +225,7 @@ static enum fb_code edit_erase(struct keyring *ring, struct keyset *set, void *a
     (void)ring;
     (void)err;
     e->periods = 0;
+    set->is_destroying = e->count > 0;
     for (size_t i = 0; i < e->count; i++) {
         struct keyset_period *p = keyset_period_of(set, e->texts[i].period);
         if (!p || shred_destroy(&p->tree, e->texts[i].offset))
@@ -350,44 +351,53 @@ enum fb_code keyring_watch(struct keyring *ring, uint64_t wall_us, struct fb_err
     return code;
 }
 
-bool keyring_audit_peek(struct keyring *ring, struct keyring_audit *audit)
+size_t keyring_audit_peek(struct keyring *ring, struct keyring_audit *audits, size_t max)
 {
     pthread_mutex_lock(&ring->lock);
-    bool is_there = ring->set->audit_count > 0;
-    if (is_there)
-        *audit = ring->set->audit[0];
+    size_t count = fb_min_u64(ring->set->audit_count, max);
+    memcpy(audits, ring->set->audit, count * sizeof *audits);
     pthread_mutex_unlock(&ring->lock);
-    return is_there;
+    return count;
+}
+
+struct said {
+    const struct keyring_audit *at;
+    size_t count;
+};
+
+static void drop_said(struct keyset *set, const struct keyring_audit *said)
+{
+    for (uint32_t i = 0; i < set->audit_count; i++) {
+        const struct keyring_audit *a = &set->audit[i];
+        if (a->op != said->op || a->wall_us != said->wall_us || a->key_id != said->key_id ||
+            a->period != said->period || a->erasure != said->erasure)
+            continue;
+        memmove(&set->audit[i], &set->audit[i + 1],
+                (set->audit_count - i - 1) * sizeof set->audit[0]);
+        set->audit_count--;
+        return;
+    }
 }
 
 static enum fb_code edit_said(struct keyring *ring, struct keyset *set, void *arg,
                               struct fb_err *err)
 {
-    const struct keyring_audit *said = arg;
+    const struct said *said = arg;
+    (void)ring;
     (void)err;
-    for (uint32_t i = 0; i < set->audit_count; i++) {
-        const struct keyring_audit *a = &set->audit[i];
-        if (a->op != said->op || a->wall_us != said->wall_us || a->key_id != said->key_id ||
-            a->period != said->period)
-            continue;
-        ring->erasures += a->op == KEYRING_OP_ERASED;
-        memmove(&set->audit[i], &set->audit[i + 1],
-                (set->audit_count - i - 1) * sizeof set->audit[0]);
-        set->audit_count--;
-        break;
-    }
+    for (size_t i = 0; i < said->count; i++)
+        drop_said(set, &said->at[i]);
     return FB_OK;
 }
 
 /* Said twice after a crash in between, never not at all. */
-void keyring_audit_done(struct keyring *ring)
+void keyring_audit_done(struct keyring *ring, const struct keyring_audit *audits, size_t count)
 {
+    struct said said = {audits, count};
     pthread_mutex_lock(&ring->lock);
-    if (ring->set->audit_count) {
-        struct keyring_audit said = ring->set->audit[0];
-        if (keyring_change(ring, edit_said, &said, NULL) != FB_OK)
-            memmove(&ring->set->audit[0], &ring->set->audit[1],
-                    --ring->set->audit_count * sizeof ring->set->audit[0]);
-    }
+    for (size_t i = 0; i < count; i++)
+        ring->erasures += audits[i].op == KEYRING_OP_ERASED;
+    if (count && keyring_change(ring, edit_said, &said, NULL) != FB_OK)
+        (void)edit_said(ring, ring->set, &said, NULL); /* not again until the file is read anew */
     pthread_mutex_unlock(&ring->lock);
 }

@@ -443,7 +443,8 @@ enum fb_code keyset_write(const struct keyset *set, const char *dir, struct keys
         goto done;
     }
     stamp_of(stamp, &st);
-    overwrite(old);
+    if (set->is_destroying)
+        overwrite(old);
 done:
     if (fd >= 0)
         close(fd);
@@ -540,6 +541,7 @@ void keyset_drop_key(struct keyset *set, uint32_t id)
         if (set->key[i].id != id)
             continue;
         uint32_t behind = set->key_count - i - 1;
+        set->is_destroying = true;
         memmove(&set->key[i], &set->key[i + 1], behind * sizeof set->key[0]);
         memmove(set->secret->data[i], set->secret->data[i + 1], (size_t)behind * GCM_KEY_BYTES);
         secret_wipe(set->secret->data[--set->key_count], GCM_KEY_BYTES);
@@ -552,6 +554,7 @@ void keyset_drop_period(struct keyset *set, uint32_t id)
     for (uint32_t i = 0; i < set->period_count; i++) {
         if (set->period[i].id != id)
             continue;
+        set->is_destroying = true;
         shred_fini(&set->period[i].tree);
         memmove(&set->period[i], &set->period[i + 1],
                 (set->period_count - i - 1) * sizeof set->period[0]);
@@ -590,6 +593,7 @@ enum fb_code keyset_reseal(struct keyset *set, const char *master, bool is_follo
     if (code == FB_OK && (text.failed || text.len == 0))
         code = fb_fail(err, FB_E_KEY, "%s: its answer to `wrap` is empty", master);
     set->handover[0] = '\0';
+    set->is_destroying = true;
     if (code == FB_OK && is_followed &&
         gcm_wrap(set->secret->store, SPAN("handover"), (struct span){(char *)store, sizeof store},
                  sealed)) {

@@ -115,9 +115,15 @@ uint32_t personal_period(struct span sealed)
     return period;
 }
 
+struct giving {
+    struct keyring *ring;
+    uint32_t period;
+    const unsigned char *nonce;
+};
+
 /* A text, or what stands for it; a number has no room for a word and stays 0. */
-static bool give_field(struct keyring *ring, uint32_t period, const unsigned char *nonce,
-                       uint64_t offset, const unsigned char *item, unsigned char *record)
+static bool give_field(const struct giving *g, uint64_t offset, const unsigned char *item,
+                       unsigned char *record)
 {
     char room[9];
     const struct ev_type_row *type = ev_type_row(((const struct ev_head *)(void *)record)->type);
@@ -127,12 +133,12 @@ static bool give_field(struct keyring *ring, uint32_t period, const unsigned cha
         return false;
     const struct ev_field_row *f = &type->fields[field];
     unsigned char key[GCM_KEY_BYTES], own[GCM_NONCE_BYTES], text[UINT8_MAX];
-    if (!ring || !keyring_text_key(ring, period, offset, key)) {
+    if (!g->ring || !keyring_text_key(g->ring, g->period, offset, key)) {
         if (f->type == EV_FT_text && f->bytes >= sizeof PERSONAL_GONE - 1)
             memcpy(record + f->offset, PERSONAL_GONE, sizeof PERSONAL_GONE - 1);
         return true;
     }
-    memcpy(own, nonce, sizeof own);
+    memcpy(own, g->nonce, sizeof own);
     own[GCM_NONCE_BYTES - 1] ^= field;
     struct gcm_use use = {.key = key, .nonce = own, .aad = place_of(room, offset, field)};
     const unsigned char *sealed = item + ITEM_BYTES;
@@ -149,7 +155,7 @@ enum fb_code personal_give(struct keyring *ring, uint64_t first_offset, struct s
     const unsigned char *bytes = (const void *)sealed.at;
     if (sealed.len < HEAD_BYTES)
         return FB_E_DAMAGED;
-    uint32_t period = personal_period(sealed);
+    struct giving g = {.ring = ring, .period = personal_period(sealed), .nonce = bytes + 4};
     size_t record_at = 0;
     uint16_t row = 0;
     for (size_t at = HEAD_BYTES; at < sealed.len;) {
@@ -165,8 +171,8 @@ enum fb_code personal_give(struct keyring *ring, uint64_t first_offset, struct s
                 (size_t)((const struct ev_head *)(void *)((unsigned char *)records + record_at))
                     ->cells *
                 EV_CELL_BYTES;
-        if (record_at >= len || !give_field(ring, period, bytes + 4, first_offset + row, bytes + at,
-                                            (unsigned char *)records + record_at))
+        if (record_at >= len ||
+            !give_field(&g, first_offset + row, bytes + at, (unsigned char *)records + record_at))
             return FB_E_DAMAGED;
         at += item;
     }

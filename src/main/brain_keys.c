@@ -75,28 +75,32 @@ void brain_reload_keys(struct brain *b, const struct conf *conf)
     keyring_reconfigure(b->keys, &kc);
 }
 
+static void say_audit(struct brain *b, const struct keyring_audit *a)
+{
+    struct ev_key ev = EV_INIT(KEY, key, fb_mono_us());
+    ev.op = a->op;
+    ev.key_id = a->key_id;
+    ev.wall_us = a->wall_us;
+    ev.count = a->count;
+    ev.bytes = a->bytes;
+    ev.erasure = a->erasure;
+    ev.period = a->period;
+    memcpy(ev.who, a->who, strnlen(a->who, sizeof ev.who));
+    brain_say(b, &ev.head);
+    if (a->op != KEYRING_OP_PERIOD_BEGAN && a->op != KEYRING_OP_PERIOD_ENDED)
+        fb_log(FB_LOG_INFO, "keys: %s by %s (key %u)", keyring_op_name(a->op), a->who, a->key_id);
+    /* Whoever was erased shall not be told again by what his requests are called. */
+    if (a->op == KEYRING_OP_ERASED || a->op == KEYRING_OP_PERIOD_BEGAN)
+        memfile_pseudonym_renew(b->mem.head);
+}
+
 static void say_audits(struct brain *b)
 {
-    struct keyring_audit a;
-    for (int i = 0; i < 8 && keyring_audit_peek(b->keys, &a); i++) {
-        struct ev_key ev = EV_INIT(KEY, key, fb_mono_us());
-        ev.op = a.op;
-        ev.key_id = a.key_id;
-        ev.wall_us = a.wall_us;
-        ev.count = a.count;
-        ev.bytes = a.bytes;
-        ev.erasure = a.erasure;
-        ev.period = a.period;
-        memcpy(ev.who, a.who, strnlen(a.who, sizeof ev.who));
-        brain_say(b, &ev.head);
-        keyring_audit_done(b->keys);
-        if (a.op != KEYRING_OP_PERIOD_BEGAN && a.op != KEYRING_OP_PERIOD_ENDED)
-            fb_log(FB_LOG_INFO, "keys: %s by %.40s (key %u)", keyring_op_name(a.op), a.who,
-                   a.key_id);
-        /* Whoever was erased shall not be told again from what the gateway calls him. */
-        if (a.op == KEYRING_OP_ERASED || a.op == KEYRING_OP_PERIOD_BEGAN)
-            memfile_pseudonym_renew(b->mem.head);
-    }
+    struct keyring_audit audits[KEYRING_AUDITS_MAX];
+    size_t count = keyring_audit_peek(b->keys, audits, KEYRING_AUDITS_MAX);
+    for (size_t i = 0; i < count; i++)
+        say_audit(b, &audits[i]);
+    keyring_audit_done(b->keys, audits, count);
 }
 
 void brain_watch_keys(struct brain *b)
@@ -110,13 +114,16 @@ void brain_watch_keys(struct brain *b)
         say_alert(b, REASON_ALERT_KEY_FILE, !v.is_bad,
                   v.is_bad ? v.why : "the key file can be read and written again");
     }
-    bool is_near = v.is_sealing && v.active_seals >= KEYRING_SEALS_MAX;
+    bool is_near =
+        v.is_sealing && (v.active_seals >= KEYRING_SEALS_MAX || v.key_count >= KEYRING_KEYS_MAX);
     if (is_near != b->is_key_near) {
         b->is_key_near = is_near;
         say_alert(b, REASON_ALERT_KEY_BOUND, !is_near,
-                  is_near ? "the data key sealed as many blocks as it should, and no new one could "
-                            "be made; see `foldback key list`"
-                          : "a new data key is in use");
+                  is_near
+                      ? "the data key cannot be rotated any more: there are too many keys, or the "
+                        "key file cannot be written; see `foldback key list`, then `foldback "
+                        "key prune`"
+                      : "the data key can be rotated again");
     }
 }
 

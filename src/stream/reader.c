@@ -163,10 +163,12 @@ static enum fb_code keys_open(struct log_reader *r, struct fb_err *err)
         *slash = '\0';
     else
         snprintf(state_dir, sizeof state_dir, ".");
+    if (!keyring_exists(state_dir))
+        return FB_OK;
     enum fb_code code = keyring_open(&r->keys, state_dir, err);
     if (code == FB_OK)
         block_codec_keys(r->codec, r->keys);
-    return code == FB_E_NOT_FOUND ? FB_OK : code;
+    return code;
 }
 
 /* A destroyed key makes a hole; one that should be there stops the reader, and nothing is passed

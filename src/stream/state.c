@@ -248,6 +248,8 @@ static uint64_t snapshot_checksum(const char *name, const struct state_snapshot 
 /* FB_E_NOT_FOUND: the folder has no keys. */
 static enum fb_code keys_of(struct state *st, struct fb_err *err)
 {
+    if (!st->keys && !keyring_exists(st->dir))
+        return FB_E_NOT_FOUND;
     return st->keys ? FB_OK : keyring_open(&st->keys, st->dir, err);
 }
 

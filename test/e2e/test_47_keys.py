@@ -34,7 +34,7 @@ def encryption(key, more=""):
 
 
 def events(fold, *args):
-    done = fold.cli("events", "tail", "--json", "--limit", "100000", "--from-offset", "0", "--no-redact", *args)
+    done = fold.cli("events", "tail", "--json", "--limit", "100000", "--from-offset", "0", "--no-redact", "--timeout", "60", *args)
     assert done.returncode == 0, done.stderr
     return [json.loads(x) for x in done.stdout.splitlines()]
 
@@ -42,8 +42,9 @@ def events(fold, *args):
 def fill(fold):
     """Traffic and commands that name two people, all on the disk when it returns."""
     for who in (CANARY, OTHER):
-        fold.api("POST", "/v1/events", {"name": "order.paid", "value": 9.5, "text": f"mail {who.upper()}@example.org"})
-        fold.api("POST", "/v1/freeze", {"loop": "timeout", "actor": who, "why": "a test"})
+        fold.api("POST", "/v1/events", {"name": "order.paid", "value": 9.5, "text": f"mail {who.upper()}@example.org"},
+                 timeout_s=30)
+        fold.api("POST", "/v1/freeze", {"loop": "timeout", "actor": who, "why": "a test"}, timeout_s=30)
 
     def are_sampled():  # a sample is taken of some requests, not of all
         for who in (CANARY, OTHER):
@@ -101,7 +102,6 @@ def sealed(tmp_path_factory):
     fold.start()
     try:
         fill(fold)
-        fold.status = fold.api("GET", "/v1/status")
     finally:
         fold.stop()
     fold.key = key
@@ -190,7 +190,7 @@ def test_rotation_and_a_new_master_key_need_no_stop_and_survive_kill_9(copy, sea
     copy.start()
     for turn in range(4):
         assert copy.cli("key", "rotate").returncode == 0
-        assert copy.get(f"/turn/{turn}") == 200
+        assert copy.get(f"/turn/{turn}", timeout_s=30) == 200
         if turn % 2:
             until(lambda: copy.child("fb-brain"), 30, "a brain")
             os.kill(copy.child("fb-brain"), signal.SIGKILL)
@@ -281,7 +281,7 @@ def test_the_key_file_out_of_reach_is_an_alert(copy):
     os.rename(keys, keys + ".away")
 
     def alert():
-        return [a for a in copy.api("GET", "/v1/alerts")["alerts"] if a["reason"] == "alert_key_file"]
+        return [a for a in copy.api("GET", "/v1/alerts", timeout_s=30)["alerts"] if a["reason"] == "alert_key_file"]
 
     until(lambda: alert() and not alert()[0]["over"], 30, "alert_key_file")
     assert copy.get("/b") == 200
@@ -300,8 +300,24 @@ def test_whole_addresses_are_written_only_on_demand_and_said(tmp_path):
     with open(fold.file, "a") as f:
         f.write("privacy: { raw_addresses: true }\n")
     assert fold.cli("reload").returncode == 0
-    until(lambda: [a for a in fold.api("GET", "/v1/alerts")["alerts"] if a["reason"] == "alert_raw_addresses"], 30, "said")
+    until(lambda: [a for a in fold.api("GET", "/v1/alerts", timeout_s=30)["alerts"] if a["reason"] == "alert_raw_addresses"], 30, "said")
     assert fold.get("/b") == 200
     until(lambda: "127.0.0.1 " in log.read_text(), 30, "the whole address")
     fold.stop()
     origin.close()
+
+
+def test_as_many_keys_as_fit_are_an_alert_before_it_matters(copy):
+    copy.start()
+    for _ in range(300):
+        done = copy.cli("key", "rotate")
+        if done.returncode:
+            break
+    assert done.returncode == 4 and "foldback key prune" in done.stderr, done.stderr
+
+    def alert():
+        return [a for a in copy.api("GET", "/v1/alerts", timeout_s=30)["alerts"] if a["reason"] == "alert_key_bound"]
+
+    until(lambda: alert() and not alert()[0]["over"], 30, "alert_key_bound")
+    assert copy.cli("key", "prune").returncode == 0
+    until(lambda: alert()[0]["over"], 30, "it is over")
