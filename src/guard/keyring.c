@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/assert.h"
 #include "base/clock.h"
+#include "base/log.h"
 #include "guard/keyring_int.h"
 #include "guard/secret.h"
 
@@ -176,13 +177,32 @@ static enum fb_code known_file(struct keyring *ring, uint64_t wall_us, struct fb
     struct keyset_source from = {.dir = ring->dir,
                                  .master = master_is_none(master) ? NULL : master};
     enum fb_code code = keyset_read(set, &from, &ring->stamp, err);
+    /* After `key rewrap` a brain that starts again finds the configuration of before. */
+    bool is_other =
+        code == FB_E_KEY && from.master && set->master[0] && strcmp(set->master, master) != 0;
+    if (is_other) {
+        struct keyset *anew = keyset_new();
+        from.master = NULL;
+        if (anew && keyset_read(anew, &from, &ring->stamp, NULL) == FB_OK) {
+            keyset_free(set);
+            set = anew;
+            code = FB_OK;
+            fb_log(FB_LOG_WARN,
+                   "encryption.master_key is %s, and the keys are sealed under %s, which is used; "
+                   "correct the configuration",
+                   master, set->master);
+        } else {
+            keyset_free(anew);
+            is_other = false;
+        }
+    }
     if (code == FB_OK && master_is_none(master) && !master_is_none(set->master))
         code = fb_fail(err, FB_E_KEY,
                        "what %s holds is encrypted under %s, and the configuration has no "
                        "encryption.master_key; set it, or end encryption with `foldback key rewrap "
                        "none --state %s`",
                        ring->dir, set->master, ring->dir);
-    if (code == FB_OK && !master_is_none(master)) {
+    if (code == FB_OK && !master_is_none(master) && !is_other) {
         if (master_is_none(set->master)) {
             code = keyset_reseal(set, master, false, err);
             keyset_add_audit(set, &(struct keyring_audit){.op = KEYRING_OP_REWRAPPED,

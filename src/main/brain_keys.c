@@ -10,6 +10,7 @@
 
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 static void say_alert(struct brain *b, uint16_t reason, bool is_over, const char *text);
@@ -55,6 +56,49 @@ static enum fb_code check_not_lost(const char *state_dir, struct fb_err *err)
                    state_dir, head.key_id);
 }
 
+/* The newest encrypted block must open: a key file of another folder has keys of the same numbers,
+ * and would make the whole log a hole. */
+static enum fb_code check_fits(const char *state_dir, struct keyring *keys, struct fb_err *err)
+{
+    char path[700], name[SEGMENT_NAME_BYTES];
+    struct segment_list list;
+    struct block_head head;
+    snprintf(path, sizeof path, "%s/log", state_dir);
+    if (segment_list_read(&list, path, NULL) != FB_OK)
+        return FB_OK;
+    struct block_codec *codec = block_codec_new();
+    char *body = malloc(BLOCK_BYTES_MAX);
+    void *records = aligned_alloc(64, BLOCK_RAW_BYTES_MAX);
+    enum fb_code code = codec && body && records && list.count ? FB_OK : FB_E_END;
+    if (code == FB_OK) {
+        const struct segment *seg = &list.at[list.count - 1];
+        segment_name(name, seg->number, seg->first_offset);
+        snprintf(path, sizeof path, "%s/log/%s", state_dir, name);
+        int fd = open(path, O_RDONLY | O_CLOEXEC);
+        block_codec_keys(codec, keys);
+        if (fd >= 0 && segment_head_after(fd, seg->number, 0, seg->bytes, &head) == FB_OK &&
+            head.key_id) {
+            size_t len = block_bytes(&head) - BLOCK_HEADER_BYTES;
+            ssize_t n = pread(fd, body, len, head.position + BLOCK_HEADER_BYTES);
+            struct span bytes = {body, n < 0 ? 0 : (size_t)n};
+            if (block_body_is_good(&head, bytes))
+                code = block_decode(codec, &head, bytes, records);
+        }
+        if (fd >= 0)
+            close(fd);
+    }
+    segment_list_fini(&list);
+    block_codec_free(codec);
+    free(body);
+    free(records);
+    if (code != FB_E_DAMAGED && code != FB_E_KEY)
+        return FB_OK;
+    return fb_fail(err, FB_E_KEY,
+                   "the key file %s/keys is not the one of this log, or older: its key %u does not "
+                   "open what is stored; nothing was changed; put the newest one back",
+                   state_dir, head.key_id);
+}
+
 enum fb_code brain_keys_open(struct brain *b, struct fb_err *err)
 {
     struct conf *conf = NULL;
@@ -65,6 +109,8 @@ enum fb_code brain_keys_open(struct brain *b, struct fb_err *err)
     struct keyring_conf kc = read_conf(conf);
     if (code == FB_OK)
         code = keyring_start(&b->keys, b->setup->state_dir, &kc, fb_wall_us(), err);
+    if (code == FB_OK)
+        code = check_fits(b->setup->state_dir, b->keys, err);
     conf_unref(conf);
     return code;
 }

@@ -23,6 +23,8 @@ struct job {
 };
 
 static void show_progress(void *arg, uint64_t done, uint64_t all);
+static enum fb_code lend_keys(struct log_check_how *how, const char *state_dir,
+                              struct keyring **keys, struct fb_err *err);
 static void repair_places(struct job *j);
 static void print_json(const struct job *j);
 static void print_text(const struct job *j);
@@ -37,11 +39,21 @@ int log_command(const struct cli_log_args *args)
     struct log_check_how how = {.dir = dir, .arg = &j};
     if (isatty(STDERR_FILENO))
         how.progress = show_progress;
+    struct keyring *keys = NULL;
     enum fb_code code = FB_OK;
     if (j.is_repair && args->is_applied)
         code = log_repair_begin(&j.repair, dir, &err);
+    if (code == FB_OK && !j.is_repair)
+        code = lend_keys(&how, args->state, &keys, &err);
     if (code == FB_OK)
         code = log_check_run(&j.found, &how, &err);
+    block_codec_free(how.codec);
+    if (code == FB_OK && !j.is_repair && j.found.sealed_events && !keys)
+        code = fb_fail(&err, FB_E_KEY,
+                       "%" PRIu64 " events are encrypted and the key file %s/keys is not there; "
+                       "their checksums are right; put it back from your backup",
+                       j.found.sealed_events, args->state);
+    keyring_unref(keys);
     if (j.has_progress)
         fprintf(stderr, "\r\033[K");
     if (code != FB_OK) {
@@ -59,6 +71,22 @@ int log_command(const struct cli_log_args *args)
         j.is_repair ? j.left || j.failed : strcmp(args->verb, "check") == 0 && j.found.damaged > 0;
     log_check_fini(&j.found);
     return code != FB_OK ? fb_error_row(code)->exit_code : is_bad;
+}
+
+/* A repair looks at checksums only: what a wrong key does not open is not damaged. */
+static enum fb_code lend_keys(struct log_check_how *how, const char *state_dir,
+                              struct keyring **keys, struct fb_err *err)
+{
+    if (!keyring_exists(state_dir))
+        return FB_OK;
+    enum fb_code code = keyring_open(keys, state_dir, err);
+    if (code != FB_OK)
+        return code;
+    how->codec = block_codec_new();
+    if (!how->codec)
+        return fb_fail(err, FB_E_NOMEM, "no memory to check the log");
+    block_codec_keys(how->codec, *keys);
+    return FB_OK;
 }
 
 static void show_progress(void *arg, uint64_t done, uint64_t all)

@@ -270,6 +270,10 @@ enum fb_code block_head_read(struct span bytes, struct block_head *head)
     if ((!is_clear && h.version != BLOCK_VERSION) || h.codec > BLOCK_CODEC_COLUMNS ||
         (is_clear && h.key_id != 0))
         return FB_E_VERSION;
+    if (h.flags & ~FLAG_ACKNOWLEDGED)
+        return FB_E_VERSION;
+    if (!(h.flags & FLAG_ACKNOWLEDGED) && h.acknowledged)
+        return FB_E_DAMAGED;
     if (h.header_bytes != sizeof h || h.count == 0 || h.count > COLUMN_ROWS_MAX)
         return FB_E_DAMAGED;
     uint32_t personal_bytes = 0;

@@ -321,3 +321,19 @@ def test_as_many_keys_as_fit_are_an_alert_before_it_matters(copy):
     until(lambda: alert() and not alert()[0]["over"], 30, "alert_key_bound")
     assert copy.cli("key", "prune").returncode == 0
     until(lambda: alert()[0]["over"], 30, "it is over")
+
+
+def test_the_key_file_of_another_folder_is_refused(copy, tmp_path):
+    """It has keys of the same numbers under the same master key, and opens nothing."""
+    folder = tmp_path / "second"
+    folder.mkdir()
+    second = Foldback(folder, open(copy.file).read().split("overload:", 1)[1].split("\n", 1)[1],
+                      state=str(folder / "state")).start()
+    second.stop()
+    shutil.copy(os.path.join(second.state, "keys"), os.path.join(copy.state, "keys"))
+    log = os.path.join(copy.state, "log")
+    before = {n: open(os.path.join(log, n), "rb").read() for n in os.listdir(log) if n.endswith(".fbl")}
+    done = run("run", "--config", copy.file, "--state", copy.state)
+    assert done.returncode == 4 and "is not the one of this log" in done.stderr, done.stderr
+    done = copy.cli("log", "repair", "--apply")
+    assert {n: open(os.path.join(log, n), "rb").read() for n in os.listdir(log) if n.endswith(".fbl")} == before

@@ -177,9 +177,16 @@ static void a_new_master_key_opens_all_and_the_old_one_nothing(void **state)
     assert_int_equal(keyring_rewrap(command, other, true, "ann", NULL), FB_OK);
     assert_int_equal(unseal(brain, &s), FB_OK);
     keyring_unref(brain);
+    /* the configuration of before: the file knows better, as long as its master key is there */
+    brain = start(&d, d.master);
+    assert_int_equal(unseal(brain, &s), FB_OK);
+    keyring_unref(brain);
     conf = conf_of(&d);
     struct fb_err err;
+    assert_int_equal(unlink(other + 5), 0);
     assert_int_equal(keyring_start(&brain, d.path, &conf, T0, &err), FB_E_KEY);
+    key_dir_write(&d, "other", "abcdef0123456789abcdef0123456789abcdef0123456789abcdef0123456789",
+                  0600);
     brain = start(&d, other);
     assert_int_equal(unseal(brain, &s), FB_OK);
     keyring_unref(brain);
