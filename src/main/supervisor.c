@@ -33,7 +33,6 @@
 #define BRAIN_STOP_US (10 * US_PER_S)
 
 static enum fb_code prepare(struct supervisor *s, struct fb_err *err);
-static enum fb_code open_listeners(struct supervisor *s, struct fb_err *err);
 static enum fb_code open_admin(struct supervisor *s, struct fb_err *err);
 static void turn(struct supervisor *s);
 static void read_signals(struct supervisor *s);
@@ -113,7 +112,7 @@ static enum fb_code prepare(struct supervisor *s, struct fb_err *err)
     s->mem.head->node_id = state_dir_node_id(s->setup->state_dir);
     state_dir_secret(s->setup->state_dir, s->mem.head->secret);
     atomic_store(&s->mem.head->supervisor_pid, (uint32_t)getpid());
-    code = open_listeners(s, err);
+    code = listeners_open(s->conf, threads, NULL, &s->listen, err);
     if (code == FB_OK)
         code = open_admin(s, err);
     if (code != FB_OK)
@@ -139,27 +138,6 @@ enum fb_code supervisor_signals(struct supervisor *s, struct fb_err *err)
     s->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     if (s->signal_fd < 0)
         return fb_fail(err, FB_E_IO, "cannot start: %s", strerror(errno));
-    return FB_OK;
-}
-
-static enum fb_code open_listeners(struct supervisor *s, struct fb_err *err)
-{
-    uint32_t threads = s->mem.head->threads;
-    size_t listens = s->conf->listen_count;
-    s->listen_total = listens * threads;
-    s->listen_fds = calloc(s->listen_total, sizeof *s->listen_fds);
-    if (!s->listen_fds)
-        return fb_fail(err, FB_E_NOMEM, "no memory for %zu listeners", s->listen_total);
-    for (size_t i = 0; i < s->listen_total; i++)
-        s->listen_fds[i] = -1;
-    for (size_t i = 0; i < listens; i++) {
-        int fds[MEMFILE_THREADS_MAX];
-        enum fb_code code = sock_listen(s->conf->listens[i].address, fds, threads, err);
-        if (code != FB_OK)
-            return code;
-        for (uint32_t t = 0; t < threads; t++)
-            s->listen_fds[t * listens + i] = fds[t];
-    }
     return FB_OK;
 }
 
@@ -192,7 +170,9 @@ void supervisor_start(struct supervisor *s, struct child *c, const char *binary,
         return;
     }
     bool is_gateway = c != &s->brain;
-    snprintf(count, sizeof count, "%zu", s->listen_total);
+    const struct listeners *listen =
+        c == &s->upgrade.next && s->upgrade.listen.total ? &s->upgrade.listen : &s->listen;
+    snprintf(count, sizeof count, "%zu", listen->total);
     snprintf(slot, sizeof slot, "%u", c->slot);
     const char *const gateway_args[] = {"__gateway", count, slot, s->setup->state_dir, NULL};
     const char *const brain_args[] = {"__brain", s->setup->state_dir, s->token_file,
@@ -203,8 +183,8 @@ void supervisor_start(struct supervisor *s, struct child *c, const char *binary,
                                .mem_fd = s->mem.fd,
                                .control_fd = pair[1],
                                .conf_fd = conf_fd,
-                               .more = is_gateway ? s->listen_fds : &s->admin_fd,
-                               .more_count = is_gateway ? s->listen_total : s->admin_fd >= 0};
+                               .more = is_gateway ? listen->fds : &s->admin_fd,
+                               .more_count = is_gateway ? listen->total : s->admin_fd >= 0};
     if (role_spawn(&start, &c->pid, &err) != FB_OK) {
         fb_log(FB_LOG_ERROR, "%s: %s", c->name, err.text);
         close(pair[0]);
@@ -506,7 +486,8 @@ static void reload(struct supervisor *s)
     } else {
         size_t left = conf_reload_needs_restart(s->conf, now, &text);
         if (left)
-            fb_log(FB_LOG_WARN, "reload: takes effect at the next start only: %s", buf_str(&text));
+            fb_log(FB_LOG_WARN, "reload: takes effect at the next start (`listen`: or upgrade): %s",
+                   buf_str(&text));
         s->conf_next = now;
         s->conf_next_fd = role_text_fd((struct span){now->text, now->text_bytes});
         if (s->conf_next_fd < 0 || !control_send_fd(s->gateway.control_fd, CONTROL_RELOAD,
@@ -530,7 +511,7 @@ static void announce(struct supervisor *s)
         for (size_t i = 0; i < s->conf->listen_count; i++) {
             struct sock_addr at;
             char where[SOCK_TEXT_BYTES] = "";
-            if (sock_local(s->listen_fds[i], &at))
+            if (sock_local(s->listen.fds[i], &at))
                 sock_format(&at, where);
             printf("foldback %s serves http://%s  (mode %s, %u thread%s)\n", FB_VERSION, where,
                    ev_mode_name(s->conf->p.top_mode), s->mem.head->threads,
@@ -549,12 +530,9 @@ static void announce(struct supervisor *s)
 
 static void cleanup(struct supervisor *s)
 {
-    for (size_t i = 0; i < s->listen_total; i++)
-        if (s->listen_fds[i] >= 0)
-            close(s->listen_fds[i]);
-    free(s->listen_fds);
     forget_reload(s);
     upgrade_stop(s);
+    listeners_close(&s->listen, NULL);
     renew_stop(s);
     const int fds[] = {s->admin_fd,           s->signal_fd,        s->conf_fd,
                        s->gateway.control_fd, s->brain.control_fd, s->mem.fd};

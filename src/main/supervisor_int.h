@@ -7,6 +7,7 @@
 #define FB_MAIN_SUPERVISOR_INT_H
 #include "io/socket.h"
 #include "knob/memfile.h"
+#include "main/listeners.h"
 #include "main/supervisor.h"
 
 #include <sys/types.h>
@@ -36,6 +37,7 @@ struct upgrade {
     char from[40];                              /* version of the binary before */
     struct child check, next;                   /* the new binary's check; its gateway */
     int conf_fd;                                /* text that the new gateway starts with, or -1 */
+    struct listeners listen; /* that the new gateway gets; none: those of the present one */
     uint64_t begin_us, until_us;
 };
 
@@ -48,8 +50,7 @@ struct supervisor {
     const struct supervisor_setup *setup;
     struct conf *conf, *conf_next; /* conf_next: sent to the gateway, not yet accepted */
     struct memfile mem;
-    int *listen_fds;
-    size_t listen_total;
+    struct listeners listen;
     int admin_fd, signal_fd, lock_fd, conf_fd;
     char admin_address[SOCK_TEXT_BYTES], token_file[512];
     struct child gateway, brain;

@@ -28,6 +28,7 @@
 
 static void begin(struct supervisor *s);
 static int fresh_conf(struct supervisor *s);
+static bool fresh_listeners(struct supervisor *s, struct fb_err *err);
 static void start_check(struct supervisor *s);
 static void start_gateway(struct supervisor *s);
 static void switch_over(struct supervisor *s);
@@ -111,10 +112,27 @@ static void begin(struct supervisor *s)
     if (!free_slot(s, &u->next.slot))
         return; /* the oldest gateway was told to hurry */
     u->conf_fd = fresh_conf(s);
+    struct fb_err err = {0};
     if (u->conf_fd < 0)
         upgrade_abort(s, "the configuration cannot be read");
+    else if (!fresh_listeners(s, &err))
+        upgrade_abort(s, err.text);
     else
         start_check(s);
+}
+
+/* What is listed now, opened while nothing is changed yet.  A file that this binary does not accept
+ * is for the new one to judge: it gets the sockets that are there. */
+static bool fresh_listeners(struct supervisor *s, struct fb_err *err)
+{
+    struct conf *conf = NULL;
+    uint32_t threads = s->mem.head->threads;
+    if (role_read_conf(s->upgrade.conf_fd, &conf, err) != FB_OK)
+        return true;
+    bool is_done = listeners_are(&s->listen, conf, threads) ||
+                   listeners_open(conf, threads, &s->listen, &s->upgrade.listen, err) == FB_OK;
+    conf_unref(conf);
+    return is_done;
 }
 
 /* The file as it is now; `run --to` has none. */
@@ -144,7 +162,8 @@ static void start_check(struct supervisor *s)
     struct fb_err err;
     char version[16], count[16];
     snprintf(version, sizeof version, "%d", UPGRADE_STATE_VERSION);
-    snprintf(count, sizeof count, "%zu", s->listen_total / s->mem.head->threads);
+    const struct listeners *listen = u->listen.total ? &u->listen : &s->listen;
+    snprintf(count, sizeof count, "%zu", listen->total / s->mem.head->threads);
     const char *const args[] = {"__check", version, count, NULL};
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0) {
         upgrade_abort(s, strerror(errno));
@@ -195,6 +214,11 @@ static void switch_over(struct supervisor *s)
     close(s->conf_fd);
     s->conf_fd = u->conf_fd;
     u->conf_fd = -1;
+    if (u->listen.total) {
+        listeners_close(&s->listen, &u->listen);
+        s->listen = u->listen;
+        u->listen = (struct listeners){0};
+    }
     struct fb_err err = {0};
     upgrade_exec(s, u->binary, &err);
     u->step = UPGRADE_BRAIN; /* the new gateway stays */
@@ -346,6 +370,7 @@ static void clear(struct supervisor *s)
     }
     if (u->conf_fd >= 0)
         close(u->conf_fd);
+    listeners_close(&u->listen, &s->listen);
     *u = (struct upgrade){.conf_fd = -1, .check = {.control_fd = -1}, .next = {.control_fd = -1}};
 }
 

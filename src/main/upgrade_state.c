@@ -71,8 +71,8 @@ static void keep_all(const struct supervisor *s, bool is_kept)
                        s->conf_fd, s->gateway.control_fd, s->brain.control_fd};
     for (size_t i = 0; i < FB_COUNT(fds); i++)
         keep(fds[i], is_kept);
-    for (size_t i = 0; i < s->listen_total; i++)
-        keep(s->listen_fds[i], is_kept);
+    for (size_t i = 0; i < s->listen.total; i++)
+        keep(s->listen.fds[i], is_kept);
     for (size_t i = 0; i < RETIRED_MAX; i++)
         if (s->retired[i].pid)
             keep(s->retired[i].control_fd, is_kept);
@@ -98,8 +98,8 @@ static int write_state(const struct supervisor *s, int self_fd)
         buf_printf(&b, "file %s\n", s->setup->file);
     buf_printf(&b, "quiet %d\nannounced %d\nreload %d\n", s->setup->is_quiet, s->is_announced,
                s->is_reload_wanted);
-    for (size_t i = 0; i < s->listen_total; i++)
-        buf_printf(&b, "listen %d\n", s->listen_fds[i]);
+    for (size_t i = 0; i < s->listen.total; i++)
+        buf_printf(&b, "listen %d %s\n", s->listen.fds[i], s->listen.at[i]);
     put_child(&b, "gateway", &s->gateway);
     put_child(&b, "brain", &s->brain);
     for (size_t i = 0; i < RETIRED_MAX; i++)
@@ -214,14 +214,12 @@ static bool read_child(const char *value, struct child *c, const char *name)
     return true;
 }
 
-static bool add_listener(struct supervisor *s, int fd)
+/* A descriptor and, since it is known, its address. */
+static bool add_listener(struct supervisor *s, const char *value)
 {
-    int *more = realloc(s->listen_fds, (s->listen_total + 1) * sizeof *more);
-    if (!more)
-        return false;
-    more[s->listen_total++] = fd;
-    s->listen_fds = more;
-    return true;
+    char *end;
+    long fd = strtol(value, &end, 10);
+    return listeners_add(&s->listen, (int)fd, *end == ' ' ? end + 1 : "");
 }
 
 /* One line; unknown keys are of a newer version and do not matter. */
@@ -242,7 +240,7 @@ static bool take_line(struct supervisor *s, const char *key, const char *value, 
             return true;
         }
     if (strcmp(key, "listen") == 0)
-        return add_listener(s, atoi(value));
+        return add_listener(s, value);
     if (strcmp(key, "gateway") == 0)
         return read_child(value, &s->gateway, "gateway");
     if (strcmp(key, "brain") == 0)
@@ -297,7 +295,7 @@ static enum fb_code read_state(int fd, struct supervisor *s, int *self_fd, struc
     if (version != UPGRADE_STATE_VERSION)
         return fb_fail(err, FB_E_VERSION, "the state is of version %d, this binary reads %d",
                        version, UPGRADE_STATE_VERSION);
-    if (!is_whole || s->listen_total == 0 || !s->setup->state_dir || !s->gateway.pid)
+    if (!is_whole || s->listen.total == 0 || !s->setup->state_dir || !s->gateway.pid)
         return fb_fail(err, FB_E_FORMAT, "the state is not whole");
     return memfile_attach(&s->mem, s->mem.fd, err);
 }

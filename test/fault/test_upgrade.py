@@ -10,7 +10,7 @@ import threading
 import time
 
 import pytest
-from fb import BIN, Foldback, Load, config, knob_value, until
+from fb import BIN, Foldback, Load, config, free_port, knob_value, until
 
 
 def script(path, body):
@@ -178,14 +178,49 @@ def test_a_bad_file_leaves_the_old_one(fold):
     assert fold.get() == 200
 
 
-def test_another_listen_address_needs_a_restart_and_says_so(fold):
-    text = open(fold.file).read().replace("listen: [", 'listen: ["127.0.0.1:0", ', 1)
+def listen_on(fold, *ports):
+    lines = open(fold.file).read().split("\n", 1)
     with open(fold.file, "w") as f:
-        f.write(text)
+        f.write("listen: [%s]\n" % ", ".join(f'"127.0.0.1:{p}"' for p in ports) + lines[1])
+
+
+def is_refused(port):
+    try:
+        socket.create_connection(("127.0.0.1", port), 2).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+def test_another_listen_address_is_served_after_an_upgrade(fold):
+    kept, was = connect(fold), fold.port
+    ask(kept)
+    listen_on(fold, free_port(), free_port())
+    first, second = [int(p.split('"')[0]) for p in open(fold.file).readline().split("127.0.0.1:")[1:]]
     done = fold.cli("upgrade")
-    assert done.returncode == 1
-    assert "listen" in done.stderr and "restart" in done.stderr
-    assert fold.get() == 200
+    assert done.returncode == 0, done.stderr
+    for fold.port in (first, second):
+        assert fold.get() == 200
+    until(lambda: is_refused(was), 5, "nobody listens at the old address")
+    assert ask(kept).startswith(b"HTTP/1.1 200"), "a connection of before ends in peace"
+    load = Load(second, threads=2)
+    listen_on(fold, second)
+    assert fold.cli("upgrade").returncode == 0, "what is kept is known after an upgrade too"
+    until(lambda: is_refused(first), 5, "nobody listens at what was removed")
+    load.stop()
+    assert load.ok and load.bad == []
+
+
+def test_an_address_in_use_leaves_everything_as_it_is(fold):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = other.getsockname()[1]
+        gateway, free = fold.child("fb-gateway"), free_port()
+        listen_on(fold, fold.port, free, taken)
+        done = fold.cli("upgrade")
+        assert done.returncode == 1
+        assert str(taken) in done.stderr, done.stderr
+        assert fold.get() == 200 and fold.child("fb-gateway") == gateway
+        assert is_refused(free), "what was opened for nothing is closed"
 
 
 @pytest.mark.parametrize("victim", ["fb-gateway", "fb-brain"])
