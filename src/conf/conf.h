@@ -131,8 +131,10 @@ struct conf_agent {
     uint16_t port; /* 0: off */
     uint64_t interval_ms;
 };
+#define CONF_REGION_BYTES_MAX 31
 struct conf_service {
     const char *name;
+    const char *region; /* NULL or "": none; see conf_service_region */
     const struct conf_endpoint *endpoints;
     size_t endpoint_count;
     double latency_quantile; /* objective: 0.99 */
@@ -242,6 +244,7 @@ struct conf_route {
     const char *host; /* lower case; "" any; "*.example.org" any subdomain */
     enum conf_path_kind path_kind;
     const char *path;
+    const char *region; /* NULL or "": that of the service; see conf_route_region */
     const char *method; /* "" any; "GET|HEAD" */
     const struct conf_header_match *headers;
     size_t header_count;
@@ -387,4 +390,7 @@ void conf_show(const struct conf *c, bool is_json, struct buf *out);
 void conf_schema(struct buf *out);
 /* Reference pages (Markdown): parameters, knobs, events, facts rows come from their own tables. */
 void conf_reference(struct buf *out);
+/* "" none. */
+const char *conf_service_region(const struct conf_service *sv);
+const char *conf_route_region(const struct conf *conf, const struct conf_route *rt);
 #endif

@@ -241,4 +241,8 @@ void parse_cache(struct reader *rd, const struct node *n, struct conf_cache *c);
 bool parse_tune_item(struct reader *rd, const struct node *n, enum knob_id knob,
                      struct conf_tune *tune);
 enum knob_id parse_knob_of_key(struct span key); /* KNOB_COUNT when none */
+/* parse_region.c */
+void parse_region(struct reader *rd, const struct node *n, const char **region);
+void check_regions(struct reader *rd, const struct node *connectors);
+bool conf_is_master_key(const char *text);
 #endif

@@ -11,6 +11,8 @@
 
 static void parse_top(struct reader *rd, const struct node *root);
 static void parse_section(struct reader *rd, const struct node *n);
+static const struct node *find_node(const struct node *root, const char *section,
+                                    const char *name);
 static void check_together(struct reader *rd, const struct node *root);
 static void check_duplicates(struct reader *rd, const struct node *n);
 static void read_root(struct reader *rd, const struct node *root);
@@ -226,6 +228,7 @@ static void parse_top(struct reader *rd, const struct node *root)
     else if (services)
         parse_default_route(rd);
     check_together(rd, root);
+    check_regions(rd, find_node(root, "top", "connectors"));
 }
 
 static void parse_section(struct reader *rd, const struct node *n)
@@ -322,6 +325,17 @@ static void check_together(struct reader *rd, const struct node *root)
                 "admin.token_file %.200s: %s; make it, or remove the key and foldback makes one in "
                 "its state folder",
                 p->admin_token_file, strerror(errno));
+    n = find_node(root, "top", "region");
+    if (n && n->kind == NODE_SCALAR && !n->is_empty) {
+        const char *region;
+        parse_region(rd, n, &region);
+    }
+    n = find_node(root, "encryption", "master_key");
+    if (n && !conf_is_master_key(p->encryption_master_key))
+        problem(rd, n,
+                "encryption.master_key must be file:/PATH, exec:/PROGRAM or none, got \"%.*s\"; "
+                "the key itself is never written here",
+                SHOWN(n->text));
     n = find_node(root, "top", "node");
     if (n && n->kind == NODE_SCALAR) {
         struct span rest = n->text;

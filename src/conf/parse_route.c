@@ -242,6 +242,9 @@ static void parse_route(struct reader *rd, const struct node *n, size_t index)
         case KEY_ROUTE_hash:
             parse_hash(rd, k, &rt->hash);
             break;
+        case KEY_ROUTE_region:
+            parse_region(rd, k, &rt->region);
+            break;
         case KEY_ROUTE_stream:
             read_bool(rd, k, &rt->is_stream);
             break;

@@ -169,6 +169,9 @@ static void parse_service(struct reader *rd, const struct node *n, struct conf_s
         case KEY_SERVICE_tls:
             parse_tls_out(rd, k, &sv->tls);
             break;
+        case KEY_SERVICE_region:
+            parse_region(rd, k, &sv->region);
+            break;
         case KEY_SERVICE_host: {
             struct span host, s;
             uint16_t port;

@@ -270,6 +270,7 @@ static void show_service(struct show *s, const struct conf_service *sv, const ui
         show_value(s, "success_floor", text, lines[KEY_SERVICE_success_floor]);
     }
     show_value(s, "eject", sv->is_ejecting ? "true" : "false", lines[KEY_SERVICE_eject]);
+    show_value(s, "region", sv->region ? sv->region : "", lines[KEY_SERVICE_region]);
     show_value(s, "host", sv->host_header, lines[KEY_SERVICE_host]);
     show_tls_out(s, &sv->tls, lines[KEY_SERVICE_tls]);
 }
@@ -389,6 +390,7 @@ static void show_route(struct show *s, const struct conf_route *rt, const uint32
         show_value(s, "mirror", text, lines[KEY_ROUTE_mirror]);
     }
     show_rates(s, rt, lines[KEY_ROUTE_rate_limits]);
+    show_value(s, "region", rt->region ? rt->region : "", lines[KEY_ROUTE_region]);
     show_value(s, "stream", rt->is_stream ? "true" : "false", lines[KEY_ROUTE_stream]);
     show_cache(s, &rt->cache, lines[KEY_ROUTE_cache]);
     show_compress(s, &rt->compress, lines[KEY_ROUTE_compress]);

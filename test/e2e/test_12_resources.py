@@ -77,4 +77,4 @@ def test_access_log_lines_say_what_happened(world, tmp_path):
         time.sleep(0.05)
         with open(path) as f:
             text = f.read()
-    assert '"/hello"' in text and "secret" not in text and "200" in text and "127.0.0.1" in text
+    assert '"/hello"' in text and "secret" not in text and "200" in text and "127.0.0.0" in text

@@ -58,7 +58,7 @@ def test_a_header_in_single_bytes_is_understood(world):
 
 def test_the_access_log_and_the_fairness_key_follow_the_header(world, tmp_path):
     log = tmp_path / "access"
-    origin, proxy = proxied(world, extra="access_log: { format: json, path: %s }\n" % log)
+    origin, proxy = proxied(world, extra="privacy: { raw_addresses: true }\naccess_log: { format: json, path: %s }\n" % log)
     for source in ("192.0.2.7", "192.0.2.8", "192.0.2.7"):
         w = proxy.connect().send(v2(source) + GET)
         w.response()
