@@ -108,6 +108,8 @@ static void show_stream(const json_t *stream, struct buf *out)
                    cli_count(lost + cli_num(stream, "events"), b));
     else
         buf_puts(out, ", nothing lost");
+    if (cli_is(stream, "is_encrypted"))
+        buf_printf(out, ", encrypted with key %.0f", cli_num(stream, "key_id"));
     if (json_object_get(stream, "is_disk_ok") && !cli_is(stream, "is_disk_ok"))
         buf_printf(out, "; DISK: %s", cli_str(stream, "disk_error"));
     buf_putc(out, '\n');

@@ -152,6 +152,8 @@ enum fb_code keyring_watch(struct keyring *ring, uint64_t wall_us, struct fb_err
 size_t keyring_audit_peek(struct keyring *ring, struct keyring_audit *audits, size_t max);
 /* They are in the log now: one write of the file for all. */
 void keyring_audit_done(struct keyring *ring, const struct keyring_audit *audits, size_t count);
+/* Writes what was counted: before the end. */
+void keyring_flush(struct keyring *ring);
 /* Forgets whatever is not needed to go on: the file is followed anew.  For readers that met an
  * unknown key. */
 FB_MUST_USE

@@ -255,8 +255,11 @@ enum fb_code keyring_erase(struct keyring *ring, struct keyring_erasure *erasure
 
 /* ---- once a second ---- */
 
+/* So much personal text may be forgotten by a crash, when it is counted for its bound. */
+#define UNCOUNTED_BYTES_MAX (64 * KIB)
+
 struct due {
-    bool rotate, reserve, begin, has_handover;
+    bool rotate, reserve, begin, has_handover, count;
     uint32_t end_until; /* periods up to this number end */
     uint64_t wall_us;
     const char *why;
@@ -282,6 +285,7 @@ static struct due look(const struct keyring *ring, uint64_t wall_us)
         d.reserve = ring->active_seals + KEYRING_RESERVE / 2 > active->seals;
     }
     d.has_handover = set->handover[0] != '\0';
+    d.count = ring->text_bytes >= UNCOUNTED_BYTES_MAX;
     const struct keyset_period *last =
         set->period_count ? &set->period[set->period_count - 1] : NULL;
     d.begin = !last || age_us(wall_us, last->from_us) >= c->period_us;
@@ -340,7 +344,7 @@ enum fb_code keyring_watch(struct keyring *ring, uint64_t wall_us, struct fb_err
     enum fb_code code = follow(ring, err);
     if (code == FB_OK) {
         struct due d = look(ring, wall_us);
-        if (d.rotate || d.reserve || d.begin || d.end_until || d.has_handover)
+        if (d.rotate || d.reserve || d.begin || d.end_until || d.has_handover || d.count)
             code = keyring_change(ring, edit_due, &d, err);
         ring->rotations += code == FB_OK && d.rotate;
     }
@@ -349,6 +353,24 @@ enum fb_code keyring_watch(struct keyring *ring, uint64_t wall_us, struct fb_err
              ring->is_bad ? err->text : "");
     pthread_mutex_unlock(&ring->lock);
     return code;
+}
+
+static enum fb_code edit_nothing(struct keyring *ring, struct keyset *set, void *arg,
+                                 struct fb_err *err)
+{
+    (void)ring;
+    (void)set;
+    (void)arg;
+    (void)err;
+    return FB_OK; /* the counts are carried over in any case */
+}
+
+void keyring_flush(struct keyring *ring)
+{
+    pthread_mutex_lock(&ring->lock);
+    if (ring->text_bytes)
+        (void)!keyring_change(ring, edit_nothing, NULL, NULL);
+    pthread_mutex_unlock(&ring->lock);
 }
 
 size_t keyring_audit_peek(struct keyring *ring, struct keyring_audit *audits, size_t max)

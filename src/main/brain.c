@@ -117,6 +117,7 @@ static void stop(struct brain *b)
     log_close(b->log);
     sequencer_free(b->sequencer);
     state_close(b->state);
+    keyring_flush(b->keys);
     keyring_unref(b->keys);
     fold_fini(&b->fold);
     buf_fini(&b->snapshot);

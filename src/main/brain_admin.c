@@ -5,6 +5,7 @@
 #include "gateway/control_msg.h"
 #include "io/textfile.h"
 #include "main/brain_int.h"
+#include "main/brain_keys.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -65,6 +66,7 @@ static void on_stream(void *ctx, struct admin_stream *out)
                                  .recovered_us = b->recovered_us,
                                  .lag_us = fb_sub_floor_u64(fb_mono_us(), b->durable_us),
                                  .is_disk_ok = ls.state == LOG_OK};
+    out->keys = brain_keys_view(b);
     snprintf(out->disk_error, sizeof out->disk_error, "%.*s", (int)sizeof out->disk_error - 1,
              ls.reason);
 }

@@ -173,6 +173,23 @@ void brain_watch_keys(struct brain *b)
     }
 }
 
+struct metrics_keys brain_keys_view(struct brain *b)
+{
+    struct keyring_view v;
+    keyring_view(b->keys, &v);
+    return (struct metrics_keys){
+        .is_encrypted = v.is_sealing,
+        .is_ok = !v.is_bad,
+        .key_id = v.active_id,
+        .keys = v.key_count,
+        .periods = v.period_count,
+        .age_us = v.is_sealing ? fb_sub_floor_u64(fb_wall_us(), v.active_since_us) : 0,
+        .seals = v.active_seals,
+        .personal_bytes = v.personal_bytes,
+        .rotations = v.rotations,
+        .erasures = v.erasures};
+}
+
 void brain_watch_privacy(struct brain *b, bool is_raw)
 {
     if (is_raw == b->is_raw)

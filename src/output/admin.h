@@ -23,6 +23,7 @@
 #include "analytics/facts.h"
 #include "base/error.h"
 #include "knob/memfile.h"
+#include "output/metrics.h"
 
 #define ADMIN_CONNS_MAX 64
 #define ADMIN_DECISIONS_MAX 2048 /* in the timeline, newest kept */
@@ -40,6 +41,7 @@ struct admin_stream {
         recovered_us; /* caught up from the log at the last start, and how long */
     bool is_disk_ok;
     char disk_error[160]; /* "" while is_disk_ok */
+    struct metrics_keys keys;
 };
 
 /* Returns false to stop early. */

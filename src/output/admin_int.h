@@ -8,10 +8,10 @@
 #ifndef FB_OUTPUT_ADMIN_INT_H
 #define FB_OUTPUT_ADMIN_INT_H
 #include "base/json.h"
+#include "event/filter.h"
 #include "output/admin.h"
 #include "output/api.h"
 #include "output/auth.h"
-#include "event/filter.h"
 #include "output/history.h"
 #include "output/jsonin.h"
 #include "output/metrics.h"

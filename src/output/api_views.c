@@ -42,6 +42,7 @@ RUN(metrics)
                                 .timeline = &a->timeline,
                                 .log_bytes = s.log_bytes,
                                 .log_lag_us = s.lag_us,
+                                .keys = s.keys,
                                 .is_log_up = s.is_disk_ok,
                                 .connections = a->conn_count};
     c->type = is_om ? "application/openmetrics-text; version=1.0.0; charset=utf-8"

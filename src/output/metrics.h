@@ -98,6 +98,13 @@ struct metrics *metrics_new(uint64_t start_wall_us); /* NULL without memory */
 void metrics_free(struct metrics *m);
 void metrics_feed(struct metrics *m, const struct ev_head *ev);
 
+/* The keys of stored data. */
+struct metrics_keys {
+    bool is_encrypted, is_ok;
+    uint32_t key_id, keys, periods; /* <key_id> 0: none in use */
+    uint64_t age_us, seals;         /* of the data key in use */
+    uint64_t personal_bytes, rotations, erasures;
+};
 /* What is read at the moment of the scrape. */
 struct metrics_view {
     const struct metrics *metrics;
@@ -105,6 +112,7 @@ struct metrics_view {
     const struct knob_book *book;
     const struct timeline *timeline;
     uint64_t log_bytes, log_lag_us;
+    struct metrics_keys keys;
     bool is_log_up;
     uint32_t connections;
 };

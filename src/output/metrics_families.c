@@ -494,6 +494,25 @@ static void write_decisions(struct writer *w)
     write_alerts(w);
 }
 
+static void write_keys(struct writer *w)
+{
+    const struct metrics_keys *k = &w->view->keys;
+    family(w, METRIC_ID_LOG_ENCRYPTED);
+    put_u64(w, METRIC_ID_LOG_ENCRYPTED, NULL, k->is_encrypted);
+    family(w, METRIC_ID_KEYS_UP);
+    put_u64(w, METRIC_ID_KEYS_UP, NULL, k->is_ok);
+    family(w, METRIC_ID_KEY_AGE);
+    put_f64(w, METRIC_ID_KEY_AGE, NULL, (double)k->age_us / 1e6);
+    family(w, METRIC_ID_KEY_SEALS);
+    put_u64(w, METRIC_ID_KEY_SEALS, NULL, k->seals);
+    family(w, METRIC_ID_KEY_ROTATIONS);
+    put_u64(w, METRIC_ID_KEY_ROTATIONS, NULL, k->rotations);
+    family(w, METRIC_ID_ERASURES);
+    put_u64(w, METRIC_ID_ERASURES, NULL, k->erasures);
+    family(w, METRIC_ID_PERSONAL_BYTES);
+    put_u64(w, METRIC_ID_PERSONAL_BYTES, NULL, k->personal_bytes);
+}
+
 static void write_stream(struct writer *w)
 {
     const struct metrics *m = w->view->metrics;
@@ -511,6 +530,7 @@ static void write_stream(struct writer *w)
     put_f64(w, METRIC_ID_LOG_LAG, NULL, (double)w->view->log_lag_us / 1e6);
     family(w, METRIC_ID_LOG_UP);
     put_u64(w, METRIC_ID_LOG_UP, NULL, w->view->is_log_up);
+    write_keys(w);
     family(w, METRIC_ID_TICKS);
     put_u64(w, METRIC_ID_TICKS, NULL, m->ticks);
     family(w, METRIC_ID_TICK_CPU);

@@ -281,6 +281,9 @@ void put_stream(struct json *j, const struct admin *a)
     json_key_f64(j, "recovered_ms", (double)s.recovered_us / 1e3);
     json_key_bool(j, "is_disk_ok", s.is_disk_ok);
     json_key_str(j, "disk_error", s.disk_error);
+    json_key_bool(j, "is_encrypted", s.keys.is_encrypted);
+    json_key_u64(j, "key_id", s.keys.key_id);
+    json_key_u64(j, "key_periods", s.keys.periods);
     json_object_end(j);
 }
 

@@ -273,8 +273,12 @@ void writer_publish(struct writer *w, uint64_t lost, bool is_degraded)
 
 void writer_expire(struct writer *w)
 {
+    writer_expire_at(w, steady_wall_us(w));
+}
+
+void writer_expire_at(struct writer *w, uint64_t wall_us)
+{
     uint64_t age_us = w->conf.retain_s * US_PER_S;
-    uint64_t wall_us = steady_wall_us(w);
     size_t gone = 0;
     for (; gone + 1 < w->list.count; gone++) {
         const struct segment *old = &w->list.at[gone];

@@ -57,4 +57,6 @@ uint32_t writer_commit(struct writer *w, const struct chunk *first, uint32_t cou
 void writer_publish(struct writer *w, uint64_t lost, bool is_degraded);
 /* Removes the oldest segments beyond retain_bytes and retain_s. */
 void writer_expire(struct writer *w);
+/* The same at a wall clock of the caller's. */
+void writer_expire_at(struct writer *w, uint64_t wall_us);
 #endif

@@ -78,7 +78,8 @@ def version(number, name, endpoints=1):
 
 STREAM = {"first_offset": 0, "next_offset": 500, "durable_offset": 490, "events": 500, "events_lost": 0,
           "events_per_s": 1310.2, "blocks": 12, "segments": 1, "log_bytes": 3565158, "lag_ms": 12.0,
-          "snapshot_offset": 400, "recovered_events": 0, "recovered_ms": 0.0, "is_disk_ok": True, "disk_error": ""}
+          "snapshot_offset": 400, "recovered_events": 0, "recovered_ms": 0.0, "is_disk_ok": True, "disk_error": "",
+          "is_encrypted": True, "key_id": 3, "key_periods": 48}
 
 STATUS = {"node": "edge-1", "version": "0.1.0", "address": "127.0.0.1:9180", "time": "2026-03-01T12:00:09.250Z",
           "is_ready": True,

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Encryption at rest, rotation, erasure: the whole program with keys, without them, and with the wrong ones."""
 import hashlib
+import http.client
 import json
 import os
 import shutil
@@ -134,6 +135,22 @@ def test_all_readers_work_with_the_key(copy):
     assert row["keys"][0]["blocks"] > 0 and row["keys"][0]["snapshots"] > 0
     copy.start()
     assert sum(CANARY in json.dumps(e) for e in events(copy)) >= 20
+
+
+def test_status_and_metrics_say_how_the_log_is_kept(copy):
+    copy.start()
+    stream = copy.api("GET", "/v1/status", timeout_s=30)["stream"]
+    assert stream["is_encrypted"] and stream["key_id"] >= 1 and stream["key_periods"] >= 1
+    assert f"encrypted with key {stream['key_id']}" in copy.cli("status", "--timeout", "60").stdout
+    c = http.client.HTTPConnection(json.load(open(os.path.join(copy.state, "admin.json")))["address"], timeout=30)
+    c.request("GET", "/metrics")
+    text = c.getresponse().read().decode()
+    c.close()
+    value = {x.split()[0]: float(x.split()[1]) for x in text.splitlines() if x.count(" ") == 1}
+    assert value["foldback_log_encrypted"] == 1 and value["foldback_keys_up"] == 1
+    assert value["foldback_key_age_seconds"] > 0 and value["foldback_key_seals"] > 0
+    assert value["foldback_personal_bytes"] > 0
+    assert value["foldback_key_rotations_total"] == 0 and value["foldback_erasures_total"] == 0
 
 
 def test_nothing_of_a_person_can_be_read_from_the_disk(sealed):

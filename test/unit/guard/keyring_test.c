@@ -313,6 +313,13 @@ static void personal_periods_end_by_bytes_oldest_first(void **state)
     assert_false(has_text(ring, 3));
     assert_true(has_text(ring, 4));
     assert_true(has_text(ring, 5));
+    keyring_text_count(ring, 5, 700);
+    keyring_flush(ring);
+    keyring_unref(ring);
+    ring = start(&d, "");
+    struct keyring_view v;
+    keyring_view(ring, &v);
+    assert_int_equal(v.personal_bytes, 2700);
     keyring_unref(ring);
     key_dir_remove(&d);
 }

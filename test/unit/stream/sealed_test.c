@@ -7,12 +7,14 @@
 #include <cmocka.h>
 
 #include "../guard/key_dir.h"
+#include "base/clock.h"
 #include "stream/block.h"
 #include "stream/crc32c.h"
 #include "stream/log.h"
 #include "stream/reader.h"
 #include "stream/segment.h"
 #include "stream/state.h"
+#include "stream/writer.h"
 
 #include <dirent.h>
 
@@ -257,6 +259,70 @@ static void without_keys_a_log_is_refused_recovered_and_not_changed(void **state
     assert_int_equal(events, 2 * RECORDS);
 }
 
+/* ---- retention ---- */
+
+#define DAY_US (24 * 3600 * US_PER_S)
+
+static size_t segments_left(struct writer *w, uint64_t wall_us)
+{
+    writer_expire_at(w, wall_us);
+    return w->list.count;
+}
+
+/* Figures outlive personal fields: at each clock the class with the shorter time is gone first. */
+static void each_class_ends_when_its_own_time_is_over(void **state)
+{
+    (void)state;
+    char path[200];
+    struct segment_list list;
+    struct writer w = {0};
+    struct log_conf conf;
+    struct keyring_conf kc = {
+        .master = dir.master, .period_us = DAY_US / 24, .personal_age_us = 2 * DAY_US};
+    unsigned char key[32];
+    uint64_t wall_us = fb_wall_us();
+    snprintf(path, sizeof path, "%s/log", dir.path);
+    keyring_reconfigure(keys, &kc);
+    for (int i = 0; i < 3; i++)
+        write_log(path, 1); /* a segment per start */
+    log_conf_init(&conf);
+    conf.retain_s = 7 * 24 * 3600;
+    assert_int_equal(segment_list_read(&list, path, NULL), FB_OK);
+    assert_int_equal(list.count, 3);
+    assert_int_equal(writer_init(&w, path, &conf, &list, NULL), FB_OK);
+    uint32_t period = keyring_period(keys);
+    /* a day: all is there; three: the personal fields are gone; eight: the newest segment is left
+     */
+    for (uint64_t h = 0; h <= 24; h++)
+        assert_int_equal(keyring_watch(keys, T0 + h * DAY_US / 24, NULL), FB_OK);
+    assert_int_equal(segments_left(&w, wall_us + DAY_US), 3);
+    assert_true(keyring_text_key(keys, period, 5, key));
+    for (uint64_t h = 24; h <= 72; h++)
+        assert_int_equal(keyring_watch(keys, T0 + h * DAY_US / 24, NULL), FB_OK);
+    assert_int_equal(segments_left(&w, wall_us + 3 * DAY_US), 3);
+    assert_false(keyring_text_key(keys, period, 5, key));
+    assert_int_equal(segments_left(&w, wall_us + 8 * DAY_US), 1);
+    writer_fini(&w);
+}
+
+static void operational_events_end_by_bytes_too(void **state)
+{
+    (void)state;
+    char path[200];
+    struct segment_list list;
+    struct writer w = {0};
+    struct log_conf conf;
+    snprintf(path, sizeof path, "%s/log", dir.path);
+    for (int i = 0; i < 3; i++)
+        write_log(path, 1);
+    log_conf_init(&conf);
+    assert_int_equal(segment_list_read(&list, path, NULL), FB_OK);
+    conf.retain_bytes = list.at[1].bytes + list.at[2].bytes;
+    assert_int_equal(writer_init(&w, path, &conf, &list, NULL), FB_OK);
+    assert_int_equal(segments_left(&w, 0), 2);
+    writer_fini(&w);
+}
+
 /* ---- snapshots ---- */
 
 static void a_snapshot_is_sealed_and_opens_at_its_own_place_only(void **state)
@@ -318,6 +384,8 @@ int main(void)
         TEST(without_its_key_a_block_is_good_and_cannot_be_read),
         TEST(a_log_over_many_keys_reads_as_one),
         TEST(without_keys_a_log_is_refused_recovered_and_not_changed),
+        TEST(each_class_ends_when_its_own_time_is_over),
+        TEST(operational_events_end_by_bytes_too),
         TEST(a_snapshot_is_sealed_and_opens_at_its_own_place_only),
         TEST(a_snapshot_without_its_key_file_is_refused_not_dropped),
     };
