@@ -73,11 +73,20 @@ struct cli_erase_args {
     const char *state, *subject;
     bool is_dry, is_json;
 };
+struct cli_connector_args {
+    const char *config, *name; /* name NULL: all */
+    uint32_t timeout_ms;
+    bool is_json;
+    /* Instead of printing; may be NULL. */
+    void (*step)(void *arg, const char *connector, bool is_good, const char *text);
+    void *arg;
+};
 struct cli_hooks {
     int (*run)(const struct cli_run_args *args);
     int (*replay)(const struct cli_replay_args *args);
     int (*demo)(const struct cli_demo_args *args);
     int (*log)(const struct cli_log_args *args);
+    int (*connector_check)(const struct cli_connector_args *args);
     int (*query)(const struct cli_query_args *args);
     int (*export)(const struct cli_export_args *args);
     int (*key)(const struct cli_key_args *args);

@@ -17,6 +17,7 @@
 static enum fb_code ask_ready(const struct cli_call *call, struct fb_err *err);
 static struct conf *check_config(const struct cli_call *call, struct probes *p, bool *is_ours);
 static enum fb_code check_daemon(const struct cli_call *call, struct probes *p);
+static void check_connectors(const struct cli_call *call, struct probes *p, uint32_t timeout_ms);
 static void print_probes(const struct cli_call *call, const struct probes *p);
 
 int cmd_check(const struct cli_call *call)
@@ -33,6 +34,8 @@ int cmd_check(const struct cli_call *call)
         probe_endpoints(&probes, conf, 1000);
         probe_certs(&probes, conf);
     }
+    if (call->option[OPT_CONNECTORS])
+        check_connectors(call, &probes, (uint32_t)timeout_s * 1000);
     probe_host(&probes);
     const char *state = call->option[OPT_STATE];
     if (!state && conf && conf->p.top_state[0])
@@ -145,6 +148,25 @@ static struct conf *check_config(const struct cli_call *call, struct probes *p, 
     conf_report_fini(&report);
     conf_unref(running);
     return code == FB_OK ? conf : NULL;
+}
+
+/* ---- connectors ---- */
+static void on_step(void *arg, const char *connector, bool is_good, const char *text)
+{
+    struct probe *x =
+        probe_add(arg, is_good ? PROBE_OK : PROBE_FAIL, "connector", "%s: %s", connector, text);
+    probe_hint(x, "see doc/guide/connectors.md, then `foldback connector check`");
+}
+
+static void check_connectors(const struct cli_call *call, struct probes *p, uint32_t timeout_ms)
+{
+    struct cli_connector_args args = {
+        .config = call->option[OPT_CONFIG], .timeout_ms = timeout_ms, .step = on_step, .arg = p};
+    if (!args.config)
+        probe_hint(probe_add(p, PROBE_WARN, "connector", "no file is named"),
+                   "name it with --config FILE");
+    else if (call->hooks->connector_check)
+        (void)call->hooks->connector_check(&args);
 }
 
 /* ---- print ---- */

@@ -88,7 +88,10 @@ static enum fb_code start(struct brain *b, struct fb_err *err)
     put_out(b); /* what the last run decided and could not write any more */
     flush_batch(b);
     say_config(b, conf);
+    code = brain_connectors_start(b, conf, err);
     conf_unref(conf);
+    if (code != FB_OK)
+        return code;
     brain_publish(b);
     if (b->setup->admin_fd >= 0) {
         code = brain_admin_start(b, err);
@@ -100,6 +103,7 @@ static enum fb_code start(struct brain *b, struct fb_err *err)
 
 static void stop(struct brain *b)
 {
+    brain_connectors_stop(b);
     drain(b);
     tick(b, fb_mono_us());
     if (log_flush(b->log, 2000) == FB_OK) {
@@ -115,6 +119,7 @@ static void stop(struct brain *b)
         log_reader_close(b->history);
     sequencer_release(b->sequencer, log_acknowledged(b->log));
     log_close(b->log);
+    ingress_free(b->ingress);
     sequencer_free(b->sequencer);
     state_close(b->state);
     keyring_flush(b->keys);
@@ -130,14 +135,17 @@ static void turn(struct brain *b)
     uint64_t now_us = fb_mono_us();
     uint64_t wake_us = fb_min_u64(b->next_tick_us, b->next_drain_us);
     int wait_ms = wake_us <= now_us ? 0 : (int)((wake_us - now_us + 999) / 1000);
-    struct pollfd fds[2] = {{.fd = b->setup->control_fd, .events = POLLIN},
-                            {.fd = -1, .events = POLLIN}};
+    struct pollfd fds[3] = {{.fd = b->setup->control_fd, .events = POLLIN},
+                            {.fd = -1, .events = POLLIN},
+                            {.fd = ingress_fd(b->ingress), .events = POLLIN}};
     if (b->admin)
         fds[1].fd = admin_fd(b->admin);
-    if (poll(fds, 2, wait_ms) < 0)
+    if (poll(fds, FB_COUNT(fds), wait_ms) < 0)
         fb_assert(errno == EINTR);
     if (fds[0].revents)
         read_control(b);
+    if (fds[2].revents)
+        brain_take_ingress(b);
     now_us = fb_mono_us();
     if (now_us >= b->next_drain_us) {
         drain(b);
@@ -205,6 +213,8 @@ static void flush_batch(struct brain *b)
         log_append(b->log, batch_span(batch), batch->first_offset);
     }
     uint64_t durable = log_acknowledged(b->log);
+    if (b->ingress)
+        ingress_settle(b->ingress, durable);
     if (durable >= batch->first_offset) /* all but this batch */
         b->durable_us = fb_mono_us();
     sequencer_release(b->sequencer, durable);
@@ -238,6 +248,17 @@ static void put_own(struct brain *b, struct ev_head *ev)
     fold_feed(&b->fold, ev, &b->out);
 }
 
+void brain_put(struct brain *b, struct ev_head *ev)
+{
+    put_own(b, ev);
+}
+
+void brain_flush(struct brain *b)
+{
+    put_out(b);
+    flush_batch(b);
+}
+
 void brain_say(struct brain *b, struct ev_head *ev)
 {
     put_own(b, ev);
@@ -262,6 +283,7 @@ static void tick(struct brain *b, uint64_t now_us)
         brain_watch_tls(b);
         brain_watch_keys(b);
         brain_watch_privacy(b, b->fold.conf && b->fold.conf->p.privacy_raw_addresses);
+        brain_connectors_tick(b);
         b->next_resource_us = now_us + BRAIN_RESOURCE_US;
     }
     struct ev_tick ev = EV_INIT(TICK, tick, now_us);
@@ -409,6 +431,7 @@ static void read_control(struct brain *b)
             say_config(b, conf);
             brain_reload_log(b, conf);
             brain_reload_keys(b, conf);
+            connectors_apply(b->connectors, conf);
             conf_unref(conf);
             brain_publish(b);
             control_send(b->setup->control_fd, CONTROL_RELOADED, 0, 0, "");

@@ -194,7 +194,9 @@ enum fb_code brain_admin_start(struct brain *b, struct fb_err *err)
                    .config_effective = on_config_effective,
                    .config_schema = on_config_schema,
                    .reload = on_reload,
-                   .purge = on_purge},
+                   .purge = on_purge,
+                   .connectors = brain_on_connectors,
+                   .connector_order = brain_on_connector_order},
     };
     if (getrandom(setup.session_seed, sizeof setup.session_seed, 0) != sizeof setup.session_seed)
         return fb_fail(err, FB_E_IO, "admin: no randomness for session keys: %s", strerror(errno));

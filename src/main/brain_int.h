@@ -7,6 +7,7 @@
 #include "main/brain.h"
 #include "main/fold.h"
 #include "output/admin.h"
+#include "stream/connectors/runner.h"
 #include "stream/log.h"
 #include "stream/reader.h"
 #include "stream/sequencer.h"
@@ -21,6 +22,13 @@
 #define BRAIN_RESOURCE_US (1 * US_PER_S)
 #define BRAIN_OUT_MAX 4096
 
+/* What was said about a connector last. */
+struct connector_said {
+    char name[48];
+    bool is_failing, is_lagging;
+    uint64_t dead, lost;
+};
+
 struct brain {
     const struct brain_setup *setup;
     struct memfile mem;
@@ -31,6 +39,9 @@ struct brain {
     char log_dir[512];
     struct sequencer *sequencer;
     struct admin *admin;
+    struct ingress *ingress; /* events from other threads */
+    struct connectors *connectors;
+    struct connector_said said[CONNECTORS_MAX];
     struct log_reader *history; /* for the admin's questions */
     struct engine_out out;
     union ev_any *out_room;
@@ -69,5 +80,17 @@ enum fb_code brain_admin_start(struct brain *b, struct fb_err *err);
 /* brain.c: one event of the brain's own into the stream, the engine and the log, with what follows
  * from it. */
 void brain_say(struct brain *b, struct ev_head *ev);
+/* The same in two steps, for many at once. */
+void brain_put(struct brain *b, struct ev_head *ev);
+void brain_flush(struct brain *b);
+/* brain_connectors.c */
+FB_MUST_USE
+enum fb_code brain_connectors_start(struct brain *b, struct conf *conf, struct fb_err *err);
+void brain_connectors_stop(struct brain *b);
+void brain_connectors_tick(struct brain *b); /* once a second */
+void brain_take_ingress(struct brain *b);
+uint32_t brain_on_connectors(void *ctx, struct admin_connector *out, uint32_t max);
+enum fb_code brain_on_connector_order(void *ctx, const struct admin_connector_order *order,
+                                      struct fb_err *err);
 void brain_publish(struct brain *b);
 #endif

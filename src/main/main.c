@@ -22,6 +22,7 @@ int main(int argc, char **argv)
         .replay = replay_command,
         .demo = demo_command,
         .log = log_command,
+        .connector_check = connector_check_command,
         .query = query_command,
         .export = export_command,
         .key = key_command,

@@ -6,6 +6,7 @@
 
 int run_command(const struct cli_run_args *args);
 int replay_command(const struct cli_replay_args *args);
+int connector_check_command(const struct cli_connector_args *args);
 int log_command(const struct cli_log_args *args);
 int export_command(const struct cli_export_args *args);
 int query_command(const struct cli_query_args *args);

@@ -44,6 +44,26 @@ struct admin_stream {
     struct metrics_keys keys;
 };
 
+#define ADMIN_CONNECTORS_MAX 32
+/* How one connector is; totals count since it was started. */
+struct admin_connector {
+    char name[48], type[16];
+    bool is_source;
+    const char *state;           /* "running" */
+    uint64_t offset;             /* sink: next event to deliver */
+    uint64_t lag_events, lag_us; /* UINT64_MAX events: unknown */
+    uint64_t events, records, bytes, errors, retries, split, dead, bad, lost, repeated;
+    uint32_t in_flight;
+    char last_error[320]; /* "" none */
+    uint64_t last_error_wall_us;
+};
+enum { ADMIN_CONNECTOR_PAUSE, ADMIN_CONNECTOR_RESUME, ADMIN_CONNECTOR_RESET };
+struct admin_connector_order {
+    uint8_t verb;
+    const char *name;
+    uint64_t offset; /* reset of a sink: 0 oldest, UINT64_MAX end */
+};
+
 /* Returns false to stop early. */
 typedef bool (*admin_visit)(void *visit_ctx, const struct ev_head *ev, uint64_t offset);
 
@@ -85,6 +105,10 @@ struct admin_source {
     /* Tells the gateway what to drop from memory; <kind>: 0 all, 1 url, 2 prefix, 3 tag. */
     enum fb_code (*purge)(void *ctx, uint16_t kind, bool is_paced, const char *text,
                           struct fb_err *err);
+    /* Connectors in the order of their names; returns how many. */
+    uint32_t (*connectors)(void *ctx, struct admin_connector *out, uint32_t max);
+    enum fb_code (*connector_order)(void *ctx, const struct admin_connector_order *order,
+                                    struct fb_err *err);
 };
 
 struct admin_setup {

@@ -31,6 +31,7 @@ RUN(readyz)
 RUN(metrics)
 {
     struct admin *a = c->admin;
+    static struct admin_connector connectors[ADMIN_CONNECTORS_MAX]; /* the loop's */
     struct admin_stream s = {.is_disk_ok = true};
     if (a->source.stream)
         a->source.stream(a->source.ctx, &s);
@@ -44,7 +45,11 @@ RUN(metrics)
                                 .log_lag_us = s.lag_us,
                                 .keys = s.keys,
                                 .is_log_up = s.is_disk_ok,
-                                .connections = a->conn_count};
+                                .connections = a->conn_count,
+                                .connectors = connectors};
+    if (a->source.connectors)
+        view.connector_count =
+            a->source.connectors(a->source.ctx, connectors, ADMIN_CONNECTORS_MAX);
     c->type = is_om ? "application/openmetrics-text; version=1.0.0; charset=utf-8"
                     : "text/plain; version=0.0.4; charset=utf-8";
     metrics_write(&view, c->out, is_om);

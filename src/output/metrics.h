@@ -115,6 +115,8 @@ struct metrics_view {
     struct metrics_keys keys;
     bool is_log_up;
     uint32_t connections;
+    const struct admin_connector *connectors; /* admin.h */
+    uint32_t connector_count;
 };
 void metrics_write(const struct metrics_view *view, struct buf *out, bool is_openmetrics);
 /* "0.005" ... "10" */

@@ -2,6 +2,7 @@
 /* Exposition.  OpenMetrics 1.0 differs from text 0.0.4 in four places: counter families drop _total
  * in HELP and TYPE, info is a type of its own, exemplars are allowed, and "# EOF" ends it. */
 #include "io/tls.h"
+#include "output/admin.h"
 #include "output/metrics.h"
 
 #include "base/assert.h"
@@ -29,6 +30,7 @@ static void write_tls(struct writer *w);
 static void write_protocols(struct writer *w);
 static void write_compress(struct writer *w);
 static void write_h2(struct writer *w);
+static void write_connectors(struct writer *w);
 
 static const char *const code_names[METRIC_CODE_CLASSES] = {"1xx", "2xx", "3xx",
                                                             "4xx", "5xx", "none"};
@@ -51,6 +53,7 @@ void metrics_write(const struct metrics_view *view, struct buf *out, bool is_ope
     write_protocols(&w);
     write_h2(&w);
     write_compress(&w);
+    write_connectors(&w);
     if (is_openmetrics)
         buf_puts(out, "# EOF\n");
 }
@@ -678,4 +681,54 @@ static void write_h2(struct writer *w)
     family(w, METRIC_ID_H2_FLOODS);
     for (size_t i = 0; i < FB_COUNT(floods); i++)
         put_u64(w, METRIC_ID_H2_FLOODS, VALUES(floods[i]), n[MEMFILE_H2_FLOOD_RESETS + i]);
+}
+
+static void write_connector_totals(struct writer *w)
+{
+    static const struct {
+        enum metric_id id;
+        size_t offset;
+    } rows[] = {
+        {METRIC_ID_CONNECTOR_EVENTS, offsetof(struct admin_connector, events)},
+        {METRIC_ID_CONNECTOR_RECORDS, offsetof(struct admin_connector, records)},
+        {METRIC_ID_CONNECTOR_BYTES, offsetof(struct admin_connector, bytes)},
+        {METRIC_ID_CONNECTOR_ERRORS, offsetof(struct admin_connector, errors)},
+        {METRIC_ID_CONNECTOR_RETRIES, offsetof(struct admin_connector, retries)},
+        {METRIC_ID_CONNECTOR_SPLIT, offsetof(struct admin_connector, split)},
+        {METRIC_ID_CONNECTOR_DEAD, offsetof(struct admin_connector, dead)},
+        {METRIC_ID_CONNECTOR_LOST, offsetof(struct admin_connector, lost)},
+        {METRIC_ID_CONNECTOR_REPEATED, offsetof(struct admin_connector, repeated)},
+    };
+    for (size_t i = 0; i < FB_COUNT(rows); i++) {
+        family(w, rows[i].id);
+        for (uint32_t k = 0; k < w->view->connector_count; k++) {
+            const struct admin_connector *c = &w->view->connectors[k];
+            uint64_t value;
+            memcpy(&value, (const char *)c + rows[i].offset, sizeof value);
+            put_u64(w, rows[i].id, VALUES(c->name), value);
+        }
+    }
+}
+
+static void write_connectors(struct writer *w)
+{
+    const struct admin_connector *at = w->view->connectors;
+    uint32_t n = w->view->connector_count;
+    family(w, METRIC_ID_CONNECTOR_UP);
+    for (uint32_t i = 0; i < n; i++)
+        put_u64(w, METRIC_ID_CONNECTOR_UP,
+                VALUES(at[i].name, at[i].type, at[i].is_source ? "source" : "sink"),
+                strcmp(at[i].state, "running") == 0);
+    family(w, METRIC_ID_CONNECTOR_LAG_EVENTS);
+    for (uint32_t i = 0; i < n; i++)
+        if (at[i].lag_events != UINT64_MAX)
+            put_u64(w, METRIC_ID_CONNECTOR_LAG_EVENTS, VALUES(at[i].name), at[i].lag_events);
+    family(w, METRIC_ID_CONNECTOR_LAG);
+    for (uint32_t i = 0; i < n; i++)
+        if (!at[i].is_source)
+            put_f64(w, METRIC_ID_CONNECTOR_LAG, VALUES(at[i].name), (double)at[i].lag_us / 1e6);
+    family(w, METRIC_ID_CONNECTOR_IN_FLIGHT);
+    for (uint32_t i = 0; i < n; i++)
+        put_u64(w, METRIC_ID_CONNECTOR_IN_FLIGHT, VALUES(at[i].name), at[i].in_flight);
+    write_connector_totals(w);
 }

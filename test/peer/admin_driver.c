@@ -142,6 +142,32 @@ static void on_schema(void *ctx, struct buf *out)
              "{\"$schema\":\"https://json-schema.org/draft/2020-12/schema\",\"type\":\"object\"}");
 }
 
+static uint32_t on_connectors(void *ctx, struct admin_connector *out, uint32_t max)
+{
+    (void)ctx;
+    if (max == 0)
+        return 0;
+    out[0] = (struct admin_connector){.name = "events",
+                                      .type = "file",
+                                      .state = "running",
+                                      .offset = 11,
+                                      .lag_events = UINT64_MAX,
+                                      .events = 10,
+                                      .records = 1,
+                                      .last_error = "none \"yet\"",
+                                      .last_error_wall_us = 1700000000000000};
+    return 1;
+}
+
+static enum fb_code on_connector_order(void *ctx, const struct admin_connector_order *order,
+                                       struct fb_err *err)
+{
+    (void)ctx;
+    return strcmp(order->name, "events") == 0
+               ? FB_OK
+               : fb_fail(err, FB_E_NOT_FOUND, "no connector is called %s", order->name);
+}
+
 static enum fb_code on_purge(void *ctx, uint16_t kind, bool is_paced, const char *text,
                              struct fb_err *err)
 {
@@ -547,7 +573,9 @@ int main(int argc, char **argv)
                                            .config_effective = on_effective,
                                            .config_schema = on_schema,
                                            .reload = on_reload,
-                                           .purge = on_purge}};
+                                           .purge = on_purge,
+                                           .connectors = on_connectors,
+                                           .connector_order = on_connector_order}};
     if (admin_new(&d.admin, &setup, &err) != FB_OK) {
         fprintf(stderr, "admin_driver: %s\n", err.text);
         return 1;

@@ -155,9 +155,13 @@ static enum fb_code file_send(struct connector *c, struct connector_batch *batch
             return code;
         st.st_size = 0;
     }
-    for (uint32_t i = 0; i < batch->count && code == FB_OK; i++)
-        if (!write_all(c->fd, batch->at[i].value))
+    for (uint32_t i = 0; i < batch->count && code == FB_OK; i++) {
+        struct span value = batch->at[i].value;
+        /* One event per record comes without an end of line. */
+        bool is_open = value.len && value.at[0] == '{' && value.at[value.len - 1] != '\n';
+        if (!write_all(c->fd, value) || (is_open && !write_all(c->fd, SPAN("\n"))))
             code = fail(c, "write", err);
+    }
     if (code == FB_OK && c->is_synced && fdatasync(c->fd) != 0)
         code = fail(c, "sync", err);
     if (code != FB_OK) {

@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* brain_connectors: what connectors and the push API bring comes into the stream; what the
+ * connectors say about themselves becomes alerts; what the admin API may ask of them. */
+#include "base/clock.h"
+#include "base/log.h"
+#include "main/brain_int.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define INGRESS_BYTES (4 * MIB)
+#define TAKE_BYTES (64 * KIB)
+#define TAKES_MAX 32
+/* A broker that restarts is away for some seconds: no reason to wake anybody. */
+#define FAILING_ALERT_US (10 * US_PER_S)
+
+static void watch(struct brain *b, const struct connector_status *s);
+
+/* What a thread that waits for its broker does not see: the log goes on. */
+static uint32_t read_status(struct brain *b, struct connector_status *at, uint32_t max)
+{
+    struct sequencer_stats ss;
+    uint32_t n = connectors_status(b->connectors, at, fb_min_u32(max, CONNECTORS_MAX));
+    sequencer_stats_read(b->sequencer, &ss);
+    for (uint32_t i = 0; i < n; i++)
+        if (!at[i].is_source && at[i].state != CONNECTOR_RUNNING &&
+            at[i].state != CONNECTOR_STARTING)
+            at[i].lag_events = fb_sub_floor_u64(ss.next_offset, at[i].offset);
+    return n;
+}
+
+static const char *name_of(void *ctx, enum ev_kind kind, uint16_t number)
+{
+    const struct memfile *mem = ctx;
+    const struct memfile_name *rows = kind == EV_KIND_SERVICE    ? mem->services
+                                      : kind == EV_KIND_ROUTE    ? mem->routes
+                                      : kind == EV_KIND_ENDPOINT ? mem->endpoints
+                                      : kind == EV_KIND_VERSION  ? mem->versions
+                                                                 : NULL;
+    if (!rows || number >= KNOB_TARGETS_MAX ||
+        !atomic_load_explicit(&rows[number].is_used, memory_order_acquire))
+        return "";
+    return rows[number].name;
+}
+
+enum fb_code brain_connectors_start(struct brain *b, struct conf *conf, struct fb_err *err)
+{
+    b->ingress = ingress_new(INGRESS_BYTES);
+    struct connectors_setup setup = {.state_dir = b->setup->state_dir,
+                                     .node = conf->p.top_node[0] ? conf->p.top_node : "foldback",
+                                     .epoch = b->epoch,
+                                     .ingress = b->ingress,
+                                     .names = {name_of, &b->mem}};
+    b->connectors = b->ingress ? connectors_new(&setup) : NULL;
+    if (!b->connectors)
+        return fb_fail(err, FB_E_NOMEM, "connectors: no memory");
+    connectors_apply(b->connectors, conf);
+    return FB_OK;
+}
+
+static void take_one(void *arg, struct ev_head *ev)
+{
+    struct brain *b = arg;
+    ev->time_us = fb_mono_us();
+    brain_put(b, ev);
+}
+
+/* Some ms of work at most; what is left keeps the descriptor readable. */
+void brain_take_ingress(struct brain *b)
+{
+    for (int i = 0; i < TAKES_MAX; i++) {
+        if (ingress_take(b->ingress, TAKE_BYTES, take_one, b) == 0)
+            break;
+        brain_flush(b);
+        struct sequencer_stats ss;
+        sequencer_stats_read(b->sequencer, &ss);
+        ingress_taken(b->ingress, ss.next_offset);
+    }
+}
+
+void brain_connectors_stop(struct brain *b)
+{
+    if (b->connectors)
+        connectors_free(b->connectors);
+    b->connectors = NULL;
+    if (b->ingress)
+        brain_take_ingress(b);
+}
+
+void brain_connectors_tick(struct brain *b)
+{
+    static struct connector_status at[CONNECTORS_MAX]; /* 20 KiB, the loop's */
+    connectors_tick(b->connectors);
+    uint32_t n = read_status(b, at, CONNECTORS_MAX);
+    for (uint32_t i = 0; i < n; i++)
+        watch(b, &at[i]);
+}
+
+/* ---- alerts ---- */
+/* The slot of a name; names that are gone give theirs up when all are taken. */
+static struct connector_said *said_of(struct brain *b, const char *name)
+{
+    struct connector_said *slot = NULL;
+    for (uint32_t i = 0; i < CONNECTORS_MAX; i++)
+        if (strcmp(b->said[i].name, name) == 0)
+            return &b->said[i];
+    for (uint32_t i = 0; i < CONNECTORS_MAX && !slot; i++)
+        if (!b->said[i].name[0])
+            slot = &b->said[i];
+    if (!slot)
+        slot = &b->said[0];
+    *slot = (struct connector_said){.name = ""};
+    snprintf(slot->name, sizeof slot->name, "%s", name);
+    return slot;
+}
+
+/* Alerts are told apart by reason and target: a connector's number is made from its name. */
+static uint16_t target_of(const char *name)
+{
+    uint32_t h = 2166136261u;
+    for (; *name; name++)
+        h = (h ^ (unsigned char)*name) * 16777619u;
+    return (uint16_t)((h ^ h >> 16) % EV_NONE);
+}
+
+static void say(struct brain *b, const struct connector_status *s, uint16_t reason, bool is_over,
+                const char *text)
+{
+    struct ev_alert ev = EV_INIT(ALERT, alert, fb_mono_us());
+    ev.reason = reason;
+    ev.target = target_of(s->name);
+    ev.loop = 255;
+    ev.severity = is_over ? 1 : 2;
+    ev.is_over = is_over;
+    ev.value = s->lag_us == 0 ? 0 : (double)s->lag_us / US_PER_S;
+    snprintf(ev.text, sizeof ev.text, "%.*s", (int)sizeof ev.text - 1, text);
+    brain_say(b, &ev.head);
+    fb_log(is_over ? FB_LOG_INFO : FB_LOG_WARN, "%s", text);
+}
+
+static void watch_failing(struct brain *b, const struct connector_status *s,
+                          struct connector_said *said)
+{
+    char text[500];
+    bool needs_hand = s->state == CONNECTOR_MISCONFIGURED;
+    bool is_bad = needs_hand ||
+                  (s->state == CONNECTOR_FAILING && s->failing_us >= FAILING_ALERT_US) ||
+                  (said->is_failing && s->failing_us > 0);
+    if (is_bad == said->is_failing)
+        return;
+    said->is_failing = is_bad;
+    if (is_bad)
+        snprintf(text, sizeof text, "connector %s %s: %s", s->name,
+                 needs_hand ? "needs a hand" : "fails", s->last_error);
+    else
+        snprintf(text, sizeof text, "connector %s works again", s->name);
+    say(b, s, REASON_ALERT_CONNECTOR_FAILING, !is_bad, text);
+}
+
+static void watch_lag(struct brain *b, const struct connector_status *s,
+                      struct connector_said *said)
+{
+    char text[300];
+    bool is_late = !s->is_source && s->lag_us > s->lag_alert_us;
+    if (is_late == said->is_lagging)
+        return;
+    said->is_lagging = is_late;
+    if (is_late)
+        snprintf(text, sizeof text, "connector %s is %llu s and %llu events behind", s->name,
+                 (unsigned long long)(s->lag_us / US_PER_S), (unsigned long long)s->lag_events);
+    else
+        snprintf(text, sizeof text, "connector %s has caught up", s->name);
+    say(b, s, REASON_ALERT_CONNECTOR_LAGGING, !is_late, text);
+}
+
+static void watch(struct brain *b, const struct connector_status *s)
+{
+    struct connector_said *said = said_of(b, s->name);
+    char text[300];
+    watch_failing(b, s, said);
+    watch_lag(b, s, said);
+    if (s->dead > said->dead) {
+        snprintf(text, sizeof text,
+                 "connector %s: %llu records that nobody takes are in connectors/%s.dead.jsonl",
+                 s->name, (unsigned long long)(s->dead - said->dead), s->name);
+        say(b, s, REASON_ALERT_CONNECTOR_DEAD, false, text);
+    }
+    if (s->lost > said->lost) {
+        snprintf(
+            text, sizeof text,
+            "connector %s: retention took %llu events before they were sent; raise log.retain_*",
+            s->name, (unsigned long long)(s->lost - said->lost));
+        say(b, s, REASON_ALERT_CONNECTOR_LOST, false, text);
+    }
+    said->dead = s->dead; /* a restarted connector counts anew */
+    said->lost = s->lost;
+}
+
+/* ---- what the admin API asks ---- */
+#define SAME_ROOM(field)                                                                           \
+    _Static_assert(sizeof(((struct admin_connector *)0)->field) ==                                 \
+                       sizeof(((struct connector_status *)0)->field),                              \
+                   #field)
+SAME_ROOM(name);
+SAME_ROOM(type);
+SAME_ROOM(last_error);
+
+static const char *const state_names[] = {"starting",      "running", "failing",
+                                          "misconfigured", "paused",  "ended"};
+
+uint32_t brain_on_connectors(void *ctx, struct admin_connector *out, uint32_t max)
+{
+    struct brain *b = ctx;
+    static struct connector_status at[CONNECTORS_MAX];
+    uint32_t n = read_status(b, at, max);
+    for (uint32_t i = 0; i < n; i++) {
+        const struct connector_status *s = &at[i];
+        out[i] = (struct admin_connector){.is_source = s->is_source,
+                                          .state = state_names[s->state],
+                                          .offset = s->offset,
+                                          .lag_events = s->lag_events,
+                                          .lag_us = s->lag_us,
+                                          .events = s->events,
+                                          .records = s->records,
+                                          .bytes = s->bytes,
+                                          .errors = s->errors,
+                                          .retries = s->retries,
+                                          .split = s->split,
+                                          .dead = s->dead,
+                                          .bad = s->bad,
+                                          .lost = s->lost,
+                                          .repeated = s->repeated,
+                                          .in_flight = s->in_flight,
+                                          .last_error_wall_us = s->last_error_wall_us};
+        memcpy(out[i].name, s->name, sizeof out[i].name);
+        memcpy(out[i].type, s->type, sizeof out[i].type);
+        memcpy(out[i].last_error, s->last_error, sizeof out[i].last_error);
+    }
+    return n;
+}
+
+enum fb_code brain_on_connector_order(void *ctx, const struct admin_connector_order *order,
+                                      struct fb_err *err)
+{
+    struct brain *b = ctx;
+    static const enum connector_verb verbs[] = {CONNECTOR_PAUSE, CONNECTOR_RESUME, CONNECTOR_RESET};
+    struct connector_order o = {
+        .verb = verbs[order->verb], .name = order->name, .offset = order->offset};
+    enum fb_code code = connectors_order(b->connectors, &o, err);
+    if (code == FB_OK)
+        fb_log(FB_LOG_INFO, "connector %s: %s", order->name,
+               order->verb == 0   ? "paused"
+               : order->verb == 1 ? "resumed"
+                                  : "reset");
+    return code;
+}

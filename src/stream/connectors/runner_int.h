@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* runner_int: one running connector, shared by runner.c, sink.c, source.c and positions.c.
+ *
+ * Fields belong to the thread unless they are under the lock or atomic. */
+#ifndef FB_STREAM_CONNECTORS_RUNNER_INT_H
+#define FB_STREAM_CONNECTORS_RUNNER_INT_H
+#include "base/rng.h"
+#include "stream/connectors/backoff.h"
+#include "stream/connectors/connector.h"
+#include "stream/connectors/cut.h"
+#include "stream/connectors/positions.h"
+#include "stream/connectors/runner.h"
+#include "stream/reader.h"
+#include "stream/state.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#define RUNNER_POLL_MS 20
+#define RUNNER_COMMIT_US (100 * US_PER_MS)
+#define RUNNER_HAND_MS 60000 /* between two looks at something that needs a hand */
+
+struct source; /* source.c */
+struct runner {
+    const struct connectors_setup *setup;
+    struct conf *conf; /* a reference */
+    const struct conf_connector *c;
+    pthread_t thread;
+    bool is_started;
+    _Atomic bool is_stopping, is_over, is_paused, is_reset, is_woken;
+    _Atomic uint64_t reset_offset;
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    struct connector_status status; /* under the lock */
+    /* the thread's */
+    struct state *state;
+    struct filter filter;
+    const struct connector_type *type;
+    struct connector *connector;
+    struct positions positions; /* of a source: what came in */
+    struct positions durable;   /* what is in the log */
+    struct source *source;
+    struct rng rng;
+    uint32_t attempt;
+    uint64_t failing_since_us;
+    /* sink */
+    struct log_reader *reader;
+    struct cut cut;
+    uint64_t next, committed; /* offsets */
+    uint64_t committed_us;
+};
+
+/* ---- runner.c, for the thread ---- */
+/* Library and connector are there; else it has waited.  False: stop or pause came. */
+bool runner_is_open(struct runner *r);
+/* Notes the failure and waits: backoff, or for a hand.  */
+void runner_failed(struct runner *r, const struct fb_err *err);
+void runner_works(struct runner *r); /* a call succeeded */
+/* Waits <ms>, less when something changes; false when the thread should look around. */
+bool runner_wait(struct runner *r, uint32_t ms);
+bool runner_may_go_on(const struct runner *r); /* no stop, pause or reset waits */
+/* To the dead-letter file; the reason is one sentence. */
+struct dead_letter {
+    const char *topic, *position; /* "" none */
+    uint64_t offset;
+    uint32_t count;
+    struct span key, value;
+    const char *reason;
+};
+void runner_bury(struct runner *r, const struct dead_letter *letter);
+#define RUNNER_STATUS(r, statement)                                                                \
+    do {                                                                                           \
+        pthread_mutex_lock(&(r)->lock);                                                            \
+        statement;                                                                                 \
+        pthread_mutex_unlock(&(r)->lock);                                                          \
+    } while (0)
+
+/* ---- sink.c, source.c: until runner_may_go_on says no ---- */
+FB_MUST_USE
+enum fb_code sink_begin(struct runner *r, struct fb_err *err);
+void sink_run(struct runner *r);
+void sink_end(struct runner *r);
+FB_MUST_USE
+enum fb_code source_begin(struct runner *r, struct fb_err *err);
+void source_run(struct runner *r);
+void source_end(struct runner *r);
+
+/* The place where regions are held apart: true when <ev> may leave to connector <r>. */
+bool runner_region_may_pass(const struct runner *r, const struct ev_head *ev);
+#endif

@@ -1,0 +1,381 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* From the log to the broker.
+ *
+ *   collect: events -> batch        deliver: batch -> broker, until nothing is open
+ *   commit:  offset -> state.db
+ *
+ * Threads: the connector's own. */
+#include "base/assert.h"
+#include "base/clock.h"
+#include "stream/connectors/runner_int.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define SEND_MAX 4096
+/* A batch never holds more than this, however many blocks may be in flight. */
+#define BATCH_BYTES_MAX (16 * MIB)
+
+static bool collect(struct runner *r);
+static void deliver(struct runner *r);
+static void commit(struct runner *r, bool is_now);
+
+static void offset_name(const struct runner *r, char out[64])
+{
+    snprintf(out, 64, "connector:%s", r->c->name);
+}
+
+static enum fb_code open_reader(struct runner *r, struct fb_err *err)
+{
+    char dir[600], name[64];
+    uint64_t from = r->c->is_from_start ? LOG_FROM_START : LOG_FROM_END;
+    snprintf(dir, sizeof dir, "%s/log", r->setup->state_dir);
+    offset_name(r, name);
+    enum fb_code code = state_offset_get(r->state, name, &from, err);
+    bool is_new = code == FB_E_NOT_FOUND;
+    if (code != FB_OK && !is_new)
+        return code;
+    if (atomic_exchange(&r->is_reset, false)) {
+        from = atomic_load(&r->reset_offset);
+        is_new = true;
+    }
+    code = log_reader_open(&r->reader, dir, from, err);
+    if (code != FB_OK)
+        return code;
+    r->next = r->committed = log_reader_offset(r->reader);
+    RUNNER_STATUS(r, r->status.offset = r->next);
+    /* From now on it has a place in the log: what comes while it is away is not left out. */
+    return is_new ? state_offset_set(r->state, name, r->next, err) : FB_OK;
+}
+
+enum fb_code sink_begin(struct runner *r, struct fb_err *err)
+{
+    struct cut_conf cc = {
+        .format = r->c->is_binary        ? CUT_BINARY
+                  : r->c->is_cloudevents ? CUT_CLOUDEVENTS
+                                         : CUT_JSON,
+        .is_per_event = r->c->is_per_event,
+        .is_redacted = r->c->is_redacted,
+        .block_bytes = r->c->block_bytes,
+        .batch_bytes = fb_min_u64((uint64_t)r->c->block_bytes * r->c->in_flight, BATCH_BYTES_MAX),
+        .units_max = r->c->in_flight,
+        .region = r->c->region,
+        .epoch = r->setup->epoch};
+    if (!cut_init(&r->cut, &cc))
+        return fb_fail(err, FB_E_NOMEM, "no memory for the connector %s", r->c->name);
+    return open_reader(r, err);
+}
+
+void sink_end(struct runner *r)
+{
+    if (r->reader)
+        commit(r, true);
+    log_reader_close(r->reader);
+    r->reader = NULL;
+    if (r->cut.event)
+        cut_fini(&r->cut);
+}
+
+void sink_run(struct runner *r)
+{
+    while (runner_may_go_on(r)) {
+        if (!runner_is_open(r))
+            continue;
+        if (!collect(r)) {
+            commit(r, false);
+            runner_wait(r, RUNNER_POLL_MS);
+            continue;
+        }
+        cut_seal(&r->cut);
+        deliver(r);
+        commit(r, false);
+    }
+}
+
+/* ---- the log ---- */
+static const char *service_of(const struct runner *r, const struct ev_head *ev)
+{
+    const struct ev_type_row *row = ev_type_row(ev->type);
+    uint16_t number = EV_NONE;
+    for (uint8_t i = 0; i < row->field_count; i++)
+        if (strcmp(row->fields[i].name, "service") == 0)
+            memcpy(&number, (const char *)ev + row->fields[i].offset, sizeof number);
+    const struct filter_names *names = &r->setup->names;
+    return number == EV_NONE || !names->name ? ""
+                                             : names->name(names->ctx, EV_KIND_SERVICE, number);
+}
+
+static bool is_wanted(const struct runner *r, const struct ev_head *ev)
+{
+    return (r->c->events >> ev->type & 1) && runner_region_may_pass(r, ev) &&
+           filter_matches(&r->filter, ev, NULL, &r->setup->names);
+}
+
+static void note_lag(struct runner *r, bool is_end)
+{
+    uint64_t lag = log_reader_lag(r->reader) + r->cut.event_count;
+    uint64_t wall_us = r->cut.event_count ? r->cut.event[0].wall_us
+                       : is_end           ? 0
+                                          : log_reader_wall_us(r->reader);
+    RUNNER_STATUS(r, {
+        r->status.lag_events = lag;
+        r->status.oldest_wall_us = wall_us;
+    });
+}
+
+static void note_skip(struct runner *r)
+{
+    const struct log_skip *skip = log_reader_skip(r->reader);
+    uint64_t count = skip->to - skip->from;
+    RUNNER_STATUS(r, {
+        if (skip->reason == REASON_NONE)
+            r->status.lost += count;
+    });
+    r->next = skip->to;
+}
+
+static void cannot_read(struct runner *r, enum fb_code code)
+{
+    struct fb_err err;
+    fb_fail(&err, code == FB_E_KEY ? FB_E_CONFIG : FB_E_AGAIN, "%s", log_reader_why(r->reader));
+    runner_failed(r, &err);
+}
+
+/* True when there is a batch to send: full, or its oldest event has waited long enough. */
+static bool collect(struct runner *r)
+{
+    struct cut *c = &r->cut;
+    bool is_end = false;
+    for (uint32_t i = 0;; i++) {
+        const struct ev_head *ev;
+        uint64_t offset;
+        enum fb_code code = log_reader_next(r->reader, &ev, &offset);
+        if (code == FB_E_DAMAGED) {
+            note_skip(r);
+            continue;
+        }
+        if (code != FB_OK) {
+            is_end = true;
+            if (code != FB_E_END)
+                cannot_read(r, code);
+            break;
+        }
+        if (is_wanted(r, ev)) {
+            struct cut_from from = {.node = log_reader_node(r->reader),
+                                    .offset = offset,
+                                    .wall_us = log_reader_wall_us(r->reader),
+                                    .now_us = fb_mono_us(),
+                                    .service = service_of(r, ev)};
+            if (!cut_add(c, ev, &from)) { /* full: this one again later */
+                code = log_reader_seek(r->reader, offset);
+                fb_assert(code == FB_OK || code == FB_E_IO);
+                note_lag(r, false);
+                return true;
+            }
+        }
+        r->next = offset + 1;
+        if ((i & 1023) == 1023 && !runner_may_go_on(r))
+            return false;
+    }
+    note_lag(r, is_end);
+    return c->event_count > 0 && fb_mono_us() - c->first_us >= (uint64_t)r->c->delay_ms * US_PER_MS;
+}
+
+static void commit(struct runner *r, bool is_now)
+{
+    uint64_t now_us = fb_mono_us(), offset = cut_delivered(&r->cut, r->next);
+    char name[64];
+    struct fb_err err;
+    if (offset == r->committed || (!is_now && now_us - r->committed_us < RUNNER_COMMIT_US))
+        return;
+    offset_name(r, name);
+    if (state_offset_set(r->state, name, offset, &err) != FB_OK) {
+        RUNNER_STATUS(r, {
+            snprintf(r->status.last_error, sizeof r->status.last_error, "%.300s", err.text);
+            r->status.last_error_wall_us = fb_wall_us();
+            r->status.errors++;
+        });
+        r->committed_us = now_us; /* the next try in 100 ms; until then more would be sent twice */
+        return;
+    }
+    r->committed = offset;
+    r->committed_us = now_us;
+    RUNNER_STATUS(r, r->status.offset = offset);
+}
+
+/* ---- the broker ---- */
+static bool same_key(struct span a, struct span b)
+{
+    return span_eq(a, b);
+}
+
+static bool key_is_taken(const struct connector_record *at, uint32_t count, struct span key)
+{
+    for (uint32_t i = 0; i < count; i++)
+        if (same_key(at[i].key, key))
+            return true;
+    return false;
+}
+
+struct sending {
+    struct connector_record record[SEND_MAX];
+    uint32_t unit[SEND_MAX];
+    uint32_t count;
+};
+
+static void bury_unit(struct runner *r, uint32_t unit, const char *reason)
+{
+    struct connector_record record;
+    struct cut_unit *u = &r->cut.unit[unit];
+    if (cut_record(&r->cut, unit, &record) != FB_OK)
+        record = (struct connector_record){.key = {"", 0}};
+    struct dead_letter letter = {.topic = "",
+                                 .position = "",
+                                 .offset = r->cut.event[u->first].offset,
+                                 .count = u->count,
+                                 .key = record.key,
+                                 .value = record.value,
+                                 .reason = reason};
+    runner_bury(r, &letter);
+    u->is_done = true;
+}
+
+/* Brokers count the bytes of what travels together (Kafka: of a batch): before a record is split or
+ * buried it must have been refused alone. */
+static void too_large(struct runner *r, uint32_t unit, bool was_alone)
+{
+    if (!was_alone) {
+        r->cut.unit[unit].is_alone = true;
+        return;
+    }
+    if (cut_split(&r->cut, unit)) {
+        RUNNER_STATUS(r, r->status.split++);
+        return;
+    }
+    bury_unit(r, unit, "larger than the receiver takes");
+}
+
+/* The open units that may go together: in order, within the limits of the type. */
+static void choose(struct runner *r, struct sending *s)
+{
+    const struct connector_type *t = r->type;
+    uint64_t bytes = 0;
+    uint32_t most = t->send_max && t->send_max < SEND_MAX ? t->send_max : SEND_MAX;
+    s->count = 0;
+    /* First all values are made, for making one may move the others. */
+    for (uint32_t i = 0; i < r->cut.unit_count; i++) {
+        struct connector_record record;
+        if (!r->cut.unit[i].is_done && cut_record(&r->cut, i, &record) != FB_OK)
+            bury_unit(r, i, "no memory to make the record");
+    }
+    for (uint32_t i = 0; i < r->cut.unit_count && s->count < most; i++) {
+        struct connector_record *record = &s->record[s->count];
+        if (r->cut.unit[i].is_done || cut_record(&r->cut, i, record) != FB_OK)
+            continue;
+        if (t->record_bytes_max && record->value.len > t->record_bytes_max) {
+            too_large(r, i--, true); /* its halves are looked at again */
+            if (r->cut.unit_count == CUT_UNITS_MAX)
+                break;
+            s->count = 0; /* units have moved, and so have their records */
+            bytes = 0;
+            i = UINT32_MAX;
+            continue;
+        }
+        if (s->count && (r->cut.unit[i].is_alone || r->cut.unit[s->unit[0]].is_alone))
+            break;
+        if (s->count && t->send_bytes_max && bytes + record->value.len > t->send_bytes_max)
+            break;
+        if (!(t->can & CONNECTOR_ORDERED) && key_is_taken(s->record, s->count, record->key))
+            continue;
+        bytes += record->value.len;
+        s->unit[s->count++] = i;
+    }
+}
+
+/* What the broker said; true when at least one unit is done or was split. */
+static bool settle(struct runner *r, struct sending *s)
+{
+    bool is_better = false;
+    uint64_t events = 0, bytes = 0, records = 0, again = 0;
+    for (uint32_t i = s->count; i-- > 0;) { /* from behind: a split moves what follows */
+        struct cut_unit *u = &r->cut.unit[s->unit[i]];
+        switch (s->record[i].result) {
+        case CONNECTOR_DELIVERED:
+            u->is_done = true;
+            events += u->count;
+            bytes += s->record[i].value.len;
+            records++;
+            is_better = true;
+            break;
+        case CONNECTOR_TOO_LARGE:
+            too_large(r, s->unit[i], s->count == 1);
+            is_better = true;
+            break;
+        case CONNECTOR_POISON:
+            bury_unit(r, s->unit[i], "refused by the receiver");
+            is_better = true;
+            break;
+        case CONNECTOR_UNSENT:
+        case CONNECTOR_RETRY:
+            again++;
+            break;
+        }
+    }
+    RUNNER_STATUS(r, {
+        r->status.events += events;
+        r->status.bytes += bytes;
+        r->status.records += records;
+        r->status.retries += again;
+        r->status.in_flight = 0;
+    });
+    return is_better;
+}
+
+static bool is_all_done(const struct cut *c)
+{
+    for (uint32_t i = 0; i < c->unit_count; i++)
+        if (!c->unit[i].is_done)
+            return false;
+    return true;
+}
+
+/* Until all is delivered; when a stop comes in between, the offset stays before what is open. */
+static void deliver(struct runner *r)
+{
+    struct sending *s = malloc(sizeof *s);
+    struct fb_err err = {.code = FB_E_AGAIN, .text = "the receiver did not take all of it"};
+    if (!s) {
+        err = (struct fb_err){.code = FB_E_NOMEM, .text = "no memory to send"};
+        runner_failed(r, &err);
+        return;
+    }
+    while (!is_all_done(&r->cut) && runner_may_go_on(r)) {
+        if (!runner_is_open(r))
+            continue;
+        choose(r, s);
+        if (s->count == 0)
+            continue; /* what was there is buried */
+        struct connector_batch batch = {
+            .at = s->record, .count = s->count, .timeout_ms = r->c->timeout_ms};
+        RUNNER_STATUS(r, r->status.in_flight = s->count);
+        err.text[0] = '\0';
+        enum fb_code code = r->type->send(r->connector, &batch, &err);
+        bool is_better = settle(r, s);
+        if (is_better)
+            runner_works(r);
+        if (is_better && code == FB_OK)
+            continue;
+        commit(r, false);
+        if (code == FB_OK || !err.text[0])
+            fb_fail(&err, FB_E_AGAIN, "the receiver took %s of %u records",
+                    is_better ? "only some" : "none", s->count);
+        err.code = code == FB_OK ? FB_E_AGAIN : code;
+        runner_failed(r, &err);
+    }
+    if (is_all_done(&r->cut)) {
+        cut_clear(&r->cut);
+        note_lag(r, false);
+    }
+    free(s);
+}

@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* From the broker into the stream.
+ *
+ *   receive: messages -> events -> ingress (one put per batch, which has a ticket)
+ *   settle:  ticket durable -> positions in state.db -> commit to the broker
+ *
+ * A message whose position is known is dropped.  The queue of the brain is the bound: while it is
+ * full, or too many batches wait for the disk, nothing is received.
+ * Threads: the connector's own. */
+#include "base/assert.h"
+#include "base/clock.h"
+#include "stream/connectors/intake.h"
+#include "stream/connectors/runner_int.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define BATCHES_MAX 16
+#define BATCH_MESSAGES_MAX 4096
+#define BATCH_RECORD_BYTES INGRESS_PUT_BYTES_MAX
+#define RECEIVE_MS 100
+#define RECEIVE_BUSY_MS 10 /* while something waits to be settled: it is soon */
+
+/* Messages whose events wait for the log together. */
+struct batch_in {
+    uint64_t ticket;
+    struct connector_done *done;
+    uint32_t count, cap;
+};
+struct source {
+    struct buf records; /* of the batch that is being filled */
+    struct batch_in batch[BATCHES_MAX];
+    uint32_t first, count; /* of batches that wait; the one that is being filled follows them */
+    uint64_t events, messages, bytes;
+};
+
+static void state_key(const struct runner *r, char out[64])
+{
+    snprintf(out, 64, "source:%s", r->c->name);
+}
+
+enum fb_code source_begin(struct runner *r, struct fb_err *err)
+{
+    char key[64], *text = NULL;
+    state_key(r, key);
+    r->source = calloc(1, sizeof *r->source);
+    if (!r->source)
+        return fb_fail(err, FB_E_NOMEM, "no memory for the connector %s", r->c->name);
+    buf_init(&r->source->records, BATCH_RECORD_BYTES);
+    positions_fini(&r->positions);
+    positions_fini(&r->durable);
+    if (atomic_exchange(&r->is_reset, false))
+        return state_meta_set(r->state, key, SPAN(""), err);
+    /* Which kind of positions it has is known when its library is: both are read. */
+    enum fb_code code = state_meta_get(r->state, key, &text, err);
+    if (code == FB_OK) {
+        r->positions.is_unordered = r->durable.is_unordered = strncmp(text, "i ", 2) == 0;
+        positions_load(&r->positions, span_of(text));
+        positions_load(&r->durable, span_of(text));
+    }
+    free(text);
+    return code == FB_E_NOT_FOUND ? FB_OK : code;
+}
+
+static void forget_batch(struct batch_in *b)
+{
+    for (uint32_t i = 0; i < b->count; i++)
+        free((char *)(uintptr_t)b->done[i].topic);
+    b->count = 0;
+}
+
+void source_end(struct runner *r)
+{
+    struct source *s = r->source;
+    if (!s)
+        return;
+    buf_fini(&s->records);
+    for (uint32_t i = 0; i < BATCHES_MAX; i++) {
+        forget_batch(&s->batch[i]);
+        free(s->batch[i].done);
+    }
+    free(s);
+    r->source = NULL;
+    positions_fini(&r->positions);
+    positions_fini(&r->durable);
+}
+
+static struct batch_in *filling(struct source *s)
+{
+    return &s->batch[(s->first + s->count) % BATCHES_MAX];
+}
+
+/* Remembers that the message is part of the batch; for a partition only the newest counts. */
+static bool remember(struct runner *r, struct batch_in *b, const struct connector_message *m)
+{
+    bool is_each = (r->type->can & CONNECTOR_UNORDERED) != 0;
+    struct connector_done *d = NULL;
+    for (uint32_t i = b->count; !is_each && i-- > 0 && !d;)
+        if (b->done[i].partition == m->partition && strcmp(b->done[i].topic, m->topic) == 0)
+            d = &b->done[i];
+    if (!d) {
+        if (b->count == b->cap) {
+            uint32_t cap = b->cap ? 2 * b->cap : 16;
+            struct connector_done *more = realloc(b->done, cap * sizeof *more);
+            if (!more)
+                return false;
+            b->done = more;
+            b->cap = cap;
+        }
+        char *topic = strdup(m->topic); /* the library's text ends with the call */
+        if (!topic)
+            return false;
+        d = &b->done[b->count++];
+        *d = (struct connector_done){.topic = topic, .partition = m->partition};
+    }
+    snprintf(d->position, sizeof d->position, "%s", m->position);
+    d->token = m->token;
+    return true;
+}
+
+static bool on_message(void *arg, const struct connector_message *m)
+{
+    struct runner *r = arg;
+    struct source *s = r->source;
+    struct batch_in *b = filling(s);
+    if (s->count == BATCHES_MAX - 1 || b->count >= BATCH_MESSAGES_MAX)
+        return false;
+    bool is_known = positions_knows(&r->positions, m);
+    if (!is_known) {
+        struct intake in = {.name = m->topic, .now_us = fb_mono_us(), .out = &s->records};
+        size_t was = s->records.len;
+        if (!intake_read(&in, m->value)) {
+            if (was > 0)
+                return false; /* with the next batch */
+            in.bad = 1;
+            snprintf(in.reason, sizeof in.reason, "more events in one message than 256 KiB hold");
+        }
+        if (in.bad) {
+            struct dead_letter letter = {.topic = m->topic,
+                                         .position = m->position,
+                                         .key = m->key,
+                                         .value = m->value,
+                                         .reason = in.reason};
+            runner_bury(r, &letter);
+            RUNNER_STATUS(r, r->status.bad += in.bad);
+        }
+        s->events += in.events;
+        s->bytes += m->value.len;
+        s->messages++;
+        /* From now on a repeat within this run is known, durable or not. */
+        if (!positions_set(&r->positions, m->topic, m->partition, m->position))
+            return false;
+    }
+    if (!remember(r, b, m))
+        return false;
+    RUNNER_STATUS(r, r->status.repeated += is_known);
+    return true;
+}
+
+/* The batch that is being filled goes to the brain; waits while there is no room. */
+static void hand_over(struct runner *r)
+{
+    struct source *s = r->source;
+    struct batch_in *b = filling(s);
+    if (b->count == 0)
+        return;
+    b->ticket = 0; /* nothing new in it: durable already */
+    while (s->records.len > 0) {
+        enum fb_code code = ingress_put(r->setup->ingress, buf_span(&s->records), &b->ticket);
+        if (code == FB_OK)
+            break;
+        fb_assert(code == FB_E_AGAIN);
+        /* Not given up when a stop comes: the positions say that it was taken. */
+        runner_wait(r, 5);
+        if (atomic_load(&r->is_stopping))
+            return;
+    }
+    RUNNER_STATUS(r, {
+        r->status.events += s->events;
+        r->status.records += s->messages;
+        r->status.bytes += s->bytes;
+    });
+    s->events = s->messages = s->bytes = 0;
+    buf_clear(&s->records);
+    s->count++;
+}
+
+/* The first <count> batches are durable: one write for all of them. */
+static enum fb_code keep_positions(struct runner *r, uint32_t count, struct fb_err *err)
+{
+    struct source *s = r->source;
+    struct buf text;
+    char key[64];
+    bool is_new = false, is_kept = true;
+    for (uint32_t k = 0; k < count; k++) {
+        const struct batch_in *b = &s->batch[(s->first + k) % BATCHES_MAX];
+        is_new |= b->ticket != 0;
+        for (uint32_t i = 0; b->ticket && i < b->count; i++)
+            is_kept &= positions_set(&r->durable, b->done[i].topic, b->done[i].partition,
+                                     b->done[i].position);
+    }
+    if (!is_kept)
+        return fb_fail(err, FB_E_NOMEM, "connector %s: more than %d partitions, or no memory",
+                       r->c->name, POSITIONS_PARTITIONS_MAX);
+    if (!is_new)
+        return FB_OK;
+    state_key(r, key);
+    buf_init(&text, POSITIONS_TEXT_MAX);
+    positions_save(&r->durable, &text);
+    enum fb_code code = state_meta_set(r->state, key, buf_span(&text), err);
+    buf_fini(&text);
+    return code;
+}
+
+/* What is durable: first in state.db, then at the broker.  A crash between the two is healed by the
+ * positions. */
+static enum fb_code settle(struct runner *r, struct fb_err *err)
+{
+    struct source *s = r->source;
+    uint32_t count = 0;
+    while (count < s->count &&
+           ingress_durable(r->setup->ingress, s->batch[(s->first + count) % BATCHES_MAX].ticket))
+        count++;
+    enum fb_code code = count ? keep_positions(r, count, err) : FB_OK;
+    for (uint32_t k = 0; k < count && code == FB_OK; k++) {
+        struct batch_in *b = &s->batch[s->first];
+        if (r->connector)
+            code = r->type->commit(r->connector, b->done, b->count, err);
+        if (code != FB_OK)
+            break; /* again with the next */
+        forget_batch(b);
+        s->first = (s->first + 1) % BATCHES_MAX;
+        s->count--;
+    }
+    return code;
+}
+
+static void note(struct runner *r)
+{
+    uint64_t behind = r->connector && r->type->behind ? r->type->behind(r->connector) : UINT64_MAX;
+    RUNNER_STATUS(r, {
+        r->status.lag_events = behind;
+        r->status.in_flight = r->source->count;
+    });
+}
+
+void source_run(struct runner *r)
+{
+    struct fb_err err;
+    while (runner_may_go_on(r)) {
+        if (!runner_is_open(r))
+            continue;
+        enum fb_code code = settle(r, &err);
+        bool is_full = r->source->count >= BATCHES_MAX - 1;
+        if (code == FB_OK && !is_full)
+            code = r->type->receive(r->connector, on_message, r,
+                                    r->source->count ? RECEIVE_BUSY_MS : RECEIVE_MS, &err);
+        hand_over(r);
+        if (code == FB_OK)
+            runner_works(r);
+        else
+            runner_failed(r, &err);
+        if (is_full)
+            runner_wait(r, 5);
+        note(r);
+    }
+    /* What was handed over is given a moment to become durable, so that little is repeated. */
+    uint64_t until_us = fb_mono_us() + 500 * US_PER_MS;
+    while (r->source->count > 0 && fb_mono_us() < until_us && settle(r, &err) == FB_OK)
+        usleep(5000);
+}

@@ -1,0 +1,286 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Connectors, on the file type: what leaves the log and what comes in, each event once, through crashes, pauses,
+reloads and bad input.  Brokers have their own files (test/peer/test_kafka*.py and others)."""
+import glob
+import json
+import os
+import signal
+import sys
+
+import pytest
+from conftest import Origin, ok
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "fault"))
+from fb import BIN, Foldback, until as until_says  # noqa: E402
+
+import http.client  # noqa: E402
+import subprocess  # noqa: E402
+
+
+def until(fact, seconds):
+    """Other processes may be in the middle of a restart: what fails then is asked again."""
+    def is_so():
+        try:
+            return fact()
+        except (OSError, AssertionError, http.client.HTTPException, KeyError, TypeError):
+            return False
+    until_says(is_so, seconds, "see the line of the test")
+
+
+def config(origin, connectors):
+    return ('mode: act\nservices:\n  app: { endpoints: ["127.0.0.1:%d"] }\nroutes:\n  - { match: /, service: app }\n'
+            "connectors:\n%s\n" % (origin.port, connectors))
+
+
+def send_many(port, count):
+    c = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    for _ in range(count):
+        c.request("GET", "/item")
+        r = c.getresponse()
+        r.read()
+        assert r.status == 200
+    c.close()
+
+
+def lines(path):
+    try:
+        with open(path) as f:
+            return [json.loads(x) for x in f if x.endswith("\n")]
+    except FileNotFoundError:
+        return []
+
+
+def connector(fold, name):
+    for c in fold.api("GET", "/v1/connectors")["connectors"]:
+        if c["name"] == name:
+            return c
+    return None
+
+
+def metrics(fold):
+    with open(os.path.join(fold.state, "admin.json")) as f:
+        host, port = json.load(f)["address"].rsplit(":", 1)
+    c = http.client.HTTPConnection(host, int(port), timeout=10)
+    c.request("GET", "/metrics")
+    text = c.getresponse().read().decode()
+    c.close()
+    return {x.rsplit(" ", 1)[0]: float(x.rsplit(" ", 1)[1]) for x in text.splitlines() if x and x[0] != "#"}
+
+
+@pytest.fixture()
+def origin():
+    o = Origin(lambda r, w: ok())
+    yield o
+    o.close()
+
+
+def in_log(fold, type_name):
+    done = fold.cli("events", "tail", "--json", "--from-offset", "0", "--limit", "100000", "--type", type_name)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(x) for x in done.stdout.splitlines()]
+
+
+def reconfigure(fold, text):
+    with open(fold.file) as f:
+        head = f.read().split("mode: act")[0]
+    with open(fold.file, "w") as f:
+        f.write(head + text)
+    done = fold.cli("reload")
+    assert done.returncode == 0, done.stderr
+
+
+def brain_pid(fold):
+    until(lambda: fold.child("fb-brain"), 20)
+    return fold.child("fb-brain")
+
+
+def test_a_sink_has_each_event_once_in_order_and_goes_on_after_a_restart(tmp_path, origin):
+    out = tmp_path / "out.jsonl"
+    text = config(origin, "  out: { type: file, path: %s, events: [request], delay: 50ms, from: start }" % out)
+    fold = Foldback(tmp_path, text).start()
+    send_many(fold.port, 300)
+    until(lambda: len(lines(out)) >= 300, 30)
+    fold.stop()
+    fold = Foldback(tmp_path, text).start()
+    send_many(fold.port, 200)
+    until(lambda: len(lines(out)) >= 500, 30)
+    got = [x["offset"] for x in lines(out)]
+    assert len(got) == 500
+    assert got == sorted(set(got))
+    assert got == [x["offset"] for x in in_log(fold, "request")]
+    until(lambda: metrics(fold)['foldback_connector_events_total{connector="out"}'] == 200, 20)
+    m = metrics(fold)
+    assert m['foldback_connector_up{connector="out",type="file",direction="sink"}'] == 1
+    assert m['foldback_connector_records_total{connector="out"}'] >= 1
+    assert m['foldback_connector_bytes_total{connector="out"}'] > 200 * 100
+    for name in ("foldback_connector_errors_total", "foldback_connector_retries_total", "foldback_connector_split_total",
+                 "foldback_connector_dead_letters_total", "foldback_connector_lost_events_total",
+                 "foldback_connector_repeated_total"):
+        assert m[name + '{connector="out"}'] == 0
+    for name in ("foldback_connector_lag_events", "foldback_connector_lag_seconds", "foldback_connector_in_flight"):
+        assert name + '{connector="out"}' in m
+    fold.stop()
+
+
+def test_a_killed_brain_loses_nothing_and_repeats_at_most_a_batch(tmp_path, origin):
+    out = tmp_path / "out.jsonl"
+    text = config(origin, "  out: { type: file, path: %s, events: [request], delay: 20ms, from: start }" % out)
+    fold = Foldback(tmp_path, text).start()
+    for _ in range(3):
+        send_many(fold.port, 150)
+        os.kill(brain_pid(fold), signal.SIGKILL)
+    send_many(fold.port, 50)
+    until(lambda: len({x["offset"] for x in lines(out)}) >= 500, 60)
+    want = [x["offset"] for x in in_log(fold, "request")]
+    got = [x["offset"] for x in lines(out)]
+    assert sorted(set(got)) == want
+    assert len(got) <= len(want) + 3 * 150
+    fold.stop()
+
+
+def test_a_filter_and_the_three_formats(tmp_path, origin):
+    plain, cloud, packed = tmp_path / "a.jsonl", tmp_path / "b.jsonl", tmp_path / "c.bin"
+    text = config(origin, "  a: { type: file, path: %s, filter: 'type=request and status=200', per: event, from: start }\n"
+                          "  b: { type: file, path: %s, events: [request], format: cloudevents, from: start }\n"
+                          "  c: { type: file, path: %s, events: [request], format: binary, from: start }"
+                  % (plain, cloud, packed))
+    fold = Foldback(tmp_path, text).start()
+    send_many(fold.port, 40)
+    until(lambda: len(lines(plain)) >= 40 and len(lines(cloud)) >= 40 and os.path.getsize(packed) > 128, 30)
+    assert {x["type"] for x in lines(plain)} == {"request"}
+    assert {x["type"] for x in lines(cloud)} == {"foldback.request.v1"}
+    assert len({x["id"] for x in lines(cloud)}) == len(lines(cloud))
+    with open(packed, "rb") as f:
+        head = f.read(128)
+    assert head[:4] == b"fbk1"
+    fold.stop()
+
+
+def test_pause_resume_and_reset(tmp_path, origin):
+    out = tmp_path / "out.jsonl"
+    text = config(origin, "  out: { type: file, path: %s, events: [request], delay: 20ms, from: start }" % out)
+    fold = Foldback(tmp_path, text).start()
+    send_many(fold.port, 30)
+    until(lambda: len(lines(out)) >= 30, 30)
+    done = fold.cli("connector", "pause", "out", "--why", "test")
+    assert done.returncode == 0, done.stderr
+    until(lambda: connector(fold, "out")["state"] == "paused", 20)
+    send_many(fold.port, 20)
+    os.kill(brain_pid(fold), signal.SIGKILL)  # it is paused after that, too
+    until(lambda: connector(fold, "out") and connector(fold, "out")["state"] == "paused", 30)
+    assert len(lines(out)) == 30
+    assert fold.cli("connector", "resume", "out").returncode == 0
+    until(lambda: len(lines(out)) >= 50, 30)
+    assert len(lines(out)) == 50
+    assert fold.cli("connector", "reset", "out", "--at", "start").returncode == 0
+    until(lambda: len(lines(out)) >= 100, 30)
+    listed = fold.cli("connector", "list")
+    assert listed.returncode == 0 and "out" in listed.stdout and "running" in listed.stdout
+    nobody = fold.cli("connector", "pause", "nobody")
+    assert nobody.returncode == 1 and "no connector is called nobody" in nobody.stderr
+    until(lambda: any(e["name"] == "foldback.connector.pause" for e in in_log(fold, "custom")), 30)
+    fold.stop()
+
+
+def test_a_reload_adds_changes_and_removes(tmp_path, origin):
+    one, two = tmp_path / "one.jsonl", tmp_path / "two.jsonl"
+    fold = Foldback(tmp_path, config(origin, "  a: { type: file, path: %s, events: [request], delay: 20ms }" % one)).start()
+    until(lambda: connector(fold, "a") and connector(fold, "a")["state"] == "running"
+          or connector(fold, "a")["state"] == "starting", 20)
+    send_many(fold.port, 10)
+    until(lambda: len(lines(one)) >= 10, 30)
+    reconfigure(fold, config(origin, "  a: { type: file, path: %s, events: [request], delay: 20ms }\n"
+                                    "  b: { type: file, path: %s, events: [alert] }" % (two, tmp_path / "b")))
+    until(lambda: connector(fold, "b") is not None, 30)
+    until(lambda: connector(fold, "a") is not None, 30)
+    send_many(fold.port, 10)
+    until(lambda: len(lines(two)) >= 10, 30)
+    assert len(lines(one)) == 10 and len(lines(two)) == 10
+    reconfigure(fold, config(origin, "  b: { type: file, path: %s, events: [alert] }" % (tmp_path / "b")))
+    until(lambda: connector(fold, "a") is None, 30)
+    assert connector(fold, "b") is not None
+    fold.stop()
+
+
+def test_a_sink_that_cannot_write_says_so_and_catches_up(tmp_path, origin):
+    folder = tmp_path / "there"
+    text = config(origin, "  out: { type: file, path: %s/out.jsonl, events: [request], delay: 20ms, from: start, lag_alert: 1s }" % folder)
+    fold = Foldback(tmp_path, text).start()
+    send_many(fold.port, 20)
+    until(lambda: connector(fold, "out") and connector(fold, "out")["state"] == "misconfigured", 30)
+    assert "No such file or directory" in connector(fold, "out")["last_error"]
+    until(lambda: any(a["reason"] == "alert_connector_failing" for a in fold.api("GET", "/v1/alerts")["alerts"]), 30)
+    until(lambda: any(a["reason"] == "alert_connector_lagging" for a in fold.api("GET", "/v1/alerts")["alerts"]), 30)
+    folder.mkdir()
+    assert fold.cli("connector", "resume", "out").returncode == 0  # look again now
+    until(lambda: len(lines(folder / "out.jsonl")) >= 20, 30)
+    until(lambda: all(a["over"] for a in fold.api("GET", "/v1/alerts")["alerts"]
+                      if a["reason"] in ("alert_connector_failing", "alert_connector_lagging")), 30)
+    fold.stop()
+
+
+def test_what_retention_took_before_it_was_sent_is_told(tmp_path, origin):
+    out = tmp_path / "out.jsonl"
+    text = config(origin, "  out: { type: file, path: %s, events: [request], delay: 20ms, from: start }" % out)
+    fold = Foldback(tmp_path, text).start()
+    send_many(fold.port, 10)
+    until(lambda: len(lines(out)) >= 10, 30)
+    assert fold.cli("connector", "pause", "out").returncode == 0
+    until(lambda: connector(fold, "out")["state"] == "paused", 30)
+    send_many(fold.port, 20)
+    until(lambda: len(in_log(fold, "request")) >= 30, 30)
+    fold.stop()
+    fold = Foldback(tmp_path, text).start()  # each start begins a segment
+    until(lambda: connector(fold, "out")["state"] == "paused", 30)
+    fold.stop()
+    os.unlink(sorted(glob.glob(os.path.join(fold.state, "log", "*.fbl")))[0])
+    fold = Foldback(tmp_path, text).start()
+    assert fold.cli("connector", "resume", "out").returncode == 0
+    until(lambda: connector(fold, "out")["lost"] >= 20, 30)
+    until(lambda: any(a["reason"] == "alert_connector_lost" for a in fold.api("GET", "/v1/alerts")["alerts"]), 30)
+    fold.stop()
+
+
+def test_a_source_brings_each_event_once_and_buries_what_is_none(tmp_path, origin):
+    incoming = tmp_path / "in.jsonl"
+    incoming.write_text("")
+    text = config(origin, "  shop: { type: file, direction: source, path: %s }" % incoming)
+    fold = Foldback(tmp_path, text).start()
+    with open(incoming, "a") as f:
+        for i in range(100):
+            f.write(json.dumps({"name": "order.placed", "value": i, "text": "n%d" % i}) + "\n")
+        f.write("this is not JSON\n")
+        f.write(json.dumps({"specversion": "1.0", "id": "1", "source": "/shop", "type": "Shop.Deploy",
+                            "data": {"value": 7, "text": "v2"}}) + "\n")
+
+    def placed():
+        return [e for e in in_log(fold, "custom") if e["name"] in ("order.placed", "shop.deploy")]
+
+    until(lambda: len(placed()) >= 101, 30)
+    until(lambda: any(a["reason"] == "alert_connector_dead" for a in fold.api("GET", "/v1/alerts")["alerts"]), 30)
+    until(lambda: connector(fold, "shop")["in_flight"] == 0, 30)  # acknowledged, and the position kept
+    os.kill(brain_pid(fold), signal.SIGKILL)
+    with open(incoming, "a") as f:
+        for i in range(100, 200):
+            f.write(json.dumps({"name": "order.placed", "value": i, "text": "n%d" % i}) + "\n")
+    until(lambda: len(placed()) >= 201, 60)
+    values = [e["value"] for e in placed() if e["name"] == "order.placed"]
+    assert sorted(set(values)) == list(range(200))
+    assert len(values) == 200
+    assert [(e["value"], e["text"]) for e in placed() if e["name"] == "shop.deploy"] == [(7, "-")]
+    dead = lines(os.path.join(fold.state, "connectors", "shop.dead.jsonl"))
+    assert len(dead) == 1 and dead[0]["reason"] == "not JSON"
+    fold.stop()
+
+
+def test_check_reaches_what_is_configured(tmp_path, origin):
+    good = tmp_path / "good.yaml"
+    good.write_text("listen: ['127.0.0.1:0']\n" + config(origin, "  a: { type: file, path: %s/x }\n"
+                                                               "  b: { type: file, path: /nowhere/at/all }" % tmp_path))
+    done = subprocess.run([BIN, "connector", "check", "--config", str(good)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "ok    a " in done.stdout and "fail  b " in done.stdout and "No such file" in done.stdout
+    done = subprocess.run([BIN, "connector", "check", "a", "--config", str(good), "--json"],
+                          capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0
+    assert all(x["is_ok"] for x in json.loads(done.stdout))
