@@ -13,7 +13,6 @@ import datetime
 import json
 import os
 import pathlib
-import shutil
 import statistics
 import subprocess
 import sys
@@ -104,8 +103,6 @@ def main():
     ap.add_argument("--format", default="json")
     ap.add_argument("--per", default="block")
     args = ap.parse_args()
-    if not shutil.which("wrk"):
-        raise SystemExit("wrk is not installed: apt-get install wrk")
     peer = PEERS[args.type]()
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
