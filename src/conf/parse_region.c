@@ -8,6 +8,8 @@
 #include "conf/conf_int.h"
 
 #include <stdio.h>
+#include <string.h>
+#include <xxhash.h>
 
 static const char *text_of(const char *region)
 {
@@ -108,11 +110,35 @@ static void check_routes(struct reader *rd, bool *has_any)
     }
 }
 
+/* A connector keeps the configuration that it began with, as long as its hash stays: other regions
+ * are another connector. */
+static void mark_connectors(struct reader *rd, bool has_any)
+{
+    const struct conf *conf = rd->conf;
+    uint64_t mark = 0;
+    for (size_t i = 0; has_any && i < conf->service_count; i++) {
+        const struct conf_service *sv = &conf->services[i];
+        const char *region = conf_service_region(sv);
+        mark = XXH64(sv->name, strlen(sv->name) + 1, mark);
+        mark = XXH64(region, strlen(region) + 1, mark);
+    }
+    for (size_t i = 0; has_any && i < conf->route_count; i++) {
+        const char *region = conf_route_region(conf, &conf->routes[i]);
+        if (conf->routes[i].name)
+            mark = XXH64(conf->routes[i].name, strlen(conf->routes[i].name) + 1, mark);
+        mark = XXH64(region, strlen(region) + 1, mark);
+    }
+    struct conf_connector *at = (struct conf_connector *)(uintptr_t)conf->connectors;
+    for (size_t i = 0; i < conf->connector_count; i++)
+        at[i].hash ^= mark;
+}
+
 void check_regions(struct reader *rd, const struct node *connectors)
 {
     bool has_any = false;
     if (check_services(rd, &has_any))
         check_routes(rd, &has_any);
+    mark_connectors(rd, has_any);
     const struct node *n = connectors ? connectors->first : NULL;
     for (size_t i = 0; has_any && n && i < rd->conf->connector_count; i++, n = n->next) {
         const struct conf_connector *c = &rd->conf->connectors[i];

@@ -68,6 +68,8 @@ const char *region_of(const struct region_book *book, const struct ev_head *ev)
                   {"endpoint", EV_KIND_ENDPOINT},
                   {"version", EV_KIND_VERSION}};
     uint16_t number, kind;
+    if (ev->type == EV_CONFIG || ev->type == EV_CUSTOM)
+        return NULL; /* texts about anything */
     if (ev->type == EV_NAME) {
         const struct ev_name *n = (const struct ev_name *)ev;
         char name[sizeof n->name + 1] = "";

@@ -3,9 +3,9 @@
  *
  * An event is of the region of its route, else of its service (endpoint, version), as the
  * configuration has it (conf/parse_region.c refuses one that contradicts itself).  Events about
- * nothing of a region (ticks, resources, the configuration) may go anywhere.  An event about a
- * number whose name is not known, while regions are configured, stays in the node's own region:
- * nobody can say that it may leave.
+ * nothing of a region (ticks, resources) may go anywhere.  What nobody can place, while regions are
+ * configured, stays in the node's own region: the configuration, custom events, and events about a
+ * number whose name is not known.
  *
  * A sink calls region_may_pass for each event that it reads, before it keeps a byte of it:
  *

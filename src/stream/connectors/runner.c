@@ -9,6 +9,7 @@
 
 #include "base/assert.h"
 #include "base/clock.h"
+#include "guard/region.h"
 #include "stream/connectors/load.h"
 #include "stream/connectors/runner_int.h"
 
@@ -109,10 +110,12 @@ void runner_works(struct runner *r)
     });
 }
 
+/* A reload that changes regions changes the hash of each connector (conf/parse_region.c): r->conf
+ * is the one in force. */
 bool runner_region_may_pass(const struct runner *r, const struct ev_head *ev)
 {
-    (void)r, (void)ev;
-    return true;
+    struct region_book book = {.conf = r->conf, .names = r->setup->names};
+    return region_may_pass(&book, ev, r->c->region);
 }
 
 /* ---- what the library is lent ---- */

@@ -128,6 +128,10 @@ static void each_event_is_of_the_region_of_what_it_is_about(void **state)
     ev.request.route = ev.request.endpoint = EV_NONE;
     ev.request.service = 4; /* a number without a name */
     IS_EU(true);
+    ev.custom = EV_INIT(CUSTOM, custom, 1);
+    IS_EU(true);
+    ev.config = EV_INIT(CONFIG, config, 1);
+    IS_EU(true);
     ev.tick = EV_INIT(TICK, tick, 1);
     IS_EU(false);
     ev.decision = EV_INIT(DECISION, decision, 1);
