@@ -8,6 +8,7 @@
  * facts (the brain's loop, a replay, a simulation). */
 #ifndef FB_ANALYTICS_FACTS_H
 #define FB_ANALYTICS_FACTS_H
+#include "analytics/sketch.h"
 #include "event/event.h"
 
 enum fact_id {
@@ -67,6 +68,12 @@ struct fact facts_upstream_quantile(const struct facts *f, struct fact_scope sco
  * ascending upper bounds of <count> buckets (the last one takes the rest). */
 void facts_heat(const struct facts *f, struct fact_scope scope, const double *bounds_us,
                 uint32_t *counts, uint32_t count);
+/* What the last closed pane (100 ms) counted, for sums over nodes; false: no such scope yet. */
+struct facts_pane {
+    uint32_t ended, failed, shed, late; /* <late>: answered, but not within the objective */
+};
+bool facts_pane(const struct facts *f, struct fact_scope scope, struct facts_pane *pane,
+                struct sketch *latency);
 /* Scopes in use; returns how many were written. */
 size_t facts_scopes(const struct facts *f, struct fact_scope *out, size_t max);
 uint64_t facts_now_us(const struct facts *f); /* time of the last tick */

@@ -377,6 +377,28 @@ void facts_heat(const struct facts *f, struct fact_scope scope, const double *bo
     }
 }
 
+bool facts_pane(const struct facts *f, struct fact_scope scope, struct facts_pane *pane,
+                struct sketch *latency)
+{
+    const struct slot *slot = find(f, scope, FACT_ALL_CLASSES);
+    if (!slot)
+        return false;
+    uint64_t sum[COUNT_COUNT];
+    for (uint32_t i = 0; i <= COUNT_IN_TIME; i++)
+        sum[i] = window_sum(&slot->count[i], &f->s.clock, WINDOW_100MS);
+    uint64_t not_late =
+        sum[COUNT_SHED] + sum[COUNT_FAILED] + sum[COUNT_ABORTED] + sum[COUNT_IN_TIME];
+    bool has_objective = scope.kind == EV_KIND_SERVICE && scope.number < FACTS_NUMBERS_MAX &&
+                         f->s.objective_us[scope.number] > 0;
+    *pane = (struct facts_pane){
+        .ended = fb_sat_u32(sum[COUNT_ENDED]),
+        .failed = fb_sat_u32(sum[COUNT_FAILED]),
+        .shed = fb_sat_u32(sum[COUNT_SHED]),
+        .late = has_objective ? fb_sat_u32(fb_sub_floor_u64(sum[COUNT_ENDED], not_late)) : 0};
+    window_collect(&slot->sketch[SKETCH_LATENCY], &f->s.clock, WINDOW_100MS, latency);
+    return true;
+}
+
 size_t facts_scopes(const struct facts *f, struct fact_scope *out, size_t max)
 {
     size_t n = 0;

@@ -304,11 +304,36 @@ static void check_admin(struct reader *rd, const struct node *root)
                     address);
 }
 
+/* fleet.connector names a connector that is there for it, and such a connector is named. */
+static void check_fleet(struct reader *rd, const struct node *root)
+{
+    const struct conf *conf = rd->conf;
+    const struct node *n = find_node(root, "fleet", "connector");
+    const char *wanted = conf->p.fleet_connector;
+    const struct conf_connector *found = NULL;
+    for (size_t i = 0; i < conf->connector_count; i++) {
+        const struct conf_connector *c = &conf->connectors[i];
+        if (strcmp(c->name, wanted) == 0)
+            found = c;
+        else if (c->is_fleet)
+            problem(rd, find_node(root, "connectors", c->name),
+                    "connector %s has `direction: fleet`, but fleet.connector does not name it",
+                    c->name);
+    }
+    if (!n || !wanted[0])
+        return;
+    if (!found)
+        problem(rd, n, "fleet.connector: there is no connector \"%.100s\"", wanted);
+    else if (!found->is_fleet)
+        problem(rd, n, "fleet.connector: connector %s must have `direction: fleet`", wanted);
+}
+
 static void check_together(struct reader *rd, const struct node *root)
 {
     const struct conf_params *p = &rd->conf->p;
     const struct node *n;
     check_admin(rd, root);
+    check_fleet(rd, root);
     n = find_node(root, "gateway", "ring_cells");
     if (n && (p->gateway_ring_cells & (p->gateway_ring_cells - 1)))
         problem(rd, n, "gateway.ring_cells must be a power of two, got %u", p->gateway_ring_cells);

@@ -327,6 +327,7 @@ static void read_common(struct reader *rd, const struct node *k, int key, struct
     switch (key) {
     case KEY_CONNECTOR_direction:
         c->is_source = strcmp(text, "source") == 0;
+        c->is_fleet = strcmp(text, "fleet") == 0;
         break;
     case KEY_CONNECTOR_events:
         read_events(rd, k, c);

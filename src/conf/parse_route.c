@@ -330,7 +330,7 @@ static const char *path_fault(struct span s)
         if (byte < 0x7f && (isalnum(byte) || strchr("-._~", byte ? byte : ' ')))
             return "escapes a character that needs no escape: write the character";
     }
-    if (s.len == 0)
+    if (!s.at || s.len == 0)
         return NULL;
     if (memmem(s.at, s.len, "/./", 3) || memmem(s.at, s.len, "/../", 4) ||
         (s.len >= 2 && memcmp(s.at + s.len - 2, "/.", 2) == 0) ||

@@ -31,7 +31,7 @@ struct fleet_endpoint {
 };
 struct fleet_demand {
     uint64_t limit;       /* id of the limit: the same on all nodes */
-    uint64_t limit_milli; /* the whole limit, requests per 1,000 s */
+    uint64_t limit_milli; /* the whole limit, requests per 1,000 s; 0: each user's own */
     uint32_t asked_milli; /* requests per 1,000 s that came for it, refused ones included */
     uint32_t share_ppm;   /* of the limit, in force on this node */
 };

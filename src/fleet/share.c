@@ -3,13 +3,18 @@
 
 #include "base/assert.h"
 
-#define GROWTH 1.2     /* above what is asked for */
+#define GROWTH 1.05    /* above what is asked for: what is kept for growth nobody else uses */
 #define IDLE_PART 0.05 /* of an even part, for those who ask for nothing */
 
 void fleet_divide(struct fleet_share *shares, uint32_t count, uint64_t limit_milli)
 {
     fb_assert(count >= 1 && count <= FLEET_NODES_MAX);
-    fb_assert(limit_milli > 0);
+    if (limit_milli == 0) {
+        double sum = 1;
+        for (uint32_t i = 0; i < count; i++)
+            sum += shares[i].asked_milli;
+        limit_milli = (uint64_t)(GROWTH * sum);
+    }
     double even = 1.0 / count, want[FLEET_NODES_MAX], part[FLEET_NODES_MAX] = {0};
     bool is_content[FLEET_NODES_MAX] = {false};
     for (uint32_t i = 0; i < count; i++) {

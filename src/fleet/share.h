@@ -2,8 +2,8 @@
 /* share: how one fleet-wide limit is divided between nodes.
  *
  * Max-min fairness (Bertsekas, Gallager: Data Networks, 1992, section 6.5) over what each node is
- * asked for: a node that asks for less than its part gets what it asks for and a fifth more, so
- * that it can grow; the others divide the rest evenly.  When all are content the rest is divided
+ * asked for: a node that asks for less than its part gets what it asks for and a twentieth more,
+ * so that it can grow; the others divide the rest evenly.  When all are content the rest is divided
  * evenly too: nothing of the limit lies idle.  A node that asks for nothing keeps a twentieth of
  * an even part, so that its first requests pass before anybody has decided anything.
  *
@@ -14,7 +14,8 @@
 #include "fleet/message.h"
 
 /* In: node, asked_milli of each; out: share_ppm.  <limit_milli>: the whole limit in requests per
- * 1,000 s, above 0.  <count>: 1 .. FLEET_NODES_MAX. */
+ * 1,000 s; 0 for a limit that each user has for himself: its parts follow what is asked for.
+ * <count>: 1 .. FLEET_NODES_MAX. */
 void fleet_divide(struct fleet_share *shares, uint32_t count, uint64_t limit_milli);
 
 /* What may be in force now, on the way to <wanted>: parts fall at once, and rise only into what the

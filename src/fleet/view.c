@@ -8,7 +8,7 @@
 #include <string.h>
 
 #define PANE_US (10 * US_PER_S)
-#define CHANGE_PPM 10000u /* a share that moved by less than 1 % of the limit is not news */
+#define CHANGE_PER 50 /* a share that moved by less than 2 % of an even one is not news */
 
 struct node {
     uint64_t id, heard_us;
@@ -422,8 +422,7 @@ static const struct fleet_demand *demand_of(const struct voice *vo, uint64_t lim
     return NULL;
 }
 
-/* Fills shares, demands and what is in force from the live voices; the whole limit, 0: nobody asks.
- */
+/* Fills shares, demands and what is in force from the live voices; returns the whole limit. */
 static uint64_t gather(const struct fleet_view *v, const struct service *sv, uint64_t limit,
                        struct fleet_decision *d, uint32_t *in_force_ppm)
 {
@@ -448,7 +447,8 @@ static bool is_news(const struct limit *l, const struct fleet_decision *d)
         return true;
     for (uint32_t i = 0; i < d->count; i++) {
         uint32_t was = l->last[i].share_ppm, is = d->shares[i].share_ppm;
-        if (l->last[i].node != d->shares[i].node || (was > is ? was - is : is - was) >= CHANGE_PPM)
+        if (l->last[i].node != d->shares[i].node ||
+            (uint64_t)(was > is ? was - is : is - was) * d->count * CHANGE_PER >= FLEET_SHARE_ALL)
             return true;
     }
     return false;
@@ -464,7 +464,7 @@ static bool decide_one(struct fleet_view *v, const struct service *sv, uint64_t 
     *d = (struct fleet_decision){.controller = v->conf.node, .epoch = v->epoch, .limit = limit};
     memcpy(d->service, sv->name, sizeof d->service);
     uint64_t whole_milli = gather(v, sv, limit, d, in_force_ppm);
-    if (!whole_milli || !d->count)
+    if (!d->count)
         return false;
     fleet_divide(d->shares, d->count, whole_milli);
     fleet_step(d->shares, in_force_ppm, d->count);
@@ -534,6 +534,7 @@ void fleet_state_read(const struct fleet_view *v, struct fleet_state *state)
     *state = (struct fleet_state){.nodes_live = 1,
                                   .nodes_known = 1,
                                   .is_autonomous = v->cut_since_us != 0,
+                                  .has_returned = v->returned_us != 0,
                                   .cut_since_us = v->cut_since_us,
                                   .reports_heard = v->reports_heard,
                                   .reports_refused = v->reports_refused,
@@ -586,6 +587,16 @@ bool fleet_service_at(const struct fleet_view *v, uint32_t index, struct fleet_s
     out->samples = sum.n;
     out->p50_us = sketch_quantile_us(&sum, 0.5);
     out->p99_us = sketch_quantile_us(&sum, 0.99);
+    return true;
+}
+
+bool fleet_decision_of(const struct fleet_view *v, const char *service, uint64_t limit,
+                       struct fleet_decision *out)
+{
+    const struct limit *l = limit_find(v, service, limit);
+    if (!l || !l->in_force.count)
+        return false;
+    *out = l->in_force;
     return true;
 }
 

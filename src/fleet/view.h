@@ -55,8 +55,8 @@ uint32_t fleet_share_of(const struct fleet_view *v, const char *service, uint64_
 
 struct fleet_state {
     uint32_t nodes_live, nodes_known; /* this one included */
-    bool is_autonomous;
-    uint64_t cut_since_us; /* 0 unless autonomous */
+    bool is_autonomous, has_returned; /* <has_returned>: an own report came back, ever */
+    uint64_t cut_since_us;            /* 0 unless autonomous */
     uint64_t reports_heard, reports_refused, decisions_heard, decisions_made;
 };
 void fleet_state_read(const struct fleet_view *v, struct fleet_state *state);
@@ -82,6 +82,9 @@ struct fleet_service_view {
     uint64_t samples;
 };
 bool fleet_service_at(const struct fleet_view *v, uint32_t index, struct fleet_service_view *out);
+/* The decision in force on a limit; false: none yet. */
+bool fleet_decision_of(const struct fleet_view *v, const char *service, uint64_t limit,
+                       struct fleet_decision *out);
 /* The decision in force on one limit; false beyond the last. */
 bool fleet_limit_at(const struct fleet_view *v, uint32_t index, struct fleet_decision *out);
 #endif

@@ -89,6 +89,7 @@ static enum fb_code start(struct brain *b, struct fb_err *err)
     flush_batch(b);
     say_config(b, conf);
     code = brain_connectors_start(b, conf, err);
+    brain_fleet_apply(b, conf);
     conf_unref(conf);
     if (code != FB_OK)
         return code;
@@ -104,6 +105,7 @@ static enum fb_code start(struct brain *b, struct fb_err *err)
 static void stop(struct brain *b)
 {
     brain_connectors_stop(b);
+    brain_fleet_stop(b);
     drain(b);
     tick(b, fb_mono_us());
     if (log_flush(b->log, 2000) == FB_OK) {
@@ -296,6 +298,7 @@ static void tick(struct brain *b, uint64_t now_us)
     put_own(b, &ev.head);
     put_out(b);
     flush_batch(b);
+    brain_fleet_tick(b, now_us);
     brain_publish(b);
     atomic_store_explicit(&b->mem.head->brain_beat_us, now_us, memory_order_release);
     if (now_us >= b->next_snapshot_us) {
@@ -432,6 +435,7 @@ static void read_control(struct brain *b)
             brain_reload_log(b, conf);
             brain_reload_keys(b, conf);
             connectors_apply(b->connectors, conf);
+            brain_fleet_apply(b, conf);
             conf_unref(conf);
             brain_publish(b);
             control_send(b->setup->control_fd, CONTROL_RELOADED, 0, 0, "");

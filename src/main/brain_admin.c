@@ -188,6 +188,7 @@ enum fb_code brain_admin_start(struct brain *b, struct fb_err *err)
                    .explain = on_explain,
                    .is_drained = on_is_drained,
                    .submit = on_submit,
+                   .fleet = brain_on_fleet,
                    .stream = on_stream,
                    .read_events = on_read_events,
                    .config_text = on_config_text,

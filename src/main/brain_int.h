@@ -56,6 +56,8 @@ struct brain {
     uint8_t cert_state[MEMFILE_CERTS_MAX]; /* 1 ends soon, 2 has ended: as the alert says */
     bool is_tls_refused[MEMFILE_LISTENS_MAX];
     bool is_disk_bad, is_stopping, is_keys_bad, is_key_near, is_raw;
+    struct brain_fleet *fleet; /* NULL: never configured */
+    bool is_disk_bad, is_stopping;
     uint8_t reload_answer; /* enum control_kind of the last answer */
     /* a snapshot that waits for its offset to be durable */
     struct buf snapshot;
@@ -74,6 +76,11 @@ void brain_snapshot_take(struct brain *b);
 void brain_snapshot_save(struct brain *b); /* when its offset is durable */
 /* brain_tls.c: alerts about certificates, once a second. */
 void brain_watch_tls(struct brain *b);
+/* brain_fleet.c: this node among others; none of them waits for a broker. */
+void brain_fleet_apply(struct brain *b, struct conf *conf); /* at the start and at each reload */
+void brain_fleet_tick(struct brain *b, uint64_t now_us);
+void brain_fleet_stop(struct brain *b);
+void brain_on_fleet(void *ctx, struct json *j);
 /* brain_admin.c: what the admin server is lent. */
 FB_MUST_USE
 enum fb_code brain_admin_start(struct brain *b, struct fb_err *err);

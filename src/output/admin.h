@@ -22,6 +22,7 @@
 #include "analytics/curve.h"
 #include "analytics/facts.h"
 #include "base/error.h"
+#include "base/json.h"
 #include "knob/memfile.h"
 #include "output/metrics.h"
 
@@ -102,6 +103,7 @@ struct admin_source {
     void (*config_effective)(void *ctx, struct buf *out);
     void (*config_schema)(void *ctx, struct buf *out); /* JSON Schema */
     enum fb_code (*reload)(void *ctx, struct fb_err *err);
+    void (*fleet)(void *ctx, struct json *j); /* one JSON object: Fleet in api_schemas.json */
     /* Tells the gateway what to drop from memory; <kind>: 0 all, 1 url, 2 prefix, 3 tag. */
     enum fb_code (*purge)(void *ctx, uint16_t kind, bool is_paced, const char *text,
                           struct fb_err *err);

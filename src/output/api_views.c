@@ -200,6 +200,15 @@ static void run_list(struct api_call *c, const char *key,
     json_object_end(&c->j);
 }
 
+RUN(fleet)
+{
+    const struct admin_source *s = &c->admin->source;
+    if (s->fleet)
+        s->fleet(s->ctx, &c->j);
+    else
+        api_fail_status(c, 501, FB_E_AGAIN, "this process has no fleet");
+}
+
 RUN(services)
 {
     run_list(c, "services", put_services);

@@ -43,7 +43,8 @@ enum connector_can {
      * Without it the runner sends one record per key at a time. */
     CONNECTOR_ORDERED = 16,
     /* Positions have no order (message ids): the runner remembers the newest ones instead. */
-    CONNECTOR_UNORDERED = 32
+    CONNECTOR_UNORDERED = 32,
+    CONNECTOR_LINES = 64 /* a value is a line of text, its end included */
 };
 
 /* ---- what a connector gets ---- */

@@ -271,7 +271,7 @@ static enum fb_code file_commit(struct connector *c, const struct connector_done
 CONNECTOR_EXPORT = {.abi = CONNECTOR_ABI,
                     .bytes = sizeof(struct connector_type),
                     .name = "file",
-                    .can = CONNECTOR_SINK | CONNECTOR_SOURCE | CONNECTOR_ORDERED,
+                    .can = CONNECTOR_SINK | CONNECTOR_SOURCE | CONNECTOR_ORDERED | CONNECTOR_LINES,
                     .send_max = 4096,
                     .record_bytes_max = 1024 * MIB,
                     .send_bytes_max = 64 * MIB,

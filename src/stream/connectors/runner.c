@@ -425,7 +425,7 @@ void connectors_apply(struct connectors *cs, struct conf *conf)
     for (uint32_t i = 0; i < cs->count; i++) {
         bool is_wanted = false;
         for (size_t k = 0; k < conf->connector_count; k++)
-            is_wanted |= is_same(cs->at[i], &conf->connectors[k]);
+            is_wanted |= !conf->connectors[k].is_fleet && is_same(cs->at[i], &conf->connectors[k]);
         if (!is_wanted && !atomic_load(&cs->at[i]->is_stopping))
             stop_runner(cs->at[i]);
     }
@@ -455,7 +455,7 @@ void connectors_tick(struct connectors *cs)
     }
     for (size_t k = 0; cs->conf && k < cs->conf->connector_count; k++) {
         const struct conf_connector *c = &cs->conf->connectors[k];
-        if (find(cs, c->name) || cs->count == FB_COUNT(cs->at))
+        if (c->is_fleet || find(cs, c->name) || cs->count == FB_COUNT(cs->at))
             continue;
         struct runner *r = runner_new(cs, c);
         if (!r)

@@ -31,7 +31,7 @@ static void each_mistake_is_one_sentence(void **state)
         {"{ type: file, path: x, events: [alrt] }", "did you mean alert"},
         {"{ type: file, path: x, events: [] }", "at least one event"},
         {"{ type: file, path: x, filter: \"status>>1\" }", "expected a number"},
-        {"{ type: file, path: x, direction: both }", "sink or source"},
+        {"{ type: file, path: x, direction: both }", "sink, source or fleet"},
         {"{ type: file, path: x, per: event, format: binary }", "is JSON"},
         {"{ type: file, path: x, in_flight: 0 }", "must be 1..256"},
         {"{ type: file, path: x, block: 1KiB }", "must be 4KiB..256KiB"},
