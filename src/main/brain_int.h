@@ -57,7 +57,6 @@ struct brain {
     bool is_tls_refused[MEMFILE_LISTENS_MAX];
     bool is_disk_bad, is_stopping, is_keys_bad, is_key_near, is_raw;
     struct brain_fleet *fleet; /* NULL: never configured */
-    bool is_disk_bad, is_stopping;
     uint8_t reload_answer; /* enum control_kind of the last answer */
     /* a snapshot that waits for its offset to be durable */
     struct buf snapshot;

@@ -220,6 +220,7 @@ WRONG = [
     (["reset", "--target", "nothing-like-it"], 1, "foldback status"),
     (["mode", "acting"], 2, "observe, recommend or act"),
     (["cache", "status", "x"], 2, "cache status"),
+    (["fleet", "status", "x"], 2, "fleet status"),
     (["cache", "purge"], 2, "say what to drop"),
     (["cache", "purge", "x", "--all"], 2, "say what to drop"),
     (["connector", "list", "x"], 2, "connector list"),
