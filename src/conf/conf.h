@@ -276,8 +276,9 @@ struct conf_connector_value {
 };
 struct conf_connector {
     const char *name, *type;
-    bool is_fleet; /* neither: nodes hear each other through it */
-    bool is_source, is_binary, is_cloudevents, is_per_event, is_from_start, is_redacted;
+    const char *section; /* that it was written in: "connectors" or "handlers" */
+    bool is_fleet;       /* neither: nodes hear each other through it */
+    bool is_source, is_binary, is_cloudevents, is_chat, is_per_event, is_from_start, is_redacted;
     uint64_t events;             /* bit per enum ev_type */
     const char *filter, *region; /* "" none */
     uint32_t delay_ms, block_bytes, in_flight, timeout_ms, backoff_max_ms;

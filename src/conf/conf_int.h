@@ -229,6 +229,7 @@ void parse_routes(struct reader *rd, const struct node *n);
 void parse_default_route(struct reader *rd);
 /* ---- parse_connector.c ---- */
 void parse_connectors(struct reader *rd, const struct node *n);
+void parse_handlers(struct reader *rd, const struct node *n);
 /* ---- parse_tls.c ---- */
 void parse_tls(struct reader *rd, const struct node *n, struct conf_tls *tls);
 void parse_tls_out(struct reader *rd, const struct node *n, struct conf_tls_out *tls);

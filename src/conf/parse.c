@@ -208,6 +208,9 @@ static void parse_top(struct reader *rd, const struct node *root)
         case KEY_TOP_connectors:
             parse_connectors(rd, n);
             break;
+        case KEY_TOP_handlers:
+            parse_handlers(rd, n);
+            break;
         default:
             break;
         }

@@ -27,6 +27,7 @@ static void read_common(struct reader *rd, const struct node *k, int key, struct
 static const char *normal_value(struct reader *rd, const struct node *k, enum conf_key key);
 static const char *normal_default(struct reader *rd, enum conf_key key);
 static void check_one(struct reader *rd, const struct node *n, struct conf_connector *c);
+static void check_handler(struct reader *rd, const struct node *n, struct conf_connector *c);
 
 const struct conf_connector_row *conf_connector_rows(size_t *count)
 {
@@ -62,28 +63,54 @@ static bool is_connector_name(struct span s)
     return true;
 }
 
-void parse_connectors(struct reader *rd, const struct node *n)
+static void parse_section(struct reader *rd, const struct node *n, const char *section)
 {
-    if (!read_is(rd, n, NODE_MAP, "`connectors: { archive: { type: file, path: events.jsonl } }`"))
-        return;
-    if (n->count > CONNECTORS_MAX) {
-        problem(rd, n, "connectors must have 1..%d entries, got %u", CONNECTORS_MAX, n->count);
+    size_t had = rd->conf->connector_count;
+    if (had + n->count > CONNECTORS_MAX || n->count == 0) {
+        problem(rd, n, "connectors and handlers together must have 1..%d entries, got %zu",
+                CONNECTORS_MAX, had + n->count);
         return;
     }
-    struct conf_connector *at = arena_get(rd->keep, n->count * sizeof *at);
+    struct conf_connector *at = arena_get(rd->keep, (had + n->count) * sizeof *at);
     if (!at)
         return;
-    size_t count = 0;
+    if (had)
+        memcpy(at, rd->conf->connectors, had * sizeof *at);
+    size_t count = had;
     for (const struct node *k = n->first; k; k = k->next, count++) {
         if (!is_connector_name(k->key->text))
             problem(rd, k->key,
-                    "the name of a connector is 1..%d letters, digits, `-` or `_`, got \"%.*s\"",
-                    CONF_NAME_BYTES_MAX, SHOWN(k->key->text));
+                    "the name of a %s is 1..%d letters, digits, `-` or `_`, got \"%.*s\"",
+                    section[0] == 'h' ? "handler" : "connector", CONF_NAME_BYTES_MAX,
+                    SHOWN(k->key->text));
+        for (size_t i = 0; i < had; i++)
+            if (span_eq(k->key->text, span_of(at[i].name)))
+                problem(rd, k->key, "\"%.*s\" is already a name in %s: each has one of its own",
+                        SHOWN(k->key->text), at[i].section);
         at[count].name = arena_text(rd->keep, k->key->text);
+        at[count].section = section;
         parse_one(rd, k, &at[count]);
     }
     rd->conf->connectors = at;
     rd->conf->connector_count = count;
+}
+
+void parse_connectors(struct reader *rd, const struct node *n)
+{
+    if (read_is(rd, n, NODE_MAP, "`connectors: { archive: { type: file, path: events.jsonl } }`"))
+        parse_section(rd, n, "connectors");
+}
+
+void parse_handlers(struct reader *rd, const struct node *n)
+{
+    if (read_is(rd, n, NODE_MAP,
+                "`handlers: { pager: { url: https://example.com/hook, events: [alert] } }`"))
+        parse_section(rd, n, "handlers");
+}
+
+static bool is_handler(const struct conf_connector *c)
+{
+    return strcmp(c->section, "handlers") == 0;
 }
 
 static const struct node *child(const struct node *n, const char *name)
@@ -156,11 +183,59 @@ static bool make_slots(struct reader *rd, const struct conf_connector_row *type,
     return true;
 }
 
-static void parse_one(struct reader *rd, const struct node *n, struct conf_connector *c)
+/* NULL after a message. */
+static const struct conf_connector_row *type_of(struct reader *rd, const struct node *n,
+                                                struct conf_connector *c)
 {
     char path[NODE_PATH_BYTES];
-    const struct conf_connector_row *type = NULL;
+    const struct node *t = child(n, "type");
+    int word;
+    if (is_handler(c)) {
+        bool is_exec = child(n, "command") != NULL;
+        bool is_http = child(n, "url") || child(n, "url_file");
+        if (t)
+            problem(rd, t->key, "%s has no `type`: `url` or `command` tell it", node_path(n, path));
+        if (is_exec == is_http)
+            problem(rd, n->key, "%s needs either `url` (or `url_file`) or `command`",
+                    node_path(n, path));
+        c->type = is_exec ? "exec" : "http";
+        return is_exec == is_http || t ? NULL : conf_connector_row(c->type);
+    }
+    if (!t) {
+        problem(rd, n->key, "%s has no `type`: add for example `type: kafka`", node_path(n, path));
+        return NULL;
+    }
+    if (!read_word(rd, t, conf_key_row(KEY_CONNECTOR_type)->words, &word))
+        return NULL;
+    c->type = arena_text(rd->keep, t->text);
+    return conf_connector_row(c->type);
+}
+
+/* What is left out in a handler means something else than in a connector. */
+static void handler_defaults(struct conf_connector *c)
+{
+    static const struct {
+        const char *key, *value, *shown;
+    } rows[] = {{"type", "", ""},
+                {"events", "decision,alert,key", "[decision, alert, key]"},
+                {"format", "cloudevents", "cloudevents"},
+                {"per", "event", "event"},
+                {"delay", "0", "0ms"}};
+    for (size_t i = 0; i < FB_COUNT(rows); i++)
+        for (size_t v = 0; v < c->value_count; v++)
+            if (strcmp(c->values[v].key, rows[i].key) == 0) {
+                c->values[v].value = i ? rows[i].value : c->type;
+                c->values[v].shown = i ? rows[i].shown : c->type;
+            }
+    c->events = UINT64_C(1) << EV_DECISION | UINT64_C(1) << EV_ALERT | UINT64_C(1) << EV_KEY;
+    c->is_cloudevents = c->is_per_event = true;
+    c->delay_ms = 0;
+}
+
+static void parse_one(struct reader *rd, const struct node *n, struct conf_connector *c)
+{
     *c = (struct conf_connector){.name = c->name,
+                                 .section = c->section,
                                  .type = "",
                                  .filter = "",
                                  .region = "",
@@ -174,16 +249,11 @@ static void parse_one(struct reader *rd, const struct node *n, struct conf_conne
                                  .lag_alert_ms = 300000};
     if (!read_is(rd, n, NODE_MAP, "{ type: file, path: events.jsonl }"))
         return;
-    const struct node *t = child(n, "type");
-    int word;
-    if (!t)
-        problem(rd, n->key, "%s has no `type`: add for example `type: kafka`", node_path(n, path));
-    else if (read_word(rd, t, conf_key_row(KEY_CONNECTOR_type)->words, &word)) {
-        c->type = arena_text(rd->keep, t->text);
-        type = conf_connector_row(c->type);
-    }
+    const struct conf_connector_row *type = type_of(rd, n, c);
     if (!type || !make_slots(rd, type, c)) /* which keys it has is not known */
         return;
+    if (is_handler(c))
+        handler_defaults(c);
     for (const struct node *k = n->first; k; k = k->next) {
         int key = key_of(rd, k, type);
         if (key < 0)
@@ -205,7 +275,7 @@ static void parse_one(struct reader *rd, const struct node *n, struct conf_conne
 }
 
 /* The value in the form that a connector gets; NULL after a message. */
-static const char *list_value(struct reader *rd, const struct node *n)
+static const char *list_value(struct reader *rd, const struct node *n, char between)
 {
     struct buf text;
     const char *out = NULL;
@@ -221,11 +291,14 @@ static const char *list_value(struct reader *rd, const struct node *n)
             is_good = false;
             continue;
         }
-        if (memchr(s.at, ',', s.len)) {
-            problem(rd, k, "an entry of a list has no comma, got \"%.*s\"", SHOWN(s));
+        if (s.len && memchr(s.at, between, s.len)) {
+            problem(rd, k, "an entry of a list has no %s, got \"%.*s\"",
+                    between == ',' ? "comma" : "end of line", SHOWN(s));
             is_good = false;
         }
-        buf_printf(&text, "%s%.*s", text.len ? "," : "", SPAN_ARG(s));
+        if (k != n->first)
+            buf_putc(&text, between);
+        buf_put_span(&text, s);
     }
     if (text.failed)
         problem(rd, n, "the list is too long: at most 16 KiB");
@@ -256,7 +329,7 @@ static const char *normal_value(struct reader *rd, const struct node *k, enum co
         snprintf(number, sizeof number, "%llu", (unsigned long long)value);
         return arena_text(rd->keep, span_of(number));
     case SHAPE_OTHER:
-        return list_value(rd, k);
+        return list_value(rd, k, key == KEY_EXEC_command ? '\n' : ',');
     default:
         return read_scalar(rd, k, &s) ? arena_text(rd->keep, s) : NULL;
     }
@@ -338,6 +411,7 @@ static void read_common(struct reader *rd, const struct node *k, int key, struct
     case KEY_CONNECTOR_format:
         c->is_binary = strcmp(text, "binary") == 0;
         c->is_cloudevents = strcmp(text, "cloudevents") == 0;
+        c->is_chat = strcmp(text, "chat") == 0;
         break;
     case KEY_CONNECTOR_per:
         c->is_per_event = strcmp(text, "event") == 0;
@@ -381,13 +455,49 @@ static void check_one(struct reader *rd, const struct node *n, struct conf_conne
         const struct conf_key_row *row = conf_key_row((enum conf_key)v->row);
         size_t len = strlen(v->key);
         if (row->level != LEVEL_CONNECTOR && !row->def && !v->line)
-            problem(rd, n->key, "connectors.%s needs `%s`: %s", c->name, v->key, row->what);
+            problem(rd, n->key, "%s.%s needs `%s`: %s", c->section, c->name, v->key, row->what);
         if (len > 5 && strcmp(v->key + len - 5, "_file") == 0 && v->line && *v->value &&
             access(v->value, R_OK) != 0)
-            problem(rd, child(n, v->key), "connectors.%s.%s %.200s: %s", c->name, v->key, v->value,
-                    strerror(errno));
+            problem(rd, child(n, v->key), "%s.%s.%s %.200s: %s", c->section, c->name, v->key,
+                    v->value, strerror(errno));
     }
     if (c->is_per_event && c->is_binary)
-        problem(rd, child(n, "per"),
-                "connectors.%s: `per: event` is JSON; leave out `format: binary`", c->name);
+        problem(rd, child(n, "format") ? child(n, "format") : n->key,
+                "%s.%s: `per: event` is JSON; leave out `format: binary`", c->section, c->name);
+    if (strcmp(c->type, "http") == 0 || strcmp(c->type, "exec") == 0)
+        check_handler(rd, n, c);
+}
+
+static void check_handler(struct reader *rd, const struct node *n, struct conf_connector *c)
+{
+    const struct node *url = child(n, "url");
+    if (c->is_source)
+        problem(rd, child(n, "direction"), "%s.%s: %s only sends; leave out `direction: source`",
+                c->section, c->name, c->type);
+    if (strcmp(c->type, "exec") == 0) {
+        if (!child(n, "command"))
+            problem(rd, n->key, "%s.%s needs `command`: [/usr/local/bin/page, --quiet]", c->section,
+                    c->name);
+        else if (conf_connector_value(c, "command")[0] != '/')
+            problem(rd, child(n, "command"),
+                    "%s.%s.command must begin with the full path of a program, such as "
+                    "[/usr/local/bin/page, --quiet]",
+                    c->section, c->name);
+        return;
+    }
+    if ((url != NULL) == (child(n, "url_file") != NULL))
+        problem(rd, n->key, "%s.%s needs either `url` or `url_file`", c->section, c->name);
+    if (!url)
+        return;
+    const char *text = conf_connector_value(c, "url");
+    size_t scheme = strncmp(text, "https://", 8) == 0  ? 8
+                    : strncmp(text, "http://", 7) == 0 ? 7
+                                                       : 0;
+    size_t host = strcspn(text + scheme, "/?#");
+    if (!scheme || !host)
+        problem(rd, url, "%s.%s.url must be http://HOST/... or https://HOST/..., got \"%.60s\"",
+                c->section, c->name, text);
+    else if (memchr(text + scheme, '@', host))
+        problem(rd, url, "%s.%s.url must not hold a password: use `bearer_file` or `url_file`",
+                c->section, c->name);
 }

@@ -461,6 +461,44 @@ static void connector_schemas(struct json *j)
     }
 }
 
+/* A handler: the keys of both types; `url` or `command` tells which it is. */
+static void handler_schema(struct json *j)
+{
+    json_key(j, "handler");
+    json_object_begin(j);
+    json_key_str(j, "description", conf_key_row(KEY_TOP_handlers)->what);
+    json_key_str(j, "type", "object");
+    json_key_bool(j, "additionalProperties", false);
+    json_key(j, "oneOf");
+    json_raw(j, SPAN("[{\"required\":[\"url\"]},{\"required\":[\"url_file\"]},"
+                     "{\"required\":[\"command\"]}]"));
+    json_key(j, "properties");
+    json_object_begin(j);
+    for (int k = 0; k < KEY_COUNT; k++) {
+        enum conf_level level = conf_key_row((enum conf_key)k)->level;
+        if (k != KEY_CONNECTOR_type &&
+            (level == LEVEL_CONNECTOR || level == LEVEL_HTTP || level == LEVEL_EXEC))
+            key_schema(j, (enum conf_key)k);
+    }
+    json_object_end(j);
+    json_object_end(j);
+}
+
+static void handler_refs(struct json *j)
+{
+    json_key(j, "handlers");
+    json_object_begin(j);
+    json_key_str(j, "description", conf_key_row(KEY_TOP_handlers)->what);
+    json_key_str(j, "type", "object");
+    json_key(j, "propertyNames");
+    json_raw(j, SPAN("{\"pattern\":\"^[A-Za-z0-9][A-Za-z0-9_-]{0,39}$\"}"));
+    json_key(j, "additionalProperties");
+    json_object_begin(j);
+    ref(j, "handler");
+    json_object_end(j);
+    json_object_end(j);
+}
+
 static void connector_refs(struct json *j)
 {
     size_t count;
@@ -518,6 +556,7 @@ void conf_schema(struct buf *out)
     json_object_end(&j);
     json_object_end(&j);
     connector_refs(&j);
+    handler_refs(&j);
     json_key(&j, "routes");
     json_object_begin(&j);
     json_key_str(&j, "description", conf_key_row(KEY_TOP_routes)->what);
@@ -551,6 +590,7 @@ void conf_schema(struct buf *out)
     level_schema(&j, LEVEL_COMPRESS, "compress", NULL);
     level_schema(&j, LEVEL_MATCH, "match", NULL);
     connector_schemas(&j);
+    handler_schema(&j);
     json_object_end(&j);
     json_object_end(&j);
     buf_putc(out, '\n');

@@ -461,7 +461,7 @@ void conf_show(const struct conf *c, bool is_json, struct buf *out)
     }
     for (size_t i = 0; i < c->connector_count; i++) {
         const struct conf_connector *k = &c->connectors[i];
-        snprintf(s.prefix, sizeof s.prefix, "connectors.%s.", k->name);
+        snprintf(s.prefix, sizeof s.prefix, "%s.%s.", k->section, k->name);
         for (size_t v = 0; v < k->value_count; v++)
             show_value(&s, k->values[v].key, k->values[v].shown, k->values[v].line);
     }

@@ -60,6 +60,8 @@ bool engine_is_drained(const struct engine *e, uint16_t endpoint);
 /* The sentence of a decision, for people: "limit of shop 10.0.0.1:80: 40 -> 24 requests, because
  * ...". */
 void engine_explain(const struct engine *e, const struct ev_decision *d, struct buf *out);
+/* The same without an engine: <target> is its name, "" when unknown.  Pure.  Threads: any. */
+void explain_decision(const struct ev_decision *d, const char *target, struct buf *out);
 /* Name of a target as learned from ev_name, "" when unknown. */
 const char *engine_name(const struct engine *e, enum ev_kind kind, uint16_t number);
 

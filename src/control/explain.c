@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static void subject(const struct engine *e, const struct ev_decision *d, struct buf *out);
+static void subject(const struct ev_decision *d, const char *name, struct buf *out);
 static void because(const struct ev_decision *d, struct buf *out);
 static void expectation(const struct ev_decision *d, struct buf *out);
 static void put_fact_name(struct buf *out, uint16_t fact);
@@ -55,7 +55,12 @@ static void put_fact(struct buf *out, uint16_t fact, double v)
 
 void engine_explain(const struct engine *e, const struct ev_decision *d, struct buf *out)
 {
-    subject(e, d, out);
+    explain_decision(d, engine_name(e, (enum ev_kind)d->target_kind, d->target), out);
+}
+
+void explain_decision(const struct ev_decision *d, const char *target, struct buf *out)
+{
+    subject(d, target, out);
     because(d, out);
     expectation(d, out);
 }
@@ -86,7 +91,7 @@ static const char *knob_words(uint16_t knob)
     }
 }
 
-static void subject(const struct engine *e, const struct ev_decision *d, struct buf *out)
+static void subject(const struct ev_decision *d, const char *name, struct buf *out)
 {
     const char *kind = ev_kind_name(d->target_kind);
     if (d->knob < KNOB_COUNT)
@@ -94,7 +99,6 @@ static void subject(const struct engine *e, const struct ev_decision *d, struct 
     if (d->target == EV_NONE) {
         buf_printf(out, "all %ss", kind);
     } else {
-        const char *name = engine_name(e, (enum ev_kind)d->target_kind, d->target);
         if (name[0])
             buf_printf(out, "%s %s", kind, name);
         else

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "main/brain_int.h"
+#include "main/sentence.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -44,6 +45,12 @@ static const char *name_of(void *ctx, enum ev_kind kind, uint16_t number)
     return rows[number].name;
 }
 
+static void say_event(void *ctx, const struct ev_head *ev, struct buf *out)
+{
+    const struct filter_names names = {name_of, ctx};
+    sentence_put(&names, ev, out);
+}
+
 enum fb_code brain_connectors_start(struct brain *b, struct conf *conf, struct fb_err *err)
 {
     b->ingress = ingress_new(INGRESS_BYTES);
@@ -51,7 +58,8 @@ enum fb_code brain_connectors_start(struct brain *b, struct conf *conf, struct f
                                      .node = conf->p.top_node[0] ? conf->p.top_node : "foldback",
                                      .epoch = b->epoch,
                                      .ingress = b->ingress,
-                                     .names = {name_of, &b->mem}};
+                                     .names = {name_of, &b->mem},
+                                     .sentence = say_event};
     b->connectors = b->ingress ? connectors_new(&setup) : NULL;
     if (!b->connectors)
         return fb_fail(err, FB_E_NOMEM, "connectors: no memory");

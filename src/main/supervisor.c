@@ -224,7 +224,7 @@ static void turn(struct supervisor *s)
         bool is_there = own[i]->pid && own[i]->control_fd >= 0;
         fds[i + 1] = (struct pollfd){.fd = is_there ? own[i]->control_fd : -1, .events = POLLIN};
     }
-    wake_us = fb_min_u64(wake_us, renew_due_us(s));
+    wake_us = fb_min_u64(wake_us, fb_min_u64(renew_due_us(s), exec_helper_due_us(s)));
     int wait_ms = wake_us <= now_us ? 0 : (int)((wake_us - now_us + 999) / 1000);
     if (poll(fds, FB_COUNT(fds), wait_ms) < 0)
         fb_assert(errno == EINTR);
@@ -365,7 +365,8 @@ static void reap(struct supervisor *s)
         pid_t pid = waitpid(-1, &status, WNOHANG);
         if (pid <= 0)
             return;
-        if (upgrade_reaped(s, pid, status) || renew_reaped(s, pid, status))
+        if (upgrade_reaped(s, pid, status) || renew_reaped(s, pid, status) ||
+            exec_helper_reaped(s, pid))
             continue;
         struct child *c = pid == s->gateway.pid ? &s->gateway
                           : pid == s->brain.pid ? &s->brain
@@ -411,6 +412,7 @@ static void reap(struct supervisor *s)
 static void advance(struct supervisor *s, uint64_t now_us)
 {
     renew_advance(s, now_us);
+    exec_helper_advance(s, now_us);
     struct child *children[] = {&s->brain, &s->gateway};
     if (s->phase == PHASE_RUN) {
         for (size_t i = 0; i < 2; i++)

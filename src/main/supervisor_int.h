@@ -46,6 +46,11 @@ struct renew {
     uint64_t begun_us, next_us;
 };
 
+struct exec_helper {
+    pid_t pid; /* 0: it does not run */
+    uint64_t conf_hash, next_us;
+};
+
 struct supervisor {
     const struct supervisor_setup *setup;
     struct conf *conf, *conf_next; /* conf_next: sent to the gateway, not yet accepted */
@@ -57,6 +62,7 @@ struct supervisor {
     struct child retired[RETIRED_MAX]; /* gateways before this one that end what they have */
     struct upgrade upgrade;
     struct renew renew;
+    struct exec_helper exec;
     enum phase phase;
     uint64_t phase_until_us;
     int conf_next_fd;
@@ -90,6 +96,11 @@ uint64_t renew_due_us(const struct supervisor *s); /* UINT64_MAX: never */
 void renew_advance(struct supervisor *s, uint64_t now_us);
 bool renew_reaped(struct supervisor *s, pid_t pid, int status); /* true: it was its process */
 void renew_stop(struct supervisor *s);                          /* foldback ends */
+
+/* ---- exec_helper.c ---- */
+uint64_t exec_helper_due_us(const struct supervisor *s); /* UINT64_MAX: never */
+void exec_helper_advance(struct supervisor *s, uint64_t now_us);
+bool exec_helper_reaped(struct supervisor *s, pid_t pid); /* true: it was its process */
 
 /* ---- upgrade_state.c ---- */
 /* This process becomes <binary>; returns only when that failed. */

@@ -270,7 +270,7 @@ def test_dev_installs_each_library_that_the_build_asks_for():
                "libfyaml": "libfyaml-dev", "libcares": "libc-ares-dev", "sqlite3": "libsqlite3-dev", "libcrypto": "libssl-dev",
                "openssl": "libssl-dev", "libseccomp": "libseccomp-dev", "libnghttp2": "libnghttp2-dev", "ncursesw": "libncurses-dev",
                "cmocka": "libcmocka-dev", "zlib": "zlib1g-dev", "libbrotlienc": "libbrotli-dev",
-               "hiredis": "libhiredis-dev"}
+               "hiredis": "libhiredis-dev", "libcurl": "libcurl4-openssl-dev"}
     listed = set((re.search(r'^APT="([^"]*)"', (ROOT / "dev").read_text(), re.M)[1]).split())
     asked = set(re.findall(r"\bdependency\('([\w.-]+)'", (ROOT / "meson.build").read_text()))
     assert len(asked) > 10 and {n for n in asked if package.get(n) not in listed} == set()

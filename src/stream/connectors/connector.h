@@ -15,7 +15,7 @@
  * The keys of a type are rows of conf/keys.def (a level of its own) and conf/connectors.def names
  * the level: a configuration is checked, shown and documented without the library.  Values come as
  * text in one normal form: durations in ms, sizes in bytes, flags as true or false, lists joined by
- * commas, defaults filled in; "" is "not given".
+ * commas (a command: by ends of line), defaults filled in; "" is "not given".
  *
  * Threads: all calls for one struct connector come from one thread, one after another.  A library
  * may have threads of its own; they never call back into foldback except by <say>.
@@ -49,8 +49,9 @@ enum connector_can {
 
 /* ---- what a connector gets ---- */
 struct connector_setup {
-    const char *name; /* in the configuration */
-    const char *node; /* of this foldback, for client ids */
+    const char *name;      /* in the configuration */
+    const char *node;      /* of this foldback, for client ids */
+    const char *state_dir; /* "" in a check without one */
     bool is_source;
     /* Value of a key of the type, "" when it is not given; never NULL for a key of the level. */
     const char *(*value)(const void *conf, const char *key);

@@ -56,6 +56,17 @@ static uint32_t text_begin(const struct cut *c, uint32_t event)
     return event ? c->event[event - 1].end : 0;
 }
 
+static void put_chat(struct cut *c, struct json *j, const struct ev_head *ev)
+{
+    struct buf text;
+    buf_init(&text, LINE_BYTES_MAX / 4);
+    c->conf.sentence(c->conf.sentence_ctx, ev, &text);
+    json_object_begin(j);
+    json_key_str(j, "text", buf_str(&text));
+    json_object_end(j);
+    buf_fini(&text);
+}
+
 static void put_event(struct cut *c, const struct ev_head *ev, const struct cut_from *from)
 {
     struct json j;
@@ -64,7 +75,9 @@ static void put_event(struct cut *c, const struct ev_head *ev, const struct cut_
         return;
     }
     json_init(&j, &c->text);
-    if (c->conf.format == CUT_JSON) {
+    if (c->conf.format == CUT_CHAT) {
+        put_chat(c, &j, ev);
+    } else if (c->conf.format == CUT_JSON) {
         ev_to_json(&j, ev, from->offset, c->conf.is_redacted);
     } else {
         struct cloudevent_place at = {.node = from->node,
@@ -184,7 +197,7 @@ static enum fb_code pack_binary(struct cut *c, struct cut_unit *u)
 
 static void pack(struct cut *c, struct cut_unit *u)
 {
-    static const char *const formats[] = {"json", "binary", "cloudevents"};
+    static const char *const formats[] = {"json", "binary", "cloudevents", "chat"};
     snprintf(u->node, sizeof u->node, "%016" PRIx64, c->node);
     snprintf(u->epoch, sizeof u->epoch, "%u", c->conf.epoch);
     snprintf(u->offset, sizeof u->offset, "%" PRIu64, c->event[u->first].offset);

@@ -25,7 +25,9 @@
 #define CUT_HEADERS 7
 #define CUT_SCHEMA "1"
 
-enum cut_format { CUT_JSON, CUT_BINARY, CUT_CLOUDEVENTS };
+enum cut_format { CUT_JSON, CUT_BINARY, CUT_CLOUDEVENTS, CUT_CHAT };
+/* An event as a sentence for people. */
+typedef void cut_sentence(void *ctx, const struct ev_head *ev, struct buf *out);
 struct cut_conf {
     enum cut_format format;
     bool is_per_event, is_redacted;
@@ -33,6 +35,8 @@ struct cut_conf {
     uint64_t batch_bytes; /* most bytes of all values together */
     uint32_t units_max;   /* blocks in one batch; per event: 64 times as many */
     const char *region;
+    cut_sentence *sentence; /* of CUT_CHAT */
+    void *sentence_ctx;
     uint32_t epoch;
 };
 

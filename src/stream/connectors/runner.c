@@ -161,6 +161,7 @@ static enum fb_code open_connector(struct runner *r, struct fb_err *err)
     r->positions.is_unordered = r->durable.is_unordered = (r->type->can & CONNECTOR_UNORDERED) != 0;
     struct connector_setup setup = {.name = r->c->name,
                                     .node = r->setup->node,
+                                    .state_dir = r->setup->state_dir,
                                     .is_source = r->c->is_source,
                                     .value = lend_value,
                                     .conf = r->c,
@@ -573,6 +574,7 @@ enum fb_code connectors_check(const struct conf_connector *c, uint32_t timeout_m
         return code;
     struct connector_setup setup = {.name = c->name,
                                     .node = "foldback",
+                                    .state_dir = "",
                                     .is_source = c->is_source,
                                     .value = lend_value,
                                     .conf = c,

@@ -27,6 +27,8 @@ struct connectors_setup {
     uint32_t epoch;
     struct ingress *ingress;   /* where sources put events */
     struct filter_names names; /* called from the threads */
+    /* An event for people, with the names' ctx; from the threads. */
+    void (*sentence)(void *ctx, const struct ev_head *ev, struct buf *out);
 };
 
 enum connector_state {

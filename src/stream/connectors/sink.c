@@ -54,6 +54,7 @@ enum fb_code sink_begin(struct runner *r, struct fb_err *err)
     struct cut_conf cc = {
         .format = r->c->is_binary        ? CUT_BINARY
                   : r->c->is_cloudevents ? CUT_CLOUDEVENTS
+                  : r->c->is_chat        ? CUT_CHAT
                                          : CUT_JSON,
         .is_per_event = r->c->is_per_event,
         .is_redacted = r->c->is_redacted,
@@ -61,6 +62,8 @@ enum fb_code sink_begin(struct runner *r, struct fb_err *err)
         .batch_bytes = fb_min_u64((uint64_t)r->c->block_bytes * r->c->in_flight, BATCH_BYTES_MAX),
         .units_max = r->c->in_flight,
         .region = r->c->region,
+        .sentence = r->setup->sentence,
+        .sentence_ctx = r->setup->names.ctx,
         .epoch = r->setup->epoch};
     if (!cut_init(&r->cut, &cc))
         return fb_fail(err, FB_E_NOMEM, "no memory for the connector %s", r->c->name);

@@ -1,0 +1,341 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Handlers: events are posted to a URL or given to a command, at least once and in order; what the receiver refuses
+is kept, what it cannot take now is sent again."""
+import hashlib
+import hmac
+import http.server
+import json
+import os
+import signal
+import subprocess
+import threading
+
+import pytest
+from conftest import Origin, ok
+from test_41_connectors import BIN, Foldback, brain_pid, connector, in_log, lines, reconfigure, send_many, until
+
+KEY = "a key of more than sixteen bytes"
+
+
+class Receiver:
+    """An HTTP server that keeps what was posted; <answer>(record, nth time) -> status or None to stay silent."""
+
+    def __init__(self, answer=lambda event, times: 204):
+        self.lock, self.seen, self.times, self.at_once, self.most = threading.Lock(), [], {}, 0, 0
+        self.release = threading.Event()
+        receiver = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self):  # noqa: N802
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                event = json.loads(body)
+                with receiver.lock:
+                    key = event.get("id", body)
+                    receiver.times[key] = receiver.times.get(key, 0) + 1
+                    times = receiver.times[key]
+                    receiver.at_once += 1
+                    receiver.most = max(receiver.most, receiver.at_once)
+                status = answer(event, times)
+                if status is None:
+                    receiver.release.wait(30)
+                    self.close_connection = True
+                else:
+                    with receiver.lock:
+                        receiver.seen.append((status, event, dict(self.headers), body))
+                with receiver.lock:
+                    receiver.at_once -= 1
+                if status is None:
+                    return
+                self.send_response(status)
+                if status == 302:
+                    self.send_header("Location", "/elsewhere")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.url = "http://127.0.0.1:%d/hook?secret=1" % self.server.server_port
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def taken(self):
+        with self.lock:
+            return [e for s, e, _, _ in self.seen if 200 <= s < 300]
+
+    def offsets(self):
+        return [int(e["id"].split("/")[1]) for e in self.taken()]
+
+    def close(self):
+        self.release.set()
+        self.server.shutdown()
+        self.server.server_close()
+
+
+@pytest.fixture()
+def origin():
+    o = Origin(lambda r, w: ok())
+    yield o
+    o.close()
+
+
+@pytest.fixture()
+def receivers():
+    made = []
+
+    def make(*args):
+        made.append(Receiver(*args))
+        return made[-1]
+    yield make
+    for r in made:
+        r.close()
+
+
+@pytest.fixture()
+def foldback(tmp_path):
+    """Started ones are stopped whatever happens: another test may get the port of a receiver."""
+    made = []
+
+    def make(text):
+        made.append(Foldback(tmp_path, text))
+        return made[-1].start()
+    yield make
+    for fold in made:
+        fold.stop()
+
+
+def config(origin, handlers):
+    return ('mode: act\nservices:\n  app: { endpoints: ["127.0.0.1:%d"] }\nroutes:\n  - { match: /, service: app }\n'
+            "handlers:\n%s\n" % (origin.port, handlers))
+
+
+def check(tmp_path, handlers):
+    path = tmp_path / "check.yaml"
+    path.write_text('listen: ["127.0.0.1:1"]\nservices:\n  app: { endpoints: ["127.0.0.1:2"] }\nhandlers:\n' + handlers)
+    done = subprocess.run([BIN, "config", "check", str(path)], capture_output=True, text=True, timeout=30)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_each_event_is_posted_once_in_order_as_a_signed_cloudevent(tmp_path, origin, receivers, foldback):
+    hook = receivers()
+    key = tmp_path / "sign.key"
+    key.write_text(KEY + "\n")
+    fold = foldback(config(origin, '  hook: { url: "%s", events: [request], filter: "status=200", from: start,'
+                                             " sign_key_file: %s }" % (hook.url, key)))
+    send_many(fold.port, 60)
+    until(lambda: len(hook.taken()) >= 60, 30)
+    assert hook.offsets() == [x["offset"] for x in in_log(fold, "request")]
+    for _, event, headers, body in hook.seen:
+        assert headers["Content-Type"].startswith("application/cloudevents+json")
+        assert event["specversion"] == "1.0" and event["type"] == "foldback.request.v1" and event["subject"] == "app"
+        assert event["data"]["status"] == 200
+        t, v1 = (x.split("=", 1)[1] for x in headers["Foldback-Signature"].split(","))
+        want = hmac.new(KEY.encode(), t.encode() + b"." + body, hashlib.sha256).hexdigest()
+        assert hmac.compare_digest(v1, want)
+        assert headers["foldback-offset"] == event["id"].split("/")[1]
+    assert connector(fold, "hook")["type"] == "http"
+
+
+def test_what_fails_is_sent_again_and_the_order_stays(origin, receivers, foldback):
+    flaky = receivers(lambda event, times: 500 if times == 1 and event["data"]["offset"] % 3 == 0 else 429
+                      if times == 1 and event["data"]["offset"] % 5 == 0 else 200)
+    fold = foldback(config(origin, '  hook: { url: "%s", events: [request], from: start, backoff_max: 100ms }'
+                                     % flaky.url))
+    send_many(fold.port, 40)
+    until(lambda: len(flaky.taken()) >= 40, 60)
+    assert flaky.offsets() == [x["offset"] for x in in_log(fold, "request")]
+    until(lambda: connector(fold, "hook")["retries"] >= 5, 20)
+
+
+def test_a_receiver_that_stays_silent_is_given_up_and_asked_again(origin, receivers, foldback):
+    silent = receivers(lambda event, times: None if times == 1 else 200)
+    fold = foldback(config(origin, '  hook: { url: "%s", events: [request], from: start, timeout: 300ms,'
+                                             " backoff_max: 100ms }" % silent.url))
+    send_many(fold.port, 3)
+    until(lambda: sorted(set(silent.offsets())) == [x["offset"] for x in in_log(fold, "request")], 60)
+    assert all(n >= 2 for n in silent.times.values())
+
+
+def test_a_refused_event_is_kept_as_a_dead_letter_and_the_next_goes_on(origin, receivers, foldback):
+    picky = receivers(lambda event, times: 422 if event["data"]["status"] == 404 else 200)
+    lost = Origin(lambda r, w: b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n" if "missing" in r.target else ok())
+    fold = foldback(config(lost, '  hook: { url: "%s", events: [request], from: start }' % picky.url))
+    send_many(fold.port, 5)
+    assert fold.get("/missing") == 404
+    send_many(fold.port, 5)
+    dead = os.path.join(fold.state, "connectors", "hook.dead.jsonl")
+    until(lambda: len(picky.taken()) == 10 and len(lines(dead)) == 1, 30)
+    assert lines(dead)[0]["reason"] == "refused by the receiver"
+    assert lines(dead)[0]["offset"] not in picky.offsets()
+    assert connector(fold, "hook")["dead"] == 1
+    lost.close()
+
+
+@pytest.mark.parametrize("status", [403, 404, 302])
+def test_a_wrong_address_or_key_buries_nothing(origin, receivers, status, foldback):
+    wrong, right = receivers(lambda event, times: status), receivers()
+    fold = foldback(config(origin, '  hook: { url: "%s", events: [request], from: start }' % wrong.url))
+    send_many(fold.port, 5)
+    until(lambda: connector(fold, "hook")["state"] == "misconfigured", 30)
+    said = connector(fold, "hook")["last_error"]
+    assert str(status) in said and "secret" not in said
+    until(lambda: any("needs a hand" in x["text"] for x in in_log(fold, "alert")), 20)
+    reconfigure(fold, config(origin, '  hook: { url: "%s", events: [request], from: start }' % right.url))
+    until(lambda: len(right.taken()) >= 5, 30)
+    assert right.offsets() == [x["offset"] for x in in_log(fold, "request")]
+    assert not lines(os.path.join(fold.state, "connectors", "hook.dead.jsonl"))
+
+
+def test_a_killed_brain_loses_no_event(origin, receivers, foldback):
+    hook = receivers()
+    fold = foldback(config(origin, '  hook: { url: "%s", events: [request], from: start }' % hook.url))
+    for _ in range(2):
+        send_many(fold.port, 60)
+        os.kill(brain_pid(fold), signal.SIGKILL)
+    send_many(fold.port, 20)
+    until(lambda: len(set(hook.offsets())) >= 140, 60)
+    assert sorted(set(hook.offsets())) == [x["offset"] for x in in_log(fold, "request")]
+
+
+def test_a_chat_hook_gets_a_sentence_for_each_decision_and_alert(tmp_path, origin, receivers, foldback):
+    chat = receivers()
+    url = tmp_path / "url"
+    url.write_text(chat.url + "\n")
+    wrong = receivers(lambda event, times: 401)
+    fold = foldback(config(origin, "  chat: { url_file: %s, format: chat, events: [alert, decision, key] }\n"
+                                             '  broken: { url: "%s", events: [request], from: start }'
+                                     % (url, wrong.url)))
+    until(lambda: connector(fold, "chat")["state"] == "running" or connector(fold, "chat")["offset"] > 0, 20)
+    send_many(fold.port, 3)
+    until(lambda: any("connector broken needs a hand" in e["text"] for e in chat.taken()), 30)
+    assert all(list(e) == ["text"] and e["text"] for e in chat.taken())
+
+
+def test_a_rate_is_kept_and_paused_handlers_wait(origin, receivers, foldback):
+    hook = receivers()
+    fold = foldback(config(origin, '  hook: { url: "%s", events: [request], from: start, rate: 5 }'
+                                     % hook.url))
+    assert fold.cli("connector", "pause", "hook").returncode == 0
+    send_many(fold.port, 12)
+    until(lambda: connector(fold, "hook")["state"] == "paused", 20)
+    had = len(hook.taken())
+    assert fold.cli("connector", "resume", "hook").returncode == 0
+    until(lambda: len(hook.taken()) >= 12, 30)
+    assert had < 12 and hook.most <= 4
+
+
+def script(tmp_path, name, text):
+    path = tmp_path / name
+    path.write_text("#!/bin/sh\n" + text)
+    path.chmod(0o755)
+    return path
+
+
+def test_a_command_gets_each_event_on_its_input_in_order(tmp_path, origin, foldback):
+    out = tmp_path / "out.jsonl"
+    run = script(tmp_path, "run", 'read -r line; printf "%s\\n" "$line" >> "$1"; env > "$2"\n')
+    fold = foldback(config(origin, "  run: { command: [%s, %s, '%s'], events: [request], from: start }"
+                                     % (run, out, tmp_path / "env, of it")))
+    send_many(fold.port, 20)
+    until(lambda: len(lines(out)) >= 20, 60)
+    os.kill(brain_pid(fold), signal.SIGKILL)
+    send_many(fold.port, 10)
+    until(lambda: len({x["id"] for x in lines(out)}) >= 30, 60)
+    got = [int(x["id"].split("/")[1]) for x in lines(out)]
+    assert sorted(set(got)) == [x["offset"] for x in in_log(fold, "request")]
+    until(lambda: {x.split("=")[0] for x in (tmp_path / "env, of it").read_text().splitlines()} -
+          {"PWD", "OLDPWD", "_", "SHLVL"} == {"PATH", "LANG", "HOME", "FOLDBACK_HANDLER"}, 20)
+
+
+def test_a_command_that_fails_is_tried_again_and_then_buried(tmp_path, origin, foldback):
+    seen = tmp_path / "seen"
+    run = script(tmp_path, "run", 'cat >> "$1"; echo >> "$1"; echo it is full; exit 3\n')
+    fold = foldback(config(origin, "  run: { command: [%s, %s], events: [request], from: start, tries: 3,"
+                                             " backoff_max: 100ms }" % (run, seen)))
+    send_many(fold.port, 2)
+    dead = os.path.join(fold.state, "connectors", "run.dead.jsonl")
+    until(lambda: len(lines(dead)) >= 2, 60)
+    seen_at = [x["data"]["offset"] for x in lines(seen)]
+    assert [seen_at.count(x["offset"]) for x in lines(dead)[:2]] == [3, 3]
+    assert "ended with code 3: it is full" in fold.text()
+
+
+def test_a_command_that_hangs_is_ended_with_what_it_started(tmp_path, origin, foldback):
+    pids = tmp_path / "pids"
+    run = script(tmp_path, "run", 'sleep 600 & echo $! >> "$1"; yes\n')  # and writes without end
+    fold = foldback(config(origin, "  run: { command: [%s, %s], events: [request], from: start, tries: 1,"
+                                             " timeout: 500ms }" % (run, pids)))
+    send_many(fold.port, 1)
+    dead = os.path.join(fold.state, "connectors", "run.dead.jsonl")
+    until(lambda: len(lines(dead)) == 1, 60)
+    assert "took too long and was ended" in fold.text()
+    until(lambda: not any(os.path.exists("/proc/" + x) and b"sleep" in open("/proc/%s/cmdline" % x, "rb").read()
+                          for x in pids.read_text().split()), 20)
+
+
+def test_a_command_that_is_not_there_buries_nothing(tmp_path, origin, foldback):
+    out, run = tmp_path / "out", tmp_path / "later"
+    fold = foldback(config(origin, "  run: { command: [%s, %s], events: [request], from: start }" % (run, out)))
+    send_many(fold.port, 2)
+    until(lambda: connector(fold, "run")["state"] == "misconfigured", 30)
+    assert "No such file" in connector(fold, "run")["last_error"]
+    script(tmp_path, "later", 'cat >> "$1"; echo >> "$1"\n')
+    assert fold.cli("connector", "pause", "run").returncode == 0
+    until(lambda: connector(fold, "run")["state"] == "paused", 20)
+    assert fold.cli("connector", "resume", "run").returncode == 0
+    until(lambda: len(lines(out)) == 2, 30)
+
+
+def test_a_reload_changes_the_command(tmp_path, origin, foldback):
+    one, two = tmp_path / "one", tmp_path / "two"
+    run = script(tmp_path, "run", 'cat >> "$1"; echo >> "$1"\n')
+    line = "  run: { command: [%s, %s], events: [request], from: start }"
+    fold = foldback(config(origin, line % (run, one)))
+    send_many(fold.port, 3)
+    until(lambda: len(lines(one)) == 3, 30)
+    reconfigure(fold, config(origin, line % (run, two)))
+    send_many(fold.port, 3)
+    until(lambda: len(lines(one)) + len(lines(two)) >= 6 and lines(two), 30)
+    send_many(fold.port, 1)
+    until(lambda: lines(two)[-1]["id"].endswith("/%d" % in_log(fold, "request")[-1]["offset"]), 30)
+
+
+def test_a_reload_adds_and_removes_handlers(origin, receivers, foldback):
+    one, two = receivers(), receivers()
+    fold = foldback(config(origin, '  one: { url: "%s", events: [request], from: start }' % one.url))
+    send_many(fold.port, 5)
+    until(lambda: len(one.taken()) >= 5, 30)
+    reconfigure(fold, config(origin, '  two: { url: "%s", events: [request], from: start }' % two.url))
+    until(lambda: connector(fold, "two") and not connector(fold, "one"), 20)
+    send_many(fold.port, 5)
+    until(lambda: len(two.taken()) >= 10, 30)
+    assert len(one.taken()) == 5
+
+
+@pytest.mark.parametrize("text, says", [
+    ("  x: { events: [alert] }", "needs either `url`"),
+    ("  x: { url: 'https://a/', command: [/bin/true] }", "needs either `url`"),
+    ("  x: { url: 'ftp://a/' }", "must be http://HOST"),
+    ("  x: { url: 'https://me:pw@a/' }", "must not hold a password"),
+    ("  x: { url: 'https://a/', type: http }", "has no `type`"),
+    ("  x: { url: 'https://a/', direction: source }", "only sends"),
+    ("  x: { url: 'https://a/', events: [alrt] }", "did you mean alert"),
+    ("  x: { url: 'https://a/', concurrency: 65 }", "1..64"),
+    ("  x: { url: 'https://a/', sign_key_file: /does/not/exist }", "No such file"),
+    ("  x: { url: 'https://a/', sgn_key_file: abc }", "did you mean `sign_key_file`"),
+    ("  x: { command: [true] }", "full path of a program"),
+    ("  x: { command: [/bin/true], tries: 0 }", "tries"),
+    ("  x: { url: 'https://a/', format: binary }", "leave out `format: binary`"),
+])
+def test_a_wrong_handler_is_told_with_its_line_and_the_next_step(tmp_path, text, says):
+    code, out = check(tmp_path, text + "\n")
+    assert code != 0 and says in out and ":5" in out, out
+
+
+def test_handlers_and_connectors_have_names_of_their_own(tmp_path):
+    path = tmp_path / "check.yaml"
+    code, out = check(tmp_path, "  x: { url: 'https://a/' }\nconnectors:\n  x: { type: file, path: %s }\n" % path)
+    assert code != 0 and "already a name in handlers" in out, out
