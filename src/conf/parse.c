@@ -13,6 +13,17 @@ static void parse_top(struct reader *rd, const struct node *root);
 static void parse_section(struct reader *rd, const struct node *n);
 static const struct node *find_node(const struct node *root, const char *section,
                                     const char *name);
+static void check_token_file(struct reader *rd, const struct node *root, const char *section,
+                             const char *path)
+{
+    const struct node *n = find_node(root, section, "token_file");
+    if (n && n->kind == NODE_SCALAR && n->text.len && access(path, R_OK) != 0)
+        problem(rd, n,
+                "%s.token_file %.200s: %s; make it, or remove the key and foldback makes one in "
+                "its state folder",
+                section, path, strerror(errno));
+}
+
 static void check_together(struct reader *rd, const struct node *root);
 static void check_duplicates(struct reader *rd, const struct node *n);
 static void read_root(struct reader *rd, const struct node *root);
@@ -347,12 +358,8 @@ static void check_together(struct reader *rd, const struct node *root)
         problem(
             rd, n, "gateway.safe_after (%llums) must be more than gateway.static_after (%llums)",
             (unsigned long long)p->gateway_safe_after, (unsigned long long)p->gateway_static_after);
-    n = find_node(root, "admin", "token_file");
-    if (n && n->kind == NODE_SCALAR && n->text.len && access(p->admin_token_file, R_OK) != 0)
-        problem(rd, n,
-                "admin.token_file %.200s: %s; make it, or remove the key and foldback makes one in "
-                "its state folder",
-                p->admin_token_file, strerror(errno));
+    check_token_file(rd, root, "admin", p->admin_token_file);
+    check_token_file(rd, root, "ingest", p->ingest_token_file);
     n = find_node(root, "top", "region");
     if (n && n->kind == NODE_SCALAR && !n->is_empty) {
         const char *region;

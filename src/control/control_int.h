@@ -127,6 +127,7 @@ struct engine {
     struct knob_book book;
     struct facts *facts;
     struct curves *curves;
+    struct customs *customs;
     struct engine_target *targets; /* a copy of the configuration; not part of a snapshot */
     size_t target_count;
     struct engine_out *out; /* during engine_feed only; may be NULL */

@@ -13,7 +13,7 @@
 #include <string.h>
 
 /* Changes with the layout of anything in struct engine_state. */
-#define ENGINE_LAYOUT UINT64_C(0x0002314743424c46) /* "FLBCG1", 2 */
+#define ENGINE_LAYOUT UINT64_C(0x0003314743424c46) /* "FLBCG1", 3 */
 #define ENGINE_SCOPES 1024
 
 static void feed_name(struct engine *e, const struct ev_name *n);
@@ -26,7 +26,8 @@ struct engine *engine_new(void)
         return NULL;
     e->facts = facts_new(ENGINE_SCOPES);
     e->curves = curves_new();
-    if (!e->facts || !e->curves) {
+    e->customs = customs_new();
+    if (!e->facts || !e->curves || !e->customs) {
         engine_free(e);
         return NULL;
     }
@@ -41,6 +42,7 @@ void engine_free(struct engine *e)
     if (e->facts)
         facts_free(e->facts);
     curves_free(e->curves);
+    customs_free(e->customs);
     free(e->targets);
     free(e);
 }
@@ -149,6 +151,7 @@ void engine_feed(struct engine *e, const struct ev_head *ev, struct engine_out *
 {
     e->out = out;
     facts_feed(e->facts, ev);
+    customs_feed(e->customs, ev);
     switch (ev->type) {
     case EV_REQUEST: {
         const struct ev_request *r = (const struct ev_request *)ev;
@@ -326,6 +329,11 @@ const struct curves *engine_curves(const struct engine *e)
     return e->curves;
 }
 
+const struct customs *engine_customs(const struct engine *e)
+{
+    return e->customs;
+}
+
 const struct knob_book *engine_book(const struct engine *e)
 {
     return &e->book;
@@ -357,6 +365,7 @@ void engine_save(const struct engine *e, struct buf *out)
     pack_put(out, &e->s, sizeof e->s);
     pack_put(out, &e->book, sizeof e->book);
     curves_save(e->curves, out);
+    customs_save(e->customs, out);
     facts_save(e->facts, out);
 }
 
@@ -401,7 +410,8 @@ enum fb_code engine_load(struct engine *e, struct span bytes, struct fb_err *err
     unpack_get(&u, &e->s, sizeof e->s);
     unpack_get(&u, &e->book, sizeof e->book);
     enum fb_code code = FB_E_DAMAGED;
-    if (u.is_broken || !is_sane(e) || !curves_load(e->curves, &u))
+    if (u.is_broken || !is_sane(e) || !curves_load(e->curves, &u) ||
+        !customs_load(e->customs, &u))
         code = fb_fail(err, FB_E_DAMAGED, "engine: the snapshot is damaged; use the one before");
     else
         code = facts_load(e->facts, u.rest, err);

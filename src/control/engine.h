@@ -15,6 +15,7 @@
  */
 #ifndef FB_CONTROL_ENGINE_H
 #define FB_CONTROL_ENGINE_H
+#include "analytics/custom.h"
 #include "analytics/facts.h"
 #include "knob/knob.h"
 
@@ -54,6 +55,7 @@ void engine_feed(struct engine *e, const struct ev_head *ev, struct engine_out *
 const struct facts *engine_facts(const struct engine *e);
 const struct knob_book *engine_book(const struct engine *e);
 const struct curves *engine_curves(const struct engine *e);
+const struct customs *engine_customs(const struct engine *e);
 uint64_t engine_decision_count(const struct engine *e);
 /* Drain and undrain commands are the gateway's to carry out: state per endpoint number. */
 bool engine_is_drained(const struct engine *e, uint16_t endpoint);

@@ -436,6 +436,7 @@ static void read_control(struct brain *b)
             brain_reload_keys(b, conf);
             connectors_apply(b->connectors, conf);
             brain_fleet_apply(b, conf);
+            brain_ingest_reload(b, conf);
             conf_unref(conf);
             brain_publish(b);
             control_send(b->setup->control_fd, CONTROL_RELOADED, 0, 0, "");

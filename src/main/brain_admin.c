@@ -184,6 +184,9 @@ enum fb_code brain_admin_start(struct brain *b, struct fb_err *err)
                    .facts = engine_facts(b->fold.engine),
                    .book = engine_book(b->fold.engine),
                    .curves = engine_curves(b->fold.engine),
+                   .customs = engine_customs(b->fold.engine),
+                   .ingress = b->ingress,
+                   .ingest = &b->ingest,
                    .memfile = &b->mem,
                    .explain = on_explain,
                    .is_drained = on_is_drained,
@@ -202,7 +205,9 @@ enum fb_code brain_admin_start(struct brain *b, struct fb_err *err)
     if (getrandom(setup.session_seed, sizeof setup.session_seed, 0) != sizeof setup.session_seed)
         return fb_fail(err, FB_E_IO, "admin: no randomness for session keys: %s", strerror(errno));
     enum fb_code code = admin_new(&b->admin, &setup, err);
-    if (code == FB_OK)
+    if (code == FB_OK) {
         fill_timeline(b);
+        brain_ingest_reload(b, b->fold.conf);
+    }
     return code;
 }

@@ -40,6 +40,7 @@ struct brain {
     struct sequencer *sequencer;
     struct admin *admin;
     struct ingress *ingress; /* events from other threads */
+    struct ingest_stats ingest;
     struct connectors *connectors;
     struct connector_said said[CONNECTORS_MAX];
     struct log_reader *history; /* for the admin's questions */
@@ -98,5 +99,7 @@ void brain_take_ingress(struct brain *b);
 uint32_t brain_on_connectors(void *ctx, struct admin_connector *out, uint32_t max);
 enum fb_code brain_on_connector_order(void *ctx, const struct admin_connector_order *order,
                                       struct fb_err *err);
+/* brain_ingest.c: tokens and listeners as <conf> says; NULL: as by default. */
+void brain_ingest_reload(struct brain *b, const struct conf *conf);
 void brain_publish(struct brain *b);
 #endif

@@ -135,11 +135,23 @@ void state_dir_secret(const char *dir, uint64_t secret[2])
     }
 }
 
+static enum fb_code make_token(const char *whose, const char *path, struct fb_err *err)
+{
+    char token[64];
+    struct stat st;
+    if (stat(path, &st) == 0 && st.st_size >= 16)
+        return FB_OK;
+    if (!random_text(token, 40,
+                     "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_") ||
+        !write_file(path, token, 0600))
+        return fb_fail(err, FB_E_IO, "%s: cannot write %s: %s", whose, path, strerror(errno));
+    return FB_OK;
+}
+
 enum fb_code state_dir_token(const char *dir, const char *configured, char *path, size_t size,
                              struct fb_err *err)
 {
     char token[64];
-    struct stat st;
     if (configured[0]) {
         snprintf(path, size, "%s", configured);
         if (!textfile_line(path, token, sizeof token))
@@ -148,13 +160,23 @@ enum fb_code state_dir_token(const char *dir, const char *configured, char *path
         return FB_OK;
     }
     snprintf(path, size, "%s/admin.token", dir);
-    if (stat(path, &st) == 0 && st.st_size >= 16)
+    return make_token("admin", path, err);
+}
+void state_dir_ingest_path(const char *dir, const char *configured, char *path, size_t size)
+{
+    if (configured[0])
+        snprintf(path, size, "%s", configured);
+    else
+        snprintf(path, size, "%s/ingest.token", dir);
+}
+
+enum fb_code state_dir_ingest_token(const char *dir, const char *configured, struct fb_err *err)
+{
+    char path[PATH_BYTES];
+    if (configured[0])
         return FB_OK;
-    if (!random_text(token, 40,
-                     "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_") ||
-        !write_file(path, token, 0600))
-        return fb_fail(err, FB_E_IO, "admin: cannot write %s: %s", path, strerror(errno));
-    return FB_OK;
+    state_dir_ingest_path(dir, configured, path, sizeof path);
+    return make_token("ingest", path, err);
 }
 
 void state_dir_announce(const char *dir, const char *address, const char *token_file)

@@ -5,6 +5,7 @@
  *   node         16 hex digits, random, made once: the node's id in every block
  *   secret       key of hashes that leave the process, made at the first start, mode 0600
  *   admin.token  made at the first start, mode 0600
+ *   ingest.token the same, of the token that may only bring events in
  *   admin.json   {"address", "token_file", "pid"} of the running foldback: how the CLI finds it
  *   upgrade.request  two lines, a number and a binary: what SIGUSR2 means (removed when read)
  *   upgrade.answer   {"id", "state": done | failed | refused, "text"}: how the last upgrade ended
@@ -27,6 +28,10 @@ void state_dir_secret(const char *dir, uint64_t secret[2]);
 FB_MUST_USE
 enum fb_code state_dir_token(const char *dir, const char *configured, char *path, size_t size,
                              struct fb_err *err);
+/* Path of the file with ingest-only tokens; made there unless it is configured. */
+void state_dir_ingest_path(const char *dir, const char *configured, char *path, size_t size);
+FB_MUST_USE
+enum fb_code state_dir_ingest_token(const char *dir, const char *configured, struct fb_err *err);
 void state_dir_announce(const char *dir, const char *address, const char *token_file);
 /* "http://ADDRESS/?token=..."; false when the token cannot be read. */
 bool state_dir_url(const char *address, const char *token_file, char *url, size_t size);

@@ -95,6 +95,8 @@ static enum fb_code prepare(struct supervisor *s, struct fb_err *err)
         return code;
     code = state_dir_token(s->setup->state_dir, s->conf->p.admin_token_file, s->token_file,
                            sizeof s->token_file, err);
+    if (code == FB_OK)
+        code = state_dir_ingest_token(s->setup->state_dir, s->conf->p.ingest_token_file, err);
     if (code != FB_OK)
         return code;
     /* stream time reads as the wall clock at this moment, and never jumps afterwards */

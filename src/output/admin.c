@@ -105,6 +105,17 @@ void admin_free(struct admin *a)
     free(a);
 }
 
+enum fb_code admin_ingest_tokens(struct admin *a, struct span text, struct fb_err *err)
+{
+    uint32_t line = 0;
+    if (auth_set_ingest(&a->auth, text, &line))
+        return FB_OK;
+    return fb_fail(err, FB_E_FORMAT,
+                   "line %u is no token: one per line, 16 to 128 letters, digits, - or _, at most "
+                   "%d of them",
+                   line, AUTH_INGEST_MAX);
+}
+
 int admin_fd(const struct admin *a)
 {
     return a->epoll;

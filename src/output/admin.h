@@ -20,9 +20,12 @@
 #ifndef FB_OUTPUT_ADMIN_H
 #define FB_OUTPUT_ADMIN_H
 #include "analytics/curve.h"
+#include "analytics/custom.h"
 #include "analytics/facts.h"
 #include "base/error.h"
 #include "base/json.h"
+#include "event/ingest.h"
+#include "event/ingress.h"
 #include "knob/memfile.h"
 #include "output/metrics.h"
 
@@ -83,6 +86,9 @@ struct admin_source {
     const struct facts *facts;
     const struct knob_book *book;
     const struct curves *curves;    /* of caches; NULL: none */
+    const struct customs *customs;  /* facts of what applications send; NULL: none */
+    struct ingress *ingress;        /* where events go in; NULL: ingest answers 501 */
+    struct ingest_stats *ingest;    /* with <ingress> */
     const struct memfile *memfile;  /* names, gauges, head */
     const struct knob_table *table; /* what is published; NULL: memfile->knobs */
 
@@ -128,6 +134,11 @@ struct admin;
 FB_MUST_USE
 enum fb_code admin_new(struct admin **admin, const struct admin_setup *setup, struct fb_err *err);
 void admin_free(struct admin *a); /* closes everything */
+
+/* Text of the file with ingest-only tokens; replaces those before.  Errors: FORMAT, with the line.
+ */
+FB_MUST_USE
+enum fb_code admin_ingest_tokens(struct admin *a, struct span text, struct fb_err *err);
 
 int admin_fd(const struct admin *a);              /* watch it for readability, level-triggered */
 void admin_run(struct admin *a, uint64_t now_us); /* when readable; bounded work per call */

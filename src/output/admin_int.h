@@ -21,8 +21,9 @@
 #include "proto/http1_write.h"
 
 #define CONN_HEAD_MAX_BYTES (16 * KIB)
-#define CONN_BODY_MAX_BYTES (64 * KIB) /* no call of the API needs more than 4 KiB */
-#define CONN_OUT_MAX_BYTES (6 * MIB)   /* one whole answer: metrics of 1,024 endpoints are 2 MB */
+#define CONN_BODY_MAX_BYTES (64 * KIB)  /* no call of the API needs more than 4 KiB */
+#define CONN_INGEST_MAX_BYTES (1 * MIB) /* with a token, to the calls that bring events in */
+#define CONN_OUT_MAX_BYTES (6 * MIB)    /* one whole answer: metrics of 1,024 endpoints are 2 MB */
 #define CONN_STREAM_MAX_BYTES                                                                      \
     (512 * KIB) /* what a slow reader of a live stream may leave behind                            \
                  */
@@ -141,6 +142,10 @@ FB_MUST_USE
 bool api_window(struct api_call *c, enum fact_window *window);
 int api_kind_by_name(struct span name); /* -1 when unknown */
 
+/* Records of EV_CUSTOM into the queue, all or none; false after a 429 (api_ingest.c). */
+FB_MUST_USE
+bool api_ingest_put(struct api_call *c, enum ingest_via via, struct span records);
+
 /* ---- pieces of answers, also of live messages ---- */
 void put_time(struct json *j, const char *key, uint64_t wall_us); /* RFC 3339, ms, UTC */
 void put_hex(struct json *j, const char *key, uint64_t v);
@@ -180,6 +185,8 @@ void conn_on_ready(struct conn *c, uint32_t events);
 void conn_flush(struct conn *c);
 void conn_want(struct conn *c, bool write); /* be told when there is room */
 void conn_check_idle(struct conn *c);
+/* How large the body of this request may be (api.c). */
+size_t api_body_max(const struct admin *a, const struct http1_head *h);
 /* Dispatches a complete request; fills out/tail/stream of the connection (api.c). */
 void api_serve(struct conn *c);
 #endif

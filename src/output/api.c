@@ -21,6 +21,17 @@ static struct span field(const struct http1_head *h, const char *name)
     return f ? f->value : (struct span){"", 0};
 }
 
+size_t api_body_max(const struct admin *a, const struct http1_head *h)
+{
+    struct span params[2];
+    bool is_path_known;
+    const struct api_row *row = api_find(h->method_text, h->path, params, &is_path_known);
+    if (!row || row->access != API_INGEST)
+        return CONN_BODY_MAX_BYTES;
+    return auth_may_ingest(&a->auth, field(h, "authorization")) ? CONN_INGEST_MAX_BYTES
+                                                                : CONN_BODY_MAX_BYTES;
+}
+
 void api_serve(struct conn *conn)
 {
     struct admin *a = conn->admin;
@@ -78,6 +89,10 @@ static void fail_auth(struct api_call *c, enum auth_result result)
         api_fail_status(c, 429, FB_E_DENIED, "more than 10 wrong tokens in a minute; wait");
         return;
     }
+    if (result == AUTH_INGEST) {
+        api_fail_status(c, 403, FB_E_DENIED, "this token may bring events in and nothing else");
+        return;
+    }
     snprintf(c->header, sizeof c->header, "WWW-Authenticate: Bearer realm=\"foldback\"\r\n");
     api_fail(c, FB_E_DENIED, "%s",
              result == AUTH_WRONG ? "the token is wrong" : "a token or a session is needed");
@@ -85,12 +100,14 @@ static void fail_auth(struct api_call *c, enum auth_result result)
 
 static bool is_allowed(struct api_call *c)
 {
-    struct auth_request r = auth_request_of(c->head, c->row->access == API_WRITE);
+    struct auth_request r = auth_request_of(c->head, c->row->access >= API_WRITE);
     if (!auth_origin_ok(&r)) {
         api_fail_status(c, 403, FB_E_DENIED, "a page of another origin may not change anything");
         return false;
     }
     enum auth_result result = auth_check(&c->admin->auth, &r, c->admin->now_us);
+    if (result == AUTH_INGEST && c->row->access == API_INGEST)
+        result = AUTH_OK;
     if (result != AUTH_OK)
         fail_auth(c, result);
     return result == AUTH_OK;

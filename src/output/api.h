@@ -11,7 +11,8 @@ struct api_call;
 enum api_access {
     API_OPEN,  /* no token */
     API_READ,  /* token or session */
-    API_WRITE, /* the same, and no page of another origin */
+    API_WRITE,  /* the same, and no page of another origin */
+    API_INGEST, /* as write; a token that may only ingest does too */
 };
 struct api_row {
     const char *method, *path; /* "/v1/knobs/{knob}/{target}/pin" */

@@ -144,7 +144,7 @@ static void put_metrics(struct json *j)
 
 static void put_api(struct json *j)
 {
-    static const char *const access[] = {"open", "read", "write"};
+    static const char *const access[] = {"open", "read", "write", "ingest"};
     json_key(j, "api");
     json_array_begin(j);
     for (size_t i = 0; i < api_row_count(); i++) {

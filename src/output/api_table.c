@@ -187,7 +187,9 @@ static void put_content(struct json *j, const char *schema)
 
 static const char *good_status(const struct api_row *row)
 {
-    return row->answer[0] == '\0' ? "204" : strcmp(row->answer, "Accepted") == 0 ? "202" : "200";
+    return row->answer[0] == '\0'                                                         ? "204"
+           : strcmp(row->answer, "Accepted") == 0 || strcmp(row->answer, "Ingested") == 0 ? "202"
+                                                                                          : "200";
 }
 
 static void put_operation(struct json *j, const struct api_row *row)

@@ -46,7 +46,14 @@ RUN(metrics)
                                 .keys = s.keys,
                                 .is_log_up = s.is_disk_ok,
                                 .connections = a->conn_count,
+                                .customs = a->source.customs,
+                                .ingest = a->source.ingest,
                                 .connectors = connectors};
+    if (a->source.ingress) {
+        struct ingress_stats queue;
+        ingress_stats_read(a->source.ingress, &queue);
+        view.ingest_queued_bytes = queue.queued_bytes;
+    }
     if (a->source.connectors)
         view.connector_count =
             a->source.connectors(a->source.ctx, connectors, ADMIN_CONNECTORS_MAX);

@@ -20,19 +20,25 @@ static void session_mac(const struct auth *a, const char *expiry, char hex[MAC_H
 static enum auth_result count_failure(struct auth *a, uint64_t now_us);
 static bool is_blocked(struct auth *a, uint64_t now_us);
 
-bool auth_init(struct auth *a, const char *token, const char *address)
+static bool is_token(struct span s)
 {
-    *a = (struct auth){0};
-    size_t len = token ? strlen(token) : 0;
-    if (len < AUTH_TOKEN_MIN_BYTES || len >= sizeof a->token)
+    if (s.len < AUTH_TOKEN_MIN_BYTES || s.len >= sizeof((struct auth *)0)->token)
         return false;
-    for (size_t i = 0; i < len; i++) {
-        char c = token[i];
+    for (size_t i = 0; i < s.len; i++) {
+        char c = s.at[i];
         bool is_word = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
         if (!is_word && c != '-' && c != '_')
             return false;
     }
-    memcpy(a->token, token, len);
+    return true;
+}
+
+bool auth_init(struct auth *a, const char *token, const char *address)
+{
+    *a = (struct auth){0};
+    if (!is_token(span_of(token)))
+        return false;
+    memcpy(a->token, token, strlen(token));
     const char *colon = address ? strrchr(address, ':') : NULL;
     if (!colon || (size_t)(colon - address) >= sizeof a->host)
         return false;
@@ -40,6 +46,53 @@ bool auth_init(struct auth *a, const char *token, const char *address)
     a->is_loopback = strncmp(a->host, "127.", 4) == 0 || strcmp(a->host, "[::1]") == 0 ||
                      strcmp(a->host, "localhost") == 0;
     return true;
+}
+
+bool auth_set_ingest(struct auth *a, struct span text, uint32_t *line)
+{
+    char tokens[AUTH_INGEST_MAX][sizeof a->ingest[0]] = {{0}};
+    uint32_t count = 0;
+    for (*line = 1; text.len > 0; ++*line) {
+        struct span one = span_cut(text, '\n', &text);
+        if (one.len > 0 && one.at[one.len - 1] == '\r')
+            one.len--;
+        one = span_trim(one);
+        if (one.len == 0 || one.at[0] == '#')
+            continue;
+        if (!is_token(one) || count == AUTH_INGEST_MAX)
+            return false;
+        memcpy(tokens[count++], one.at, one.len);
+    }
+    memcpy(a->ingest, tokens, sizeof tokens);
+    a->ingest_count = count;
+    return true;
+}
+
+/* Every token is looked at, so that the time says nothing about which one it was. */
+static enum auth_result role_of(const struct auth *a, struct span token)
+{
+    bool is_ingest = false;
+    for (uint32_t i = 0; i < a->ingest_count; i++)
+        is_ingest |= secret_eq(token, span_of(a->ingest[i]));
+    if (secret_eq(token, span_of(a->token)))
+        return AUTH_OK;
+    return is_ingest ? AUTH_INGEST : AUTH_WRONG;
+}
+
+/* Empty: none. */
+static struct span bearer_of(struct span authorization)
+{
+    struct span bearer = SPAN("Bearer ");
+    if (authorization.len <= bearer.len ||
+        !span_ieq((struct span){authorization.at, bearer.len}, bearer))
+        return (struct span){"", 0};
+    return span_trim((struct span){authorization.at + bearer.len, authorization.len - bearer.len});
+}
+
+bool auth_may_ingest(const struct auth *a, struct span authorization)
+{
+    struct span token = bearer_of(authorization);
+    return token.len > 0 && role_of(a, token) != AUTH_WRONG;
 }
 
 void auth_begin(struct auth *a, uint16_t port, const uint64_t seed[2])
@@ -83,24 +136,17 @@ enum auth_result auth_check(struct auth *a, const struct auth_request *r, uint64
         if (span_eq(name, span_of(a->cookie_name)) && session_ok(a, value, now_us))
             return AUTH_OK;
     }
-    struct span bearer = SPAN("Bearer ");
-    if (r->authorization.len <= bearer.len)
-        return AUTH_MISSING;
-    struct span scheme = {r->authorization.at, bearer.len};
-    if (!span_ieq(scheme, bearer))
-        return AUTH_MISSING;
-    return auth_login(a,
-                      span_trim((struct span){r->authorization.at + bearer.len,
-                                              r->authorization.len - bearer.len}),
-                      now_us);
+    struct span token = bearer_of(r->authorization);
+    return token.len == 0 ? AUTH_MISSING : auth_login(a, token, now_us);
 }
 
 enum auth_result auth_login(struct auth *a, struct span token, uint64_t now_us)
 {
     if (is_blocked(a, now_us))
         return AUTH_TOO_MANY;
-    if (secret_eq(token, span_of(a->token)))
-        return AUTH_OK;
+    enum auth_result role = role_of(a, token);
+    if (role != AUTH_WRONG)
+        return role;
     return count_failure(a, now_us);
 }
 

@@ -13,13 +13,17 @@
 #include "base/buf.h"
 
 #define AUTH_TOKEN_MIN_BYTES 16
+#define AUTH_INGEST_MAX 32                     /* ingest-only tokens */
 #define AUTH_FAILURES_MAX 10                   /* per minute: 10 guesses of 128 bits are none */
 #define AUTH_SESSION_US (12 * 3600 * US_PER_S) /* a working day */
 
-enum auth_result { AUTH_OK, AUTH_MISSING, AUTH_WRONG, AUTH_TOO_MANY };
+/* AUTH_INGEST: a good token that may bring events in, and nothing else. */
+enum auth_result { AUTH_OK, AUTH_INGEST, AUTH_MISSING, AUTH_WRONG, AUTH_TOO_MANY };
 
 struct auth {
     char token[129];
+    char ingest[AUTH_INGEST_MAX][129];
+    uint32_t ingest_count;
     char cookie_name[32];
     unsigned char key[32];
     uint32_t failures; /* in the minute that began at window_us */
@@ -37,6 +41,12 @@ struct auth_request {
 /* <token> and <address> as in struct admin_setup; false when either is malformed. */
 FB_MUST_USE
 bool auth_init(struct auth *a, const char *token, const char *address);
+/* Ingest-only tokens from the text of their file: one per line; blank lines and lines with # are
+ * skipped.  Replaces those before, all or none; false with the bad line's number (1..) in *line. */
+FB_MUST_USE
+bool auth_set_ingest(struct auth *a, struct span text, uint32_t *line);
+/* Would this request be let in to bring events?  Counts no failure. */
+bool auth_may_ingest(const struct auth *a, struct span authorization);
 /* The cookie's name needs the port that was really taken; the key comes from random bytes. */
 void auth_begin(struct auth *a, uint16_t port, const uint64_t seed[2]);
 

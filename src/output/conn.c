@@ -117,6 +117,14 @@ static void serve_what_is_there(struct conn *c)
         conn_flush(c);
 }
 
+static void begin_body(struct conn *c)
+{
+    buf_clear(&c->body);
+    c->body.max = api_body_max(c->admin, &c->parser.head);
+    /* what came early may fill it further than a small body would */
+    c->in.max = CONN_HEAD_MAX_BYTES + fb_max_u64(c->body.max, c->in.max - CONN_HEAD_MAX_BYTES);
+}
+
 /* True when a whole request is there.  A refusal is in <out>, with the phase WRITE. */
 static bool take_request(struct conn *c)
 {
@@ -132,7 +140,7 @@ static bool take_request(struct conn *c)
         c->is_head_done = true;
         c->head_base = c->in.at;
         c->body_at = c->parser.head.head_bytes;
-        buf_clear(&c->body);
+        begin_body(c);
         http1_body_begin(&c->body_reader, &c->parser.head, NULL);
         if (c->parser.head.expect_continue && c->parser.head.framing != HTTP1_BODY_NONE)
             buf_puts(&c->out, HTTP1_CONTINUE);
@@ -166,7 +174,9 @@ static bool take_body(struct conn *c)
         }
         if (step == HTTP1_FAILED || c->body.failed) {
             if (c->body.failed)
-                refuse(c, "HTTP/1.1 413 Content Too Large", "the body is larger than 64 KiB");
+                refuse(c, "HTTP/1.1 413 Content Too Large",
+                       c->body.max == CONN_BODY_MAX_BYTES ? "the body is larger than 64 KiB"
+                                                          : "the body is larger than 1 MiB");
             else
                 refuse(c, "HTTP/1.1 400 Bad Request", http1_error_text(c->body_reader.error));
             c->phase = CONN_WRITE; /* the caller sends it, which may end <c> */
@@ -244,6 +254,10 @@ static void answer_is_sent(struct conn *c)
     if (c->out.cap > 64 * KIB) { /* a big answer was the exception */
         buf_fini(&c->out);
         buf_init(&c->out, CONN_OUT_MAX_BYTES);
+    }
+    if (c->body.cap > 64 * KIB) {
+        buf_fini(&c->body);
+        buf_init(&c->body, CONN_BODY_MAX_BYTES);
     }
     buf_clear(&c->out);
     c->tail = (struct span){NULL, 0};

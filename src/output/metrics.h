@@ -9,7 +9,9 @@
  * Threads: one at a time per struct metrics. */
 #ifndef FB_OUTPUT_METRICS_H
 #define FB_OUTPUT_METRICS_H
+#include "analytics/custom.h"
 #include "event/event.h"
+#include "event/ingest.h"
 #include "knob/memfile.h"
 #include "output/timeline.h"
 
@@ -115,6 +117,9 @@ struct metrics_view {
     struct metrics_keys keys;
     bool is_log_up;
     uint32_t connections;
+    const struct customs *customs; /* NULL: none */
+    struct ingest_stats *ingest;   /* NULL: none */
+    uint64_t ingest_queued_bytes;
     const struct admin_connector *connectors; /* admin.h */
     uint32_t connector_count;
 };

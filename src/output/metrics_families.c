@@ -31,6 +31,8 @@ static void write_protocols(struct writer *w);
 static void write_compress(struct writer *w);
 static void write_h2(struct writer *w);
 static void write_connectors(struct writer *w);
+static void write_customs(struct writer *w);
+static void write_ingest(struct writer *w);
 
 static const char *const code_names[METRIC_CODE_CLASSES] = {"1xx", "2xx", "3xx",
                                                             "4xx", "5xx", "none"};
@@ -54,6 +56,8 @@ void metrics_write(const struct metrics_view *view, struct buf *out, bool is_ope
     write_h2(&w);
     write_compress(&w);
     write_connectors(&w);
+    write_customs(&w);
+    write_ingest(&w);
     if (is_openmetrics)
         buf_puts(out, "# EOF\n");
 }
@@ -731,4 +735,45 @@ static void write_connectors(struct writer *w)
     for (uint32_t i = 0; i < n; i++)
         put_u64(w, METRIC_ID_CONNECTOR_IN_FLIGHT, VALUES(at[i].name), at[i].in_flight);
     write_connector_totals(w);
+}
+
+static void write_customs(struct writer *w)
+{
+    const struct customs *all = w->view->customs;
+    uint32_t n = all ? customs_count(all) : 0;
+    family(w, METRIC_ID_CUSTOM);
+    for (uint32_t i = 0; i < n; i++)
+        put_f64(w, METRIC_ID_CUSTOM, VALUES(customs_at(all, i)->name), customs_at(all, i)->last);
+    family(w, METRIC_ID_CUSTOM_EVENTS);
+    for (uint32_t i = 0; i < n; i++)
+        put_u64(w, METRIC_ID_CUSTOM_EVENTS, VALUES(customs_at(all, i)->name),
+                customs_at(all, i)->total);
+    family(w, METRIC_ID_CUSTOM_SUM);
+    for (uint32_t i = 0; i < n; i++)
+        put_f64(w, METRIC_ID_CUSTOM_SUM, VALUES(customs_at(all, i)->name),
+                customs_at(all, i)->total_sum);
+    family(w, METRIC_ID_CUSTOM_REFUSED);
+    put_u64(w, METRIC_ID_CUSTOM_REFUSED, NULL, all ? customs_refused(all) : 0);
+}
+
+static void write_ingest(struct writer *w)
+{
+    struct ingest_stats *s = w->view->ingest;
+    family(w, METRIC_ID_INGEST_EVENTS);
+    for (unsigned via = 0; s && via < INGEST_VIAS; via++)
+        put_u64(w, METRIC_ID_INGEST_EVENTS, VALUES(ingest_via_name(via)),
+                atomic_load(&s->events[via]));
+    family(w, METRIC_ID_INGEST_SAMPLES);
+    for (unsigned via = 0; s && via < INGEST_VIAS; via++)
+        put_u64(w, METRIC_ID_INGEST_SAMPLES, VALUES(ingest_via_name(via)),
+                atomic_load(&s->samples[via]));
+    family(w, METRIC_ID_INGEST_REFUSED);
+    for (unsigned via = 0; s && via < INGEST_VIAS; via++)
+        for (unsigned i = 0; i < INGEST_REFUSED_COUNT; i++)
+            if (atomic_load(&s->refused[via][i]))
+                put_u64(w, METRIC_ID_INGEST_REFUSED,
+                        VALUES(ingest_via_name(via), ingest_refused_name(i)),
+                        atomic_load(&s->refused[via][i]));
+    family(w, METRIC_ID_INGEST_QUEUED);
+    put_u64(w, METRIC_ID_INGEST_QUEUED, NULL, w->view->ingest_queued_bytes);
 }

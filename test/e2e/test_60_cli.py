@@ -260,7 +260,7 @@ WRONG = [
     (["reference", "knob"], 2, "did you mean knobs"),
     (["completion", "tcsh"], 2, "bash, zsh and fish"),
     (["man", "x"], 2, "does not know"),
-    (["version", "2"], 2, "does not know"), (["token", "mine"], 2, "does not know"),
+    (["version", "2"], 2, "does not know"), (["token", "mine"], 2, "is no role"),
 ]
 
 

@@ -25,6 +25,8 @@
 #define ENDPOINTS 5
 
 struct driver {
+    struct ingress *ingress;
+    struct ingest_stats ingest;
     struct memfile mem;
     struct engine *engine;
     struct admin *admin;
@@ -444,8 +446,16 @@ static void say_resources(struct driver *d)
     }
 }
 
+static void take_one(void *arg, struct ev_head *ev)
+{
+    struct driver *d = arg;
+    ev->time_us = d->now_us;
+    feed(d, ev);
+}
+
 static void step(struct driver *d)
 {
+    (void)ingress_take(d->ingress, MIB, take_one, d);
     static const double per_tick[4] = {3, 12, 7, 4};
     d->cycle_ms = d->tick * 100 % 120000;
     for (size_t route = 0; route < 4; route++) {
@@ -544,8 +554,9 @@ int main(int argc, char **argv)
     d.engine = engine_new();
     d.log = calloc(LOG_MAX, sizeof *d.log);
     d.out = (struct engine_out){.at = calloc(OUT_MAX, sizeof(union ev_any)), .max = OUT_MAX};
-    if (!d.engine || !d.log || !d.out.at || memfile_create(&d.mem, 1, 64, &err) != FB_OK ||
-        mode < 0) {
+    d.ingress = ingress_new(MIB);
+    if (!d.engine || !d.log || !d.ingress || !d.out.at ||
+        memfile_create(&d.mem, 1, 64, &err) != FB_OK || mode < 0) {
         fprintf(stderr, "admin_driver: cannot start: %s\n", err.text);
         return 1;
     }
@@ -563,6 +574,9 @@ int main(int argc, char **argv)
                                            .facts = engine_facts(d.engine),
                                            .book = engine_book(d.engine),
                                            .curves = engine_curves(d.engine),
+                                           .customs = engine_customs(d.engine),
+                                           .ingress = d.ingress,
+                                           .ingest = &d.ingest,
                                            .memfile = &d.mem,
                                            .explain = on_explain,
                                            .is_drained = on_drained,
@@ -590,6 +604,7 @@ int main(int argc, char **argv)
     fflush(stdout);
     serve(&d, fb_mono_us() + life_s * US_PER_S);
     admin_free(d.admin);
+    ingress_free(d.ingress);
     engine_free(d.engine);
     memfile_close(&d.mem);
     free(d.log);

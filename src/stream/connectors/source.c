@@ -9,7 +9,7 @@
  * Threads: the connector's own. */
 #include "base/assert.h"
 #include "base/clock.h"
-#include "stream/connectors/intake.h"
+#include "event/intake.h"
 #include "stream/connectors/runner_int.h"
 
 #include <inttypes.h>

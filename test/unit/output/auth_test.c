@@ -34,6 +34,27 @@ static void the_token_opens_and_another_does_not(void **state)
     assert_int_equal(auth_check(&a, &r, 1), AUTH_MISSING);
 }
 
+static void a_token_to_ingest_is_one_role_and_no_other(void **state)
+{
+    (void)state;
+    struct auth a = made("127.0.0.1:9180");
+    uint32_t line = 0;
+    assert_true(auth_set_ingest(&a, SPAN("# shop\nshop-0123456789abc\n\n  pos-0123456789abcd \r\n"),
+                                &line));
+    struct auth_request r = {.authorization = SPAN("Bearer pos-0123456789abcd")};
+    assert_int_equal(auth_check(&a, &r, 1), AUTH_INGEST);
+    assert_true(auth_may_ingest(&a, SPAN("Bearer shop-0123456789abc")));
+    assert_true(auth_may_ingest(&a, SPAN("Bearer " TOKEN)));
+    assert_false(auth_may_ingest(&a, SPAN("Bearer shop-0123456789abX")));
+    assert_false(auth_may_ingest(&a, SPAN("")));
+    assert_int_equal(a.failures, 0);
+    assert_false(auth_set_ingest(&a, SPAN("shop-0123456789abc\nshort\n"), &line));
+    assert_int_equal(line, 2);
+    assert_int_equal(a.ingest_count, 2); /* those of before */
+    assert_true(auth_set_ingest(&a, SPAN(""), &line));
+    assert_int_equal(auth_check(&a, &r, 1), AUTH_WRONG);
+}
+
 static void ten_wrong_tokens_close_the_door_for_a_minute(void **state)
 {
     (void)state;
@@ -110,6 +131,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_token_opens_and_another_does_not),
+        cmocka_unit_test(a_token_to_ingest_is_one_role_and_no_other),
         cmocka_unit_test(ten_wrong_tokens_close_the_door_for_a_minute),
         cmocka_unit_test(a_session_lasts_its_time_and_only_as_it_was_given),
         cmocka_unit_test(a_rebound_name_is_refused_on_loopback),

@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "event/intake.h"
+
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define DEPTH_FLAGS (JSON_REJECT_DUPLICATES | JSON_DECODE_ANY)
+
+static void bad(struct intake *in, enum intake_fault fault, const char *field, const char *why)
+{
+    struct intake_bad b = {fault, in->line, in->element, field, why};
+    in->bad++;
+    snprintf(in->reason, sizeof in->reason, "%s", why);
+    if (in->on_bad)
+        in->on_bad(in->arg, &b);
+}
+
+/* Cut where a character of UTF-8 ends. */
+static void put_text(char *to, size_t size, const char *text)
+{
+    size_t len = strnlen(text, size);
+    if (len == size) {
+        len = size - 1;
+        while (len > 0 && ((unsigned char)text[len] & 0xc0) == 0x80)
+            len--;
+    }
+    memcpy(to, text, len);
+}
+
+static char name_char(char c)
+{
+    bool is_word =
+        (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
+    return is_word ? c : (c >= 'A' && c <= 'Z') ? (char)(c - 'A' + 'a') : '_';
+}
+
+bool intake_name(char to[40], struct span text)
+{
+    size_t len = fb_min_u64(text.len, 39);
+    for (size_t i = 0; i < len; i++)
+        to[i] = name_char(text.at[i]);
+    to[len] = '\0';
+    return len > 0;
+}
+
+static bool is_name(const char *text)
+{
+    size_t len = strlen(text);
+    bool is_good = len > 0 && len < 40;
+    for (size_t i = 0; i < len && is_good; i++)
+        is_good = name_char(text[i]) == text[i];
+    return is_good;
+}
+
+static const char *text_of(const json_t *o, const char *key)
+{
+    const char *text = json_string_value(json_object_get(o, key));
+    return text && text[0] ? text : NULL;
+}
+
+/* What is no name and no value, as JSON. */
+static void put_rest(struct ev_custom *ev, const json_t *o)
+{
+    json_t *rest = json_copy((json_t *)(uintptr_t)o);
+    static const char *const known[] = {"name", "event", "value"};
+    for (size_t i = 0; i < FB_COUNT(known) && json_is_object(rest); i++)
+        json_object_del(rest, known[i]);
+    if (!json_is_object(rest) || json_object_size(rest) > 0) {
+        char *text = json_dumps(rest, JSON_COMPACT | JSON_ENCODE_ANY);
+        if (text)
+            put_text(ev->text, sizeof ev->text, text);
+        free(text);
+    }
+    json_decref(rest);
+}
+
+/* The name that the event has or gets; a CloudEvent's type is folded, never refused. */
+static bool take_name(struct intake *in, struct ev_custom *ev, const json_t *o)
+{
+    bool is_cloud = text_of(o, "specversion") != NULL;
+    const char *key = is_cloud ? "type" : json_object_get(o, "name") ? "name" : "event";
+    const char *name = text_of(o, key);
+    if (!name && is_cloud) {
+        bad(in, INTAKE_NOT_AN_EVENT, "type", "a CloudEvent without a type");
+        return false;
+    }
+    if (in->is_strict && !is_cloud && (name ? !is_name(name) : json_object_get(o, key) != NULL)) {
+        bad(in, INTAKE_NAME, key, "the name must be 1 to 39 of a-z 0-9 . _ -");
+        return false;
+    }
+    name = name ? name : in->name;
+    if (!name) {
+        bad(in, INTAKE_NAME, "name", "there is no name");
+        return false;
+    }
+    intake_name(ev->name, span_of(name));
+    return true;
+}
+
+static bool take_value(struct intake *in, struct ev_custom *ev, const json_t *body)
+{
+    const json_t *value = json_is_object(body) ? json_object_get(body, "value") : body;
+    if (json_is_number(value)) {
+        ev->value = json_number_value(value);
+    } else if (value && json_is_object(body)) {
+        bad(in, INTAKE_VALUE, "value", "`value` is not a number");
+        return false;
+    }
+    if (!isfinite(ev->value)) {
+        bad(in, INTAKE_VALUE, "value", "`value` is not finite");
+        return false;
+    }
+    return true;
+}
+
+static bool take_text(struct intake *in, struct ev_custom *ev, const json_t *body)
+{
+    const char *text = json_is_object(body) ? text_of(body, "text") : json_string_value(body);
+    if (!text && json_is_object(body))
+        text = text_of(body, "message");
+    if (text && in->is_strict && strlen(text) >= sizeof ev->text) {
+        bad(in, INTAKE_TEXT, "text", "`text` is longer than 191 bytes");
+        return false;
+    }
+    if (text)
+        put_text(ev->text, sizeof ev->text, text);
+    else if (body && !json_is_number(body))
+        put_rest(ev, body);
+    return true;
+}
+
+static void put_one(struct intake *in, const json_t *o)
+{
+    struct ev_custom ev = EV_INIT(CUSTOM, custom, in->now_us);
+    if (!json_is_object(o)) {
+        bad(in, INTAKE_NOT_AN_EVENT, "", "not a JSON object");
+        return;
+    }
+    const json_t *body = text_of(o, "specversion") ? json_object_get(o, "data") : o;
+    if (!take_name(in, &ev, o) || !take_value(in, &ev, body) || !take_text(in, &ev, body))
+        return;
+    buf_put(in->out, &ev, sizeof ev);
+    in->events++;
+}
+
+static void put_document(struct intake *in, const json_t *root)
+{
+    size_t i;
+    json_t *one;
+    if (!json_is_array(root)) {
+        put_one(in, root);
+        return;
+    }
+    json_array_foreach(root, i, one)
+    {
+        in->element = (uint32_t)i + 1;
+        put_one(in, one);
+    }
+    in->element = 0;
+}
+
+static void bad_json(struct intake *in, const char *what, const json_error_t *error)
+{
+    char why[JSON_ERROR_TEXT_LENGTH + 64];
+    uint32_t line = in->line;
+    in->line += error->line > 1 ? (uint32_t)error->line - 1 : 0;
+    snprintf(why, sizeof why, "%s: %s at column %d", what, error->text, error->column);
+    bad(in, INTAKE_NOT_JSON, "", why);
+    in->line = line;
+}
+
+static void put_lines(struct intake *in, struct span bytes)
+{
+    json_error_t error;
+    for (in->line = 1; bytes.len; in->line++) {
+        struct span line = span_trim(span_cut(bytes, '\n', &bytes));
+        if (line.len && line.at[line.len - 1] == '\r')
+            line.len--;
+        if (line.len == 0)
+            continue;
+        json_t *root = json_loadb(line.at, line.len, DEPTH_FLAGS, &error);
+        if (root)
+            put_document(in, root);
+        else
+            bad_json(in, "a line is not JSON", &error);
+        json_decref(root);
+    }
+}
+
+/* The whole as one document, else line by line. */
+static void put_bytes(struct intake *in, struct span bytes)
+{
+    json_error_t error;
+    in->line = 1;
+    json_t *root =
+        in->form == INTAKE_LINES ? NULL : json_loadb(bytes.at, bytes.len, DEPTH_FLAGS, &error);
+    if (root) {
+        put_document(in, root);
+        json_decref(root);
+        return;
+    }
+    if (in->form == INTAKE_DOCUMENT ||
+        (in->form == INTAKE_ANY && !memchr(bytes.at, '\n', bytes.len)))
+        bad_json(in, "not JSON", &error);
+    else
+        put_lines(in, bytes);
+}
+
+bool intake_read(struct intake *in, struct span bytes)
+{
+    size_t was = in->out->len;
+    uint32_t events = in->events, refused = in->bad;
+    if (bytes.len == 0)
+        bad(in, INTAKE_NOT_JSON, "", "empty");
+    else
+        put_bytes(in, bytes);
+    if (!in->out->failed)
+        return true;
+    in->out->len = was;
+    in->out->failed = false;
+    in->events = events;
+    in->bad = refused;
+    return false;
+}

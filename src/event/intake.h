@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* intake: what comes from outside becomes events of the application (EV_CUSTOM).
+ *
+ *   {"name": "order.placed", "value": 19.9, "text": "..."}     one object, or one per line, or a
+ * list
+ *   {"specversion": "1.0", "type": "shop.order", "source": "/shop", "data": {"value": 19.9}}
+ *
+ * name: `name`, or `event`, of a CloudEvent its type; else <name>.  Bytes that a name cannot have
+ * become `_`, capitals small.  value: `value`, of a CloudEvent data.value, or data when it is a
+ * number.  text: `text` or `message`, else all other members as JSON; cut to 191 bytes at a
+ * character.  Strict: a name or text that would be changed is refused instead.
+ * Pure.  Threads: any. */
+#ifndef FB_EVENT_INTAKE_H
+#define FB_EVENT_INTAKE_H
+#include "event/event.h"
+
+enum intake_fault {
+    INTAKE_NOT_JSON,
+    INTAKE_NOT_AN_EVENT, /* no object, no type */
+    INTAKE_NAME,
+    INTAKE_VALUE,
+    INTAKE_TEXT,
+    INTAKE_FAULTS
+};
+enum intake_form {
+    INTAKE_ANY,      /* a document, or when it is none, one per line */
+    INTAKE_DOCUMENT, /* an object or a list */
+    INTAKE_LINES
+};
+struct intake_bad {
+    enum intake_fault fault;
+    uint32_t line;     /* of the input, from 1 */
+    uint32_t element;  /* of a list, from 1; 0: no list */
+    const char *field; /* "" the whole */
+    const char *why;
+};
+struct intake {
+    const char *name; /* of events that have none, such as the topic; NULL: those are refused */
+    uint64_t now_us;  /* stamped on each */
+    struct buf *out;  /* records, one after another */
+    bool is_strict;
+    enum intake_form form;
+    uint32_t events, bad;
+    char reason[160];                                        /* of the last bad one */
+    void (*on_bad)(void *arg, const struct intake_bad *bad); /* each; may be NULL */
+    void *arg;
+    uint32_t line, element; /* private: where the reader is */
+};
+/* Appends the events of <bytes>; what is no event is counted in <bad>, and the rest is still taken.
+ * False: <out> has no room for all of them (it is as before). */
+FB_MUST_USE
+bool intake_read(struct intake *in, struct span bytes);
+/* Makes <text> a legal name of an event in <to> (40 bytes): small letters, `_` for what is no
+ * letter, digit, dot, `_` or `-`, cut to 39 bytes.  False: nothing is left. */
+bool intake_name(char to[40], struct span text);
+#endif

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* brain_ingest: who may bring events in, and the doors besides the admin API. */
+#include "base/log.h"
+#include "main/brain_int.h"
+#include "main/state_dir.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#define TOKENS_BYTES_MAX (16 * KIB)
+
+static void read_tokens(struct brain *b, const char *path)
+{
+    char text[TOKENS_BYTES_MAX];
+    struct fb_err err;
+    FILE *f = fopen(path, "re");
+    size_t len = f ? fread(text, 1, sizeof text, f) : 0;
+    bool is_read = f && !ferror(f) && len < sizeof text;
+    if (f)
+        fclose(f);
+    if (!is_read)
+        fb_log(FB_LOG_WARN, "ingest: cannot read the tokens in %s: %s; those of before stay", path,
+               len == sizeof text ? "larger than 16 KiB" : strerror(errno));
+    else if (admin_ingest_tokens(b->admin, (struct span){text, len}, &err) != FB_OK)
+        fb_log(FB_LOG_WARN, "ingest: %s: %s; the tokens of before stay", path, err.text);
+    explicit_bzero(text, sizeof text);
+}
+
+void brain_ingest_reload(struct brain *b, const struct conf *conf)
+{
+    char path[700];
+    const char *configured = conf ? conf->p.ingest_token_file : "";
+    state_dir_ingest_path(b->setup->state_dir, configured, path, sizeof path);
+    if (b->admin)
+        read_tokens(b, path);
+}

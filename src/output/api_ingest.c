@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Events of applications: a body becomes records, which go into the brain's queue all at once.
+ *
+ * A document (JSON, CloudEvents) is taken as a whole or not at all; of lines (NDJSON) each good one
+ * is taken and each bad one is named.  A full queue takes nothing: 429. */
+#include "output/admin_int.h"
+
+#include "event/intake.h"
+
+#include <stdio.h>
+
+#define RUN(name) void api_run_##name(struct api_call *c)
+#define API(method, path, run, ...) RUN(run);
+#include "output/api.def"
+#undef API
+
+#define TOLD_MAX 20 /* bad ones that an answer names; the others are only counted */
+
+struct told {
+    struct intake_bad bad;
+    char why[160];
+};
+struct reading {
+    struct ingest_stats *stats;
+    struct told told[TOLD_MAX];
+    uint32_t count;
+};
+
+static void on_bad(void *arg, const struct intake_bad *bad)
+{
+    static const enum ingest_refused reasons[INTAKE_FAULTS] = {
+        [INTAKE_NOT_JSON] = INGEST_REFUSED_SYNTAX,
+        [INTAKE_NOT_AN_EVENT] = INGEST_REFUSED_NO_EVENT,
+        [INTAKE_NAME] = INGEST_REFUSED_NAME,
+        [INTAKE_VALUE] = INGEST_REFUSED_VALUE,
+        [INTAKE_TEXT] = INGEST_REFUSED_TEXT};
+    struct reading *r = arg;
+    ingest_refuse(r->stats, INGEST_PUSH, reasons[bad->fault], 1);
+    if (r->count == TOLD_MAX)
+        return;
+    struct told *t = &r->told[r->count++];
+    t->bad = *bad;
+    snprintf(t->why, sizeof t->why, "%s", bad->why);
+}
+
+/* False: a type that is none of ours. */
+static bool form_of(const struct http1_head *h, enum intake_form *form)
+{
+    static const struct {
+        const char *type;
+        enum intake_form form;
+    } types[] = {{"application/json", INTAKE_DOCUMENT},
+                 {"application/cloudevents+json", INTAKE_DOCUMENT},
+                 {"application/cloudevents-batch+json", INTAKE_DOCUMENT},
+                 {"application/x-ndjson", INTAKE_LINES},
+                 {"application/ndjson", INTAKE_LINES},
+                 {"application/jsonl", INTAKE_LINES},
+                 {"application/x-jsonlines", INTAKE_LINES}};
+    const struct http1_field *f = http1_find_name(h, SPAN("content-type"));
+    struct span rest, type = f ? span_trim(span_cut(f->value, ';', &rest)) : SPAN("");
+    for (size_t i = 0; i < FB_COUNT(types); i++)
+        if (span_ieq(type, span_of(types[i].type))) {
+            *form = types[i].form;
+            return true;
+        }
+    return false;
+}
+
+static void put_told(struct json *j, const struct reading *r)
+{
+    json_key(j, "errors");
+    json_array_begin(j);
+    for (uint32_t i = 0; i < r->count; i++) {
+        const struct told *t = &r->told[i];
+        json_object_begin(j);
+        json_key_u64(j, "line", t->bad.line);
+        if (t->bad.element)
+            json_key_u64(j, "element", t->bad.element);
+        if (t->bad.field[0])
+            json_key_str(j, "field", t->bad.field);
+        json_key_str(j, "why", t->why);
+        json_object_end(j);
+    }
+    json_array_end(j);
+}
+
+/* Nothing was taken: the first fault in the sentence, the others behind it. */
+static void fail_bad(struct api_call *c, const struct reading *r, uint32_t bad)
+{
+    const struct told *t = &r->told[0];
+    char where[64];
+    snprintf(where, sizeof where, t->bad.element ? "line %u, element %u" : "line %u", t->bad.line,
+             t->bad.element);
+    api_fail(c, t->bad.fault == INTAKE_NOT_JSON ? FB_E_FORMAT : FB_E_RANGE,
+             "%s: %s; nothing was taken", where, t->why);
+    if (c->out->len == 0 || c->out->at[c->out->len - 1] != '}')
+        return;
+    c->out->len--; /* goes on behind the last member */
+    c->j = (struct json){.out = c->out, .depth = 1, .needs_comma = {true, true}};
+    json_key_u64(&c->j, "rejected", bad);
+    put_told(&c->j, r);
+    json_object_end(&c->j);
+}
+
+static void answer(struct api_call *c, const struct reading *r, const struct intake *in)
+{
+    c->status = 202;
+    json_object_begin(&c->j);
+    json_key_u64(&c->j, "accepted", in->events);
+    json_key_u64(&c->j, "rejected", in->bad);
+    put_told(&c->j, r);
+    json_object_end(&c->j);
+}
+
+bool api_ingest_put(struct api_call *c, enum ingest_via via, struct span records)
+{
+    struct admin_source *s = &c->admin->source;
+    enum fb_code code = ingress_put(s->ingress, records, NULL);
+    if (code == FB_OK) {
+        uint64_t count = records.len / sizeof(struct ev_custom);
+        ingest_count(s->ingest, via, count, count);
+        return true;
+    }
+    ingest_refuse(s->ingest, via, INGEST_REFUSED_QUEUE_FULL,
+                  records.len / sizeof(struct ev_custom));
+    snprintf(c->header, sizeof c->header, "Retry-After: 1\r\n");
+    api_fail_status(c, 429, FB_E_AGAIN,
+                    "the queue of incoming events is full; nothing was taken, send it again");
+    return false;
+}
+
+static void read_body(struct api_call *c, enum intake_form form, struct buf *records)
+{
+    struct admin_source *s = &c->admin->source;
+    struct reading r = {.stats = s->ingest};
+    struct intake in = {.now_us = c->admin->now_us,
+                        .out = records,
+                        .is_strict = true,
+                        .form = form,
+                        .on_bad = on_bad,
+                        .arg = &r};
+    if (!intake_read(&in, buf_span(&c->conn->body))) {
+        ingest_refuse(s->ingest, INGEST_PUSH, INGEST_REFUSED_TOO_MANY, 1);
+        api_fail_status(c, 413, FB_E_RANGE,
+                        "more than 1024 events in one request; nothing was taken, send fewer");
+    } else if (in.bad > 0 && (form == INTAKE_DOCUMENT || in.events == 0)) {
+        fail_bad(c, &r, in.bad);
+    } else if (in.events == 0 || api_ingest_put(c, INGEST_PUSH, buf_span(records))) {
+        answer(c, &r, &in);
+    }
+}
+
+RUN(ingest)
+{
+    struct admin_source *s = &c->admin->source;
+    enum intake_form form = INTAKE_DOCUMENT;
+    struct buf records;
+    if (!s->ingress) {
+        api_fail_status(c, 501, FB_E_AGAIN, "this process takes no events");
+        return;
+    }
+    if (!form_of(c->head, &form)) {
+        ingest_refuse(s->ingest, INGEST_PUSH, INGEST_REFUSED_TYPE, 1);
+        api_fail_status(c, 415, FB_E_USAGE,
+                        "the body must be application/json, application/x-ndjson, "
+                        "application/cloudevents+json or application/cloudevents-batch+json");
+        return;
+    }
+    buf_init(&records, INGRESS_PUT_BYTES_MAX);
+    read_body(c, form, &records);
+    buf_fini(&records);
+}

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Events of applications: who may bring them in, what is taken and what is refused, and where they are seen."""
+import http.client
+import json
+import os
+import sys
+
+import pytest
+from conftest import Origin, ok
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "fault"))
+from fb import Foldback, until  # noqa: E402
+
+CONFIG = 'mode: act\nservices:\n  app: { endpoints: ["127.0.0.1:%d"] }\nroutes:\n  - { match: /, service: app }\n'
+
+
+class Ingest:
+    def __init__(self, fold):
+        self.fold = fold
+        with open(os.path.join(fold.state, "admin.json")) as f:
+            self.address = json.load(f)["address"]
+        self.admin = fold.cli("token").stdout.strip()
+        self.token = fold.cli("token", "ingest").stdout.strip()
+
+    def call(self, method, path, body=None, token=None, **headers):
+        c = http.client.HTTPConnection(self.address, timeout=20)
+        try:
+            given = {"Authorization": f"Bearer {token or self.token}"} if token != "" else {}
+            given |= {k.replace("_", "-"): v for k, v in headers.items()}
+            c.request(method, path, body, given)
+            r = c.getresponse()
+            text = r.read().decode()
+            try:
+                return r.status, json.loads(text), r
+            except ValueError:
+                return r.status, text, r
+        finally:
+            c.close()
+
+    def post(self, body, kind="application/json", **more):
+        text = body if isinstance(body, (str, bytes)) else json.dumps(body)
+        return self.call("POST", "/v1/ingest", text, Content_Type=kind, **more)
+
+    def metrics(self):
+        text = self.call("GET", "/metrics", token="")[1]
+        return {x.rsplit(" ", 1)[0]: float(x.rsplit(" ", 1)[1]) for x in text.splitlines() if x and x[0] != "#"}
+
+    def facts(self):
+        return {n["name"]: n for n in self.fold.api("GET", "/v1/custom")["names"]}
+
+
+@pytest.fixture(scope="module")
+def ingest(tmp_path_factory):
+    origin = Origin(lambda r, w: ok())
+    fold = Foldback(tmp_path_factory.mktemp("ingest"), CONFIG % origin.port)
+    try:
+        fold.start()
+        yield Ingest(fold)
+    finally:
+        fold.stop()
+        origin.close()
+
+
+def test_what_comes_in_is_in_the_log_the_facts_and_the_metrics(ingest):
+    status, answer, _ = ingest.post([{"name": "orders.placed", "value": 10, "text": "first"},
+                                     {"name": "orders.placed", "value": 32}])
+    assert (status, answer) == (202, {"accepted": 2, "rejected": 0, "errors": []})
+    status, _, _ = ingest.post({"specversion": "1.0", "type": "shop.order", "source": "/shop", "id": "1",
+                                "data": {"value": 19.5}}, "application/cloudevents+json")
+    assert status == 202
+    until(lambda: ingest.facts().get("shop.order", {}).get("total") == 1, 30, "the facts know")
+    fact = ingest.facts()["orders.placed"]
+    assert (fact["last"], fact["total"], fact["total_sum"]) == (32, 2, 42)
+    seconds = ingest.fold.api("GET", "/v1/custom?name=orders.placed")["names"][0]
+    assert seconds["seconds"] is not None
+    assert ingest.metrics()['foldback_custom{name="orders.placed"}'] == 32
+    assert ingest.metrics()['foldback_custom_events_total{name="orders.placed"}'] == 2
+
+    def rows():
+        done = ingest.fold.cli("events", "query", "SELECT name, value FROM custom WHERE name = 'orders.placed'",
+                               "--format", "json")
+        return sorted(r["value"] for r in json.loads(done.stdout)) if done.returncode == 0 else None
+    until(lambda: rows() == [10, 32], 30, "the log has them")
+
+
+def test_of_lines_each_good_one_is_taken_and_each_bad_one_is_named(ingest):
+    before = ingest.metrics().get('foldback_ingest_refused_total{via="push",reason="value"}', 0)
+    text = '{"name": "line.good", "value": 1}\n{"name": "line.bad", "value": "x"}\nnot json\n{"name": "line.good", "value": 2}\n'
+    status, answer, _ = ingest.post(text, "application/x-ndjson")
+    assert status == 202
+    assert (answer["accepted"], answer["rejected"]) == (2, 2)
+    assert [(e["line"], e.get("field")) for e in answer["errors"]] == [(2, "value"), (3, None)]
+    until(lambda: ingest.facts().get("line.good", {}).get("total") == 2, 30, "the good ones are there")
+    assert "line.bad" not in ingest.facts()
+    assert ingest.metrics()['foldback_ingest_refused_total{via="push",reason="value"}'] == before + 1
+
+
+@pytest.mark.parametrize(("body", "kind", "status", "says"), [
+    ('[{"name": "all.a"}, {"name": "ALL b"}]', "application/json", 422, "line 1, element 2: the name"),
+    ('[{"name": "all.a"},\n {"name" 1}]', "application/json", 400, "line 2: not JSON"),
+    ("nothing\n", "application/x-ndjson", 400, "line 1: a line is not JSON"),
+    ('{"name": "all.a"}', "text/plain", 415, "application/json"),
+    ("", "application/json", 400, "empty"),
+    ("\n".join(['{"name": "all.a"}'] * 1025), "application/x-ndjson", 413, "1024 events"),
+])
+def test_a_bad_document_is_refused_as_a_whole_with_its_place(ingest, body, kind, status, says):
+    got, answer, _ = ingest.post(body, kind)
+    assert got == status, answer
+    assert says in answer["detail"]
+    assert "all.a" not in ingest.facts()
+
+
+def test_a_body_beyond_its_bound_is_413_and_a_large_one_within_is_taken(ingest):
+    text = "".join('{"name": "bulk", "value": 1, "text": "%s"}\n' % ("x" * 180) for _ in range(1000))
+    assert 64 * 1024 < len(text) < 1024 * 1024
+    status, answer, _ = ingest.post(text, "application/x-ndjson")
+    assert (status, answer["accepted"]) == (202, 1000)
+    assert ingest.post(b" " * (1024 * 1024 + 1))[0] == 413
+    assert ingest.post(text, "application/x-ndjson", token="")[0] in (401, 413)
+
+
+def test_a_token_to_ingest_can_do_nothing_else(ingest):
+    assert ingest.token != ingest.admin
+    for method, path in [("GET", "/v1/status"), ("GET", "/v1/events"), ("GET", "/v1/custom"), ("POST", "/v1/freeze"),
+                         ("POST", "/v1/events"), ("POST", "/v1/reload")]:
+        status, answer, _ = ingest.call(method, path, "{}" if method == "POST" else None,
+                                        Content_Type="application/json")
+        assert status == 403, (path, answer)
+    assert ingest.call("GET", f"/?token={ingest.token}")[0] == 403
+    assert ingest.post({"name": "by.admin"}, token=ingest.admin)[0] == 202
+    assert ingest.post({"name": "by.nobody"}, token="")[0] == 401
+    assert ingest.post({"name": "by.nobody"}, token="wrong-wrong-wrong-wrong")[0] == 401
+    assert ingest.post({"name": "by.page"}, Origin="http://evil.example")[0] == 403
+
+
+def test_tokens_of_a_file_are_taken_at_a_reload(tmp_path):
+    origin = Origin(lambda r, w: ok())
+    tokens = tmp_path / "tokens"
+    tokens.write_text("# the shop\nshop-0123456789abcdef\n")
+    fold = Foldback(tmp_path, CONFIG % origin.port + f"ingest: {{ token_file: {tokens} }}\n")
+    try:
+        fold.start()
+        i = Ingest(fold)
+        assert i.post({"name": "a"}, token="shop-0123456789abcdef")[0] == 202
+        tokens.write_text("till-0123456789abcdef\n")
+        assert fold.cli("reload").returncode == 0
+        until(lambda: i.post({"name": "a"}, token="till-0123456789abcdef")[0] == 202, 30, "the new one is known")
+        assert i.post({"name": "a"}, token="shop-0123456789abcdef")[0] == 401
+    finally:
+        fold.stop()
+        origin.close()
+
+
+def test_facts_are_there_after_a_restart(tmp_path):
+    origin = Origin(lambda r, w: ok())
+    fold = Foldback(tmp_path, CONFIG % origin.port)
+    try:
+        fold.start()
+        Ingest(fold).post([{"name": "kept", "value": 5}, {"name": "kept", "value": 6}])
+        until(lambda: Ingest(fold).facts().get("kept", {}).get("total") == 2, 30, "the facts know")
+        fold.stop()
+        fold = Foldback(tmp_path, CONFIG % origin.port)
+        fold.start()
+        fact = Ingest(fold).facts()["kept"]
+        assert (fact["last"], fact["total"], fact["total_sum"]) == (6, 2, 11)
+    finally:
+        fold.stop()
+        origin.close()

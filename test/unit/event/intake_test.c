@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "event/intake.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include <cmocka.h>
+
+static struct intake_bad seen;
+static void note(void *arg, const struct intake_bad *bad)
+{
+    (void)arg;
+    seen = *bad;
+}
+
+static struct intake strict(struct buf *out, enum intake_form form)
+{
+    seen = (struct intake_bad){.line = 0};
+    return (struct intake){.out = out, .is_strict = true, .form = form, .on_bad = note};
+}
+
+static const struct ev_custom *at(const struct buf *out, size_t i)
+{
+    return (const struct ev_custom *)(const void *)out->at + i;
+}
+
+static void a_list_and_lines_become_events(void **state)
+{
+    (void)state;
+    struct buf out;
+    buf_init(&out, MIB);
+    struct intake in = strict(&out, INTAKE_DOCUMENT);
+    assert_true(intake_read(
+        &in, SPAN("[{\"name\":\"a\",\"value\":1.5},{\"event\":\"b\",\"text\":\"x\"}]")));
+    assert_int_equal(in.events, 2);
+    assert_string_equal(at(&out, 0)->name, "a");
+    assert_true(at(&out, 0)->value == 1.5);
+    assert_string_equal(at(&out, 1)->text, "x");
+    in = strict(&out, INTAKE_LINES);
+    assert_true(intake_read(&in, SPAN("{\"name\":\"c\"}\r\n\n{\"name\":\"d\",\"value\":2}")));
+    assert_int_equal(in.events, 2);
+    assert_string_equal(at(&out, 3)->name, "d");
+    buf_fini(&out);
+}
+
+static void a_cloud_event_has_its_type_as_name(void **state)
+{
+    (void)state;
+    struct buf out;
+    buf_init(&out, MIB);
+    struct intake in = strict(&out, INTAKE_DOCUMENT);
+    assert_true(
+        intake_read(&in, SPAN("{\"specversion\":\"1.0\",\"type\":\"Shop.Order\",\"id\":\"1\","
+                              "\"source\":\"/s\",\"data\":{\"value\":3}}")));
+    assert_int_equal(in.events, 1);
+    assert_string_equal(at(&out, 0)->name, "shop.order");
+    assert_true(at(&out, 0)->value == 3);
+    buf_fini(&out);
+}
+
+static void what_is_wrong_is_named_with_line_element_and_field(void **state)
+{
+    (void)state;
+    struct buf out;
+    buf_init(&out, MIB);
+    static const struct {
+        enum intake_form form;
+        const char *text;
+        enum intake_fault fault;
+        uint32_t line, element;
+        const char *field;
+    } rows[] = {
+        {INTAKE_LINES, "{\"name\":\"a\"}\n{\"name\":\"A b\"}", INTAKE_NAME, 2, 0, "name"},
+        {INTAKE_LINES, "{\"name\":\"a\"}\n\n{\"name\":", INTAKE_NOT_JSON, 3, 0, ""},
+        {INTAKE_LINES, "{\"value\":1}", INTAKE_NAME, 1, 0, "name"},
+        {INTAKE_LINES, "{\"name\":\"a\",\"value\":\"7\"}", INTAKE_VALUE, 1, 0, "value"},
+        {INTAKE_LINES, "7", INTAKE_NOT_AN_EVENT, 1, 0, ""},
+        {INTAKE_DOCUMENT, "[{\"name\":\"a\"},{\"name\":\"b\",\"value\":[]}]", INTAKE_VALUE, 1, 2,
+         "value"},
+        {INTAKE_DOCUMENT, "[\n{\"name\":\"a\"},\n]", INTAKE_NOT_JSON, 3, 0, ""},
+        {INTAKE_DOCUMENT, "{\"specversion\":\"1.0\",\"data\":1}", INTAKE_NOT_AN_EVENT, 1, 0,
+         "type"},
+        {INTAKE_DOCUMENT, "", INTAKE_NOT_JSON, 0, 0, ""},
+    };
+    for (size_t i = 0; i < FB_COUNT(rows); i++) {
+        struct intake in = strict(&out, rows[i].form);
+        assert_true(intake_read(&in, span_of(rows[i].text)));
+        assert_int_equal(in.bad, 1);
+        assert_int_equal(seen.fault, rows[i].fault);
+        assert_int_equal(seen.line, rows[i].line);
+        assert_int_equal(seen.element, rows[i].element);
+        assert_string_equal(seen.field, rows[i].field);
+    }
+    buf_fini(&out);
+}
+
+static void a_broker_s_message_is_folded_instead_of_refused(void **state)
+{
+    (void)state;
+    struct buf out;
+    buf_init(&out, MIB);
+    struct intake in = {.name = "Topic A", .out = &out};
+    assert_true(intake_read(&in, SPAN("{\"value\":1}")));
+    assert_true(intake_read(&in, SPAN("{\"name\":\"X y\"}")));
+    assert_int_equal(in.events, 2);
+    assert_string_equal(at(&out, 0)->name, "topic_a");
+    assert_string_equal(at(&out, 1)->name, "x_y");
+    buf_fini(&out);
+}
+
+static void without_room_nothing_is_taken(void **state)
+{
+    (void)state;
+    struct buf out;
+    buf_init(&out, 2 * sizeof(struct ev_custom));
+    struct intake in = strict(&out, INTAKE_LINES);
+    assert_false(intake_read(&in, SPAN("{\"name\":\"a\"}\n{\"name\":\"b\"}\n{\"name\":\"c\"}")));
+    assert_int_equal(out.len, 0);
+    assert_int_equal(in.events, 0);
+    buf_fini(&out);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_list_and_lines_become_events),
+        cmocka_unit_test(a_cloud_event_has_its_type_as_name),
+        cmocka_unit_test(what_is_wrong_is_named_with_line_element_and_field),
+        cmocka_unit_test(a_broker_s_message_is_folded_instead_of_refused),
+        cmocka_unit_test(without_room_nothing_is_taken),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
