@@ -11,19 +11,7 @@
 
 static void parse_top(struct reader *rd, const struct node *root);
 static void parse_section(struct reader *rd, const struct node *n);
-static const struct node *find_node(const struct node *root, const char *section,
-                                    const char *name);
-static void check_token_file(struct reader *rd, const struct node *root, const char *section,
-                             const char *path)
-{
-    const struct node *n = find_node(root, section, "token_file");
-    if (n && n->kind == NODE_SCALAR && n->text.len && access(path, R_OK) != 0)
-        problem(rd, n,
-                "%s.token_file %.200s: %s; make it, or remove the key and foldback makes one in "
-                "its state folder",
-                section, path, strerror(errno));
-}
-
+static const struct node *find_node(const struct node *root, const char *section, const char *name);
 static void check_together(struct reader *rd, const struct node *root);
 static void check_duplicates(struct reader *rd, const struct node *n);
 static void read_root(struct reader *rd, const struct node *root);
@@ -342,6 +330,36 @@ static void check_fleet(struct reader *rd, const struct node *root)
         problem(rd, n, "fleet.connector: connector %s must have `direction: fleet`", wanted);
 }
 
+static void check_token_file(struct reader *rd, const struct node *root, const char *section,
+                             const char *path)
+{
+    const struct node *n = find_node(root, section, "token_file");
+    if (n && n->kind == NODE_SCALAR && n->text.len && access(path, R_OK) != 0)
+        problem(rd, n,
+                "%s.token_file %.200s: %s; make it, or remove the key and foldback makes one in "
+                "its state folder",
+                section, path, strerror(errno));
+}
+
+static void check_statsd(struct reader *rd, const struct node *root)
+{
+    char address[72];
+    const struct node *n = find_node(root, "ingest", "statsd");
+    if (n && n->kind == NODE_SCALAR && strcmp(rd->conf->p.ingest_statsd, "off") != 0 &&
+        parse_listen_address(rd, n, n->text, address)) {
+        if (strncmp(address, "fd:", 3) == 0)
+            problem(rd, n, "ingest.statsd must be off or IP:PORT such as 127.0.0.1:8125");
+        rd->conf->p.ingest_statsd = arena_text(rd->keep, span_of(address));
+    }
+    n = find_node(root, "ingest", "statsd_socket");
+    if (n && n->kind == NODE_SCALAR && strcmp(rd->conf->p.ingest_statsd_socket, "off") != 0 &&
+        (n->text.len == 0 || n->text.at[0] != '/' || n->text.len > 107))
+        problem(rd, n,
+                "ingest.statsd_socket must be off or an absolute path of at most 107 bytes, got "
+                "\"%.*s\"",
+                SHOWN(n->text));
+}
+
 static void check_together(struct reader *rd, const struct node *root)
 {
     const struct conf_params *p = &rd->conf->p;
@@ -360,6 +378,7 @@ static void check_together(struct reader *rd, const struct node *root)
             (unsigned long long)p->gateway_safe_after, (unsigned long long)p->gateway_static_after);
     check_token_file(rd, root, "admin", p->admin_token_file);
     check_token_file(rd, root, "ingest", p->ingest_token_file);
+    check_statsd(rd, root);
     n = find_node(root, "top", "region");
     if (n && n->kind == NODE_SCALAR && !n->is_empty) {
         const char *region;

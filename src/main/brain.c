@@ -99,11 +99,13 @@ static enum fb_code start(struct brain *b, struct fb_err *err)
         if (code != FB_OK)
             return code;
     }
+    brain_ingest_reload(b, b->fold.conf);
     return FB_OK;
 }
 
 static void stop(struct brain *b)
 {
+    brain_ingest_stop(b);
     brain_connectors_stop(b);
     brain_fleet_stop(b);
     drain(b);

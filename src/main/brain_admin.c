@@ -205,9 +205,7 @@ enum fb_code brain_admin_start(struct brain *b, struct fb_err *err)
     if (getrandom(setup.session_seed, sizeof setup.session_seed, 0) != sizeof setup.session_seed)
         return fb_fail(err, FB_E_IO, "admin: no randomness for session keys: %s", strerror(errno));
     enum fb_code code = admin_new(&b->admin, &setup, err);
-    if (code == FB_OK) {
+    if (code == FB_OK)
         fill_timeline(b);
-        brain_ingest_reload(b, b->fold.conf);
-    }
     return code;
 }

@@ -27,6 +27,41 @@ static void read_tokens(struct brain *b, const char *path)
     explicit_bzero(text, sizeof text);
 }
 
+static const char *text_or_none(const char *text)
+{
+    return strcmp(text, "off") == 0 ? "" : text;
+}
+
+/* The same settings: it goes on, with what it has counted. */
+static void start_statsd(struct brain *b, const struct conf *conf)
+{
+    const struct conf_params *p = &conf->p;
+    struct fb_err err;
+    char as[sizeof b->statsd_as];
+    struct statsd_setup setup = {.address = text_or_none(p->ingest_statsd),
+                                 .socket = text_or_none(p->ingest_statsd_socket),
+                                 .interval_ms = (uint32_t)p->ingest_interval,
+                                 .is_folding_tags = p->ingest_statsd_tags == 1,
+                                 .ingress = b->ingress,
+                                 .stats = &b->ingest};
+    bool is_wanted = setup.address[0] || setup.socket[0];
+    snprintf(as, sizeof as, "%.100s %.300s %u %d", setup.address, setup.socket, setup.interval_ms,
+             setup.is_folding_tags);
+    if (b->statsd && strcmp(as, b->statsd_as) == 0)
+        return;
+    statsd_free(b->statsd);
+    b->statsd = NULL;
+    memcpy(b->statsd_as, as, sizeof as);
+    if (is_wanted && statsd_new(&b->statsd, &setup, &err) != FB_OK)
+        fb_log(FB_LOG_ERROR, "%s; StatsD is off until the next reload", err.text);
+}
+
+void brain_ingest_stop(struct brain *b)
+{
+    statsd_free(b->statsd);
+    b->statsd = NULL;
+}
+
 void brain_ingest_reload(struct brain *b, const struct conf *conf)
 {
     char path[700];
@@ -34,4 +69,6 @@ void brain_ingest_reload(struct brain *b, const struct conf *conf)
     state_dir_ingest_path(b->setup->state_dir, configured, path, sizeof path);
     if (b->admin)
         read_tokens(b, path);
+    if (conf && b->ingress)
+        start_statsd(b, conf);
 }

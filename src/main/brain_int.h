@@ -3,6 +3,7 @@
 #ifndef FB_MAIN_BRAIN_INT_H
 #define FB_MAIN_BRAIN_INT_H
 #include "guard/keyring.h"
+#include "ingest/statsd.h"
 #include "knob/memfile.h"
 #include "main/brain.h"
 #include "main/fold.h"
@@ -41,6 +42,8 @@ struct brain {
     struct admin *admin;
     struct ingress *ingress; /* events from other threads */
     struct ingest_stats ingest;
+    struct statsd *statsd;
+    char statsd_as[512]; /* the settings that it runs with */
     struct connectors *connectors;
     struct connector_said said[CONNECTORS_MAX];
     struct log_reader *history; /* for the admin's questions */
@@ -101,5 +104,6 @@ enum fb_code brain_on_connector_order(void *ctx, const struct admin_connector_or
                                       struct fb_err *err);
 /* brain_ingest.c: tokens and listeners as <conf> says; NULL: as by default. */
 void brain_ingest_reload(struct brain *b, const struct conf *conf);
+void brain_ingest_stop(struct brain *b); /* before the queue is emptied for the last time */
 void brain_publish(struct brain *b);
 #endif

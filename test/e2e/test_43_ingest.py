@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import socket
 import sys
 
 import pytest
@@ -163,6 +164,85 @@ def test_facts_are_there_after_a_restart(tmp_path):
         fold.start()
         fact = Ingest(fold).facts()["kept"]
         assert (fact["last"], fact["total"], fact["total_sum"]) == (6, 2, 11)
+    finally:
+        fold.stop()
+        origin.close()
+
+
+@pytest.fixture(scope="module")
+def statsd(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("statsd")
+    origin = Origin(lambda r, w: ok())
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    path = folder / "s.sock"
+    text = f"ingest: {{ statsd: 127.0.0.1:{port}, statsd_socket: {path}, interval: 200ms }}\n"
+    fold = Foldback(folder, CONFIG % origin.port + text)
+    try:
+        fold.start()
+        i = Ingest(fold)
+        i.port, i.path = port, str(path)
+        yield i
+    finally:
+        fold.stop()
+        origin.close()
+    assert not path.exists()
+
+
+def datagrams(i, *lines, by_path=False):
+    family, to = (socket.AF_UNIX, i.path) if by_path else (socket.AF_INET, ("127.0.0.1", i.port))
+    with socket.socket(family, socket.SOCK_DGRAM) as s:
+        for line in lines:
+            s.sendto(line.encode(), to)
+
+
+def refused(i, reason):
+    return i.metrics().get('foldback_ingest_refused_total{via="statsd",reason="%s"}' % reason, 0)
+
+
+def test_datagrams_become_one_event_per_name_and_interval(statsd):
+    datagrams(statsd, *["udp.count:1|c|@0.5\n"] * 200)
+    datagrams(statsd, "udp.gauge:10|g", "udp.gauge:-3|g", "udp.time:10:20:30|ms", "udp.set:a|s\nudp.set:b|s\nudp.set:a|s")
+    until(lambda: statsd.facts().get("udp.count", {}).get("total_sum") == 400, 30, "the sum is there")
+    until(lambda: {"udp.gauge", "udp.time", "udp.set"} <= set(statsd.facts()), 30, "the others are there")
+    facts = statsd.facts()
+    assert facts["udp.count"]["total"] < 200
+    assert facts["udp.gauge"]["last"] == 7
+    assert statsd.metrics()['foldback_ingest_samples_total{via="statsd"}'] >= 204
+
+
+def test_events_and_checks_come_by_the_unix_socket(statsd):
+    datagrams(statsd, "_e{6,5}:deploy|v2 on|t:info", "_sc|db|2|m:no answer", "unix.count:4|c\n", by_path=True)
+    until(lambda: statsd.facts().get("unix.count", {}).get("total_sum") == 4, 30, "the counter is there")
+    until(lambda: "check.db" in statsd.facts(), 30, "the check is there")
+    assert statsd.facts()["check.db"]["last"] == 2
+    done = statsd.fold.cli("events", "query", "SELECT text FROM custom WHERE name = 'statsd.event'", "--format", "json",
+                           "--no-redact")
+    assert "deploy: v2 on" in done.stdout, done.stderr
+
+
+def test_bad_lines_are_counted_and_those_beside_them_are_taken(statsd):
+    before = {r: refused(statsd, r) for r in ("syntax", "value", "media_type", "name", "tags_dropped")}
+    datagrams(statsd, "beside.bad:1|c\nnothing\nbeside.bad:x|c\nbeside.bad:1|zz\n" + "n" * 60 + ":1|c\nbeside.bad:2|c|#a:b")
+    until(lambda: statsd.facts().get("beside.bad", {}).get("total_sum") == 3, 30, "the good ones are there")
+    assert {r: refused(statsd, r) - n for r, n in before.items()} == dict.fromkeys(before, 1)
+
+
+def test_a_change_of_the_settings_is_taken_at_a_reload(tmp_path):
+    origin = Origin(lambda r, w: ok())
+    fold = Foldback(tmp_path, CONFIG % origin.port)
+    path = tmp_path / "later.sock"
+    try:
+        fold.start()
+        i = Ingest(fold)
+        i.path = str(path)
+        with open(fold.file, "a") as f:
+            f.write(f"ingest: {{ statsd_socket: {path}, statsd_tags: fold, interval: 100ms }}\n")
+        assert fold.cli("reload").returncode == 0
+        until(path.exists, 30, "it listens")
+        datagrams(i, "shop:1|c|#region:eu,paid", by_path=True)
+        until(lambda: "shop.eu.paid" in i.facts(), 30, "tags are in the name")
     finally:
         fold.stop()
         origin.close()
