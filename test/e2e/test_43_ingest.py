@@ -217,9 +217,11 @@ def test_events_and_checks_come_by_the_unix_socket(statsd):
     until(lambda: statsd.facts().get("unix.count", {}).get("total_sum") == 4, 30, "the counter is there")
     until(lambda: "check.db" in statsd.facts(), 30, "the check is there")
     assert statsd.facts()["check.db"]["last"] == 2
-    done = statsd.fold.cli("events", "query", "SELECT text FROM custom WHERE name = 'statsd.event'", "--format", "json",
-                           "--no-redact")
-    assert "deploy: v2 on" in done.stdout, done.stderr
+
+    def texts():
+        return statsd.fold.cli("events", "query", "SELECT text FROM custom WHERE name = 'statsd.event'", "--format", "json",
+                               "--no-redact").stdout
+    until(lambda: "deploy: v2 on" in texts(), 30, "the log has it")
 
 
 def test_bad_lines_are_counted_and_those_beside_them_are_taken(statsd):
