@@ -43,7 +43,8 @@ static void many_samples_become_one_event_per_name(void **state)
     assert_true(said(t, &out, "c")->value == 2010);
     assert_true(said(t, &out, "g")->value == 999);
     assert_true(said(t, &out, "t")->value == 499.5);
-    assert_string_equal(said(t, &out, "t")->text, "{\"n\":1000,\"min\":0,\"max\":999,\"sum\":499500}");
+    assert_string_equal(said(t, &out, "t")->text,
+                        "{\"n\":1000,\"min\":0,\"max\":999,\"sum\":499500}");
     tally_reset(t);
     assert_int_equal(tally_names(t), 0);
     buf_fini(&out);

@@ -23,7 +23,8 @@ static void lines_of_each_kind_are_read(void **state)
         {"a:7|h", STATSD_TIMER, "a", "7", "", 1},
         {"a:-3|g", STATSD_GAUGE, "a", "-3", "", 1},
         {"a:user 7|s", STATSD_SET, "a", "user 7", "", 1},
-        {"_e{5,12}:title|te|xt\\nline2|t:warning|#a:b", STATSD_EVENT, "title", "te|xt\\nline2", "a:b", 1},
+        {"_e{5,12}:title|te|xt\\nline2|t:warning|#a:b", STATSD_EVENT, "title", "te|xt\\nline2",
+         "a:b", 1},
         {"_sc|fb|1|#q|m:m\\:x", STATSD_CHECK, "fb", "m\\:x", "q", 1},
     };
     for (size_t i = 0; i < FB_COUNT(rows); i++) {
@@ -44,12 +45,14 @@ static void what_is_wrong_is_told_apart(void **state)
         const char *line;
         enum statsd_fault fault;
     } rows[] = {
-        {"a", STATSD_BAD_SYNTAX},      {":1|c", STATSD_BAD_NAME},     {"a:|c", STATSD_BAD_VALUE},
-        {"a:x|c", STATSD_BAD_VALUE},   {"a:1", STATSD_BAD_TYPE},      {"a:1|q", STATSD_BAD_TYPE},
-        {"a:nan|g", STATSD_BAD_VALUE}, {"a:1e999|g", STATSD_BAD_VALUE}, {"a:1:|ms", STATSD_BAD_VALUE},
-        {"a:1|c|@0", STATSD_BAD_VALUE}, {"a:1|c|@2", STATSD_BAD_VALUE}, {"_e{5,1}:ab|c", STATSD_BAD_SYNTAX},
-        {"_e{0,1}:|c", STATSD_BAD_SYNTAX}, {"_sc|x|9", STATSD_BAD_VALUE}, {"_sc||1", STATSD_BAD_NAME},
-        {"", STATSD_BAD_NAME},
+        {"a", STATSD_BAD_SYNTAX},          {":1|c", STATSD_BAD_NAME},
+        {"a:|c", STATSD_BAD_VALUE},        {"a:x|c", STATSD_BAD_VALUE},
+        {"a:1", STATSD_BAD_TYPE},          {"a:1|q", STATSD_BAD_TYPE},
+        {"a:nan|g", STATSD_BAD_VALUE},     {"a:1e999|g", STATSD_BAD_VALUE},
+        {"a:1:|ms", STATSD_BAD_VALUE},     {"a:1|c|@0", STATSD_BAD_VALUE},
+        {"a:1|c|@2", STATSD_BAD_VALUE},    {"_e{5,1}:ab|c", STATSD_BAD_SYNTAX},
+        {"_e{0,1}:|c", STATSD_BAD_SYNTAX}, {"_sc|x|9", STATSD_BAD_VALUE},
+        {"_sc||1", STATSD_BAD_NAME},       {"", STATSD_BAD_NAME},
     };
     for (size_t i = 0; i < FB_COUNT(rows); i++) {
         struct statsd_line l;
