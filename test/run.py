@@ -230,7 +230,7 @@ def main():
         if want("fault"):
             py_suite("fault", ["test/fault"], env=pyenv, timeout_s=3600 if a.long else 600)
         if want("peer"):
-            py_suite("peer", ["test/peer"], env=pyenv, timeout_s=600)
+            py_suite("peer", ["test/peer"], env=pyenv, timeout_s=1800)
         if want("asan"):
             c_suite("unit (clang, ASan + UBSan)", "build-asan", ASAN, ["unit"], timeout_s=600)
             c_suite("sim (clang, ASan + UBSan)", "build-asan", ASAN, ["sim"], timeout_s=900, args=["--seeds", "2"],
