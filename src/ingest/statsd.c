@@ -3,7 +3,7 @@
 
 #include "base/clock.h"
 #include "event/intake.h"
-#include "ingest/tally.h"
+#include "event/tally.h"
 #include "io/socket.h"
 #include "io/thread.h"
 #include "proto/statsd.h"

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Events of applications: who may bring them in, what is taken and what is refused, and where they are seen."""
+import gzip
 import http.client
 import json
 import os
 import socket
+import struct
 import sys
 
 import pytest
@@ -248,3 +250,68 @@ def test_a_change_of_the_settings_is_taken_at_a_reload(tmp_path):
     finally:
         fold.stop()
         origin.close()
+
+
+def field(number, body):
+    """A field of bytes, or of a double."""
+    if isinstance(body, float):
+        return bytes([number << 3 | 1]) + struct.pack("<d", body)
+    if isinstance(body, str):
+        body = body.encode()
+    size, n = b"", len(body)
+    while n >= 0x80:
+        size += bytes([n & 0x7F | 0x80])
+        n >>= 7
+    return bytes([number << 3 | 2]) + size + bytes([n]) + body
+
+
+def gauges(*pairs):
+    metrics = b"".join(field(2, field(1, name) + field(5, field(1, field(4, float(value))))) for name, value in pairs)
+    return field(1, field(2, metrics))
+
+
+PROTOBUF = "application/x-protobuf"
+
+
+def test_metrics_of_an_exporter_come_in_as_protobuf_plain_and_gzip(ingest):
+    def post(body, **more):
+        return ingest.call("POST", "/v1/metrics", body, Content_Type=PROTOBUF, **more)
+    status, answer, r = post(gauges(("otlp.plain", 1.5), ("Otlp Gauge", 4)))
+    assert (status, answer, r.getheader("Content-Type")) == (200, "", PROTOBUF)
+    assert post(gzip.compress(gauges(("otlp.packed", 7))), Content_Encoding="gzip")[0] == 200
+    until(lambda: {"otlp.plain", "otlp_gauge", "otlp.packed"} <= set(ingest.facts()), 30, "the facts know")
+    assert ingest.facts()["otlp.plain"]["last"] == 1.5
+    assert post(gauges(("otlp.cut", 1))[:-3])[0] == 400
+    assert post(b"\x1f\x8b garbage", Content_Encoding="gzip")[0] == 400
+    assert post(gzip.compress(b"\0" * (5 << 20)), Content_Encoding="gzip")[0] == 413
+    assert ingest.call("POST", "/v1/metrics", "x", Content_Type="text/plain")[0] == 415
+    assert ingest.call("POST", "/v1/metrics", b"", token="", Content_Type=PROTOBUF)[0] == 401
+    assert "otlp.cut" not in ingest.facts()
+
+
+def test_logs_and_traces_come_in_as_json(ingest):
+    def post(path, body):
+        return ingest.call("POST", path, json.dumps(body), Content_Type="application/json")[:2]
+    logs = {"resourceLogs": [{"scopeLogs": [{"logRecords": [{"severityNumber": 17}, {"severityNumber": 18}]}]}]}
+    resource = {"attributes": [{"key": "service.name", "value": {"stringValue": "shop"}}]}
+    spans = [{"name": "GET /cart", "startTimeUnixNano": "1000000000", "endTimeUnixNano": str(1000000000 + ms * 1000000)}
+             for ms in (10, 30)]
+    traces = {"resourceSpans": [{"resource": resource, "scopeSpans": [{"spans": spans}]}]}
+    assert post("/v1/logs", logs) == (200, {"partialSuccess": {}})
+    assert post("/v1/traces", traces) == (200, {"partialSuccess": {}})
+    until(lambda: {"otel.logs.error", "shop.get__cart"} <= set(ingest.facts()), 30, "the facts know")
+    assert ingest.facts()["otel.logs.error"]["last"] == 2
+    assert ingest.facts()["shop.get__cart"]["last"] == 20
+    status, answer = post("/v1/traces", [])
+    assert (status, answer["detail"]) == (400, "not a JSON object; nothing was taken")
+
+
+def test_names_beyond_the_bounds_are_told_and_counted(ingest):
+    """The last one: afterwards there is no place for new names."""
+    body = gauges(*((f"many.{i}", i) for i in range(600)))
+    status, answer, _ = ingest.call("POST", "/v1/metrics", body, Content_Type=PROTOBUF)
+    assert status == 200
+    assert "512 names" in answer
+    until(lambda: ingest.metrics()["foldback_custom_names_refused_total"] > 0, 30, "the facts are full")
+    assert len(ingest.facts()) == 256
+    assert ingest.metrics()['foldback_ingest_refused_total{via="otlp",reason="names_full"}'] == 88

@@ -7,8 +7,8 @@
  *
  * A name is a name of one kind: `a` as counter and as gauge are two, the second is refused.
  * Pure.  Memory: TALLY_NAMES_MAX places of about 400 bytes.  Threads: one at a time. */
-#ifndef FB_INGEST_TALLY_H
-#define FB_INGEST_TALLY_H
+#ifndef FB_EVENT_TALLY_H
+#define FB_EVENT_TALLY_H
 #include "event/event.h"
 #include "event/ingest.h"
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "ingest/tally.h"
+#include "event/tally.h"
 
 #include "base/siphash.h"
 

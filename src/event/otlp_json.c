@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The JSON form of OTLP: lowerCamelCase names, 64-bit integers as text or number. */
+#include "event/otlp.h"
+
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+struct reading {
+    otlp_each *each;
+    void *arg;
+    struct span service;
+};
+
+static struct span text_at(const json_t *o, const char *key)
+{
+    const char *text = json_string_value(json_object_get(o, key));
+    return text ? span_of(text) : (struct span){"", 0};
+}
+
+/* NAN: there is none. */
+static double number_at(const json_t *o, const char *key)
+{
+    const json_t *v = json_object_get(o, key);
+    const char *text = json_string_value(v);
+    char *end = NULL;
+    if (json_is_number(v))
+        return json_number_value(v);
+    double number = text && text[0] ? strtod(text, &end) : NAN;
+    return end && *end == '\0' ? number : NAN;
+}
+
+static void read_points(struct reading *r, const json_t *points, struct otlp_sample *s)
+{
+    size_t i;
+    const json_t *p;
+    json_array_foreach(points, i, p)
+    {
+        double count = number_at(p, "count"), value = number_at(p, "asDouble");
+        s->weight = s->kind == OTLP_MEAN ? count : 1;
+        if (s->kind == OTLP_MEAN)
+            s->value = number_at(p, "sum") / count;
+        else
+            s->value = isnan(value) ? number_at(p, "asInt") : value;
+        if (!isnan(s->value) && s->weight > 0)
+            r->each(r->arg, s);
+    }
+}
+
+static void read_metric(struct reading *r, const json_t *m)
+{
+    static const struct {
+        const char *key;
+        enum otlp_kind kind;
+    } kinds[] = {{"gauge", OTLP_GAUGE},
+                 {"sum", OTLP_SUM},
+                 {"histogram", OTLP_MEAN},
+                 {"exponentialHistogram", OTLP_MEAN},
+                 {"summary", OTLP_MEAN}};
+    for (size_t i = 0; i < FB_COUNT(kinds); i++) {
+        struct otlp_sample s = {
+            .kind = kinds[i].kind, .service = r->service, .name = text_at(m, "name")};
+        read_points(r, json_object_get(json_object_get(m, kinds[i].key), "dataPoints"), &s);
+    }
+}
+
+static void read_log(struct reading *r, const json_t *l)
+{
+    double severity = number_at(l, "severityNumber");
+    struct otlp_sample s = {.kind = OTLP_SUM, .service = r->service, .value = 1, .weight = 1};
+    s.name = span_of(otlp_severity_name(severity >= 1 && severity <= 24 ? (uint64_t)severity : 0));
+    r->each(r->arg, &s);
+}
+
+static void read_span(struct reading *r, const json_t *o)
+{
+    double ns = number_at(o, "endTimeUnixNano") - number_at(o, "startTimeUnixNano");
+    struct otlp_sample s = {.kind = OTLP_MEAN,
+                            .service = r->service,
+                            .name = text_at(o, "name"),
+                            .value = ns > 0 ? ns / 1e6 : 0,
+                            .weight = 1};
+    r->each(r->arg, &s);
+}
+
+static void read_resource(struct reading *r, const json_t *part)
+{
+    size_t i;
+    const json_t *a;
+    r->service = (struct span){"", 0};
+    json_array_foreach(json_object_get(json_object_get(part, "resource"), "attributes"), i, a)
+    {
+        if (span_eq(text_at(a, "key"), SPAN("service.name")))
+            r->service = text_at(json_object_get(a, "value"), "stringValue");
+    }
+}
+
+bool otlp_read_json(enum otlp_signal signal, struct span bytes, otlp_each *each, void *arg,
+                    char why[160])
+{
+    static const char *const keys[][3] = {{"resourceMetrics", "scopeMetrics", "metrics"},
+                                          {"resourceLogs", "scopeLogs", "logRecords"},
+                                          {"resourceSpans", "scopeSpans", "spans"}};
+    static void (*const read[])(struct reading *, const json_t *) = {read_metric, read_log,
+                                                                     read_span};
+    struct reading r = {.each = each, .arg = arg, .service = {"", 0}};
+    json_error_t error;
+    json_t *root = json_loadb(bytes.at, bytes.len, 0, &error);
+    size_t i, k, n;
+    const json_t *part, *scope, *one;
+    if (!json_is_object(root)) {
+        snprintf(why, 160, root ? "not a JSON object" : "line %d: %.120s", error.line, error.text);
+        json_decref(root);
+        return false;
+    }
+    json_array_foreach(json_object_get(root, keys[signal][0]), i, part)
+    {
+        read_resource(&r, part);
+        json_array_foreach(json_object_get(part, keys[signal][1]), k, scope)
+        {
+            json_array_foreach(json_object_get(scope, keys[signal][2]), n, one)
+                read[signal](&r, one);
+        }
+    }
+    json_decref(root);
+    return true;
+}

@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* OTLP/HTTP: metrics, logs and traces of OpenTelemetry exporters, on the paths that they use.
+ *
+ * A request is summed up before it becomes events: one per name.  A body that is no such message is
+ * refused as a whole; names that find no place are told as partial success. */
+#include "output/admin_int.h"
+
+#include "event/intake.h"
+#include "event/otlp.h"
+#include "event/tally.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <zlib.h>
+
+#define RUN(name) void api_run_##name(struct api_call *c)
+#define API(method, path, run, ...) RUN(run);
+#include "output/api.def"
+#undef API
+
+#define PLAIN_MAX_BYTES (4 * MIB) /* of a body that came compressed */
+
+struct summing {
+    enum otlp_signal signal;
+    struct tally *tally;
+    uint64_t samples, rejected;
+};
+
+static void take(void *arg, const struct otlp_sample *o)
+{
+    static const enum tally_kind kinds[] = {TALLY_TIMER, TALLY_COUNTER, TALLY_TIMER};
+    struct summing *s = arg;
+    char text[160], name[40];
+    bool has_service = s->signal == OTLP_TRACES && o->service.len > 0;
+    snprintf(text, sizeof text, "%.*s%s%.*s", has_service ? (int)fb_min_u64(o->service.len, 19) : 0,
+             o->service.at, has_service ? "." : "", (int)fb_min_u64(o->name.len, 39), o->name.at);
+    struct tally_sample t = {
+        .kind = kinds[o->kind], .name = name, .value = o->value, .weight = o->weight};
+    s->samples++;
+    if (o->name.len == 0 || !isfinite(o->value) || !intake_name(name, span_of(text)) ||
+        !tally_add(s->tally, &t))
+        s->rejected++;
+}
+
+/* The body as it was before gzip, in <out>; false after api_fail. */
+static bool unzip(struct api_call *c, struct span in, struct buf *out)
+{
+    z_stream z = {.next_in = (Bytef *)(uintptr_t)in.at, .avail_in = (uInt)in.len};
+    unsigned char room[16 * KIB];
+    int code = inflateInit2(&z, 15 + 16);
+    bool is_started = code == Z_OK;
+    while (code == Z_OK && !out->failed) {
+        z.next_out = room;
+        z.avail_out = sizeof room;
+        code = inflate(&z, Z_NO_FLUSH);
+        if (code == Z_OK || code == Z_STREAM_END)
+            buf_put(out, room, sizeof room - z.avail_out);
+        if (code == Z_OK && z.avail_in == 0 && z.avail_out > 0)
+            code = Z_DATA_ERROR; /* it ends before its end */
+    }
+    if (is_started)
+        (void)inflateEnd(&z);
+    if (out->failed) {
+        ingest_refuse(c->admin->source.ingest, INGEST_OTLP, INGEST_REFUSED_TOO_LARGE, 1);
+        api_fail_status(c, 413, FB_E_RANGE, "the body is larger than 4 MiB when it is unpacked");
+        return false;
+    }
+    if (code != Z_STREAM_END) {
+        ingest_refuse(c->admin->source.ingest, INGEST_OTLP, INGEST_REFUSED_SYNTAX, 1);
+        api_fail(c, FB_E_FORMAT, "the body is no whole gzip stream");
+        return false;
+    }
+    return true;
+}
+
+/* {"partialSuccess": {"rejectedDataPoints": "3", "errorMessage": "..."}}, or its wire form: field 1
+ * with 1 varint and 2 text. */
+static void answer(struct api_call *c, const struct summing *s, bool is_json)
+{
+    static const char *const keys[] = {"rejectedDataPoints", "rejectedLogRecords", "rejectedSpans"};
+    static const char why[] = "no name, no finite value, or more than 512 names in one request";
+    uint64_t n = s->rejected;
+    if (is_json) {
+        char number[24];
+        snprintf(number, sizeof number, "%llu", (unsigned long long)n);
+        json_object_begin(&c->j);
+        json_key(&c->j, "partialSuccess");
+        json_object_begin(&c->j);
+        if (n) {
+            json_key_str(&c->j, keys[s->signal], number);
+            json_key_str(&c->j, "errorMessage", why);
+        }
+        json_object_end(&c->j);
+        json_object_end(&c->j);
+        return;
+    }
+    c->type = "application/x-protobuf";
+    if (n == 0)
+        return;
+    unsigned char inner[16];
+    size_t len = 0;
+    inner[len++] = 1 << 3;
+    for (; n >= 0x80; n >>= 7)
+        inner[len++] = (unsigned char)(n | 0x80);
+    inner[len++] = (unsigned char)n;
+    buf_putc(c->out, 1 << 3 | 2);
+    buf_putc(c->out, (char)(len + 2 + sizeof why - 1));
+    buf_put(c->out, inner, len);
+    buf_putc(c->out, 2 << 3 | 2);
+    buf_putc(c->out, (char)(sizeof why - 1));
+    buf_put(c->out, why, sizeof why - 1);
+}
+
+static bool read_message(struct api_call *c, struct summing *s, struct span body, bool is_json)
+{
+    char why[160] = "not an export request of this signal";
+    bool is_good = is_json ? otlp_read_json(s->signal, body, take, s, why)
+                           : otlp_read(s->signal, body, take, s);
+    if (!is_good) {
+        ingest_refuse(c->admin->source.ingest, INGEST_OTLP, INGEST_REFUSED_SYNTAX, 1);
+        api_fail(c, FB_E_FORMAT, "%s; nothing was taken", why);
+    }
+    return is_good;
+}
+
+static void take_all(struct api_call *c, struct summing *s, bool is_json)
+{
+    struct ingest_stats *stats = c->admin->source.ingest;
+    struct buf records;
+    buf_init(&records, INGRESS_PUT_BYTES_MAX);
+    tally_write(s->tally, &records);
+    if (records.len == 0 || api_ingest_put(c, INGEST_OTLP, buf_span(&records))) {
+        uint64_t events = records.len / sizeof(struct ev_custom);
+        ingest_count(stats, INGEST_OTLP, 0, fb_sub_floor_u64(s->samples, events));
+        if (s->rejected)
+            ingest_refuse(stats, INGEST_OTLP, INGEST_REFUSED_NAMES_FULL, s->rejected);
+        answer(c, s, is_json);
+    }
+    buf_fini(&records);
+}
+
+static void run_signal(struct api_call *c, enum otlp_signal signal)
+{
+    const struct http1_field *type = http1_find_name(c->head, SPAN("content-type"));
+    const struct http1_field *coding = http1_find_name(c->head, SPAN("content-encoding"));
+    bool is_json = type && span_starts(type->value, SPAN("application/json"));
+    bool is_gzip = coding && span_ieq(coding->value, SPAN("gzip"));
+    bool is_plain = !coding || span_ieq(coding->value, SPAN("identity"));
+    struct summing s = {.signal = signal};
+    struct span body = buf_span(&c->conn->body);
+    struct buf plain;
+    if (!c->admin->source.ingress) {
+        api_fail_status(c, 501, FB_E_AGAIN, "this process takes no events");
+        return;
+    }
+    if (!type || (!is_json && !span_starts(type->value, SPAN("application/x-protobuf"))) ||
+        (!is_gzip && !is_plain)) {
+        ingest_refuse(c->admin->source.ingest, INGEST_OTLP, INGEST_REFUSED_TYPE, 1);
+        api_fail_status(c, 415, FB_E_USAGE,
+                        "the body must be application/x-protobuf or application/json, plain or "
+                        "with Content-Encoding: gzip");
+        return;
+    }
+    buf_init(&plain, PLAIN_MAX_BYTES);
+    s.tally = tally_new();
+    if (!s.tally)
+        api_fail(c, FB_E_NOMEM, "no memory to sum it up");
+    else if (!is_gzip || unzip(c, body, &plain)) {
+        if (read_message(c, &s, is_gzip ? buf_span(&plain) : body, is_json))
+            take_all(c, &s, is_json);
+    }
+    tally_free(s.tally);
+    buf_fini(&plain);
+}
+
+RUN(otlp_metrics)
+{
+    run_signal(c, OTLP_METRICS);
+}
+RUN(otlp_logs)
+{
+    run_signal(c, OTLP_LOGS);
+}
+RUN(otlp_traces)
+{
+    run_signal(c, OTLP_TRACES);
+}
