@@ -74,6 +74,8 @@ enum ev_request_flag { /* bits 0-1: attempts - 1, at most 3 */
                            128 /* counts as an error of the endpoint: 5xx, 429, reset, timeout */
 };
 
+#define EV_KEY_ERASED 7 /* op of a key event */
+
 enum ev_protocol { EV_PROTOCOL_HTTP1, EV_PROTOCOL_HTTP2, EV_PROTOCOL_TCP };
 enum ev_tls { EV_TLS_NONE, EV_TLS_12, EV_TLS_13 };
 enum ev_cache {

@@ -101,7 +101,7 @@ enum keyring_op {
     KEYRING_OP_DESTROYED,
     KEYRING_OP_PERIOD_BEGAN,
     KEYRING_OP_PERIOD_ENDED,
-    KEYRING_OP_ERASED,
+    KEYRING_OP_ERASED, /* EV_KEY_ERASED of event.h */
     KEYRING_OP_END
 };
 const char *keyring_op_name(uint8_t op); /* "rotated" */

@@ -121,6 +121,8 @@ void brain_reload_keys(struct brain *b, const struct conf *conf)
     keyring_reconfigure(b->keys, &kc);
 }
 
+_Static_assert((int)KEYRING_OP_ERASED == EV_KEY_ERASED, "op of the event");
+
 static void say_audit(struct brain *b, const struct keyring_audit *a)
 {
     struct ev_key ev = EV_INIT(KEY, key, fb_mono_us());

@@ -7,8 +7,8 @@
  *   4. looks for TEXT in the bytes of every file of the state folder
  *
  * Figures, decisions and what a replay computes from do not change: they hold no personal field.
- * The running foldback follows within a second: it forgets the keys, takes a new pseudonym key, and
- * writes the audit event.  TEXT itself is stored nowhere. */
+ * The running foldback follows within a second: it forgets the keys and its newest samples, takes a
+ * new pseudonym key, and writes the audit event.  TEXT itself is stored nowhere. */
 #include "base/clock.h"
 #include "base/json.h"
 #include "guard/personal.h"

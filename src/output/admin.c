@@ -195,6 +195,8 @@ void admin_on_event(struct admin *a, const struct ev_head *ev, uint64_t offset, 
         recent_add_request(a->recent, (const struct ev_request *)ev, offset);
     else if (ev->type == EV_SAMPLE)
         recent_add_sample(a->recent, (const struct ev_sample *)ev);
+    else if (ev->type == EV_KEY && ((const struct ev_key *)ev)->op == EV_KEY_ERASED)
+        recent_forget_samples(a->recent);
     if (is_replay)
         return;
     metrics_feed(a->metrics, ev);

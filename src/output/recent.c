@@ -2,6 +2,7 @@
 #include "output/recent.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 /* Fibonacci hashing (Knuth 6.4): ids may be sequential. */
 static size_t slot_of(uint64_t id, size_t slots)
@@ -60,6 +61,12 @@ const struct ev_request *recent_request(const struct recent *r, uint64_t request
     if (offset)
         *offset = r->offset[i];
     return &r->request[i];
+}
+
+void recent_forget_samples(struct recent *r)
+{
+    memset(r->sample, 0, RECENT_SAMPLES_MAX * sizeof *r->sample);
+    memset(r->sample_at, 0, sizeof r->sample_at);
 }
 
 const struct ev_sample *recent_sample(const struct recent *r, uint64_t request_id)

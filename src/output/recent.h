@@ -30,6 +30,8 @@ const struct ev_request *recent_request(const struct recent *r, uint64_t request
                                         uint64_t *offset);
 const struct ev_sample *recent_sample(const struct recent *r, uint64_t request_id);
 
+/* All samples go: somebody was erased, and a sample may be his. */
+void recent_forget_samples(struct recent *r);
 /* Path without what may name a person: segments with a digit, '@', '%' or more than 24 bytes become
  * "*".  "/orders/4711/items" -> "/orders/ * /items" (without the blanks). */
 void recent_redact_path(struct span path, struct buf *out);

@@ -29,7 +29,7 @@ def folder(tmp_path_factory):
 
 @pytest.mark.parametrize("text", list(full_configs()))
 def test_a_configuration_in_the_documents_is_accepted(folder, text):
-    names = set(re.findall(r"(?:cert|key|ca|client_ca|ocsp|secret_file|token_file): ([\w./-]+\.(?:pem|key|crt|der|txt|token))", text))
+    names = set(re.findall(r"(?:cert|key|ca|client_ca|ocsp|secret_file|token_file|ca_file|cert_file|key_file|password_file): ([\w./-]+\.(?:pem|key|crt|der|txt|token|password))", text))
     for name in names:  # whatever file it names is there
         path = folder / Path(name).name
         if not path.exists():

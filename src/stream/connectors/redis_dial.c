@@ -94,8 +94,9 @@ static void ares_turn(ares_channel channel)
     int bits = ares_getsock(channel, socks, ARES_GETSOCK_MAXNUM);
     nfds_t count = 0;
     for (int i = 0; i < ARES_GETSOCK_MAXNUM; i++) {
-        short events = (short)((ARES_GETSOCK_READABLE(bits, i) ? POLLIN : 0) |
-                               (ARES_GETSOCK_WRITABLE(bits, i) ? POLLOUT : 0));
+        /* not by the macros of c-ares: they shift a 1 into the sign */
+        bool is_read = (unsigned)bits >> i & 1, is_write = (unsigned)bits >> (i + 16) & 1;
+        short events = (short)((is_read ? POLLIN : 0) | (is_write ? POLLOUT : 0));
         if (events)
             p[count++] = (struct pollfd){.fd = socks[i], .events = events};
     }

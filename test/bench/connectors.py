@@ -1,0 +1,153 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""connectors: events/s, CPU per event and delivery delay of a connector to its real server on this machine.
+
+  test/bench/connectors.py redis [--seconds 10] [--delay 200ms] [--format json] [--per block]
+
+Catching up: the connector is paused while wrk fills the log with request events, then resumed and timed; CPU is that of
+the connector's own thread (its share of the brain), and of the server.  Delay: paced requests, each measured from the
+time of its event to the time at which the server stored it.  A new type is a class with the four methods of Redis.
+"""
+import argparse
+import datetime
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "test" / "fault"), str(ROOT / "test" / "peer")]
+from fb import Foldback  # noqa: E402
+
+
+class RedisPeer:
+    def start(self, folder):
+        import test_redis
+        self.server = test_redis.Redis(folder, "--appendfsync", "everysec")
+        self.version = subprocess.run(["redis-server", "--version"], capture_output=True, text=True).stdout.split()[2]
+
+    def lines(self):
+        return "type: redis, address: '127.0.0.1:%d', stream: bench, max_len: 0" % self.server.port
+
+    def pid(self):
+        return self.server.process.pid
+
+    def stored(self, count):
+        """(stored at, time of the event) in s, of the last <count> events."""
+        out, at = [], "+"
+        while len(out) < count:
+            some = self.server.ask("XREVRANGE", "bench", at, "-", "COUNT", "50")
+            if not some:
+                break
+            for name, fields in some:
+                data = dict(zip(fields[::2], fields[1::2]))["data"]
+                out += [(int(name.split("-")[0]) / 1000, event_time(json.loads(x))) for x in data.splitlines()]
+            at = "(" + some[-1][0]
+        return out[:count]
+
+    def stop(self):
+        self.server.end()
+
+
+PEERS = {"redis": RedisPeer}
+
+
+def event_time(event):
+    if "time_us" in event:
+        return event["time_us"] / 1e6
+    return datetime.datetime.fromisoformat(event["time"].replace("Z", "+00:00")).timestamp()
+
+
+def ticks(path):
+    fields = pathlib.Path(path).read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def thread_of(pid, name):
+    for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
+        if (task / "comm").read_text().strip() == name:
+            return f"{task}/stat"
+    raise SystemExit(f"no thread {name}")
+
+
+def status(fold):
+    return fold.api("GET", "/v1/connectors")["connectors"][0]
+
+
+def wait(fact, seconds=600):
+    end = time.monotonic() + seconds
+    while not fact():
+        if time.monotonic() > end:
+            raise SystemExit("the connector does not get on: %s" % last)
+        time.sleep(0.05)
+
+
+last = None
+
+
+def has_all(fold, count):
+    global last
+    last = status(fold)
+    return last["events"] >= count
+
+
+def main():
+    ap = argparse.ArgumentParser()
+    ap.add_argument("type", choices=PEERS)
+    ap.add_argument("--seconds", type=int, default=10, help="how long wrk fills the log")
+    ap.add_argument("--delay", default="200ms")
+    ap.add_argument("--format", default="json")
+    ap.add_argument("--per", default="block")
+    args = ap.parse_args()
+    peer = PEERS[args.type]()
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        peer.start(folder)
+        fold = Foldback(folder, "mode: act\nservices: { app: { endpoints: ['127.0.0.1:1'] } }\n"
+                        "routes: [{ match: /app/, service: app }]\nconnectors:\n"
+                        "  out: { events: [request], from: start, delay: %s, format: %s, per: %s, %s }\n"
+                        % (args.delay, args.format, args.per, peer.lines()))
+        try:
+            fold.start()
+            measure(args, peer, fold)
+        finally:
+            fold.stop()
+            peer.stop()
+
+
+def measure(args, peer, fold):
+    assert fold.cli("connector", "pause", "out").returncode == 0
+    wait(lambda: status(fold)["state"] == "paused")
+    subprocess.run(["wrk", "-t1", "-c16", f"-d{args.seconds}s", f"http://127.0.0.1:{fold.port}/none"], check=True,
+                   stdout=subprocess.DEVNULL)
+    time.sleep(2)  # the log has all of it
+    brain = fold.child("fb-brain")
+    mine, theirs = thread_of(brain, "fb-out"), f"/proc/{peer.pid()}/stat"
+    cpu, server_cpu, begin = ticks(mine), ticks(theirs), time.monotonic()
+    assert fold.cli("connector", "resume", "out").returncode == 0
+    wait(lambda: status(fold)["lag_events"] == 0 and status(fold)["events"] > 0)
+    took = time.monotonic() - begin
+    s = status(fold)
+    cpu, server_cpu = ticks(mine) - cpu, ticks(theirs) - server_cpu
+    print(f"{args.type} {peer.version}, {args.format}, per {args.per}, delay {args.delay}: {s['events']} events, "
+          f"{s['bytes'] / 1e6:.0f} MB in {took:.1f} s")
+    print(f"  {s['events'] / took:,.0f} events/s, {s['bytes'] / took / 1e6:.0f} MB/s; CPU {cpu / s['events'] * 1e6:.2f} us per event "
+          f"here, {server_cpu / s['events'] * 1e6:.2f} us at the server; errors {s['errors']}")
+    if args.format != "json":
+        return
+    count = 500
+    for _ in range(count):
+        fold.get("/none")
+        time.sleep(0.01)
+    wait(lambda: has_all(fold, s["events"] + count), 60)
+    delays = sorted((at - when) * 1000 for at, when in peer.stored(count))
+    print(f"  delay of {len(delays)} events: p50 {statistics.median(delays):.0f} ms, p99 {delays[int(len(delays) * 0.99)]:.0f} ms, "
+          f"max {delays[-1]:.0f} ms")
+
+
+if __name__ == "__main__":
+    main()
