@@ -471,8 +471,8 @@ static void check_one(struct reader *rd, const struct node *n, struct conf_conne
 static void check_handler(struct reader *rd, const struct node *n, struct conf_connector *c)
 {
     const struct node *url = child(n, "url");
-    if (c->is_source)
-        problem(rd, child(n, "direction"), "%s.%s: %s only sends; leave out `direction: source`",
+    if (c->is_source || c->is_fleet)
+        problem(rd, child(n, "direction"), "%s.%s: %s only sends; leave out `direction`",
                 c->section, c->name, c->type);
     if (strcmp(c->type, "exec") == 0) {
         if (!child(n, "command"))

@@ -92,6 +92,32 @@ def test_output_is_the_golden_one(fake, name, args):
     assert "\033" not in done.stdout, "colour without a terminal"
 
 
+CONNECTORS = {"connectors": [
+    {"name": "events", "type": "kafka", "direction": "sink", "state": "running", "offset": 904, "lag_events": 11,
+     "lag_s": 0.4, "events": 893, "errors": 0, "dead": 0, "last_error": ""},
+    {"name": "orders", "type": "redis", "direction": "source", "state": "failing", "lag_events": None, "lag_s": 0,
+     "events": 12, "errors": 7, "dead": 0, "last_error": "10.0.0.9:6379 refuses connections"},
+    {"name": "pager", "type": "http", "direction": "sink", "state": "paused", "offset": 3, "lag_events": 912,
+     "lag_s": 61, "events": 3, "errors": 0, "dead": 2, "last_error": "dead letter: refused by the receiver"}]}
+
+
+@pytest.mark.short
+@pytest.mark.parametrize("name,args", [("stream_status", ["stream", "status"]),
+                                       ("stream_status_json", ["stream", "status", "--json"])])
+def test_the_stream_is_shown_with_its_connectors(fake, name, args):
+    fake.answers[("GET", "/v1/connectors")] = CONNECTORS
+    shown(fake, name, *args)
+
+
+@pytest.mark.short
+def test_a_stream_without_connectors_says_how_to_get_one(fake):
+    fake.answers[("GET", "/v1/connectors")] = {"connectors": []}
+    fake.answers[("GET", "/v1/status")] = {**STATUS, "stream": {**STATUS["stream"], "is_disk_ok": False,
+                                                               "disk_error": "No space left on device"}}
+    done = shown(fake, "stream_status_bare", "stream", "status")
+    assert "No space left" in done.stdout and "handlers" in done.stdout
+
+
 @pytest.mark.short
 def test_status_shows_tls_and_http2_where_clients_speak_them(fake):
     fake.answers[("GET", "/v1/status")] = {
@@ -223,6 +249,7 @@ WRONG = [
     (["fleet", "status", "x"], 2, "fleet status"),
     (["cache", "purge"], 2, "say what to drop"),
     (["cache", "purge", "x", "--all"], 2, "say what to drop"),
+    (["stream", "status", "x"], 2, "stream status"),
     (["connector", "list", "x"], 2, "connector list"),
     (["connector", "pause"], 2, "needs NAME"),
     (["connector", "resume", "a/b"], 2, "not the name"),
@@ -287,7 +314,7 @@ ASKING = [["status"], ["top", "--once"], ["tap"], ["decisions"], ["decisions", "
           ["why", "x"], ["doctor"], ["get"], ["set", "limit", "x", "1"], ["pin", "limit", "x"], ["unpin", "limit", "x"],
           ["freeze"], ["unfreeze"], ["reset"], ["mode", "act"], ["drain", "x"], ["undrain", "x"], ["events", "tail"],
           ["config", "show"], ["reload"], ["upgrade"],
-          ["cache", "status"], ["cache", "purge", "x"]]
+          ["cache", "status"], ["cache", "purge", "x"], ["stream", "status"]]
 
 
 @pytest.mark.parametrize("args", ASKING, ids=[" ".join(a) for a in ASKING])

@@ -158,7 +158,23 @@ static uint32_t on_connectors(void *ctx, struct admin_connector *out, uint32_t m
                                       .records = 1,
                                       .last_error = "none \"yet\"",
                                       .last_error_wall_us = 1700000000000000};
-    return 1;
+    if (max == 1)
+        return 1;
+    out[1] = (struct admin_connector){.name = "pager",
+                                      .type = "http",
+                                      .state = "misconfigured",
+                                      .offset = 7,
+                                      .lag_events = 4,
+                                      .lag_us = 61 * US_PER_S,
+                                      .events = 6,
+                                      .records = 6,
+                                      .bytes = 4200,
+                                      .errors = 3,
+                                      .retries = 2,
+                                      .dead = 1,
+                                      .last_error = "https://hooks.example.com answers 403",
+                                      .last_error_wall_us = 1700000000000000};
+    return 2;
 }
 
 static enum fb_code on_connector_order(void *ctx, const struct admin_connector_order *order,

@@ -61,7 +61,7 @@ try {
   await page.keyboard.press('Enter');
   out.steps.mark = (await page.locator('.mark.is-selected').count()) === 1;
 
-  for (const view of ['Endpoints', 'Protocols', 'Cache', 'Knobs', 'Requests', 'System']) {
+  for (const view of ['Endpoints', 'Protocols', 'Cache', 'Stream', 'Knobs', 'Requests', 'System']) {
     await page.getByRole('navigation').getByRole('link', { name: view }).click();
     await page.getByRole('heading', { level: 1, name: view }).waitFor();
     await page.waitForTimeout(700);
@@ -92,6 +92,19 @@ try {
       await page.unroute('**/v1/cache');
       await page.getByRole('region', { name: 'Caches of routes, table' }).waitFor();
       out.steps.uncached = true;
+      continue;
+    }
+    if (view === 'Stream') {
+      await page.waitForTimeout(2300); // the second look, which gives rates
+      const row = page.getByRole('region', { name: 'Connectors, table' }).locator('tr', { has: page.getByRole('rowheader', { name: 'pager', exact: true }) });
+      const text = await row.textContent();
+      out.steps.connectors = text.includes('http sink') && text.includes('misconfigured') && text.includes('4, 61.0 s') && text.includes('answers 403') || text;
+      out.steps.trouble = (await page.locator('.tile', { hasText: 'Connectors' }).textContent()).includes('1 in trouble');
+      await check('stream');
+      await page.route('**/v1/connectors', (r) => r.fulfill({ json: { connectors: [] } }));
+      await page.getByText('None: name one under').waitFor();
+      await check('no connectors');
+      await page.unroute('**/v1/connectors');
       continue;
     }
     if (view === 'Knobs') {

@@ -22,6 +22,7 @@ export const selected = signal(0);
 export const versions = signal([]);
 export const protocols = signal([]); // status of the last minute, oldest first
 export const caches = signal([]); // of the last minute, oldest first, each with time_ms
+export const streams = signal([]); // of the last minute, oldest first: { stream, cost, brain, connectors, time_ms }
 export const budget_pct = signal(null); // of second copies
 export const knobs = signal([]);
 export const findings = signal(null);
@@ -88,6 +89,13 @@ export async function load_cache() {
   const sum = (x) => x.routes.reduce((a, r) => Object.values(r.requests).reduce((b, n) => b + n, a), 0);
   const last = caches.value.at(-1);
   caches.value = [...(last && sum(next) < sum(last) ? [] : caches.value), next].slice(-minute_points);
+}
+export async function load_stream() {
+  const [status, connectors] = await Promise.all([get('/v1/status'), get('/v1/connectors')]);
+  const next = { ...status, ...connectors, time_ms: Date.now() };
+  const last = streams.value.at(-1);
+  const is_new_brain = last && next.brain.epoch !== last.brain.epoch; // it counts from 0
+  streams.value = [...(is_new_brain ? [] : streams.value), next].slice(-minute_points);
 }
 export async function load_versions() {
   versions.value = (await get('/v1/versions')).versions;
