@@ -99,6 +99,8 @@ void brain_connectors_stop(struct brain *b)
 void brain_connectors_tick(struct brain *b)
 {
     static struct connector_status at[CONNECTORS_MAX]; /* 20 KiB, the loop's */
+    if (!b->connectors)
+        return; /* the last tick of a stop */
     connectors_tick(b->connectors);
     uint32_t n = read_status(b, at, CONNECTORS_MAX);
     for (uint32_t i = 0; i < n; i++)

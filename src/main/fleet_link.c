@@ -231,8 +231,8 @@ static const char *value_of(const void *ctx, const char *key)
     const struct fleet_link *k = ctx;
     if (strcmp(key, "group") == 0)
         return k->group;
-    if (strcmp(key, "from") == 0)
-        return "end";
+    if (strcmp(key, "start") == 0)
+        return "latest";
     const char *value = conf_connector_value(k->c, key);
     return value ? value : "";
 }

@@ -385,8 +385,12 @@ static void reap(struct supervisor *s)
         if (c->control_fd >= 0)
             close(c->control_fd);
         c->control_fd = -1;
-        if (s->phase != PHASE_RUN)
+        if (s->phase != PHASE_RUN) {
+            if (WIFSIGNALED(status) && WTERMSIG(status) != SIGKILL)
+                fb_log(FB_LOG_ERROR, "%s (%d) crashed at the stop: signal %d; please report it",
+                       c->name, (int)pid, WTERMSIG(status));
             continue;
+        }
         if (c == &s->brain && s->upgrade.step == UPGRADE_BRAIN && !c->is_swapped) {
             c->is_swapped = true; /* the old binary's, told to stop: the new one at once */
             c->start_at_us = now_us;

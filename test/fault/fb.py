@@ -156,7 +156,7 @@ class Foldback:
                 self.process.wait(5)
         text = self.text()
         self.log.close()
-        for word in ("Sanitizer", "runtime error", "promise"):
+        for word in ("Sanitizer", "runtime error", "promise", "crashed at the stop"):
             assert word not in text, text[-6000:]
 
 

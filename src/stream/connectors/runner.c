@@ -115,7 +115,27 @@ void runner_works(struct runner *r)
 bool runner_region_may_pass(const struct runner *r, const struct ev_head *ev)
 {
     struct region_book book = {.conf = r->conf, .names = r->setup->names};
-    return region_may_pass(&book, ev, r->c->region);
+    return !r->has_regions || region_may_pass(&book, ev, r->c->region);
+}
+
+/* Which service and route has which region: a connector that runs begins anew when that changes. */
+static uint64_t regions_of(const struct conf *conf)
+{
+    uint64_t h = UINT64_C(0xcbf29ce484222325);
+    size_t count = conf->service_count + conf->route_count;
+    for (size_t i = 0; region_is_used(conf) && i < 2 * count; i++) {
+        size_t k = i / 2;
+        bool is_service = k < conf->service_count;
+        const struct conf_service *sv = is_service ? &conf->services[k] : NULL;
+        const struct conf_route *rt = is_service ? NULL : &conf->routes[k - conf->service_count];
+        const char *text = i % 2 == 0   ? (is_service ? sv->name : rt->name)
+                           : is_service ? conf_service_region(sv)
+                                        : conf_route_region(conf, rt);
+        for (; text && *text; text++)
+            h = (h ^ (unsigned char)*text) * UINT64_C(0x100000001b3);
+        h = (h ^ 0xff) * UINT64_C(0x100000001b3);
+    }
+    return h;
 }
 
 /* ---- what the library is lent ---- */
@@ -317,6 +337,8 @@ static struct runner *runner_new(struct connectors *cs, const struct conf_connec
     r->setup = &cs->setup;
     r->conf = conf_ref(cs->conf);
     r->c = c;
+    r->has_regions = region_is_used(cs->conf);
+    r->regions = regions_of(cs->conf);
     pthread_mutex_init(&r->lock, NULL);
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -407,9 +429,10 @@ static void runner_free(struct runner *r)
     free(r);
 }
 
-static bool is_same(const struct runner *r, const struct conf_connector *c)
+static bool is_same(const struct runner *r, const struct conf_connector *c, uint64_t regions)
 {
-    return strcmp(r->c->name, c->name) == 0 && r->c->hash == c->hash;
+    return strcmp(r->c->name, c->name) == 0 && r->c->hash == c->hash &&
+           (c->is_source || r->regions == regions);
 }
 
 static void stop_runner(struct runner *r)
@@ -421,12 +444,14 @@ static void stop_runner(struct runner *r)
 void connectors_apply(struct connectors *cs, struct conf *conf)
 {
     struct conf *was = cs->conf;
+    uint64_t regions = regions_of(conf);
     cs->conf = conf_ref(conf);
     conf_unref(was);
     for (uint32_t i = 0; i < cs->count; i++) {
         bool is_wanted = false;
         for (size_t k = 0; k < conf->connector_count; k++)
-            is_wanted |= !conf->connectors[k].is_fleet && is_same(cs->at[i], &conf->connectors[k]);
+            is_wanted |= !conf->connectors[k].is_fleet &&
+                         is_same(cs->at[i], &conf->connectors[k], regions);
         if (!is_wanted && !atomic_load(&cs->at[i]->is_stopping))
             stop_runner(cs->at[i]);
     }

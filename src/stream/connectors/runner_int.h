@@ -26,7 +26,8 @@ struct runner {
     struct conf *conf; /* a reference */
     const struct conf_connector *c;
     pthread_t thread;
-    bool is_started;
+    bool is_started, has_regions;
+    uint64_t regions; /* all regions of the configuration, to see a change */
     _Atomic bool is_stopping, is_over, is_paused, is_reset, is_woken;
     _Atomic uint64_t reset_offset;
     pthread_mutex_t lock;

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* kafka_int: what the files of the Kafka connector share.  Event Hubs is the same library with
+ * FB_EVENTHUBS: its address and password come from a connection string, and what its endpoint does
+ * not have (topics by request, transactions, compression) is not asked for. */
+#ifndef FB_STREAM_CONNECTORS_KAFKA_INT_H
+#define FB_STREAM_CONNECTORS_KAFKA_INT_H
+#include "stream/connectors/connector.h"
+
+#include <librdkafka/rdkafka.h>
+
+#define KAFKA_TEXT 600
+#define KAFKA_TOPICS_MAX 16
+
+struct connector {
+    struct connector_setup setup;
+    char brokers[KAFKA_TEXT], topics[KAFKA_TEXT], password[2400], user[256];
+    rd_kafka_t *rk; /* NULL: made at the next call */
+    bool is_transactional, is_begun;
+    /* The last word of the library: of the kind that a person must mend, or that passes. */
+    enum fb_code bad;
+    char bad_text[400], passing_text[300];
+    /* sink: reports of one send */
+    struct connector_batch *batch;
+    uint32_t open;
+    char record_text[200];
+    enum fb_code record_code;
+    /* source */
+    rd_kafka_message_t *held; /* <each> had no room for it */
+};
+
+const char *kafka_value(const struct connector *c, const char *key);
+/* kafka_conf.c: the settings of both directions; credentials are read from their files here. */
+FB_MUST_USE
+enum fb_code kafka_conf_read(struct connector *c, struct fb_err *err);
+FB_MUST_USE
+enum fb_code kafka_start(struct connector *c, struct fb_err *err);
+void kafka_drop(struct connector *c); /* the handle, with what it still holds */
+/* FB_OK, or what a person must mend, as one sentence. */
+enum fb_code kafka_complaint(const struct connector *c, struct fb_err *err);
+/* kafka_source.c */
+FB_MUST_USE
+enum fb_code kafka_subscribe(struct connector *c, struct fb_err *err);
+void kafka_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t what,
+                     rd_kafka_topic_partition_list_t *list, void *opaque);
+enum fb_code kafka_receive(struct connector *c, connector_each *each, void *arg,
+                           uint32_t timeout_ms, struct fb_err *err);
+enum fb_code kafka_commit(struct connector *c, const struct connector_done *done, uint32_t count,
+                          struct fb_err *err);
+uint64_t kafka_behind(struct connector *c);
+/* kafka_sink.c */
+enum fb_code kafka_send(struct connector *c, struct connector_batch *batch, struct fb_err *err);
+void kafka_delivered(rd_kafka_t *rk, const rd_kafka_message_t *message, void *opaque);
+#endif

@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Receiving, in a consumer group.  Where a partition goes on: behind what is in our own state, or
+ * where the group is when another member went further. */
+#include "base/clock.h"
+#include "stream/connectors/kafka_int.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define COMMITTED_MS 3000
+
+enum fb_code kafka_subscribe(struct connector *c, struct fb_err *err)
+{
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(4);
+    char name[256];
+    rd_kafka_poll_set_consumer(c->rk);
+    for (struct span rest = span_of(c->topics); rest.len;) {
+        struct span one = span_cut(rest, ',', &rest);
+        snprintf(name, sizeof name, "%.*s", SPAN_ARG(one));
+        rd_kafka_topic_partition_list_add(list, name, RD_KAFKA_PARTITION_UA);
+    }
+    rd_kafka_resp_err_t code = rd_kafka_subscribe(c->rk, list);
+    rd_kafka_topic_partition_list_destroy(list);
+    return code ? fb_fail(err, FB_E_CONFIG, "connectors.%s: %s", c->setup.name,
+                          rd_kafka_err2str(code))
+                : FB_OK;
+}
+
+void kafka_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t what,
+                     rd_kafka_topic_partition_list_t *list, void *opaque)
+{
+    struct connector *c = opaque;
+    if (what != RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS) {
+        rd_kafka_assign(rk, NULL);
+        return;
+    }
+    /* Without an answer our own positions are used; they are never behind what we acknowledged. */
+    if (rd_kafka_committed(rk, list, COMMITTED_MS) != RD_KAFKA_RESP_ERR_NO_ERROR)
+        for (int i = 0; i < list->cnt; i++)
+            list->elems[i].offset = RD_KAFKA_OFFSET_INVALID;
+    for (int i = 0; i < list->cnt; i++) {
+        rd_kafka_topic_partition_t *p = &list->elems[i];
+        char own[CONNECTOR_POSITION_BYTES];
+        if (!c->setup.position(c->setup.ctx, p->topic, (uint32_t)p->partition, own))
+            continue;
+        int64_t next = strtoll(own, NULL, 10) + 1;
+        if (next > p->offset)
+            p->offset = next;
+    }
+    rd_kafka_assign(rk, list);
+}
+
+static bool give(struct connector *c, const rd_kafka_message_t *m, connector_each *each, void *arg)
+{
+    rd_kafka_timestamp_type_t kind;
+    int64_t wall_ms = rd_kafka_message_timestamp(m, &kind);
+    struct connector_message out = {.topic = rd_kafka_topic_name(m->rkt),
+                                    .partition = (uint32_t)m->partition,
+                                    .key = {m->key, m->key_len},
+                                    .value = {m->payload, m->len},
+                                    .wall_ms = wall_ms > 0 ? (uint64_t)wall_ms : 0};
+    snprintf(out.position, sizeof out.position, "%" PRId64, m->offset);
+    (void)c;
+    return each(arg, &out);
+}
+
+static enum fb_code message_fault(struct connector *c, const rd_kafka_message_t *m,
+                                  struct fb_err *err)
+{
+    switch (m->err) {
+    case RD_KAFKA_RESP_ERR__PARTITION_EOF:
+        return FB_OK;
+    case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
+    case RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED:
+        return fb_fail(err, FB_E_DENIED, "%.200s: %s; see the rights of the user of connectors.%s",
+                       c->brokers, rd_kafka_err2str(m->err), c->setup.name);
+    default:
+        return fb_fail(err, FB_E_AGAIN, "%.200s, topic %.100s: %s", c->brokers, c->topics,
+                       rd_kafka_err2str(m->err));
+    }
+}
+
+enum fb_code kafka_receive(struct connector *c, connector_each *each, void *arg,
+                           uint32_t timeout_ms, struct fb_err *err)
+{
+    enum fb_code code = kafka_start(c, err);
+    uint64_t until_us = fb_mono_us() + (uint64_t)timeout_ms * US_PER_MS;
+    bool gave = false;
+    while (code == FB_OK) {
+        if (!c->held) {
+            uint64_t now_us = fb_mono_us();
+            int wait_ms = gave || now_us >= until_us ? 0 : (int)((until_us - now_us) / 1000);
+            c->held = rd_kafka_consumer_poll(c->rk, wait_ms > 50 ? 50 : wait_ms);
+        }
+        code = kafka_complaint(c, err);
+        if (!c->held) {
+            if (gave || fb_mono_us() >= until_us || c->setup.is_stopping(c->setup.ctx))
+                break;
+            continue;
+        }
+        if (c->held->err)
+            code = message_fault(c, c->held, err);
+        else if (!give(c, c->held, each, arg))
+            return FB_OK; /* the same again, when there is room */
+        else
+            gave = true;
+        rd_kafka_message_destroy(c->held);
+        c->held = NULL;
+    }
+    /* No broker at all is told by the library, once: it stays until something comes. */
+    if (gave)
+        c->passing_text[0] = '\0';
+    else if (code == FB_OK && strstr(c->passing_text, "brokers are down"))
+        code = fb_fail(err, FB_E_AGAIN, "%.200s: %.200s", c->brokers, c->passing_text);
+    return code;
+}
+
+enum fb_code kafka_commit(struct connector *c, const struct connector_done *done, uint32_t count,
+                          struct fb_err *err)
+{
+    (void)err;
+    if (!c->rk || count == 0)
+        return FB_OK;
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new((int)count);
+    for (uint32_t i = 0; i < count; i++)
+        rd_kafka_topic_partition_list_add(list, done[i].topic, (int32_t)done[i].partition)->offset =
+            strtoll(done[i].position, NULL, 10) + 1;
+    /* Not waited for: our own state has the position, the group's is for others and for tools. */
+    rd_kafka_resp_err_t code = rd_kafka_commit(c->rk, list, 1);
+    rd_kafka_topic_partition_list_destroy(list);
+    (void)code;
+    return FB_OK;
+}
+
+uint64_t kafka_behind(struct connector *c)
+{
+    rd_kafka_topic_partition_list_t *list = NULL;
+    uint64_t sum = 0;
+    bool is_known = false;
+    if (!c->rk || rd_kafka_assignment(c->rk, &list) != RD_KAFKA_RESP_ERR_NO_ERROR || !list)
+        return UINT64_MAX;
+    rd_kafka_position(c->rk, list);
+    for (int i = 0; i < list->cnt; i++) {
+        const rd_kafka_topic_partition_t *p = &list->elems[i];
+        int64_t low, high;
+        if (p->offset < 0 || rd_kafka_get_watermark_offsets(c->rk, p->topic, p->partition, &low,
+                                                            &high) != RD_KAFKA_RESP_ERR_NO_ERROR)
+            continue;
+        is_known = true;
+        sum += high > p->offset ? (uint64_t)(high - p->offset) : 0;
+    }
+    rd_kafka_topic_partition_list_destroy(list);
+    return is_known ? sum : UINT64_MAX;
+}

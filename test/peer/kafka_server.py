@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A real Apache Kafka for the tests: one node (KRaft) with a plain listener, one with TLS, one with TLS and SASL."""
+import os
+import pathlib
+import shutil
+import socket
+import subprocess
+import time
+
+from confluent_kafka import Consumer, KafkaException, Producer
+from confluent_kafka.admin import AdminClient, NewTopic
+from fetch_peers import fetch_all
+
+HERE = pathlib.Path(__file__).resolve().parent
+CONNECTION = ("Endpoint=sb://localhost/;SharedAccessKeyName=RootManageSharedAccessKey;SharedAccessKey=c2VjcmV0")
+USERS = {"alice": "alice-secret", "$ConnectionString": CONNECTION}
+
+
+def free_ports(count):
+    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [s.getsockname()[1] for s in held]
+    for s in held:
+        s.close()
+    return ports
+
+
+def make_certificates(folder):
+    """A CA, a server certificate for 127.0.0.1 and localhost, and another CA that signed nothing here."""
+    def openssl(*args):
+        subprocess.run(["openssl", *args], check=True, capture_output=True, cwd=folder, timeout=60)
+    for name in ("ca", "other"):
+        openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30", "-subj", f"/CN={name}",
+                "-keyout", f"{name}.key", "-out", f"{name}.pem")
+    openssl("req", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-keyout", "srv.key", "-out", "srv.csr")
+    (folder / "ext").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
+    openssl("x509", "-req", "-in", "srv.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "30",
+            "-extfile", "ext", "-out", "srv.pem")
+    openssl("pkcs8", "-topk8", "-nocrypt", "-in", "srv.key", "-out", "srv.p8")
+    (folder / "keystore.pem").write_text((folder / "srv.p8").read_text() + (folder / "srv.pem").read_text())
+
+
+class Kafka:
+    def __init__(self, folder):
+        self.folder = folder
+        self.libs = fetch_all(HERE / "kafka.lock")
+        folder.mkdir(exist_ok=True)
+        make_certificates(folder)
+        self.plain, self.tls, self.sasl, control = free_ports(4)
+        self.brokers = f"127.0.0.1:{self.plain}"
+        users = "".join(f' user_{name}="{secret}"' for name, secret in USERS.items())
+        (folder / "server.properties").write_text(f"""
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{control}
+listeners=PLAINTEXT://127.0.0.1:{self.plain},CONTROLLER://127.0.0.1:{control},SSL://127.0.0.1:{self.tls},SASL_SSL://127.0.0.1:{self.sasl}
+advertised.listeners=PLAINTEXT://127.0.0.1:{self.plain},SSL://127.0.0.1:{self.tls},SASL_SSL://127.0.0.1:{self.sasl}
+inter.broker.listener.name=PLAINTEXT
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_SSL:SASL_SSL
+log.dirs={folder}/data
+num.partitions=4
+auto.create.topics.enable=false
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=4
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+group.initial.rebalance.delay.ms=0
+num.network.threads=1
+num.io.threads=2
+log.cleaner.dedupe.buffer.size=16777216
+ssl.keystore.type=PEM
+ssl.keystore.location={folder}/keystore.pem
+ssl.client.auth=none
+listener.name.sasl_ssl.sasl.enabled.mechanisms=PLAIN
+listener.name.sasl_ssl.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required{users};
+""")
+        self.java("kafka.tools.StorageTool", "format", "-t", "AAAAAAAAAAAAAAAAAAAAAQ", "-c", "server.properties")
+        self.process = None
+
+    def command(self, *args):
+        return [shutil.which("java"), "-Xms64m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
+                "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", f"{self.libs}/*", *args]
+
+    def java(self, *args):
+        done = subprocess.run(self.command(*args), cwd=self.folder, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def start(self):
+        log = open(self.folder / "server.log", "a")
+        self.process = subprocess.Popen(self.command("kafka.Kafka", "server.properties"), cwd=self.folder, stdout=log,
+                                        stderr=subprocess.STDOUT)
+        log.close()
+        end = time.monotonic() + 120
+        admin = AdminClient({"bootstrap.servers": self.brokers, "log_level": 0})
+        while True:
+            assert self.process.poll() is None, (self.folder / "server.log").read_text()[-3000:]
+            assert time.monotonic() < end, "Kafka did not start"
+            try:
+                admin.list_topics(timeout=2)
+                return self
+            except KafkaException:
+                time.sleep(0.2)
+
+    def stop(self):
+        if self.process:
+            self.process.terminate()
+            try:
+                self.process.wait(30)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait(10)
+        self.process = None
+
+    def topic(self, name, partitions=4, **config):
+        admin = AdminClient({"bootstrap.servers": self.brokers, "log_level": 0})
+        made = admin.create_topics([NewTopic(name, partitions, 1, config=config)])
+        made[name].result(60)
+        end = time.monotonic() + 30
+        while admin.list_topics(name, timeout=10).topics[name].error:
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        return name
+
+    def produce(self, topic, values, key=None, partition=None):
+        p = Producer({"bootstrap.servers": self.brokers, "linger.ms": 5, "log_level": 0})
+        bad = []
+        for v in values:
+            extra = {} if partition is None else {"partition": partition}
+            p.produce(topic, v, key=key, on_delivery=lambda e, m: bad.append(e) if e else None, **extra)
+            p.poll(0)
+        assert p.flush(60) == 0 and not bad, bad
+
+    def reader(self, topic, committed=False):
+        return Reader(self.brokers, topic, committed)
+
+
+class Reader:
+    """All messages of a topic from its beginning, as they come."""
+
+    def __init__(self, brokers, topic, committed):
+        self.c = Consumer({"bootstrap.servers": brokers, "group.id": f"test-{os.urandom(6).hex()}",
+                           "auto.offset.reset": "earliest", "enable.auto.commit": False,
+                           "isolation.level": "read_committed" if committed else "read_uncommitted",
+                           "reconnect.backoff.max.ms": 1000, "log_level": 0})
+        self.c.subscribe([topic])
+        self.messages = []
+
+    def poll(self, seconds=0.2):
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            m = self.c.poll(0.1)
+            if m is not None and not m.error():
+                self.messages.append(m)
+        return self.messages
+
+    def close(self):
+        self.c.close()

@@ -1,0 +1,399 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Kafka connector against a real Apache Kafka: each event by its offset, each message by its number, through
+outages, kills, wrong passwords and records that do not fit."""
+import http.client
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "fault"))
+from fb import BIN, Foldback, Load, Origin, until as until_says  # noqa: E402
+from kafka_server import CONNECTION, Kafka, USERS  # noqa: E402
+
+OUTAGE_S = float(os.environ.get("FB_OUTAGE_S", "15"))
+
+
+def until(fact, seconds, what="see the line of the test"):
+    def is_so():
+        try:
+            return fact()
+        except (OSError, AssertionError, http.client.HTTPException, KeyError, TypeError):
+            return False
+    until_says(is_so, seconds, what)
+
+
+@pytest.fixture(scope="module")
+def kafka(tmp_path_factory):
+    k = Kafka(tmp_path_factory.mktemp("kafka") / "kafka").start()
+    yield k
+    k.stop()
+
+
+@pytest.fixture()
+def origin():
+    o = Origin()
+    o.delay_s = 0
+    yield o
+    o.stop()
+
+
+@pytest.fixture()
+def shop(tmp_path, origin):
+    """shop(connectors) is a running foldback; all are stopped at the end."""
+    running = []
+
+    def make(connectors):
+        fold = Foldback(tmp_path, config(origin, connectors)).start()
+        running.append(fold)
+        return fold
+    yield make
+    for fold in running:
+        if not fold.log.closed:
+            fold.stop()
+
+
+def config(origin, connectors):
+    return ('mode: act\nservices:\n  app: { endpoints: ["127.0.0.1:%d"] }\nroutes:\n  - { match: /, service: app }\n'
+            "connectors:\n%s\n" % (origin.port, connectors))
+
+
+def send_many(port, count):
+    c = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    for _ in range(count):
+        c.request("GET", "/item")
+        r = c.getresponse()
+        r.read()
+        assert r.status == 200
+    c.close()
+
+
+def connector(fold, name):
+    for c in fold.api("GET", "/v1/connectors", timeout_s=10)["connectors"]:
+        if c["name"] == name:
+            return c
+    return None
+
+
+def in_log(fold, type_name):
+    done = fold.cli("events", "tail", "--json", "--no-redact", "--from-offset", "0", "--limit", "100000", "--type", type_name)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(x) for x in done.stdout.splitlines()]
+
+
+def offsets(messages):
+    """Offset of each event, in the order of arrival."""
+    return [json.loads(line)["offset"] for m in messages for line in m.value().splitlines()]
+
+
+def kill_brain(fold):
+    until(lambda: fold.child("fb-brain"), 30)
+    os.kill(fold.child("fb-brain"), signal.SIGKILL)
+
+
+def test_blocks_have_key_headers_and_every_event_once(kafka, shop):
+    topic = kafka.topic("blocks")
+    fold = shop("  k: { type: kafka, brokers: '%s', topic: blocks, events: [request], from: start, delay: 50ms }"
+                % kafka.brokers)
+    send_many(fold.port, 500)
+    reader = kafka.reader(topic)
+    until(lambda: len(offsets(reader.poll())) >= 500, 60)
+    got = offsets(reader.messages)
+    assert got == [e["offset"] for e in in_log(fold, "request")]
+    first = reader.messages[0]
+    headers = {k: v.decode() for k, v in first.headers()}
+    assert headers["foldback-node"] == first.key().decode() and len(first.key()) == 16
+    assert headers["foldback-format"] == "json" and headers["foldback-schema"] == "1"
+    assert int(headers["foldback-offset"]) == got[0]
+    assert int(headers["foldback-count"]) == len(first.value().splitlines())
+    assert len({m.partition() for m in reader.messages}) == 1  # one key, one order
+    reader.close()
+
+
+def test_per_event_records_have_the_service_as_key(kafka, shop):
+    topic = kafka.topic("events")
+    fold = shop("  k: { type: kafka, brokers: '%s', topic: events, events: [request], per: event, from: start,\n"
+                "       format: cloudevents, compression: zstd }" % kafka.brokers)
+    send_many(fold.port, 50)
+    reader = kafka.reader(topic)
+    until(lambda: len(reader.poll()) >= 50, 60)
+    assert {m.key() for m in reader.messages} == {b"app"}
+    events = [json.loads(m.value()) for m in reader.messages]
+    assert {e["type"] for e in events} == {"foldback.request.v1"}
+    assert len({e["id"] for e in events}) == len(events) == 50
+    reader.close()
+
+
+def test_nothing_is_missing_after_the_broker_was_away_under_load(kafka, shop):
+    topic = kafka.topic("outage")
+    fold = shop("  k: { type: kafka, brokers: '%s', topic: outage, events: [request], from: start, delay: 100ms,\n"
+                "       timeout: 3s, backoff_max: 1s }" % kafka.brokers)
+    load = Load(fold.port, threads=4, pause_s=0.005)
+    reader = kafka.reader(topic)
+    try:
+        until(lambda: len(offsets(reader.poll())) >= 200, 60)
+        kafka.stop()
+        time.sleep(OUTAGE_S)
+        failing = connector(fold, "k")
+        served = load.ok
+        kafka.start()
+        until(lambda: load.ok > served + 100, 60)
+    finally:
+        load.stop()
+        if kafka.process is None:
+            kafka.start()
+    assert failing["state"] == "failing" and failing["lag_events"] > 0 and failing["last_error"], failing
+    assert load.bad == [] and load.ok > 400  # the gateway did not notice
+    until(lambda: len(in_log(fold, "request")) >= load.ok, 60)
+    want = {e["offset"] for e in in_log(fold, "request")}
+    until(lambda: want <= set(offsets(reader.poll(1))), 120)
+    got = offsets(reader.messages)
+    assert sorted(set(got)) == sorted(want)
+    first_seen = list(dict.fromkeys(got))
+    assert first_seen == sorted(first_seen)  # repeats apart, the order is that of the log
+    until(lambda: connector(fold, "k")["state"] == "running" and connector(fold, "k")["lag_events"] < 1000, 60)
+    reader.close()
+
+
+def test_a_killed_brain_repeats_at_most_what_was_in_flight(kafka, shop):
+    topic = kafka.topic("kill")
+    fold = shop("  k: { type: kafka, brokers: '%s', topic: kill, events: [request], from: start, delay: 20ms }" % kafka.brokers)
+    load = Load(fold.port, threads=2, pause_s=0.005)
+    try:
+        for _ in range(3):
+            time.sleep(1.5)
+            kill_brain(fold)
+        time.sleep(1.5)
+    finally:
+        load.stop()
+    reader = kafka.reader(topic)
+    until(lambda: fold.api("GET", "/v1/status", timeout_s=10), 60)
+    until(lambda: len(in_log(fold, "request")) >= load.ok, 60)
+    want = [e["offset"] for e in in_log(fold, "request")]
+    assert load.bad == []
+    until(lambda: set(want) <= set(offsets(reader.poll())), 60)
+    repeated = len(offsets(reader.messages)) - len(want)
+    # In 3 kills: a batch each, and what 100 ms brought; the load is some hundred requests a second.
+    assert repeated <= 3 * 600, repeated
+    reader.close()
+
+
+def test_a_transaction_per_batch_is_seen_whole(kafka, shop):
+    topic = kafka.topic("transactions")
+    fold = shop("  k: { type: kafka, brokers: '%s', topic: transactions, events: [request], from: start, per: event,\n"
+                "       transactions: true, delay: 50ms }" % kafka.brokers)
+    send_many(fold.port, 100)
+    reader = kafka.reader(topic, committed=True)
+    until(lambda: len(reader.poll()) >= 100, 90)
+    assert sorted(offsets(reader.messages)) == [e["offset"] for e in in_log(fold, "request")]
+    reader.close()
+
+
+def test_a_block_that_the_topic_refuses_is_split_and_one_event_is_buried(kafka, shop):
+    topic = kafka.topic("small", **{"max.message.bytes": "2000"})
+    fold = shop("  k: { type: kafka, brokers: '%s', topic: small, events: [request], from: start, compression: none }"
+                % kafka.brokers)
+    send_many(fold.port, 60)
+    reader = kafka.reader(topic)
+    until(lambda: len(set(offsets(reader.poll()))) >= 60, 90)
+    assert connector(fold, "k")["split"] > 0 and connector(fold, "k")["dead"] == 0
+    reader.close()
+    tiny = kafka.topic("tiny", **{"max.message.bytes": "200"})
+    fold.stop()
+    fold = shop("  t: { type: kafka, brokers: '%s', topic: tiny, events: [request], from: start, compression: none }"
+                % kafka.brokers)
+    until(lambda: connector(fold, "t")["dead"] >= 60, 90)
+    dead = [json.loads(x) for x in open(os.path.join(fold.state, "connectors", "t.dead.jsonl"))]
+    assert len({d["offset"] for d in dead}) == len(dead) and "larger" in dead[0]["reason"]
+    assert tiny
+
+
+@pytest.mark.parametrize("name,keys", [
+    ("tls", "tls: true, ca_file: {ca}"),
+    ("plain", "tls: true, ca_file: {ca}, sasl: plain, username: alice, password_file: {password}"),
+])
+def test_tls_and_passwords(kafka, shop, tmp_path, name, keys):
+    topic = kafka.topic("secure-" + name)
+    (tmp_path / "password").write_text(USERS["alice"] + "\n")
+    (tmp_path / "connection").write_text(CONNECTION + "\n")
+    port = kafka.tls if name == "tls" else kafka.sasl
+    keys = keys.format(ca=kafka.folder / "ca.pem", connection=tmp_path / "connection", password=tmp_path / "password")
+    fold = shop("  k: { type: kafka, brokers: '127.0.0.1:%d', topic: %s, events: [request], from: start, %s }"
+                % (port, topic, keys))
+    send_many(fold.port, 20)
+    reader = kafka.reader(topic)
+    until(lambda: len(offsets(reader.poll())) >= 20, 60)
+    reader.close()
+
+
+@pytest.mark.parametrize("what", ["password", "authority"])
+def test_a_wrong_password_or_authority_is_one_clear_error(kafka, shop, tmp_path, what):
+    topic = kafka.topic("wrong-" + what)
+    (tmp_path / "password").write_text("wrong" if what == "password" else USERS["alice"])
+    ca = kafka.folder / ("ca.pem" if what == "password" else "other.pem")
+    fold = shop("  k: { type: kafka, brokers: '127.0.0.1:%d', topic: %s, events: [request], from: start, tls: true,\n"
+                "       ca_file: %s, sasl: plain, username: alice, password_file: %s }"
+                % (kafka.sasl, topic, ca, tmp_path / "password"))
+    send_many(fold.port, 20)
+    until(lambda: connector(fold, "k")["state"] == "misconfigured", 60)
+    error = connector(fold, "k")["last_error"]
+    assert ("Authentication failed" in error or "authentication" in error) if what == "password" else "certificate" in error
+    assert "connectors.k" in error and "wrong" not in error
+    until(lambda: any(a["reason"] == "alert_connector_failing" for a in fold.api("GET", "/v1/alerts")["alerts"]), 30)
+    done = subprocess.run([BIN, "connector", "check", "--config", fold.file], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and "fail  k" in done.stdout and "connectors.k" in done.stdout
+    if what == "password":  # mended, and told to look again
+        (tmp_path / "password").write_text(USERS["alice"])
+        assert fold.cli("connector", "resume", "k").returncode == 0
+        reader = kafka.reader(topic)
+        until(lambda: len(offsets(reader.poll())) >= 20, 60)
+        reader.close()
+
+
+def test_check_names_the_broker_the_topic_and_what_is_missing(kafka, tmp_path):
+    kafka.topic("checked")
+    text = ("listen: ['127.0.0.1:0']\nservices: { app: { endpoints: ['127.0.0.1:1'] } }\nconnectors:\n"
+            "  good: { type: kafka, brokers: '%s', topic: checked }\n"
+            "  gone: { type: kafka, brokers: '%s', topic: never-made }\n"
+            "  away: { type: kafka, brokers: '127.0.0.1:1', topic: checked }\n" % (kafka.brokers, kafka.brokers))
+    (tmp_path / "c.yaml").write_text(text)
+    done = subprocess.run([BIN, "connector", "check", "--config", str(tmp_path / "c.yaml")], capture_output=True,
+                          text=True, timeout=60)
+    assert done.returncode == 1
+    assert "topic checked has 4 partitions" in done.stdout
+    assert "topic never-made" in done.stdout and "127.0.0.1:1: no answer" in done.stdout
+    done = subprocess.run([BIN, "check", "--connectors", "--config", str(tmp_path / "c.yaml"), "--state",
+                           str(tmp_path / "s"), "--json"], capture_output=True, text=True, timeout=90)
+    checks = [c for c in json.loads(done.stdout)["checks"] if c["check"] == "connector"]
+    assert {c["state"] for c in checks} == {"ok", "fail"} and len(checks) >= 5
+
+
+# ---- source ----
+def orders(fold):
+    return [e for e in in_log(fold, "custom") if e["name"] == "order.placed"]
+
+
+def test_a_source_takes_each_message_once_through_restarts_and_kills(kafka, shop):
+    topic = kafka.topic("orders")
+    keys = ("  o: { type: kafka, direction: source, brokers: '%s', topic: orders, start: earliest, group: g-orders }"
+            % kafka.brokers)
+    kafka.produce(topic, [json.dumps({"name": "order.placed", "value": i}) for i in range(500)])
+    fold = shop(keys)
+    until(lambda: len(orders(fold)) >= 500, 90)
+    until(lambda: connector(fold, "o")["in_flight"] == 0, 30)  # acknowledged, and the position kept
+    kill_brain(fold)
+    kafka.produce(topic, [json.dumps({"name": "order.placed", "value": i}) for i in range(500, 800)])
+    until(lambda: len({e["value"] for e in orders(fold)}) >= 800, 90)
+    fold.stop()
+    kafka.produce(topic, [json.dumps({"name": "order.placed", "value": i}) for i in range(800, 900)])
+    fold = shop(keys)
+    until(lambda: len({e["value"] for e in orders(fold)}) >= 900, 90)
+    values = [e["value"] for e in orders(fold)]
+    assert sorted(values) == list(range(900))
+
+
+def test_a_source_under_fire_loses_nothing(kafka, shop):
+    topic = kafka.topic("fire")
+    fold = shop("  o: { type: kafka, direction: source, brokers: '%s', topic: fire, start: earliest, group: g-fire }"
+                % kafka.brokers)
+    count = 3000
+
+    def produce():
+        for i in range(0, count, 100):
+            kafka.produce(topic, [json.dumps({"name": "order.placed", "value": v}) for v in range(i, i + 100)])
+            time.sleep(0.1)
+    writer = threading.Thread(target=produce)
+    writer.start()
+    for _ in range(2):
+        time.sleep(1.5)
+        kill_brain(fold)
+    writer.join(120)
+    until(lambda: len({e["value"] for e in orders(fold)}) >= count, 120)
+    values = [e["value"] for e in orders(fold)]
+    assert set(values) == set(range(count))
+    # Taken twice at most what became durable in the last moment before a kill: one put of 1,024 events.
+    assert len(values) - count <= 2 * 1024
+
+
+def test_bad_messages_are_buried_and_good_ones_beside_them_taken(kafka, shop):
+    topic = kafka.topic("bad", partitions=1)
+    cloud = {"specversion": "1.0", "id": "1", "source": "/shop", "type": "order.placed", "data": {"value": 3}}
+    kafka.produce(topic, [b"not json", json.dumps({"name": "order.placed", "value": 1}), b"\xff\xfe",
+                          json.dumps({"name": "order.placed", "value": "x"}), b"", json.dumps(cloud),
+                          b'{"name":"order.placed","value":4}\n{"name":"order.placed","value":5}\n'])
+    fold = shop("  o: { type: kafka, direction: source, brokers: '%s', topic: bad, start: earliest, group: g-bad }"
+                % kafka.brokers)
+    until(lambda: len(orders(fold)) >= 4, 60)
+    assert [e["value"] for e in orders(fold)] == [1, 3, 4, 5]
+    until(lambda: connector(fold, "o")["bad"] == 4, 30)
+    dead = [json.loads(x) for x in open(os.path.join(fold.state, "connectors", "o.dead.jsonl"))]
+    assert [d["position"] for d in dead] == ["0", "2", "3", "4"] and dead[0]["topic"] == "bad"
+
+
+def test_a_source_waits_for_its_broker_and_goes_on(kafka, shop):
+    topic = kafka.topic("later")
+    fold = shop("  o: { type: kafka, direction: source, brokers: '%s', topic: later, start: earliest, group: g-later }"
+                % kafka.brokers)
+    kafka.produce(topic, [json.dumps({"name": "order.placed", "value": i}) for i in range(50)])
+    until(lambda: len(orders(fold)) >= 50, 90)
+    kafka.stop()
+    time.sleep(3)
+    kafka.start()
+    kafka.produce(topic, [json.dumps({"name": "order.placed", "value": i}) for i in range(50, 100)])
+    until(lambda: len(orders(fold)) >= 100, 120)
+    assert sorted(e["value"] for e in orders(fold)) == list(range(100))
+    assert fold.cli("connector", "pause", "o").returncode == 0
+    until(lambda: connector(fold, "o")["state"] == "paused", 30)
+    kafka.produce(topic, [json.dumps({"name": "order.placed", "value": i}) for i in range(100, 120)])
+    time.sleep(1)
+    assert len(orders(fold)) == 100
+    assert fold.cli("connector", "resume", "o").returncode == 0
+    until(lambda: len(orders(fold)) >= 120, 90)
+    assert sorted(e["value"] for e in orders(fold)) == list(range(120))
+
+
+# ---- Event Hubs: its Kafka endpoint is a SASL_SSL listener with PLAIN and $ConnectionString ----
+def test_event_hubs_both_ways_with_a_connection_string(kafka, shop, tmp_path):
+    topic = kafka.topic("hub")
+    (tmp_path / "string").write_text(CONNECTION + ";EntityPath=hub\n")
+    # The test's listener knows the string without EntityPath, as the portal gives for a namespace.
+    (tmp_path / "namespace").write_text(CONNECTION + "\n")
+    common = "brokers: '127.0.0.1:%d', ca_file: %s, connection_string_file: %s" % (
+        kafka.sasl, kafka.folder / "ca.pem", tmp_path / "namespace")
+    kafka.topic("hub-in")
+    kafka.produce("hub-in", [json.dumps({"name": "order.placed", "value": i}) for i in range(20)])
+    fold = shop("  h: { type: eventhubs, topic: hub, events: [request], from: start, %s }\n"
+                "  i: { type: eventhubs, direction: source, topic: hub-in, start: earliest, %s }" % (common, common))
+    send_many(fold.port, 100)
+    reader = kafka.reader(topic)
+    until(lambda: len(offsets(reader.poll())) >= 100, 60)
+    until(lambda: len(orders(fold)) >= 20, 60)
+    assert sorted(e["value"] for e in orders(fold)) == list(range(20))
+    reader.close()
+
+
+def test_event_hubs_says_what_is_wrong_with_the_string(kafka, tmp_path):
+    (tmp_path / "bad").write_text("SharedAccessKeyName=x;SharedAccessKey=y\n")
+    (tmp_path / "wrong").write_text(CONNECTION.replace("c2VjcmV0", "d3Jvbmc=") + ";EntityPath=hub\n")
+    text = ("listen: ['127.0.0.1:0']\nservices: { app: { endpoints: ['127.0.0.1:1'] } }\nconnectors:\n"
+            "  bad: { type: eventhubs, connection_string_file: %s }\n"
+            "  wrong: { type: eventhubs, brokers: '127.0.0.1:%d', ca_file: %s, connection_string_file: %s }\n"
+            % (tmp_path / "bad", kafka.sasl, kafka.folder / "ca.pem", tmp_path / "wrong"))
+    (tmp_path / "c.yaml").write_text(text)
+    done = subprocess.run([BIN, "connector", "check", "--config", str(tmp_path / "c.yaml")], capture_output=True,
+                          text=True, timeout=60)
+    assert done.returncode == 1
+    assert "has no Endpoint=sb://" in done.stdout
+    assert "uthentication" in done.stdout and "d3Jvbmc" not in done.stdout
+
+
+def test_the_lock_file_pins_every_jar(kafka):
+    rows = [x.split() for x in (pathlib.Path(__file__).parent / "kafka.lock").read_text().splitlines() if x[0] != "#"]
+    assert len(rows) == 46 and all(len(r[0]) == 64 for r in rows)
+    assert kafka.process.poll() is None
