@@ -3,10 +3,12 @@
 """connectors: events/s, CPU per event and delivery delay of a connector to its real server on this machine.
 
   test/bench/connectors.py redis [--seconds 10] [--delay 200ms] [--format json] [--per block]
+  test/bench/connectors.py redis --source [--events 100000]
 
 Catching up: the connector is paused while wrk fills the log with request events, then resumed and timed; CPU is that of
 the connector's own thread (its share of the brain), and of the server.  Delay: paced requests, each measured from the
-time of its event to the time at which the server stored it.  A new type is a class with the four methods of Redis.
+time of its event to the time at which the server stored it.  A source is timed from its resume until the last of the
+waiting messages was taken in.  A new type is a class with the methods of RedisPeer.
 """
 import argparse
 import datetime
@@ -35,6 +37,16 @@ class RedisPeer:
 
     def pid(self):
         return self.server.process.pid
+
+    def fill(self, count):
+        c = self.server.client()
+        value = json.dumps({"name": "order.placed", "value": 19.9, "text": "basket of three things"}).encode()
+        one = b"*5\r\n$4\r\nXADD\r\n$5\r\nbench\r\n$1\r\n*\r\n$4\r\ndata\r\n$%d\r\n%s\r\n" % (len(value), value)
+        for _ in range(count // 100):
+            c.sock.sendall(one * 100)
+            for _ in range(100):
+                c.answer()
+        c.close()
 
     def stored(self, count):
         """(stored at, time of the event) in s, of the last <count> events."""
@@ -102,6 +114,8 @@ def main():
     ap.add_argument("--delay", default="200ms")
     ap.add_argument("--format", default="json")
     ap.add_argument("--per", default="block")
+    ap.add_argument("--source", action="store_true")
+    ap.add_argument("--events", type=int, default=100000, help="messages that wait for a source")
     args = ap.parse_args()
     peer = PEERS[args.type]()
     with tempfile.TemporaryDirectory() as name:
@@ -109,14 +123,30 @@ def main():
         peer.start(folder)
         fold = Foldback(folder, "mode: act\nservices: { app: { endpoints: ['127.0.0.1:1'] } }\n"
                         "routes: [{ match: /app/, service: app }]\nconnectors:\n"
-                        "  out: { events: [request], from: start, delay: %s, format: %s, per: %s, %s }\n"
-                        % (args.delay, args.format, args.per, peer.lines()))
+                        "  out: { %s, from: start, delay: %s, format: %s, per: %s, %s }\n"
+                        % ("direction: source" if args.source else "events: [request]", args.delay, args.format, args.per,
+                           peer.lines()))
         try:
             fold.start()
-            measure(args, peer, fold)
+            (measure_source if args.source else measure)(args, peer, fold)
         finally:
             fold.stop()
             peer.stop()
+
+
+def measure_source(args, peer, fold):
+    assert fold.cli("connector", "pause", "out").returncode == 0
+    wait(lambda: status(fold)["state"] == "paused")
+    peer.fill(args.events)
+    mine, theirs = thread_of(fold.child("fb-brain"), "fb-out"), f"/proc/{peer.pid()}/stat"
+    cpu, server_cpu, begin = ticks(mine), ticks(theirs), time.monotonic()
+    assert fold.cli("connector", "resume", "out").returncode == 0
+    wait(lambda: has_all(fold, args.events) and status(fold)["in_flight"] == 0)
+    took = time.monotonic() - begin
+    cpu, server_cpu = ticks(mine) - cpu, ticks(theirs) - server_cpu
+    print(f"{args.type} {peer.version}, source: {args.events} messages in {took:.1f} s, durable and acknowledged")
+    print(f"  {args.events / took:,.0f} events/s; CPU {cpu / args.events * 1e6:.2f} us per event here, "
+          f"{server_cpu / args.events * 1e6:.2f} us at the server; errors {status(fold)['errors']}")
 
 
 def measure(args, peer, fold):

@@ -94,8 +94,11 @@ class Redis:
         self.process = subprocess.Popen(self.command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         until(lambda: self.ask("PING") == "PONG")
 
+    def client(self):
+        return Client(self.port, self.tls, self.login)
+
     def ask(self, *words):
-        client = Client(self.port, self.tls, self.login)
+        client = self.client()
         try:
             return client(*words)
         finally:
@@ -158,7 +161,7 @@ def world(tmp_path, origin):
 
 def sink(redis, more=""):
     return ("  out: { type: redis, address: '127.0.0.1:%d', stream: '%s', events: [request], delay: 50ms, from: start, "
-            "timeout: 3s, backoff_max: 500ms%s }" % (redis.port, STREAM, more))
+            "timeout: 20s, backoff_max: 500ms%s }" % (redis.port, STREAM, more))
 
 
 def send_many(port, count):

@@ -166,9 +166,11 @@ static enum fb_code ended(struct redis_link *l, enum moved how, struct fb_err *e
 {
     if (how == MOVED_FAILED)
         return redis_tls_fail(l, "TLS", err);
+    const char *hint = l->is_ready ? ""
+                       : l->is_tls ? "; if it asks for our certificate, give `cert_file`"
+                                   : "; if that is a TLS port, set `tls: true`";
     return fb_fail(err, FB_E_AGAIN, "redis %s closed the connection; its log says why%s",
-                   redis_link_address(l),
-                   l->is_ready || l->is_tls ? "" : " (if that is a TLS port, set `tls: true`)");
+                   redis_link_address(l), hint);
 }
 
 /* Gives what is there; true when all answers are. */

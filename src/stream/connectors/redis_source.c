@@ -440,6 +440,8 @@ static bool give_giant(struct taking *t, struct fb_err *err)
  * when the connection is made anew. */
 static enum fb_code failed(struct connector *c, struct fb_err *err)
 {
+    if (err->code == FB_E_AGAIN && c->setup.is_stopping(c->setup.ctx))
+        return FB_OK; /* waiting for entries was given up; nothing failed */
     if (err->code == FB_E_RANGE) {
         c->is_giant = c->count_max == 1;
         c->count_max = c->count_max > 4 ? c->count_max / 4 : 1;

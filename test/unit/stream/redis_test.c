@@ -530,7 +530,7 @@ static void test_a_source_drains_claims_reads_and_tells_gaps(void **state)
     snprintf(w.address, sizeof w.address, "127.0.0.1:%u", s.port);
     world_begin(&w, true);
     /* far from the second look at the group */
-    assert_int_equal(foldback_connector.receive(w.c, take, &t, 200, &w.err), FB_OK);
+    assert_int_equal(foldback_connector.receive(w.c, take, &t, 20000, &w.err), FB_OK);
     assert_non_null(strstr(t.text, "gap-6-0={\"name\":\"foldback.connector.gap\",\"value\":3,"));
     assert_non_null(strstr(t.text, "1-0={};"));
     assert_non_null(strstr(t.text, "gap-2-0={\"name\":\"foldback.connector.gap\",\"value\":1,"));
@@ -572,11 +572,11 @@ static void test_what_has_no_room_is_read_again_as_ours(void **state)
     server_begin(&s, script);
     snprintf(w.address, sizeof w.address, "127.0.0.1:%u", s.port);
     world_begin(&w, true);
-    assert_int_equal(foldback_connector.receive(w.c, take, &t, 200, &w.err), FB_OK);
+    assert_int_equal(foldback_connector.receive(w.c, take, &t, 20000, &w.err), FB_OK);
     assert_string_equal(t.text, "1-0=1;");
     w.c->look_at_us = UINT64_MAX; /* the script has no further look */
     t.room = 5;
-    assert_int_equal(foldback_connector.receive(w.c, take, &t, 200, &w.err), FB_OK);
+    assert_int_equal(foldback_connector.receive(w.c, take, &t, 20000, &w.err), FB_OK);
     assert_string_equal(t.text, "1-0=1;2-0=2;");
     foldback_connector.close(w.c);
     server_end(&s);
@@ -597,7 +597,7 @@ static void test_a_group_that_is_gone_is_made_again(void **state)
     server_begin(&s, script);
     snprintf(w.address, sizeof w.address, "127.0.0.1:%u", s.port);
     world_begin(&w, true);
-    assert_int_equal(foldback_connector.receive(w.c, take, &t, 200, &w.err), FB_E_AGAIN);
+    assert_int_equal(foldback_connector.receive(w.c, take, &t, 20000, &w.err), FB_E_AGAIN);
     assert_non_null(strstr(w.err.text, "it is made again"));
     assert_int_equal(foldback_connector.receive(w.c, take, &t, 50, &w.err), FB_OK);
     foldback_connector.close(w.c);
