@@ -69,6 +69,8 @@ void brain_ingest_reload(struct brain *b, const struct conf *conf)
     state_dir_ingest_path(b->setup->state_dir, configured, path, sizeof path);
     if (b->admin)
         read_tokens(b, path);
+    if (b->admin && conf)
+        admin_beacon_origins(b->admin, conf->p.ingest_beacon_origins);
     if (conf && b->ingress)
         start_statsd(b, conf);
 }

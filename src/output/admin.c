@@ -116,6 +116,11 @@ enum fb_code admin_ingest_tokens(struct admin *a, struct span text, struct fb_er
                    line, AUTH_INGEST_MAX);
 }
 
+void admin_beacon_origins(struct admin *a, const char *origins)
+{
+    snprintf(a->beacon_origins, sizeof a->beacon_origins, "%s", origins);
+}
+
 int admin_fd(const struct admin *a)
 {
     return a->epoll;

@@ -140,6 +140,9 @@ void admin_free(struct admin *a); /* closes everything */
 FB_MUST_USE
 enum fb_code admin_ingest_tokens(struct admin *a, struct span text, struct fb_err *err);
 
+/* Origins of pages whose beacons are taken, separated by commas; "" none. */
+void admin_beacon_origins(struct admin *a, const char *origins);
+
 int admin_fd(const struct admin *a);              /* watch it for readability, level-triggered */
 void admin_run(struct admin *a, uint64_t now_us); /* when readable; bounded work per call */
 /* After the engine has seen the tick (its decisions came through admin_on_event).  Also in between

@@ -30,8 +30,9 @@
 #define CONN_FIELDS_MAX 64
 #define CONN_IDLE_US (75 * US_PER_S)
 #define CONN_REQUEST_US                                                                            \
-    (10 * US_PER_S)    /* for a whole request to arrive, for progress in writing                   \
-                        */
+    (10 * US_PER_S) /* for a whole request to arrive, for progress in writing                      \
+                     */
+#define BEACONS_PER_S 200
 #define STREAMS_MAX 32 /* half of the connections: the API stays reachable */
 
 enum conn_phase { CONN_FREE, CONN_READ, CONN_WRITE, CONN_STREAM };
@@ -83,6 +84,8 @@ struct conn {
 struct admin {
     struct admin_source source;
     struct auth auth;
+    char beacon_origins[1024];
+    uint64_t beacon_us, beacons; /* in the second that began then */
     int listener, epoll;
     char address[80];
     char node[64];

@@ -16,6 +16,8 @@ from fb import Foldback, until  # noqa: E402
 
 CONFIG = 'mode: act\nservices:\n  app: { endpoints: ["127.0.0.1:%d"] }\nroutes:\n  - { match: /, service: app }\n'
 
+BEACONS = 'ingest: { beacon_origins: "https://shop.example, http://localhost:3000" }\n'
+
 
 class Ingest:
     def __init__(self, fold):
@@ -55,7 +57,7 @@ class Ingest:
 @pytest.fixture(scope="module")
 def ingest(tmp_path_factory):
     origin = Origin(lambda r, w: ok())
-    fold = Foldback(tmp_path_factory.mktemp("ingest"), CONFIG % origin.port)
+    fold = Foldback(tmp_path_factory.mktemp("ingest"), CONFIG % origin.port + BEACONS)
     try:
         fold.start()
         yield Ingest(fold)
@@ -304,6 +306,22 @@ def test_logs_and_traces_come_in_as_json(ingest):
     assert ingest.facts()["shop.get__cart"]["last"] == 20
     status, answer = post("/v1/traces", [])
     assert (status, answer["detail"]) == (400, "not a JSON object; nothing was taken")
+
+
+def test_beacons_of_listed_pages_are_taken_as_known_numbers_only(ingest):
+    def post(body, origin="https://shop.example"):
+        return ingest.call("POST", "/v1/beacon", json.dumps(body), token="", Content_Type="text/plain", Origin=origin)
+    status, _, r = post({"LCP": 1234.5, "CLS": 0.1})
+    assert (status, r.getheader("Access-Control-Allow-Origin")) == (204, "https://shop.example")
+    until(lambda: ingest.facts().get("web.lcp", {}).get("last") == 1234.5, 30, "the facts know")
+    assert post({"LCP": 1}, "https://evil.example")[0] == 403
+    assert post({"LCP": 1}, "null")[0] == 403
+    assert post({"other": 1})[0] == 422
+    assert post({"LCP": -1})[0] == 422
+    assert post({"LCP": "1"})[0] == 422
+    assert post("no object")[0] == 400
+    assert post({"LCP": 1, "x" * 1100: 1})[0] == 413
+    assert ingest.facts()["web.lcp"]["total"] == 1
 
 
 def test_names_beyond_the_bounds_are_told_and_counted(ingest):
