@@ -7,6 +7,7 @@ import http.server
 import json
 import os
 import signal
+import ssl
 import subprocess
 import threading
 
@@ -339,3 +340,35 @@ def test_handlers_and_connectors_have_names_of_their_own(tmp_path):
     path = tmp_path / "check.yaml"
     code, out = check(tmp_path, "  x: { url: 'https://a/' }\nconnectors:\n  x: { type: file, path: %s }\n" % path)
     assert code != 0 and "already a name in handlers" in out, out
+
+
+def test_check_reaches_the_url_and_finds_the_program_but_sends_nothing(tmp_path, receivers):
+    hook = receivers()
+    path = tmp_path / "check.yaml"
+    path.write_text('listen: ["127.0.0.1:1"]\nservices:\n  app: { endpoints: ["127.0.0.1:2"] }\nhandlers:\n'
+                    '  good: { url: "%s" }\n  run: { command: [/bin/true] }\n  gone: { url: "http://127.0.0.1:1/" }\n'
+                    "  none: { command: [/does/not/exist] }\n" % hook.url)
+    done = {n: subprocess.run([BIN, "connector", "check", n, "--config", str(path)], capture_output=True, text=True,
+                              timeout=60) for n in ("good", "run", "gone", "none")}
+    assert [done[n].returncode == 0 for n in done] == [True, True, False, False], done
+    assert "reached; no event was sent" in done["good"].stdout and not hook.seen
+    assert "secret" not in done["good"].stdout
+    assert "cannot be run" in done["none"].stdout + done["none"].stderr
+
+
+def test_a_handler_speaks_tls_and_knows_its_authority(tmp_path, origin, receivers, foldback):
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+                    "-keyout", key, "-out", cert, "-days", "2", "-subj", "/CN=hook", "-addext", "subjectAltName=IP:127.0.0.1"],
+                   check=True, capture_output=True, timeout=60)
+    hook = receivers()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+    hook.server.socket = context.wrap_socket(hook.server.socket, server_side=True)
+    url = hook.url.replace("http://", "https://")
+    fold = foldback(config(origin, '  hook: { url: "%s", events: [request], from: start }' % url))
+    send_many(fold.port, 3)
+    until(lambda: connector(fold, "hook")["state"] == "misconfigured", 30)
+    assert not hook.seen
+    reconfigure(fold, config(origin, '  hook: { url: "%s", events: [request], from: start, ca_file: %s }' % (url, cert)))
+    until(lambda: len(hook.taken()) >= 3, 30)
