@@ -65,7 +65,32 @@ class RedisPeer:
         self.server.end()
 
 
-PEERS = {"redis": RedisPeer}
+class KinesisPeer:
+    """kinesis_shim.py without limits, in this process: delays are those of a Python server."""
+
+    def start(self, folder):
+        from kinesis_shim import Shim
+        self.shim, self.version = Shim(shards=2), "shim"
+        self.shim.rate = 1e9
+        self.keys = folder / "credentials"
+        self.keys.write_text("[default]\naws_access_key_id=AKIATEST\naws_secret_access_key=test-secret-of-the-shim\n")
+
+    def lines(self):
+        return "type: kinesis, stream: shop, aws_region: eu-central-1, endpoint: '%s', credentials_file: %s" % (
+            self.shim.url, self.keys)
+
+    def pid(self):
+        return os.getpid()
+
+    def stored(self, count):
+        rows = [(at, x) for shard in self.shim.shards for _, _, data, at in shard.records for x in data.splitlines()]
+        return [(at, event_time(json.loads(x))) for at, x in rows][-count:]
+
+    def stop(self):
+        self.shim.close()
+
+
+PEERS = {"kinesis": KinesisPeer, "redis": RedisPeer}
 
 
 def event_time(event):
