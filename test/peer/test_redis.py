@@ -407,7 +407,7 @@ def test_a_source_takes_what_is_new_and_what_a_dead_consumer_held(world):
     until(lambda: connector(fold, "shop")["dead"] == 1)
     dead = os.path.join(fold.state, "connectors", "shop.dead.jsonl")
     with open(dead) as f:
-        assert [json.loads(x)["reason"] for x in f] == ["not JSON"]
+        assert [json.loads(x)["reason"].split(":")[0] for x in f] == ["not JSON"]
     for i in range(31, 60):
         redis.ask("XADD", "shop", "*", "data", json.dumps({"name": "order.placed", "value": i}))
         if i == 45:
