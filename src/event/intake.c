@@ -168,6 +168,7 @@ static void bad_json(struct intake *in, const char *what, const json_error_t *er
     in->line += error->line > 1 ? (uint32_t)error->line - 1 : 0;
     snprintf(why, sizeof why, "%s: %s at column %d", what, error->text, error->column);
     bad(in, INTAKE_NOT_JSON, "", why);
+    snprintf(in->reason, sizeof in->reason, "%s", what); /* the same for all such messages */
     in->line = line;
 }
 
