@@ -6,6 +6,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#ifdef __clang__ /* librdkafka's RD_KAFKA_V_* check their types with statement expressions */
+#pragma clang diagnostic ignored "-Wgnu-statement-expression"
+#endif
+
 #define POLL_MS 50
 #define TRANSACTION_MS 10000
 
