@@ -165,6 +165,8 @@ def test_pause_resume_and_reset(tmp_path, origin):
     done = fold.cli("connector", "pause", "out", "--why", "test")
     assert done.returncode == 0, done.stderr
     until(lambda: connector(fold, "out")["state"] == "paused", 20)
+    # on the disk before the brain dies: what was said in its last 20 ms may be lost
+    until(lambda: any(e["name"] == "foldback.connector.pause" for e in in_log(fold, "custom")), 30)
     send_many(fold.port, 20)
     os.kill(brain_pid(fold), signal.SIGKILL)  # it is paused after that, too
     until(lambda: connector(fold, "out") and connector(fold, "out")["state"] == "paused", 30)
@@ -178,7 +180,6 @@ def test_pause_resume_and_reset(tmp_path, origin):
     assert listed.returncode == 0 and "out" in listed.stdout and "running" in listed.stdout
     nobody = fold.cli("connector", "pause", "nobody")
     assert nobody.returncode == 1 and "no connector is called nobody" in nobody.stderr
-    until(lambda: any(e["name"] == "foldback.connector.pause" for e in in_log(fold, "custom")), 30)
     fold.stop()
 
 
