@@ -3,7 +3,7 @@
 """connectors: events/s, CPU per event and delivery delay of a connector to its real server on this machine.
 
   test/bench/connectors.py redis [--seconds 10] [--delay 200ms] [--format json] [--per block]
-  test/bench/connectors.py redis --source [--events 100000]
+  test/bench/connectors.py kafka --source [--events 100000]
 
 Catching up: the connector is paused while wrk fills the log with request events, then resumed and timed; CPU is that of
 the connector's own thread (its share of the brain), and of the server.  Delay: paced requests, each measured from the
@@ -90,7 +90,37 @@ class KinesisPeer:
         self.shim.close()
 
 
-PEERS = {"kinesis": KinesisPeer, "redis": RedisPeer}
+class KafkaPeer:
+    def start(self, folder):
+        import kafka_server
+        self.server = kafka_server.Kafka(folder / "kafka").start()
+        self.server.topic("bench", partitions=1, **{"message.timestamp.type": "LogAppendTime"})
+        self.version = "4.3.1"
+
+    def lines(self):
+        return "type: kafka, brokers: ['%s'], topic: bench, start: earliest" % self.server.brokers
+
+    def pid(self):
+        return self.server.process.pid
+
+    def fill(self, count):
+        value = json.dumps({"name": "order.placed", "value": 19.9, "text": "basket of three things"}).encode()
+        self.server.produce("bench", [value] * count)
+
+    def stored(self, count):
+        reader, seen = self.server.reader("bench"), -1
+        while len(reader.messages) != seen:
+            seen = len(reader.messages)
+            reader.poll(3)
+        reader.close()
+        return [(m.timestamp()[1] / 1000, event_time(json.loads(x))) for m in reader.messages
+                for x in m.value().splitlines()][-count:]
+
+    def stop(self):
+        self.server.stop()
+
+
+PEERS = {"kafka": KafkaPeer, "kinesis": KinesisPeer, "redis": RedisPeer}
 
 
 def event_time(event):
@@ -104,11 +134,10 @@ def ticks(path):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def thread_of(pid, name):
-    for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
-        if (task / "comm").read_text().strip() == name:
-            return f"{task}/stat"
-    raise SystemExit(f"no thread {name}")
+def thread_ticks(pid, name):
+    """Of the connector's thread, and of those that librdkafka made for it."""
+    return sum(ticks(task / "stat") for task in pathlib.Path(f"/proc/{pid}/task").iterdir()
+               if (task / "comm").read_text().strip() == name or (task / "comm").read_text().startswith("rdk:"))
 
 
 def status(fold):
@@ -163,12 +192,12 @@ def measure_source(args, peer, fold):
     assert fold.cli("connector", "pause", "out").returncode == 0
     wait(lambda: status(fold)["state"] == "paused")
     peer.fill(args.events)
-    mine, theirs = thread_of(fold.child("fb-brain"), "fb-out"), f"/proc/{peer.pid()}/stat"
-    cpu, server_cpu, begin = ticks(mine), ticks(theirs), time.monotonic()
+    brain, theirs = fold.child("fb-brain"), f"/proc/{peer.pid()}/stat"
+    cpu, server_cpu, begin = thread_ticks(brain, "fb-out"), ticks(theirs), time.monotonic()
     assert fold.cli("connector", "resume", "out").returncode == 0
     wait(lambda: has_all(fold, args.events) and status(fold)["in_flight"] == 0)
     took = time.monotonic() - begin
-    cpu, server_cpu = ticks(mine) - cpu, ticks(theirs) - server_cpu
+    cpu, server_cpu = thread_ticks(brain, "fb-out") - cpu, ticks(theirs) - server_cpu
     print(f"{args.type} {peer.version}, source: {args.events} messages in {took:.1f} s, durable and acknowledged")
     print(f"  {args.events / took:,.0f} events/s; CPU {cpu / args.events * 1e6:.2f} us per event here, "
           f"{server_cpu / args.events * 1e6:.2f} us at the server; errors {status(fold)['errors']}")
@@ -181,13 +210,13 @@ def measure(args, peer, fold):
                    stdout=subprocess.DEVNULL)
     time.sleep(2)  # the log has all of it
     brain = fold.child("fb-brain")
-    mine, theirs = thread_of(brain, "fb-out"), f"/proc/{peer.pid()}/stat"
-    cpu, server_cpu, begin = ticks(mine), ticks(theirs), time.monotonic()
+    theirs = f"/proc/{peer.pid()}/stat"
+    cpu, server_cpu, begin = thread_ticks(brain, "fb-out"), ticks(theirs), time.monotonic()
     assert fold.cli("connector", "resume", "out").returncode == 0
     wait(lambda: status(fold)["lag_events"] == 0 and status(fold)["events"] > 0)
     took = time.monotonic() - begin
     s = status(fold)
-    cpu, server_cpu = ticks(mine) - cpu, ticks(theirs) - server_cpu
+    cpu, server_cpu = thread_ticks(brain, "fb-out") - cpu, ticks(theirs) - server_cpu
     print(f"{args.type} {peer.version}, {args.format}, per {args.per}, delay {args.delay}: {s['events']} events, "
           f"{s['bytes'] / 1e6:.0f} MB in {took:.1f} s")
     print(f"  {s['events'] / took:,.0f} events/s, {s['bytes'] / took / 1e6:.0f} MB/s; CPU {cpu / s['events'] * 1e6:.2f} us per event "
