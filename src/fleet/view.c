@@ -26,7 +26,8 @@ struct load {
 struct voice {
     uint64_t node, sequence, heard_us;
     uint32_t epoch, span_us;
-    uint32_t requests, late, failed, shed, queued, in_flight;
+    uint32_t requests, late, failed, shed, queued;
+    uint64_t in_flight;
     uint32_t load_count, load_cap, demand_count;
     struct load *loads;
     struct fleet_demand demands[FLEET_DEMANDS_MAX];
@@ -35,8 +36,8 @@ struct voice {
 
 /* Sum over the other nodes, by endpoint: open addressing, <name> 0 is free. */
 struct seat {
-    uint64_t name;
-    uint32_t in_flight, voices;
+    uint64_t name, in_flight;
+    uint32_t voices, reserved;
 };
 
 struct service {
@@ -511,7 +512,7 @@ uint32_t fleet_others_in_flight(const struct fleet_view *v, const char *service,
     const struct service *sv = service_find(v, service);
     if (!sv || !sv->seat_cap)
         return 0;
-    return seat_probe(sv->seats, sv->seat_cap, hash_text(endpoint))->in_flight;
+    return fb_sat_u32(seat_probe(sv->seats, sv->seat_cap, hash_text(endpoint))->in_flight);
 }
 
 uint32_t fleet_share_of(const struct fleet_view *v, const char *service, uint64_t limit)
@@ -579,7 +580,7 @@ bool fleet_service_at(const struct fleet_view *v, uint32_t index, struct fleet_s
         out->late_per_s += vo->late * per;
         out->failed_per_s += vo->failed * per;
         out->shed_per_s += vo->shed * per;
-        out->in_flight += vo->in_flight;
+        out->in_flight = fb_sat_u32((uint64_t)out->in_flight + vo->in_flight);
         out->queued += vo->queued;
     }
     struct sketch sum = sv->pane[0];

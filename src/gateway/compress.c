@@ -27,6 +27,7 @@ struct facts {
     bool varies;   /* Vary says so already */
 };
 
+static bool is_stored(const struct request *req);
 static struct chunk *rewrite(struct request *req, const struct answer_piece *piece);
 static void read_fields(struct span rest, struct facts *f);
 static void encode(struct request *req, const struct answer_piece *piece);
@@ -46,6 +47,10 @@ void compress_answer(struct request *req, const struct answer_piece *piece)
         room = rewrite(req, piece);
         if (room)
             now.head = chunk_span(room);
+        if (!room && is_stored(req)) { /* no memory, and its bytes are not what this head says */
+            req->client->is_broken = true;
+            return;
+        }
     }
     if (req->encoder)
         encode(req, &now);

@@ -82,10 +82,10 @@ bool h2u_tunnel_read(struct request *req)
     if (st->is_ended && !req->is_up_ended) {
         req->is_up_ended = true;
         client_end_send(c);
-        return !req->is_in_ended;
+        return !req->is_in_ended && !st->is_gone;
     }
     req->up->is_broken |= st->is_gone && !st->is_ended;
-    return !req->up->is_broken;
+    return !req->up->is_broken && !st->is_gone; /* nothing more can go either way */
 }
 
 /* Until the endpoint has agreed there is nothing. */

@@ -331,6 +331,14 @@ static void conn_lost(struct h2u_conn *conn, uint16_t reason, enum gate_outcome 
         }
         if (c)
             client_run(c);
+        if (conn->streams == st && st->up.req->phase == REQUEST_TUNNEL) {
+            /* its client cannot end it now: it has more to read, or has not ended its side */
+            struct request *req = st->up.req;
+            upstream_close(&st->up);
+            forward_failed(req, REASON_TUNNEL_CUT, GATE_OK);
+            if (c)
+                client_run(c);
+        }
     }
     conn_free(conn);
 }

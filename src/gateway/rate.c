@@ -4,6 +4,7 @@
  * The table belongs to the process: all threads count in it, and it outlives configurations. */
 #include "gateway/gateway_int.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <xxhash.h>
 
@@ -118,7 +119,9 @@ static struct rate_limit limit_of(const struct conf_rate *r, double share)
     if (r->is_quota) {
         l.count = fb_max_u64((uint64_t)((double)r->count * share), 1);
     } else {
-        l.period_us = (uint64_t)((double)r->period_us / share);
+        /* far from the end of 64 bits: a gap is counted in ns, and a bucket in gaps */
+        double most_us = (double)UINT64_MAX / 4000 / (double)fb_max_u64(r->burst, 1);
+        l.period_us = (uint64_t)fmin((double)r->period_us / share, most_us);
         l.burst = fb_max_u64((uint64_t)((double)r->burst * share), 1);
     }
     return l;

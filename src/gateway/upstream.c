@@ -86,6 +86,10 @@ static void start_http1(struct request *req, const struct link *ready)
     struct worker *w = req->worker;
     bool is_tcp = req->protocol == EV_PROTOCOL_TCP;
     if (!is_tcp && !body_frame(req, false)) {
+        if (ready) {
+            tls_free(ready->tls, false);
+            close(ready->fd);
+        }
         forward_failed(req, REASON_SHED_OVERLOAD, GATE_CONNECT_FAILED);
         return;
     }
@@ -152,10 +156,12 @@ void upstream_send_now(struct upstream *up)
     struct request *req = up->req;
     struct client *c = request_waiter(req);
     upstream_send(up);
-    if (!up->is_broken)
-        return;
-    lost(up, req); /* nobody has read from it since it was freed: it was stale */
-    if (c)
+    /* what was sent made room for more of the body, and no event will say so: what is to come may
+     * lie in the client's socket already */
+    bool is_due = up->is_broken || !req->is_in_done;
+    if (up->is_broken)
+        lost(up, req); /* nobody has read from it since it was freed: it was stale */
+    if (c && is_due)
         client_run(c);
 }
 

@@ -50,6 +50,7 @@ struct brain_fleet {
 };
 
 static void stop_link(struct brain *b);
+static void tell_alert(struct brain *b, uint16_t reason, bool is_over, const char *text);
 static void leave(struct brain *b);
 static void find_parts(struct brain *b);
 
@@ -95,8 +96,12 @@ void brain_fleet_apply(struct brain *b, struct conf *conf)
         buf_init(&b->fleet->message, FLEET_MESSAGE_BYTES_MAX);
     }
     struct brain_fleet *f = b->fleet;
-    if (!c)
+    if (!c) {
         leave(b);
+        if (f->nodes_silent)
+            tell_alert(b, REASON_ALERT_FLEET_NODE, true, "this node left the fleet");
+        f->nodes_silent = 0;
+    }
     bool is_same = f->link && c && c->hash == f->link_hash && conf->p.fleet_role == f->role;
     if (!is_same)
         stop_link(b);
@@ -112,6 +117,8 @@ void brain_fleet_apply(struct brain *b, struct conf *conf)
 static void stop_link(struct brain *b)
 {
     struct brain_fleet *f = b->fleet;
+    if (f->is_cut) /* of this broker; of the next one it will be said anew */
+        tell_alert(b, REASON_ALERT_FLEET_CUT, true, "the connector of the fleet was changed");
     fleet_link_close(f->link);
     fleet_view_free(f->view);
     f->link = NULL;

@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "fleet/message.h"
 #include "io/thread.h"
 #include "stream/connectors/load.h"
 
@@ -376,7 +377,9 @@ static bool hear(void *arg, const struct connector_message *message)
     struct fleet_link *k = h->link;
     if (h->count == DONE_MAX)
         return false;
-    struct message *m = copy_of(message->key, message->value);
+    bool is_ours = message->value.len <= 2 * FLEET_MESSAGE_BYTES_MAX + 2;
+    struct message *m =
+        copy_of((struct span){NULL, 0}, is_ours ? message->value : (struct span){NULL, 0});
     if (m && (k->type->can & CONNECTOR_LINES))
         m->value_len = from_line(m->bytes + m->key_len, m->value_len);
     pthread_mutex_lock(&k->lock);

@@ -186,7 +186,7 @@ static bool step_quota(const struct rate_limit *l, uint64_t now_us, uint64_t *va
     v->is_passed = used < l->count;
     used += v->is_passed;
     *value = end_s << 32 | used;
-    v->left = l->count - used;
+    v->left = fb_sub_floor_u64(l->count, used); /* a part of a limit may have shrunk */
     v->reset_us = end_s * US_PER_S - now_us;
     v->wait_us = v->left ? 0 : v->reset_us;
     return v->is_passed;

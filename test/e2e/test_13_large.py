@@ -93,3 +93,25 @@ def test_an_endpoint_that_dies_in_the_middle_cuts_the_client(world):
     assert len(w.rest()) <= 1 << 20
     last = proxy.wait_events(9)[-1]
     assert last["reason"] == 74  # upstream_cut
+
+
+def test_an_upload_that_waited_in_the_queue_goes_on(world):
+    """Its first part fills our buffer while it waits; the rest lies in the socket, and no event tells of it again."""
+    def answer(m, wire):
+        time.sleep(0.3)
+        return ok(b"%d" % len(m.body))
+    origin, proxy = world.pair(answer=answer, threads=1,
+                               service="    tune: { limit: { min: 1, value: 1, max: 1 } }\n    queue: { wait: 20s }\n")
+    body, seen = noise(200000), []
+
+    def post():
+        w = proxy.connect()
+        w.send(b"POST /up HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        m = w.response()
+        seen.append((m.status, m.body))
+    threads = [threading.Thread(target=post) for _ in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join(40)
+    assert seen == [(200, b"200000")] * 4

@@ -65,6 +65,22 @@ static void load_of_others_is_summed_and_the_own_is_not(void **state)
     fleet_view_free(v);
 }
 
+static void whatever_a_report_says_the_sums_hold(void **state)
+{
+    (void)state;
+    struct fleet_view *v = new_view();
+    for (uint64_t i = 1; i < 5; i++)
+        for (uint64_t node = 12; node < 15; node++) {
+            say(v, node, i, i % 2 ? UINT32_MAX : 1, i * TICK_US);
+            assert_true(fleet_others_in_flight(v, "shop", "10.0.0.1:80") >= 1);
+        }
+    assert_int_equal(fleet_others_in_flight(v, "shop", "10.0.0.1:80"), 3);
+    say(v, 12, 9, UINT32_MAX, 5 * TICK_US);
+    say(v, 13, 9, UINT32_MAX, 5 * TICK_US);
+    assert_int_equal(fleet_others_in_flight(v, "shop", "10.0.0.1:80"), UINT32_MAX);
+    fleet_view_free(v);
+}
+
 static void a_node_that_falls_silent_is_gone_with_its_load(void **state)
 {
     (void)state;
@@ -243,6 +259,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(load_of_others_is_summed_and_the_own_is_not),
+        cmocka_unit_test(whatever_a_report_says_the_sums_hold),
         cmocka_unit_test(a_node_that_falls_silent_is_gone_with_its_load),
         cmocka_unit_test(a_node_whose_reports_do_not_come_back_is_on_its_own),
         cmocka_unit_test(everybody_names_the_same_controller_and_the_next_one),

@@ -193,6 +193,20 @@ static void a_limit_that_is_made_smaller_does_not_begin_anew(void **state)
     rate_table_free(t);
 }
 
+static void a_quota_that_is_made_smaller_says_when_to_come_back(void **state)
+{
+    (void)state;
+    struct rate_table *t = rate_table_new(16);
+    struct rate_limit l = {.count = 1000, .period_us = 3600 * US_PER_S, .is_quota = true};
+    assert_int_equal(passed(t, &l, 512, 800, noon_us), 800);
+    l.count = 500;
+    struct rate_verdict v = rate_take(t, &l, 512, noon_us);
+    assert_false(v.is_passed);
+    assert_int_equal(v.left, 0);
+    assert_true(v.wait_us > 60 * US_PER_S);
+    rate_table_free(t);
+}
+
 struct thread_try {
     struct rate_table *t;
     const struct rate_limit *l;
@@ -245,6 +259,7 @@ int main(void)
         cmocka_unit_test(memory_stays_and_nobody_is_refused_when_all_places_are_taken),
         cmocka_unit_test(extremes_do_not_overflow),
         cmocka_unit_test(a_limit_that_is_made_smaller_does_not_begin_anew),
+        cmocka_unit_test(a_quota_that_is_made_smaller_says_when_to_come_back),
         cmocka_unit_test(threads_share_one_bucket_exactly),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
