@@ -180,6 +180,14 @@ class H2Origin:
             self.conns.append(conn)
             threading.Thread(target=conn.serve, daemon=True).start()
 
+    def drop(self):
+        """Cuts every connection; new ones are welcome."""
+        for c in list(self.conns):
+            try:
+                c.sock.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
     def close(self):
         try:
             self.listener.shutdown(socket.SHUT_RDWR)  # close alone would not wake accept

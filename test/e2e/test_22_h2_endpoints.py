@@ -657,6 +657,24 @@ def test_an_endpoint_that_cuts_a_websocket_cuts_it_for_the_client(world, origins
     assert w.rest() in (b"bye", b"")
 
 
+def test_a_websocket_whose_endpoint_ended_and_left_does_not_hold_the_thread(world, origins):
+    """The endpoint ends its side and closes; the client keeps its own open and says nothing."""
+    def answer(st):
+        if st.get(":method") != "CONNECT":
+            st.ok()
+            return
+        st.head(200)
+        st.data(b"bye", is_last=True)
+    origin, proxy = pair(world, origins, answer, is_early=True, settings=CONNECT_PROTOCOL)
+    w = proxy.connect().send(HANDSHAKE)
+    assert w.head().status == 101
+    assert w.exactly(3) == b"bye"
+    origin.drop()
+    for _ in range(3):
+        assert proxy.connect().send("GET /plain HTTP/1.1\r\nHost: a\r\n\r\n").head().status == 200
+    w.sock.close()
+
+
 def test_an_endpoint_of_http2_without_websocket_is_said_so(world, origins):
     origin, proxy = pair(world, origins)
     m = proxy.connect().send(HANDSHAKE).response()
