@@ -121,7 +121,14 @@ struct giving {
     const unsigned char *nonce;
 };
 
-/* A text, or what stands for it; a number has no room for a word and stays 0. */
+/* A number has no room for a word and stays 0. */
+static void mark_gone(const struct ev_field_row *f, unsigned char *record)
+{
+    if (f->type == EV_FT_text && f->bytes >= sizeof PERSONAL_GONE - 1)
+        memcpy(record + f->offset, PERSONAL_GONE, sizeof PERSONAL_GONE - 1);
+}
+
+/* A text, or what stands for it. */
 static bool give_field(const struct giving *g, uint64_t offset, const unsigned char *item,
                        unsigned char *record)
 {
@@ -134,8 +141,7 @@ static bool give_field(const struct giving *g, uint64_t offset, const unsigned c
     const struct ev_field_row *f = &type->fields[field];
     unsigned char key[GCM_KEY_BYTES], own[GCM_NONCE_BYTES], text[UINT8_MAX];
     if (!g->ring || !keyring_text_key(g->ring, g->period, offset, key)) {
-        if (f->type == EV_FT_text && f->bytes >= sizeof PERSONAL_GONE - 1)
-            memcpy(record + f->offset, PERSONAL_GONE, sizeof PERSONAL_GONE - 1);
+        mark_gone(f, record);
         return true;
     }
     memcpy(own, g->nonce, sizeof own);
@@ -144,9 +150,12 @@ static bool give_field(const struct giving *g, uint64_t offset, const unsigned c
     const unsigned char *sealed = item + ITEM_BYTES;
     bool is_good = gcm_open(&use, (struct span){(const char *)sealed, len}, text, sealed + len);
     secret_wipe(key, sizeof key);
+    /* Sealed under another key file that was restored: the text is lost, the record is not. */
     if (is_good)
         memcpy(record + f->offset, text, len);
-    return is_good;
+    else
+        mark_gone(f, record);
+    return true;
 }
 
 enum fb_code personal_give(struct keyring *ring, uint64_t first_offset, struct span sealed,

@@ -25,7 +25,8 @@ bool personal_is_in(struct span records);
  * when all were empty.  Without a period key the texts are dropped, never written clear. */
 size_t personal_take(struct keyring *ring, uint64_t first_offset, void *records, size_t len,
                      unsigned char *out);
-/* The reverse; <ring> NULL: every text is gone.  FB_E_DAMAGED: not what personal_take writes. */
+/* The reverse; <ring> NULL: every text is gone, and so is each that its key does not open.
+ * FB_E_DAMAGED: not what personal_take writes. */
 FB_MUST_USE
 enum fb_code personal_give(struct keyring *ring, uint64_t first_offset, struct span sealed,
                            void *records, size_t len);
