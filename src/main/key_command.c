@@ -31,6 +31,8 @@ struct needs {
     struct need of[KEYRING_KEYS_MAX];
     size_t count;
     struct need clear, unknown;
+    size_t segments;
+    bool has_state;
 };
 
 static void count_block(struct need *n, const struct block_head *head)
@@ -39,6 +41,14 @@ static void count_block(struct need *n, const struct block_head *head)
     n->bytes += block_bytes(head);
     n->segments += n->last_segment != head->segment;
     n->last_segment = head->segment;
+}
+
+static enum fb_code fail_count(struct fb_err *err, const char *path, const char *why)
+{
+    return fb_fail(err, FB_E_IO,
+                   "%s cannot be read: %s; what needs a key is not known, and nothing was changed; "
+                   "run it as the user of foldback, or as root",
+                   path, why);
 }
 
 /* Headers only: they are never encrypted. */
@@ -50,14 +60,22 @@ static enum fb_code count_blocks(const char *state_dir, struct needs *needs, str
     enum fb_code code = segment_list_read(&list, dir, err);
     if (code != FB_OK)
         return code;
-    for (size_t i = 0; i < list.count; i++) {
+    needs->segments = list.count;
+    for (size_t i = 0; i < list.count && code == FB_OK; i++) {
         struct block_head head;
         segment_name(name, list.at[i].number, list.at[i].first_offset);
         snprintf(path, sizeof path, "%s/%s", dir, name);
         int fd = open(path, O_RDONLY | O_CLOEXEC);
+        if (fd < 0 && errno != ENOENT) /* retention may have been here */
+            code = fail_count(err, path, strerror(errno));
         for (uint64_t at = 0; fd >= 0; at = head.position + (uint64_t)block_bytes(&head)) {
-            if (segment_head_at(fd, list.at[i].number, at, &head) != FB_OK &&
-                segment_head_after(fd, list.at[i].number, at, list.at[i].bytes, &head) != FB_OK)
+            enum fb_code found = segment_head_at(fd, list.at[i].number, at, &head);
+            if (found == FB_E_DAMAGED || found == FB_E_END)
+                found = segment_head_after(fd, list.at[i].number, at, list.at[i].bytes, &head);
+            if (found == FB_E_IO || found == FB_E_VERSION)
+                code = fail_count(err, path,
+                                  found == FB_E_IO ? strerror(errno) : "a newer version wrote it");
+            if (found != FB_OK)
                 break;
             struct need *n = head.key_id ? &needs->unknown : &needs->clear;
             for (size_t k = 0; k < needs->count; k++)
@@ -69,7 +87,7 @@ static enum fb_code count_blocks(const char *state_dir, struct needs *needs, str
             close(fd);
     }
     segment_list_fini(&list);
-    return FB_OK;
+    return code;
 }
 
 static enum fb_code count_needs(const char *state_dir, struct keyring *ring, struct needs *needs,
@@ -78,10 +96,13 @@ static enum fb_code count_needs(const char *state_dir, struct keyring *ring, str
     struct state *state;
     *needs = (struct needs){0};
     needs->count = keyring_list(ring, needs->keys, KEYRING_KEYS_MAX);
+    char path[600];
     enum fb_code code = count_blocks(state_dir, needs, err);
-    if (code == FB_OK)
-        code = state_open(&state, state_dir, NULL, err);
-    if (code != FB_OK)
+    snprintf(path, sizeof path, "%s/state.db", state_dir);
+    needs->has_state = access(path, F_OK) == 0;
+    if (code == FB_OK && needs->has_state)
+        code = state_peek(&state, state_dir, err);
+    if (code != FB_OK || !needs->has_state)
         return code;
     for (size_t i = 0; i < needs->count && code == FB_OK; i++)
         code = state_snapshot_uses(state, needs->keys[i].id, &needs->of[i].snapshots, err);
@@ -187,6 +208,11 @@ static enum fb_code prune(const struct cli_key_args *args, struct keyring *ring,
     static struct needs needs;
     size_t gone = 0;
     enum fb_code code = count_needs(args->state, ring, &needs, err);
+    /* A disk that is not mounted looks like a folder that needs nothing. */
+    if (code == FB_OK && (needs.segments == 0 || !needs.has_state))
+        code = fb_fail(err, FB_E_NOT_FOUND,
+                       "%s has no %s, so what needs a key is not known; no key was destroyed",
+                       args->state, needs.segments ? "state.db" : "event log");
     for (size_t i = 0; i < needs.count && code == FB_OK; i++) {
         const struct need *n = &needs.of[i];
         if (!needs.keys[i].is_retired || n->blocks || n->snapshots)

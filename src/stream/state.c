@@ -78,7 +78,8 @@ enum fb_code state_peek(struct state **out, const char *dir, struct fb_err *err)
     struct state *st = calloc(1, sizeof *st);
     if (!st)
         return fb_fail(err, FB_E_NOMEM, "no memory for the state of %s", dir);
-    snprintf(st->path, sizeof st->path, "%s/state.db", dir);
+    snprintf(st->dir, sizeof st->dir, "%s", dir); /* where the keys of its snapshots are */
+    snprintf(st->path, sizeof st->path, "%s/state.db", st->dir);
     int rc = sqlite3_open_v2(st->path, &st->db, SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX, NULL);
     if (rc != SQLITE_OK) {
         enum fb_code code = fail_db(st, "open", err);

@@ -342,6 +342,12 @@ static void a_snapshot_is_sealed_and_opens_at_its_own_place_only(void **state)
     assert_int_equal(keyring_rotate(keys, "test", T0, NULL), FB_OK);
     assert_int_equal(state_snapshot_load(st, "fold", &snap, NULL), FB_OK);
     free(snap.bytes);
+    struct state *looking;
+    assert_int_equal(state_peek(&looking, dir.path, NULL), FB_OK);
+    assert_int_equal(state_snapshot_load(looking, "fold", &snap, NULL), FB_OK);
+    assert_memory_equal(snap.bytes, "what was learned", 16);
+    free(snap.bytes);
+    state_close(looking);
     assert_int_equal(keyring_destroy(keys, 1, "test", NULL), FB_OK);
     assert_int_equal(state_snapshot_load(st, "fold", &snap, NULL), FB_E_DAMAGED);
     state_close(st);
