@@ -27,20 +27,23 @@
 /* Traffic may bring more of the person while we read. */
 #define ROUNDS_MAX 5
 /* A request that ended before the command began is on the disk by then: ring, batch and commit take
- * 40 ms with the default log.commit_interval. */
-#define UNDER_WAY_US (300 * 1000)
+ * 40 ms with the default log.commit_interval, which may be a second. */
+#define UNDER_WAY_US (1300 * 1000)
 #define TEXTS_MAX (8u << 20)
 #define OPEN_FIELDS_MAX 32
 
 struct open_hit {
     const char *type, *field;
     uint64_t count;
+    bool is_personal; /* ... in a block that is older than its keys */
 };
 struct scan {
     struct span subject;
     struct keyring_text *texts; /* that mention it */
     size_t count, cap;
-    uint64_t events, fields, gone, holes; /* personal fields: readable, destroyed before */
+    uint64_t events, fields, gone; /* personal fields: readable, destroyed before */
+    uint64_t holes;                /* damage that may hide anything */
+    uint64_t unsealed;             /* personal fields that mention it and have no key to destroy */
     struct open_hit open[OPEN_FIELDS_MAX];
     size_t open_count;
     bool is_full;
@@ -105,15 +108,17 @@ static void note(struct scan *s, uint32_t period, uint64_t offset)
     s->texts[s->count++] = (struct keyring_text){period, offset};
 }
 
-static void note_open(struct scan *s, const char *type, const char *field)
+static void note_open(struct scan *s, const char *type, const struct ev_field_row *f)
 {
     size_t i = 0;
+    const char *field = f->name;
+    s->unsealed += f->privacy == EV_PERSONAL;
     while (i < s->open_count && (s->open[i].type != type || s->open[i].field != field))
         i++;
     if (i == OPEN_FIELDS_MAX)
         return;
     if (i == s->open_count)
-        s->open[s->open_count++] = (struct open_hit){type, field, 0};
+        s->open[s->open_count++] = (struct open_hit){type, field, 0, f->privacy == EV_PERSONAL};
     s->open[i].count++;
 }
 
@@ -136,7 +141,7 @@ static void look_at(struct scan *s, const struct ev_head *ev, uint32_t period, u
         if (is_personal && period)
             note(s, period, offset);
         else
-            note_open(s, row->name, f->name);
+            note_open(s, row->name, f);
     }
 }
 
@@ -148,14 +153,14 @@ static enum fb_code read_log(struct scan *s, const char *state_dir, struct fb_er
     uint64_t offset;
     snprintf(dir, sizeof dir, "%s/log", state_dir);
     s->count = s->open_count = 0;
-    s->events = s->fields = s->gone = s->holes = 0;
+    s->events = s->fields = s->gone = s->holes = s->unsealed = 0;
     enum fb_code code = log_reader_open(&reader, dir, LOG_FROM_START, err);
     if (code != FB_OK)
         return code;
     for (;;) {
         code = log_reader_next(reader, &ev, &offset);
         if (code == FB_E_DAMAGED) {
-            s->holes++;
+            s->holes += log_reader_skip(reader)->reason == REASON_LOSS_DAMAGED;
             continue;
         }
         if (code != FB_OK)
@@ -265,6 +270,8 @@ static void print_json(const struct scan *s, const struct result *r, const struc
     json_key_u64(&j, "erased", r->erased);
     json_key_u64(&j, "whole_periods", r->periods);
     json_key_u64(&j, "left", s->count);
+    json_key_u64(&j, "unsealed", s->unsealed);
+    json_key_u64(&j, "damaged", s->holes);
     json_key_u64(&j, "files", f->files);
     json_key_u64(&j, "file_bytes", f->bytes);
     json_key_u64(&j, "file_hits", f->hits);
@@ -301,8 +308,14 @@ static void print_text(const struct scan *s, const struct result *r, const struc
         printf("erasure         %016llx (in the audit event)\n", (unsigned long long)r->first_id);
     }
     for (size_t i = 0; i < s->open_count; i++)
-        printf("not personal    %llu x %s.%s mentions it and stays until retention takes it\n",
+        printf("%s    %llu x %s.%s mentions it and stays until retention takes it\n",
+               s->open[i].is_personal ? "not sealed  " : "not personal",
                (unsigned long long)s->open[i].count, s->open[i].type, s->open[i].field);
+    if (s->holes)
+        printf(
+            "damaged         %llu places of the log cannot be read and may hold it; see foldback "
+            "log check\n",
+            (unsigned long long)s->holes);
 }
 
 static enum fb_code run(const struct cli_erase_args *args, struct scan *s, bool *is_clean,
@@ -325,7 +338,7 @@ static enum fb_code run(const struct cli_erase_args *args, struct scan *s, bool 
     if (code != FB_OK)
         return code;
     (args->is_json ? print_json : print_text)(s, &r, &f, mentioned, args->is_dry);
-    *is_clean = args->is_dry || (s->count == 0 && f.hits == 0);
+    *is_clean = args->is_dry || (s->count == 0 && f.hits == 0 && s->holes == 0 && s->unsealed == 0);
     return FB_OK;
 }
 
