@@ -90,6 +90,24 @@ static enum fb_code fail_io(struct fb_err *err, const char *path, const char *wh
                    strerror(errno));
 }
 
+/* A check stops at the watermark; after a crash good blocks may stand behind it. */
+static enum fb_code check_is_end(int fd, const char *path, const struct check_place *place,
+                                 struct fb_err *err)
+{
+    struct stat st;
+    struct block_head head;
+    uint64_t end = place->position + place->bytes;
+    if (fstat(fd, &st) != 0)
+        return fail_io(err, path, "see its size");
+    if (segment_head_after(fd, place->segment, end, (uint64_t)st.st_size, &head) == FB_E_END)
+        return FB_OK;
+    return fb_fail(
+        err, FB_E_CONFLICT,
+        "%s: more follows behind the watermark; start foldback once; nothing was changed "
+        "there",
+        path);
+}
+
 enum fb_code log_repair_do(const struct log_repair *r, const char *dir,
                            const struct check_place *place, struct fb_err *err)
 {
@@ -109,7 +127,9 @@ enum fb_code log_repair_do(const struct log_repair *r, const char *dir,
     int fd = open(path, O_RDWR | O_CLOEXEC);
     if (fd < 0)
         return fail_io(err, path, "open it for writing");
-    enum fb_code code = keep_aside(dir, name, fd, place, err);
+    enum fb_code code = step == REPAIR_CUT ? check_is_end(fd, path, place, err) : FB_OK;
+    if (code == FB_OK)
+        code = keep_aside(dir, name, fd, place, err);
     char mark[CHECK_MARK_BYTES];
     fb_assert(step == REPAIR_CUT || place->bytes >= sizeof mark);
     check_mark_write(mark, place);

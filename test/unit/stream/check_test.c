@@ -8,6 +8,7 @@
 #include "base/rng.h"
 #include "log_dir.h"
 #include "stream/repair.h"
+#include "stream/watermark.h"
 
 static struct log_dir dir;
 
@@ -271,6 +272,38 @@ static void the_segment_that_is_written_waits_for_its_writer(void **state)
     assert_int_equal(readable(), 140);
 }
 
+/* A crash between the write and the watermark: a start takes these blocks up, a cut would not. */
+static void what_stands_behind_the_watermark_is_not_cut(void **state)
+{
+    (void)state;
+    char path[256];
+    struct stat before, after;
+    struct watermark mark;
+    struct watermark_map *map;
+    struct log_repair r;
+    struct fb_err err;
+    make_log(2, 4);
+    uint64_t at = block_position(1, 2, path);
+    flip(path, at + 140);
+    assert_int_equal(stat(path, &before), 0);
+    assert_int_equal(watermark_open(&map, dir.path, true, NULL), FB_OK);
+    assert_true(watermark_read(map, &mark));
+    mark.position = block_position(1, 3, path);
+    mark.next_offset -= 20;
+    watermark_publish(map, &mark);
+    watermark_close(map);
+    struct log_check found = check();
+    assert_int_equal(found.place_count, 1);
+    assert_int_equal(found.place[0].kind, CHECK_TAIL);
+    assert_int_equal(log_repair_begin(&r, dir.path, NULL), FB_OK);
+    assert_int_equal(log_repair_do(&r, dir.path, &found.place[0], &err), FB_E_CONFLICT);
+    assert_non_null(strstr(err.text, "start foldback once"));
+    log_repair_end(&r);
+    log_check_fini(&found);
+    assert_int_equal(stat(path, &after), 0);
+    assert_int_equal(after.st_size, before.st_size);
+}
+
 /* Any bytes anywhere: a check ends, a repair too, and no readable event is lost by it. */
 static void no_good_block_is_ever_lost_by_a_repair(void **state)
 {
@@ -316,6 +349,7 @@ int main(void)
         TEST(a_damaged_end_of_an_old_segment_is_cut),
         TEST(a_segment_without_a_good_block_is_moved_away),
         TEST(the_segment_that_is_written_waits_for_its_writer),
+        TEST(what_stands_behind_the_watermark_is_not_cut),
         TEST(no_good_block_is_ever_lost_by_a_repair),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
