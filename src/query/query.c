@@ -51,12 +51,27 @@ static int add_table(struct query *q, uint8_t type)
     return rc;
 }
 
+/* A log that cannot be opened: the scan says why, and there is nothing to sort. */
+static bool is_sealed(const char *dir)
+{
+    struct log_reader *reader;
+    if (!dir || log_reader_open(&reader, dir, LOG_FROM_END, NULL) != FB_OK)
+        return false;
+    bool has_keys = log_reader_is_sealed(reader);
+    log_reader_close(reader);
+    return has_keys;
+}
+
 static enum fb_code open_tables(struct query *q, struct fb_err *err)
 {
     int rc = sqlite3_open_v2(":memory:", &q->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL);
-    /* Sorting and grouping beyond the cache goes to a file that has no name any more. */
+    /* Sorting and grouping beyond the cache goes to a file that has no name any more, unless that
+     * would put on a disk in clear what is sealed there. */
+    bool is_secret = !q->conf.is_redacted || is_sealed(q->conf.source.dir);
     if (rc == SQLITE_OK)
-        rc = sqlite3_exec(q->db, "PRAGMA temp_store = FILE", NULL, NULL, NULL);
+        rc = sqlite3_exec(q->db,
+                          is_secret ? "PRAGMA temp_store = MEMORY" : "PRAGMA temp_store = FILE",
+                          NULL, NULL, NULL);
     if (rc == SQLITE_OK)
         rc = query_add_functions(q);
     for (uint8_t t = 0; rc == SQLITE_OK && t < EV_TYPE_END; t++)

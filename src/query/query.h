@@ -5,7 +5,8 @@
  * Read-only: an authorizer lets SELECT, READ, FUNCTION and recursive queries through, nothing else.
  * Bounds of time, of the offset, and comparisons of columns with constants are looked at before
  * SQLite sees a row; the event type and the time decide which blocks are decoded at all.
- * Memory: QUERY_HEAP_BYTES_MAX, larger sorts go to a temporary file.
+ * Memory: QUERY_HEAP_BYTES_MAX, larger sorts go to a temporary file, or fail when
+ * personal fields are shown or the log is sealed.
  * Threads: a struct query belongs to one thread; SQLite's memory limit is of the whole process. */
 #ifndef FB_QUERY_QUERY_H
 #define FB_QUERY_QUERY_H

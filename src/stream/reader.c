@@ -276,6 +276,12 @@ const char *log_reader_why(const struct log_reader *r)
     return r->why[0] ? r->why : "the system refused to read a segment; look at the disk";
 }
 
+bool log_reader_is_sealed(const struct log_reader *r)
+{
+    struct keyring_key key;
+    return r->keys && keyring_list(r->keys, &key, 1) > 0;
+}
+
 uint32_t log_reader_period(const struct log_reader *r)
 {
     return r->period;

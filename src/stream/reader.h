@@ -44,6 +44,8 @@ uint64_t log_reader_wall_us(const struct log_reader *r);
 uint64_t log_reader_node(const struct log_reader *r);
 /* The period under whose keys the personal fields of that record are sealed; 0: none are. */
 uint32_t log_reader_period(const struct log_reader *r);
+/* May blocks of the log be sealed, now or from before? */
+bool log_reader_is_sealed(const struct log_reader *r);
 /* Offset of the oldest record that was kept when the reader was opened. */
 uint64_t log_reader_first(const struct log_reader *r);
 /* Offset of the next record. */
