@@ -314,6 +314,14 @@ static bool copy_key(struct keyring *ring, uint32_t id, unsigned char key[GCM_KE
     return at != NULL;
 }
 
+static bool was_made(struct keyring *ring, uint32_t id)
+{
+    pthread_mutex_lock(&ring->lock);
+    bool is_known = id < ring->set->next_key;
+    pthread_mutex_unlock(&ring->lock);
+    return is_known;
+}
+
 enum fb_code keyring_seal(struct keyring *ring, const struct keyring_use *use, struct span in,
                           void *out, unsigned char tag[GCM_TAG_BYTES])
 {
@@ -333,7 +341,7 @@ enum fb_code keyring_unseal(struct keyring *ring, const struct keyring_use *use,
     /* A key that was made after this process read the file. */
     if (!copy_key(ring, use->key_id, key) &&
         (keyring_reload(ring, NULL) != FB_OK || !copy_key(ring, use->key_id, key)))
-        return use->key_id < ring->set->next_key ? FB_E_NOT_FOUND : FB_E_KEY;
+        return was_made(ring, use->key_id) ? FB_E_NOT_FOUND : FB_E_KEY;
     struct gcm_use gcm = {.key = key, .nonce = use->nonce, .aad = use->aad};
     bool is_good = gcm_open(&gcm, in, out, tag);
     secret_wipe(key, sizeof key);

@@ -159,6 +159,12 @@ static enum fb_code edit_rewrap(struct keyring *ring, struct keyset *set, void *
     const struct request *q = arg;
     const char *master = q->master ? q->master : set->master;
     (void)ring;
+    /* A second store key would hide the one between from whoever still has the first. */
+    if (q->is_followed && set->handover[0])
+        return fb_fail(
+            err, FB_E_AGAIN,
+            "the running foldback has not taken the last store key yet; try again in two "
+            "seconds");
     char kept[sizeof set->master];
     snprintf(kept, sizeof kept, "%s", master);
     bool was_clear = master_is_none(set->master);
