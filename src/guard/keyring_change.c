@@ -285,9 +285,12 @@ static struct due look(const struct keyring *ring, uint64_t wall_us)
     const struct keyring_conf *c = &ring->conf;
     const struct keyring_key *active = ring->is_sealing ? keyset_active(set) : NULL;
     if (active) {
-        d.rotate = (c->rotate_age_us && age_us(wall_us, active->created_us) >= c->rotate_age_us) ||
-                   (c->rotate_bytes && ring->active_bytes >= c->rotate_bytes) ||
-                   ring->active_seals + KEYRING_RESERVE > KEYRING_SEALS_MAX;
+        bool is_due =
+            (c->rotate_age_us && age_us(wall_us, active->created_us) >= c->rotate_age_us) ||
+            (c->rotate_bytes && ring->active_bytes >= c->rotate_bytes) ||
+            ring->active_seals + KEYRING_RESERVE > KEYRING_SEALS_MAX;
+        /* Without room it would fail, and with it all that is due besides. */
+        d.rotate = is_due && set->key_count < KEYRING_KEYS_MAX;
         d.reserve = ring->active_seals + KEYRING_RESERVE / 2 > active->seals;
     }
     d.has_handover = set->handover[0] != '\0';
