@@ -231,7 +231,6 @@ static enum fb_code edit_erase(struct keyring *ring, struct keyset *set, void *a
     (void)ring;
     (void)err;
     e->periods = 0;
-    set->is_destroying = e->count > 0;
     for (size_t i = 0; i < e->count; i++) {
         struct keyset_period *p = keyset_period_of(set, e->texts[i].period);
         if (!p || shred_destroy(&p->tree, e->texts[i].offset))

@@ -32,7 +32,6 @@ struct keyset {
     uint32_t period_count;
     struct keyring_audit audit[KEYRING_AUDITS_MAX];
     uint32_t audit_count;
-    bool is_destroying; /* the file of before holds keys that must not be found on the disk */
 };
 /* Which version of the file this is. */
 struct keyset_stamp {

@@ -27,6 +27,7 @@
 #include <unistd.h>
 
 #define MAGIC "foldback-keys 1\n"
+#define READ_TURNS 3
 
 static enum fb_code read_text(const char *dir, struct buf *text, struct keyset_stamp *stamp,
                               struct fb_err *err);
@@ -67,9 +68,21 @@ enum fb_code keyset_read(struct keyset *set, const struct keyset_source *from,
 {
     struct buf text;
     buf_init(&text, KEYSET_FILE_BYTES_MAX);
-    enum fb_code code = read_text(from->dir, &text, stamp, err);
-    struct span lines = buf_span(&text);
-    if (code == FB_OK && (!is_whole(&lines) || !read_lines(set, lines)))
+    struct span lines;
+    enum fb_code code;
+    bool is_good = false;
+    /* Between open and read another process may have replaced the file and overwritten this one. */
+    for (int turn = 0; turn < READ_TURNS && !is_good; turn++) {
+        if (text.at)
+            secret_wipe(text.at, text.len);
+        buf_clear(&text);
+        code = read_text(from->dir, &text, stamp, err);
+        lines = buf_span(&text);
+        if (code != FB_OK)
+            break;
+        is_good = is_whole(&lines);
+    }
+    if (code == FB_OK && (!is_good || !read_lines(set, lines)))
         code = fb_fail(err, FB_E_DAMAGED,
                        "the key file %s/keys is not whole; nothing was changed; put it back from "
                        "your backup: without it stored data cannot be read",
@@ -375,8 +388,8 @@ static bool put_text(const struct keyset *set, struct buf *out)
     return is_done && !out->failed;
 }
 
-/* The old file's bytes go over its name: wrapped keys that were destroyed must not lie in a free
- * block of the disk.  What a flash drive or a copying file system keeps is beyond us. */
+/* Wrapped keys must not lie in a free block of the disk: what is destroyed later would be found in
+ * each version of before.  What a flash drive or a copying file system keeps is beyond us. */
 static void overwrite(int fd)
 {
     static const char zeros[4096];
@@ -430,6 +443,10 @@ enum fb_code keyset_write(const struct keyset *set, const char *dir, struct keys
         goto done;
     }
     old = open(path, O_WRONLY | O_CLOEXEC);
+    fd = open(draft, O_WRONLY | O_NOFOLLOW | O_CLOEXEC); /* of a crash */
+    overwrite(fd);
+    if (fd >= 0)
+        close(fd);
     (void)unlink(draft);
     fd = open(draft, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     /* A root that rotates by hand must not take the file away from the user who runs foldback. */
@@ -443,8 +460,7 @@ enum fb_code keyset_write(const struct keyset *set, const char *dir, struct keys
         goto done;
     }
     stamp_of(stamp, &st);
-    if (set->is_destroying)
-        overwrite(old);
+    overwrite(old);
 done:
     if (fd >= 0)
         close(fd);
@@ -541,7 +557,6 @@ void keyset_drop_key(struct keyset *set, uint32_t id)
         if (set->key[i].id != id)
             continue;
         uint32_t behind = set->key_count - i - 1;
-        set->is_destroying = true;
         memmove(&set->key[i], &set->key[i + 1], behind * sizeof set->key[0]);
         memmove(set->secret->data[i], set->secret->data[i + 1], (size_t)behind * GCM_KEY_BYTES);
         secret_wipe(set->secret->data[--set->key_count], GCM_KEY_BYTES);
@@ -554,7 +569,6 @@ void keyset_drop_period(struct keyset *set, uint32_t id)
     for (uint32_t i = 0; i < set->period_count; i++) {
         if (set->period[i].id != id)
             continue;
-        set->is_destroying = true;
         shred_fini(&set->period[i].tree);
         memmove(&set->period[i], &set->period[i + 1],
                 (set->period_count - i - 1) * sizeof set->period[0]);
@@ -593,7 +607,6 @@ enum fb_code keyset_reseal(struct keyset *set, const char *master, bool is_follo
     if (code == FB_OK && (text.failed || text.len == 0))
         code = fb_fail(err, FB_E_KEY, "%s: its answer to `wrap` is empty", master);
     set->handover[0] = '\0';
-    set->is_destroying = true;
     if (code == FB_OK && is_followed &&
         gcm_wrap(set->secret->store, SPAN("handover"), (struct span){(char *)store, sizeof store},
                  sealed)) {

@@ -244,6 +244,57 @@ static void age_bytes_and_count_rotate_by_themselves(void **state)
     key_dir_remove(&d);
 }
 
+/* When no more keys fit, the keys of persons end all the same. */
+static void periods_end_when_no_key_fits_any_more(void **state)
+{
+    (void)state;
+    struct key_dir d;
+    struct keyring_view v;
+    key_dir_make(&d);
+    struct keyring *ring = start(&d, d.master);
+    struct keyring_conf conf = conf_of(&d);
+    conf.rotate_age_us = HOUR_US;
+    conf.personal_age_us = HOUR_US;
+    keyring_reconfigure(ring, &conf);
+    for (int i = 1; i < KEYRING_KEYS_MAX; i++)
+        assert_int_equal(keyring_rotate(ring, "ann", T0, NULL), FB_OK);
+    assert_int_equal(keyring_rotate(ring, "ann", T0, NULL), FB_E_KEY);
+    for (uint64_t h = 1; h <= 4; h++)
+        assert_int_equal(keyring_watch(ring, T0 + h * HOUR_US, NULL), FB_OK);
+    keyring_view(ring, &v);
+    assert_false(v.is_bad);
+    assert_int_equal(v.key_count, KEYRING_KEYS_MAX);
+    unsigned char key[32];
+    assert_false(keyring_text_key(ring, 1, 42, key));
+    assert_true(keyring_text_key(ring, keyring_period(ring), 42, key));
+    keyring_unref(ring);
+    key_dir_remove(&d);
+}
+
+/* A version that was replaced holds keys that may be destroyed in a later one. */
+static void each_version_that_was_replaced_is_overwritten(void **state)
+{
+    (void)state;
+    struct key_dir d;
+    char path[200], byte[2];
+    key_dir_make(&d);
+    struct keyring *ring = start(&d, d.master);
+    for (int i = 0; i < 2; i++) {
+        snprintf(path, sizeof path, "%s/%s", d.path, i ? "keys.new" : "keys");
+        if (i)
+            key_dir_write(&d, "keys.new", "a draft", 0600);
+        int fd = open(path, O_RDONLY | O_CLOEXEC);
+        assert_int_equal(pread(fd, byte, 1, 0), 1);
+        assert_int_not_equal(byte[0], 0);
+        assert_int_equal(keyring_rotate(ring, "ann", T0, NULL), FB_OK);
+        assert_int_equal(pread(fd, byte, 1, 0), 1);
+        assert_int_equal(byte[0], 0);
+        close(fd);
+    }
+    keyring_unref(ring);
+    key_dir_remove(&d);
+}
+
 /* Seals that a crash forgot are never given out again: the count begins behind the reserve. */
 static void seals_are_reserved_before_they_are_used(void **state)
 {
@@ -419,6 +470,8 @@ int main(void)
         cmocka_unit_test(a_new_master_key_opens_all_and_the_old_one_nothing),
         cmocka_unit_test(encryption_can_begin_and_end_on_an_old_folder),
         cmocka_unit_test(age_bytes_and_count_rotate_by_themselves),
+        cmocka_unit_test(periods_end_when_no_key_fits_any_more),
+        cmocka_unit_test(each_version_that_was_replaced_is_overwritten),
         cmocka_unit_test(seals_are_reserved_before_they_are_used),
         cmocka_unit_test(personal_periods_end_by_age_when_the_clock_moves),
         cmocka_unit_test(personal_periods_end_by_bytes_oldest_first),
