@@ -340,6 +340,44 @@ def test_as_many_keys_as_fit_are_an_alert_before_it_matters(copy):
     until(lambda: alert()[0]["over"], 30, "it is over")
 
 
+def test_prune_destroys_nothing_while_it_cannot_see_what_needs_a_key(copy, tmp_path):
+    assert copy.cli("key", "rotate").returncode == 0
+    log, db = os.path.join(copy.state, "log"), os.path.join(copy.state, "state.db")
+    keys = open(os.path.join(copy.state, "keys"), "rb").read()
+
+    def refused(word):
+        done = copy.cli("key", "prune")
+        assert done.returncode != 0 and word in done.stderr and done.stderr.count("\n") == 1, done.stderr
+        assert open(os.path.join(copy.state, "keys"), "rb").read() == keys
+
+    os.rename(log, tmp_path / "log")
+    os.mkdir(log)
+    refused("no event log")
+    name = sorted(n for n in os.listdir(tmp_path / "log") if n.endswith(".fbl"))[0]
+    os.symlink(name, os.path.join(log, name))  # it is there and cannot be opened, even by root
+    refused(name)
+    os.unlink(os.path.join(log, name))
+    os.rmdir(log)
+    os.rename(tmp_path / "log", log)
+    os.rename(db, tmp_path / "state.db")
+    refused("no state.db")
+    row = json.loads(copy.cli("key", "list", "--json").stdout)
+    assert row["keys"][0]["snapshots"] == 0 and not os.path.exists(db)
+
+
+def test_an_erasure_over_damage_is_not_clean(copy):
+    assert copy.cli("erase", "--subject", CANARY, "--json").returncode == 0
+    log = os.path.join(copy.state, "log")
+    path = os.path.join(log, sorted(n for n in os.listdir(log) if n.endswith(".fbl"))[0])
+    with open(path, "r+b") as f:
+        f.seek(140)
+        byte = f.read(1)[0]
+        f.seek(140)
+        f.write(bytes([byte ^ 16]))
+    done = copy.cli("erase", "--subject", CANARY)
+    assert done.returncode == 1 and "\ndamaged " in done.stdout, (done.stdout, done.stderr)
+
+
 def test_the_key_file_of_another_folder_is_refused(copy, tmp_path):
     """It has keys of the same numbers under the same master key, and opens nothing."""
     folder = tmp_path / "second"
