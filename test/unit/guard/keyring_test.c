@@ -190,6 +190,16 @@ static void a_new_master_key_opens_all_and_the_old_one_nothing(void **state)
     brain = start(&d, other);
     assert_int_equal(unseal(brain, &s), FB_OK);
     keyring_unref(brain);
+    /* the second one would be out of reach for who has not taken the first */
+    assert_int_equal(keyring_open(&command, d.path, NULL), FB_OK);
+    assert_int_equal(keyring_rewrap(command, d.master, true, "ann", &err), FB_OK);
+    assert_int_equal(keyring_rewrap(command, other, true, "ann", &err), FB_E_AGAIN);
+    keyring_unref(command);
+    brain = start(&d, d.master);
+    assert_int_equal(keyring_watch(brain, T0, NULL), FB_OK);
+    assert_int_equal(keyring_rewrap(brain, other, true, "ann", &err), FB_OK);
+    assert_int_equal(unseal(brain, &s), FB_OK);
+    keyring_unref(brain);
     key_dir_remove(&d);
 }
 
