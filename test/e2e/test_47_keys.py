@@ -354,9 +354,9 @@ def test_prune_destroys_nothing_while_it_cannot_see_what_needs_a_key(copy, tmp_p
     os.mkdir(log)
     refused("no event log")
     name = sorted(n for n in os.listdir(tmp_path / "log") if n.endswith(".fbl"))[0]
-    os.symlink(name, os.path.join(log, name))  # it is there and cannot be opened, even by root
+    os.mkdir(os.path.join(log, name))  # it is there and cannot be read, even by root
     refused(name)
-    os.unlink(os.path.join(log, name))
+    os.rmdir(os.path.join(log, name))
     os.rmdir(log)
     os.rename(tmp_path / "log", log)
     os.rename(db, tmp_path / "state.db")
