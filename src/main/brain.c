@@ -141,7 +141,9 @@ static void turn(struct brain *b)
     int wait_ms = wake_us <= now_us ? 0 : (int)((wake_us - now_us + 999) / 1000);
     struct pollfd fds[3] = {{.fd = b->setup->control_fd, .events = POLLIN},
                             {.fd = -1, .events = POLLIN},
-                            {.fd = ingress_fd(b->ingress), .events = POLLIN}};
+                            {.fd = -1, .events = POLLIN}};
+    if (brain_ingress_has_room(b))
+        fds[2].fd = ingress_fd(b->ingress);
     if (b->admin)
         fds[1].fd = admin_fd(b->admin);
     if (poll(fds, FB_COUNT(fds), wait_ms) < 0)

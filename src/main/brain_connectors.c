@@ -13,6 +13,7 @@
 #define INGRESS_BYTES (4 * MIB)
 #define TAKE_BYTES (64 * KIB)
 #define TAKES_MAX 32
+#define TAKE_CHUNKS 4 /* of the log: one put of 256 KiB and what the engine says to it */
 /* A broker that restarts is away for some seconds: no reason to wake anybody. */
 #define FAILING_ALERT_US (10 * US_PER_S)
 
@@ -74,10 +75,19 @@ static void take_one(void *arg, struct ev_head *ev)
     brain_put(b, ev);
 }
 
+/* What is taken counts as safe once the log is past it: nothing is taken that the log would drop.
+ */
+bool brain_ingress_has_room(struct brain *b)
+{
+    return log_has_room(b->log, TAKE_CHUNKS);
+}
+
 /* Some ms of work at most; what is left keeps the descriptor readable. */
 void brain_take_ingress(struct brain *b)
 {
     for (int i = 0; i < TAKES_MAX; i++) {
+        if (!brain_ingress_has_room(b))
+            break; /* a failing disk: sources wait, the push API answers 429 */
         if (ingress_take(b->ingress, TAKE_BYTES, take_one, b) == 0)
             break;
         brain_flush(b);

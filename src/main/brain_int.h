@@ -98,6 +98,7 @@ FB_MUST_USE
 enum fb_code brain_connectors_start(struct brain *b, struct conf *conf, struct fb_err *err);
 void brain_connectors_stop(struct brain *b);
 void brain_connectors_tick(struct brain *b); /* once a second */
+bool brain_ingress_has_room(struct brain *b);
 void brain_take_ingress(struct brain *b);
 uint32_t brain_on_connectors(void *ctx, struct admin_connector *out, uint32_t max);
 enum fb_code brain_on_connector_order(void *ctx, const struct admin_connector_order *order,

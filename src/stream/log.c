@@ -380,6 +380,15 @@ uint32_t log_append(struct log *log, struct span records, uint64_t first_offset)
     return taken;
 }
 
+bool log_has_room(struct log *log, uint32_t chunks)
+{
+    uint32_t half = (uint32_t)(log->conf.queue_bytes / BLOCK_RAW_BYTES_MAX / 2);
+    pthread_mutex_lock(&log->lock);
+    bool has_room = log->free.count >= fb_min_u32(chunks, half);
+    pthread_mutex_unlock(&log->lock);
+    return has_room;
+}
+
 bool log_gap_take(struct log *log, struct ev_gap *gap)
 {
     pthread_mutex_lock(&log->lock);

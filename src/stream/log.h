@@ -14,8 +14,9 @@
  * group, still in memory, goes to a new one.  ENOSPC, EIO: state degraded, one try per second, new
  * segment each.
  *
- * Threads: one thread calls append and gap_take; stats from any; the writer thread is the log's.
- * Errors: FB_E_CONFLICT (another writer holds the lock), FB_E_IO, FB_E_NOMEM at open only. */
+ * Threads: one thread calls append and gap_take; stats and has_room from any; the writer thread is
+ * the log's. Errors: FB_E_CONFLICT (another writer holds the lock), FB_E_IO, FB_E_NOMEM at open
+ * only. */
 #ifndef FB_STREAM_LOG_H
 #define FB_STREAM_LOG_H
 #include "event/event.h"
@@ -100,6 +101,9 @@ uint64_t log_next_offset(const struct log *log);
 /* Copies a batch of whole records, the first of which has <first_offset> (never below an earlier
  * one). Returns how many events were taken; the others are lost and counted. */
 uint32_t log_append(struct log *log, struct span records, uint64_t first_offset);
+/* Are <chunks> chunks (of 256 KiB) free, or half of them in a smaller queue?  Who can wait asks
+ * before log_append. */
+bool log_has_room(struct log *log, uint32_t chunks);
 /* True once after a loss, when writing works again: *gap is ready for sequencer_put. */
 bool log_gap_take(struct log *log, struct ev_gap *gap);
 /* Everything below this offset is durable (or lost). */

@@ -437,8 +437,10 @@ static void a_full_disk_drops_counts_and_tells_a_gap(void **state)
     flush(log);
     assert_false(log_gap_take(log, &gap));
     fail_writes = 1000000000;
+    assert_true(log_has_room(log, 4));
     uint32_t taken = append_numbered(log, 100, 40000); /* the queue holds 16,384 */
     assert_true(taken < 39900);
+    assert_false(log_has_room(log, 4));
     assert_int_equal(log_flush(log, 50), FB_E_TIMEOUT);
     log_stats_read(log, &st);
     assert_int_equal(st.state, LOG_DEGRADED);
@@ -449,6 +451,7 @@ static void a_full_disk_drops_counts_and_tells_a_gap(void **state)
     flush(log);
     log_stats_read(log, &st);
     assert_int_equal(st.state, LOG_OK);
+    assert_true(log_has_room(log, 4));
     assert_true(log_gap_take(log, &gap));
     assert_int_equal(gap.lost, 39900 - taken);
     assert_int_equal(gap.reason, REASON_LOSS_DISK);
