@@ -274,6 +274,30 @@ def test_a_source_brings_each_event_once_and_buries_what_is_none(tmp_path, origi
     fold.stop()
 
 
+def test_a_source_reads_a_file_that_was_cut_from_its_start(tmp_path, origin):
+    incoming = tmp_path / "in.jsonl"
+    incoming.write_text("".join(json.dumps({"name": "before.cut", "value": i}) + "\n" for i in range(50)))
+    fold = Foldback(tmp_path, config(origin, "  shop: { type: file, direction: source, path: %s }" % incoming)).start()
+
+    def values(name):
+        return [e["value"] for e in in_log(fold, "custom") if e["name"] == name]
+
+    until(lambda: len(values("before.cut")) >= 50, 30)
+    os.truncate(incoming, 0)
+    with open(incoming, "a") as f:
+        for i in range(20):
+            f.write(json.dumps({"name": "after.cut", "value": i}) + "\n")
+    until(lambda: len(values("after.cut")) >= 20, 30)
+    until(lambda: connector(fold, "shop")["in_flight"] == 0, 30)
+    fold.stop()
+    fold.start()
+    with open(incoming, "a") as f:
+        f.write(json.dumps({"name": "after.cut", "value": 20}) + "\n")
+    until(lambda: len(values("after.cut")) >= 21, 30)
+    assert values("after.cut") == list(range(21)) and values("before.cut") == list(range(50))
+    fold.stop()
+
+
 def test_check_reaches_what_is_configured(tmp_path, origin):
     good = tmp_path / "good.yaml"
     good.write_text("listen: ['127.0.0.1:0']\n" + config(origin, "  a: { type: file, path: %s/x }\n"

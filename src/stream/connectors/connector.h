@@ -44,7 +44,10 @@ enum connector_can {
     CONNECTOR_ORDERED = 16,
     /* Positions have no order (message ids): the runner remembers the newest ones instead. */
     CONNECTOR_UNORDERED = 32,
-    CONNECTOR_LINES = 64 /* a value is a line of text, its end included */
+    CONNECTOR_LINES = 64, /* a value is a line of text, its end included */
+    /* A source that begins exactly behind <position> and never repeats within a run: what it gives
+     * is new, even at a smaller position (a file that was cut). */
+    CONNECTOR_SEEKS = 128
 };
 
 /* ---- what a connector gets ---- */

@@ -32,6 +32,7 @@ struct connector {
     char *bytes;
     size_t len;
     uint64_t at;
+    bool is_fresh; /* cut or replaced while it was read: the next one is read from its start */
 };
 
 static const char *value(const struct connector *c, const char *key)
@@ -153,7 +154,8 @@ static enum fb_code file_send(struct connector *c, struct connector_batch *batch
         code = open_sink(c, err);
         if (code != FB_OK)
             return code;
-        st.st_size = 0;
+        if (fstat(c->fd, &st) != 0) /* not empty when a rename failed */
+            return fail(c, "look at it", err);
     }
     for (uint32_t i = 0; i < batch->count && code == FB_OK; i++) {
         struct span value = batch->at[i].value;
@@ -195,10 +197,11 @@ static enum fb_code open_source(struct connector *c, struct fb_err *err)
     c->inode = st.st_ino;
     c->at = 0;
     snprintf(c->topic, sizeof c->topic, "%s#%llu", c->path, (unsigned long long)st.st_ino);
-    if (c->setup.position(c->setup.ctx, c->topic, 0, position))
+    if (!c->is_fresh && c->setup.position(c->setup.ctx, c->topic, 0, position))
         c->at = strtoull(position, NULL, 10);
     if (c->at > (uint64_t)st.st_size) /* cut by somebody: what is there now is new */
         c->at = 0;
+    c->is_fresh = false;
     return FB_OK;
 }
 
@@ -251,8 +254,10 @@ static enum fb_code file_receive(struct connector *c, connector_each *each, void
         if (!give_lines(c, each, arg, &gave))
             return FB_OK;
         if (n == 0) {
-            if (c->fd >= 0 && was_replaced(c))
+            if (c->fd >= 0 && was_replaced(c)) {
                 forget(c);
+                c->is_fresh = true; /* a position of its inode is of what was there before */
+            }
             if (gave || waited_ms >= timeout_ms || c->setup.is_stopping(c->setup.ctx))
                 return FB_OK;
             nap();
@@ -271,7 +276,8 @@ static enum fb_code file_commit(struct connector *c, const struct connector_done
 CONNECTOR_EXPORT = {.abi = CONNECTOR_ABI,
                     .bytes = sizeof(struct connector_type),
                     .name = "file",
-                    .can = CONNECTOR_SINK | CONNECTOR_SOURCE | CONNECTOR_ORDERED | CONNECTOR_LINES,
+                    .can = CONNECTOR_SINK | CONNECTOR_SOURCE | CONNECTOR_ORDERED | CONNECTOR_LINES |
+                           CONNECTOR_SEEKS,
                     .send_max = 4096,
                     .record_bytes_max = 1024 * MIB,
                     .send_bytes_max = 64 * MIB,

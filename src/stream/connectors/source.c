@@ -127,7 +127,7 @@ static bool on_message(void *arg, const struct connector_message *m)
     struct batch_in *b = filling(s);
     if (s->count == BATCHES_MAX - 1 || b->count >= BATCH_MESSAGES_MAX)
         return false;
-    bool is_known = positions_knows(&r->positions, m);
+    bool is_known = !(r->type->can & CONNECTOR_SEEKS) && positions_knows(&r->positions, m);
     if (!is_known) {
         struct intake in = {.name = m->topic, .now_us = fb_mono_us(), .out = &s->records};
         size_t was = s->records.len;
