@@ -97,6 +97,17 @@ bool positions_knows(const struct positions *p, const struct connector_message *
     return at && position_order(m->position, at) <= 0;
 }
 
+/* Names of a source come and go (a rotated file is a new topic each time). */
+static void drop_oldest(struct positions *p)
+{
+    struct position_row *oldest = &p->row[0];
+    for (uint32_t i = 1; i < p->count; i++)
+        if (p->row[i].turn < oldest->turn)
+            oldest = &p->row[i];
+    free(oldest->topic);
+    *oldest = p->row[--p->count];
+}
+
 bool positions_set(struct positions *p, const char *topic, uint32_t partition, const char *at)
 {
     if (p->is_unordered)
@@ -104,7 +115,7 @@ bool positions_set(struct positions *p, const char *topic, uint32_t partition, c
     struct position_row *row = find(p, topic, partition);
     if (!row) {
         if (p->count == POSITIONS_PARTITIONS_MAX)
-            return false;
+            drop_oldest(p);
         if (p->count == p->cap) {
             uint32_t cap = p->cap ? 2 * p->cap : 16;
             struct position_row *more = realloc(p->row, cap * sizeof *more);
@@ -120,6 +131,7 @@ bool positions_set(struct positions *p, const char *topic, uint32_t partition, c
         *row = (struct position_row){.topic = copy, .partition = partition};
     }
     snprintf(row->at, sizeof row->at, "%s", at);
+    row->turn = ++p->turn;
     return true;
 }
 

@@ -19,10 +19,12 @@ struct position_row {
     char *topic;
     uint32_t partition;
     char at[CONNECTOR_POSITION_BYTES];
+    uint64_t turn; /* of the last set */
 };
 struct positions {
     struct position_row *row;
     uint32_t count, cap;
+    uint64_t turn;
     bool is_unordered;
     uint64_t *id; /* a ring */
     uint32_t id_at, id_count;
@@ -36,7 +38,7 @@ void positions_save(const struct positions *p, struct buf *out);
 const char *positions_get(const struct positions *p, const char *topic, uint32_t partition);
 /* Is the message at or before what is known? */
 bool positions_knows(const struct positions *p, const struct connector_message *m);
-/* False without memory, or with too many partitions. */
+/* The row that was set longest ago makes place when all are taken.  False without memory. */
 FB_MUST_USE
 bool positions_set(struct positions *p, const char *topic, uint32_t partition, const char *at);
 /* <0, 0, >0 */
