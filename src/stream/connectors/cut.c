@@ -192,7 +192,14 @@ static enum fb_code pack_binary(struct cut *c, struct cut_unit *u)
         buf_fini(&gaps);
     }
     u->value_len = c->packed.len - u->value_at;
-    return c->packed.failed ? FB_E_NOMEM : FB_OK;
+    if (!c->packed.failed)
+        return FB_OK;
+    /* The next try begins with an empty buffer: what was split or sent no longer fills it. */
+    buf_clear(&c->packed);
+    c->packed.failed = false;
+    for (uint32_t i = 0; i < c->unit_count; i++)
+        c->unit[i].value_len = 0;
+    return FB_E_NOMEM;
 }
 
 static void pack(struct cut *c, struct cut_unit *u)

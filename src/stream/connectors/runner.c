@@ -228,7 +228,7 @@ static void dead_path(const struct runner *r, char *out, size_t size, const char
     snprintf(out, size, "%s/connectors/%s.dead.jsonl%s", r->setup->state_dir, r->c->name, end);
 }
 
-void runner_bury(struct runner *r, const struct dead_letter *letter)
+bool runner_bury(struct runner *r, const struct dead_letter *letter)
 {
     char path[700], older[700];
     struct buf line;
@@ -262,15 +262,18 @@ void runner_bury(struct runner *r, const struct dead_letter *letter)
     if (f && fclose(f) != 0)
         is_written = false;
     buf_fini(&line);
-    if (!is_written)
+    if (!is_written) {
         fb_log(FB_LOG_ERROR, "connector %s: a dead letter could not be kept in %s: %s", r->c->name,
                path, strerror(errno));
+        return false;
+    }
     RUNNER_STATUS(r, {
         r->status.dead++;
         snprintf(r->status.last_error, sizeof r->status.last_error, "dead letter: %.200s",
                  letter->reason);
         r->status.last_error_wall_us = fb_wall_us();
     });
+    return true;
 }
 
 /* ---- one turn ---- */
@@ -450,8 +453,8 @@ void connectors_apply(struct connectors *cs, struct conf *conf)
     for (uint32_t i = 0; i < cs->count; i++) {
         bool is_wanted = false;
         for (size_t k = 0; k < conf->connector_count; k++)
-            is_wanted |= !conf->connectors[k].is_fleet &&
-                         is_same(cs->at[i], &conf->connectors[k], regions);
+            is_wanted |=
+                !conf->connectors[k].is_fleet && is_same(cs->at[i], &conf->connectors[k], regions);
         if (!is_wanted && !atomic_load(&cs->at[i]->is_stopping))
             stop_runner(cs->at[i]);
     }

@@ -68,7 +68,9 @@ struct dead_letter {
     struct span key, value;
     const char *reason;
 };
-void runner_bury(struct runner *r, const struct dead_letter *letter);
+/* False: it could not be written; nothing is given up for it. */
+FB_MUST_USE
+bool runner_bury(struct runner *r, const struct dead_letter *letter);
 #define RUNNER_STATUS(r, statement)                                                                \
     do {                                                                                           \
         pthread_mutex_lock(&(r)->lock);                                                            \

@@ -225,14 +225,16 @@ struct sending {
     struct connector_record record[SEND_MAX];
     uint32_t unit[SEND_MAX];
     uint32_t count;
+    bool is_unburied;
 };
 
-static void bury_unit(struct runner *r, uint32_t unit, const char *reason)
+/* False: it stays open, for its dead letter could not be written. */
+static bool bury_unit(struct runner *r, uint32_t unit, const char *reason)
 {
     struct connector_record record;
     struct cut_unit *u = &r->cut.unit[unit];
     if (cut_record(&r->cut, unit, &record) != FB_OK)
-        record = (struct connector_record){.key = {"", 0}};
+        return false;
     struct dead_letter letter = {.topic = "",
                                  .position = "",
                                  .offset = r->cut.event[u->first].offset,
@@ -240,27 +242,28 @@ static void bury_unit(struct runner *r, uint32_t unit, const char *reason)
                                  .key = record.key,
                                  .value = record.value,
                                  .reason = reason};
-    runner_bury(r, &letter);
-    u->is_done = true;
+    u->is_done = runner_bury(r, &letter);
+    return u->is_done;
 }
 
 /* Brokers count the bytes of what travels together (Kafka: of a batch): before a record is split or
- * buried it must have been refused alone. */
-static void too_large(struct runner *r, uint32_t unit, bool was_alone)
+ * buried it must have been refused alone.  False: it could not be buried. */
+static bool too_large(struct runner *r, uint32_t unit, bool was_alone)
 {
     if (!was_alone) {
         r->cut.unit[unit].is_alone = true;
-        return;
+        return true;
     }
     if (cut_split(&r->cut, unit)) {
         RUNNER_STATUS(r, r->status.split++);
-        return;
+        return true;
     }
-    bury_unit(r, unit, "larger than the receiver takes");
+    return bury_unit(r, unit, "larger than the receiver takes");
 }
 
-/* The open units that may go together: in order, within the limits of the type. */
-static void choose(struct runner *r, struct sending *s)
+/* The open units that may go together: in order, within the limits of the type.  False: no memory
+ * for one, or it is too large and could not be buried. */
+static bool choose(struct runner *r, struct sending *s)
 {
     const struct connector_type *t = r->type;
     uint64_t bytes = 0;
@@ -270,14 +273,17 @@ static void choose(struct runner *r, struct sending *s)
     for (uint32_t i = 0; i < r->cut.unit_count; i++) {
         struct connector_record record;
         if (!r->cut.unit[i].is_done && cut_record(&r->cut, i, &record) != FB_OK)
-            bury_unit(r, i, "no memory to make the record");
+            return false;
     }
     for (uint32_t i = 0; i < r->cut.unit_count && s->count < most; i++) {
         struct connector_record *record = &s->record[s->count];
-        if (r->cut.unit[i].is_done || cut_record(&r->cut, i, record) != FB_OK)
+        if (r->cut.unit[i].is_done)
             continue;
+        if (cut_record(&r->cut, i, record) != FB_OK)
+            return false;
         if (t->record_bytes_max && record->value.len > t->record_bytes_max) {
-            too_large(r, i--, true); /* its halves are looked at again */
+            if (!too_large(r, i--, true)) /* its halves are looked at again */
+                return false;
             if (r->cut.unit_count == CUT_UNITS_MAX)
                 break;
             s->count = 0; /* units have moved, and so have their records */
@@ -294,12 +300,14 @@ static void choose(struct runner *r, struct sending *s)
         bytes += record->value.len;
         s->unit[s->count++] = i;
     }
+    return true;
 }
 
-/* What the broker said; true when at least one unit is done or was split. */
+/* What the broker said; true when at least one unit is done or was split and none waits for its
+ * dead letter to be written. */
 static bool settle(struct runner *r, struct sending *s)
 {
-    bool is_better = false;
+    bool is_better = false, is_kept = true;
     uint64_t events = 0, bytes = 0, records = 0, again = 0;
     for (uint32_t i = s->count; i-- > 0;) { /* from behind: a split moves what follows */
         struct cut_unit *u = &r->cut.unit[s->unit[i]];
@@ -312,11 +320,11 @@ static bool settle(struct runner *r, struct sending *s)
             is_better = true;
             break;
         case CONNECTOR_TOO_LARGE:
-            too_large(r, s->unit[i], s->count == 1);
+            is_kept &= too_large(r, s->unit[i], s->count == 1);
             is_better = true;
             break;
         case CONNECTOR_POISON:
-            bury_unit(r, s->unit[i], "refused by the receiver");
+            is_kept &= bury_unit(r, s->unit[i], "refused by the receiver");
             is_better = true;
             break;
         case CONNECTOR_UNSENT:
@@ -332,7 +340,8 @@ static bool settle(struct runner *r, struct sending *s)
         r->status.retries += again;
         r->status.in_flight = 0;
     });
-    return is_better;
+    s->is_unburied = !is_kept;
+    return is_better && is_kept;
 }
 
 static bool is_all_done(const struct cut *c)
@@ -341,6 +350,14 @@ static bool is_all_done(const struct cut *c)
         if (!c->unit[i].is_done)
             return false;
     return true;
+}
+
+static void cannot_keep(struct runner *r)
+{
+    struct fb_err err;
+    fb_fail(&err, FB_E_AGAIN,
+            "no memory for a record, or connectors/%s.dead.jsonl cannot be written", r->c->name);
+    runner_failed(r, &err);
 }
 
 /* Until all is delivered; when a stop comes in between, the offset stays before what is open. */
@@ -356,7 +373,10 @@ static void deliver(struct runner *r)
     while (!is_all_done(&r->cut) && runner_may_go_on(r)) {
         if (!runner_is_open(r))
             continue;
-        choose(r, s);
+        if (!choose(r, s)) {
+            cannot_keep(r);
+            continue;
+        }
         if (s->count == 0)
             continue; /* what was there is buried */
         struct connector_batch batch = {
@@ -370,6 +390,10 @@ static void deliver(struct runner *r)
         if (is_better && code == FB_OK)
             continue;
         commit(r, false);
+        if (s->is_unburied) {
+            cannot_keep(r);
+            continue;
+        }
         if (code == FB_OK || !err.text[0])
             fb_fail(&err, FB_E_AGAIN, "the receiver took %s of %u records",
                     is_better ? "only some" : "none", s->count);

@@ -34,6 +34,7 @@ struct source {
     struct batch_in batch[BATCHES_MAX];
     uint32_t first, count; /* of batches that wait; the one that is being filled follows them */
     uint64_t events, messages, bytes;
+    bool is_unburied; /* a dead letter could not be written: its message comes again */
 };
 
 static void state_key(const struct runner *r, char out[64])
@@ -143,15 +144,22 @@ static bool on_message(void *arg, const struct connector_message *m)
                                          .key = m->key,
                                          .value = m->value,
                                          .reason = in.reason};
-            runner_bury(r, &letter);
+            /* Before anything of it is kept: else the message comes again. */
+            if (!runner_bury(r, &letter)) {
+                s->records.len = was;
+                s->is_unburied = true;
+                return false;
+            }
             RUNNER_STATUS(r, r->status.bad += in.bad);
+        }
+        /* From now on a repeat within this run is known, durable or not. */
+        if (!positions_set(&r->positions, m->topic, m->partition, m->position)) {
+            s->records.len = was;
+            return false;
         }
         s->events += in.events;
         s->bytes += m->value.len;
         s->messages++;
-        /* From now on a repeat within this run is known, durable or not. */
-        if (!positions_set(&r->positions, m->topic, m->partition, m->position))
-            return false;
     }
     if (!remember(r, b, m))
         return false;
@@ -202,8 +210,7 @@ static enum fb_code keep_positions(struct runner *r, uint32_t count, struct fb_e
                                      b->done[i].position);
     }
     if (!is_kept)
-        return fb_fail(err, FB_E_NOMEM, "connector %s: more than %d partitions, or no memory",
-                       r->c->name, POSITIONS_PARTITIONS_MAX);
+        return fb_fail(err, FB_E_NOMEM, "no memory for the positions of %s", r->c->name);
     if (!is_new)
         return FB_OK;
     state_key(r, key);
@@ -258,6 +265,10 @@ void source_run(struct runner *r)
             code = r->type->receive(r->connector, on_message, r,
                                     r->source->count ? RECEIVE_BUSY_MS : RECEIVE_MS, &err);
         hand_over(r);
+        if (code == FB_OK && r->source->is_unburied)
+            code =
+                fb_fail(&err, FB_E_AGAIN, "connectors/%s.dead.jsonl cannot be written", r->c->name);
+        r->source->is_unburied = false;
         if (code == FB_OK)
             runner_works(r);
         else
