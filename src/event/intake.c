@@ -172,6 +172,16 @@ static void bad_json(struct intake *in, const char *what, const json_error_t *er
     in->line = line;
 }
 
+/* An integer beyond 64 bits makes all integers of the document real numbers, not the document bad.
+ */
+static json_t *load(struct span s, size_t flags, json_error_t *error)
+{
+    json_t *root = json_loadb(s.at, s.len, flags, error);
+    if (!root && json_error_code(error) == json_error_numeric_overflow)
+        root = json_loadb(s.at, s.len, flags | JSON_DECODE_INT_AS_REAL, error);
+    return root;
+}
+
 static void put_lines(struct intake *in, struct span bytes)
 {
     json_error_t error;
@@ -181,7 +191,7 @@ static void put_lines(struct intake *in, struct span bytes)
             line.len--;
         if (line.len == 0)
             continue;
-        json_t *root = json_loadb(line.at, line.len, DEPTH_FLAGS, &error);
+        json_t *root = load(line, DEPTH_FLAGS, &error);
         if (root)
             put_document(in, root);
         else
@@ -195,8 +205,7 @@ static void put_bytes(struct intake *in, struct span bytes)
 {
     json_error_t error;
     in->line = 1;
-    json_t *root =
-        in->form == INTAKE_LINES ? NULL : json_loadb(bytes.at, bytes.len, DEPTH_FLAGS, &error);
+    json_t *root = in->form == INTAKE_LINES ? NULL : load(bytes, DEPTH_FLAGS, &error);
     if (root) {
         put_document(in, root);
         json_decref(root);

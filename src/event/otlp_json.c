@@ -96,6 +96,16 @@ static void read_resource(struct reading *r, const json_t *part)
     }
 }
 
+/* An integer beyond 64 bits makes all integers of the document real numbers, not the document bad.
+ */
+static json_t *load(struct span s, json_error_t *error)
+{
+    json_t *root = json_loadb(s.at, s.len, 0, error);
+    if (!root && json_error_code(error) == json_error_numeric_overflow)
+        root = json_loadb(s.at, s.len, JSON_DECODE_INT_AS_REAL, error);
+    return root;
+}
+
 bool otlp_read_json(enum otlp_signal signal, struct span bytes, otlp_each *each, void *arg,
                     char why[160])
 {
@@ -106,7 +116,7 @@ bool otlp_read_json(enum otlp_signal signal, struct span bytes, otlp_each *each,
                                                                      read_span};
     struct reading r = {.each = each, .arg = arg, .service = {"", 0}};
     json_error_t error;
-    json_t *root = json_loadb(bytes.at, bytes.len, 0, &error);
+    json_t *root = load(bytes, &error);
     size_t i, k, n;
     const json_t *part, *scope, *one;
     if (!json_is_object(root)) {

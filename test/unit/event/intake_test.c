@@ -109,6 +109,26 @@ static void a_broker_s_message_is_folded_instead_of_refused(void **state)
     buf_fini(&out);
 }
 
+static void an_integer_beyond_64_bits_is_a_number(void **state)
+{
+    (void)state;
+    struct buf out;
+    buf_init(&out, MIB);
+    struct intake in = strict(&out, INTAKE_DOCUMENT);
+    assert_true(intake_read(&in, SPAN("{\"name\":\"a\",\"value\":18446744073709551616}")));
+    assert_int_equal(in.events, 1);
+    assert_true(at(&out, 0)->value == 18446744073709551616.0);
+    in = strict(&out, INTAKE_LINES);
+    assert_true(
+        intake_read(&in, SPAN("{\"name\":\"a\",\"value\":7,\"id\":9999999999999999999}\n")));
+    assert_int_equal(in.events, 1);
+    assert_true(at(&out, 1)->value == 7);
+    in = strict(&out, INTAKE_DOCUMENT);
+    assert_true(intake_read(&in, SPAN("{\"name\":\"a\",\"value\":1e999}")));
+    assert_int_equal(in.bad, 1);
+    buf_fini(&out);
+}
+
 static void without_room_nothing_is_taken(void **state)
 {
     (void)state;
@@ -128,6 +148,7 @@ int main(void)
         cmocka_unit_test(a_cloud_event_has_its_type_as_name),
         cmocka_unit_test(what_is_wrong_is_named_with_line_element_and_field),
         cmocka_unit_test(a_broker_s_message_is_folded_instead_of_refused),
+        cmocka_unit_test(an_integer_beyond_64_bits_is_a_number),
         cmocka_unit_test(without_room_nothing_is_taken),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
