@@ -175,8 +175,11 @@ static enum fb_code read_url(struct connector *c, struct fb_err *err)
                        sizeof c->url);
     snprintf(c->url, sizeof c->url, "%s", url);
     const char *host = strstr(url, "://") + 3;
+    const char *end = host + strcspn(host, "/?#"), *name = end;
+    while (name > host && name[-1] != '@') /* user:password@ */
+        name--;
     snprintf(c->where, sizeof c->where, "%.*s%.*s", (int)(host - url), url,
-             (int)fb_min_u64(strcspn(host, "/?#"), 200), host);
+             (int)fb_min_u64((uint64_t)(end - name), 200), name);
     return FB_OK;
 }
 
@@ -327,6 +330,8 @@ static void finish(struct connector *c, struct call *call, CURLcode how, struct 
         obey_retry_after(c, call->easy);
         if (!is_told)
             fb_fail(err, FB_E_AGAIN, "%s answers %ld: %s", c->where, status, call->answer);
+    } else if (status == 413) {
+        record->result = CONNECTOR_TOO_LARGE;
     } else {
         char text[512];
         snprintf(text, sizeof text, "%s answers %ld, the event is not sent again: %s", c->where,
