@@ -88,6 +88,9 @@ enum fb_code kinesis_refusal_code(const struct kinesis_refusal *refusal, long st
         return FB_E_DENIED;
     if (is_one_of(refusal->type, config))
         return FB_E_CONFIG;
+    /* "Value 'x' at 'streamName' failed to satisfy constraint": no record is at fault */
+    if (strstr(refusal->message, "'streamName'") || strstr(refusal->message, "'streamARN'"))
+        return FB_E_CONFIG;
     if (is_one_of(refusal->type, illegal) || status == 413)
         return FB_E_RANGE;
     if (status == 401 || status == 403)

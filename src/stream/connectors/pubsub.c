@@ -309,6 +309,14 @@ static bool settle(struct sending *s, struct chain *chain)
     struct span message;
     struct fb_err err;
     struct call *call = chain->call;
+    /* "Invalid resource name given": the topic's, whatever is sent to it */
+    if (call->status == GRPC_INVALID_ARGUMENT && strstr(call->message, "resource name")) {
+        note(s,
+             fb_fail(&err, FB_E_CONFIG, "%s at %s: %.200s", s->c->path, s->c->base, call->message),
+             &err);
+        pass(s, chain, CONNECTOR_RETRY);
+        return false;
+    }
     if (call->status == GRPC_INVALID_ARGUMENT) {
         if (chain->sent > 1) {
             chain->is_alone = true;

@@ -34,6 +34,10 @@ static void test_a_refusal_says_whether_to_try_again(void **state)
         {400, "{\"__type\":\"KMSThrottlingException\"}", FB_E_AGAIN, "KMSThrottlingException"},
         {400, "{\"__type\":\"KMSDisabledException\"}", FB_E_DENIED, "KMSDisabledException"},
         {400, "{\"__type\":\"ValidationException\"}", FB_E_RANGE, "ValidationException"},
+        {400,
+         "{\"__type\":\"ValidationException\",\"message\":\"1 validation error detected: Value 'a "
+         "b' at 'streamName' failed to satisfy constraint\"}",
+         FB_E_CONFIG, "ValidationException"},
         {403, "<Error><Code>SignatureDoesNotMatch</Code><Message>bad</Message></Error>",
          FB_E_DENIED, "SignatureDoesNotMatch"},
         {500, "", FB_E_AGAIN, "HTTP status 500"},
