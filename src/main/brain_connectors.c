@@ -9,10 +9,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define INGRESS_BYTES (4 * MIB)
 #define TAKE_BYTES (64 * KIB)
 #define TAKES_MAX 32
+#define STOP_TAKE_US (500 * US_PER_MS) /* for what is queued at the end, on a slow disk */
 #define TAKE_CHUNKS 4 /* of the log: one put of 256 KiB and what the engine says to it */
 /* A broker that restarts is away for some seconds: no reason to wake anybody. */
 #define FAILING_ALERT_US (10 * US_PER_S)
@@ -97,13 +99,26 @@ void brain_take_ingress(struct brain *b)
     }
 }
 
+static void settle(void *arg)
+{
+    struct brain *b = arg;
+    brain_take_ingress(b);
+    brain_flush(b); /* tells the sources what is durable, though nothing came */
+}
+
 void brain_connectors_stop(struct brain *b)
 {
+    struct ingress_stats stats = {.queued_bytes = 1};
     if (b->connectors)
-        connectors_free(b->connectors);
+        connectors_free(b->connectors, settle, b);
     b->connectors = NULL;
-    if (b->ingress)
+    uint64_t until_us = fb_mono_us() + STOP_TAKE_US;
+    while (b->ingress && stats.queued_bytes > 0 && fb_mono_us() < until_us) {
         brain_take_ingress(b);
+        ingress_stats_read(b->ingress, &stats);
+        if (!brain_ingress_has_room(b))
+            usleep(5000);
+    }
 }
 
 void brain_connectors_tick(struct brain *b)

@@ -494,7 +494,7 @@ void connectors_tick(struct connectors *cs)
     }
 }
 
-void connectors_free(struct connectors *cs)
+void connectors_free(struct connectors *cs, void (*settle)(void *arg), void *arg)
 {
     if (!cs)
         return;
@@ -504,8 +504,10 @@ void connectors_free(struct connectors *cs)
     bool is_stuck = false;
     for (uint32_t i = 0; i < cs->count; i++) {
         struct runner *r = cs->at[i];
-        while (r->is_started && !atomic_load(&r->is_over) && fb_mono_us() < until_us)
+        while (r->is_started && !atomic_load(&r->is_over) && fb_mono_us() < until_us) {
+            settle(arg);
             usleep(5000);
+        }
         if (r->is_started && !atomic_load(&r->is_over)) {
             fb_log(FB_LOG_WARN,
                    "connector %s does not end: what was in flight is sent again after the start",

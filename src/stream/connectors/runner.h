@@ -62,7 +62,9 @@ struct connector_status {
 
 struct connectors;
 struct connectors *connectors_new(const struct connectors_setup *setup); /* NULL without memory */
-void connectors_free(struct connectors *cs);
+/* Calls <settle> each 5 ms while it waits: takes the ingress and flushes, so that sources see what
+ * they handed over become durable. */
+void connectors_free(struct connectors *cs, void (*settle)(void *arg), void *arg);
 /* Starts, ends and restarts what differs; what stays the same goes on.  <conf> is kept (ref). */
 void connectors_apply(struct connectors *cs, struct conf *conf);
 /* Each 100 ms or so: restarts what had to end first. */
