@@ -6,6 +6,8 @@ import json
 import os
 import signal
 import sys
+import threading
+import time
 
 import pytest
 from conftest import Origin, ok
@@ -277,7 +279,8 @@ def test_a_source_brings_each_event_once_and_buries_what_is_none(tmp_path, origi
 def test_a_source_reads_a_file_that_was_cut_from_its_start(tmp_path, origin):
     incoming = tmp_path / "in.jsonl"
     incoming.write_text("".join(json.dumps({"name": "before.cut", "value": i}) + "\n" for i in range(50)))
-    fold = Foldback(tmp_path, config(origin, "  shop: { type: file, direction: source, path: %s }" % incoming)).start()
+    text = config(origin, "  shop: { type: file, direction: source, path: %s }" % incoming)
+    fold = Foldback(tmp_path, text).start()
 
     def values(name):
         return [e["value"] for e in in_log(fold, "custom") if e["name"] == name]
@@ -290,11 +293,57 @@ def test_a_source_reads_a_file_that_was_cut_from_its_start(tmp_path, origin):
     until(lambda: len(values("after.cut")) >= 20, 30)
     until(lambda: connector(fold, "shop")["in_flight"] == 0, 30)
     fold.stop()
-    fold.start()
+    fold = Foldback(tmp_path, text).start()
     with open(incoming, "a") as f:
         f.write(json.dumps({"name": "after.cut", "value": 20}) + "\n")
     until(lambda: len(values("after.cut")) >= 21, 30)
     assert values("after.cut") == list(range(21)) and values("before.cut") == list(range(50))
+    fold.stop()
+
+
+def test_a_clean_stop_repeats_nothing_of_a_source(tmp_path, origin):
+    incoming = tmp_path / "in.jsonl"
+    incoming.write_text("")
+    text = config(origin, "  shop: { type: file, direction: source, path: %s }" % incoming)
+    is_over, written = threading.Event(), []
+
+    def write():
+        with open(incoming, "a") as f:
+            while not is_over.is_set():
+                f.write(json.dumps({"name": "order", "value": len(written)}) + "\n")
+                f.flush()
+                written.append(len(written))
+                time.sleep(0.0005)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for n in range(3):
+            fold = Foldback(tmp_path, text).start()
+            until(lambda: len(in_log(fold, "custom")) > 200 * n + 20, 30)
+            fold.stop()
+    finally:
+        is_over.set()
+        writer.join()
+    fold = Foldback(tmp_path, text).start()
+    until(lambda: len(in_log(fold, "custom")) >= len(written), 30)
+    assert [e["value"] for e in in_log(fold, "custom")] == written
+    fold.stop()
+
+
+def test_what_cannot_be_buried_waits(tmp_path, origin):
+    incoming = tmp_path / "in.jsonl"
+    incoming.write_text('this is not JSON\n{"name": "next", "value": 1}\n')
+    fold = Foldback(tmp_path, config(origin, "  shop: { type: file, direction: source, path: %s }" % incoming))
+    dead = os.path.join(fold.state, "connectors", "shop.dead.jsonl")
+    os.makedirs(dead)  # a directory: nobody can write it, root neither
+    fold.start()
+    until(lambda: "cannot be written" in connector(fold, "shop")["last_error"], 30)
+    assert connector(fold, "shop")["dead"] == 0
+    assert in_log(fold, "custom") == []
+    os.rmdir(dead)
+    until(lambda: len(in_log(fold, "custom")) == 1, 60)
+    assert len(lines(dead)) == 1
     fold.stop()
 
 

@@ -160,8 +160,9 @@ def test_a_receiver_that_stays_silent_is_given_up_and_asked_again(origin, receiv
     assert all(n >= 2 for n in silent.times.values())
 
 
-def test_a_refused_event_is_kept_as_a_dead_letter_and_the_next_goes_on(origin, receivers, foldback):
-    picky = receivers(lambda event, times: 422 if event["data"]["status"] == 404 else 200)
+@pytest.mark.parametrize("status, reason", [(422, "refused by the receiver"), (413, "larger than the receiver takes")])
+def test_a_refused_event_is_kept_as_a_dead_letter_and_the_next_goes_on(origin, receivers, status, reason, foldback):
+    picky = receivers(lambda event, times: status if event["data"]["status"] == 404 else 200)
     lost = Origin(lambda r, w: b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n" if "missing" in r.target else ok())
     fold = foldback(config(lost, '  hook: { url: "%s", events: [request], from: start }' % picky.url))
     send_many(fold.port, 5)
@@ -169,7 +170,7 @@ def test_a_refused_event_is_kept_as_a_dead_letter_and_the_next_goes_on(origin, r
     send_many(fold.port, 5)
     dead = os.path.join(fold.state, "connectors", "hook.dead.jsonl")
     until(lambda: len(picky.taken()) == 10 and len(lines(dead)) == 1, 30)
-    assert lines(dead)[0]["reason"] == "refused by the receiver"
+    assert lines(dead)[0]["reason"] == reason
     assert lines(dead)[0]["offset"] not in picky.offsets()
     assert connector(fold, "hook")["dead"] == 1
     lost.close()
@@ -340,6 +341,17 @@ def test_handlers_and_connectors_have_names_of_their_own(tmp_path):
     path = tmp_path / "check.yaml"
     code, out = check(tmp_path, "  x: { url: 'https://a/' }\nconnectors:\n  x: { type: file, path: %s }\n" % path)
     assert code != 0 and "already a name in handlers" in out, out
+
+
+def test_a_password_in_a_url_file_is_told_to_nobody(tmp_path, origin, receivers, foldback):
+    wrong = receivers(lambda event, times: 403)
+    secret = tmp_path / "url"
+    secret.write_text(wrong.url.replace("://", "://me:pa@ss@") + "\n")
+    fold = foldback(config(origin, '  hook: { url_file: "%s", events: [request], from: start }' % secret))
+    send_many(fold.port, 1)
+    until(lambda: connector(fold, "hook")["state"] == "misconfigured", 30)
+    said = connector(fold, "hook")["last_error"]
+    assert "http://127.0.0.1:" in said and "pa@ss" not in said and "me:" not in said
 
 
 def test_check_reaches_the_url_and_finds_the_program_but_sends_nothing(tmp_path, receivers):
