@@ -240,7 +240,7 @@ bool runner_bury(struct runner *r, const struct dead_letter *letter)
     dead_path(r, older, sizeof older, ".1");
     if (stat(path, &st) == 0 && st.st_size > (off_t)DEAD_BYTES_MAX && rename(path, older) != 0)
         fb_log(FB_LOG_WARN, "%s cannot be rotated: %s", path, strerror(errno));
-    buf_init(&line, 32 * MIB);
+    buf_init(&line, 2 * (letter->key.len + letter->value.len) + MIB);
     json_init(&j, &line);
     json_object_begin(&j);
     json_key_u64(&j, "time_ms", fb_wall_us() / 1000);
@@ -258,13 +258,16 @@ bool runner_bury(struct runner *r, const struct dead_letter *letter)
     json_object_end(&j);
     buf_putc(&line, '\n');
     FILE *f = fopen(path, "ae");
-    bool is_written = f && !line.failed && fwrite(line.at, 1, line.len, f) == line.len;
+    bool is_open = f && fstat(fileno(f), &st) == 0;
+    bool is_written = is_open && !line.failed && fwrite(line.at, 1, line.len, f) == line.len;
     if (f && fclose(f) != 0)
         is_written = false;
     buf_fini(&line);
     if (!is_written) {
         fb_log(FB_LOG_ERROR, "connector %s: a dead letter could not be kept in %s: %s", r->c->name,
                path, strerror(errno));
+        if (is_open && truncate(path, st.st_size) != 0) /* it comes again: no half line before it */
+            fb_log(FB_LOG_WARN, "half a line stays in %s: %s", path, strerror(errno));
         return false;
     }
     RUNNER_STATUS(r, {
