@@ -109,7 +109,7 @@ class KafkaPeer:
 
     def stored(self, count):
         reader, seen = self.server.reader("bench"), -1
-        while len(reader.messages) != seen:
+        while not reader.messages or len(reader.messages) != seen:
             seen = len(reader.messages)
             reader.poll(3)
         reader.close()
