@@ -7,6 +7,7 @@ import socket
 import subprocess
 import time
 
+import pytest
 from confluent_kafka import Consumer, KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 from fetch_peers import fetch_all
@@ -42,7 +43,12 @@ def make_certificates(folder):
 class Kafka:
     def __init__(self, folder):
         self.folder = folder
-        self.libs = fetch_all(HERE / "kafka.lock")
+        try:
+            self.libs = fetch_all(HERE / "kafka.lock")
+        except RuntimeError as e:  # FB_NEED_PEERS=1: a broker that cannot be had is a failure
+            if os.environ.get("FB_NEED_PEERS"):
+                raise
+            pytest.skip(f"Kafka cannot be fetched from Maven Central: {str(e)[:300]}")
         folder.mkdir(exist_ok=True)
         make_certificates(folder)
         self.plain, self.tls, self.sasl, control = free_ports(4)
