@@ -36,17 +36,15 @@ struct brain_fleet {
     struct fleet_link *link;
     uint64_t link_hash;
     uint8_t role;
-    uint64_t sequence, last_us, joined_us;
+    uint64_t sequence, joined_us;
     bool is_cut;
     uint32_t nodes_silent;
     struct part *parts;
     size_t part_count;
-    uint16_t routes_seen; /* names when the parts were made */
     struct fleet_report report;
     struct fleet_decision decision;
     struct buf message;
     uint64_t round_trip_us; /* of an own report through the broker */
-    uint64_t refused;       /* messages that were none */
 };
 
 static void stop_link(struct brain *b);
@@ -236,7 +234,7 @@ static void send_message(struct brain_fleet *f, const char *key)
         fleet_link_send(f->link, span_of(key), buf_span(&f->message));
 }
 
-static void report(struct brain *b, uint16_t service, uint64_t now_us)
+static void report(struct brain *b, uint16_t service)
 {
     struct brain_fleet *f = b->fleet;
     struct fleet_report *r = &f->report;
@@ -272,7 +270,6 @@ static void report(struct brain *b, uint16_t service, uint64_t now_us)
     buf_clear(&f->message);
     fleet_report_write(r, &f->message);
     send_message(f, r->service);
-    (void)now_us;
 }
 
 /* ---- in ---- */
@@ -297,8 +294,6 @@ static void take_one(void *arg, struct span value)
         (void)fleet_hear(f->view, &f->report, t->now_us);
     } else if (kind == FLEET_DECISION && fleet_decision_read(value, &f->decision)) {
         fleet_heed(f->view, &f->decision);
-    } else {
-        f->refused++;
     }
 }
 
@@ -391,7 +386,7 @@ void brain_fleet_tick(struct brain *b, uint64_t now_us)
         find_parts(b); /* the gateway may not have named its routes yet */
     for (uint16_t i = 0; i < KNOB_TARGETS_MAX; i++)
         if (atomic_load_explicit(&b->mem.services[i].is_used, memory_order_acquire))
-            report(b, i, now_us);
+            report(b, i);
     while (fleet_decide(f->view, now_us, &f->decision)) {
         f->decision.epoch = b->epoch;
         f->decision.wall_us = t.wall_us;

@@ -62,6 +62,35 @@ class Origin:
         self.server.server_close()
 
 
+class Echo:
+    """Says 101 to anything, then sends back what comes."""
+
+    def __init__(self):
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self):
+        while True:
+            try:
+                s, _ = self.listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self.talk, args=(s,), daemon=True).start()
+
+    def talk(self, s):
+        got = b""
+        while b"\r\n\r\n" not in got:
+            more = s.recv(4096)
+            if not more:
+                return
+            got += more
+        s.sendall(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+        while data := s.recv(4096):
+            s.sendall(data)
+        s.close()
+
+
 def config(origin, extra=""):
     return f'''mode: act
 services:

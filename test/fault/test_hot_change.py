@@ -9,37 +9,8 @@ import threading
 import time
 
 import pytest
-from fb import Foldback, Load, free_port, knob_value, until
+from fb import Echo, Foldback, Load, free_port, knob_value, until
 from h2_load import H2Load
-
-
-class Echo:
-    """Says 101 to anything, then sends back what comes."""
-
-    def __init__(self):
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self.listener.getsockname()[1]
-        threading.Thread(target=self.serve, daemon=True).start()
-
-    def serve(self):
-        while True:
-            try:
-                s, _ = self.listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self.talk, args=(s,), daemon=True).start()
-
-    def talk(self, s):
-        got = b""
-        while b"\r\n\r\n" not in got:
-            more = s.recv(4096)
-            if not more:
-                return
-            got += more
-        s.sendall(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
-        while data := s.recv(4096):
-            s.sendall(data)
-        s.close()
 
 
 class Talk:

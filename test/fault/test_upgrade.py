@@ -6,11 +6,10 @@ import shutil
 import signal
 import socket
 import stat
-import threading
 import time
 
 import pytest
-from fb import BIN, Foldback, Load, config, free_port, knob_value, until
+from fb import Echo, BIN, Foldback, Load, config, free_port, knob_value, until
 
 
 def script(path, body):
@@ -90,32 +89,6 @@ def test_requests_and_idle_connections_of_before_end_in_peace(fold):
     assert idle.recv(100) == b""
     until(lambda: not os.path.exists(f"/proc/{old}"), 5, "the old gateway has ended")
     assert ask(connect(fold)).startswith(b"HTTP/1.1 200")
-
-
-class Echo:
-    """Says 101 to anything, then sends back what comes."""
-
-    def __init__(self):
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self.listener.getsockname()[1]
-        threading.Thread(target=self.serve, daemon=True).start()
-
-    def serve(self):
-        while True:
-            try:
-                s, _ = self.listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self.talk, args=(s,), daemon=True).start()
-
-    def talk(self, s):
-        got = b""
-        while b"\r\n\r\n" not in got:
-            got += s.recv(4096)
-        s.sendall(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
-        while data := s.recv(4096):
-            s.sendall(data)
-        s.close()
 
 
 def test_a_websocket_goes_on_through_an_upgrade(tmp_path):
