@@ -642,7 +642,7 @@ static bool deliver_head(struct h2u_stream *st, struct span *head_out)
             head->framing = HTTP1_BODY_CHUNKED;
         }
         st->conn->is_reused = true;
-        if (req->is_upgrade && head->status < 300 && !st->is_ended) {
+        if (req->is_upgrade && head->status < 300) { /* also when all of it came at once */
             goes_on = h2u_tunnel_begin(st, head);
             break;
         }

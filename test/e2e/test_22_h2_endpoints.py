@@ -675,6 +675,22 @@ def test_a_websocket_whose_endpoint_ended_and_left_does_not_hold_the_thread(worl
     w.sock.close()
 
 
+@pytest.mark.parametrize("payload", [b"bye", b""])
+def test_a_websocket_that_its_endpoint_accepts_and_ends_in_one_write_is_a_websocket(world, origins, payload):
+    def answer(st):
+        def all_at_once(c):
+            c.send_headers(st.id, [(":status", "200")], end_stream=not payload)
+            if payload:
+                c.send_data(st.id, payload, end_stream=True)
+        st.conn.do(all_at_once)
+    origin, proxy = pair(world, origins, answer, is_early=True, settings=CONNECT_PROTOCOL)
+    w = proxy.connect().send(HANDSHAKE)
+    assert w.head().status == 101
+    assert w.exactly(len(payload)) == payload
+    w.sock.shutdown(socket.SHUT_WR)
+    assert w.rest() == b""
+
+
 def test_an_endpoint_of_http2_without_websocket_is_said_so(world, origins):
     origin, proxy = pair(world, origins)
     m = proxy.connect().send(HANDSHAKE).response()
