@@ -27,10 +27,11 @@
 #include "base/log.h"
 #include "base/span.h"
 
-#define CONNECTOR_ABI 1u
+#define CONNECTOR_ABI 2u
 #define CONNECTOR_SYMBOL "foldback_connector"
 #define CONNECTOR_HEADERS_MAX 16
 #define CONNECTOR_POSITION_BYTES 64
+#define CONNECTOR_OWNER_BYTES 24
 
 struct connector; /* each connector defines its own */
 
@@ -59,6 +60,9 @@ struct connector_setup {
     /* Value of a key of the type, "" when it is not given; never NULL for a key of the level. */
     const char *(*value)(const void *conf, const char *key);
     const void *conf; /* for <value> */
+    /* Somebody else took over what this one wrote to (FB_E_CONFLICT), and no person has said since
+     * that this one shall go on. */
+    bool was_fenced;
     /* Last stored position of a source in (topic, partition); false: none.  For open and receive.
      */
     bool (*position)(void *ctx, const char *topic, uint32_t partition,
@@ -92,10 +96,19 @@ struct connector_record {
     enum connector_result result; /* out */
 };
 
+/* How far a sink came by the account of its broker. */
+struct connector_mark {
+    uint64_t offset;                   /* of the first event that the broker does not have */
+    char owner[CONNECTOR_OWNER_BYTES]; /* whose offsets these are: of another state they say nothing
+                                        */
+};
+
 struct connector_batch {
     struct connector_record *at; /* in order; all borrowed until send returns */
     uint32_t count;
     uint32_t timeout_ms; /* send returns by then, with what is still open as CONNECTOR_RETRY */
+    /* Stored by the broker in one step with the records, all or none; NULL: none is kept. */
+    const struct connector_mark *mark;
 };
 
 /* One message of a source. */
@@ -154,6 +167,11 @@ struct connector_type {
     /* Messages that wait at the broker, for the lag of a source; UINT64_MAX unknown.  May be NULL.
      */
     uint64_t (*behind)(struct connector *c);
+    /* Of a sink whose broker keeps the mark: before the first send and after each that failed, for
+     * what became of it is known to the broker only.  <mark> has what foldback knows; its offset
+     * is moved forward to the broker's.  FB_E_NOT_FOUND: this one keeps none; FB_E_CONFLICT:
+     * another process took over.  May be NULL. */
+    enum fb_code (*mark)(struct connector *c, struct connector_mark *mark, struct fb_err *err);
 };
 
 /* In exactly one file of a connector:  CONNECTOR_EXPORT = {.abi = CONNECTOR_ABI, ...}; */

@@ -19,6 +19,8 @@ static enum fb_code kafka_open(struct connector **out, const struct connector_se
     if (!c)
         return fb_fail(err, FB_E_NOMEM, "no memory for the connector %s", setup->name);
     c->setup = *setup;
+    c->is_fenced = setup->was_fenced;
+    snprintf(c->id, sizeof c->id, "foldback-%.60s-%.60s", setup->node, setup->name);
     enum fb_code code = kafka_conf_read(c, err);
     if (code == FB_OK)
         code = kafka_start(c, err);
@@ -27,7 +29,7 @@ static enum fb_code kafka_open(struct connector **out, const struct connector_se
         free(c);
         return code;
     }
-    /* The first transaction must be prepared, which send does for a new handle. */
+    /* A session is prepared by the calls that need it. */
     if (c->is_transactional)
         kafka_drop(c);
     *out = c;
@@ -127,4 +129,5 @@ CONNECTOR_EXPORT = {.abi = CONNECTOR_ABI,
                     .send = kafka_send,
                     .receive = kafka_receive,
                     .commit = kafka_commit,
-                    .behind = kafka_behind};
+                    .behind = kafka_behind,
+                    .mark = kafka_mark};

@@ -247,7 +247,7 @@ static void set_security(struct settings *s, const struct connector *c)
 
 static void set_sink(struct settings *s, const struct connector *c)
 {
-    char text[64], id[200];
+    char text[64];
     set_key(s, c, "linger.ms", "linger");
 #ifdef FB_EVENTHUBS
     /* A request over 1,046,528 bytes costs the connection. */
@@ -261,12 +261,9 @@ static void set_sink(struct settings *s, const struct connector *c)
     /* Without all acknowledgements the broker cannot tell repeats. */
     bool is_idempotent = strcmp(kafka_value(c, "acks"), "all") == 0;
     set(s, "enable.idempotence", is_idempotent ? "true" : "false");
-    if (c->is_transactional) {
-        snprintf(id, sizeof id, "foldback-%.60s-%.60s", c->setup.node, c->setup.name);
-        set(s, "transactional.id", id);
-    }
+    if (c->is_transactional)
+        set(s, "transactional.id", c->id);
 #endif
-    (void)id;
     snprintf(text, sizeof text, "%llu",
              strtoull(kafka_value(c, "timeout"), NULL, 10) + 60000); /* send gives up before */
     set(s, "message.timeout.ms", text);
@@ -291,42 +288,60 @@ static void set_source(struct settings *s, const struct connector *c)
     rd_kafka_conf_set_rebalance_cb(s->conf, kafka_rebalance);
 }
 
+/* What every handle has; the callbacks work on <c>. */
+static void set_common(struct settings *s, struct connector *c)
+{
+    set(s, "bootstrap.servers", c->brokers);
+    set(s, "client.id", c->id);
+    set(s, "retry.backoff.ms", "2");
+    set(s, "reconnect.backoff.max.ms", RECONNECT_MAX_MS);
+    set(s, "socket.keepalive.enable", "true");
+    set(s, "metadata.max.age.ms", "180000");
+    set(s, "connections.max.idle.ms", "180000");
+    set(s, "log.connection.close", "false");
+    set_security(s, c);
+    rd_kafka_conf_set_error_cb(s->conf, on_error);
+    rd_kafka_conf_set_log_cb(s->conf, on_log);
+    rd_kafka_conf_set_opaque(s->conf, c);
+}
+
+static enum fb_code make(struct connector *c, struct settings *s, rd_kafka_type_t kind,
+                         rd_kafka_t **out, struct fb_err *err)
+{
+    char text[256];
+    *out = s->is_bad ? NULL : rd_kafka_new(kind, s->conf, text, sizeof text);
+    if (*out)
+        return FB_OK;
+    rd_kafka_conf_destroy(s->conf);
+    return fb_fail(err, FB_E_CONFIG, "connectors.%s: %s", c->setup.name, s->is_bad ? s->why : text);
+}
+
 enum fb_code kafka_start(struct connector *c, struct fb_err *err)
 {
-    struct settings s = {.conf = rd_kafka_conf_new()};
-    char text[256], id[160];
     if (c->rk)
         return FB_OK;
+    struct settings s = {.conf = rd_kafka_conf_new()};
     c->bad = FB_OK;
     c->passing_text[0] = '\0';
-    snprintf(id, sizeof id, "foldback-%.60s-%.60s", c->setup.node, c->setup.name);
-    set(&s, "bootstrap.servers", c->brokers);
-    set(&s, "client.id", id);
-    set(&s, "retry.backoff.ms", "2");
-    set(&s, "reconnect.backoff.max.ms", RECONNECT_MAX_MS);
-    set(&s, "socket.keepalive.enable", "true");
-    set(&s, "metadata.max.age.ms", "180000");
-    set(&s, "connections.max.idle.ms", "180000");
-    set(&s, "log.connection.close", "false");
-    set_security(&s, c);
+    set_common(&s, c);
     if (c->setup.is_source)
         set_source(&s, c);
     else
         set_sink(&s, c);
-    rd_kafka_conf_set_error_cb(s.conf, on_error);
-    rd_kafka_conf_set_log_cb(s.conf, on_log);
-    rd_kafka_conf_set_opaque(s.conf, c);
-    if (s.is_bad) {
-        rd_kafka_conf_destroy(s.conf);
-        return fb_fail(err, FB_E_CONFIG, "connectors.%s: %s", c->setup.name, s.why);
-    }
-    c->rk = rd_kafka_new(c->setup.is_source ? RD_KAFKA_CONSUMER : RD_KAFKA_PRODUCER, s.conf, text,
-                         sizeof text);
-    if (!c->rk) {
-        rd_kafka_conf_destroy(s.conf);
-        return fb_fail(err, FB_E_CONFIG, "connectors.%s: %s", c->setup.name, text);
-    }
-    return c->setup.is_source ? kafka_subscribe(c, err) : FB_OK;
+    enum fb_code code =
+        make(c, &s, c->setup.is_source ? RD_KAFKA_CONSUMER : RD_KAFKA_PRODUCER, &c->rk, err);
+    return code == FB_OK && c->setup.is_source ? kafka_subscribe(c, err) : code;
+}
+
+enum fb_code kafka_asker(struct connector *c, const char *group, rd_kafka_t **out,
+                         struct fb_err *err)
+{
+    struct settings s = {.conf = rd_kafka_conf_new()};
+    set_common(&s, c);
+    set(&s, "group.id", group);
+    set(&s, "enable.auto.commit", "false");
+    set(&s, "isolation.level", "read_committed"); /* not before a pending one is decided */
+    return make(c, &s, RD_KAFKA_CONSUMER, out, err);
 }
 
 void kafka_drop(struct connector *c)
@@ -336,7 +351,7 @@ void kafka_drop(struct connector *c)
     if (c->held)
         rd_kafka_message_destroy(c->held);
     c->held = NULL;
-    c->is_begun = false;
+    c->is_begun = c->is_session = false;
     if (!c->setup.is_source)
         rd_kafka_purge(c->rk, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT);
     /* Without leaving the group politely: that waits for a broker that may be away. */

@@ -16,6 +16,11 @@ struct connector {
     char brokers[KAFKA_TEXT], topics[KAFKA_TEXT], password[2400], user[256];
     rd_kafka_t *rk; /* NULL: made at the next call */
     bool is_transactional, is_begun;
+    /* Transactions: the session is prepared; it was ended from outside. */
+    bool is_session, is_fenced;
+    char id[160];               /* transactional.id, and the group whose offset is the mark */
+    struct connector_mark mark; /* of the transaction that is open */
+    uint64_t marked;            /* the offset that was committed last in this session */
     /* The last word of the library: of the kind that a person must mend, or that passes. */
     enum fb_code bad;
     char bad_text[400], passing_text[300];
@@ -34,6 +39,10 @@ FB_MUST_USE
 enum fb_code kafka_conf_read(struct connector *c, struct fb_err *err);
 FB_MUST_USE
 enum fb_code kafka_start(struct connector *c, struct fb_err *err);
+/* A consumer of the group <group> beside the handle, to ask for its offsets. */
+FB_MUST_USE
+enum fb_code kafka_asker(struct connector *c, const char *group, rd_kafka_t **out,
+                         struct fb_err *err);
 void kafka_drop(struct connector *c); /* the handle, with what it still holds */
 /* FB_OK, or what a person must mend, as one sentence. */
 enum fb_code kafka_complaint(const struct connector *c, struct fb_err *err);
@@ -47,6 +56,17 @@ enum fb_code kafka_receive(struct connector *c, connector_each *each, void *arg,
 enum fb_code kafka_commit(struct connector *c, const struct connector_done *done, uint32_t count,
                           struct fb_err *err);
 uint64_t kafka_behind(struct connector *c);
+/* kafka_session.c: transactions.  Each step is called until it is final, for at most <until_us>. */
+enum kafka_step { KAFKA_INIT, KAFKA_MARK, KAFKA_COMMIT, KAFKA_ABORT };
+enum fb_code kafka_step(struct connector *c, enum kafka_step step, uint64_t until_us,
+                        struct fb_err *err);
+/* A handle with a session in which a transaction can begin. */
+FB_MUST_USE
+enum fb_code kafka_session(struct connector *c, uint64_t until_us, struct fb_err *err);
+FB_MUST_USE
+enum fb_code kafka_begin(struct connector *c, struct fb_err *err);
+enum fb_code kafka_mark(struct connector *c, struct connector_mark *mark, struct fb_err *err);
+bool kafka_must_give_up(const struct connector *c, uint64_t until_us);
 /* kafka_sink.c */
 enum fb_code kafka_send(struct connector *c, struct connector_batch *batch, struct fb_err *err);
 void kafka_delivered(rd_kafka_t *rk, const rd_kafka_message_t *message, void *opaque);

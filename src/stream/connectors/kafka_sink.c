@@ -11,7 +11,6 @@
 #endif
 
 #define POLL_MS 50
-#define TRANSACTION_MS 10000
 
 static enum connector_result result_of(struct connector *c, rd_kafka_resp_err_t code)
 {
@@ -74,17 +73,12 @@ static rd_kafka_resp_err_t produce(struct connector *c, uint32_t at)
     return code;
 }
 
-static bool must_give_up(const struct connector *c, uint64_t until_us)
-{
-    return fb_mono_us() >= until_us || c->bad != FB_OK || c->setup.is_stopping(c->setup.ctx);
-}
-
 static void produce_all(struct connector *c, uint64_t until_us)
 {
     for (uint32_t i = 0; i < c->batch->count; i++) {
         rd_kafka_resp_err_t code;
         while ((code = produce(c, i)) == RD_KAFKA_RESP_ERR__QUEUE_FULL &&
-               !must_give_up(c, until_us))
+               !kafka_must_give_up(c, until_us))
             rd_kafka_poll(c->rk, POLL_MS);
         if (code == RD_KAFKA_RESP_ERR_NO_ERROR) {
             c->open++;
@@ -96,48 +90,29 @@ static void produce_all(struct connector *c, uint64_t until_us)
     }
 }
 
-static enum fb_code end_transaction(struct connector *c, bool is_good, struct fb_err *err)
+/* With the mark in it.  Whatever is not committed for certain is dropped with its session: the next
+ * one ends it at the broker and asks what became of it. */
+static enum fb_code end_transaction(struct connector *c, bool is_good, uint64_t until_us,
+                                    struct fb_err *err)
 {
-    rd_kafka_error_t *e = is_good ? rd_kafka_commit_transaction(c->rk, TRANSACTION_MS)
-                                  : rd_kafka_abort_transaction(c->rk, TRANSACTION_MS);
+    enum fb_code code = FB_OK;
     c->is_begun = false;
-    if (!e && is_good)
+    if (is_good && c->batch->mark) {
+        c->mark = *c->batch->mark;
+        code = kafka_step(c, KAFKA_MARK, until_us, err);
+    }
+    if (is_good && code == FB_OK)
+        code = kafka_step(c, KAFKA_COMMIT, until_us, err);
+    if (is_good && code == FB_OK) {
+        c->marked = c->mark.offset;
         return FB_OK;
-    for (uint32_t i = 0; i < c->batch->count; i++) /* none of it is visible */
+    }
+    for (uint32_t i = 0; i < c->batch->count; i++) /* none of it is visible, or that is not known */
         if (c->batch->at[i].result == CONNECTOR_DELIVERED)
             c->batch->at[i].result = CONNECTOR_RETRY;
-    enum fb_code code =
-        e ? fb_fail(err, FB_E_AGAIN, "%s: the transaction was not committed: %.200s", c->brokers,
-                    rd_kafka_error_string(e))
-          : FB_OK;
-    if (e) {
-        if (rd_kafka_error_txn_requires_abort(e)) {
-            rd_kafka_error_t *again = rd_kafka_abort_transaction(c->rk, TRANSACTION_MS);
-            if (again)
-                rd_kafka_error_destroy(again);
-        }
-        rd_kafka_error_destroy(e);
-        kafka_drop(c); /* a new session fences the old one */
-    }
-    return code;
-}
-
-static enum fb_code begin_transaction(struct connector *c, bool is_new, struct fb_err *err)
-{
-    rd_kafka_error_t *e = is_new ? rd_kafka_init_transactions(c->rk, TRANSACTION_MS) : NULL;
-    if (!e)
-        e = rd_kafka_begin_transaction(c->rk);
-    if (!e) {
-        c->is_begun = true;
-        return FB_OK;
-    }
-    rd_kafka_poll(c->rk, 0);
-    enum fb_code code = kafka_complaint(c, err);
-    if (code == FB_OK)
-        code = fb_fail(err, FB_E_AGAIN, "%.200s: no transaction: %.200s", c->brokers,
-                       rd_kafka_error_string(e));
-    rd_kafka_error_destroy(e);
-    kafka_drop(c);
+    struct fb_err late;
+    if (is_good || kafka_step(c, KAFKA_ABORT, until_us, &late) != FB_OK)
+        kafka_drop(c);
     return code;
 }
 
@@ -158,10 +133,9 @@ static enum fb_code why(struct connector *c, bool is_late, struct fb_err *err)
 enum fb_code kafka_send(struct connector *c, struct connector_batch *batch, struct fb_err *err)
 {
     uint64_t until_us = fb_mono_us() + (uint64_t)batch->timeout_ms * US_PER_MS;
-    bool is_new = c->rk == NULL;
-    enum fb_code code = kafka_start(c, err);
+    enum fb_code code = c->is_transactional ? kafka_session(c, until_us, err) : kafka_start(c, err);
     if (code == FB_OK && c->is_transactional)
-        code = begin_transaction(c, is_new, err);
+        code = kafka_begin(c, err);
     if (code != FB_OK)
         return code;
     c->batch = batch;
@@ -169,7 +143,7 @@ enum fb_code kafka_send(struct connector *c, struct connector_batch *batch, stru
     c->record_text[0] = '\0';
     c->record_code = FB_E_AGAIN;
     produce_all(c, until_us);
-    while (c->open > 0 && !must_give_up(c, until_us))
+    while (c->open > 0 && !kafka_must_give_up(c, until_us))
         rd_kafka_poll(c->rk, POLL_MS);
     bool is_late = c->open > 0;
     if (is_late) { /* reports of what is purged come at once: nothing of it is sent later */
@@ -179,11 +153,11 @@ enum fb_code kafka_send(struct connector *c, struct connector_batch *batch, stru
         c->record_text[0] = '\0'; /* "purged" is our own word */
     }
     code = why(c, is_late, err);
-    if (c->is_begun) {
+    if (c->is_begun && !is_late) {
         bool is_good = code == FB_OK;
         for (uint32_t i = 0; i < batch->count; i++)
             is_good &= batch->at[i].result == CONNECTOR_DELIVERED;
-        enum fb_code ended = end_transaction(c, is_good, err);
+        enum fb_code ended = end_transaction(c, is_good, until_us, err);
         code = code == FB_OK ? ended : code;
     }
     c->batch = NULL;

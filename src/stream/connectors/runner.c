@@ -84,7 +84,8 @@ static void note_error(struct runner *r, const struct fb_err *err)
 void runner_failed(struct runner *r, const struct fb_err *err)
 {
     bool needs_hand = err->code == FB_E_CONFIG || err->code == FB_E_DENIED ||
-                      err->code == FB_E_NOT_FOUND || err->code == FB_E_VERSION;
+                      err->code == FB_E_NOT_FOUND || err->code == FB_E_VERSION ||
+                      err->code == FB_E_CONFLICT;
     uint64_t now_us = fb_mono_us();
     note_error(r, err);
     if (!r->failing_since_us)
@@ -95,8 +96,12 @@ void runner_failed(struct runner *r, const struct fb_err *err)
         r->type->close(r->connector);
         r->connector = NULL;
     }
-    runner_wait(r, needs_hand ? RUNNER_HAND_MS
-                              : backoff_ms(r->attempt, r->c->backoff_max_ms, rng_unit(&r->rng)));
+    r->is_marked = false;
+    r->was_fenced = err->code == FB_E_CONFLICT;
+    bool waited = runner_wait(
+        r, needs_hand ? RUNNER_HAND_MS
+                      : backoff_ms(r->attempt, r->c->backoff_max_ms, rng_unit(&r->rng)));
+    r->was_fenced &= waited; /* woken: by a person */
     r->attempt++;
 }
 
@@ -183,6 +188,7 @@ static enum fb_code open_connector(struct runner *r, struct fb_err *err)
                                     .node = r->setup->node,
                                     .state_dir = r->setup->state_dir,
                                     .is_source = r->c->is_source,
+                                    .was_fenced = r->was_fenced,
                                     .value = lend_value,
                                     .conf = r->c,
                                     .position = lend_position,

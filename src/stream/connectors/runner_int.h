@@ -49,6 +49,10 @@ struct runner {
     struct cut cut;
     uint64_t next, committed; /* offsets */
     uint64_t committed_us;
+    bool is_marked;  /* the broker's account was read since the last failure */
+    bool keeps_mark; /* it has one */
+    bool was_fenced;
+    struct connector_mark mark;
 };
 
 /* ---- runner.c, for the thread ---- */

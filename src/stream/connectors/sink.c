@@ -26,6 +26,23 @@ static void offset_name(const struct runner *r, char out[64])
     snprintf(out, 64, "connector:%s", r->c->name);
 }
 
+/* Names this account of offsets for brokers that keep a mark: a new one with each reset, so that
+ * the mark of before says nothing. */
+static enum fb_code read_owner(struct runner *r, bool is_new, struct fb_err *err)
+{
+    char key[80], *text = NULL;
+    snprintf(key, sizeof key, "connector:%s:owner", r->c->name);
+    r->mark = (struct connector_mark){0};
+    enum fb_code code = is_new ? FB_E_NOT_FOUND : state_meta_get(r->state, key, &text, err);
+    if (code == FB_OK)
+        snprintf(r->mark.owner, sizeof r->mark.owner, "%s", text);
+    free(text);
+    if (code != FB_E_NOT_FOUND)
+        return code;
+    snprintf(r->mark.owner, sizeof r->mark.owner, "%016" PRIx64, rng_u64(&r->rng));
+    return state_meta_set(r->state, key, span_of(r->mark.owner), err);
+}
+
 static enum fb_code open_reader(struct runner *r, struct fb_err *err)
 {
     char dir[600], name[64];
@@ -45,6 +62,10 @@ static enum fb_code open_reader(struct runner *r, struct fb_err *err)
         return code;
     r->next = r->committed = log_reader_offset(r->reader);
     RUNNER_STATUS(r, r->status.offset = r->next);
+    r->is_marked = false;
+    code = read_owner(r, is_new, err);
+    if (code != FB_OK)
+        return code;
     /* From now on it has a place in the log: what comes while it is away is not left out. */
     return is_new ? state_offset_set(r->state, name, r->next, err) : FB_OK;
 }
@@ -80,10 +101,42 @@ void sink_end(struct runner *r)
         cut_fini(&r->cut);
 }
 
+/* What the broker has is not sent again.  False: it has waited. */
+static bool goes_on_at_mark(struct runner *r)
+{
+    struct fb_err err;
+    if (r->is_marked || !r->type->mark)
+        return true;
+    fb_assert(r->type->can & CONNECTOR_ORDERED); /* what is delivered is always a beginning */
+    struct connector_mark mark = r->mark;
+    uint64_t from = cut_delivered(&r->cut, r->next), end = r->next + log_reader_lag(r->reader);
+    mark.offset = from;
+    enum fb_code code = r->type->mark(r->connector, &mark, &err);
+    r->keeps_mark = code == FB_OK;
+    r->is_marked = r->keeps_mark || code == FB_E_NOT_FOUND;
+    if (!r->is_marked || mark.offset == from) {
+        if (!r->is_marked)
+            runner_failed(r, &err);
+        return r->is_marked;
+    }
+    if (mark.offset > end) { /* of a log that is gone: at least once */
+        fb_log(FB_LOG_WARN,
+               "connector %s: the receiver knows offset %" PRIu64 " and the log ends "
+               "at %" PRIu64 ": an older state was put back; it goes on at %" PRIu64,
+               r->c->name, mark.offset, end, from);
+        return true;
+    }
+    code = log_reader_seek(r->reader, mark.offset);
+    fb_assert(code == FB_OK || code == FB_E_IO);
+    cut_clear(&r->cut);
+    r->next = mark.offset;
+    return true;
+}
+
 void sink_run(struct runner *r)
 {
     while (runner_may_go_on(r)) {
-        if (!runner_is_open(r))
+        if (!runner_is_open(r) || !goes_on_at_mark(r))
             continue;
         if (!collect(r)) {
             commit(r, false);
@@ -352,6 +405,16 @@ static bool is_all_done(const struct cut *c)
     return true;
 }
 
+/* The chosen units are the first open ones: behind them goes on what is open, or the log. */
+static uint64_t offset_behind(const struct runner *r, const struct sending *s)
+{
+    const struct cut *c = &r->cut;
+    for (uint32_t i = s->unit[s->count - 1] + 1; i < c->unit_count; i++)
+        if (!c->unit[i].is_done)
+            return c->event[c->unit[i].first].offset;
+    return r->next;
+}
+
 static void cannot_keep(struct runner *r)
 {
     struct fb_err err;
@@ -371,7 +434,7 @@ static void deliver(struct runner *r)
         return;
     }
     while (!is_all_done(&r->cut) && runner_may_go_on(r)) {
-        if (!runner_is_open(r))
+        if (!runner_is_open(r) || !goes_on_at_mark(r))
             continue;
         if (!choose(r, s)) {
             cannot_keep(r);
@@ -379,8 +442,11 @@ static void deliver(struct runner *r)
         }
         if (s->count == 0)
             continue; /* what was there is buried */
-        struct connector_batch batch = {
-            .at = s->record, .count = s->count, .timeout_ms = r->c->timeout_ms};
+        r->mark.offset = offset_behind(r, s);
+        struct connector_batch batch = {.at = s->record,
+                                        .count = s->count,
+                                        .timeout_ms = r->c->timeout_ms,
+                                        .mark = r->keeps_mark ? &r->mark : NULL};
         RUNNER_STATUS(r, r->status.in_flight = s->count);
         err.text[0] = '\0';
         enum fb_code code = r->type->send(r->connector, &batch, &err);

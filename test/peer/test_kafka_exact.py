@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Kafka sink with `transactions: true`: the mark of the sink is committed with the records, so that readers of
+committed records see each event once and in order, whoever is killed; and of two processes with one id one stops."""
+import os
+import random
+import sys
+import time
+
+import pytest
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "fault"))
+from fb import Foldback, Load  # noqa: E402
+from kafka_try import (config, connector, in_log, kafka, kill_brain, offsets, origin, send_many, shop,  # noqa: E402,F401
+                       until)
+
+
+def sink(kafka, topic, more=""):  # noqa: F811
+    return ("  k: { type: kafka, brokers: '%s', topic: %s, events: [request], from: start, transactions: true,\n"
+            "       timeout: 3s, backoff_max: 1s%s }" % (kafka.brokers, topic, more))
+
+
+def is_seen_once(fold, reader, at_least):
+    until(lambda: len(in_log(fold, "request")) >= at_least, 60, "the log has every request")
+    want = [e["offset"] for e in in_log(fold, "request")]
+    until(lambda: len(offsets(reader.poll(1))) >= len(want), 180, "every event is committed")
+    reader.poll(2)  # what comes twice comes late
+    got = offsets(reader.messages)
+    assert got == sorted(got), "the order of the log"
+    assert len(got) == len(set(got)), "twice: %s" % sorted(x for x in set(got) if got.count(x) > 1)[:20]
+    assert got == want
+
+
+@pytest.mark.parametrize("per,victims", [("block", ["brain", "broker", "both"]), ("event", ["broker", "brain"])])
+def test_kills_of_brain_and_broker_leave_each_event_once_and_in_order(kafka, shop, per, victims):  # noqa: F811
+    topic = kafka.topic("exact-" + per, partitions=1)
+    fold = shop(sink(kafka, topic, ", delay: 20ms, per: " + per))
+    reader = kafka.reader(topic, committed=True)
+    load = Load(fold.port, threads=2, pause_s=0.005)
+    rng = random.Random(4711)
+    try:
+        for victim in victims:
+            seen = len(offsets(reader.poll(0.1)))
+            until(lambda: len(offsets(reader.poll(0.2))) > seen, 120, "it goes on after " + victim)
+            time.sleep(rng.random())  # anywhere between two transactions, or within one
+            if victim != "broker":
+                kill_brain(fold)
+            if victim != "brain":
+                kafka.kill()
+                kafka.start()
+    finally:
+        load.stop()
+        if kafka.process is None:
+            kafka.start()
+    assert load.bad == [] and load.ok > 200
+    until(lambda: fold.api("GET", "/v1/status", timeout_s=10), 60)
+    is_seen_once(fold, reader, load.ok)
+    reader.close()
+
+
+def test_a_reset_sends_all_again_and_a_restart_does_not(kafka, shop):  # noqa: F811
+    topic = kafka.topic("again", partitions=1)
+    fold = shop(sink(kafka, topic, ", delay: 20ms"))
+    reader = kafka.reader(topic, committed=True)
+    send_many(fold.port, 50)
+    is_seen_once(fold, reader, 50)
+    fold.stop()
+    fold = shop(sink(kafka, topic, ", delay: 20ms"))
+    send_many(fold.port, 10)
+    is_seen_once(fold, reader, 60)
+    assert fold.cli("connector", "reset", "k", "--at", "start").returncode == 0
+    until(lambda: len(offsets(reader.poll())) >= 120, 90, "all of it a second time")
+    assert offsets(reader.messages)[:60] == offsets(reader.messages)[60:]
+    reader.close()
+
+
+def test_of_two_processes_with_one_transactional_id_the_older_stops_with_a_clear_error(kafka, shop, origin, tmp_path):  # noqa: F811
+    topic = kafka.topic("zombie", partitions=1)
+    old = shop(sink(kafka, topic, ", delay: 20ms"))
+    send_many(old.port, 20)
+    until(lambda: connector(old, "k")["state"] == "running" and connector(old, "k")["events"] >= 20, 60)
+    (tmp_path / "new").mkdir()
+    new = Foldback(tmp_path / "new", config(origin, sink(kafka, topic, ", delay: 20ms"))).start()
+    try:
+        send_many(new.port, 20)
+        until(lambda: connector(new, "k")["events"] >= 20, 60, "the newer one took over")
+        send_many(old.port, 20)
+        until(lambda: connector(old, "k")["state"] == "misconfigured", 60, "the older one says that it was replaced")
+        error = connector(old, "k")["last_error"]
+        assert "transactional.id foldback-foldback-k" in error and "connector resume k" in error, error
+        errors = connector(old, "k")["errors"]
+        send_many(new.port, 20)
+        until(lambda: connector(new, "k")["events"] >= 40, 60, "the newer one is not disturbed")
+        assert connector(new, "k")["errors"] == 0 and connector(old, "k")["errors"] == errors
+    finally:
+        new.stop()
+    assert old.cli("connector", "resume", "k").returncode == 0
+    until(lambda: connector(old, "k")["state"] == "running" and connector(old, "k")["lag_events"] < 20, 60)
+    reader = kafka.reader(topic, committed=True)
+    until(lambda: len(offsets(reader.poll())) >= 80, 60)
+    by_node = {}
+    for m in reader.messages:
+        by_node.setdefault(m.key(), []).extend(offsets([m]))
+    assert sorted(len(x) for x in by_node.values()) == [40, 40]
+    assert all(x == sorted(set(x)) for x in by_node.values())
+    reader.close()
