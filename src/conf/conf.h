@@ -276,7 +276,7 @@ struct conf_connector_value {
 };
 struct conf_connector {
     const char *name, *type;
-    const char *section; /* that it was written in: "connectors" or "handlers" */
+    const char *section; /* that it was written in: "connectors", "handlers", "scrapes" */
     bool is_fleet;       /* neither: nodes hear each other through it */
     bool is_source, is_binary, is_cloudevents, is_chat, is_per_event, is_from_start, is_redacted;
     uint64_t events;             /* bit per enum ev_type */

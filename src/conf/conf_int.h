@@ -230,6 +230,16 @@ void parse_default_route(struct reader *rd);
 /* ---- parse_connector.c ---- */
 void parse_connectors(struct reader *rd, const struct node *n);
 void parse_handlers(struct reader *rd, const struct node *n);
+void parse_scrapes(struct reader *rd, const struct node *n);
+void check_url(struct reader *rd, const struct node *url, const struct conf_connector *c);
+
+/* ---- parse_scrape.c ---- */
+static inline bool is_scrape(const struct conf_connector *c)
+{
+    return strcmp(c->type, "prometheus") == 0;
+}
+void scrape_defaults(struct conf_connector *c);
+void check_scrape(struct reader *rd, const struct node *n, struct conf_connector *c);
 /* ---- parse_tls.c ---- */
 void parse_tls(struct reader *rd, const struct node *n, struct conf_tls *tls);
 void parse_tls_out(struct reader *rd, const struct node *n, struct conf_tls_out *tls);

@@ -210,6 +210,9 @@ static void parse_top(struct reader *rd, const struct node *root)
         case KEY_TOP_handlers:
             parse_handlers(rd, n);
             break;
+        case KEY_TOP_scrapes:
+            parse_scrapes(rd, n);
+            break;
         default:
             break;
         }

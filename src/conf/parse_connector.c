@@ -67,7 +67,7 @@ static void parse_section(struct reader *rd, const struct node *n, const char *s
 {
     size_t had = rd->conf->connector_count;
     if (had + n->count > CONNECTORS_MAX || n->count == 0) {
-        problem(rd, n, "connectors and handlers together must have 1..%d entries, got %zu",
+        problem(rd, n, "connectors, handlers and scrapes together must have 1..%d entries, got %zu",
                 CONNECTORS_MAX, had + n->count);
         return;
     }
@@ -81,8 +81,10 @@ static void parse_section(struct reader *rd, const struct node *n, const char *s
         if (!is_connector_name(k->key->text))
             problem(rd, k->key,
                     "the name of a %s is 1..%d letters, digits, `-` or `_`, got \"%.*s\"",
-                    section[0] == 'h' ? "handler" : "connector", CONF_NAME_BYTES_MAX,
-                    SHOWN(k->key->text));
+                    section[0] == 'h'   ? "handler"
+                    : section[0] == 's' ? "scrape"
+                                        : "connector",
+                    CONF_NAME_BYTES_MAX, SHOWN(k->key->text));
         for (size_t i = 0; i < had; i++)
             if (span_eq(k->key->text, span_of(at[i].name)))
                 problem(rd, k->key, "\"%.*s\" is already a name in %s: each has one of its own",
@@ -106,6 +108,14 @@ void parse_handlers(struct reader *rd, const struct node *n)
     if (read_is(rd, n, NODE_MAP,
                 "`handlers: { pager: { url: https://example.com/hook, events: [alert] } }`"))
         parse_section(rd, n, "handlers");
+}
+
+void parse_scrapes(struct reader *rd, const struct node *n)
+{
+    if (read_is(
+            rd, n, NODE_MAP,
+            "`scrapes: { api: { url: http://127.0.0.1:9100/metrics, metrics: [queue_depth] } }`"))
+        parse_section(rd, n, "scrapes");
 }
 
 static bool is_handler(const struct conf_connector *c)
@@ -201,6 +211,12 @@ static const struct conf_connector_row *type_of(struct reader *rd, const struct 
         c->type = is_exec ? "exec" : "http";
         return is_exec == is_http || t ? NULL : conf_connector_row(c->type);
     }
+    if (strcmp(c->section, "scrapes") == 0) {
+        if (t)
+            problem(rd, t->key, "%s has no `type`: it is always prometheus", node_path(n, path));
+        c->type = "prometheus";
+        return t ? NULL : conf_connector_row(c->type);
+    }
     if (!t) {
         problem(rd, n->key, "%s has no `type`: add for example `type: kafka`", node_path(n, path));
         return NULL;
@@ -254,6 +270,8 @@ static void parse_one(struct reader *rd, const struct node *n, struct conf_conne
         return;
     if (is_handler(c))
         handler_defaults(c);
+    if (is_scrape(c))
+        scrape_defaults(c);
     for (const struct node *k = n->first; k; k = k->next) {
         int key = key_of(rd, k, type);
         if (key < 0)
@@ -329,7 +347,8 @@ static const char *normal_value(struct reader *rd, const struct node *k, enum co
         snprintf(number, sizeof number, "%llu", (unsigned long long)value);
         return arena_text(rd->keep, span_of(number));
     case SHAPE_OTHER:
-        return list_value(rd, k, key == KEY_EXEC_command ? '\n' : ',');
+        return list_value(rd, k,
+                          key == KEY_EXEC_command || key == KEY_PROMETHEUS_metrics ? '\n' : ',');
     default:
         return read_scalar(rd, k, &s) ? arena_text(rd->keep, s) : NULL;
     }
@@ -466,6 +485,8 @@ static void check_one(struct reader *rd, const struct node *n, struct conf_conne
                 "%s.%s: `per: event` is JSON; leave out `format: binary`", c->section, c->name);
     if (strcmp(c->type, "http") == 0 || strcmp(c->type, "exec") == 0)
         check_handler(rd, n, c);
+    if (is_scrape(c))
+        check_scrape(rd, n, c);
 }
 
 static void check_handler(struct reader *rd, const struct node *n, struct conf_connector *c)
@@ -487,8 +508,12 @@ static void check_handler(struct reader *rd, const struct node *n, struct conf_c
     }
     if ((url != NULL) == (child(n, "url_file") != NULL))
         problem(rd, n->key, "%s.%s needs either `url` or `url_file`", c->section, c->name);
-    if (!url)
-        return;
+    if (url)
+        check_url(rd, url, c);
+}
+
+void check_url(struct reader *rd, const struct node *url, const struct conf_connector *c)
+{
     const char *text = conf_connector_value(c, "url");
     size_t scheme = strncmp(text, "https://", 8) == 0  ? 8
                     : strncmp(text, "http://", 7) == 0 ? 7

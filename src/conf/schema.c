@@ -484,17 +484,37 @@ static void handler_schema(struct json *j)
     json_object_end(j);
 }
 
-static void handler_refs(struct json *j)
+static void scrape_schema(struct json *j)
 {
-    json_key(j, "handlers");
+    json_key(j, "scrape");
     json_object_begin(j);
-    json_key_str(j, "description", conf_key_row(KEY_TOP_handlers)->what);
+    json_key_str(j, "description", conf_key_row(KEY_TOP_scrapes)->what);
+    json_key_str(j, "type", "object");
+    json_key_bool(j, "additionalProperties", false);
+    json_key(j, "required");
+    json_raw(j, SPAN("[\"url\"]"));
+    json_key(j, "properties");
+    json_object_begin(j);
+    for (int k = 0; k < KEY_COUNT; k++) {
+        enum conf_level level = conf_key_row((enum conf_key)k)->level;
+        if (k != KEY_CONNECTOR_type && (level == LEVEL_CONNECTOR || level == LEVEL_PROMETHEUS))
+            key_schema(j, (enum conf_key)k);
+    }
+    json_object_end(j);
+    json_object_end(j);
+}
+
+static void named_refs(struct json *j, enum conf_key key, const char *definition)
+{
+    json_key(j, conf_key_row(key)->name);
+    json_object_begin(j);
+    json_key_str(j, "description", conf_key_row(key)->what);
     json_key_str(j, "type", "object");
     json_key(j, "propertyNames");
     json_raw(j, SPAN("{\"pattern\":\"^[A-Za-z0-9][A-Za-z0-9_-]{0,39}$\"}"));
     json_key(j, "additionalProperties");
     json_object_begin(j);
-    ref(j, "handler");
+    ref(j, definition);
     json_object_end(j);
     json_object_end(j);
 }
@@ -556,7 +576,8 @@ void conf_schema(struct buf *out)
     json_object_end(&j);
     json_object_end(&j);
     connector_refs(&j);
-    handler_refs(&j);
+    named_refs(&j, KEY_TOP_handlers, "handler");
+    named_refs(&j, KEY_TOP_scrapes, "scrape");
     json_key(&j, "routes");
     json_object_begin(&j);
     json_key_str(&j, "description", conf_key_row(KEY_TOP_routes)->what);
@@ -591,6 +612,7 @@ void conf_schema(struct buf *out)
     level_schema(&j, LEVEL_MATCH, "match", NULL);
     connector_schemas(&j);
     handler_schema(&j);
+    scrape_schema(&j);
     json_object_end(&j);
     json_object_end(&j);
     buf_putc(out, '\n');

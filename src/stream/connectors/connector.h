@@ -15,7 +15,7 @@
  * The keys of a type are rows of conf/keys.def (a level of its own) and conf/connectors.def names
  * the level: a configuration is checked, shown and documented without the library.  Values come as
  * text in one normal form: durations in ms, sizes in bytes, flags as true or false, lists joined by
- * commas (a command: by ends of line), defaults filled in; "" is "not given".
+ * commas (commands and metrics: by ends of line), defaults filled in; "" is "not given".
  *
  * Threads: all calls for one struct connector come from one thread, one after another.  A library
  * may have threads of its own; they never call back into foldback except by <say>.
@@ -48,7 +48,9 @@ enum connector_can {
     CONNECTOR_LINES = 64, /* a value is a line of text, its end included */
     /* A source that begins exactly behind <position> and never repeats within a run: what it gives
      * is new, even at a smaller position (a file that was cut). */
-    CONNECTOR_SEEKS = 128
+    CONNECTOR_SEEKS = 128,
+    /* A source of what is now: there is nothing to go on from, no position is kept. */
+    CONNECTOR_FORGETS = 256
 };
 
 /* ---- what a connector gets ---- */

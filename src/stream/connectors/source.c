@@ -211,7 +211,7 @@ static enum fb_code keep_positions(struct runner *r, uint32_t count, struct fb_e
     }
     if (!is_kept)
         return fb_fail(err, FB_E_NOMEM, "no memory for the positions of %s", r->c->name);
-    if (!is_new)
+    if (!is_new || (r->type && (r->type->can & CONNECTOR_FORGETS)))
         return FB_OK;
     state_key(r, key);
     buf_init(&text, POSITIONS_TEXT_MAX);
