@@ -21,7 +21,8 @@ typedef uint32_t conf_pct;   /* whole percents */
 typedef uint64_t conf_rate;  /* bytes per second */
 typedef const char *conf_str;
 typedef bool conf_bool;
-typedef uint8_t conf_word; /* index in .words */
+typedef uint8_t conf_word;   /* index in .words */
+typedef uint32_t conf_words; /* a bit per word of .words */
 
 /* Values of params.def, one struct member per key: conf->p.limits_line_bytes */
 struct conf_params {
@@ -31,6 +32,15 @@ struct conf_params {
 };
 enum { CONF_OVERLOAD_OFF, CONF_OVERLOAD_OBSERVE, CONF_OVERLOAD_ACT };     /* overload.mode */
 enum { CONF_LOG_OFF, CONF_LOG_COMBINED, CONF_LOG_JSON, CONF_LOG_LOGFMT }; /* access_log.format */
+enum { /* upstream.retry_on, in the order of its words */
+       CONF_RETRY_CONNECT = 1,
+       CONF_RETRY_RESET = 2,
+       CONF_RETRY_TIMEOUT = 4,
+       CONF_RETRY_500 = 8,
+       CONF_RETRY_502 = 16,
+       CONF_RETRY_503 = 32,
+       CONF_RETRY_504 = 64
+};
 enum { CONF_FORWARDED_X, CONF_FORWARDED_RFC7239, CONF_FORWARDED_BOTH, CONF_FORWARDED_OFF };
 
 struct conf_cert {
@@ -372,7 +382,8 @@ enum conf_type {
     CONF_TYPE_pct,
     CONF_TYPE_str,
     CONF_TYPE_bool,
-    CONF_TYPE_word
+    CONF_TYPE_word,
+    CONF_TYPE_words
 };
 struct conf_param_row {
     const char *section, *name, *def, *words, *what, *why;

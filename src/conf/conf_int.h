@@ -187,6 +187,8 @@ bool read_number(struct reader *rd, const struct node *n, enum conf_type type,
 bool read_key_number(struct reader *rd, const struct node *n, enum conf_key key, uint64_t *value);
 bool read_bool(struct reader *rd, const struct node *n, bool *value);
 bool read_word(struct reader *rd, const struct node *n, const char *words, int *index);
+/* A list of words, or one alone: a bit per word of <words>; [] is none of them. */
+bool read_words(struct reader *rd, const struct node *n, const char *words, uint64_t *bits);
 /* The key of a map's child at this level, or -1 after a message. */
 int read_key(struct reader *rd, const struct node *child, enum conf_level level);
 

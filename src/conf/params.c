@@ -29,6 +29,7 @@ static void store(struct conf_params *p, const struct conf_param_row *row, uint6
     void *at = (char *)p + row->offset;
     switch (row->type) {
     case CONF_TYPE_u32:
+    case CONF_TYPE_words:
     case CONF_TYPE_pct:
         *(conf_u32 *)at = (conf_u32)value;
         return;
@@ -54,6 +55,7 @@ uint64_t params_value(const struct conf_param_row *row, const struct conf_params
     const void *at = (const char *)p + row->offset;
     switch (row->type) {
     case CONF_TYPE_u32:
+    case CONF_TYPE_words:
     case CONF_TYPE_pct:
         return *(const conf_u32 *)at;
     case CONF_TYPE_bytes:
@@ -82,6 +84,37 @@ static bool is_auto(const struct conf_param_row *row)
     return row->type == CONF_TYPE_u32 && strcmp(row->def, "auto") == 0;
 }
 
+/* Of a default, as it would be written: "[a, b]". */
+static uint64_t words_of_text(const char *text, const char *words)
+{
+    struct span rest = span_of(text);
+    uint64_t value = 0;
+    fb_assert(rest.len >= 2 && rest.at[0] == '[' && rest.at[rest.len - 1] == ']');
+    rest = (struct span){rest.at + 1, rest.len - 2};
+    while (rest.len) {
+        int word = value_word(span_trim(span_cut(rest, ',', &rest)), words);
+        fb_assert(word >= 0);
+        value |= UINT64_C(1) << word;
+    }
+    return value;
+}
+
+static void print_words(uint64_t value, const char *words, struct buf *out)
+{
+    struct span rest = span_of(words);
+    const char *before = "[";
+    buf_puts(out, value ? "" : "[");
+    for (uint32_t i = 0; rest.len; i++) {
+        struct span word = span_cut(rest, '|', &rest);
+        if (!(value >> i & 1))
+            continue;
+        buf_puts(out, before);
+        buf_put_span(out, word);
+        before = ", ";
+    }
+    buf_putc(out, ']');
+}
+
 void params_default(struct conf_params *p)
 {
     for (size_t i = 0; i < FB_COUNT(rows); i++) {
@@ -95,6 +128,8 @@ void params_default(struct conf_params *p)
             int word = value_word(span_of(row->def), row->words);
             fb_assert(word >= 0);
             value = (uint64_t)word;
+        } else if (row->type == CONF_TYPE_words) {
+            value = words_of_text(row->def, row->words);
         } else if (!is_auto(row)) {
             enum value_fault fault = value_of_type(row->type, span_of(row->def), &value);
             fb_assert(fault == VALUE_OK);
@@ -130,6 +165,10 @@ void params_read(struct reader *rd, const struct node *value, const struct conf_
         is_good = read_word(rd, value, row->words, &word);
         store(p, row, (uint64_t)word);
         break;
+    case CONF_TYPE_words:
+        is_good = read_words(rd, value, row->words, &number);
+        store(p, row, number);
+        break;
     default:
         if (is_auto(row) && value->kind == NODE_SCALAR && span_eq(value->text, SPAN("auto")))
             is_good = true;
@@ -156,6 +195,10 @@ void conf_param_print(const struct conf_param_row *row, const struct conf_params
         for (uint64_t i = 0; i <= value; i++)
             word = span_cut(rest, '|', &rest);
         buf_put_span(out, word);
+        return;
+    }
+    if (row->type == CONF_TYPE_words) {
+        print_words(value, row->words, out);
         return;
     }
     if (is_auto(row) && value == 0) {

@@ -197,6 +197,23 @@ bool read_word(struct reader *rd, const struct node *n, const char *words, int *
     return false;
 }
 
+bool read_words(struct reader *rd, const struct node *n, const char *words, uint64_t *bits)
+{
+    int index;
+    *bits = 0;
+    if (n->kind != NODE_LIST) {
+        bool is_good = read_word(rd, n, words, &index);
+        *bits = is_good ? UINT64_C(1) << index : 0;
+        return is_good;
+    }
+    for (const struct node *p = n->first; p; p = p->next) {
+        if (!read_word(rd, p, words, &index))
+            return false;
+        *bits |= UINT64_C(1) << index;
+    }
+    return true;
+}
+
 /* Where a key that is unknown here is at home: "under services.NAME"; false when nowhere. */
 static bool home_of(struct span name, enum conf_level not_here, char *out, size_t out_bytes)
 {

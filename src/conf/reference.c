@@ -28,6 +28,9 @@ static void put_range(struct buf *out, const struct conf_param_row *row)
 {
     if (row->type == CONF_TYPE_word) {
         put_words(out, row->words);
+    } else if (row->type == CONF_TYPE_words) {
+        buf_puts(out, "list of ");
+        put_words(out, row->words);
     } else if (row->type == CONF_TYPE_bool) {
         buf_puts(out, "`true`, `false`");
     } else if (row->type == CONF_TYPE_str) {

@@ -46,6 +46,7 @@ static void quantity(struct json *j, const char *pattern)
 
 static void words(struct json *j, const char *list)
 {
+    uint64_t number;
     json_key(j, "enum");
     json_array_begin(j);
     for (struct span rest = span_of(list); rest.len;) {
@@ -53,7 +54,27 @@ static void words(struct json *j, const char *list)
         json_span(j, one);
         if (span_eq(one, SPAN("off"))) /* an editor reads a bare off as false */
             json_bool(j, false);
+        if (span_to_u64(one, &number)) /* and a bare 502 as a number */
+            json_u64(j, number);
     }
+    json_array_end(j);
+}
+
+/* One of <list>, or several as a list. */
+static void list_of_words(struct json *j, const char *list)
+{
+    json_key(j, "anyOf");
+    json_array_begin(j);
+    json_object_begin(j);
+    words(j, list);
+    json_object_end(j);
+    json_object_begin(j);
+    json_key_str(j, "type", "array");
+    json_key(j, "items");
+    json_object_begin(j);
+    words(j, list);
+    json_object_end(j);
+    json_object_end(j);
     json_array_end(j);
 }
 
@@ -172,6 +193,9 @@ static void param_schema(struct json *j, const struct conf_param_row *row)
         break;
     case CONF_TYPE_word:
         words(j, row->words);
+        break;
+    case CONF_TYPE_words:
+        list_of_words(j, row->words);
         break;
     case CONF_TYPE_str: /* YAML reads 1.10 and no as other types: any single value is right here */
         json_key(j, "type");

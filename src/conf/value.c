@@ -251,6 +251,7 @@ enum value_fault value_of_type(enum conf_type type, struct span s, uint64_t *val
         return fault;
     case CONF_TYPE_str:
     case CONF_TYPE_word:
+    case CONF_TYPE_words:
         break;
     }
     return fault;
@@ -311,6 +312,7 @@ void value_print(enum conf_type type, uint64_t value, struct buf *out)
         return;
     case CONF_TYPE_u32:
     case CONF_TYPE_word:
+    case CONF_TYPE_words:
     case CONF_TYPE_str:
         buf_printf(out, "%llu", (unsigned long long)value);
         return;

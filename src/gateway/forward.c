@@ -12,6 +12,7 @@ static void send_or_wait(struct request *req, enum gate_answer a);
 static uint64_t due_of(const struct request *req);
 static void time_out(struct request *req, uint64_t now_us);
 static void drop_upstream(struct request *req);
+static uint32_t retry_word(enum gate_outcome outcome);
 
 void forward_arrive(struct request *req)
 {
@@ -58,6 +59,7 @@ void forward_failed(struct request *req, uint16_t reason, enum gate_outcome outc
     uint64_t backoff_us = 0;
     bool is_unsent = outcome == GATE_CONNECT_FAILED;
     if (!req->is_answered && (is_unsent || req->is_replayable) && !req->worker->is_draining &&
+        (req->gen->conf->p.upstream_retry_on & retry_word(outcome)) &&
         service_retry(req, outcome, &backoff_us)) {
         forward_again(req, backoff_us);
         return;
@@ -75,6 +77,14 @@ void forward_failed(struct request *req, uint16_t reason, enum gate_outcome outc
     req->is_out_done = true;
     req->is_keep_alive = false;
     req->client->is_cut = true;
+}
+
+/* What upstream.retry_on calls a failure without an answer. */
+static uint32_t retry_word(enum gate_outcome outcome)
+{
+    if (outcome == GATE_CONNECT_FAILED)
+        return CONF_RETRY_CONNECT;
+    return outcome == GATE_TIMED_OUT ? CONF_RETRY_TIMEOUT : CONF_RETRY_RESET;
 }
 
 /* A wait without an answer counts with its length: the endpoint would have taken longer. */

@@ -282,18 +282,36 @@ bool relay_bad(struct upstream *up, struct request *req, uint16_t reason)
     return false;
 }
 
+/* What upstream.retry_on calls an answer with <status>; 0: it is never tried again. */
+static uint32_t retry_word(uint16_t status)
+{
+    switch (status) {
+    case 500:
+        return CONF_RETRY_500;
+    case 502:
+        return CONF_RETRY_502;
+    case 503:
+        return CONF_RETRY_503;
+    case 504:
+        return CONF_RETRY_504;
+    default:
+        return 0;
+    }
+}
+
 /* A 5xx that another endpoint might answer better: true when that is under way and <up> is gone. */
 static bool tries_again(struct upstream *up, struct request *req, const struct http1_head *head)
 {
-    bool is_worth =
-        head->status == 500 || head->status == 502 || head->status == 503 || head->status == 504;
-    if (!is_worth || !req->client || req->is_answered || !req->is_replayable ||
-        !req->is_ticket_live || !req->ticket.is_idempotent ||
-        req->gen->conf->p.upstream_retries == 0)
+    if (!(req->gen->conf->p.upstream_retry_on & retry_word(head->status)) || !req->client ||
+        req->is_answered || !req->is_replayable || !req->is_ticket_live ||
+        !req->ticket.is_idempotent || req->gen->conf->p.upstream_retries == 0)
         return false;
     uint64_t backoff_us = 0;
     service_done(req, GATE_FAILED);
-    if (!service_retry(req, GATE_FAILED, &backoff_us))
+    req->ticket.is_for_others = true;
+    bool may = service_retry(req, GATE_FAILED, &backoff_us);
+    req->ticket.is_for_others = false; /* this answer is given up with it */
+    if (!may)
         return false;
     upstream_close(up); /* its body may be long: a new connection costs less than reading it */
     forward_again(req, backoff_us);

@@ -247,6 +247,8 @@ bool gate_retry(struct gate *g, struct gate_ticket *t, enum gate_outcome outcome
     /* An endpoint that says it is overloaded (503 with Retry-After, 429) was excluded above: its
      * peers are likely as busy, and asking them is the storm. */
     bool is_elsewhere = gate_has_untried(g, t);
+    if (t->is_for_others && !is_elsewhere)
+        return false;
     /* What never reached an endpoint may go to another one at once; nobody is hurt by haste there.
      */
     if (!(is_unsent && is_elsewhere))

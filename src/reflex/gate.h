@@ -71,6 +71,7 @@ struct gate_ticket {
     bool is_trial;       /* sent to a half-open endpoint */
     bool is_at_pin;      /* queued for its own endpoint, <endpoint> */
     bool is_hedge;       /* the second copy of another one */
+    bool is_for_others;  /* it has a whole answer: a retry only where it was not yet */
     struct limit_tag tag;
 };
 enum gate_state { GATE_NEW, GATE_QUEUED, GATE_IN_FLIGHT, GATE_ENDED };

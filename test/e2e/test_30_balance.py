@@ -52,6 +52,34 @@ def test_a_failed_answer_is_tried_on_another_endpoint(world):
     assert again
 
 
+@pytest.mark.parametrize("status, retry_on, sends", [
+    (500, "", 1), (503, "", 2), (502, "[connect, reset]", 1), (500, "[500]", 2), (504, "[]", 1), (429, "", 1), (501, "", 1)])
+def test_which_answers_are_tried_again_says_retry_on(world, status, retry_on, sends):
+    def bad(r, w):
+        return b"HTTP/1.1 %d No\r\nContent-Length: 3\r\n\r\nbad" % status
+    a, b = world.origin(bad), world.origin(bad)
+    proxy = world.proxy(config(a, b, extra="upstream: { retry_on: %s }\n" % retry_on if retry_on else ""))
+    assert proxy.get("/").status == status
+    assert len(a.requests) + len(b.requests) == sends
+
+
+def test_a_whole_answer_is_not_asked_for_again_where_it_came_from(world):
+    def bad(r, w):
+        return b"HTTP/1.1 503 No\r\nContent-Length: 3\r\n\r\nbad"
+    origin = world.origin(bad)
+    assert world.proxy(config(origin)).get("/").status == 503
+    assert len(origin.requests) == 1
+
+
+def test_a_reset_is_an_error_at_once_when_retry_on_leaves_it_out(world):
+    def cut(r, w):
+        return False
+    a, b = world.origin(cut), world.origin(cut)
+    proxy = world.proxy(config(a, b, extra="upstream: { retry_on: [connect] }\n"))
+    assert proxy.get("/").status == 502
+    assert len(a.requests) + len(b.requests) == 1
+
+
 def test_posts_are_not_tried_again_once_sent(world):
     def cut(r, w):
         return False

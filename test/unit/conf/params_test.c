@@ -111,6 +111,41 @@ static void refuses(const struct conf_param_row *row, uint64_t value)
     assert_non_null(strstr(problem, want));
 }
 
+static void takes_lists_of_its_words(const struct conf_param_row *row)
+{
+    char text[200] = "[", problem[400];
+    uint32_t all = 0, index = 0;
+    for (struct span rest = span_of(row->words); rest.len; index++) {
+        char word[32];
+        struct span one = span_cut(rest, '|', &rest);
+        snprintf(word, sizeof word, "%.*s", SPAN_ARG(one));
+        all |= UINT32_C(1) << index;
+        struct conf *c = conf_with(row, word, problem);
+        assert_non_null(c);
+        assert_int_equal(*(const conf_words *)(const void *)((const char *)&c->p + row->offset),
+                         UINT32_C(1) << index);
+        conf_unref(c);
+        snprintf(text + strlen(text), sizeof text - strlen(text), "%s%s", word,
+                 rest.len ? ", " : "]");
+    }
+    struct conf *c = conf_with(row, text, problem);
+    assert_non_null(c);
+    assert_int_equal(*(const conf_words *)(const void *)((const char *)&c->p + row->offset), all);
+    struct buf printed;
+    buf_init(&printed, KIB);
+    conf_param_print(row, &c->p, &printed);
+    assert_string_equal(buf_str(&printed), text);
+    buf_fini(&printed);
+    conf_unref(c);
+    c = conf_with(row, "[]", problem);
+    assert_non_null(c);
+    assert_int_equal(*(const conf_words *)(const void *)((const char *)&c->p + row->offset), 0);
+    conf_unref(c);
+    assert_null(conf_with(row, "[zzz]", problem));
+    assert_non_null(strstr(problem, "must be"));
+    assert_null(conf_with(row, "{a: b}", problem));
+}
+
 static void each_key_takes_its_range_and_nothing_else(void **state)
 {
     (void)state;
@@ -140,6 +175,8 @@ static void each_key_takes_its_range_and_nothing_else(void **state)
                 conf_unref(c);
             }
             assert_null(conf_with(row, "zzz", problem));
+        } else if (row->type == CONF_TYPE_words) {
+            takes_lists_of_its_words(row);
         } else if (row->type != CONF_TYPE_str) {
             assert_true(row->min < row->max);
             accepts(row, row->min);

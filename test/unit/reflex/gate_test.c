@@ -254,6 +254,27 @@ static void single_endpoint_is_tried_again(void **state)
     assert_int_equal(t[0].attempts, 2);
 }
 
+static void a_whole_answer_is_given_up_only_for_another_endpoint(void **state)
+{
+    uint64_t backoff_us;
+    for (uint32_t endpoints = 1; endpoints <= 2; endpoints++) {
+        open_gate(endpoints, 10);
+        uint64_t now_us = t0;
+        gate_arrive(g, &t[0], now_us);
+        for (uint32_t sends = 1;; sends++) {
+            gate_done(g, &t[0], GATE_FAILED, now_us);
+            t[0].is_for_others = true;
+            bool may = gate_retry(g, &t[0], GATE_FAILED, &backoff_us, now_us);
+            assert_int_equal(may, sends < endpoints);
+            if (!may)
+                break;
+            now_us += backoff_us;
+            assert_int_equal(gate_retry_send(g, &t[0], now_us), GATE_SEND);
+        }
+        close_gate(state);
+    }
+}
+
 static void no_endpoint_sheds_at_once_and_empties_the_queue(void **state)
 {
     (void)state;
@@ -615,6 +636,7 @@ int main(void)
         cmocka_unit_test_teardown(threshold_sheds_by_class_and_user_but_never_critical, close_gate),
         cmocka_unit_test_teardown(other_users_suffer_in_the_next_hour, close_gate),
         cmocka_unit_test_teardown(retry_only_what_is_safe_paid_and_in_time, close_gate),
+        cmocka_unit_test(a_whole_answer_is_given_up_only_for_another_endpoint),
         cmocka_unit_test_teardown(retry_goes_elsewhere_one_class_lower_and_ends, close_gate),
         cmocka_unit_test_teardown(single_endpoint_is_tried_again, close_gate),
         cmocka_unit_test_teardown(no_endpoint_sheds_at_once_and_empties_the_queue, close_gate),
