@@ -7,7 +7,6 @@
 #include <math.h>
 
 static void put_escaped(struct buf *out, struct span s);
-static size_t utf8_len(const unsigned char *at, size_t left);
 
 static void value_begins(struct json *j)
 {
@@ -134,7 +133,7 @@ static void put_escaped(struct buf *out, struct span s)
             buf_putc(out, (char)c);
             i++;
         } else {
-            size_t n = utf8_len((const unsigned char *)s.at + i, s.len - i);
+            size_t n = span_utf8(s, i);
             if (n)
                 buf_put(out, s.at + i, n);
             else
@@ -143,30 +142,4 @@ static void put_escaped(struct buf *out, struct span s)
         }
     }
     buf_putc(out, '"');
-}
-
-/* Length of the well-formed sequence at <at> (Unicode 15, table 3-7), or 0. */
-static size_t utf8_len(const unsigned char *at, size_t left)
-{
-    unsigned lo = 0x80, hi = 0xbf;
-    size_t n;
-    if (at[0] >= 0xc2 && at[0] <= 0xdf) {
-        n = 2;
-    } else if (at[0] >= 0xe0 && at[0] <= 0xef) {
-        n = 3;
-        lo = at[0] == 0xe0 ? 0xa0 : lo;
-        hi = at[0] == 0xed ? 0x9f : hi;
-    } else if (at[0] >= 0xf0 && at[0] <= 0xf4) {
-        n = 4;
-        lo = at[0] == 0xf0 ? 0x90 : lo;
-        hi = at[0] == 0xf4 ? 0x8f : hi;
-    } else {
-        return 0;
-    }
-    if (left < n || at[1] < lo || at[1] > hi)
-        return 0;
-    for (size_t i = 2; i < n; i++)
-        if (at[i] < 0x80 || at[i] > 0xbf)
-            return 0;
-    return n;
 }

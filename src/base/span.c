@@ -40,3 +40,32 @@ bool span_to_u64(struct span s, uint64_t *value)
     *value = sum;
     return true;
 }
+
+size_t span_utf8(struct span s, size_t i)
+{
+    const unsigned char *at = (const unsigned char *)s.at + i;
+    size_t left = s.len - i;
+    unsigned lo = 0x80, hi = 0xbf;
+    size_t n;
+    if (at[0] < 0x80)
+        return 1;
+    if (at[0] >= 0xc2 && at[0] <= 0xdf) {
+        n = 2;
+    } else if (at[0] >= 0xe0 && at[0] <= 0xef) {
+        n = 3;
+        lo = at[0] == 0xe0 ? 0xa0 : lo;
+        hi = at[0] == 0xed ? 0x9f : hi;
+    } else if (at[0] >= 0xf0 && at[0] <= 0xf4) {
+        n = 4;
+        lo = at[0] == 0xf0 ? 0x90 : lo;
+        hi = at[0] == 0xf4 ? 0x8f : hi;
+    } else {
+        return 0;
+    }
+    if (left < n || at[1] < lo || at[1] > hi)
+        return 0;
+    for (size_t i = 2; i < n; i++)
+        if (at[i] < 0x80 || at[i] > 0xbf)
+            return 0;
+    return n;
+}

@@ -42,4 +42,6 @@ struct span span_cut(struct span s, char sep, struct span *rest);
 /* Decimal digits only, no sign, no overflow; false otherwise. */
 FB_MUST_USE
 bool span_to_u64(struct span s, uint64_t *value);
+/* Length of the well-formed UTF-8 sequence at s.at[i] (Unicode 15, table 3-7), or 0. */
+size_t span_utf8(struct span s, size_t i);
 #endif

@@ -54,7 +54,7 @@ static void put_flag_values(enum cli_option option, struct buf *out)
             between = " ";
         }
     else if (option == OPT_FORMAT)
-        buf_puts(out, "table json jsonl csv cloudevents");
+        buf_puts(out, "table json jsonl csv parquet cloudevents");
     else if (option == OPT_WINDOW)
         buf_puts(out, "100ms 1s 10s 60s");
 }

@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "event/cloudevent.h"
 #include "event/filter.h"
+#include "main/export_parquet.h"
 #include "main/log_names.h"
 #include "main/run.h"
 #include "query/print.h"
@@ -30,7 +31,7 @@
 /* How long a follower sleeps at the end of the log. */
 #define FOLLOW_MS 50
 
-enum export_format { EXPORT_JSONL, EXPORT_CSV, EXPORT_CLOUDEVENTS, EXPORT_FORMATS };
+enum export_format { EXPORT_JSONL, EXPORT_CSV, EXPORT_CLOUDEVENTS, EXPORT_PARQUET, EXPORT_FORMATS };
 
 struct export
 {
@@ -45,6 +46,8 @@ struct export
     char partial[4200]; /* name of the file while it is written; "" when stdout */
     struct print print;
     struct buf line;
+    struct export_parquet parquet;
+    int write_errno; /* of a Parquet file that could not be written; 0: none */
     uint64_t events, next_offset;
 };
 
@@ -125,9 +128,22 @@ static enum fb_code read_types(const char *text, uint64_t *types, uint32_t *coun
     return FB_OK;
 }
 
+static enum fb_code check_parquet(const struct cli_export_args *a, struct fb_err *err)
+{
+    if (a->is_following)
+        return fb_fail(err, FB_E_USAGE,
+                       "--format parquet has its index at the end, which --follow never reaches; "
+                       "leave out --follow, or follow with --format jsonl");
+    if (!a->output && isatty(STDOUT_FILENO))
+        return fb_fail(err, FB_E_USAGE,
+                       "--format parquet is no text for a terminal; name a file with --output, or "
+                       "use a pipe");
+    return FB_OK;
+}
+
 static enum fb_code read_args(struct export *x, struct fb_err *err)
 {
-    static const char *const formats[EXPORT_FORMATS] = {"jsonl", "csv", "cloudevents"};
+    static const char *const formats[EXPORT_FORMATS] = {"jsonl", "csv", "cloudevents", "parquet"};
     const struct cli_export_args *a = x->args;
     const char *wanted = a->format ? a->format : "jsonl";
     uint32_t types;
@@ -135,13 +151,14 @@ static enum fb_code read_args(struct export *x, struct fb_err *err)
     while (format < EXPORT_FORMATS && strcmp(wanted, formats[format]) != 0)
         format++;
     if (format == EXPORT_FORMATS)
-        return fb_fail(err, FB_E_USAGE, "--format: \"%s\" is none of jsonl, csv, cloudevents",
-                       wanted);
+        return fb_fail(err, FB_E_USAGE,
+                       "--format: \"%s\" is none of jsonl, csv, cloudevents, parquet", wanted);
     x->format = (enum export_format)format;
     x->bounds = (struct scan_bounds){
         .from_offset = a->from_offset, .until_offset = UINT64_MAX, .until_us = UINT64_MAX};
     enum fb_code code = read_types(a->types, &x->bounds.types, &types, err);
-    if (code == FB_OK && x->format == EXPORT_CSV && types != 1)
+    bool is_table = x->format == EXPORT_CSV || x->format == EXPORT_PARQUET;
+    if (code == FB_OK && is_table && types != 1)
         code = fb_fail(err, FB_E_USAGE,
                        "--format %s: the columns are those of one event type; name it, as in "
                        "--types request",
@@ -150,6 +167,8 @@ static enum fb_code read_args(struct export *x, struct fb_err *err)
         code = fb_fail(err, FB_E_USAGE,
                        "--follow has no end, so its file would never be whole; leave out --output "
                        "and use a pipe");
+    if (code == FB_OK && x->format == EXPORT_PARQUET)
+        code = check_parquet(a, err);
     if (code == FB_OK)
         code = read_time("--since", a->since, &x->bounds.since_us, err);
     if (code == FB_OK)
@@ -181,14 +200,19 @@ static enum fb_code open_output(struct export *x, struct fb_err *err)
 static enum fb_code close_output(struct export *x, enum fb_code code, struct fb_err *err)
 {
     bool is_written = fflush(x->to) == 0 && !ferror(x->to);
-    int reason = errno;
+    int reason = x->write_errno ? x->write_errno : errno;
+    bool is_part_fine = x->format != EXPORT_PARQUET && reason == EPIPE; /* `| head` has enough */
     if (!x->args->output) {
-        if (code == FB_OK && !is_written && reason != EPIPE) /* `| head` has enough */
-            code = fb_fail(err, FB_E_IO, "the events could not be written: %s", strerror(reason));
+        if (code == FB_OK && !is_written && !is_part_fine)
+            code = fb_fail(err, reason == ENOSPC ? FB_E_DISK_FULL : FB_E_IO,
+                           "the events could not be written: %s%s", strerror(reason),
+                           x->format == EXPORT_PARQUET ? "; what came is no whole file" : "");
         return code;
     }
-    is_written = is_written && fsync(fileno(x->to)) == 0;
-    reason = is_written ? 0 : errno;
+    if (is_written) {
+        is_written = fsync(fileno(x->to)) == 0;
+        reason = is_written ? 0 : errno;
+    }
     if (fclose(x->to) != 0)
         is_written = false;
     if (code == FB_OK && is_written && rename(x->partial, x->args->output) == 0)
@@ -268,19 +292,47 @@ static bool put_csv(struct export *x, const struct query_sink *sink, const struc
     return sink->on_row(sink->arg, row, t->count);
 }
 
+static uint8_t first_type(const struct export *x)
+{
+    uint8_t type = 1;
+    while (type < EV_TYPE_END && !(x->bounds.types >> type & 1))
+        type++;
+    return type;
+}
+
 static bool put_csv_head(struct export *x, const struct query_sink *sink)
 {
     const char *names[COLUMNS_MAX];
-    for (uint8_t type = 1; type < EV_TYPE_END; type++) {
-        const struct column_table *t = column_table(type);
-        if (!(x->bounds.types >> type & 1))
-            continue;
-        for (uint32_t i = 0; i < t->count; i++)
-            names[i] = t->at[i].name;
-        return sink->on_head(sink->arg, names, t->count);
-    }
+    const struct column_table *t = column_table(first_type(x));
+    for (uint32_t i = 0; i < t->count; i++)
+        names[i] = t->at[i].name;
+    return sink->on_head(sink->arg, names, t->count);
+}
+
+/* ---- Parquet ---- */
+
+static bool write_parquet(void *arg, struct span bytes)
+{
+    struct export *x = arg;
+    if (fwrite(bytes.at, 1, bytes.len, x->to) == bytes.len)
+        return true;
+    x->write_errno = errno ? errno : EIO;
     return false;
 }
+
+static enum fb_code put_parquet_head(struct export *x, struct fb_err *err)
+{
+    return export_parquet_begin(&x->parquet, first_type(x),
+                                &(struct parquet_to){.write = write_parquet, .arg = x}, err);
+}
+
+/* FB_E_END: it could not be written, and close_output says why. */
+static enum fb_code parquet_code(const struct export *x, enum fb_code code)
+{
+    return x->write_errno ? FB_E_END : code;
+}
+
+/* ---- all of them ---- */
 
 static bool put(struct export *x, const struct query_sink *sink, const struct scan_event *e)
 {
@@ -299,8 +351,15 @@ static enum fb_code pass(struct export *x, const struct query_sink *sink, struct
     while ((code = scan_next(&x->scan, &e, err)) == FB_OK) {
         if (!x->filter.is_all && !filter_matches(&x->filter, e.ev, NULL, &names))
             continue;
-        if (!put(x, sink, &e))
-            return FB_E_END; /* close_output says why */
+        if (x->format != EXPORT_PARQUET) {
+            if (!put(x, sink, &e))
+                return FB_E_END; /* close_output says why */
+            continue;
+        }
+        x->events++;
+        code = export_parquet_put(&x->parquet, &e, &x->scan.names, x->args->is_redacted, err);
+        if (code != FB_OK)
+            return parquet_code(x, code);
     }
     return code;
 }
@@ -312,6 +371,8 @@ static enum fb_code run(struct export *x, struct fb_err *err)
     struct query_sink sink = print_sink(&x->print);
     bool goes_on = x->format != EXPORT_CSV || put_csv_head(x, &sink);
     enum fb_code code = scan_begin(&x->scan, &x->bounds, err);
+    if (code == FB_OK && x->format == EXPORT_PARQUET)
+        code = put_parquet_head(x, err);
     while (code == FB_OK && goes_on) {
         code = pass(x, &sink, err);
         x->next_offset = log_reader_offset(x->scan.reader);
@@ -322,6 +383,11 @@ static enum fb_code run(struct export *x, struct fb_err *err)
         scan_go_on(&x->scan);
         code = FB_OK;
     }
+    if (code == FB_E_END && x->format == EXPORT_PARQUET && !x->write_errno) {
+        code = export_parquet_end(&x->parquet, err);
+        code = code == FB_OK ? FB_E_END : parquet_code(x, code);
+    }
+    export_parquet_fini(&x->parquet);
     bool is_end_of_follow = code == FB_E_AGAIN && x->args->is_following;
     print_fini(&x->print);
     buf_fini(&x->line);

@@ -261,6 +261,7 @@ WRONG = [
     (["events", "query"], 2, "needs SELECT"),
     (["events", "query", "SELECT 1", "--format", "xml"], 2, "none of table, json, jsonl, csv"),
     (["events", "export", "--format", "xml"], 2, "none of jsonl, csv"),
+    (["events", "export", "--format", "parquet"], 2, "one event type"),
     (["events", "tables", "nothing"], 2, "`foldback events tables` lists them"),
     (["replay", "--from-offset", "9", "--until-offset", "3"], 2, "not before"),
     (["simulate"], 2, "--list"),
