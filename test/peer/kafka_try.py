@@ -74,6 +74,18 @@ def connector(fold, name):
     return None
 
 
+def metrics(fold):
+    with open(os.path.join(fold.state, "admin.json")) as f:
+        where = json.load(f)
+    c = http.client.HTTPConnection(where["address"], timeout=10)
+    c.request("GET", "/metrics", headers={"Authorization": "Bearer " + open(where["token_file"]).read().strip()})
+    r = c.getresponse()
+    text = r.read().decode()
+    c.close()
+    assert r.status == 200, text
+    return text
+
+
 def in_log(fold, type_name):
     done = fold.cli("events", "tail", "--json", "--no-redact", "--from-offset", "0", "--limit", "100000", "--type", type_name)
     assert done.returncode == 0, done.stderr

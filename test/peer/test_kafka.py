@@ -4,6 +4,7 @@ outages, kills, wrong passwords and records that do not fit."""
 import json
 import os
 import pathlib
+import socket
 import subprocess
 import sys
 import threading
@@ -14,7 +15,7 @@ import pytest
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "fault"))
 from fb import BIN, Load  # noqa: E402
 from kafka_server import CONNECTION, USERS  # noqa: E402
-from kafka_try import (connector, in_log, kafka, kill_brain, offsets, orders, origin, send_many, shop,  # noqa: E402,F401
+from kafka_try import (connector, in_log, kafka, kill_brain, metrics, offsets, orders, origin, send_many, shop,  # noqa: E402,F401
                        until)
 
 OUTAGE_S = float(os.environ.get("FB_OUTAGE_S", "15"))
@@ -195,6 +196,28 @@ def test_check_names_the_broker_the_topic_and_what_is_missing(kafka, tmp_path):
                            str(tmp_path / "s"), "--json"], capture_output=True, text=True, timeout=90)
     checks = [c for c in json.loads(done.stdout)["checks"] if c["check"] == "connector"]
     assert {c["state"] for c in checks} == {"ok", "fail"} and len(checks) >= 5
+
+
+@pytest.mark.parametrize("way", ["sink", "transactions", "source"])
+@pytest.mark.parametrize("where", ["refused", "silent"])
+def test_a_broker_that_was_never_reached_is_said_at_once(shop, way, where):
+    """Long before the time-out of a send (30 s); how soon is printed, not asserted: this machine may be slow."""
+    keys = {"sink": "events: [request], from: start", "transactions": "events: [request], from: start, transactions: true",
+            "source": "direction: source, start: earliest"}[way]
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections and says nothing
+        address = "127.0.0.1:%d" % (silent.getsockname()[1] if where == "silent" else 1)
+        fold = shop("  k: { type: kafka, brokers: '%s', topic: t, timeout: 300s, %s }" % (address, keys))
+        begin = time.monotonic()
+        send_many(fold.port, 5)
+        until(lambda: connector(fold, "k")["state"] == "failing", 60, "the state says that it fails")
+        print("said after %.1f s" % (time.monotonic() - begin))
+        assert address in connector(fold, "k")["last_error"] and "no answer" in connector(fold, "k")["last_error"]
+        assert connector(fold, "k")["errors"] >= 1
+        listed = fold.cli("connector", "list").stdout
+        assert "failing" in listed and address in listed, listed
+        assert "failing" in fold.cli("stream", "status").stdout
+        up = [x for x in metrics(fold).splitlines() if x.startswith("foldback_connector_up{")]
+        assert up and up[0].endswith(" 0"), up
 
 
 # ---- source ----

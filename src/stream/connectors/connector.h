@@ -74,6 +74,9 @@ struct connector_setup {
     bool (*is_stopping)(void *ctx);
     /* A line in foldback's log; from any thread. */
     void (*say)(void *ctx, enum fb_log_level level, const char *text);
+    /* Why a call that still waits has not come further: shown at once, as a failure, until a call
+     * succeeds.  From the thread of the calls; may be NULL. */
+    void (*trouble)(void *ctx, const struct fb_err *err);
     void *ctx;
 };
 

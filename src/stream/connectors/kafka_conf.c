@@ -4,6 +4,7 @@
  * retry.backoff.ms 2: with librdkafka's 100 each small transaction took 87-117 ms, with 2 it took
  * 11 (the broker answers CONCURRENT_TRANSACTIONS for some ms after each).  linger 0: the runner has
  * made blocks already; 5 ms (the library's default) only add themselves to the delay. */
+#include "base/clock.h"
 #include "stream/connectors/kafka_int.h"
 
 #include <errno.h>
@@ -11,6 +12,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#define WAITS_LONG_US (1500 * US_PER_MS)
 #define RECONNECT_MAX_MS "2000" /* a broker that is back is found within 2 s */
 
 const char *kafka_value(const struct connector *c, const char *key)
@@ -128,7 +130,11 @@ static void on_error(rd_kafka_t *rk, int code, const char *reason, void *opaque)
                     code == RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED ||
                     code == RD_KAFKA_RESP_ERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED;
     if (!is_login && !is_tls && !is_right) {
-        note_passing(c, reason);
+        /* "all are down" says less than what it was for each, which came just before. */
+        bool is_all = code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN;
+        c->is_down |= is_all;
+        if (!is_all || !c->passing_text[0])
+            note_passing(c, reason);
         return;
     }
     c->bad = is_tls ? FB_E_CONFIG : FB_E_DENIED;
@@ -142,6 +148,30 @@ static void on_error(rd_kafka_t *rk, int code, const char *reason, void *opaque)
 enum fb_code kafka_complaint(const struct connector *c, struct fb_err *err)
 {
     return c->bad == FB_OK ? FB_OK : fb_fail(err, c->bad, "%s", c->bad_text);
+}
+
+void kafka_call(struct connector *c)
+{
+    c->call_us = fb_mono_us();
+    c->is_told = false;
+}
+
+void kafka_moves(struct connector *c)
+{
+    kafka_call(c);
+    c->is_down = false;
+}
+
+void kafka_waits(struct connector *c)
+{
+    struct fb_err err;
+    if (c->is_told || !c->setup.trouble || c->bad != FB_OK ||
+        (!c->is_down && fb_mono_us() - c->call_us < WAITS_LONG_US))
+        return;
+    fb_fail(&err, FB_E_AGAIN, "%.200s: no answer%s%.250s; it is tried again", c->brokers,
+            c->passing_text[0] ? ": " : "", c->passing_text);
+    c->is_told = true;
+    c->setup.trouble(c->setup.ctx, &err);
 }
 
 static void on_log(const rd_kafka_t *rk, int level, const char *facility, const char *text)
@@ -323,6 +353,8 @@ enum fb_code kafka_start(struct connector *c, struct fb_err *err)
     struct settings s = {.conf = rd_kafka_conf_new()};
     c->bad = FB_OK;
     c->passing_text[0] = '\0';
+    c->started_us = fb_mono_us();
+    c->is_down = c->is_reached = false;
     set_common(&s, c);
     if (c->setup.is_source)
         set_source(&s, c);

@@ -24,6 +24,10 @@ struct connector {
     /* The last word of the library: of the kind that a person must mend, or that passes. */
     enum fb_code bad;
     char bad_text[400], passing_text[300];
+    bool is_down, is_told; /* no broker at all can be reached; what this call waits for was said */
+    bool is_reached;       /* by this handle, once */
+    uint64_t started_us;
+    uint64_t call_us; /* when the call began, or came further */
     /* sink: reports of one send */
     struct connector_batch *batch;
     uint32_t open;
@@ -46,6 +50,11 @@ enum fb_code kafka_asker(struct connector *c, const char *group, rd_kafka_t **ou
 void kafka_drop(struct connector *c); /* the handle, with what it still holds */
 /* FB_OK, or what a person must mend, as one sentence. */
 enum fb_code kafka_complaint(const struct connector *c, struct fb_err *err);
+/* A call begins; the cluster answered. */
+void kafka_call(struct connector *c);
+void kafka_moves(struct connector *c);
+/* In each turn of a call that waits: says why, when it waits long or no broker can be reached. */
+void kafka_waits(struct connector *c);
 /* kafka_source.c */
 FB_MUST_USE
 enum fb_code kafka_subscribe(struct connector *c, struct fb_err *err);

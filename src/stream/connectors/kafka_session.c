@@ -101,10 +101,13 @@ enum fb_code kafka_step(struct connector *c, enum kafka_step step, uint64_t unti
     static const char *const doing[] = {"prepared", "given its mark", "committed", "ended"};
     for (;;) {
         rd_kafka_error_t *e = step_once(c, step);
-        if (!e)
+        if (!e) {
+            kafka_moves(c);
             return FB_OK;
+        }
         bool is_again = rd_kafka_error_is_retriable(e) && !kafka_must_give_up(c, until_us);
         rd_kafka_poll(c->rk, is_again ? 5 : 0); /* errors of the connection are told there */
+        kafka_waits(c);
         if (!is_again) {
             enum fb_code code = kafka_complaint(c, err);
             c->is_fenced |= is_fencing(rd_kafka_error_code(e)) ||
@@ -180,6 +183,8 @@ static enum fb_code read_stored(struct connector *c, uint64_t until_us, struct s
         if (!got)
             got = list->elems[0].err;
         rd_kafka_poll(asker, got ? 5 : 0);
+        if (got)
+            kafka_waits(c);
         code = kafka_complaint(c, err);
         if (!got || code != FB_OK)
             break;
@@ -234,6 +239,7 @@ enum fb_code kafka_mark(struct connector *c, struct connector_mark *mark, struct
 {
     uint64_t until_us = fb_mono_us() + MARK_MS * US_PER_MS;
     struct stored stored = {.offset = 0};
+    kafka_call(c);
     if (!c->is_transactional)
         return fb_fail(err, FB_E_NOT_FOUND, "connectors.%s keeps no mark", c->setup.name);
     c->bad = c->rk ? c->bad : FB_OK;

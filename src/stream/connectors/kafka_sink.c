@@ -46,6 +46,8 @@ void kafka_delivered(rd_kafka_t *rk, const rd_kafka_message_t *message, void *op
         return; /* of a send that was given up */
     c->batch->at[at].result = result_of(c, message->err);
     c->open--;
+    if (!message->err)
+        kafka_moves(c);
 }
 
 static rd_kafka_headers_t *headers_of(const struct connector_record *r)
@@ -143,8 +145,10 @@ enum fb_code kafka_send(struct connector *c, struct connector_batch *batch, stru
     c->record_text[0] = '\0';
     c->record_code = FB_E_AGAIN;
     produce_all(c, until_us);
-    while (c->open > 0 && !kafka_must_give_up(c, until_us))
+    while (c->open > 0 && !kafka_must_give_up(c, until_us)) {
         rd_kafka_poll(c->rk, POLL_MS);
+        kafka_waits(c);
+    }
     bool is_late = c->open > 0;
     if (is_late) { /* reports of what is purged come at once: nothing of it is sent later */
         rd_kafka_purge(c->rk, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT);

@@ -9,6 +9,9 @@
 #include <stdlib.h>
 
 #define COMMITTED_MS 3000
+#define ASK_EACH_US US_PER_S
+#define ASK_MS 100
+#define FIRST_ANSWER_US (1500 * US_PER_MS)
 
 enum fb_code kafka_subscribe(struct connector *c, struct fb_err *err)
 {
@@ -81,6 +84,28 @@ static enum fb_code message_fault(struct connector *c, const rd_kafka_message_t 
     }
 }
 
+/* A silent topic and a broker that cannot be reached look the same: but for the error that the
+ * library tells once, and before the first answer of the cluster. */
+static enum fb_code is_reached(struct connector *c, struct fb_err *err)
+{
+    char *cluster = c->is_reached ? NULL : rd_kafka_clusterid(c->rk, 0);
+    c->is_reached |= cluster != NULL;
+    if (cluster)
+        rd_kafka_mem_free(c->rk, cluster);
+    if (c->is_down && fb_mono_us() - c->call_us > ASK_EACH_US) { /* told once: is it over? */
+        const struct rd_kafka_metadata *m;
+        kafka_call(c);
+        c->is_down = rd_kafka_metadata(c->rk, 0, NULL, &m, ASK_MS) != RD_KAFKA_RESP_ERR_NO_ERROR;
+        if (!c->is_down)
+            rd_kafka_metadata_destroy(m);
+    }
+    bool is_late = !c->is_reached && fb_mono_us() - c->started_us > FIRST_ANSWER_US;
+    if (!c->is_down && !is_late)
+        return FB_OK;
+    return fb_fail(err, FB_E_AGAIN, "%.200s: no answer%s%.200s", c->brokers,
+                   c->passing_text[0] ? ": " : "", c->passing_text);
+}
+
 enum fb_code kafka_receive(struct connector *c, connector_each *each, void *arg,
                            uint32_t timeout_ms, struct fb_err *err)
 {
@@ -108,12 +133,11 @@ enum fb_code kafka_receive(struct connector *c, connector_each *each, void *arg,
         rd_kafka_message_destroy(c->held);
         c->held = NULL;
     }
-    /* No broker at all is told by the library, once: it stays until something comes. */
-    if (gave)
+    if (gave) {
         c->passing_text[0] = '\0';
-    else if (code == FB_OK && strstr(c->passing_text, "brokers are down"))
-        code = fb_fail(err, FB_E_AGAIN, "%.200s: %.200s", c->brokers, c->passing_text);
-    return code;
+        kafka_moves(c);
+    }
+    return code == FB_OK && !gave ? is_reached(c, err) : code;
 }
 
 enum fb_code kafka_commit(struct connector *c, const struct connector_done *done, uint32_t count,

@@ -81,17 +81,23 @@ static void note_error(struct runner *r, const struct fb_err *err)
     });
 }
 
+static void fails(struct runner *r, const struct fb_err *err, enum connector_state state)
+{
+    uint64_t now_us = fb_mono_us();
+    note_error(r, err);
+    RUNNER_STATUS(r, {
+        r->status.state = state;
+        if (!r->status.failing_since_us)
+            r->status.failing_since_us = now_us;
+    });
+}
+
 void runner_failed(struct runner *r, const struct fb_err *err)
 {
     bool needs_hand = err->code == FB_E_CONFIG || err->code == FB_E_DENIED ||
                       err->code == FB_E_NOT_FOUND || err->code == FB_E_VERSION ||
                       err->code == FB_E_CONFLICT;
-    uint64_t now_us = fb_mono_us();
-    note_error(r, err);
-    if (!r->failing_since_us)
-        r->failing_since_us = now_us;
-    set_state(r, needs_hand ? CONNECTOR_MISCONFIGURED : CONNECTOR_FAILING);
-    RUNNER_STATUS(r, r->status.failing_us = now_us - r->failing_since_us + 1);
+    fails(r, err, needs_hand ? CONNECTOR_MISCONFIGURED : CONNECTOR_FAILING);
     if (needs_hand && r->connector) { /* files of the configuration are read again at the open */
         r->type->close(r->connector);
         r->connector = NULL;
@@ -108,10 +114,9 @@ void runner_failed(struct runner *r, const struct fb_err *err)
 void runner_works(struct runner *r)
 {
     r->attempt = 0;
-    r->failing_since_us = 0;
     RUNNER_STATUS(r, {
         r->status.state = CONNECTOR_RUNNING;
-        r->status.failing_us = 0;
+        r->status.failing_since_us = 0;
     });
 }
 
@@ -171,6 +176,11 @@ static void lend_say(void *ctx, enum fb_log_level level, const char *text)
     fb_log(level, "connector %s: %s", r->c->name, text);
 }
 
+static void lend_trouble(void *ctx, const struct fb_err *err)
+{
+    fails(ctx, err, CONNECTOR_FAILING);
+}
+
 static enum fb_code open_connector(struct runner *r, struct fb_err *err)
 {
     const struct conf_connector_row *row = conf_connector_row(r->c->type);
@@ -194,6 +204,7 @@ static enum fb_code open_connector(struct runner *r, struct fb_err *err)
                                     .position = lend_position,
                                     .is_stopping = lend_is_stopping,
                                     .say = lend_say,
+                                    .trouble = lend_trouble,
                                     .ctx = r};
     return r->type->open(&r->connector, &setup, err);
 }
@@ -548,6 +559,8 @@ uint32_t connectors_status(struct connectors *cs, struct connector_status *out, 
         pthread_mutex_lock(&r->lock);
         out[n] = r->status;
         pthread_mutex_unlock(&r->lock);
+        if (out[n].failing_since_us)
+            out[n].failing_us = fb_sub_floor_u64(fb_mono_us(), out[n].failing_since_us) + 1;
         if (out[n].oldest_wall_us) /* it grows while the thread waits */
             out[n].lag_us = fb_sub_floor_u64(fb_wall_us(), out[n].oldest_wall_us);
         n++;

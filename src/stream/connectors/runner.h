@@ -54,7 +54,8 @@ struct connector_status {
     uint64_t lost;                   /* retention took them before they were sent */
     uint64_t repeated;               /* source: dropped as known */
     uint32_t in_flight;              /* records with the broker now */
-    uint64_t failing_us;             /* how long it fails, 0 when it does not */
+    uint64_t failing_since_us;       /* by the clock of the machine, 0 when it does not fail */
+    uint64_t failing_us;             /* how long it fails */
     char last_error[320];            /* "" none yet */
     uint64_t last_error_wall_us;
     uint64_t lag_alert_us; /* of the configuration */

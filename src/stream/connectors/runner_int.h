@@ -43,7 +43,6 @@ struct runner {
     struct source *source;
     struct rng rng;
     uint32_t attempt;
-    uint64_t failing_since_us;
     /* sink */
     struct log_reader *reader;
     struct cut cut;
