@@ -14,7 +14,7 @@ from fetch_peers import fetch_all
 
 HERE = pathlib.Path(__file__).resolve().parent
 CONNECTION = ("Endpoint=sb://localhost/;SharedAccessKeyName=RootManageSharedAccessKey;SharedAccessKey=c2VjcmV0")
-USERS = {"alice": "alice-secret", "$ConnectionString": CONNECTION}
+USERS = {"alice": "alice-secret", "bob": "bob-secret", "$ConnectionString": CONNECTION}
 
 
 def free_ports(count):
@@ -80,10 +80,15 @@ log.cleaner.dedupe.buffer.size=16777216
 ssl.keystore.type=PEM
 ssl.keystore.location={folder}/keystore.pem
 ssl.client.auth=none
-listener.name.sasl_ssl.sasl.enabled.mechanisms=PLAIN
+listener.name.sasl_ssl.sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER
+listener.name.sasl_ssl.scram-sha-256.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+listener.name.sasl_ssl.oauthbearer.sasl.jaas.config=org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub="broker";
+listener.name.sasl_ssl.oauthbearer.connections.max.reauth.ms=3600000
 listener.name.sasl_ssl.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required{users};
 """)
-        self.java("kafka.tools.StorageTool", "format", "-t", "AAAAAAAAAAAAAAAAAAAAAQ", "-c", "server.properties")
+        self.java("kafka.tools.StorageTool", "format", "-t", "AAAAAAAAAAAAAAAAAAAAAQ", "-c", "server.properties",
+                  *(x for m in ("256", "512") for x in ("--add-scram", f"SCRAM-SHA-{m}=[name=bob,password={USERS['bob']}]")))
         self.process = None
 
     def command(self, *args):

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The Kafka connector against a real Apache Kafka: each event by its offset, each message by its number, through
 outages, kills, wrong passwords and records that do not fit."""
+import base64
+import ctypes
 import json
 import os
 import pathlib
@@ -10,6 +12,7 @@ import sys
 import threading
 import time
 
+import confluent_kafka
 import pytest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "fault"))
@@ -145,14 +148,113 @@ def test_a_block_that_the_topic_refuses_is_split_and_one_event_is_buried(kafka, 
 def test_tls_and_passwords(kafka, shop, tmp_path, name, keys):
     topic = kafka.topic("secure-" + name)
     (tmp_path / "password").write_text(USERS["alice"] + "\n")
-    (tmp_path / "connection").write_text(CONNECTION + "\n")
     port = kafka.tls if name == "tls" else kafka.sasl
-    keys = keys.format(ca=kafka.folder / "ca.pem", connection=tmp_path / "connection", password=tmp_path / "password")
+    keys = keys.format(ca=kafka.folder / "ca.pem", password=tmp_path / "password")
     fold = shop("  k: { type: kafka, brokers: '127.0.0.1:%d', topic: %s, events: [request], from: start, %s }"
                 % (port, topic, keys))
     send_many(fold.port, 20)
     reader = kafka.reader(topic)
     until(lambda: len(offsets(reader.poll())) >= 20, 60)
+    reader.close()
+
+
+def newer_client(folder):
+    """LD_LIBRARY_PATH with the librdkafka that the Python client brings: 2.6.1 or later, which Debian 12 has not."""
+    wheel = pathlib.Path(confluent_kafka.__file__).parent.parent / "confluent_kafka.libs"
+    folder.mkdir()
+    library, = wheel.glob("librdkafka-*.so.1")
+    (folder / "librdkafka.so.1").symlink_to(library)
+    return str(folder)
+
+
+@pytest.mark.parametrize("way", ["scram-sha-256", "scram-sha-512"])
+def test_scram_with_a_client_library_that_can(kafka, shop, tmp_path, monkeypatch, way):
+    topic = kafka.topic(way)
+    monkeypatch.setenv("LD_LIBRARY_PATH", newer_client(tmp_path / "lib"))
+    (tmp_path / "password").write_text(USERS["bob"] + "\n")
+    kafka.produce(topic, [json.dumps({"name": "order.placed", "value": i}) for i in range(20)])
+    common = ("brokers: '127.0.0.1:%d', topic: %s, tls: true, ca_file: %s, sasl: %s, username: bob, password_file: %s"
+              % (kafka.sasl, topic, kafka.folder / "ca.pem", way, tmp_path / "password"))
+    fold = shop("  o: { type: kafka, direction: source, start: earliest, %s }" % common)
+    until(lambda: len(orders(fold)) >= 20, 60)
+    fold.stop()
+    fold = shop("  k: { type: kafka, events: [request], from: start, %s }" % common)
+    send_many(fold.port, 20)
+    until(lambda: connector(fold, "k")["events"] >= 20, 60)
+    (tmp_path / "password").write_text("wrong")
+    done = subprocess.run([BIN, "connector", "check", "--config", fold.file], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and "uthentication failed" in done.stdout and "librdkafka" not in done.stdout, done.stdout
+
+
+def test_scram_with_a_client_library_that_cannot_names_the_cause(kafka, tmp_path):
+    if ctypes.CDLL("librdkafka.so.1").rd_kafka_version() >= 0x020601ff:
+        pytest.skip("this librdkafka can")
+    kafka.topic("scram-old")
+    (tmp_path / "password").write_text(USERS["bob"] + "\n")
+    (tmp_path / "c.yaml").write_text(
+        "listen: ['127.0.0.1:0']\nservices: { app: { endpoints: ['127.0.0.1:1'] } }\nconnectors:\n"
+        "  k: { type: kafka, brokers: '127.0.0.1:%d', topic: scram-old, tls: true, ca_file: %s, sasl: scram-sha-512,\n"
+        "       username: bob, password_file: %s }\n" % (kafka.sasl, kafka.folder / "ca.pem", tmp_path / "password"))
+    done = subprocess.run([BIN, "connector", "check", "--config", str(tmp_path / "c.yaml")], capture_output=True,
+                          text=True, timeout=60)
+    assert done.returncode == 1 and "cannot do SCRAM with Kafka 4 (2.6.1 can)" in done.stdout, done.stdout
+
+
+# ---- OAUTHBEARER: the broker takes unsecured tokens and looks at their times ----
+def token(life_s):
+    def part(o):
+        return base64.urlsafe_b64encode(json.dumps(o).encode()).decode().rstrip("=")
+    now = time.time()
+    return "%s.%s." % (part({"alg": "none"}), part({"sub": "carol", "iat": now - 5, "exp": now + life_s}))
+
+
+class Tokens:
+    """What keeps the token file fresh: a new short token every second, until it is told to stop."""
+
+    def __init__(self, file, life_s):
+        self.file, self.life_s, self.is_over = file, life_s, threading.Event()
+        self.write()
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.thread.start()
+
+    def write(self):
+        part = self.file.with_suffix(".part")
+        part.write_text(token(self.life_s) + "\n")
+        part.replace(self.file)
+
+    def run(self):
+        while not self.is_over.wait(1):
+            self.write()
+
+    def stop(self):
+        self.is_over.set()
+        self.thread.join(30)
+
+
+@pytest.mark.parametrize("kind,rounds", [("kafka", 3), ("eventhubs", 1)])
+def test_bearer_tokens_that_end_are_renewed_from_their_file(kafka, shop, tmp_path, kind, rounds):
+    """Tokens of 12 s, over 10 and 30 s: the broker ends connections whose token ended, and takes no token that ended."""
+    topic = kafka.topic("bearer-" + kind)
+    tokens = Tokens(tmp_path / "token", 12)
+    extra = "tls: true, sasl: oauthbearer, " if kind == "kafka" else ""
+    fold = shop("  k: { type: %s, brokers: '127.0.0.1:%d', topic: %s, events: [request], from: start, ca_file: %s,\n"
+                "       %stoken_file: %s, backoff_max: 1s }"
+                % (kind, kafka.sasl, topic, kafka.folder / "ca.pem", extra, tmp_path / "token"))
+    load = Load(fold.port, threads=1, pause_s=0.05)
+    reader = kafka.reader(topic)
+    try:
+        for _ in range(rounds):
+            seen = len(set(offsets(reader.poll())))
+            time.sleep(10)
+            until(lambda: len(set(offsets(reader.poll()))) > seen + 20, 60, "events go on with new tokens")
+    finally:
+        load.stop()
+        tokens.stop()
+    want = {e["offset"] for e in in_log(fold, "request")}
+    until(lambda: want <= set(offsets(reader.poll())), 60)
+    (tmp_path / "token").write_text(token(-10))  # nobody renews it any more
+    done = subprocess.run([BIN, "connector", "check", "--config", fold.file], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and "the token has ended" in done.stdout and "token_file" in done.stdout, done.stdout
     reader.close()
 
 

@@ -12,6 +12,10 @@
 #include <stdlib.h>
 #include <time.h>
 
+/* Before it the client's nonce was sent twice, which brokers refuse since Kafka 4.0. */
+#define SCRAM_WHOLE_VERSION 0x020601ff
+#define TOKEN_BYTES 8192
+#define TOKEN_LIFE_MS 300000 /* of one that does not say when it ends */
 #define WAITS_LONG_US (1500 * US_PER_MS)
 #define RECONNECT_MAX_MS "2000" /* a broker that is back is found within 2 s */
 
@@ -138,11 +142,15 @@ static void on_error(rd_kafka_t *rk, int code, const char *reason, void *opaque)
         return;
     }
     c->bad = is_tls ? FB_E_CONFIG : FB_E_DENIED;
-    snprintf(c->bad_text, sizeof c->bad_text, "%.220s; see %s of connectors.%s", reason,
-             is_login ? "the user name and the file of its password or token"
-             : is_tls ? "`ca_file`"
-                      : "the rights of its user",
-             c->setup.name);
+    int len = snprintf(c->bad_text, sizeof c->bad_text, "%.220s; see %s of connectors.%s", reason,
+                       is_login ? "the user name and the file of its password or token"
+                       : is_tls ? "`ca_file`"
+                                : "the rights of its user",
+                       c->setup.name);
+    if (is_login && c->is_scram && rd_kafka_version() < SCRAM_WHOLE_VERSION)
+        snprintf(c->bad_text + len, sizeof c->bad_text - (size_t)len,
+                 "; librdkafka %s cannot do SCRAM with Kafka 4 (2.6.1 can): see doc/guide/kafka.md",
+                 rd_kafka_version_str());
 }
 
 enum fb_code kafka_complaint(const struct connector *c, struct fb_err *err)
@@ -179,23 +187,56 @@ static void on_log(const rd_kafka_t *rk, int level, const char *facility, const 
     (void)rk, (void)level, (void)facility, (void)text; /* on_error has what matters, once */
 }
 
-/* A token from a file that something else keeps fresh; asked for again when half of its time is
- * over, five minutes when it does not say. */
+/* The middle part of a JWT as text; "" when <token> is none. */
+static void read_claims(const char *token, char *out, size_t size)
+{
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    const char *at = strchr(token, '.');
+    size_t len = 0;
+    uint32_t bits = 0;
+    for (size_t i = 0; at && *++at && len + 1 < size; i++) {
+        const char *digit = strchr(digits, *at);
+        if (!digit)
+            break;
+        bits = bits << 6 | (uint32_t)(digit - digits);
+        if (i % 4)
+            out[len++] = (char)(bits >> (6 - 2 * (i % 4)) & 0xff);
+    }
+    out[len] = '\0';
+}
+
+/* When the token ends, in ms since 1970. */
+static int64_t token_end_ms(const char *token)
+{
+    char claims[TOKEN_BYTES];
+    int64_t now_ms = (int64_t)time(NULL) * 1000;
+    read_claims(token, claims, sizeof claims);
+    const char *at = strstr(claims, "\"exp\"");
+    at = at ? at + strlen("\"exp\"") + strspn(at + strlen("\"exp\""), " :") : "";
+    double end_s = strtod(at, NULL);
+    return end_s > 0 && end_s < 1e11 ? (int64_t)(end_s * 1000) : now_ms + TOKEN_LIFE_MS;
+}
+
+/* A token from a file that something else keeps fresh; the library asks again when four fifths of
+ * its time are over. */
 static void on_token(rd_kafka_t *rk, const char *config, void *opaque)
 {
     struct connector *c = opaque;
     struct fb_err err;
-    char token[8192], text[256] = "the token file cannot be read";
+    char token[TOKEN_BYTES], text[300];
     (void)config;
-    int64_t until_ms = ((int64_t)time(NULL) + 300) * 1000;
-    if (read_secret(c, "token_file", token, sizeof token, &err) != FB_OK || !token[0] ||
-        rd_kafka_oauthbearer_set_token(rk, token, until_ms, "foldback", NULL, 0, text,
-                                       sizeof text) != RD_KAFKA_RESP_ERR_NO_ERROR) {
-        rd_kafka_oauthbearer_set_token_failure(rk, text);
-        c->bad = FB_E_DENIED;
-        snprintf(c->bad_text, sizeof c->bad_text, "%.250s; see `token_file` of connectors.%s", text,
-                 c->setup.name);
-    }
+    if (read_secret(c, "token_file", token, sizeof token, &err) != FB_OK || !token[0])
+        snprintf(text, sizeof text, "%.280s",
+                 token[0] ? err.text : "the token file cannot be read");
+    else if (token_end_ms(token) <= (int64_t)time(NULL) * 1000)
+        snprintf(text, sizeof text, "the token has ended: what keeps its file fresh does not");
+    else if (rd_kafka_oauthbearer_set_token(rk, token, token_end_ms(token), "foldback", NULL, 0,
+                                            text, sizeof text) == RD_KAFKA_RESP_ERR_NO_ERROR)
+        return;
+    rd_kafka_oauthbearer_set_token_failure(rk, text);
+    c->bad = FB_E_DENIED;
+    snprintf(c->bad_text, sizeof c->bad_text, "%.280s; see `token_file` of connectors.%s", text,
+             c->setup.name);
 }
 
 /* ---- settings ---- */
@@ -243,7 +284,7 @@ static void set_oauth(struct settings *s, const struct connector *c)
     set(s, "sasl.oauthbearer.client.secret", secret);
 }
 
-static void set_security(struct settings *s, const struct connector *c)
+static void set_security(struct settings *s, struct connector *c)
 {
 #ifdef FB_EVENTHUBS
     bool is_tls = true, is_sasl = true, is_oauth = !c->password[0];
@@ -270,6 +311,7 @@ static void set_security(struct settings *s, const struct connector *c)
         set_oauth(s, c);
     } else if (is_sasl) {
         set(s, "sasl.mechanisms", mechanism);
+        c->is_scram = strncmp(mechanism, "SCRAM", 5) == 0;
         set(s, "sasl.username", c->user);
         set(s, "sasl.password", c->password);
     }

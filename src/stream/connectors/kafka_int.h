@@ -23,7 +23,8 @@ struct connector {
     uint64_t marked;            /* the offset that was committed last in this session */
     /* The last word of the library: of the kind that a person must mend, or that passes. */
     enum fb_code bad;
-    char bad_text[400], passing_text[300];
+    char bad_text[460], passing_text[300];
+    bool is_scram;
     bool is_down, is_told; /* no broker at all can be reached; what this call waits for was said */
     bool is_reached;       /* by this handle, once */
     uint64_t started_us;
