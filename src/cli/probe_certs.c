@@ -23,6 +23,10 @@ void probe_certs(struct probes *p, const struct conf *conf)
         const struct conf_tls_out *t = &conf->services[i].tls;
         if (t->cert[0])
             probe_cert(p, &(struct conf_cert){.cert = t->cert, .key = t->key, .ocsp = ""}, warn_s);
+        struct fb_err err = {0};
+        if (t->ca[0] && !t->is_unverified && tls_ca_check(t->ca, &err) != FB_OK)
+            probe_hint(probe_add(p, PROBE_FAIL, "tls", "%.300s", err.text),
+                       "correct the file that it names");
     }
 }
 

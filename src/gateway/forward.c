@@ -16,7 +16,15 @@ static uint32_t retry_word(enum gate_outcome outcome);
 
 void forward_arrive(struct request *req)
 {
-    send_or_wait(req, service_arrive(req, false));
+    if (!request_is_shut(req)) {
+        send_or_wait(req, service_arrive(req, false));
+        return;
+    }
+    req->phase = REQUEST_OVER; /* no endpoint is to blame, and none is asked */
+    if (!req->client)
+        request_free(req);
+    else if (!cache_rescue(req))
+        answer_local(req, REASON_UPSTREAM_TLS_FILES);
 }
 
 void forward_granted(struct request *req)

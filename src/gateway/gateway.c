@@ -407,6 +407,8 @@ static struct conf *read_conf(int fd, const char *file, struct buf *why)
 /* Services, endpoints and names follow the new configuration; workers switch by themselves. */
 static void put_in_force(struct gw *gw, struct generation *gen)
 {
+    if (gw->gen)
+        tls_files_good(gw); /* a reload takes nothing else */
     gw->gen = gen;
     for (size_t i = 0; i < gen->conf->service_count; i++) {
         service_sync(gen->services[i], gen);

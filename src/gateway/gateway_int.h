@@ -518,6 +518,7 @@ FB_MUST_USE
 enum fb_code tls_files_load(struct gw *gw, struct generation *gen, struct fb_err *err);
 void tls_files_free(struct generation *gen);
 void tls_files_tick(struct gw *gw, uint64_t now_us); /* thread 0, each 100 ms */
+void tls_files_good(struct gw *gw); /* nothing is refused, as far as is known */
 
 /* ---- request.c: begin and end ---- */
 /* A complete head in <head>, and what came behind it.  Returns how much of <rest> belongs to it. */
@@ -533,6 +534,7 @@ const struct conf_service *request_conf(const struct request *req);
 
 /* ---- upstream_tls.c ---- */
 struct tls_client *request_tls(const struct request *req); /* NULL: without TLS */
+bool request_is_shut(const struct request *req); /* no connection can begin: its files are bad */
 /* Connections in the pool with another key are not for this request. */
 uint64_t request_pool_key(const struct request *req);
 enum tls_step upstream_secure(struct upstream *up, uint16_t *reason); /* after connect */

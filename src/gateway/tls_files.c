@@ -18,6 +18,9 @@ static enum fb_code listener_new(struct gw *gw, const struct conf_listen *l, siz
                                  struct tls_server **out, struct fb_err *err);
 static enum fb_code server_new(struct gw *gw, const struct conf_listen *l, struct tls_server **out,
                                struct fb_err *err);
+static enum fb_code service_new(struct gw *gw, const struct conf_service *c,
+                                struct tls_client **out, struct fb_err *err);
+static void poll_services(struct gw *gw);
 static void show_certs(struct gw *gw);
 static bool is_back(const struct gw *gw);
 
@@ -33,6 +36,8 @@ enum fb_code tls_files_load(struct gw *gw, struct generation *gen, struct fb_err
     const struct conf *conf = gen->conf;
     enum fb_code code = FB_OK;
     gen->tls_count = gw->setup->listen_count;
+    if (!gw->gen)
+        tls_files_good(gw);
     gen->tls = calloc(gen->tls_count + 1, sizeof(struct tls_server *));
     gen->tls_out = calloc(conf->service_count + 1, sizeof(struct tls_client *));
     if (!gen->tls || !gen->tls_out)
@@ -44,18 +49,51 @@ enum fb_code tls_files_load(struct gw *gw, struct generation *gen, struct fb_err
         else if (!l && gw->gen && gw->gen->tls[i]) /* gone only at a restart: as before till then */
             gen->tls[i] = tls_server_ref(gw->gen->tls[i]);
     }
-    for (size_t i = 0; i < conf->service_count && code == FB_OK; i++) {
-        const struct conf_tls_out *t = &conf->services[i].tls;
-        const struct tls_client_conf c = {.ca = t->ca,
-                                          .name = t->name,
-                                          .cert = t->cert,
-                                          .key = t->key,
-                                          .alpn = alpn_of(&conf->services[i]),
-                                          .is_unverified = t->is_unverified};
-        if (t->is_on)
-            code = tls_client_new(&c, &gen->tls_out[i], err);
-    }
+    for (size_t i = 0; i < conf->service_count && code == FB_OK; i++)
+        if (conf->services[i].tls.is_on)
+            code = service_new(gw, &conf->services[i], &gen->tls_out[i], err);
     return code;
+}
+
+void tls_files_good(struct gw *gw)
+{
+    struct memfile_tls *shown = &gw->mem->head->tls;
+    for (size_t i = 0; i < MEMFILE_LISTENS_MAX; i++)
+        atomic_store_explicit(&shown->refused[i], 0, memory_order_relaxed);
+    for (size_t i = 0; i < KNOB_TARGETS_MAX; i++)
+        atomic_store_explicit(&shown->refused_out[i], 0, memory_order_relaxed);
+}
+
+static void refuse_service(struct gw *gw, const char *name, uint16_t number, const char *why,
+                           const char *what)
+{
+    struct memfile_tls *shown = &gw->mem->head->tls;
+    fb_log(FB_LOG_ERROR, "service %s: %s; %s", name, why, what);
+    snprintf(shown->why_out, sizeof shown->why_out, "service %.40s: %.120s; %.60s", name, why,
+             what);
+    if (number != EV_NONE)
+        atomic_store_explicit(&shown->refused_out[number], 1, memory_order_release);
+}
+
+static enum fb_code service_new(struct gw *gw, const struct conf_service *sv,
+                                struct tls_client **out, struct fb_err *err)
+{
+    const struct conf_tls_out *t = &sv->tls;
+    struct fb_err why = {0};
+    const struct tls_client_conf c = {.ca = t->ca,
+                                      .name = t->name,
+                                      .cert = t->cert,
+                                      .key = t->key,
+                                      .alpn = alpn_of(sv),
+                                      .is_unverified = t->is_unverified,
+                                      .is_patient = is_back(gw)};
+    enum fb_code code = tls_client_new(&c, out, &why);
+    if (code != FB_OK)
+        return fb_fail(err, code, "service %.60s: %.380s", sv->name, why.text);
+    if (why.text[0])
+        refuse_service(gw, sv->name, memfile_number(gw->mem, EV_KIND_SERVICE, sv->name, EV_NONE),
+                       why.text, "its requests are refused until the files are good");
+    return FB_OK;
 }
 
 /* A gateway that comes back after a crash must not stay down for a file that somebody is just
@@ -78,11 +116,12 @@ static enum fb_code listener_new(struct gw *gw, const struct conf_listen *l, siz
     return FB_OK;
 }
 
-/* Another gateway served before, with certificates. */
+/* One served before in this seat, and died: an upgrade, which can still be refused, has another. */
 static bool is_back(const struct gw *gw)
 {
-    return !gw->gen &&
-           atomic_load_explicit(&gw->mem->head->tls.cert_count, memory_order_acquire) > 0;
+    const struct memfile_head *head = gw->mem->head;
+    return !gw->gen && atomic_load_explicit(&head->gateway_epoch, memory_order_acquire) > 0 &&
+           atomic_load_explicit(&head->gateway_slot, memory_order_acquire) == gw->setup->slot;
 }
 
 void tls_files_free(struct generation *gen)
@@ -124,9 +163,33 @@ void tls_files_tick(struct gw *gw, uint64_t now_us)
             break;
         }
     }
+    poll_services(gw);
     atomic_store_explicit(&shown->warn_s, gen->conf->p.tls_expiry_warning / 1000,
                           memory_order_relaxed);
     show_certs(gw);
+}
+
+static void poll_services(struct gw *gw)
+{
+    const struct generation *gen = gw->gen;
+    struct memfile_tls *shown = &gw->mem->head->tls;
+    for (size_t i = 0; i < gen->conf->service_count; i++) {
+        struct tls_client *t = gen->tls_out[i];
+        const struct service *sv = gen->services[i];
+        struct fb_err err = {0};
+        enum tls_poll is = t ? tls_client_poll(t, &err) : TLS_POLL_SAME;
+        if (is == TLS_POLL_REFUSED) {
+            refuse_service(gw, sv->name, sv->number, err.text,
+                           tls_client_is_shut(t)
+                               ? "its requests are refused until the files are good"
+                               : "it goes on with the files it has");
+        } else if (is == TLS_POLL_NEW) {
+            fb_log(FB_LOG_INFO, "service %s: the new certificate files are in force", sv->name);
+            if (sv->number != EV_NONE)
+                atomic_store_explicit(&shown->refused_out[sv->number], 0, memory_order_relaxed);
+            atomic_fetch_add_explicit(&shown->reloads, 1, memory_order_relaxed);
+        }
+    }
 }
 
 /* Listeners are the process's, opened at its start; what they speak is the configuration's. */

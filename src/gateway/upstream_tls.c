@@ -18,6 +18,12 @@ struct tls_client *request_tls(const struct request *req)
     return gen->tls_out[request_conf(req) - gen->conf->services];
 }
 
+bool request_is_shut(const struct request *req)
+{
+    struct tls_client *t = request_tls(req);
+    return t && tls_client_is_shut(t);
+}
+
 uint64_t request_pool_key(const struct request *req)
 {
     /* A connection in the pool holds a reference, so no other client can have its address. */

@@ -94,17 +94,25 @@ struct tls_client_conf {
     const char *cert, *key; /* "" none */
     const char *alpn;       /* "h2,http/1.1", "" none */
     bool is_unverified;
+    bool is_patient; /* as that of a server: files that are not good stop nothing */
 };
+/* Reads the files; the texts of <conf> are copied.  A patient one succeeds without them: it is shut
+ * until tls_client_poll finds them good, and <err> has the sentence.  Errors: CONFIG, IO, NOMEM. */
 FB_MUST_USE
 enum fb_code tls_client_new(const struct tls_client_conf *conf, struct tls_client **out,
                             struct fb_err *err);
+/* As tls_server_poll; connections that are open go on with what they began with. */
+enum tls_poll tls_client_poll(struct tls_client *t, struct fb_err *err);
+bool tls_client_is_shut(
+    const struct tls_client *t); /* its files were never good: no connection begins */
 void tls_client_ref(struct tls_client *t);
 void tls_client_unref(struct tls_client *t); /* NULL is fine */
 
 /* ---- connections ---- */
 /* NULL without memory.  <fd> stays the caller's. */
 struct tls_conn *tls_accept(struct tls_server *s, int fd);
-/* <name>: the host that was asked for, used when the configuration names none. */
+/* <name>: the host that was asked for, used when the configuration names none.  NULL also when the
+ * client is shut. */
 struct tls_conn *tls_connect(struct tls_client *t, int fd, const char *name);
 /* Before the handshake: only this protocol is asked for (ALPN), whatever the client's conf says. */
 void tls_offer(struct tls_conn *c, const char *protocol);

@@ -9,8 +9,10 @@
 #include <openssl/err.h>
 #include <openssl/ocsp.h>
 #include <openssl/pem.h>
+#include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #define OCSP_BYTES_MAX (64 * KIB)
@@ -76,6 +78,30 @@ void tls_cert_names(const X509 *leaf, void (*put)(void *arg, struct span name), 
                                                   sizeof text);
     if (len > 0 && !memchr(text, 0, (size_t)len))
         put(arg, (struct span){text, (size_t)len});
+}
+
+enum fb_code tls_ca_check(const char *ca, struct fb_err *err)
+{
+    char why[160];
+    X509_STORE *store = X509_STORE_new();
+    bool is_good = store && X509_STORE_load_locations(store, ca, NULL) == 1;
+    X509_STORE_free(store);
+    if (is_good)
+        return FB_OK;
+    return fb_fail(err, FB_E_CONFIG, "tls: ca %s cannot be used (%s); it must be PEM", ca,
+                   tls_why(why, sizeof why));
+}
+
+void tls_stamp_of(const char *file, struct tls_stamp *out)
+{
+    struct stat st;
+    memset(out, 0, sizeof *out); /* compared as bytes */
+    if (!file || !file[0] || stat(file, &st) != 0)
+        return;
+    out->dev = st.st_dev;
+    out->ino = st.st_ino;
+    out->bytes = st.st_size;
+    out->changed = st.st_mtim;
 }
 
 static enum fb_code load_chain(const char *file, struct tls_cert *out, struct fb_err *err)

@@ -8,6 +8,8 @@
 #include "io/tls.h"
 
 #include <openssl/x509.h>
+#include <sys/types.h>
+#include <time.h>
 
 struct tls_cert {
     X509 *leaf;
@@ -23,10 +25,23 @@ FB_MUST_USE
 enum fb_code tls_cert_load(const struct tls_cert_files *files, struct tls_cert *out,
                            struct fb_err *err);
 void tls_cert_fini(struct tls_cert *c);
+/* Whether <ca> (PEM) can be used to verify others.  Errors: CONFIG. */
+FB_MUST_USE
+enum fb_code tls_ca_check(const char *ca, struct fb_err *err);
 /* Calls <put> with each DNS name and address of the certificate (its common name if it has none).
  */
 void tls_cert_names(const X509 *leaf, void (*put)(void *arg, struct span name), void *arg);
 uint64_t tls_time_s(const ASN1_TIME *t); /* since 1970; 0 when it is none */
+
+/* ---- whether a file changed ---- */
+struct tls_stamp {
+    dev_t dev;
+    ino_t ino;
+    off_t bytes;
+    struct timespec changed;
+};
+/* All zero: no file is named, or it is gone. */
+void tls_stamp_of(const char *file, struct tls_stamp *out);
 
 /* ---- names -> number of a certificate ---- */
 #define TLS_NAME_BYTES 254

@@ -16,12 +16,19 @@
 #define SESSIONS_MAX 64
 #define ALPN_BYTES 64
 
+#define CLIENT_FILES 3
+
 struct tls_client {
     _Atomic uint32_t refs;
-    SSL_CTX *ctx;
+    struct tls_client_conf conf; /* its texts are ours */
+    char *texts[CLIENT_FILES];
+    struct tls_stamp stamps[CLIENT_FILES]; /* of what was tried last */
+    unsigned char alpn[ALPN_BYTES];        /* as it is sent */
+    unsigned alpn_bytes;
     char name[TLS_NAME_BYTES];
-    bool is_unverified;
-    struct spin lock; /* guards sessions */
+    _Atomic bool is_shut;
+    struct spin lock; /* guards what follows */
+    SSL_CTX *ctx;     /* NULL: shut */
     struct {
         SSL_SESSION *is;
         char host[TLS_NAME_BYTES];
@@ -29,8 +36,11 @@ struct tls_client {
     uint32_t next;
 };
 
-static enum fb_code set_up(struct tls_client *t, const struct tls_client_conf *conf,
-                           struct fb_err *err);
+static bool copy_conf(struct tls_client *t, const struct tls_client_conf *conf);
+static void look(const struct tls_client *t, struct tls_stamp *out);
+static SSL_CTX *ctx_new(struct tls_client *t, struct fb_err *err);
+static SSL_CTX *ctx_take(struct tls_client *t);
+static enum fb_code set_up(SSL_CTX *ctx, const struct tls_client_conf *conf, struct fb_err *err);
 static unsigned put_alpn(unsigned char to[ALPN_BYTES], const char *names);
 static int on_session(SSL *ssl, SSL_SESSION *session);
 static SSL_SESSION *take_session(struct tls_client *t, const char *host);
@@ -39,20 +49,56 @@ enum fb_code tls_client_new(const struct tls_client_conf *conf, struct tls_clien
                             struct fb_err *err)
 {
     struct tls_client *t = calloc(1, sizeof *t);
+    struct fb_err why = {0};
     *out = NULL;
     if (t)
-        t->ctx = SSL_CTX_new(TLS_client_method());
-    if (!t || !t->ctx) {
-        free(t);
+        t->refs = 1;
+    if (!t || !copy_conf(t, conf)) {
+        tls_client_unref(t);
         return fb_fail(err, FB_E_NOMEM, "tls: no memory for a service");
     }
-    t->refs = 1;
-    enum fb_code code = set_up(t, conf, err);
-    if (code == FB_OK)
-        *out = t;
-    else
+    look(t, t->stamps); /* before the files are read: a change in between is seen later */
+    t->ctx = ctx_new(t, &why);
+    if (!t->ctx && err)
+        *err = why;
+    if (!t->ctx && (!conf->is_patient || why.code == FB_E_NOMEM)) {
         tls_client_unref(t);
-    return code;
+        return why.code;
+    }
+    t->is_shut = !t->ctx;
+    *out = t;
+    return FB_OK;
+}
+
+enum tls_poll tls_client_poll(struct tls_client *t, struct fb_err *err)
+{
+    struct tls_stamp now[CLIENT_FILES];
+    SSL_SESSION *over[SESSIONS_MAX];
+    look(t, now);
+    if (memcmp(now, t->stamps, sizeof now) == 0)
+        return TLS_POLL_SAME;
+    memcpy(t->stamps, now, sizeof now);
+    SSL_CTX *fresh = ctx_new(t, err);
+    if (!fresh)
+        return TLS_POLL_REFUSED;
+    spin_lock(&t->lock);
+    SSL_CTX *was = t->ctx;
+    t->ctx = fresh;
+    atomic_store_explicit(&t->is_shut, false, memory_order_relaxed);
+    for (uint32_t i = 0; i < SESSIONS_MAX; i++) { /* what they proved was proved to other files */
+        over[i] = t->sessions[i].is;
+        t->sessions[i].is = NULL;
+    }
+    spin_unlock(&t->lock);
+    for (uint32_t i = 0; i < SESSIONS_MAX; i++)
+        SSL_SESSION_free(over[i]);
+    SSL_CTX_free(was);
+    return TLS_POLL_NEW;
+}
+
+bool tls_client_is_shut(const struct tls_client *t)
+{
+    return atomic_load_explicit(&t->is_shut, memory_order_relaxed);
 }
 
 void tls_client_ref(struct tls_client *t)
@@ -67,7 +113,34 @@ void tls_client_unref(struct tls_client *t)
     for (uint32_t i = 0; i < SESSIONS_MAX; i++)
         SSL_SESSION_free(t->sessions[i].is);
     SSL_CTX_free(t->ctx);
+    for (uint32_t i = 0; i < CLIENT_FILES; i++)
+        free(t->texts[i]);
     free(t);
+}
+
+static bool copy_conf(struct tls_client *t, const struct tls_client_conf *conf)
+{
+    const char *const from[CLIENT_FILES] = {conf->ca, conf->cert, conf->key};
+    t->conf = *conf;
+    for (uint32_t i = 0; i < CLIENT_FILES; i++) {
+        t->texts[i] = strdup(from[i] ? from[i] : "");
+        if (!t->texts[i])
+            return false;
+    }
+    t->conf.ca = t->texts[0];
+    t->conf.cert = t->texts[1];
+    t->conf.key = t->texts[2];
+    snprintf(t->name, sizeof t->name, "%s", conf->name ? conf->name : "");
+    t->conf.name = t->name;
+    t->alpn_bytes = put_alpn(t->alpn, conf->alpn ? conf->alpn : "");
+    t->conf.alpn = NULL;
+    return true;
+}
+
+static void look(const struct tls_client *t, struct tls_stamp *out)
+{
+    for (uint32_t i = 0; i < CLIENT_FILES; i++)
+        tls_stamp_of(t->texts[i], &out[i]);
 }
 
 static bool is_address(const char *name)
@@ -79,18 +152,20 @@ static bool is_address(const char *name)
 SSL *tls_client_ssl(struct tls_client *t, struct tls_conn *c, const char *name)
 {
     const char *host = t->name[0] ? t->name : name;
-    SSL *ssl = SSL_new(t->ctx);
+    SSL_CTX *ctx = ctx_take(t);
+    SSL *ssl = ctx ? SSL_new(ctx) : NULL;
+    SSL_CTX_free(ctx);
     if (!ssl)
         return NULL;
     SSL_set_app_data(ssl, c);
     bool is_good = true;
     if (is_address(host)) {
-        if (!t->is_unverified)
+        if (!t->conf.is_unverified)
             is_good = X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), host) == 1;
     } else {
         is_good = SSL_set_tlsext_host_name(ssl, host) == 1;
         SSL_set_hostflags(ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
-        if (!t->is_unverified)
+        if (!t->conf.is_unverified)
             is_good = is_good && SSL_set1_host(ssl, host) == 1;
     }
     if (!is_good) {
@@ -106,14 +181,38 @@ SSL *tls_client_ssl(struct tls_client *t, struct tls_conn *c, const char *name)
     return ssl;
 }
 
-static enum fb_code set_up(struct tls_client *t, const struct tls_client_conf *conf,
-                           struct fb_err *err)
+/* From the files as they are now; NULL when they are not good. */
+static SSL_CTX *ctx_new(struct tls_client *t, struct fb_err *err)
+{
+    SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
+    ERR_clear_error();
+    if (!ctx) {
+        fb_fail(err, FB_E_NOMEM, "tls: no memory for a service");
+        return NULL;
+    }
+    SSL_CTX_set_app_data(ctx, t);
+    if (set_up(ctx, &t->conf, err) == FB_OK) {
+        if (!t->alpn_bytes || SSL_CTX_set_alpn_protos(ctx, t->alpn, t->alpn_bytes) == 0)
+            return ctx;
+        fb_fail(err, FB_E_NOMEM, "tls: no memory for a service");
+    }
+    SSL_CTX_free(ctx);
+    return NULL;
+}
+
+static SSL_CTX *ctx_take(struct tls_client *t)
+{
+    spin_lock(&t->lock);
+    SSL_CTX *ctx = t->ctx;
+    if (ctx)
+        SSL_CTX_up_ref(ctx);
+    spin_unlock(&t->lock);
+    return ctx;
+}
+
+static enum fb_code set_up(SSL_CTX *ctx, const struct tls_client_conf *conf, struct fb_err *err)
 {
     char why[160];
-    SSL_CTX *ctx = t->ctx;
-    snprintf(t->name, sizeof t->name, "%s", conf->name ? conf->name : "");
-    t->is_unverified = conf->is_unverified;
-    SSL_CTX_set_app_data(ctx, t);
     SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION);
     SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
     SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
@@ -140,10 +239,6 @@ static enum fb_code set_up(struct tls_client *t, const struct tls_client_conf *c
             return fb_fail(err, FB_E_CONFIG, "tls: certificate %s is not usable: %s", conf->cert,
                            tls_why(why, sizeof why));
     }
-    unsigned char alpn[ALPN_BYTES];
-    unsigned used = put_alpn(alpn, conf->alpn ? conf->alpn : "");
-    if (used && SSL_CTX_set_alpn_protos(ctx, alpn, used) != 0)
-        return fb_fail(err, FB_E_NOMEM, "tls: no memory for a service");
     return FB_OK;
 }
 
@@ -184,6 +279,10 @@ static int on_session(SSL *ssl, SSL_SESSION *session)
     if (!host || !SSL_SESSION_is_resumable(session))
         return 0;
     spin_lock(&t->lock);
+    if (SSL_get_SSL_CTX(ssl) != t->ctx) { /* it rests on files that changed since */
+        spin_unlock(&t->lock);
+        return 0;
+    }
     uint32_t at = t->next % SESSIONS_MAX;
     for (uint32_t i = 0; i < SESSIONS_MAX; i++)
         if (t->sessions[i].is && strcmp(t->sessions[i].host, host) == 0)

@@ -17,8 +17,6 @@
 #include <openssl/rand.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
-#include <time.h>
 
 /* Mozilla's intermediate profile (guideline 5.7) without finite-field DHE: that costs a server a
  * millisecond per handshake, and all clients of the profile's table know ECDHE. */
@@ -35,12 +33,6 @@
 #define CLIENT_CHAIN_BYTES_MAX (64 * 1024)
 #define CLIENT_CHAIN_DEPTH 8
 
-struct stamp {
-    dev_t dev;
-    ino_t ino;
-    off_t bytes;
-    struct timespec changed;
-};
 struct tls_store {
     _Atomic uint32_t refs;
     SSL_CTX *ctx;
@@ -59,7 +51,7 @@ struct tls_server {
     size_t text_count;
     struct spin lock; /* guards <store> */
     struct tls_store *store;
-    struct stamp *stamps; /* of what was tried last: three per certificate, and the client CA */
+    struct tls_stamp *stamps; /* of what was tried last: three per certificate, and the client CA */
     size_t stamp_count;
 };
 
@@ -78,7 +70,7 @@ static int choose_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_l
 static int staple(SSL *ssl, void *arg);
 static int ticket_keys(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_CTX *cipher,
                        EVP_MAC_CTX *mac, int is_sealing);
-static void look(const struct tls_server *s, struct stamp *out);
+static void look(const struct tls_server *s, struct tls_stamp *out);
 
 enum fb_code tls_server_new(const struct tls_server_conf *conf, struct tls_server **out,
                             struct fb_err *err)
@@ -126,7 +118,7 @@ void tls_server_unref(struct tls_server *s)
 
 enum tls_poll tls_server_poll(struct tls_server *s, struct fb_err *err)
 {
-    struct stamp *now = calloc(s->stamp_count, sizeof *now);
+    struct tls_stamp *now = calloc(s->stamp_count, sizeof *now);
     if (!now)
         return TLS_POLL_SAME;
     look(s, now);
@@ -229,7 +221,7 @@ static bool copy_conf(struct tls_server *s, const struct tls_server_conf *conf)
     return is_whole;
 }
 
-static void look(const struct tls_server *s, struct stamp *out)
+static void look(const struct tls_server *s, struct tls_stamp *out)
 {
     for (size_t i = 0; i < s->stamp_count; i++) {
         const struct tls_cert_files *f = &s->conf.certs[i / 3];
@@ -237,13 +229,7 @@ static void look(const struct tls_server *s, struct stamp *out)
                            : i % 3 == 0            ? f->cert
                            : i % 3 == 1            ? f->key
                                                    : f->ocsp;
-        struct stat st;
-        if (!file || !file[0] || stat(file, &st) != 0)
-            continue; /* all zero: gone */
-        out[i].dev = st.st_dev;
-        out[i].ino = st.st_ino;
-        out[i].bytes = st.st_size;
-        out[i].changed = st.st_mtim;
+        tls_stamp_of(file, &out[i]);
     }
 }
 

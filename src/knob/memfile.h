@@ -16,7 +16,7 @@
 #include "knob/knob.h"
 
 #define MEMFILE_MAGIC UINT64_C(0x314b4342444c4f46) /* "FOLDBCK1" */
-#define MEMFILE_VERSION 7
+#define MEMFILE_VERSION 8
 #define MEMFILE_THREADS_MAX 64
 #define MEMFILE_OWN_RESOURCES 4
 /* Gateways at work at once: one serves, those before it end what they have (an upgrade).  Each has
@@ -35,10 +35,12 @@ struct memfile_cert {
 struct memfile_tls {
     _Atomic uint64_t full, resumed; /* handshakes of clients that succeeded */
     _Atomic uint64_t failed[MEMFILE_TLS_FAULTS];
-    _Atomic uint64_t reloads;                      /* certificates taken from changed files */
-    _Atomic uint32_t refused[MEMFILE_LISTENS_MAX]; /* 1: the files of that listener are not good */
-    char why[256];                                 /* of the last refusal */
-    _Atomic uint64_t warn_s;                       /* tls.expiry_warning */
+    _Atomic uint64_t reloads;                       /* certificates taken from changed files */
+    _Atomic uint32_t refused[MEMFILE_LISTENS_MAX];  /* 1: the files of that listener are not good */
+    char why[256];                                  /* of the last refusal */
+    _Atomic uint32_t refused_out[KNOB_TARGETS_MAX]; /* 1: those of that service */
+    char why_out[256];                              /* of the last refusal */
+    _Atomic uint64_t warn_s;                        /* tls.expiry_warning */
     _Atomic uint32_t cert_count;
     struct memfile_cert certs[MEMFILE_CERTS_MAX];
 };

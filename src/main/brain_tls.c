@@ -11,6 +11,7 @@
 
 static void watch_expiry(struct brain *b, uint32_t index, uint64_t wall_s);
 static void watch_files(struct brain *b, uint32_t listener);
+static void watch_services(struct brain *b, uint16_t service);
 
 void brain_watch_tls(struct brain *b)
 {
@@ -22,6 +23,8 @@ void brain_watch_tls(struct brain *b)
         watch_expiry(b, i, wall_s);
     for (uint32_t i = 0; i < MEMFILE_LISTENS_MAX; i++)
         watch_files(b, i);
+    for (uint16_t i = 0; i < KNOB_TARGETS_MAX; i++)
+        watch_services(b, i);
 }
 
 static void watch_expiry(struct brain *b, uint32_t index, uint64_t wall_s)
@@ -75,5 +78,28 @@ static void watch_files(struct brain *b, uint32_t listener)
     else
         snprintf(ev.text, sizeof ev.text, "the certificate files are good again and in force");
     b->is_tls_refused[listener] = is_bad;
+    brain_say(b, &ev.head);
+}
+
+static void watch_services(struct brain *b, uint16_t service)
+{
+    const struct memfile_tls *t = &b->mem.head->tls;
+    bool is_bad = atomic_load_explicit(&t->refused_out[service], memory_order_acquire) != 0;
+    if (is_bad == b->is_tls_out_refused[service])
+        return;
+    struct ev_alert ev = EV_INIT(ALERT, alert, fb_mono_us());
+    ev.reason = REASON_ALERT_CERT_OUT_REFUSED;
+    ev.target_kind = EV_KIND_SERVICE;
+    ev.target = service;
+    ev.loop = 255;
+    ev.severity = 2;
+    ev.is_over = !is_bad;
+    if (is_bad)
+        snprintf(ev.text, sizeof ev.text, "%.200s", t->why_out);
+    else
+        snprintf(ev.text, sizeof ev.text,
+                 "service %.63s: its certificate files are good and in force",
+                 memfile_name(&b->mem, EV_KIND_SERVICE, service));
+    b->is_tls_out_refused[service] = is_bad;
     brain_say(b, &ev.head);
 }

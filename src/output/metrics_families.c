@@ -612,6 +612,8 @@ static void write_tls(struct writer *w)
     put_u64(w, METRIC_ID_TLS_RELOADS, NULL, atomic_load(&t->reloads));
     for (size_t i = 0; i < MEMFILE_LISTENS_MAX; i++)
         refused += atomic_load(&t->refused[i]);
+    for (size_t i = 0; i < KNOB_TARGETS_MAX; i++)
+        refused += atomic_load(&t->refused_out[i]);
     family(w, METRIC_ID_TLS_REFUSED);
     put_u64(w, METRIC_ID_TLS_REFUSED, NULL, refused);
     family(w, METRIC_ID_TLS_EXPIRY);

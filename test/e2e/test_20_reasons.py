@@ -22,6 +22,7 @@ from fb import Foldback, free_port, until  # noqa: E402
 
 NOT_FROM_OUTSIDE = {
     "internal": "only a broken promise of ours leads there",
+    "upstream_tls_files": "after a crash only: test_18_tls_service_files.py",
 }
 
 
