@@ -477,6 +477,8 @@ static const EVP_CIPHER *ticket_cipher(void)
     return none;
 }
 
+/* With TLS 1.3 a ticket is for one use: a client that resumes gets the next one with it, or every
+ * second connection of it would be a full handshake. */
 static int ticket_keys(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_CTX *cipher,
                        EVP_MAC_CTX *mac, int is_sealing)
 {
@@ -498,7 +500,7 @@ static int ticket_keys(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIP
         OSSL_PARAM_construct_end()};
     if (EVP_CipherInit_ex(cipher, ticket_cipher(), NULL, key.aes, iv, is_sealing) == 1 &&
         EVP_MAC_CTX_set_params(mac, params) == 1)
-        is = is_old ? 2 : 1;
+        is = is_old || SSL_version(ssl) == TLS1_3_VERSION ? 2 : 1; /* 2: and a new one */
 done:
     OPENSSL_cleanse(&key, sizeof key);
     return is;

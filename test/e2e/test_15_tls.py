@@ -174,8 +174,11 @@ def test_sessions_are_resumed_on_every_thread_and_after_a_reload(secure, authori
     session, reused = session_of(proxy, context)
     assert not reused
     for _ in range(8):
+        before = session.id
         session, reused = session_of(proxy, context, session)
         assert reused
+        if version == ssl.TLSVersion.TLSv1_3:
+            assert session.id != before, "a ticket is for one use: the next one comes with each resumption"
     assert proxy.reload(config(origin)).startswith("reloaded")
     session, reused = session_of(proxy, context, session)
     assert reused
