@@ -22,6 +22,7 @@ static void turn(struct brain *b);
 static void drain(struct brain *b);
 static void tick(struct brain *b, uint64_t now_us);
 static void flush_batch(struct brain *b);
+static void flush_from(struct brain *b, size_t at, uint64_t offset);
 static void put(struct brain *b, const struct ev_head *ev);
 static void put_own(struct brain *b, struct ev_head *ev);
 static void put_out(struct brain *b);
@@ -187,13 +188,17 @@ static void drain(struct brain *b)
             break;
         const struct batch *batch = sequencer_batch(b->sequencer);
         size_t at = 0;
+        uint64_t offset = batch->first_offset;
         uint16_t panic = 0;
         for (const struct ev_head *ev; (ev = batch_next(batch, &at));) {
             fold_feed(&b->fold, ev, &b->out);
+            if (b->admin) /* now, while it is in the first-level cache */
+                admin_on_event(b->admin, ev, offset, false);
+            offset++;
             if (ev->type == EV_HEALTH)
                 panic = panic_of((const struct ev_health *)ev, panic);
         }
-        flush_batch(b);
+        flush_from(b, at, offset);
         if (panic) {
             sequencer_begin(b->sequencer);
             alert(b, REASON_ALERT_PANIC, panic == REASON_HEALTH_PANIC_OVER, 0,
@@ -209,10 +214,14 @@ static void drain(struct brain *b)
 /* The batch is complete: admin sees it, the log gets it, the rings get their cells back. */
 static void flush_batch(struct brain *b)
 {
+    flush_from(b, 0, sequencer_batch(b->sequencer)->first_offset);
+}
+
+/* <at>, <offset>: where that begins which admin has not seen. */
+static void flush_from(struct brain *b, size_t at, uint64_t offset)
+{
     const struct batch *batch = sequencer_batch(b->sequencer);
     if (batch->count) {
-        uint64_t offset = batch->first_offset;
-        size_t at = 0;
         if (b->admin)
             for (const struct ev_head *ev; (ev = batch_next(batch, &at));)
                 admin_on_event(b->admin, ev, offset++, false);

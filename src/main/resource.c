@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* The whole of a small file, terminated; false when it cannot be read. */
@@ -113,6 +114,26 @@ void resource_read_host(struct ev_resource *out, uint64_t now_us)
     out->psi_io_ppm = read_psi("/proc/pressure/io");
 }
 
+/* Linux 6.2 and later say the number as the folder's size; before, each entry has to be read. */
+static uint32_t count_descriptors(pid_t pid)
+{
+    char path[64];
+    struct stat st;
+    snprintf(path, sizeof path, "/proc/%d/fd", (int)pid);
+    if (stat(path, &st) == 0 && st.st_size > 0)
+        return (uint32_t)st.st_size;
+    DIR *dir = opendir(path);
+    if (!dir)
+        return 0;
+    uint32_t count = 0;
+    while (readdir(dir))
+        count++;
+    closedir(dir);
+    /* ".", "..", and for this process the one that reads */
+    uint32_t extra = pid == getpid() ? 3 : 2;
+    return count > extra ? count - extra : 0;
+}
+
 bool resource_read_process(struct ev_resource *out, enum resource_scope scope, pid_t pid,
                            uint64_t now_us)
 {
@@ -132,16 +153,7 @@ bool resource_read_process(struct ev_resource *out, enum resource_scope scope, p
     out->cpu_us = (user + system) * (US_PER_S / (uint64_t)sysconf(_SC_CLK_TCK));
     out->threads = (uint16_t)threads;
     out->memory_bytes = pages * (uint64_t)sysconf(_SC_PAGESIZE);
-    snprintf(path, sizeof path, "/proc/%d/fd", (int)pid);
-    DIR *dir = opendir(path);
-    if (dir) {
-        while (readdir(dir))
-            out->descriptors++;
-        closedir(dir);
-        /* ".", "..", and for this process the one that reads */
-        uint32_t extra = pid == getpid() ? 3 : 2;
-        out->descriptors = out->descriptors > extra ? out->descriptors - extra : 0;
-    }
+    out->descriptors = count_descriptors(pid);
     snprintf(path, sizeof path, "/proc/%d/io", (int)pid);
     if (read_text(path, text, sizeof text)) {
         out->disk_read_bytes = number_after(text, "\nread_bytes: ");

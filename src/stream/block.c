@@ -168,6 +168,7 @@ static size_t compress_columns(struct block_codec *c, unsigned char *to, size_t 
     ZSTD_outBuffer out = {to, cap, sizeof all};
     memcpy(to, &all, sizeof all);
     ZSTD_CCtx_reset(c->compressor, ZSTD_reset_session_only);
+    ZSTD_CCtx_setPledgedSrcSize(c->compressor, all); /* tables and window no larger than it needs */
     if (!feed(c, &out, &descriptor_len, sizeof descriptor_len, ZSTD_e_continue) ||
         !feed(c, &out, col->descriptor, col->descriptor_len,
               col->cut_count ? ZSTD_e_flush : ZSTD_e_continue))

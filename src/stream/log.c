@@ -185,6 +185,16 @@ static void queue_put(struct queue *q, struct chunk *c)
     q->count++;
 }
 
+/* What was used last is still in the cache. */
+static void queue_put_first(struct queue *q, struct chunk *c)
+{
+    c->next = q->first;
+    q->first = c;
+    if (!q->last)
+        q->last = c;
+    q->count++;
+}
+
 static struct chunk *queue_take(struct queue *q)
 {
     struct chunk *c = q->first;
@@ -529,7 +539,7 @@ static void group_done(struct log *log, uint32_t durable)
     fb_assert(log->writer.next_offset >= log_acknowledged(log)); /* never taken back */
     bool is_degraded = durable < log->group.count;
     for (uint32_t i = 0; i < durable; i++)
-        queue_put(&log->free, queue_take(&log->group));
+        queue_put_first(&log->free, queue_take(&log->group));
     copy_stats(log, is_degraded);
     atomic_store_explicit(&log->acknowledged, log->writer.next_offset, memory_order_release);
     if (log->waiting.count == 0)
