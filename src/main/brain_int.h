@@ -17,8 +17,8 @@
 #include <sys/types.h>
 
 #define BRAIN_TICK_US (100 * US_PER_MS)
-/* A ring of 32,768 cells holds 18 ms of 0.9 M requests/s; waking more often only costs CPU.  A little
- * below log.commit_interval (20 ms), so that one commit takes two drains. */
+/* A ring of 32,768 cells holds 18 ms of 0.9 M requests/s; waking more often only costs CPU.  It is
+ * a little below log.commit_interval (20 ms), so that one commit takes two drains. */
 #define BRAIN_DRAIN_US (18 * US_PER_MS)
 #define BRAIN_SNAPSHOT_US (60 * US_PER_S)
 #define BRAIN_RESOURCE_US (1 * US_PER_S)
