@@ -499,9 +499,9 @@ static void group_take(struct log *log)
     uint64_t now_us = fb_mono_us();
     while (log->waiting.count > 0 && log->group.count < GROUP_CHUNKS_MAX) {
         const struct chunk *c = log->waiting.first;
-        bool is_due =
-            log->stop || log->flush || now_us >= c->born_us + log->conf.group_us ||
-            (log->group.count == 0 && c->len >= fb_min_u32(log->conf.group_bytes, FULL_BYTES));
+        bool is_due = log->stop || log->flush || now_us >= c->born_us + log->conf.group_us ||
+                      c->len >= FULL_BYTES ||
+                      (log->group.count == 0 && c->len >= log->conf.group_bytes);
         if (log->waiting.count == 1 && !is_due)
             break;
         queue_put(&log->group, queue_take(&log->waiting));
