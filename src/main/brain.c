@@ -380,6 +380,16 @@ static void watch_disk(struct brain *b, uint64_t now_us)
                  is_bad ? ls.reason : "");
         alert(b, REASON_ALERT_DISK, !is_bad, (double)ls.lost, text);
     }
+    if (ls.compacted.is_failing != b->is_compact_bad) {
+        b->is_compact_bad = ls.compacted.is_failing;
+        snprintf(text, sizeof text,
+                 b->is_compact_bad
+                     ? "finished segments of the event log cannot be compacted: %.100s; nothing is "
+                       "lost, it is tried again every minute"
+                     : "finished segments of the event log are compacted again%.100s",
+                 b->is_compact_bad ? ls.compacted.reason : "");
+        alert(b, REASON_ALERT_LOG_COMPACT, !b->is_compact_bad, (double)ls.compacted.failures, text);
+    }
     struct ev_gap gap;
     if (log_gap_take(b->log, &gap)) {
         gap.head.time_us = now_us;

@@ -60,6 +60,10 @@ static void on_stream(void *ctx, struct admin_stream *out)
                                  .blocks = ls.blocks,
                                  .log_bytes = ls.log_bytes,
                                  .segments = ls.segments,
+                                 .compacted_segments = ls.compacted.segments,
+                                 .compacted_saved_bytes =
+                                     ls.compacted.before_bytes - ls.compacted.after_bytes,
+                                 .compact_failures = ls.compacted.failures,
                                  .snapshot_offset = b->snapshot_saved_offset,
                                  .snapshot_us = b->snapshot_saved_us,
                                  .recovered_events = b->recovered_events,

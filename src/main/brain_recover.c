@@ -15,6 +15,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#define ANCHORS_WANTED 48 /* by time; a few more by bytes and stops fit into STATE_ANCHORS_MAX */
 #define LOG_WAIT_US (4 * US_PER_S) /* a stop takes 2 s for a slow disk, and a snapshot */
 
 static enum fb_code open_stream(struct brain *b, struct fb_err *err);
@@ -232,6 +233,20 @@ void brain_snapshot_take(struct brain *b)
     b->snapshot_offset = ss.next_offset;
 }
 
+/* One per segment, and each stop: when retention takes what is before, a replay begins here.
+ * Segments that time has finished are many and small: of these one in so many that the anchors,
+ * STATE_ANCHORS_MAX at most, reach over the whole log. */
+static bool is_anchor_due(const struct brain *b, const struct log_stats *ls)
+{
+    if (!b->has_anchor)
+        return true;
+    if (b->anchor_offset >= ls->newest_offset || !b->fold.conf)
+        return false;
+    const struct conf_params *p = &b->fold.conf->p;
+    return ls->stored_bytes - b->anchor_stored_bytes >= p->log_segment_bytes / 2 ||
+           fb_mono_us() - b->anchor_us >= p->log_retain_age * US_PER_MS / ANCHORS_WANTED;
+}
+
 void brain_snapshot_save(struct brain *b)
 {
     if (b->snapshot.len == 0 || b->snapshot.failed || log_acknowledged(b->log) < b->snapshot_offset)
@@ -244,12 +259,14 @@ void brain_snapshot_save(struct brain *b)
     struct fb_err err;
     struct log_stats ls;
     log_stats_read(b->log, &ls);
-    /* One per segment, and each stop: when retention takes what is before, a replay begins here. */
-    snap.is_anchor = b->is_stopping || !b->has_anchor || b->anchor_offset < ls.newest_offset;
+    snap.is_anchor = b->is_stopping || is_anchor_due(b, &ls);
     snap.first_offset = ls.first_offset;
     if (state_snapshot_save(b->state, "fold", &snap, &err) == FB_OK) {
-        if (snap.is_anchor)
+        if (snap.is_anchor) {
             b->anchor_offset = b->snapshot_offset;
+            b->anchor_stored_bytes = ls.stored_bytes;
+            b->anchor_us = fb_mono_us();
+        }
         b->has_anchor |= snap.is_anchor;
         b->snapshot_saved_offset = b->snapshot_offset;
         b->snapshot_saved_us = fb_mono_us();

@@ -45,7 +45,8 @@ bool fold_is_output(const struct ev_head *ev)
            reason != REASON_ALERT_CLOCK_JUMP && reason != REASON_ALERT_PANIC &&
            reason != REASON_ALERT_KEY_FILE && reason != REASON_ALERT_KEY_BOUND &&
            reason != REASON_ALERT_RAW_ADDRESSES && reason != REASON_ALERT_CERT_EXPIRES &&
-           reason != REASON_ALERT_CERT_REFUSED && reason != REASON_ALERT_CERT_OUT_REFUSED;
+           reason != REASON_ALERT_CERT_REFUSED && reason != REASON_ALERT_CERT_OUT_REFUSED &&
+           reason != REASON_ALERT_LOG_COMPACT;
 }
 
 void fold_feed(struct fold *f, const struct ev_head *ev, struct engine_out *out)

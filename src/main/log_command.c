@@ -185,6 +185,8 @@ static void print_json(const struct job *j)
     json_key_u64(&w, "raw_bytes", f->raw_bytes);
     json_key_f64(&w, "bytes_per_event",
                  f->events ? (double)f->stored_bytes / (double)f->events : 0);
+    json_key_f64(&w, "bytes_per_event_before_compaction",
+                 f->events ? (double)f->before_bytes / (double)f->events : 0);
     json_key_u64(&w, "first_wall_us", f->first_wall_us);
     json_key_u64(&w, "last_wall_us", f->last_wall_us);
     if (f->sealed_events)
@@ -248,6 +250,10 @@ static void print_stats(const struct log_check *f)
            f->segments, f->blocks, (double)f->bytes / (double)MIB,
            f->events ? (double)f->stored_bytes / (double)f->events : 0,
            f->stored_bytes ? (double)f->raw_bytes / (double)f->stored_bytes : 0);
+    if (f->before_bytes > f->stored_bytes)
+        printf("compaction of finished segments brought it from %.1f to %.1f bytes per event\n",
+               (double)f->before_bytes / (double)f->events,
+               (double)f->stored_bytes / (double)f->events);
     if (f->events) {
         print_wall("from ", f->first_wall_us);
         print_wall(" to ", f->last_wall_us);

@@ -114,6 +114,7 @@ struct metrics_view {
     const struct knob_book *book;
     const struct timeline *timeline;
     uint64_t log_bytes, log_lag_us;
+    uint64_t compacted_segments, compacted_saved_bytes, compact_failures;
     struct metrics_keys keys;
     bool is_log_up;
     uint32_t connections;

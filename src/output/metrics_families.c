@@ -537,6 +537,12 @@ static void write_stream(struct writer *w)
     put_f64(w, METRIC_ID_LOG_LAG, NULL, (double)w->view->log_lag_us / 1e6);
     family(w, METRIC_ID_LOG_UP);
     put_u64(w, METRIC_ID_LOG_UP, NULL, w->view->is_log_up);
+    family(w, METRIC_ID_LOG_COMPACTED);
+    put_u64(w, METRIC_ID_LOG_COMPACTED, NULL, w->view->compacted_segments);
+    family(w, METRIC_ID_LOG_COMPACTED_SAVED);
+    put_u64(w, METRIC_ID_LOG_COMPACTED_SAVED, NULL, w->view->compacted_saved_bytes);
+    family(w, METRIC_ID_LOG_COMPACT_FAILED);
+    put_u64(w, METRIC_ID_LOG_COMPACT_FAILED, NULL, w->view->compact_failures);
     write_keys(w);
     family(w, METRIC_ID_TICKS);
     put_u64(w, METRIC_ID_TICKS, NULL, m->ticks);

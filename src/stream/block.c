@@ -12,6 +12,7 @@
 #define MAGIC "fbk1"
 #define BLOCK_VERSION_CLEAR 1
 #define BLOCK_VERSION 2
+#define BLOCK_VERSION_JOINED 3
 #define FLAG_ACKNOWLEDGED 1u
 
 /* The header as it stands on disk; x86-64 and AArch64 are little endian, so it is the machine's
@@ -41,7 +42,9 @@ struct block_codec {
     ZSTD_CCtx *compressor;
     ZSTD_DCtx *decompressor;
     struct keyring *keys;
-    uint32_t period;
+    struct block_part parts[COLUMN_ROWS_MAX]; /* of the block that was decoded last */
+    uint32_t part_count;
+    uint64_t before_bytes;
     struct columns columns;
     unsigned char work[COLUMN_BYTES_MAX]; /* columns, decompressed */
     unsigned char block[BLOCK_BYTES_MAX]; /* what block_encode returns, or a body that was opened */
@@ -50,7 +53,14 @@ struct block_codec {
 };
 
 static size_t compress_columns(struct block_codec *c, unsigned char *to, size_t cap);
-static void describe(struct block_head *head, const unsigned char *raw, size_t len);
+static enum fb_code encode_records(struct block_codec *c, struct block_head *head,
+                                   struct span records);
+static void finish_body(struct block_codec *c, struct block_head *head, struct span *block);
+static void describe(struct block_head *head, const struct block_joined *joined);
+static enum fb_code parts_read(struct block_codec *c, const struct block_head *head,
+                               struct span *body);
+static enum fb_code personal_give_all(struct block_codec *c, const struct block_head *head,
+                                      struct span personal, unsigned char *out);
 
 struct block_codec *block_codec_new(void)
 {
@@ -103,6 +113,82 @@ enum fb_code block_encode(struct block_codec *c, struct block_head *head, struct
         personal = personal_take(c->keys, head->first_offset, c->clean, records.len, c->personal);
         records.at = (const char *)c->clean;
     }
+    enum fb_code code = encode_records(c, head, records);
+    if (code)
+        return code;
+    memcpy(c->block + BLOCK_HEADER_BYTES + head->stored_bytes, c->personal, personal);
+    head->stored_bytes += (uint32_t)personal;
+    head->personal_bytes = (uint32_t)personal;
+    head->version = personal ? BLOCK_VERSION : BLOCK_VERSION_CLEAR;
+    struct block_part whole = {.count = head->count,
+                               .wall_minus_mono_us = head->wall_minus_mono_us};
+    describe(head, &(struct block_joined){.records = records, .parts = &whole, .part_count = 1});
+    finish_body(c, head, block);
+    return FB_OK;
+}
+
+static size_t varint_put(unsigned char *to, uint64_t value)
+{
+    size_t n = 0;
+    for (; value >= 0x80; value >>= 7)
+        to[n++] = (unsigned char)(value | 0x80);
+    to[n++] = (unsigned char)value;
+    return n;
+}
+
+/* Against the header's: small, with either sign. */
+static uint64_t zigzag(int64_t value, int64_t base)
+{
+    uint64_t delta = (uint64_t)value - (uint64_t)base;
+    return delta << 1 ^ (0 - (delta >> 63));
+}
+
+#define PART_BYTES_MAX (5 + 10 + 5)
+#define PARTS_TAIL_BYTES 8
+
+enum fb_code block_join(struct block_codec *c, struct block_head *head,
+                        const struct block_joined *joined, struct span *block)
+{
+    fb_assert(joined->records.len > 0);
+    fb_assert(joined->records.len <= BLOCK_RAW_BYTES_MAX);
+    fb_assert(joined->part_count > 0);
+    fb_assert(joined->part_count <= COLUMN_ROWS_MAX);
+    enum fb_code code = encode_records(c, head, joined->records);
+    if (code)
+        return code;
+    if (head->stored_bytes + joined->personal.len + joined->part_count * PART_BYTES_MAX +
+            PARTS_TAIL_BYTES >
+        BLOCK_STORED_BYTES_MAX)
+        return FB_E_RANGE;
+    unsigned char *at = c->block + BLOCK_HEADER_BYTES + head->stored_bytes;
+    if (joined->personal.len)
+        memcpy(at, joined->personal.at, joined->personal.len);
+    at += joined->personal.len;
+    const unsigned char *parts = at;
+    uint32_t events = 0;
+    for (uint32_t i = 0; i < joined->part_count; i++) {
+        const struct block_part *p = &joined->parts[i];
+        at += varint_put(at, p->count);
+        at += varint_put(at, zigzag(p->wall_minus_mono_us, head->wall_minus_mono_us));
+        at += varint_put(at, p->personal_bytes);
+        events += p->count;
+    }
+    fb_assert(events == head->count);
+    uint32_t tail[2] = {fb_sat_u32(joined->before_bytes), (uint32_t)(at - parts)};
+    memcpy(at, tail, sizeof tail);
+    at += sizeof tail;
+    head->stored_bytes = (uint32_t)(at - c->block - BLOCK_HEADER_BYTES);
+    head->personal_bytes = (uint32_t)joined->personal.len;
+    head->version = BLOCK_VERSION_JOINED;
+    describe(head, joined);
+    finish_body(c, head, block);
+    return FB_OK;
+}
+
+/* Columns, compressed, or the records as they are, into c->block. */
+static enum fb_code encode_records(struct block_codec *c, struct block_head *head,
+                                   struct span records)
+{
     enum fb_code code = column_write(&c->columns, records);
     if (code)
         return code;
@@ -118,33 +204,41 @@ enum fb_code block_encode(struct block_codec *c, struct block_head *head, struct
     fb_assert(c->columns.rows <= COLUMN_ROWS_MAX);
     head->count = c->columns.rows;
     head->raw_bytes = (uint32_t)records.len;
-    memcpy(body + stored, c->personal, personal);
-    stored += personal;
     head->stored_bytes = (uint32_t)stored;
-    head->personal_bytes = (uint32_t)personal;
+    return FB_OK;
+}
+
+/* What holds for every body, whatever stands in it. */
+static void finish_body(struct block_codec *c, struct block_head *head, struct span *block)
+{
+    unsigned char *body = c->block + BLOCK_HEADER_BYTES;
     head->key_id = 0;
-    head->version = personal ? BLOCK_VERSION : BLOCK_VERSION_CLEAR;
     memset(head->nonce, 0, sizeof head->nonce);
     memset(head->tag, 0, sizeof head->tag);
-    describe(head, (const void *)records.at, records.len);
     uint32_t bytes = block_bytes(head);
     fb_assert(bytes <= BLOCK_BYTES_MAX);
-    memset(body + stored, 0, bytes - BLOCK_HEADER_BYTES - stored);
+    memset(body + head->stored_bytes, 0, bytes - BLOCK_HEADER_BYTES - head->stored_bytes);
     head->body_crc = crc32c(0, body, bytes - BLOCK_HEADER_BYTES);
     *block = (struct span){(const char *)c->block, bytes};
-    return FB_OK;
 }
 
 /* The span of time, so that a seek by time need not decode.  Not simply first and last: rings are
  * merged by what was there, and a late record may be older. */
-static void describe(struct block_head *head, const unsigned char *raw, size_t len)
+static void describe(struct block_head *head, const struct block_joined *joined)
 {
+    const unsigned char *raw = (const void *)joined->records.at;
+    const struct block_part *part = joined->parts;
+    uint32_t left = part->count;
     head->first_us = UINT64_MAX;
     head->last_us = 0;
-    for (size_t at = 0; at < len;) {
+    for (size_t at = 0; at < joined->records.len; left--) {
         const struct ev_head *ev = (const void *)(raw + at);
-        head->first_us = fb_min_u64(head->first_us, ev->time_us);
-        head->last_us = fb_max_u64(head->last_us, ev->time_us);
+        if (left == 0)
+            left = (++part)->count;
+        uint64_t us =
+            ev->time_us + (uint64_t)part->wall_minus_mono_us - (uint64_t)head->wall_minus_mono_us;
+        head->first_us = fb_min_u64(head->first_us, us);
+        head->last_us = fb_max_u64(head->last_us, us);
         at += (size_t)ev->cells * EV_CELL_BYTES;
     }
 }
@@ -226,7 +320,8 @@ static enum fb_code encrypt(struct block_codec *c, struct block_head *head)
     enum fb_code code = keyring_take(c->keys, head->stored_bytes, &head->key_id, head->nonce);
     if (code)
         return code;
-    head->version = BLOCK_VERSION;
+    if (head->version == BLOCK_VERSION_CLEAR)
+        head->version = BLOCK_VERSION;
     struct header aad = associated_data(head);
     struct keyring_use use = {
         .key_id = head->key_id, .nonce = head->nonce, .aad = {(const char *)&aad, sizeof aad}};
@@ -268,8 +363,8 @@ enum fb_code block_head_read(struct span bytes, struct block_head *head)
         return FB_E_DAMAGED;
     /* The checksum is right, so somebody meant it: not damage, and never cut away. */
     bool is_clear = h.version == BLOCK_VERSION_CLEAR;
-    if ((!is_clear && h.version != BLOCK_VERSION) || h.codec > BLOCK_CODEC_COLUMNS ||
-        (is_clear && h.key_id != 0))
+    if (h.version < BLOCK_VERSION_CLEAR || h.version > BLOCK_VERSION_JOINED ||
+        h.codec > BLOCK_CODEC_COLUMNS || (is_clear && h.key_id != 0))
         return FB_E_VERSION;
     if (h.flags & ~FLAG_ACKNOWLEDGED)
         return FB_E_VERSION;
@@ -371,13 +466,26 @@ static enum fb_code decode_columns(struct block_codec *c, const struct block_hea
 enum fb_code block_decode(struct block_codec *c, const struct block_head *head, struct span body,
                           void *out)
 {
+    struct span personal;
+    enum fb_code code = block_decode_sealed(c, head, body, out, &personal);
+    return code || personal.len == 0 ? code : personal_give_all(c, head, personal, out);
+}
+
+enum fb_code block_decode_sealed(struct block_codec *c, const struct block_head *head,
+                                 struct span body, void *out, struct span *personal)
+{
     if (body.len < head->stored_bytes || head->raw_bytes > BLOCK_RAW_BYTES_MAX ||
         head->stored_bytes > BLOCK_STORED_BYTES_MAX || head->personal_bytes > head->stored_bytes)
         return FB_E_DAMAGED;
     enum fb_code code = decrypt(c, head, &body);
     if (code)
         return code;
-    body.len = head->stored_bytes - head->personal_bytes;
+    body.len = head->stored_bytes;
+    code = parts_read(c, head, &body);
+    if (code)
+        return code;
+    fb_assert(body.len >= head->personal_bytes);
+    body.len -= head->personal_bytes;
     if (head->codec == BLOCK_CODEC_NONE) {
         if (body.len != head->raw_bytes)
             return FB_E_DAMAGED;
@@ -386,15 +494,115 @@ enum fb_code block_decode(struct block_codec *c, const struct block_head *head, 
     } else {
         code = decode_columns(c, head, body, out);
     }
-    c->period = 0;
-    if (code || !head->personal_bytes)
-        return code;
-    struct span personal = {body.at + body.len, head->personal_bytes};
-    c->period = personal_period(personal);
-    return personal_give(c->keys, head->first_offset, personal, out, head->raw_bytes);
+    *personal = (struct span){body.at + body.len, head->personal_bytes};
+    return code;
 }
 
-uint32_t block_codec_period(const struct block_codec *c)
+/* ---- parts ---- */
+
+static bool varint_take(struct span *from, uint64_t *value)
 {
-    return c->period;
+    *value = 0;
+    for (uint32_t shift = 0; shift < 64; shift += 7) {
+        if (from->len == 0)
+            return false;
+        unsigned char byte = (unsigned char)*from->at;
+        from->at++;
+        from->len--;
+        *value |= (uint64_t)(byte & 0x7f) << shift;
+        if (byte < 0x80)
+            return true;
+    }
+    return false;
+}
+
+static bool part_read(struct span *from, const struct block_head *head, struct block_part *part)
+{
+    uint64_t count, wall, personal;
+    if (!varint_take(from, &count) || !varint_take(from, &wall) || !varint_take(from, &personal) ||
+        count == 0 || count > head->count || personal > head->personal_bytes)
+        return false;
+    uint64_t delta = wall >> 1 ^ (0 - (wall & 1));
+    *part = (struct block_part){.count = (uint32_t)count,
+                                .personal_bytes = (uint32_t)personal,
+                                .wall_minus_mono_us =
+                                    (int64_t)((uint64_t)head->wall_minus_mono_us + delta)};
+    return true;
+}
+
+/* Takes the parts off the end of <body>; a block that was never joined is one part. */
+static enum fb_code parts_read(struct block_codec *c, const struct block_head *head,
+                               struct span *body)
+{
+    c->part_count = 1;
+    c->parts[0] = (struct block_part){.count = head->count,
+                                      .personal_bytes = head->personal_bytes,
+                                      .wall_minus_mono_us = head->wall_minus_mono_us};
+    c->before_bytes = block_bytes(head);
+    size_t parts_end = body->len - PARTS_TAIL_BYTES;
+    if (head->version == BLOCK_VERSION_JOINED) {
+        uint32_t tail[2];
+        if (body->len < head->personal_bytes + sizeof tail)
+            return FB_E_DAMAGED;
+        memcpy(tail, body->at + parts_end, sizeof tail);
+        if (tail[1] > parts_end - head->personal_bytes)
+            return FB_E_DAMAGED;
+        struct span from = {body->at + parts_end - tail[1], tail[1]};
+        body->len = parts_end - tail[1];
+        c->before_bytes = tail[0];
+        uint64_t events = 0, personal = 0;
+        for (c->part_count = 0; from.len > 0; c->part_count++) {
+            struct block_part *p = &c->parts[c->part_count];
+            if (c->part_count == COLUMN_ROWS_MAX || !part_read(&from, head, p))
+                return FB_E_DAMAGED;
+            events += p->count;
+            personal += p->personal_bytes;
+        }
+        if (events != head->count || personal != head->personal_bytes)
+            return FB_E_DAMAGED;
+    }
+    const char *sealed = body->at + body->len - head->personal_bytes;
+    for (uint32_t i = 0; i < c->part_count; i++) {
+        struct block_part *p = &c->parts[i];
+        p->period =
+            p->personal_bytes ? personal_period((struct span){sealed, p->personal_bytes}) : 0;
+        sealed += p->personal_bytes;
+    }
+    return FB_OK;
+}
+
+/* Each part's texts into its records: they are bound to offsets, counted from the part's first. */
+static enum fb_code personal_give_all(struct block_codec *c, const struct block_head *head,
+                                      struct span personal, unsigned char *out)
+{
+    size_t from = 0;
+    uint64_t offset = head->first_offset;
+    for (uint32_t i = 0; i < c->part_count; i++) {
+        const struct block_part *p = &c->parts[i];
+        size_t to = from;
+        for (uint32_t k = 0; k < p->count; k++) {
+            fb_assert(to < head->raw_bytes);
+            to += (size_t)((const struct ev_head *)(const void *)(out + to))->cells * EV_CELL_BYTES;
+        }
+        struct span texts = {personal.at, p->personal_bytes};
+        enum fb_code code =
+            texts.len ? personal_give(c->keys, offset, texts, out + from, to - from) : FB_OK;
+        if (code)
+            return code;
+        personal.at += texts.len;
+        from = to;
+        offset += p->count;
+    }
+    return FB_OK;
+}
+
+const struct block_part *block_codec_parts(const struct block_codec *c, uint32_t *count)
+{
+    *count = c->part_count;
+    return c->parts;
+}
+
+uint64_t block_codec_before_bytes(const struct block_codec *c)
+{
+    return c->before_bytes;
 }

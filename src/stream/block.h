@@ -3,7 +3,7 @@
  *
  *   byte  field (little endian)                        byte  field
  *      0  magic "fbk1"                                   56  nonce[12]       0 while key_id is 0
- *      4  version u16 = 1 or 2, header bytes u16         68  tag[16]         0 while key_id is 0
+ *      4  version u16 = 1 to 3, header bytes u16         68  tag[16]         0 while key_id is 0
  *      8  node id u64                                    84  flags u32       bit 0: see below
  *     16  epoch u32 (starts of the brain)                88  first time_us u64 (monotonic)
  *     20  segment u32 (number of the file)               96  last time_us u64
@@ -27,6 +27,12 @@
  * header is its associated data, with tag and both checksums as zeros: a block cannot be moved to
  * another segment, position, offset or time.  The checksums are over what is stored, so recovery
  * and repair need no key.  Version 2 is a block with a key id or personal bytes.
+ *
+ * Version 3 is several blocks joined into one (compact.h).  Behind the personal bytes, which are
+ * theirs one after another, stand its parts: per part its events, its wall - monotonic clock less
+ * the header's (zigzag) and its personal bytes, as varints; then u32 bytes that the blocks took
+ * before, u32 length of the parts.  first and last time_us are then by the header's clock
+ * difference, so that the span of wall clock is exact.
  * Decoding trusts nothing: every length is checked, so it is fuzzed (test/fuzz/block_fuzz.c).
  *
  * Threads: a struct block_codec belongs to one thread. */
@@ -67,6 +73,23 @@ struct block_head {
     unsigned char nonce[12], tag[16]; /* 0 while key_id is 0 */
 };
 
+/* Events of a block that were written at once: they share what a joined block has several of. */
+struct block_part {
+    uint32_t count;
+    uint32_t personal_bytes;
+    uint32_t period; /* of their personal fields; 0: none.  Known after decoding */
+    int64_t wall_minus_mono_us;
+};
+
+/* What block_join makes one block of. */
+struct block_joined {
+    struct span records;  /* without personal fields */
+    struct span personal; /* of all parts */
+    const struct block_part *parts;
+    uint32_t part_count;
+    uint64_t before_bytes; /* what they took on disk */
+};
+
 struct block_codec;
 struct block_codec *block_codec_new(void); /* NULL without memory; 3 MiB */
 /* The keys to seal and open with, borrowed; NULL (as after block_codec_new): blocks stay clear,
@@ -84,6 +107,11 @@ void block_codec_want(struct block_codec *c, uint64_t types);
 FB_MUST_USE
 enum fb_code block_encode(struct block_codec *c, struct block_head *head, struct span records,
                           struct span *block);
+/* The same of what stands in several blocks; *head as for block_encode, its clock difference is the
+ * one of the first part.  FB_E_RANGE: too much for one block. */
+FB_MUST_USE
+enum fb_code block_join(struct block_codec *c, struct block_head *head,
+                        const struct block_joined *joined, struct span *block);
 /* Encrypts the body when the keys say so, and writes the header over the first BLOCK_HEADER_BYTES
  * of the block that block_encode just returned; once per block_encode.  FB_E_KEY: there must be a
  * key, and there is none; nothing may be written then. */
@@ -104,6 +132,13 @@ bool block_body_is_good(const struct block_head *head, struct span body);
 FB_MUST_USE
 enum fb_code block_decode(struct block_codec *c, const struct block_head *head, struct span body,
                           void *out);
-/* The period of the personal fields of the block that was decoded last; 0: it had none. */
-uint32_t block_codec_period(const struct block_codec *c);
+/* The same with the personal fields left empty; *personal is what they are sealed in, borrowed from
+ * the codec or from <body>. */
+FB_MUST_USE
+enum fb_code block_decode_sealed(struct block_codec *c, const struct block_head *head,
+                                 struct span body, void *out, struct span *personal);
+/* The parts of the block that was decoded last, at least one; borrowed until the next call. */
+const struct block_part *block_codec_parts(const struct block_codec *c, uint32_t *count);
+/* Bytes on disk of that block before its parts were joined. */
+uint64_t block_codec_before_bytes(const struct block_codec *c);
 #endif

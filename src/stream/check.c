@@ -31,6 +31,7 @@ struct run {
     const struct log_check_how *how;
     struct fb_err *err;
     struct block_codec *codec;
+    struct watermark_map *map; /* NULL: no writer was here */
     char path[4200];
     int fd;
     /* Part of the present segment. */
@@ -51,23 +52,25 @@ static enum fb_code check_segment(struct run *r, const struct segment *seg,
 static enum fb_code take_block(struct run *r, const struct segment *seg, const char *body,
                                const struct block_head *head);
 static struct check_place *add_place(struct run *r, const struct check_place *place);
+static struct watermark mark_read(const struct run *r);
+static enum fb_code limit_of(struct run *r, const struct segment *seg);
 static void settle_hole(struct run *r, const struct segment *seg, uint64_t first_offset);
 
 enum fb_code log_check_run(struct log_check *found, const struct log_check_how *how,
                            struct fb_err *err)
 {
     struct segment_list list = {0};
-    struct watermark_map *map = NULL;
-    struct watermark mark = {.segment = UINT32_MAX};
-    *found = (struct log_check){0};
-    /* Before the list: what is durable by then is in it. */
-    if (watermark_open(&map, how->dir, false, NULL) == FB_OK && !watermark_read(map, &mark))
-        mark = (struct watermark){.segment = UINT32_MAX};
-    watermark_close(map);
-    enum fb_code code = segment_list_read(&list, how->dir, err);
-    if (code)
-        return code;
     struct run r = {.found = found, .how = how, .err = err, .fd = -1};
+    *found = (struct log_check){0};
+    if (watermark_open(&r.map, how->dir, false, NULL) != FB_OK)
+        r.map = NULL;
+    /* Before the list: what is durable by then is in it. */
+    struct watermark mark = mark_read(&r);
+    enum fb_code code = segment_list_read(&list, how->dir, err);
+    if (code) {
+        watermark_close(r.map);
+        return code;
+    }
     r.codec = how->codec ? how->codec : block_codec_new();
     r.window = malloc(WINDOW_BYTES);
     r.records = aligned_alloc(64, BLOCK_RAW_BYTES_MAX);
@@ -82,18 +85,40 @@ enum fb_code log_check_run(struct log_check *found, const struct log_check_how *
         const struct segment *seg = &list.at[i];
         if (seg->number > mark.segment)
             break; /* begun after the watermark was read */
-        r.limit = seg->number == mark.segment ? fb_min_u64(seg->bytes, mark.position) : seg->bytes;
         code = check_segment(&r, seg, i + 1 < list.count ? seg + 1 : NULL);
     }
     if (code == FB_OK && list.count && mark.segment != UINT32_MAX && r.has_begun)
         settle_hole(&r, &list.at[list.count - 1], mark.next_offset);
     found->next_offset = r.expected;
     segment_list_fini(&list);
+    watermark_close(r.map);
     if (!how->codec)
         block_codec_free(r.codec);
     free(r.window);
     free(r.records);
     return code;
+}
+
+static struct watermark mark_read(const struct run *r)
+{
+    struct watermark mark;
+    if (r->map && watermark_read(r->map, &mark))
+        return mark;
+    return (struct watermark){.segment = UINT32_MAX};
+}
+
+/* Bytes of the open file that count.  Asked after it was opened: it may have been compacted since
+ * the list was read, but only behind a watermark that had left it. */
+static enum fb_code limit_of(struct run *r, const struct segment *seg)
+{
+    struct stat st;
+    if (fstat(r->fd, &st) != 0)
+        return FB_E_IO;
+    struct watermark mark = mark_read(r);
+    r->limit = (uint64_t)st.st_size;
+    if (seg->number == mark.segment)
+        r->limit = fb_min_u64(r->limit, mark.position);
+    return FB_OK;
 }
 
 void log_check_fini(struct log_check *found)
@@ -222,6 +247,7 @@ static enum fb_code check_segment(struct run *r, const struct segment *seg,
                                          "%s: %s; run this as the user of foldback, or as root",
                                          r->path, strerror(errno));
     r->window_len = 0;
+    code = limit_of(r, seg);
     while (position < r->limit && code == FB_OK) {
         struct block_head head;
         const char *body;
@@ -327,6 +353,7 @@ static enum fb_code take_block(struct run *r, const struct segment *seg, const c
     settle_hole(r, seg, head->first_offset);
     f->blocks++;
     f->stored_bytes += bytes;
+    f->before_bytes += is_sealed ? bytes : block_codec_before_bytes(r->codec);
     f->raw_bytes += head->raw_bytes;
     f->last_wall_us =
         fb_max_u64(f->last_wall_us, head->last_us + (uint64_t)head->wall_minus_mono_us);

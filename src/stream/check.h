@@ -32,6 +32,7 @@ struct log_check {
     uint64_t bytes;        /* of all segments */
     uint64_t raw_bytes;    /* of the events as records */
     uint64_t stored_bytes; /* of the good blocks */
+    uint64_t before_bytes; /* the same before small blocks were joined (compact.h) */
     uint64_t first_offset, next_offset;
     uint64_t first_wall_us, last_wall_us;
     uint64_t types[EV_TYPE_END]; /* events by type */

@@ -9,6 +9,7 @@
 
 #include "base/assert.h"
 #include "base/clock.h"
+#include "stream/compactor.h"
 #include "stream/recover.h"
 #include "stream/writer.h"
 
@@ -42,6 +43,7 @@ struct log {
     _Atomic uint64_t acknowledged;
     pthread_t thread;
     struct writer writer; /* the writer thread's */
+    struct compactor *compactor;
 
     pthread_mutex_t lock; /* protects all below; never held during I/O */
     pthread_cond_t wake, committed;
@@ -72,6 +74,8 @@ void log_conf_init(struct log_conf *conf)
                               .group_us = 20000,
                               .group_bytes = BLOCK_RAW_BYTES_MAX,
                               .retry_ms = 1000,
+                              .compact_us = 300 * US_PER_S,
+                              .compact_retry_ms = 60000,
                               .close_timeout_ms = 2000};
 }
 
@@ -150,7 +154,8 @@ static enum fb_code open_files(struct log *log, struct log_recovery *rec, struct
         watermark_close(old);
     }
     uint64_t numbered = fb_max_u64(log->conf.next_offset_min, mark.next_offset);
-    enum fb_code code = segment_list_read(&list, log->dir, err);
+    compact_clean(log->dir);
+    enum fb_code code = segment_list_read_by(&list, log->dir, log->conf.io.stat_at, err);
     if (code == FB_OK)
         code = recover_tail(
             &list,
@@ -163,6 +168,9 @@ static enum fb_code open_files(struct log *log, struct log_recovery *rec, struct
             log->writer.next_number = mark.segment + 1;
     }
     segment_list_fini(&list);
+    if (code)
+        return code;
+    code = compactor_new(&log->compactor, log->dir, &log->conf.io, log->conf.keys, err);
     if (code)
         return code;
     log->writer.next_offset = log->next_append = rec->next_offset;
@@ -250,8 +258,8 @@ void log_close(struct log *log)
 {
     if (!log)
         return;
-    struct timespec until =
-        timespec_of(fb_mono_us() + (uint64_t)log->conf.close_timeout_ms * US_PER_MS);
+    uint64_t until_us = fb_mono_us() + (uint64_t)log->conf.close_timeout_ms * US_PER_MS;
+    struct timespec until = timespec_of(until_us);
     pthread_mutex_lock(&log->lock);
     log->stop = true;
     pthread_cond_signal(&log->wake);
@@ -266,6 +274,10 @@ void log_close(struct log *log)
         return;
     }
     pthread_join(log->thread, NULL);
+    /* At least a moment: it stops at the next block. */
+    if (!compactor_close(log->compactor, fb_max_u64(until_us, fb_mono_us() + 500 * US_PER_MS)))
+        log->lock_fd = -1; /* never given back: it would rename under the next writer */
+    log->compactor = NULL;
     pthread_mutex_destroy(&log->lock);
     pthread_cond_destroy(&log->wake);
     pthread_cond_destroy(&log->committed);
@@ -274,6 +286,8 @@ void log_close(struct log *log)
 
 static void free_all(struct log *log)
 {
+    if (!compactor_close(log->compactor, 0)) /* only when log_open fails: it has no thread then */
+        log->lock_fd = -1;
     writer_fini(&log->writer);
     uint64_t count = log->chunks ? log->conf.queue_bytes / BLOCK_RAW_BYTES_MAX : 0;
     for (uint64_t i = 0; i < count; i++)
@@ -469,6 +483,7 @@ static void copy_stats(struct log *log, bool is_degraded)
     s->failures = w->failures;
     s->expired_segments = w->expired;
     s->sync_us_max = w->sync_us_max;
+    s->compacted = w->compacted;
 }
 
 /* Waits for a group; false when there is nothing left and the log closes.  Locked. */
@@ -547,6 +562,20 @@ static void group_done(struct log *log, uint32_t durable)
     pthread_cond_broadcast(&log->committed);
 }
 
+/* Not locked: the compactor has a lock of its own. */
+static void compact_step(struct log *log)
+{
+    struct writer *w = &log->writer;
+    struct compact_result result;
+    if (compactor_take(log->compactor, &result))
+        writer_compacted(w, &result);
+    if (w->busy_number)
+        return;
+    const struct segment *seg = writer_to_compact(w);
+    if (seg)
+        compactor_offer(log->compactor, seg);
+}
+
 static void *writer_main(void *arg)
 {
     struct log *log = arg;
@@ -563,6 +592,7 @@ static void *writer_main(void *arg)
             uint32_t durable = writer_commit(&log->writer, log->group.first, count);
             writer_expire(&log->writer);
             group_publish(log, durable, lost);
+            compact_step(log);
             pthread_mutex_lock(&log->lock);
             group_done(log, durable);
             if (durable < count && !retry_wait(log))

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* log: the embedded event log; append, group commit, recovery, retention.
  *
- *   <dir>/lock  watermark  0000000001-00000000000000000000.fbl  0000000002-...fbl
+ *   <dir>/lock  watermark  0000000001-00000000000000000000.fbl  0000000002-...fbl  compact.tmp
  *
  *   log_append --copy--> chunks (256 KiB each, bounded)
  *       writer thread: encode, write, fdatasync --> log_acknowledged, watermark --> readers
+ *       compactor thread: finished segments of small blocks --> full blocks (compactor.h)
  *
  * Promises: an acknowledged event survives a crash of the process and of the machine.  log_append
  * never waits for the disk: when all chunks are full it drops, counts, and log_gap_take gives a gap
@@ -21,6 +22,7 @@
 #define FB_STREAM_LOG_H
 #include "event/event.h"
 
+#include <sys/stat.h>
 #include <sys/types.h>
 #include <sys/uio.h>
 
@@ -31,20 +33,28 @@ struct log_io {
     /* A new file and its name in the directory, durable; a descriptor or -1. */
     int (*create)(const char *dir, const char *path);
     int (*truncate)(int fd, off_t bytes);
+    /* Renames <from> over <to>, durable. */
+    int (*replace)(const char *dir, const char *from, const char *to);
+    int (*stat_at)(int dir_fd, const char *name, struct stat *st); /* fstatat */
     uint64_t (*wall_us)(void); /* the wall clock, which may jump */
 };
 
 struct log_conf {
-    uint64_t node;             /* id of this node, in every block */
-    uint32_t epoch;            /* starts of the brain, from state_epoch_next */
-    uint64_t next_offset_min;  /* numbering never begins below: the offset of the loaded snapshot */
-    uint64_t segment_bytes;    /* 64 KiB .. 1 GiB; 64 MiB */
-    uint64_t retain_bytes;     /* of all segments together; 0: no bound */
-    uint64_t retain_s;         /* age; 0: no bound */
-    uint64_t queue_bytes;      /* records that wait for the disk; 512 KiB .. 1 GiB; 8 MiB */
-    uint32_t group_us;         /* longest wait of an event for its group; 20,000 */
-    uint32_t group_bytes;      /* of records: commit at once; 4 KiB .. 4 MiB; 256 KiB */
-    uint32_t retry_ms;         /* between tries on a failing disk; 1,000 */
+    uint64_t node;            /* id of this node, in every block */
+    uint32_t epoch;           /* starts of the brain, from state_epoch_next */
+    uint64_t next_offset_min; /* numbering never begins below: the offset of the loaded snapshot */
+    uint64_t segment_bytes;   /* 64 KiB .. 1 GiB; 64 MiB */
+    uint64_t retain_bytes;    /* of all segments together; 0: no bound */
+    uint64_t retain_s;        /* age; 0: no bound */
+    uint64_t queue_bytes;     /* records that wait for the disk; 512 KiB .. 1 GiB; 8 MiB */
+    uint32_t group_us;        /* longest wait of an event for its group; 20,000 */
+    uint32_t group_bytes;     /* of records: commit at once; 4 KiB .. 4 MiB; 256 KiB */
+    uint32_t retry_ms;        /* between tries on a failing disk; 1,000 */
+    /* A segment of small blocks is finished after this long (longer where retain_s would then make
+     * more than COMPACT_SEGMENTS_MAX of them), and finished segments of small blocks are compacted
+     * (compact.h); 300 s; 0: neither. */
+    uint64_t compact_us;
+    uint32_t compact_retry_ms; /* after a failure; 60,000 */
     uint32_t close_timeout_ms; /* longest wait of log_close for the disk; 2,000 */
     struct log_io io;
     struct keyring *keys; /* borrowed; NULL: blocks stay clear */
@@ -81,7 +91,15 @@ struct log_stats {
     uint64_t failures;         /* failed writes, syncs, creations */
     uint64_t expired_segments; /* removed by retention */
     uint32_t sync_us_max;      /* slowest fdatasync */
+    struct log_compacted {
+        uint64_t segments, before_bytes, after_bytes, failures;
+        uint64_t worked_us; /* time that it took, without the rests */
+        bool is_failing;
+        char reason[160]; /* of the last failure */
+    } compacted;
 };
+/* Segments that time alone has finished are at most so many. */
+#define COMPACT_SEGMENTS_MAX 2048
 
 struct log;
 /* Creates <dir> when it is missing.  *recovery may be NULL. */

@@ -34,10 +34,13 @@ struct log_reader {
     uint64_t want_wall_us; /* after seek_wall: earlier records are passed over; 0: none */
     /* The decoded block. */
     struct block_head head;
-    uint32_t period;    /* of its personal fields */
-    size_t at;          /* next record in <records> */
-    uint64_t at_offset; /* its offset */
-    uint64_t given_us;  /* time_us of the record given last */
+    const struct block_part *part; /* of the next record */
+    uint32_t part_left;            /* records of it still to come */
+    size_t at;                     /* next record in <records> */
+    uint64_t at_offset;            /* its offset */
+    /* Of the record given last. */
+    uint64_t given_wall_us;
+    uint32_t given_period;
     unsigned char *body, *records;
 };
 
@@ -108,16 +111,18 @@ enum fb_code log_reader_next(struct log_reader *r, const struct ev_head **ev, ui
             const struct ev_head *e = (const void *)(r->records + r->at);
             r->at += (size_t)e->cells * EV_CELL_BYTES;
             uint64_t number = r->at_offset++;
+            if (r->part_left == 0)
+                r->part_left = (++r->part)->count;
+            r->part_left--;
             if (number < r->next)
                 continue; /* a block begins before what was asked for, or repeats */
             fb_assert(number == r->next);
             r->next++;
-            r->given_us = e->time_us;
-            if (r->want_wall_us) {
-                if (log_reader_wall_us(r) < r->want_wall_us)
-                    continue;
-                r->want_wall_us = 0;
-            }
+            r->given_wall_us = e->time_us + (uint64_t)r->part->wall_minus_mono_us;
+            r->given_period = r->part->period;
+            if (r->given_wall_us < r->want_wall_us)
+                continue;
+            r->want_wall_us = 0;
             *ev = e;
             *offset = number;
             return FB_OK;
@@ -209,7 +214,9 @@ static enum fb_code read_body(struct log_reader *r, const struct block_head *hea
     if (code)
         return FB_E_DAMAGED;
     r->lost_key = 0;
-    r->period = block_codec_period(r->codec);
+    uint32_t parts;
+    r->part = block_codec_parts(r->codec, &parts);
+    r->part_left = r->part->count;
     r->head = *head;
     r->at = 0;
     r->at_offset = head->first_offset;
@@ -284,7 +291,7 @@ bool log_reader_is_sealed(const struct log_reader *r)
 
 uint32_t log_reader_period(const struct log_reader *r)
 {
-    return r->period;
+    return r->given_period;
 }
 
 const struct log_skip *log_reader_skip(const struct log_reader *r)
@@ -294,7 +301,7 @@ const struct log_skip *log_reader_skip(const struct log_reader *r)
 
 uint64_t log_reader_wall_us(const struct log_reader *r)
 {
-    return r->given_us + (uint64_t)r->head.wall_minus_mono_us;
+    return r->given_wall_us;
 }
 
 uint64_t log_reader_node(const struct log_reader *r)

@@ -17,6 +17,10 @@ static enum fb_code keep_aside(const char *dir, const char *name, int fd,
                                const struct check_place *place, struct fb_err *err);
 static bool sync_dir(const char *path);
 
+/* How long the compactor may hold repair.lock: for a rename and the sync of a folder. */
+#define LOCK_TRIES 40
+#define LOCK_WAIT_US 50000
+
 /* -1: it cannot be opened; -2: somebody else holds it. */
 static int lock_take(const char *dir, const char *name)
 {
@@ -35,8 +39,9 @@ enum fb_code log_repair_begin(struct log_repair *r, const char *dir, struct fb_e
 {
     struct watermark_map *map;
     struct watermark mark = {.segment = 0};
-    *r = (struct log_repair){.newest = UINT32_MAX, .lock_fd = -1};
-    r->repair_fd = lock_take(dir, "repair.lock");
+    *r = (struct log_repair){.newest = UINT32_MAX, .lock_fd = -1, .repair_fd = -1};
+    for (int i = 0; i < LOCK_TRIES && (r->repair_fd = lock_take(dir, "repair.lock")) == -2; i++)
+        usleep(LOCK_WAIT_US);
     if (r->repair_fd == -2)
         return fb_fail(err, FB_E_CONFLICT, "log %s: another repair runs; wait for its end", dir);
     if (r->repair_fd >= 0)

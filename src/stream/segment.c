@@ -7,7 +7,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 /* Bytes read at once while looking for a header behind damage; larger than most blocks. */
@@ -16,7 +15,18 @@
 static bool name_parse(const char *name, struct segment *s);
 static int by_number(const void *a, const void *b);
 
+static int plain_stat(int dir_fd, const char *name, struct stat *st)
+{
+    return fstatat(dir_fd, name, st, 0);
+}
+
 enum fb_code segment_list_read(struct segment_list *list, const char *dir, struct fb_err *err)
+{
+    return segment_list_read_by(list, dir, plain_stat, err);
+}
+
+enum fb_code segment_list_read_by(struct segment_list *list, const char *dir, segment_stat *stat_at,
+                                  struct fb_err *err)
 {
     *list = (struct segment_list){0};
     size_t cap = 0;
@@ -26,13 +36,21 @@ enum fb_code segment_list_read(struct segment_list *list, const char *dir, struc
         return fb_fail(err, FB_E_IO,
                        "log directory %s: %s; create it or correct the state directory", dir,
                        strerror(errno));
-    for (struct dirent *e; (e = readdir(d));) {
+    errno = 0;
+    for (struct dirent *e; (e = readdir(d)); errno = 0) {
         struct segment s;
         struct stat st;
         if (!name_parse(e->d_name, &s))
             continue;
-        if (fstatat(dirfd(d), e->d_name, &st, 0) != 0)
-            continue; /* retention removed it in this moment */
+        if (stat_at(dirfd(d), e->d_name, &st) != 0) {
+            if (errno == ENOENT) /* retention removed it in this moment */
+                continue;
+            code = fb_fail(err, FB_E_IO,
+                           "%s/%s: %s; the log is not read without it; look at the disk and at the "
+                           "owner of the file",
+                           dir, e->d_name, strerror(errno));
+            break;
+        }
         s.bytes = (uint64_t)st.st_size;
         s.modified_wall_us =
             (uint64_t)st.st_mtim.tv_sec * US_PER_S + (uint64_t)st.st_mtim.tv_nsec / 1000;
@@ -48,6 +66,9 @@ enum fb_code segment_list_read(struct segment_list *list, const char *dir, struc
         }
         list->at[list->count++] = s;
     }
+    if (code == FB_OK && errno)
+        code =
+            fb_fail(err, FB_E_IO, "log directory %s: %s; look at the disk", dir, strerror(errno));
     closedir(d);
     if (code)
         segment_list_fini(list);

@@ -12,20 +12,29 @@
 #define FB_STREAM_SEGMENT_H
 #include "stream/block.h"
 
+#include <sys/stat.h>
+
 struct segment {
     uint32_t number;
     uint64_t first_offset;
     uint64_t bytes;
     uint64_t modified_wall_us;
+    bool is_settled; /* the writer's: it was compacted, or need not be */
 };
 struct segment_list {
     struct segment *at; /* ascending by number */
     size_t count;
 };
 
-/* Reads the directory; FB_E_IO, FB_E_NOMEM.  Free with segment_list_fini. */
+/* How the system is asked about a file of the directory; fstatat without flags, or a test's. */
+typedef int segment_stat(int dir_fd, const char *name, struct stat *st);
+/* Reads the directory; FB_E_IO, FB_E_NOMEM.  Free with segment_list_fini.  A file that is gone by
+ * now is passed over; any other that cannot be looked at is an error: events would be missing. */
 FB_MUST_USE
 enum fb_code segment_list_read(struct segment_list *list, const char *dir, struct fb_err *err);
+FB_MUST_USE
+enum fb_code segment_list_read_by(struct segment_list *list, const char *dir, segment_stat *stat_at,
+                                  struct fb_err *err);
 void segment_list_fini(struct segment_list *list);
 #define SEGMENT_NAME_BYTES 48
 void segment_name(char name[SEGMENT_NAME_BYTES], uint32_t number, uint64_t first_offset);

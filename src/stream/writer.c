@@ -13,9 +13,13 @@
 /* A brain that dies in a loop leaves a segment per start; 20,000 small files still list in 30 ms.
  */
 #define SEGMENTS_MAX 20000
+/* Time alone does not finish a segment that is smaller: a node without traffic would make files of
+ * nothing. */
+#define ROLL_BYTES_MIN (64 * KIB)
 /* What clocks are corrected by in normal life; more is a jump, and jumps do not age segments. */
 #define CLOCK_SLACK_US (3600 * US_PER_S)
 
+static bool is_to_roll(const struct writer *w);
 static bool write_chunk(struct writer *w, const struct chunk *chunk);
 static bool segment_create(struct writer *w, uint64_t first_offset);
 static bool segment_sync(struct writer *w);
@@ -53,6 +57,24 @@ static int plain_create(const char *dir, const char *path)
     return -1;
 }
 
+/* Without the sync of the folder a power cut brings the old file back, which is as good. */
+static int plain_replace(const char *dir, const char *from, const char *to)
+{
+    if (rename(from, to) != 0)
+        return -1;
+    int dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (dir_fd >= 0) {
+        fsync(dir_fd);
+        close(dir_fd);
+    }
+    return 0;
+}
+
+static int plain_stat(int dir_fd, const char *name, struct stat *st)
+{
+    return fstatat(dir_fd, name, st, 0);
+}
+
 void log_io_complete(struct log_io *io)
 {
     if (!io->pwrite)
@@ -63,6 +85,10 @@ void log_io_complete(struct log_io *io)
         io->create = plain_create;
     if (!io->truncate)
         io->truncate = ftruncate;
+    if (!io->replace)
+        io->replace = plain_replace;
+    if (!io->stat_at)
+        io->stat_at = plain_stat;
     if (!io->wall_us)
         io->wall_us = fb_wall_us;
 }
@@ -105,7 +131,7 @@ uint32_t writer_commit(struct writer *w, const struct chunk *first, uint32_t cou
     while (written < count) {
         fb_assert(chunk);
         /* A full segment is synced before the next one exists: no hole between two segments. */
-        if (w->fd >= 0 && w->position >= w->conf.segment_bytes) {
+        if (w->fd >= 0 && is_to_roll(w)) {
             if (!segment_sync(w))
                 return durable;
             durable = written;
@@ -122,6 +148,18 @@ uint32_t writer_commit(struct writer *w, const struct chunk *first, uint32_t cou
         return durable;
     w->groups++;
     return written;
+}
+
+/* Full; or old enough and of small blocks, so that they can be joined. */
+static bool is_to_roll(const struct writer *w)
+{
+    if (w->position >= w->conf.segment_bytes)
+        return true;
+    uint64_t age_us =
+        fb_max_u64(w->conf.compact_us, w->conf.retain_s * (US_PER_S / COMPACT_SEGMENTS_MAX));
+    return w->conf.compact_us && w->position >= ROLL_BYTES_MIN &&
+           fb_mono_us() - w->open_since_us >= age_us &&
+           compact_is_worth(w->open_blocks, w->open_raw_bytes);
 }
 
 /* One block behind the others.  A half-written one is cut off again by segment_give_up. */
@@ -164,6 +202,8 @@ static bool write_chunk(struct writer *w, const struct chunk *chunk)
     w->stored_bytes += block.len;
     w->raw_bytes += chunk->len;
     w->blocks++;
+    w->open_blocks++;
+    w->open_raw_bytes += chunk->len;
     w->list.at[w->list.count - 1].bytes = w->position;
     return true;
 }
@@ -204,6 +244,8 @@ static bool segment_create(struct writer *w, uint64_t first_offset)
     w->list.at[w->list.count++] = (struct segment){.number = number, .first_offset = first_offset};
     w->position = 0;
     w->durable = 0;
+    w->open_blocks = w->open_raw_bytes = 0;
+    w->open_since_us = fb_mono_us();
     return true;
 }
 
@@ -271,6 +313,53 @@ void writer_publish(struct writer *w, uint64_t lost, bool is_degraded)
     watermark_publish(w->map, &mark);
 }
 
+const struct segment *writer_to_compact(struct writer *w)
+{
+    fb_assert(w->busy_number == 0);
+    if (!w->conf.compact_us || fb_mono_us() < w->next_compact_us)
+        return NULL;
+    /* Never the last one: it is open, or readers take its end from the watermark.  The newest
+     * first: they are still in memory. */
+    for (size_t i = w->list.count; i-- > 1;) {
+        struct segment *seg = &w->list.at[i - 1];
+        if (seg->is_settled)
+            continue;
+        w->busy_number = seg->number;
+        return seg;
+    }
+    return NULL;
+}
+
+void writer_compacted(struct writer *w, const struct compact_result *result)
+{
+    struct log_compacted *c = &w->compacted;
+    fb_assert(w->busy_number == result->number);
+    w->busy_number = 0;
+    c->worked_us += result->worked_us;
+    for (size_t i = 0; i < w->list.count; i++) {
+        struct segment *seg = &w->list.at[i];
+        if (seg->number != result->number)
+            continue;
+        fb_assert(w->log_bytes >= seg->bytes);
+        w->log_bytes = w->log_bytes - seg->bytes + result->bytes;
+        seg->bytes = result->bytes;
+        seg->is_settled = result->is_settled;
+    }
+    if (result->is_done) {
+        c->segments++;
+        c->before_bytes += result->before_bytes;
+        c->after_bytes += result->bytes;
+        c->is_failing = false;
+    }
+    if (!result->is_settled)
+        w->next_compact_us = fb_mono_us() + (uint64_t)w->conf.compact_retry_ms * US_PER_MS;
+    if (result->has_failed) {
+        c->failures++;
+        c->is_failing = true;
+        memcpy(c->reason, result->reason, sizeof c->reason);
+    }
+}
+
 void writer_expire(struct writer *w)
 {
     writer_expire_at(w, steady_wall_us(w));
@@ -284,7 +373,8 @@ void writer_expire_at(struct writer *w, uint64_t wall_us)
         const struct segment *old = &w->list.at[gone];
         bool is_over = w->conf.retain_bytes && w->log_bytes > w->conf.retain_bytes;
         bool is_old = age_us && fb_sub_floor_u64(wall_us, old->modified_wall_us) > age_us;
-        if (!is_over && !is_old && w->list.count - gone <= SEGMENTS_MAX)
+        if ((!is_over && !is_old && w->list.count - gone <= SEGMENTS_MAX) ||
+            old->number == w->busy_number)
             break;
         char name[SEGMENT_NAME_BYTES], path[4200];
         segment_name(name, old->number, old->first_offset);

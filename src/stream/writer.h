@@ -9,6 +9,7 @@
  * Threads: the log's writer thread (and log_open before it starts). */
 #ifndef FB_STREAM_WRITER_H
 #define FB_STREAM_WRITER_H
+#include "stream/compact.h"
 #include "stream/log.h"
 #include "stream/segment.h"
 #include "stream/watermark.h"
@@ -30,9 +31,14 @@ struct writer {
     struct watermark_map *map;
     struct segment_list list; /* the open segment is the last one */
     size_t list_cap;
-    int fd;               /* -1: CLOSED */
-    uint64_t position;    /* bytes written to the open segment */
-    uint64_t durable;     /* of these, synced */
+    int fd;            /* -1: CLOSED */
+    uint64_t position; /* bytes written to the open segment */
+    uint64_t durable;  /* of these, synced */
+    /* Of the open segment. */
+    uint64_t open_blocks, open_raw_bytes, open_since_us;
+    uint32_t busy_number; /* of the segment that is being compacted; 0: none */
+    uint64_t next_compact_us;
+    struct log_compacted compacted;
     uint32_t next_number; /* of the next segment */
     uint64_t next_offset; /* acknowledged */
     uint64_t log_bytes;
@@ -55,6 +61,10 @@ void writer_fini(struct writer *w);
 uint32_t writer_commit(struct writer *w, const struct chunk *first, uint32_t count);
 /* Tells readers in other processes. */
 void writer_publish(struct writer *w, uint64_t lost, bool is_degraded);
+/* The segment to compact next, or NULL: finished, told to readers, not looked at yet.  The caller
+ * hands it on: retention keeps it until writer_compacted. */
+const struct segment *writer_to_compact(struct writer *w);
+void writer_compacted(struct writer *w, const struct compact_result *result);
 /* Removes the oldest segments beyond retain_bytes and retain_s. */
 void writer_expire(struct writer *w);
 /* The same at a wall clock of the caller's. */

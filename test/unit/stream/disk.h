@@ -8,13 +8,15 @@
  *       between the old and the new; a cut or removed end may come back
  *
  * Every call takes one from ops_left; at zero the power is gone: this call and all later ones fail.
- * Threads: the calls come from the log's writer or from log_open, never both. */
+ * A rename that the power takes is on the disk or not.
+ * Threads: the calls come from the log's writer, its compactor or log_open, one at a time. */
 #ifndef FB_TEST_DISK_H
 #define FB_TEST_DISK_H
 #include "base/rng.h"
 #include "log_dir.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdatomic.h>
 
 #define DISK_FILES_MAX 64
@@ -34,10 +36,12 @@ static struct {
     const char *dir;
     struct rng rng;
     int64_t ops_left;
-    uint32_t fail_pct, short_pct, calls;
+    uint32_t fail_pct, short_pct, calls, replaced;
     _Atomic bool is_cut;
     struct disk_file file[DISK_FILES_MAX];
 } disk;
+
+static pthread_mutex_t disk_lock = PTHREAD_MUTEX_INITIALIZER;
 
 static inline bool disk_chance(uint32_t pct)
 {
@@ -94,7 +98,7 @@ static inline void disk_write_page(struct disk_file *f, int fd, uint64_t page, b
             memcpy(f->synced + page * DISK_PAGE + s, bytes + s, DISK_SECTOR);
 }
 
-static ssize_t disk_pwrite(int fd, const void *bytes, size_t len, off_t at)
+static inline ssize_t disk_do_pwrite(int fd, const void *bytes, size_t len, off_t at)
 {
     if (disk_fails(disk_chance(50) ? ENOSPC : EIO))
         return -1;
@@ -111,7 +115,7 @@ static ssize_t disk_pwrite(int fd, const void *bytes, size_t len, off_t at)
     return n;
 }
 
-static int disk_sync(int fd)
+static inline int disk_do_sync(int fd)
 {
     struct disk_file *f = disk_file_of(fd);
     bool has_failed = disk_fails(EIO);
@@ -164,7 +168,7 @@ static inline struct disk_file *disk_adopt(const char *name, ino_t inode)
     abort();
 }
 
-static int disk_create(const char *dir, const char *path)
+static inline int disk_do_create(const char *dir, const char *path)
 {
     (void)dir;
     struct stat st;
@@ -181,7 +185,7 @@ static int disk_create(const char *dir, const char *path)
     return fd;
 }
 
-static int disk_truncate(int fd, off_t bytes)
+static inline int disk_do_truncate(int fd, off_t bytes)
 {
     if (disk_fails(EIO))
         return -1;
@@ -201,8 +205,67 @@ static int disk_truncate(int fd, off_t bytes)
     return 0;
 }
 
-static const struct log_io disk_io = {
-    .pwrite = disk_pwrite, .sync = disk_sync, .create = disk_create, .truncate = disk_truncate};
+static inline int disk_do_replace(const char *from, const char *to)
+{
+    bool was_cut = disk.is_cut, has_failed = disk_fails(EIO);
+    if (has_failed && (was_cut || !disk.is_cut || disk_chance(50)))
+        return -1;
+    struct disk_file *moved = NULL;
+    disk_sweep();
+    for (size_t i = 0; i < DISK_FILES_MAX; i++) {
+        struct disk_file *f = &disk.file[i];
+        if (f->inode && strcmp(f->name, strrchr(from, '/') + 1) == 0)
+            moved = f;
+        else if (f->inode && strcmp(f->name, strrchr(to, '/') + 1) == 0)
+            disk_forget(f);
+    }
+    if (!moved || rename(from, to) != 0)
+        abort();
+    snprintf(moved->name, sizeof moved->name, "%s", strrchr(to, '/') + 1);
+    disk.replaced++;
+    return has_failed ? -1 : 0;
+}
+
+/* Runs <call> as <type>, alone. */
+#define DISK_ALONE(type, call)                                                                     \
+    pthread_mutex_lock(&disk_lock);                                                                \
+    type done = call;                                                                              \
+    int why = errno;                                                                               \
+    pthread_mutex_unlock(&disk_lock);                                                              \
+    errno = why;                                                                                   \
+    return done
+
+static ssize_t disk_pwrite(int fd, const void *bytes, size_t len, off_t at)
+{
+    DISK_ALONE(ssize_t, disk_do_pwrite(fd, bytes, len, at));
+}
+
+static int disk_sync(int fd)
+{
+    DISK_ALONE(int, disk_do_sync(fd));
+}
+
+static int disk_create(const char *dir, const char *path)
+{
+    DISK_ALONE(int, disk_do_create(dir, path));
+}
+
+static int disk_truncate(int fd, off_t bytes)
+{
+    DISK_ALONE(int, disk_do_truncate(fd, bytes));
+}
+
+static int disk_replace(const char *dir, const char *from, const char *to)
+{
+    (void)dir;
+    DISK_ALONE(int, disk_do_replace(from, to));
+}
+
+static const struct log_io disk_io = {.pwrite = disk_pwrite,
+                                      .sync = disk_sync,
+                                      .create = disk_create,
+                                      .truncate = disk_truncate,
+                                      .replace = disk_replace};
 
 /* The power comes back: the live files are what the disk held. */
 static inline void disk_cut(void)

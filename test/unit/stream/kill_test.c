@@ -2,7 +2,8 @@
 /* kill -9 of a writer at random points, 500 rounds on one log after another.
  *
  * A child opens the log, appends numbered events and tells what is acknowledged in shared memory.
- * The parent kills it somewhere in its start, its writing or its rolling.  The next child must find
+ * The parent kills it somewhere in its start, its writing, its rolling or its compaction of what
+ * others left.  The next child must find
  * at least what was acknowledged; now and then everything is read.  The page cache outlives the
  * child, so the directory may be in memory; real disks and power cuts: power_test.c and
  * test/fault. */
@@ -29,6 +30,7 @@
 struct shared {
     _Atomic uint64_t acknowledged; /* over all children of this log */
     _Atomic uint64_t opened;       /* starts that found everything */
+    _Atomic uint64_t compacted;    /* segments that children replaced */
     _Atomic bool is_wrong;         /* a start found less than was acknowledged */
 };
 
@@ -44,6 +46,7 @@ static _Noreturn void child(uint64_t seed)
     struct log_conf conf = log_dir_conf();
     conf.segment_bytes = 64 * KIB;
     conf.group_us = 500;
+    conf.compact_us = conf.compact_retry_ms = 1;
     conf.epoch = (uint32_t)seed;
     rng_init(&rng, seed);
     bool is_good = log_open(&log, dir.path, &conf, &rec, NULL) == FB_OK;
@@ -54,6 +57,7 @@ static _Noreturn void child(uint64_t seed)
     }
     atomic_store(&shared->acknowledged, rec.next_offset);
     atomic_fetch_add(&shared->opened, 1);
+    uint64_t compacted = 0;
     for (uint64_t next = rec.next_offset;;) {
         struct log_stats st;
         log_stats_read(log, &st);
@@ -61,8 +65,12 @@ static _Noreturn void child(uint64_t seed)
             uint64_t to = next + 1 + rng_below(&rng, 200);
             append_numbered(log, next, to);
             next = to;
+            if (seed % 2) /* small blocks, to be joined */
+                is_good = log_flush(log, 1000) == FB_OK;
         }
         atomic_store(&shared->acknowledged, log_acknowledged(log));
+        atomic_fetch_add(&shared->compacted, st.compacted.segments - compacted);
+        compacted = st.compacted.segments;
     }
 }
 
@@ -122,9 +130,12 @@ static void five_hundred_kills_take_nothing_that_was_acknowledged(void **state)
     }
     assert_true(atomic_load(&shared->opened) > ROUNDS / 4);
     assert_true(acknowledged > 0);
-    print_message("%d kills, %llu starts got to writing, %llu events acknowledged\n", ROUNDS,
-                  (unsigned long long)atomic_load(&shared->opened),
-                  (unsigned long long)acknowledged);
+    assert_true(atomic_load(&shared->compacted) > 0);
+    print_message("%d kills, %llu starts got to writing, %llu events acknowledged, %llu segments "
+                  "compacted\n",
+                  ROUNDS, (unsigned long long)atomic_load(&shared->opened),
+                  (unsigned long long)acknowledged,
+                  (unsigned long long)atomic_load(&shared->compacted));
 }
 
 int main(void)

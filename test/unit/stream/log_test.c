@@ -287,7 +287,7 @@ static void a_newer_layout_is_refused_and_left_alone(void **state)
     buf_init(&file, 16 * MIB);
     buf_init(&after, 16 * MIB);
     make_three_blocks(&file, path, end);
-    file.at[end[1] + 4] = 3; /* version */
+    file.at[end[1] + 4] = 4; /* version */
     uint32_t crc = crc32c(0, file.at + end[1], BLOCK_HEADER_BYTES - 4);
     memcpy(file.at + end[1] + BLOCK_HEADER_BYTES - 4, &crc, 4);
     file_write(path, file.at, file.len);

@@ -13,6 +13,7 @@
 #include "disk.h"
 
 static struct log_dir dir;
+static bool is_slow; /* small blocks only, and time to compact them */
 
 static int set_up(void **state)
 {
@@ -20,8 +21,9 @@ static int set_up(void **state)
     log_dir_make(&dir);
     disk.dir = dir.path;
     disk.is_cut = false;
-    disk.fail_pct = disk.short_pct = disk.calls = 0;
+    disk.fail_pct = disk.short_pct = disk.calls = disk.replaced = 0;
     disk.ops_left = INT64_MAX;
+    is_slow = false;
     return 0;
 }
 
@@ -40,6 +42,7 @@ static struct log_conf power_conf(void)
     conf.queue_bytes = 4 * MIB;
     conf.segment_bytes = 64 * KIB << rng_below(&disk.rng, 3);
     conf.retry_ms = 1;
+    conf.compact_us = conf.compact_retry_ms = 1;
     return conf;
 }
 
@@ -99,7 +102,10 @@ static struct log *open_through(uint64_t promised, uint64_t round, uint64_t *nex
 static uint64_t write_until_cut(struct log *log, uint64_t next)
 {
     while (!disk.is_cut) {
-        uint64_t to = next + 1 + rng_below(&disk.rng, disk_chance(20) ? 12000 : 300);
+        uint32_t most = is_slow ? 150 : disk_chance(20) ? 12000 : 300;
+        uint64_t to = next + 1 + rng_below(&disk.rng, most);
+        if (is_slow)
+            usleep(300);
         assert_int_equal(append_numbered(log, next, to), to - next);
         next = to;
         while (!disk.is_cut && log_flush(log, 1) != FB_OK) {
@@ -125,7 +131,7 @@ static void rounds(uint64_t count, uint64_t seed)
         if (disk_chance(20))
             disk.ops_left = 0;
         else if (disk.ops_left > 1000)
-            disk.ops_left = 1 + rng_below(&disk.rng, 40);
+            disk.ops_left = 1 + rng_below(&disk.rng, is_slow ? 120 : 40);
         promised = fb_max_u64(next, write_until_cut(log, next));
         acknowledged += promised - next;
         log_close(log);
@@ -142,6 +148,8 @@ static void rounds(uint64_t count, uint64_t seed)
             disk_cut();
     }
     assert_true(acknowledged > count * 50); /* it did write */
+    print_message("%llu events acknowledged, %u segments compacted\n",
+                  (unsigned long long)acknowledged, disk.replaced);
 }
 
 static uint64_t long_factor(void)
@@ -162,6 +170,17 @@ static void a_power_cut_on_a_failing_disk_takes_nothing_that_was_acknowledged(vo
     disk.fail_pct = 10;
     disk.short_pct = 30;
     rounds(40 * long_factor(), 2);
+}
+
+static void a_power_cut_while_segments_are_compacted_takes_nothing(void **state)
+{
+    (void)state;
+    is_slow = true;
+    rounds(40 * long_factor(), 4);
+    assert_true(disk.replaced > 0);
+    disk.fail_pct = 5;
+    disk.short_pct = 20;
+    rounds(20 * long_factor(), 5);
 }
 
 static int sync_that_lies(int fd)
@@ -208,6 +227,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(a_power_cut_takes_nothing_that_was_acknowledged),
         TEST(a_power_cut_on_a_failing_disk_takes_nothing_that_was_acknowledged),
+        TEST(a_power_cut_while_segments_are_compacted_takes_nothing),
         TEST(a_log_that_does_not_sync_would_be_seen),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
