@@ -19,7 +19,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#define DISK_FILES_MAX 64
+#define DISK_FILES_MAX 256
 #define DISK_PAGE 4096u
 #define DISK_SECTOR 512u
 #define DISK_PAGES_MAX 4096u
@@ -36,7 +36,8 @@ static struct {
     const char *dir;
     struct rng rng;
     int64_t ops_left;
-    uint32_t fail_pct, short_pct, calls, replaced;
+    uint32_t fail_pct, short_pct, calls;
+    _Atomic uint32_t replaced;
     _Atomic bool is_cut;
     struct disk_file file[DISK_FILES_MAX];
 } disk;

@@ -112,6 +112,12 @@ static void five_hundred_kills_take_nothing_that_was_acknowledged(void **state)
         assert_true(pid >= 0);
         if (pid == 0)
             child(round + 1);
+        /* One of each log lives until it has compacted a segment. */
+        uint64_t compacted = atomic_load(&shared->compacted);
+        uint64_t patient_us = fb_mono_us() + 60 * US_PER_S;
+        while (round % ROUNDS_PER_LOG == ROUNDS_PER_LOG - 2 && fb_mono_us() < patient_us &&
+               atomic_load(&shared->compacted) == compacted && !atomic_load(&shared->is_wrong))
+            nanosleep(&(struct timespec){.tv_nsec = 50000}, NULL);
         /* Half of them are killed in their start, the others in their writing. */
         bool shall_write = rng_below(&rng, 2) == 1;
         uint64_t until_us = fb_mono_us() + 30 * US_PER_S;
