@@ -43,6 +43,8 @@
 #define LOWER_GOODPUT "goodput"
 #define LOWER_LEARNER_RATIO "learner_ratio"
 #define LOWER_CACHE_HIT_RATIO "cache_hit_ratio"
+#define LOWER_SENT_RATE "sent_rate"
+#define LOWER_CACHE_SPARED_RATE "cache_spared_rate"
 #define LOWER_OFFERED_IN_QUEUE "offered_in_queue"
 #define LOWER_UPSTREAM_P95 "upstream_p95"
 #define LOWER_HEDGE_RATIO "hedge_ratio"
@@ -227,6 +229,10 @@ static struct fact of_count(const struct asked *a, enum fact_id fact)
         return rate(a, sum(a, COUNT_IN_TIME), a->ended);
     case FACT_BYTES_RATE:
         return rate(a, sum(a, COUNT_BYTES), a->ended);
+    case FACT_SENT_RATE:
+        return rate(a, sum(a, COUNT_SENT), a->ended);
+    case FACT_CACHE_SPARED_RATE:
+        return rate(a, sum(a, COUNT_CACHE_HITS), a->ended);
     case FACT_ERROR_RATIO:
         return ratio(sum(a, COUNT_FAILED), tried);
     case FACT_SHED_RATIO:

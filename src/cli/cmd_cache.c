@@ -17,6 +17,19 @@ static void put_size(double bytes, char out[24])
         snprintf(out, 24, "%.0f KiB", bytes / (double)KIB);
 }
 
+/* What endpoints would get with an empty cache, of what they can take; and for how long. */
+static void put_cold(const json_t *cold, char load[16], char refill[16])
+{
+    const json_t *ratio = json_object_get(cold, "load_ratio"),
+                 *refill_s = json_object_get(cold, "refill_s");
+    snprintf(load, 16, "%s", "-");
+    snprintf(refill, 16, "%s", json_is_number(ratio) ? "never" : "-");
+    if (json_is_number(ratio))
+        snprintf(load, 16, "%.0f%%", json_number_value(ratio) * 100);
+    if (json_is_number(refill_s))
+        snprintf(refill, 16, "%.3g s", json_number_value(refill_s));
+}
+
 static void show_cache(const json_t *root, struct buf *out)
 {
     char used[24], memory[24];
@@ -28,11 +41,11 @@ static void show_cache(const json_t *root, struct buf *out)
         return;
     }
     buf_printf(out, "memory    %s of %s\n\n", used, memory);
-    buf_printf(out, "%-32s %7s %9s %11s %11s %9s %9s\n", "ROUTE", "HITS", "REQUESTS", "USED",
-               "BUDGET", "ENTRIES", "EVICTED");
+    buf_printf(out, "%-32s %7s %9s %11s %11s %9s %9s %10s %10s\n", "ROUTE", "HITS", "REQUESTS",
+               "USED", "BUDGET", "ENTRIES", "EVICTED", "IF EMPTY", "REFILL");
     for (size_t i = 0; i < json_array_size(list); i++) {
         const json_t *r = json_array_get(list, i);
-        char hits[16] = "-", budget[24];
+        char hits[16] = "-", budget[24], load[16], refill[16];
         double asked = 0, ratio = cli_num(r, "hit_ratio");
         const char *name;
         json_t *n;
@@ -41,8 +54,10 @@ static void show_cache(const json_t *root, struct buf *out)
             snprintf(hits, sizeof hits, "%.1f%%", ratio * 100);
         put_size(cli_num(r, "used_bytes"), used);
         put_size(cli_num(r, "budget_bytes"), budget);
-        buf_printf(out, "%-32s %7s %9.0f %11s %11s %9.0f %9.0f\n", cli_str(r, "route"), hits, asked,
-                   used, budget, cli_num(r, "entries"), cli_num(r, "evicted"));
+        put_cold(json_object_get(r, "cold"), load, refill);
+        buf_printf(out, "%-32s %7s %9.0f %11s %11s %9.0f %9.0f %10s %10s\n", cli_str(r, "route"),
+                   hits, asked, used, budget, cli_num(r, "entries"), cli_num(r, "evicted"), load,
+                   refill);
     }
 }
 
@@ -90,7 +105,7 @@ int cmd_cache_purge(const struct cli_call *call)
     if (code == 0 && call->is_json)
         cli_print_json(root);
     else if (code == 0)
-        puts("Purged.");
+        printf("Purged.%s%s\n", cli_str(root, "warning")[0] ? " " : "", cli_str(root, "warning"));
     json_decref(root);
     json_decref(body);
     return code;

@@ -206,7 +206,8 @@ const char *ev_cache_name(uint8_t cache)
 
 bool ev_reason_is_cached(uint16_t reason)
 {
-    return reason >= REASON_CACHE_HIT && reason <= REASON_CACHE_COLLAPSED;
+    return (reason >= REASON_CACHE_HIT && reason <= REASON_CACHE_COLLAPSED) ||
+           reason == REASON_CACHE_GUARDED;
 }
 
 bool ev_reason_is_shed(uint16_t reason)

@@ -101,6 +101,7 @@ void cache_judge_found(struct cache_work *cw, struct cache_entry *e, bool has_ot
     struct request *req = cw->req;
     uint64_t now_us = loop_now_us(req->worker->loop);
     req->cache = EV_CACHE_MISS;
+    cw->is_guarded = false;
     if (!e) {
         cw->forward = has_others ? CACHE_FORWARD_VARY_MISS : CACHE_FORWARD_URI_MISS;
         return;
@@ -109,8 +110,10 @@ void cache_judge_found(struct cache_work *cw, struct cache_entry *e, bool has_ot
     enum cache_use use = cache_judge_use(cw->conf, &cw->asked, e, age_s);
     if (atomic_load_explicit(&e->purged_us, memory_order_relaxed))
         use = CACHE_USE_REVALIDATE;
-    if (use == CACHE_USE_REVALIDATE && !cw->asked.is_no_cache && is_guarded(cw, e, age_s, now_us))
+    if (use == CACHE_USE_REVALIDATE && !cw->asked.is_no_cache && is_guarded(cw, e, age_s, now_us)) {
         use = CACHE_USE_STALE;
+        cw->is_guarded = true;
+    }
     bool is_old = age_s >= e->lifetime_s;
     switch (use) {
     case CACHE_USE_STALE:
@@ -272,7 +275,9 @@ void cache_serve(struct request *req, struct cache_entry *e, enum ev_cache verdi
         req->is_keep_alive = false;
     req->phase = REQUEST_OVER;
     req->status = part.status;
-    req->reason = verdict == EV_CACHE_STALE         ? REASON_CACHE_STALE
+    bool is_guarded = verdict == EV_CACHE_STALE && cw->is_guarded;
+    req->reason = is_guarded                        ? REASON_CACHE_GUARDED
+                  : verdict == EV_CACHE_STALE       ? REASON_CACHE_STALE
                   : verdict == EV_CACHE_REVALIDATED ? REASON_CACHE_REVALIDATED
                   : verdict == EV_CACHE_COLLAPSED   ? REASON_CACHE_COLLAPSED
                                                     : REASON_CACHE_HIT;

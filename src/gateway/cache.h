@@ -55,6 +55,7 @@ struct cache_work {
     bool wants_refresh; /* served stale: to be fetched in the background */
     bool is_plain;      /* a GET without conditions or range: its answer serves others */
     bool is_stored, is_collapsed;
+    bool is_guarded; /* served old because the endpoints have no room */
 };
 
 struct cache_where { /* normalised */

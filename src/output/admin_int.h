@@ -7,6 +7,7 @@
  * Threads: the brain's loop. */
 #ifndef FB_OUTPUT_ADMIN_INT_H
 #define FB_OUTPUT_ADMIN_INT_H
+#include "analytics/cold.h"
 #include "base/json.h"
 #include "event/filter.h"
 #include "output/admin.h"
@@ -144,6 +145,8 @@ bool api_scope(struct api_call *c, struct fact_scope *scope);
 FB_MUST_USE
 bool api_window(struct api_call *c, enum fact_window *window);
 int api_kind_by_name(struct span name); /* -1 when unknown */
+/* What an empty cache of a route would mean (api_cache.c); false: not known. */
+bool api_cold(const struct admin *a, uint16_t route, struct cold_view *out);
 
 /* Records of EV_CUSTOM into the queue, all or none; false after a 429 (api_ingest.c). */
 FB_MUST_USE

@@ -5,6 +5,8 @@
 #include <math.h>
 #include <stdio.h>
 
+static void put_warning(struct api_call *c, bool is_now);
+
 #define RUN(name) void api_run_##name(struct api_call *c)
 #define API(method, path, run, ...) RUN(run);
 #include "output/api.def"
@@ -32,6 +34,31 @@ static void put_curve(struct json *j, const struct curves *curves, uint16_t numb
     json_array_end(j);
 }
 
+bool api_cold(const struct admin *a, uint16_t route, struct cold_view *out)
+{
+    const struct metric_route *r = &a->metrics->route[route];
+    return a->source.curves && r->use.head.type && admin_name(a, EV_KIND_ROUTE, route)[0] &&
+           cold_look(a->source.curves, a->source.facts, &r->use, r->service, out);
+}
+
+/* What an empty cache would mean; null while it is not known. */
+static void put_cold(struct json *j, const struct admin *a, uint16_t number)
+{
+    struct cold_view v;
+    if (!api_cold(a, number, &v)) {
+        json_key_f64(j, "cold", NAN); /* null */
+        return;
+    }
+    json_key(j, "cold");
+    json_object_begin(j);
+    json_key_f64(j, "now_per_s", v.now_per_s);
+    json_key_f64(j, "cold_per_s", v.cold_per_s);
+    json_key_f64(j, "capacity_per_s", v.capacity_per_s);
+    json_key_f64(j, "load_ratio", v.load_ratio);
+    json_key_f64(j, "refill_s", isfinite(v.refill_s) ? v.refill_s : NAN);
+    json_object_end(j);
+}
+
 static void put_cache(struct json *j, const struct admin *a, uint16_t number)
 {
     const struct metric_route *r = &a->metrics->route[number];
@@ -55,6 +82,7 @@ static void put_cache(struct json *j, const struct admin *a, uint16_t number)
     json_key_u64(j, "evicted", r->evicted);
     json_key_u64(j, "refused", r->refused);
     put_curve(j, a->source.curves, number);
+    put_cold(j, a, number);
     json_object_end(j);
 }
 
@@ -93,6 +121,33 @@ static void note_purge(struct api_call *c, const struct jsonin *in, const char *
     memcpy(ev.text, text, fb_min_u64(n > 0 ? (uint64_t)n : 0, sizeof ev.text));
     if (s->submit)
         (void)s->submit(s->ctx, &ev.head, &err);
+}
+
+/* What a purge of many answers may bring, when more than the endpoints can take. */
+static void put_warning(struct api_call *c, bool is_now)
+{
+    char text[300];
+    struct cold_view v, worst = {.load_ratio = 0};
+    uint16_t route = 0;
+    for (uint16_t i = 0; i < KNOB_TARGETS_MAX; i++)
+        if (api_cold(c->admin, i, &v) && v.load_ratio > worst.load_ratio) {
+            worst = v;
+            route = i;
+        }
+    if (worst.load_ratio <= 1)
+        return;
+    const char *name = admin_name(c->admin, EV_KIND_ROUTE, route);
+    int n = snprintf(text, sizeof text,
+                     "With an empty cache %.100s sends %.0f requests per second instead of %.0f: "
+                     "%.1f x what its endpoints take.",
+                     name, worst.cold_per_s, worst.now_per_s, worst.load_ratio);
+    if (is_now)
+        snprintf(text + n, sizeof text - (size_t)n,
+                 " Without --now old answers fill in while there is no room.");
+    else if (isfinite(worst.refill_s))
+        snprintf(text + n, sizeof text - (size_t)n,
+                 " Old answers fill in while there is no room, for about %.0f s.", worst.refill_s);
+    json_key_str(&c->j, "warning", text);
 }
 
 RUN(cache_purge)
@@ -135,5 +190,7 @@ RUN(cache_purge)
     c->status = 202;
     json_object_begin(&c->j);
     json_key_str(&c->j, "verb", "purge");
+    if (kind != 1)
+        put_warning(c, is_now);
     json_object_end(&c->j);
 }

@@ -33,6 +33,7 @@ static void check_services(struct findings *f, const struct admin *a);
 static void check_endpoints(struct findings *f, const struct admin *a);
 static void check_knobs(struct findings *f, const struct admin *a);
 static void check_decisions(struct findings *f, const struct admin *a);
+static void check_caches(struct findings *f, const struct admin *a);
 
 static struct finding *add(struct findings *f, int severity, const char *check, const char *command)
 {
@@ -63,6 +64,7 @@ void api_run_doctor(struct api_call *c)
     check_endpoints(&f, c->admin);
     check_knobs(&f, c->admin);
     check_decisions(&f, c->admin);
+    check_caches(&f, c->admin);
     qsort(f.at, f.count, sizeof f.at[0], by_severity);
     json_object_begin(&c->j);
     json_key_bool(&c->j, "is_healthy", f.count == 0 || f.at[0].severity == SEVERITY_INFO);
@@ -106,6 +108,18 @@ static void check_processes(struct findings *f, const struct admin *a)
     if (host->memory_total_bytes && host->memory_bytes > host->memory_total_bytes / 100 * 95)
         SAY(add(f, SEVERITY_WARNING, "host", "free -m"), "%.0f %% of the memory is in use.",
             100.0 * (double)host->memory_bytes / (double)host->memory_total_bytes);
+}
+
+static void check_caches(struct findings *f, const struct admin *a)
+{
+    struct cold_view v;
+    for (uint16_t i = 0; i < KNOB_TARGETS_MAX; i++)
+        if (api_cold(a, i, &v) && v.load_ratio > 1)
+            SAY(add(f, SEVERITY_INFO, "cold_cache", "foldback cache status"),
+                "Endpoints depend on the cache of %.100s: if it were empty, they would get %.1f x "
+                "what their limits let through (%.0f requests per second instead of %.0f). Purges "
+                "are paced; a restart is not.",
+                admin_name(a, EV_KIND_ROUTE, i), v.load_ratio, v.cold_per_s, v.now_per_s);
 }
 
 static void check_stream(struct findings *f, const struct admin *a)

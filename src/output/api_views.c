@@ -38,6 +38,8 @@ RUN(metrics)
     const struct http1_field *accept = http1_find_name(c->head, SPAN("accept"));
     bool is_om = accept && metrics_wants_openmetrics(accept->value);
     struct metrics_view view = {.metrics = a->metrics,
+                                .curves = a->source.curves,
+                                .facts = a->source.facts,
                                 .memfile = a->source.memfile,
                                 .book = a->source.book,
                                 .timeline = &a->timeline,

@@ -7,6 +7,7 @@
 #include "output/admin_int.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -253,6 +254,24 @@ static void say_endpoint(struct api_call *c, uint16_t number)
     say_place(c, number, now);
 }
 
+/* The cold-cache guard's forecast. */
+static void say_cold(struct api_call *c, uint16_t route)
+{
+    struct cold_view v;
+    if (!api_cold(c->admin, route, &v))
+        return;
+    say(c, "Its cache spares the endpoints %.4g of %.4g requests per second.",
+        v.cold_per_s - v.now_per_s, v.cold_per_s);
+    if (isnan(v.load_ratio))
+        return;
+    say(c, "If it were empty they would get %.0f %% of what their limits let through%s.",
+        v.load_ratio * 100, v.load_ratio > 1 ? ": too much, so purges are paced" : "");
+    if (isfinite(v.refill_s))
+        say(c, "Nine tenths of its hits would be back after about %.3g s.", v.refill_s);
+    else
+        say(c, "There is no room to fill it again: more endpoints are needed first.");
+}
+
 static void put_target_decisions(struct api_call *c, enum ev_kind kind, uint16_t number)
 {
     const struct timeline_entry *e;
@@ -295,6 +314,8 @@ static bool why_target(struct api_call *c, const char *q)
         say_endpoint(c, number);
     for (size_t i = 0; i < FB_COUNT(facts); i++)
         say_fact(c, (struct fact_scope){kind, number}, facts[i]);
+    if (kind == EV_KIND_ROUTE)
+        say_cold(c, number);
     if (kind == EV_KIND_ROUTE) {
         const uint64_t *limited = c->admin->metrics->route[number].limited;
         if (limited[0] + limited[1])

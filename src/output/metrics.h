@@ -119,7 +119,9 @@ struct metrics_view {
     bool is_log_up;
     uint32_t connections;
     const struct customs *customs; /* NULL: none */
-    struct ingest_stats *ingest;   /* NULL: none */
+    const struct curves *curves;   /* of caches; NULL: none */
+    const struct facts *facts;
+    struct ingest_stats *ingest; /* NULL: none */
     uint64_t ingest_queued_bytes;
     const struct admin_connector *connectors; /* admin.h */
     uint32_t connector_count;

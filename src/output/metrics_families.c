@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Exposition.  OpenMetrics 1.0 differs from text 0.0.4 in four places: counter families drop _total
  * in HELP and TYPE, info is a type of its own, exemplars are allowed, and "# EOF" ends it. */
+#include "analytics/cold.h"
 #include "io/tls.h"
 #include "output/admin.h"
 #include "output/metrics.h"
@@ -237,6 +238,17 @@ static void write_caches(struct writer *w)
             total = m->route[i].use.total_bytes;
     family(w, METRIC_ID_CACHE_TOTAL);
     put_u64(w, METRIC_ID_CACHE_TOTAL, VALUES(NULL), total);
+    for (int k = 0; k < 3; k++) {
+        const enum metric_id ids[] = {METRIC_ID_CACHE_COLD_RATE, METRIC_ID_CACHE_COLD_LOAD,
+                                      METRIC_ID_CACHE_REFILL};
+        struct cold_view v;
+        family(w, ids[k]);
+        for (uint32_t i = 0; i < METRIC_SLOTS && w->view->curves; i++)
+            if (cache_is_shown(w, i) && cold_look(w->view->curves, w->view->facts, &m->route[i].use,
+                                                  m->route[i].service, &v))
+                put_f64(w, ids[k], VALUES(name_of(w, EV_KIND_ROUTE, i)),
+                        (double[]){v.cold_per_s, v.load_ratio, v.refill_s}[k]);
+    }
 }
 
 static void write_routes(struct writer *w)

@@ -97,6 +97,8 @@ def answer(request, wire):
         return ok("old", "Cache-Control: no-cache", 'ETag: "1"')
     elif word == "old":
         return ok("old", "Cache-Control: max-age=0, stale-while-revalidate=60")
+    elif word == "ages":
+        return ok("aged", "Cache-Control: max-age=600", "Age: 599")
     elif word == "once":
         time.sleep(0.4)
         return ok("once", "Cache-Control: max-age=60")

@@ -16,7 +16,7 @@ import h2_util
 from conftest import Origin, Wire
 from h2_origin import H2Origin
 from reasons_util import (HEALTH, LIMITS, ONE, PLACES, REASONS, WIDE, all_events, answer, connect, get, look, no_tls,
-                          post, send, service)
+                          post, send, service, Seen)
 from tls_util import Authority, TlsOrigin, server_context
 from fb import Foldback, free_port, until  # noqa: E402
 
@@ -135,6 +135,21 @@ twice("cache_hit", "/kept/fresh")
 twice("cache_revalidated", "/kept/asked")
 twice("cache_stale", "/kept/old")
 sends("cache_only", get("/kept/never", "Cache-Control: only-if-cached"))
+
+
+@row("cache_guarded")
+def _(fold, world):
+    """Its life ends a second after it came; then the one slot of its service is taken."""
+    for _ in range(6):  # a machine that stands still for half a second lets the slot go
+        send(fold, get("/guarded/ages"))
+        time.sleep(2.1)
+        first = connect(fold).send(get("/guarded/slow600"))
+        time.sleep(0.1)
+        m = connect(fold).send(get("/guarded/ages")).response()
+        first.response()
+        if "; hit" in m.get("cache-status"):
+            break
+    return Seen(m.status, m.get("proxy-status"))
 
 
 @row("cache_collapsed")
@@ -436,12 +451,13 @@ def plain_config(world, sink):
     rows += [("queue1", here, ONE + ", queue: { wait: 3s, capacity: 5 }"),
              ("queue2", here, ONE + ", queue: { wait: 3s, capacity: 1 }"),
              ("queue3", here, ONE + ", queue: { wait: 100ms, capacity: 5 }"),
-             ("queue4", here, ONE + ", queue: { wait: 3s, capacity: 5 }")]
-    routes = "".join("  - { match: /%s/, service: %s }\n" % (n, n) for n, _, _ in rows if n != "failing")
+             ("queue4", here, ONE + ", queue: { wait: 3s, capacity: 5 }"), ("guarded", here, ONE)]
+    routes = "".join("  - { match: /%s/, service: %s }\n" % (n, n) for n, _, _ in rows if n not in ("failing", "guarded"))
     return ("mode: observe\n" + LIMITS + challenge(world.folder("acme")) + "services:\n" + "".join(service(*r) for r in rows) + "routes:\n"
             "  - { match: /queue4/short/, service: queue4, deadline: 150ms }\n"
             "  - { match: /short/, service: app, deadline: 200ms }\n"
             "  - { match: /kept/, service: app, cache: on }\n"
+            "  - { match: /guarded/, service: guarded, cache: on }\n"
             "  - { match: /copied/, service: app, mirror: { service: door, percent: 100% } }\n"
             "  - { match: /lost/, service: app, mirror: { service: dead, percent: 100% } }\n"
             "  - { match: /rated/, service: app, rate_limits: [{ rate: 1/h, burst: 1 }] }\n"

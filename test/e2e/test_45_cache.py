@@ -591,6 +591,7 @@ def test_after_a_paced_purge_the_endpoint_gets_no_more_than_it_has_room_for(worl
     assert {s for s, _ in seen} == {200}
     assert origin.peak <= 2
     assert sum(b == b"old" for _, b in seen) > 0
+    assert "cache_guarded" in [e.get("reason_name") for e in proxy.events(None)]
     end = time.monotonic() + 10
     while any(proxy.get(p).body != b"new" for p in pages[:50]) and time.monotonic() < end:
         time.sleep(0.05)

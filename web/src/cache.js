@@ -35,6 +35,15 @@ function saved_ms(route) {
   return rate === null || route.origin_ms === null ? null : rate * route.origin_ms;
 }
 
+// All that its endpoints would get with an empty cache, by what their limits let through.
+function cold_load(route) {
+  return route.cold ? pct(route.cold.load_ratio) : dash;
+}
+function refill(route) {
+  if (!route.cold) return dash;
+  return route.cold.refill_s === null ? 'never' : ms(route.cold.refill_s * 1000);
+}
+
 function Share({ of, text }) {
   const width = Math.min(1, of ?? 0) * 100 + '%';
   return html`<span class="load"><span class="bar" aria-hidden="true"><span style=${{ width }}></span></span><span>${text ?? pct(of)}</span></span>`;
@@ -55,12 +64,13 @@ function Tiles({ look }) {
 
 function Routes({ look }) {
   return html`<section class="panel" aria-labelledby="caches-h">
-    <header><h2 id="caches-h">Caches of routes</h2><p class="hint">Rates of the last minute; the ratio too, if something was asked.</p><span class="grow"></span><${CopyCli} text="foldback cache status" /></header>
-    <${Table} label="Caches of routes" head=${[['Route'], ['Hit ratio'], ['Requests per s', 'n'], ['Time saved per s', 'n'], ['Used'], ['Budget', 'n'], ['Entries', 'n'], ['Evictions per s', 'n'], ['Evicted', 'n']]}>
+    <header><h2 id="caches-h">Caches of routes</h2><p class="hint">Rates of the last minute; the ratio too, if something was asked. If empty: load of the endpoints without this cache, of what their limits let through; refill: until nine tenths of the hits are back.</p><span class="grow"></span><${CopyCli} text="foldback cache status" /></header>
+    <${Table} label="Caches of routes" head=${[['Route'], ['Hit ratio'], ['Requests per s', 'n'], ['Time saved per s', 'n'], ['Used'], ['Budget', 'n'], ['Entries', 'n'], ['Evictions per s', 'n'], ['Evicted', 'n'], ['If empty', 'n'], ['Refill', 'n']]}>
       ${look.routes.map((r) => html`<tr key=${r.route}><th scope="row">${r.route}</th><td><${Share} of=${hit_ratio(r.route)} /></td>
         <td class="n">${count(per_second(r.route, asked))}</td><td class="n">${ms(saved_ms(r))}</td>
         <td><${Share} of=${r.budget_bytes > 0 ? r.used_bytes / r.budget_bytes : 0} text=${bytes(r.used_bytes)} /></td><td class="n">${bytes(r.budget_bytes)}</td>
-        <td class="n">${count(r.entries)}</td><td class="n">${count(per_second(r.route, evicted))}</td><td class="n">${count(r.evicted)}</td></tr>`)}
+        <td class="n">${count(r.entries)}</td><td class="n">${count(per_second(r.route, evicted))}</td><td class="n">${count(r.evicted)}</td>
+        <td class="n">${cold_load(r)}</td><td class="n">${refill(r)}</td></tr>`)}
     <//></section>`;
 }
 
