@@ -120,6 +120,7 @@ static void stop(struct brain *b)
     }
     if (b->admin)
         admin_free(b->admin);
+    brain_query_free(b->query);
     if (b->history)
         log_reader_close(b->history);
     sequencer_release(b->sequencer, log_acknowledged(b->log));

@@ -171,6 +171,26 @@ static enum fb_code on_purge(void *ctx, uint16_t kind, bool is_paced, const char
     return FB_OK;
 }
 
+static enum fb_code on_query_begin(void *ctx, const struct admin_query *ask, uint32_t *ticket,
+                                   struct fb_err *err)
+{
+    const struct brain *b = ctx;
+    return brain_query_begin(b->query, ask, ticket, err);
+}
+
+static bool on_query_take(void *ctx, uint32_t ticket, struct buf *body,
+                          struct admin_query_answer *out)
+{
+    const struct brain *b = ctx;
+    return brain_query_take(b->query, ticket, body, out);
+}
+
+static void on_query_drop(void *ctx, uint32_t ticket)
+{
+    const struct brain *b = ctx;
+    brain_query_drop(b->query, ticket);
+}
+
 enum fb_code brain_admin_start(struct brain *b, struct fb_err *err)
 {
     char token[ADMIN_TOKEN_MAX_BYTES + 2] = "";
@@ -208,6 +228,13 @@ enum fb_code brain_admin_start(struct brain *b, struct fb_err *err)
     };
     if (getrandom(setup.session_seed, sizeof setup.session_seed, 0) != sizeof setup.session_seed)
         return fb_fail(err, FB_E_IO, "admin: no randomness for session keys: %s", strerror(errno));
+    b->query = brain_query_new(b->setup->state_dir);
+    if (b->query) {
+        setup.source.query_begin = on_query_begin;
+        setup.source.query_take = on_query_take;
+        setup.source.query_drop = on_query_drop;
+        setup.source.query_fd = brain_query_fd(b->query);
+    }
     enum fb_code code = admin_new(&b->admin, &setup, err);
     if (code == FB_OK)
         fill_timeline(b);

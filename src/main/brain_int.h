@@ -6,6 +6,7 @@
 #include "ingest/statsd.h"
 #include "knob/memfile.h"
 #include "main/brain.h"
+#include "main/brain_query.h"
 #include "main/fold.h"
 #include "output/admin.h"
 #include "stream/connectors/runner.h"
@@ -48,6 +49,7 @@ struct brain {
     struct connectors *connectors;
     struct connector_said said[CONNECTORS_MAX];
     struct log_reader *history; /* for the admin's questions */
+    struct brain_query *query;  /* NULL: none can be asked */
     struct engine_out out;
     union ev_any *out_room;
     uint64_t next_tick_us, next_drain_us, next_snapshot_us, next_resource_us;

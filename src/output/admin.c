@@ -15,6 +15,7 @@
 static enum fb_code admin_listen(struct admin *a, const struct admin_setup *setup,
                                  struct fb_err *err);
 static void accept_some(struct admin *a);
+static void answer_queries(struct admin *a);
 static bool make_room(struct admin *a);
 static void note_cost(struct admin *a, const struct ev_head *ev);
 
@@ -82,6 +83,9 @@ static enum fb_code admin_listen(struct admin *a, const struct admin_setup *setu
     struct epoll_event e = {.events = EPOLLIN, .data.ptr = a};
     if (a->epoll < 0 || epoll_ctl(a->epoll, EPOLL_CTL_ADD, a->listener, &e) != 0)
         return fb_fail(err, FB_E_IO, "admin: epoll: %s", strerror(errno));
+    e.data.ptr = &a->source.query_fd;
+    if (a->source.query_begin && epoll_ctl(a->epoll, EPOLL_CTL_ADD, a->source.query_fd, &e) != 0)
+        return fb_fail(err, FB_E_IO, "admin: epoll: %s", strerror(errno));
     return FB_OK;
 }
 
@@ -134,12 +138,23 @@ void admin_run(struct admin *a, uint64_t now_us)
     struct epoll_event ready[16];
     int count = epoll_wait(a->epoll, ready, (int)FB_COUNT(ready), 0);
     for (int i = 0; i < count; i++)
-        if (ready[i].data.ptr != a)
+        if (ready[i].data.ptr != a && ready[i].data.ptr != &a->source.query_fd)
             conn_on_ready(ready[i].data.ptr, ready[i].events);
-    /* Last: making room may close a connection that is in <ready>. */
+    /* Last: an answer and making room may close a connection that is in <ready>. */
     for (int i = 0; i < count; i++)
         if (ready[i].data.ptr == a)
             accept_some(a);
+        else if (ready[i].data.ptr == &a->source.query_fd)
+            answer_queries(a);
+}
+
+static void answer_queries(struct admin *a)
+{
+    uint64_t ended;
+    (void)!read(a->source.query_fd, &ended, sizeof ended);
+    for (size_t i = 0; i < ADMIN_CONNS_MAX; i++)
+        if (a->conn[i])
+            conn_on_answer(a->conn[i]);
 }
 
 static void accept_some(struct admin *a)

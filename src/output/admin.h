@@ -69,6 +69,17 @@ struct admin_connector_order {
     uint64_t offset; /* reset of a sink: 0 oldest, UINT64_MAX end */
 };
 
+/* A question to the log in SQL, answered on a thread of its own. */
+struct admin_query {
+    const char *sql;
+    uint32_t rows_max;
+    bool is_redacted;
+};
+struct admin_query_answer {
+    struct fb_err err; /* code FB_OK: <body> has the answer */
+    int error_at;      /* byte of the SQL, -1 for no place */
+};
+
 /* Returns false to stop early. */
 typedef bool (*admin_visit)(void *visit_ctx, const struct ev_head *ev, uint64_t offset);
 
@@ -118,6 +129,14 @@ struct admin_source {
     uint32_t (*connectors)(void *ctx, struct admin_connector *out, uint32_t max);
     enum fb_code (*connector_order)(void *ctx, const struct admin_connector_order *order,
                                     struct fb_err *err);
+    /* Begins a query; *ticket is never 0.  AGAIN: as many as may run do. */
+    enum fb_code (*query_begin)(void *ctx, const struct admin_query *ask, uint32_t *ticket,
+                                struct fb_err *err);
+    /* False while it runs.  True ends the ticket. */
+    bool (*query_take)(void *ctx, uint32_t ticket, struct buf *body,
+                       struct admin_query_answer *out);
+    void (*query_drop)(void *ctx, uint32_t ticket); /* nobody waits any more */
+    int query_fd; /* with query_begin: readable when one has ended; the admin reads it */
 };
 
 struct admin_setup {

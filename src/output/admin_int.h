@@ -3,6 +3,7 @@
  *
  * A connection:
  *   READ --head and body complete--> (handler) --> WRITE --all sent--> READ | closed
+ *                                        |--> WAIT for a query --(answer)--> WRITE
  *                                        \--> STREAM: fed by events and ticks until the peer leaves
  * Threads: the brain's loop. */
 #ifndef FB_OUTPUT_ADMIN_INT_H
@@ -36,7 +37,7 @@
 #define BEACONS_PER_S 200
 #define STREAMS_MAX 32 /* half of the connections: the API stays reachable */
 
-enum conn_phase { CONN_FREE, CONN_READ, CONN_WRITE, CONN_STREAM };
+enum conn_phase { CONN_FREE, CONN_READ, CONN_WAIT, CONN_WRITE, CONN_STREAM };
 enum stream_kind { STREAM_LIVE, STREAM_TAP, STREAM_EVENTS };
 
 struct stream {
@@ -80,6 +81,7 @@ struct conn {
     struct span tail; /* static bytes behind <out>: an asset */
     size_t tail_sent;
     struct stream *stream; /* in STREAM */
+    uint32_t ticket;       /* in WAIT: of the query; else 0 */
 };
 
 struct admin {
@@ -127,6 +129,8 @@ struct api_call {
 void api_fail(struct api_call *c, enum fb_code code, const char *fmt, ...) FB_PRINTF(3, 4);
 void api_fail_status(struct api_call *c, uint16_t status, enum fb_code code, const char *text);
 void api_fail_err(struct api_call *c, const struct fb_err *err);
+/* The same with the place in what was sent, from 1; 0: none. */
+void api_fail_at(struct api_call *c, uint16_t status, const struct fb_err *err, uint32_t position);
 /* A name that nothing has: 404, but 503 with Retry-After while names are still being learned. */
 void api_fail_unknown(struct api_call *c, const char *fmt, ...) FB_PRINTF(2, 3);
 /* Value of a query parameter, decoded into <out>; false when absent or too long. */
@@ -191,8 +195,13 @@ void conn_on_ready(struct conn *c, uint32_t events);
 void conn_flush(struct conn *c);
 void conn_want(struct conn *c, bool write); /* be told when there is room */
 void conn_check_idle(struct conn *c);
+void conn_on_answer(struct conn *c); /* in WAIT: a query has ended, perhaps this one */
 /* How large the body of this request may be (api.c). */
 size_t api_body_max(const struct admin *a, const struct http1_head *h);
 /* Dispatches a complete request; fills out/tail/stream of the connection (api.c). */
 void api_serve(struct conn *c);
+/* The answer of a connection in WAIT; false while there is none. */
+bool api_resume(struct conn *c);
+/* Fills <c> with the answer to the query of its connection; false while there is none. */
+bool api_query_answer(struct api_call *c);
 #endif

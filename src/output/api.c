@@ -13,6 +13,7 @@ static bool is_allowed(struct api_call *c);
 static struct auth_request auth_request_of(const struct http1_head *h, bool is_write);
 static void run_row(struct api_call *c, struct span params[2]);
 static void serve_page(struct api_call *c);
+static void finish(struct api_call *c);
 static void write_answer(struct api_call *c);
 
 static struct span field(const struct http1_head *h, const char *name)
@@ -54,11 +55,30 @@ void api_serve(struct conn *conn)
         api_fail_status(&c, 405, FB_E_USAGE, "this path exists, but not for this method");
     else
         serve_page(&c);
-    if (!c.stream && c.out->failed && !c.asset.at) {
-        buf_clear(c.out);
-        api_fail(&c, FB_E_NOMEM, "the answer is larger than %zu bytes; ask for less", c.out->max);
+    if (!conn->ticket)
+        finish(&c);
+}
+
+static void finish(struct api_call *c)
+{
+    if (!c->stream && c->out->failed && !c->asset.at) {
+        buf_clear(c->out);
+        api_fail(c, FB_E_NOMEM, "the answer is larger than %zu bytes; ask for less", c->out->max);
     }
-    write_answer(&c);
+    write_answer(c);
+}
+
+bool api_resume(struct conn *conn)
+{
+    struct admin *a = conn->admin;
+    struct api_call c = {
+        .admin = a, .conn = conn, .head = &conn->parser.head, .out = &a->scratch, .status = 200};
+    buf_clear(c.out);
+    json_init(&c.j, c.out);
+    if (!api_query_answer(&c))
+        return false;
+    finish(&c);
+    return true;
 }
 
 static void run_row(struct api_call *c, struct span params[2])
@@ -234,7 +254,14 @@ static uint16_t status_of(enum fb_code code)
 
 void api_fail_status(struct api_call *c, uint16_t status, enum fb_code code, const char *text)
 {
-    const struct fb_error_row *row = fb_error_row(code);
+    struct fb_err err = {.code = code};
+    snprintf(err.text, sizeof err.text, "%s", text);
+    api_fail_at(c, status, &err, 0);
+}
+
+void api_fail_at(struct api_call *c, uint16_t status, const struct fb_err *err, uint32_t position)
+{
+    const struct fb_error_row *row = fb_error_row(err->code);
     buf_clear(c->out);
     json_init(&c->j, c->out);
     c->status = status;
@@ -243,7 +270,9 @@ void api_fail_status(struct api_call *c, uint16_t status, enum fb_code code, con
     json_key_str(&c->j, "type", "about:blank");
     json_key_str(&c->j, "title", http1_status_text(status));
     json_key_u64(&c->j, "status", status);
-    json_key_str(&c->j, "detail", text);
+    json_key_str(&c->j, "detail", err->text);
+    if (position)
+        json_key_u64(&c->j, "position", position);
     json_key_str(&c->j, "code", row->name);
     json_key_str(&c->j, "remedy", row->remedy);
     json_object_end(&c->j);

@@ -59,6 +59,8 @@ void conn_close(struct conn *c)
     if (c->stream)
         a->stream_count--;
     free(c->stream);
+    if (c->ticket)
+        a->source.query_drop(a->source.ctx, c->ticket);
     buf_fini(&c->in);
     buf_fini(&c->body);
     buf_fini(&c->out);
@@ -112,9 +114,23 @@ static void serve_what_is_there(struct conn *c)
         api_serve(c);
         if (c->stream)
             c->phase = CONN_STREAM;
+        if (c->ticket)
+            c->phase = CONN_WAIT;
     }
-    if (c->phase != CONN_READ)
+    if (c->phase != CONN_READ && c->phase != CONN_WAIT)
         conn_flush(c);
+}
+
+void conn_on_answer(struct conn *c)
+{
+    if (c->phase != CONN_WAIT)
+        return;
+    settle_head(c);
+    if (!api_resume(c))
+        return;
+    c->last_us = c->admin->now_us;
+    c->phase = CONN_WRITE;
+    conn_flush(c);
 }
 
 static void begin_body(struct conn *c)

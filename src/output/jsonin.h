@@ -11,7 +11,7 @@
 #include "base/span.h"
 
 #define JSONIN_FIELDS_MAX 16
-#define JSONIN_TEXT_MAX_BYTES 2048
+#define JSONIN_TEXT_MAX_BYTES 8192 /* a query is some hundred */
 
 enum jsonin_kind { JSONIN_NULL, JSONIN_BOOL, JSONIN_NUMBER, JSONIN_STRING };
 struct jsonin_field {

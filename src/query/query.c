@@ -8,6 +8,9 @@
 
 /* SQLite asks after so many steps of its machine whether to go on: some tens of microseconds. */
 #define STEPS_BETWEEN_ASKING 10000
+/* Where memory is counted by asking, too: 60 rows of 256 KiB each are 16 MiB between two answers.
+ */
+#define STEPS_WHEN_SHARED 500
 
 static int authorize(void *arg, int action, const char *a, const char *b, const char *c,
                      const char *d);
@@ -23,7 +26,8 @@ enum fb_code query_open(struct query **out, const struct query_conf *conf, struc
     if (!q)
         return fb_fail(err, FB_E_NOMEM, "no memory for a query");
     q->conf = *conf;
-    sqlite3_hard_heap_limit64(QUERY_HEAP_BYTES_MAX);
+    if (!conf->shared_bytes_max)
+        sqlite3_hard_heap_limit64(QUERY_HEAP_BYTES_MAX);
     enum fb_code code = open_tables(q, err);
     if (code != FB_OK) {
         query_close(q);
@@ -68,9 +72,11 @@ static enum fb_code open_tables(struct query *q, struct fb_err *err)
     /* Sorting and grouping beyond the cache goes to a file that has no name any more, unless that
      * would put on a disk in clear what is sealed there. */
     bool is_secret = !q->conf.is_redacted || is_sealed(q->conf.source.dir);
+    bool is_shared = q->conf.shared_bytes_max > 0;
     if (rc == SQLITE_OK)
         rc = sqlite3_exec(q->db,
-                          is_secret ? "PRAGMA temp_store = MEMORY" : "PRAGMA temp_store = FILE",
+                          is_secret || is_shared ? "PRAGMA temp_store = MEMORY"
+                                                 : "PRAGMA temp_store = FILE",
                           NULL, NULL, NULL);
     if (rc == SQLITE_OK)
         rc = query_add_functions(q);
@@ -79,10 +85,12 @@ static enum fb_code open_tables(struct query *q, struct fb_err *err)
     if (rc != SQLITE_OK)
         return fb_fail(err, FB_E_INTERNAL, "SQLite: %s", sqlite3_errmsg(q->db));
     sqlite3_limit(q->db, SQLITE_LIMIT_SQL_LENGTH, (int)QUERY_SQL_BYTES_MAX);
-    sqlite3_limit(q->db, SQLITE_LIMIT_LENGTH, (int)(16 * MIB));
+    sqlite3_limit(q->db, SQLITE_LIMIT_LENGTH,
+                  (int)(is_shared ? QUERY_SHARED_VALUE_BYTES_MAX : 16 * MIB));
     sqlite3_limit(q->db, SQLITE_LIMIT_ATTACHED, 0);
     sqlite3_set_authorizer(q->db, authorize, q);
-    sqlite3_progress_handler(q->db, STEPS_BETWEEN_ASKING, on_steps, q);
+    sqlite3_progress_handler(q->db, is_shared ? STEPS_WHEN_SHARED : STEPS_BETWEEN_ASKING, on_steps,
+                             q);
     return FB_OK;
 }
 
@@ -109,8 +117,11 @@ static int authorize(void *arg, int action, const char *a, const char *b, const 
 
 static int on_steps(void *arg)
 {
-    const struct query *q = arg;
-    return q->conf.source.is_stopped && *q->conf.source.is_stopped;
+    struct query *q = arg;
+    uint64_t max = q->conf.shared_bytes_max;
+    if (max && (uint64_t)sqlite3_memory_used() > max)
+        q->is_starved = true;
+    return q->is_starved || scan_source_is_stopped(&q->conf.source);
 }
 
 enum fb_code query_run(struct query *q, const char *sql, const struct query_sink *sink,
@@ -120,7 +131,7 @@ enum fb_code query_run(struct query *q, const char *sql, const struct query_sink
     const char *rest = NULL;
     enum fb_code code;
     q->error_at = -1;
-    q->is_denied = false;
+    q->is_denied = q->is_starved = false;
     q->err = (struct fb_err){0};
     int rc = sqlite3_prepare_v2(q->db, sql, -1, &st, &rest);
     if (rc != SQLITE_OK)
@@ -198,11 +209,14 @@ static enum fb_code fail_sql(struct query *q, int rc, struct fb_err *err)
     if (q->is_denied || strstr(sqlite3_errmsg(q->db), "may not be modified"))
         return fb_fail(err, FB_E_DENIED, "the log is read-only here: only SELECT is allowed, no %s",
                        "ATTACH, PRAGMA or anything that writes");
-    if (rc == SQLITE_NOMEM)
+    if (rc == SQLITE_NOMEM || q->is_starved) {
+        bool is_shared = q->conf.shared_bytes_max > 0;
+        uint64_t max = is_shared ? q->conf.shared_bytes_max : QUERY_HEAP_BYTES_MAX;
         return fb_fail(err, FB_E_NOMEM,
-                       "the query needs more than %u MiB: ask for a shorter time (--since 10m) or "
-                       "for fewer groups",
-                       (unsigned)(QUERY_HEAP_BYTES_MAX / MIB));
+                       "the query needs more than %u MiB: ask for a shorter time (%s) or for fewer "
+                       "groups",
+                       (unsigned)(max / MIB), is_shared ? "time_us > ago('10m')" : "--since 10m");
+    }
     if (rc == SQLITE_INTERRUPT)
         return fb_fail(err, FB_E_AGAIN, "stopped");
     const char *why = sqlite3_errmsg(q->db), *hint = "";

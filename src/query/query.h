@@ -7,6 +7,8 @@
  * SQLite sees a row; the event type and the time decide which blocks are decoded at all.
  * Memory: QUERY_HEAP_BYTES_MAX, larger sorts go to a temporary file, or fail when
  * personal fields are shown or the log is sealed.
+ * In a process that needs SQLite for itself, shared_bytes_max ends the query instead of that hard
+ * limit, nothing goes to a file, and a value has QUERY_SHARED_VALUE_BYTES_MAX at most.
  * Threads: a struct query belongs to one thread; SQLite's memory limit is of the whole process. */
 #ifndef FB_QUERY_QUERY_H
 #define FB_QUERY_QUERY_H
@@ -14,11 +16,15 @@
 
 #define QUERY_HEAP_BYTES_MAX (256 * MIB)
 #define QUERY_SQL_BYTES_MAX (64 * KIB)
+#define QUERY_SHARED_VALUE_BYTES_MAX (256 * KIB)
+/* Tables that one query may have open at once there: each has a reader of the log. */
+#define QUERY_SHARED_TABLES_MAX 8
 
 struct query_conf {
     struct scan_source source;   /* copied */
     uint64_t now_us;             /* for ago(): one instant for the whole query */
     uint64_t since_us, until_us; /* on top of what the SQL says; 0 and UINT64_MAX: none */
+    uint64_t shared_bytes_max;   /* what SQLite may use of a shared process; 0: it is ours alone */
     bool is_redacted;            /* PERSONAL fields read "-" */
 };
 
@@ -41,7 +47,7 @@ FB_MUST_USE
 enum fb_code query_open(struct query **query, const struct query_conf *conf, struct fb_err *err);
 void query_close(struct query *q);
 /* One statement.  Errors: USAGE (the SQL; the sentence marks the place), DENIED (it would write),
- * NOMEM, AGAIN (stopped by the signal or by the sink), IO. */
+ * NOMEM, AGAIN (stopped, or by the sink), IO. */
 FB_MUST_USE
 enum fb_code query_run(struct query *q, const char *sql, const struct query_sink *sink,
                        struct fb_err *err);

@@ -16,6 +16,8 @@ struct query {
     } table[EV_TYPE_END];
     struct fb_err err; /* of a scan, for the sentence behind SQLITE_ERROR */
     bool is_denied;    /* the authorizer said no */
+    bool is_starved;   /* of shared_bytes_max */
+    uint32_t open_tables;
     int error_at;
 };
 

@@ -2,6 +2,7 @@
 #include "query/scan.h"
 
 #include "base/assert.h"
+#include "base/clock.h"
 
 #include <inttypes.h>
 
@@ -61,9 +62,11 @@ enum fb_code scan_begin(struct scan *s, const struct scan_bounds *bounds, struct
                                            : fb_fail(err, FB_E_NOMEM, "no memory for names");
 }
 
-static bool is_stopped(const struct scan *s)
+bool scan_source_is_stopped(const struct scan_source *source)
 {
-    return s->source->is_stopped && *s->source->is_stopped;
+    return (source->is_stopped && *source->is_stopped) ||
+           (source->is_left && atomic_load(source->is_left)) ||
+           (source->stop_us && fb_mono_us() >= source->stop_us);
 }
 
 /* One more event was looked at. */
@@ -84,7 +87,7 @@ static bool is_wanted(const struct scan *s, const struct scan_event *e)
 enum fb_code scan_next(struct scan *s, struct scan_event *e, struct fb_err *err)
 {
     for (uint64_t turn = 0; !s->is_at_end; turn++) {
-        if (turn % 4096 == 0 && is_stopped(s))
+        if (turn % 4096 == 0 && scan_source_is_stopped(s->source))
             return FB_E_AGAIN;
         enum fb_code code = log_reader_next(s->reader, &e->ev, &e->offset);
         if (code == FB_E_DAMAGED) {

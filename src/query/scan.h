@@ -11,6 +11,7 @@
 #include "stream/reader.h"
 
 #include <signal.h>
+#include <stdatomic.h>
 
 /* What all scans of one command share. */
 struct scan_source {
@@ -19,6 +20,8 @@ struct scan_source {
     bool (*names_at)(void *arg, uint64_t offset, struct names *names);
     void *arg;
     const volatile sig_atomic_t *is_stopped; /* set by a signal handler; may be NULL */
+    const atomic_bool *is_left;              /* set by another thread; may be NULL */
+    uint64_t stop_us;                        /* fb_mono_us at which it ends; 0: never */
     void (*on_progress)(void *arg, uint64_t scanned, uint64_t left); /* each 2^18; may be NULL */
     /* Sums over all scans. */
     uint64_t scanned, holes, missing;
@@ -44,6 +47,8 @@ struct scan {
     bool is_at_end;
 };
 
+/* By the signal, the other thread or the clock. */
+bool scan_source_is_stopped(const struct scan_source *source);
 FB_MUST_USE
 enum fb_code scan_open(struct scan *s, struct scan_source *source, struct fb_err *err);
 void scan_close(struct scan *s);
@@ -52,7 +57,7 @@ FB_MUST_USE
 enum fb_code scan_begin(struct scan *s, const struct scan_bounds *bounds, struct fb_err *err);
 /* After FB_E_END: looks for what came since. */
 void scan_go_on(struct scan *s);
-/* FB_E_END: no more now.  FB_E_AGAIN: stopped by a signal.  Else see err. */
+/* FB_E_END: no more now.  FB_E_AGAIN: stopped.  Else see err. */
 FB_MUST_USE
 enum fb_code scan_next(struct scan *s, struct scan_event *event, struct fb_err *err);
 /* Feeds the name events of [from, until) to <names>: for names_at. */

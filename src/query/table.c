@@ -168,12 +168,21 @@ static int table_open(sqlite3_vtab *base, sqlite3_vtab_cursor **out)
     if (!c)
         return SQLITE_NOMEM;
     c->base.pVtab = base;
+    if (q->conf.shared_bytes_max && q->open_tables >= QUERY_SHARED_TABLES_MAX) {
+        int rc = fail(c, fb_fail(&q->err, FB_E_USAGE,
+                                 "more than %d tables in one query; `foldback "
+                                 "events query` takes them",
+                                 QUERY_SHARED_TABLES_MAX));
+        free(c);
+        return rc;
+    }
     enum fb_code code = scan_open(&c->scan, &q->conf.source, &q->err);
     if (code != FB_OK) {
         int rc = fail(c, code);
         free(c);
         return rc;
     }
+    q->open_tables++;
     *out = &c->base;
     return SQLITE_OK;
 }
@@ -181,6 +190,7 @@ static int table_open(sqlite3_vtab *base, sqlite3_vtab_cursor **out)
 static int table_close(sqlite3_vtab_cursor *base)
 {
     struct cursor *c = (struct cursor *)(void *)base;
+    vtab_of(c)->query->open_tables--;
     scan_close(&c->scan);
     free(c);
     return SQLITE_OK;
