@@ -19,14 +19,23 @@ struct place {
     uint64_t bits[SET_BITS / 64];
 };
 struct tally {
-    uint32_t used;
+    uint32_t used, longest;
+    uint64_t key[2];
     struct place place[TALLY_NAMES_MAX * 2]; /* open addressing, at most half full */
 };
 #define PLACES (TALLY_NAMES_MAX * 2)
 
-struct tally *tally_new(void)
+struct tally *tally_new(const uint64_t key[2])
 {
-    return calloc(1, sizeof(struct tally));
+    struct tally *t = calloc(1, sizeof *t);
+    if (t)
+        memcpy(t->key, key, sizeof t->key);
+    return t;
+}
+
+uint32_t tally_longest(const struct tally *t)
+{
+    return t->longest;
 }
 
 void tally_free(struct tally *t)
@@ -34,17 +43,12 @@ void tally_free(struct tally *t)
     free(t);
 }
 
-static uint64_t hash_of(struct span s)
-{
-    static const uint64_t key[2] = {0x666f6c646261636b, 0x74616c6c79};
-    return siphash(key, s);
-}
-
 static struct place *place_of(struct tally *t, const char *name)
 {
-    uint64_t h = hash_of(span_of(name));
+    uint64_t h = siphash(t->key, span_of(name));
     for (uint32_t i = 0; i < PLACES; i++) {
         struct place *p = &t->place[(h + i) % PLACES];
+        t->longest = fb_max_u32(t->longest, i + 1);
         if (p->is_used && strcmp(p->name, name) == 0)
             return p;
         if (!p->is_used)
@@ -53,7 +57,7 @@ static struct place *place_of(struct tally *t, const char *name)
     return NULL;
 }
 
-static void add_value(struct place *p, const struct tally_sample *s)
+static void add_value(const struct tally *t, struct place *p, const struct tally_sample *s)
 {
     switch (s->kind) {
     case TALLY_COUNTER:
@@ -69,7 +73,7 @@ static void add_value(struct place *p, const struct tally_sample *s)
         p->sum += s->value * s->weight;
         break;
     case TALLY_SET: {
-        uint64_t bit = hash_of(s->member) % SET_BITS;
+        uint64_t bit = siphash(t->key, s->member) % SET_BITS;
         p->bits[bit / 64] |= UINT64_C(1) << bit % 64;
         break;
     }
@@ -89,7 +93,7 @@ bool tally_add(struct tally *t, const struct tally_sample *s)
         *p = (struct place){.kind = s->kind, .is_used = true};
         snprintf(p->name, sizeof p->name, "%s", s->name);
     }
-    add_value(p, s);
+    add_value(t, p, s);
     return true;
 }
 

@@ -23,7 +23,12 @@ struct tally_sample {
     bool is_relative;     /* gauge */
 };
 struct tally;
-struct tally *tally_new(void); /* NULL without memory */
+/* <key>: secret, or senders could choose names that stand in each other's way.  NULL without
+ * memory.
+ */
+struct tally *tally_new(const uint64_t key[2]);
+/* Most places that one name was looked for at. */
+uint32_t tally_longest(const struct tally *t);
 void tally_free(struct tally *t);
 /* False: no place, or a name of another kind. */
 FB_MUST_USE

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -284,7 +285,10 @@ static enum fb_code open_unix(struct statsd *s, const char *path, struct fb_err 
 
 static enum fb_code open_all(struct statsd *s, const struct statsd_setup *setup, struct fb_err *err)
 {
-    s->tally = tally_new();
+    uint64_t key[2];
+    if (getrandom(key, sizeof key, 0) != (ssize_t)sizeof key)
+        return fb_fail(err, FB_E_IO, "ingest.statsd: no random bytes: %s", strerror(errno));
+    s->tally = tally_new(key);
     s->room = malloc((size_t)BATCH * DATAGRAM_BYTES);
     s->stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (!s->tally || !s->room || s->stop < 0)

@@ -11,6 +11,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <sys/random.h>
 #include <zlib.h>
 
 #define RUN(name) void api_run_##name(struct api_call *c)
@@ -162,7 +163,9 @@ static void run_signal(struct api_call *c, enum otlp_signal signal)
         return;
     }
     buf_init(&plain, PLAIN_MAX_BYTES);
-    s.tally = tally_new();
+    uint64_t key[2];
+    if (getrandom(key, sizeof key, 0) == (ssize_t)sizeof key)
+        s.tally = tally_new(key);
     if (!s.tally)
         api_fail(c, FB_E_NOMEM, "no memory to sum it up");
     else if (!is_gzip || unzip(c, body, &plain)) {

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "base/siphash.h"
 #include "event/tally.h"
 
 #include <setjmp.h>
@@ -7,6 +8,8 @@
 #include <string.h>
 
 #include <cmocka.h>
+
+static const uint64_t key[2] = {1, 2};
 
 static bool add(struct tally *t, enum tally_kind kind, const char *name, double value)
 {
@@ -26,10 +29,48 @@ static const struct ev_custom *said(const struct tally *t, struct buf *out, cons
     return NULL;
 }
 
+/* Names for one place, for who knows the key: what a sender could do if it were the same
+ * everywhere. */
+static void names_that_collide_under_one_key_do_not_under_another(void **state)
+{
+    (void)state;
+    static const uint64_t other_key[2] = {3, 4};
+    struct tally *known = tally_new(key), *other = tally_new(other_key);
+    uint32_t found = 0, places = 2 * TALLY_NAMES_MAX;
+    for (uint32_t i = 0; found < 200; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "n%u", i);
+        if (siphash(key, span_of(name)) % places != 17)
+            continue;
+        assert_true(add(known, TALLY_COUNTER, name, 1));
+        assert_true(add(other, TALLY_COUNTER, name, 1));
+        found++;
+    }
+    assert_int_equal(tally_longest(known), 200);
+    assert_true(tally_longest(other) <= 12);
+    tally_free(known);
+    tally_free(other);
+}
+
+static void whatever_names_come_the_table_keeps_its_size(void **state)
+{
+    (void)state;
+    struct tally *t = tally_new(key);
+    for (uint32_t i = 0; i < 20 * TALLY_NAMES_MAX; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "n%u", i);
+        assert_int_equal(add(t, TALLY_COUNTER, name, 1), i < TALLY_NAMES_MAX);
+    }
+    assert_int_equal(tally_names(t), TALLY_NAMES_MAX);
+    assert_true(add(t, TALLY_COUNTER, "n7", 1)); /* who was there goes on */
+    assert_true(tally_longest(t) <= 100);
+    tally_free(t);
+}
+
 static void many_samples_become_one_event_per_name(void **state)
 {
     (void)state;
-    struct tally *t = tally_new();
+    struct tally *t = tally_new(key);
     struct buf out;
     buf_init(&out, MIB);
     for (int i = 0; i < 1000; i++) {
@@ -54,7 +95,7 @@ static void many_samples_become_one_event_per_name(void **state)
 static void a_gauge_goes_on_from_its_value(void **state)
 {
     (void)state;
-    struct tally *t = tally_new();
+    struct tally *t = tally_new(key);
     struct buf out;
     buf_init(&out, MIB);
     struct tally_sample more = {
@@ -72,7 +113,7 @@ static void a_gauge_goes_on_from_its_value(void **state)
 static void members_of_a_set_count_once(void **state)
 {
     (void)state;
-    struct tally *t = tally_new();
+    struct tally *t = tally_new(key);
     struct buf out;
     char member[16];
     buf_init(&out, MIB);
@@ -91,7 +132,7 @@ static void members_of_a_set_count_once(void **state)
 static void names_are_bounded_and_have_one_kind(void **state)
 {
     (void)state;
-    struct tally *t = tally_new();
+    struct tally *t = tally_new(key);
     char name[40];
     for (unsigned i = 0; i < TALLY_NAMES_MAX; i++) {
         snprintf(name, sizeof name, "n%u", i);
@@ -108,6 +149,8 @@ static void names_are_bounded_and_have_one_kind(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(names_that_collide_under_one_key_do_not_under_another),
+        cmocka_unit_test(whatever_names_come_the_table_keeps_its_size),
         cmocka_unit_test(many_samples_become_one_event_per_name),
         cmocka_unit_test(a_gauge_goes_on_from_its_value),
         cmocka_unit_test(members_of_a_set_count_once),

@@ -143,6 +143,31 @@ static void flood_of_keys_frees_nobody_who_is_over_his_limit(void **state)
     rate_table_free(t);
 }
 
+/* Who knows the seed fills the set of somebody else; who does not hits it once in 256 times. */
+static void keys_of_one_set_push_each_other_out_and_touch_no_other(void **state)
+{
+    (void)state;
+    enum { SETS = 256, FLOOD = 2000 };
+    for (int is_aimed = 0; is_aimed <= 1; is_aimed++) {
+        struct rate_table *t = rate_table_new(SETS * 4);
+        struct rng rng;
+        rng_init(&rng, 5);
+        uint32_t forgotten = 0;
+        for (uint64_t user = 1; user <= 100; user++) /* honest ones, at their limit */
+            passed(t, &ten_a_second, user << 2 | user << 20, 5, noon_us);
+        for (uint32_t i = 0; i < FLOOD; i++) {
+            uint64_t key = is_aimed ? (rng_u64(&rng) & ~UINT64_C(0x3ff)) | 7 << 2 : rng_u64(&rng);
+            assert_true(rate_take(t, &ten_a_second, key, noon_us).is_passed);
+        }
+        for (uint64_t user = 1; user <= 100; user++)
+            forgotten += rate_take(t, &ten_a_second, user << 2 | user << 20, noon_us).is_passed;
+        /* those at their limit are the last that are forgotten */
+        assert_true(forgotten <= 1);
+        assert_true(rate_table_live(t, noon_us) <= SETS * 4);
+        rate_table_free(t);
+    }
+}
+
 static void memory_stays_and_nobody_is_refused_when_all_places_are_taken(void **state)
 {
     (void)state;
@@ -256,6 +281,7 @@ int main(void)
         cmocka_unit_test(bucket_and_quota_of_one_key_are_two),
         cmocka_unit_test(full_buckets_are_free_places),
         cmocka_unit_test(flood_of_keys_frees_nobody_who_is_over_his_limit),
+        cmocka_unit_test(keys_of_one_set_push_each_other_out_and_touch_no_other),
         cmocka_unit_test(memory_stays_and_nobody_is_refused_when_all_places_are_taken),
         cmocka_unit_test(extremes_do_not_overflow),
         cmocka_unit_test(a_limit_that_is_made_smaller_does_not_begin_anew),
