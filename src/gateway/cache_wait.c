@@ -187,7 +187,7 @@ bool cache_refresh(struct request *req)
                             .start_us = now_us,
                             .end_us = now_us,
                             .deadline_us = UINT64_MAX,
-                            .request_id = rng_u64(&w->rng),
+                            .request_id = worker_request_id(w),
                             .route = req->route,
                             .grpc_status = EV_NONE,
                             .method = HTTP1_GET,

@@ -225,6 +225,7 @@ struct worker {
     int pipe[2];       /* splice.c; empty between two events; -1: none */
     size_t pipe_bytes; /* it takes at most this; 0: no splicing here */
     struct rng rng;
+    uint64_t next_id, id_salt; /* worker_request_id */
     struct access_buf access;
     struct loop_timer tick, pause; /* gates and pools; accepting again after EMFILE */
     struct loop_message stop;      /* drain or stop, from thread 0 */
@@ -609,6 +610,8 @@ void request_head_finish(struct request *req,
                          uint64_t now_us); /* fields of this attempt and the end */
 void response_head_build(struct request *req, const struct http1_head *head, struct http1_out *w);
 struct span worker_date(struct worker *w);
+/* Number of the next request: counted, and mixed so that it tells nobody the count (base/mix.h). */
+uint64_t worker_request_id(struct worker *w);
 
 /* ---- forward.c: which endpoint, again, or not at all ---- */
 void forward_arrive(struct request *req);

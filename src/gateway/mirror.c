@@ -27,7 +27,7 @@ void mirror_request(struct request *req)
     two->is_own = two->is_mirror = true;
     two->start_us = now_us;
     two->deadline_us = UINT64_MAX;
-    two->request_id = rng_u64(&two->worker->rng);
+    two->request_id = worker_request_id(two->worker);
     two->ticket = (struct gate_ticket){.arrive_us = now_us,
                                        .deadline_us = UINT64_MAX,
                                        .key_hash = req->ticket.key_hash,

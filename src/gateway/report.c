@@ -82,7 +82,7 @@ void report_refused(struct worker *w, uint16_t reason, uint16_t status, uint64_t
     uint64_t now_us = loop_now_us(w->loop);
     struct ev_request ev = EV_INIT(REQUEST, request, now_us);
     ev.head.origin = (uint8_t)w->index;
-    ev.request_id = rng_u64(&w->rng);
+    ev.request_id = worker_request_id(w);
     ev.route = ev.service = ev.endpoint = ev.grpc_status = ev.version = EV_NONE;
     ev.reason = reason;
     ev.status = status;

@@ -235,7 +235,7 @@ struct request *request_open(struct client *c, const struct http1_head *head)
     req->peer_text_bytes = (uint8_t)sock_host_text(&c->peer, req->peer_text);
     if (c->kind == CLIENT_H2)
         req->protocol = EV_PROTOCOL_HTTP2;
-    req->request_id = rng_u64(&w->rng);
+    req->request_id = worker_request_id(w);
     req->is_in_done = head->framing == HTTP1_BODY_NONE ||
                       (head->framing == HTTP1_BODY_LENGTH && head->body_bytes == 0);
     if (req->is_chunked_in)

@@ -2,6 +2,7 @@
 /* worker: one thread: its loop, its listening sockets, its clock ticks. */
 #include "base/assert.h"
 #include "base/clock.h"
+#include "base/mix.h"
 #include "gateway/cache.h"
 #include "gateway/h2_int.h"
 #include "gateway/h2_upstream.h"
@@ -43,6 +44,8 @@ bool worker_init(struct worker *w, struct gw *gw, uint32_t index, struct fb_err 
                          .pipe_bytes = 4 * CHUNK_BODY_BYTES,
                          .in_bytes = 4 * CHUNK_BODY_BYTES};
     rng_init(&w->rng, gw->key_seed + 0x9e3779b97f4a7c15u * (index + 1));
+    w->next_id = rng_u64(&w->rng);
+    w->id_salt = mix_salt(gw->mem->head->node_id);
     chunk_store_init(&w->chunks);
     send_batch_init(&w->sends);
     handshakes_init(&w->handshakes);
@@ -374,4 +377,9 @@ static bool size_scratch(struct worker *w)
         w->field_room = l->header_count;
     }
     return true;
+}
+
+uint64_t worker_request_id(struct worker *w)
+{
+    return mix_u64(w->next_id++) ^ w->id_salt;
 }

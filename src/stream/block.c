@@ -2,6 +2,7 @@
 #include "stream/block.h"
 
 #include "base/assert.h"
+#include "base/mix.h"
 #include "guard/personal.h"
 #include "stream/column.h"
 #include "stream/crc32c.h"
@@ -14,6 +15,7 @@
 #define BLOCK_VERSION 2
 #define BLOCK_VERSION_JOINED 3
 #define FLAG_ACKNOWLEDGED 1u
+#define FLAG_COUNTED 2u
 
 /* The header as it stands on disk; x86-64 and AArch64 are little endian, so it is the machine's
  * form. */
@@ -189,6 +191,7 @@ enum fb_code block_join(struct block_codec *c, struct block_head *head,
 static enum fb_code encode_records(struct block_codec *c, struct block_head *head,
                                    struct span records)
 {
+    c->columns.salt = mix_salt(head->node);
     enum fb_code code = column_write(&c->columns, records);
     if (code)
         return code;
@@ -200,6 +203,7 @@ static enum fb_code encode_records(struct block_codec *c, struct block_head *hea
         stored = records.len;
         head->codec = BLOCK_CODEC_NONE;
     }
+    head->has_counted = head->codec == BLOCK_CODEC_COLUMNS && c->columns.has_counted;
     fb_assert(c->columns.rows > 0);
     fb_assert(c->columns.rows <= COLUMN_ROWS_MAX);
     head->count = c->columns.rows;
@@ -292,7 +296,8 @@ static struct header header_of(const struct block_head *head)
                        .codec = head->codec,
                        .key_id = head->key_id,
                        .position = head->position,
-                       .flags = head->has_acknowledged ? FLAG_ACKNOWLEDGED : 0,
+                       .flags = (head->has_acknowledged ? FLAG_ACKNOWLEDGED : 0) |
+                                (head->has_counted ? FLAG_COUNTED : 0),
                        .acknowledged = head->has_acknowledged ? head->acknowledged : 0,
                        .first_us = head->first_us,
                        .last_us = head->last_us,
@@ -366,7 +371,7 @@ enum fb_code block_head_read(struct span bytes, struct block_head *head)
     if (h.version < BLOCK_VERSION_CLEAR || h.version > BLOCK_VERSION_JOINED ||
         h.codec > BLOCK_CODEC_COLUMNS || (is_clear && h.key_id != 0))
         return FB_E_VERSION;
-    if (h.flags & ~FLAG_ACKNOWLEDGED)
+    if (h.flags & ~(FLAG_ACKNOWLEDGED | FLAG_COUNTED))
         return FB_E_VERSION;
     if (!(h.flags & FLAG_ACKNOWLEDGED) && h.acknowledged)
         return FB_E_DAMAGED;
@@ -393,6 +398,7 @@ enum fb_code block_head_read(struct span bytes, struct block_head *head)
                                 .first_us = h.first_us,
                                 .last_us = h.last_us,
                                 .wall_minus_mono_us = h.wall_minus_mono_us,
+                                .has_counted = (h.flags & FLAG_COUNTED) != 0,
                                 .has_acknowledged = (h.flags & FLAG_ACKNOWLEDGED) != 0,
                                 .acknowledged = h.acknowledged,
                                 .body_crc = h.body_crc,

@@ -5,11 +5,22 @@
 #include "stream/column.h"
 
 #include "base/assert.h"
+#include "base/mix.h"
 
-enum column_mode { COL_CONST, COL_PLAIN, COL_DELTA, COL_DELTA_ORIGIN, COL_MINUS };
+enum column_mode { COL_CONST, COL_PLAIN, COL_DELTA, COL_DELTA_ORIGIN, COL_MINUS, COL_COUNTED };
 
 /* Below this a plane shares its code table with the next one: a table costs about 40 bytes. */
 #define CUT_BYTES_MIN 384
+
+/* Values that decide which mode a column gets. */
+#define TRIED 512
+/* Counts of one thread differ by less: requests that end while others last. */
+#define NEAR (UINT64_C(1) << 24)
+
+/* What a mode would cost. */
+struct trial {
+    uint64_t sum; /* of the coded values */
+};
 
 /* One column as the coder sees it: <n> values of <width> bytes in c->value. */
 struct column {
@@ -29,6 +40,7 @@ static void group_by_type(struct columns *c, const unsigned char *raw);
 static void write_heads(struct columns *c, const unsigned char *raw);
 static void write_type(struct columns *c, const unsigned char *raw, uint8_t type);
 static void write_column(struct columns *c, const struct column *col);
+static bool are_counted(struct columns *c, uint32_t n);
 static void write_text(struct columns *c, const unsigned char *raw, const uint16_t *row,
                        const struct ev_field_row *f, uint32_t n);
 static int other_field(const struct ev_type_row *type, int field);
@@ -39,6 +51,7 @@ enum fb_code column_write(struct columns *c, struct span records)
     c->descriptor_len = 0;
     c->plane_len = 0;
     c->cut_count = 0;
+    c->has_counted = false;
     if (!index_records(c, raw, records.len))
         return FB_E_FORMAT;
     group_by_type(c, raw);
@@ -195,10 +208,21 @@ static uint8_t bytes_of(uint64_t v)
     return (uint8_t)(v ? (71 - __builtin_clzll(v)) / 8 : 0);
 }
 
-/* What a mode would cost. */
-struct trial {
-    uint64_t sum; /* of the coded values */
-};
+/* Counts, but for a few strangers: three of four values stand near the one before of their origin.
+ */
+static bool are_counted(struct columns *c, uint32_t n)
+{
+    uint64_t last[256], first = unmix_u64(c->value[0] ^ c->salt);
+    uint32_t near = 0;
+    for (int i = 0; i < 256; i++)
+        last[i] = first;
+    for (uint32_t i = 0; i < n; i++) {
+        uint64_t v = unmix_u64(c->value[i] ^ c->salt);
+        near += zigzag(v - last[c->origin[i]], 8) < NEAR;
+        last[c->origin[i]] = v;
+    }
+    return near * 4 >= n * 3;
+}
 
 /* Sums without the lowest byte: noise there costs the same in every mode. */
 static void try_modes(struct columns *c, const struct column *col, struct trial t[5])
@@ -206,8 +230,8 @@ static void try_modes(struct columns *c, const struct column *col, struct trial 
     uint64_t last[256], before = c->value[0];
     for (int i = 0; i < 256; i++)
         last[i] = before;
-    /* The first 512 decide which mode; its planes are counted over all. */
-    uint32_t n = fb_min_u32(col->n, 512);
+    /* The first ones decide which mode; its planes are counted over all. */
+    uint32_t n = fb_min_u32(col->n, TRIED);
     for (uint32_t i = 0; i < n; i++) {
         uint64_t v = c->value[i];
         uint64_t d = zigzag(v - before, col->width);
@@ -241,6 +265,10 @@ static enum column_mode choose_mode(struct columns *c, const struct column *col)
         if (sum < t[best].sum)
             best = m;
     }
+    /* Noise in every other mode?  Only then is it worth the look. */
+    uint32_t n = fb_min_u32(col->n, TRIED);
+    if (col->width == 8 && t[best].sum / n > NEAR && are_counted(c, n))
+        return COL_COUNTED;
     return best;
 }
 
@@ -266,6 +294,16 @@ static uint64_t code_values(struct columns *c, const struct column *col, enum co
     case COL_MINUS:
         for (uint32_t i = 0; i < col->n; i++)
             bits |= c->coded[i] = zigzag(c->value[i] - c->other[i], col->width);
+        break;
+    case COL_COUNTED:
+        before = unmix_u64(before ^ c->salt);
+        for (int i = 0; i < 256; i++)
+            last[i] = before;
+        for (uint32_t i = 0; i < col->n; i++) {
+            uint64_t v = unmix_u64(c->value[i] ^ c->salt);
+            bits |= c->coded[i] = zigzag(v - last[c->origin[i]], 8);
+            last[c->origin[i]] = v;
+        }
         break;
     default:
         for (uint32_t i = 0; i < col->n; i++)
@@ -298,6 +336,11 @@ static void write_column(struct columns *c, const struct column *col)
         put_descriptor(c, c->value[0], 8);
     else if (mode == COL_MINUS)
         put_descriptor(c, col->other, 1);
+    else if (mode == COL_COUNTED) {
+        put_descriptor(c, unmix_u64(c->value[0] ^ c->salt), 8);
+        put_descriptor(c, c->salt, 8);
+        c->has_counted = true;
+    }
     for (uint8_t p = 0; p < planes; p++) {
         fb_assert(c->plane_len + col->n <= COLUMN_PLANE_BYTES_MAX);
         unsigned char *to = c->plane + c->plane_len;
@@ -494,8 +537,9 @@ static bool take(struct source *s, uint64_t *v, uint8_t bytes)
 
 /* code_values backwards, in place. */
 static void uncode_values(struct columns *c, const struct column *col, enum column_mode mode,
-                          uint64_t before)
+                          const uint64_t given[2])
 {
+    uint64_t before = given[0];
     uint64_t mask = width_mask(col->width), last[256];
     switch (mode) {
     case COL_DELTA:
@@ -514,6 +558,15 @@ static void uncode_values(struct columns *c, const struct column *col, enum colu
         for (uint32_t i = 0; i < col->n; i++)
             c->value[i] = (c->other[i] + unzigzag(c->value[i])) & mask;
         break;
+    case COL_COUNTED:
+        for (int i = 0; i < 256; i++)
+            last[i] = before;
+        for (uint32_t i = 0; i < col->n; i++) {
+            uint64_t *l = &last[c->origin[i]];
+            *l += unzigzag(c->value[i]);
+            c->value[i] = mix_u64(*l) ^ given[1];
+        }
+        break;
     default:
         break;
     }
@@ -521,23 +574,27 @@ static void uncode_values(struct columns *c, const struct column *col, enum colu
 
 static bool read_column(struct columns *c, struct source *s, const struct column *col)
 {
-    uint64_t mode, planes, base = 0;
+    uint64_t mode, planes, given[2] = {0, 0}; /* the base; the salt */
     fb_assert(col->n <= COLUMN_ROWS_MAX);
     fb_assert(col->width <= 8);
     if (!take(s, &mode, 1) || !take(s, &planes, 1) || planes > col->width)
         return false;
     if (mode == COL_CONST) {
-        if (!take(s, &base, (uint8_t)planes))
+        if (!take(s, &given[0], (uint8_t)planes))
             return false;
         for (uint32_t i = 0; i < col->n; i++)
-            c->value[i] = base;
+            c->value[i] = given[0];
         return true;
     }
-    if (mode > COL_MINUS || (mode == COL_MINUS && !col->has_other))
+    if (mode > COL_COUNTED || (mode == COL_MINUS && !col->has_other) ||
+        (mode == COL_COUNTED && col->width < 8))
         return false;
-    if ((mode == COL_DELTA || mode == COL_DELTA_ORIGIN) && !take(s, &base, 8))
+    bool has_base = mode == COL_DELTA || mode == COL_DELTA_ORIGIN || mode == COL_COUNTED;
+    if (has_base && !take(s, &given[0], 8))
         return false;
-    if (mode == COL_MINUS && !take(s, &base, 1))
+    if (mode == COL_COUNTED && !take(s, &given[1], 8))
+        return false;
+    if (mode == COL_MINUS && !take(s, &given[0], 1))
         return false;
     if ((size_t)(s->plane_end - s->plane) < planes * col->n)
         return false;
@@ -546,7 +603,7 @@ static bool read_column(struct columns *c, struct source *s, const struct column
     for (uint8_t p = 0; p < planes; p++, s->plane += col->n)
         for (uint32_t i = 0; i < col->n; i++)
             c->value[i] |= (uint64_t)s->plane[i] << (8 * p);
-    uncode_values(c, col, (enum column_mode)mode, base);
+    uncode_values(c, col, (enum column_mode)mode, given);
     return true;
 }
 
@@ -554,10 +611,11 @@ static bool read_column(struct columns *c, struct source *s, const struct column
 static bool skip_column(struct source *s, const struct column *col)
 {
     uint64_t mode, planes;
-    if (!take(s, &mode, 1) || !take(s, &planes, 1) || planes > col->width || mode > COL_MINUS)
+    if (!take(s, &mode, 1) || !take(s, &planes, 1) || planes > col->width || mode > COL_COUNTED)
         return false;
     size_t more = mode == COL_CONST                               ? planes
                   : mode == COL_DELTA || mode == COL_DELTA_ORIGIN ? 8
+                  : mode == COL_COUNTED                           ? 16
                   : mode == COL_MINUS                             ? 1
                                                                   : 0;
     size_t values = mode == COL_CONST ? 0 : planes * col->n;

@@ -10,6 +10,8 @@
  *   DELTA        base[8]                                 zigzag(value - value before)
  *   DELTA_ORIGIN base[8]                                 zigzag(value - the last of its origin)
  *   MINUS        field u8                                zigzag(value - that earlier field)
+ *   COUNTED      base[8], salt[8]                        zigzag(count - the last of its origin),
+ * where value = mix(count) ^ salt (base/mix.h)
  *
  * A plane is the lowest bytes of all values, the next is the second lowest, and so on.  A text
  * field is a column of lengths (trailing zero bytes left out), then the texts one after another.
@@ -37,6 +39,8 @@ struct columns {
     /* Ends of planes: zstd begins a new table of codes there. */
     uint32_t cut[COLUMN_CUTS_MAX];
     uint32_t cut_count;
+    uint64_t salt;         /* of numbers that were counted and mixed; before column_write */
+    bool has_counted;      /* column_write met such: only newer versions can read it */
     uint64_t types_wanted; /* column_read leaves the fields of others 0; 0: all types */
     /* Work space. */
     uint32_t rows;

@@ -3,10 +3,11 @@
  *
  * 12 routes, 3 services, 9 endpoints with skewed shares; lognormal upstream latencies of which each
  * route has its own median (2-80 ms, sigma 0.6); 1.5 % errors; queue waits in 3 % of the requests;
- * answers of 0.2-60 KiB; 5,000 subjects, skewed; request ids counted per gateway thread; Poisson
- * arrivals.  Threads: one. */
+ * answers of 0.2-60 KiB; 5,000 subjects, skewed; request ids counted per gateway thread and mixed;
+ * Poisson arrivals.  Threads: one. */
 #ifndef FB_TEST_TRAFFIC_H
 #define FB_TEST_TRAFFIC_H
+#include "base/mix.h"
 #include "base/rng.h"
 #include "event/event.h"
 
@@ -19,11 +20,12 @@ struct traffic {
     double now_us;
     uint32_t sequence[64];
     uint64_t request_id[64];
+    uint64_t node; /* of the blocks; 1 */
 };
 
 static inline void traffic_init(struct traffic *t, uint64_t seed, uint32_t threads, double per_s)
 {
-    *t = (struct traffic){.threads = threads, .per_s = per_s, .now_us = 5e9};
+    *t = (struct traffic){.threads = threads, .per_s = per_s, .now_us = 5e9, .node = 1};
     rng_init(&t->rng, seed);
     for (uint32_t i = 0; i < threads; i++)
         t->request_id[i] = ((uint64_t)i << 56) | (rng_u64(&t->rng) >> 16);
@@ -44,7 +46,7 @@ static inline void traffic_next(struct traffic *t, struct ev_request *r)
     uint32_t route = traffic_pick(t, 12);
     r->head.origin = (uint8_t)thread;
     r->head.sequence = t->sequence[thread]++;
-    r->request_id = t->request_id[thread]++;
+    r->request_id = mix_u64(t->request_id[thread]++) ^ mix_salt(t->node);
     r->route = (uint16_t)route;
     r->service = (uint16_t)(route % 3);
     r->endpoint = (uint16_t)(r->service * 3u + rng_below(&t->rng, 3));

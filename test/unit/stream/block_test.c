@@ -6,6 +6,7 @@
 #include <cmocka.h>
 
 #include "../../bench/traffic.h"
+#include "base/mix.h"
 #include "random_events.h"
 #include "stream/block.h"
 #include "stream/crc32c.h"
@@ -72,6 +73,41 @@ static void decoding_gives_back_the_same_bytes(void **state)
         size_t len = random_events(&rng, raw, BLOCK_RAW_BYTES_MAX, count);
         check_round_trip(*state, len);
     }
+}
+
+/* As the gateway makes them: counts that are mixed, of several threads, some strangers among them.
+ */
+static void numbers_that_were_counted_cost_a_byte(void **state)
+{
+    struct rng rng;
+    struct ev_request *r = (void *)raw;
+    uint64_t next[3];
+    size_t n = BLOCK_RAW_BYTES_MAX / sizeof *r;
+    rng_init(&rng, 5);
+    for (int i = 0; i < 3; i++)
+        next[i] = rng_u64(&rng);
+    for (uint64_t x = 1; x; x <<= 1)
+        assert_int_equal(unmix_u64(mix_u64(x * 3)), x * 3);
+    for (size_t i = 0; i < n; i++) {
+        uint32_t thread = rng_below(&rng, 3);
+        r[i] = EV_INIT(REQUEST, request, 1000 + i);
+        r[i].head.origin = (uint8_t)thread;
+        next[thread] += rng_below(&rng, 4);
+        r[i].request_id = mix_u64(next[thread]) ^ mix_salt(77);
+        if (i % 700 == 300)
+            r[i].request_id = rng_u64(&rng); /* one that a client brought along */
+    }
+    struct block_head head;
+    check_round_trip(*state, n * sizeof *r);
+    struct span block = make_block(*state, n * sizeof *r, &head);
+    assert_true(head.has_counted);
+    assert_true(block.len < n * 2);
+    /* Chance is left as it is, and readable for older versions. */
+    for (size_t i = 0; i < n; i++)
+        r[i].request_id = rng_u64(&rng);
+    make_block(*state, n * sizeof *r, &head);
+    assert_false(head.has_counted);
+    check_round_trip(*state, n * sizeof *r);
 }
 
 static void every_type_alone_comes_back(void **state)
@@ -211,6 +247,7 @@ static void a_request_costs_at_most_16_bytes(void **state)
     struct traffic t;
     struct block_head head;
     traffic_init(&t, 3, 2, 200000);
+    t.node = 77;
     size_t n = BLOCK_RAW_BYTES_MAX / sizeof(struct ev_request);
     for (size_t i = 0; i < n; i++)
         traffic_next(&t, (struct ev_request *)(void *)raw + i);
@@ -242,6 +279,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(decoding_gives_back_the_same_bytes),
+        cmocka_unit_test(numbers_that_were_counted_cost_a_byte),
         cmocka_unit_test(every_type_alone_comes_back),
         cmocka_unit_test(the_fields_of_each_type_cover_every_byte),
         cmocka_unit_test(a_change_of_any_byte_is_detected),
