@@ -45,6 +45,7 @@ void upstream_start_http1(struct request *req, const struct link *ready);
 /* ---- h2_tunnel.c: WebSocket on a stream of an endpoint (RFC 8441) ---- */
 /* What of the endpoint's bytes the client takes now.  False: both sides ended, or it is broken. */
 bool h2u_tunnel_read(struct request *req);
+bool h2u_tunnel_end(struct request *req); /* the client sends nothing more; false: nobody does */
 
 /* ---- probe_h2.c: what a health check says in HTTP/2 ---- */
 struct probe_h2;

@@ -264,7 +264,10 @@ static bool step(struct h2_stream *st)
 {
     struct client *c = &st->c;
     struct request *req = c->req;
-    if (c->is_broken || (st->is_closed && !st->is_out_over) || (c->is_cut && !c->out)) {
+    /* A tunnel outlives the last frame to the client, until that one ends or resets its side. */
+    bool is_cut_off = st->is_closed && !st->is_in_over && req && req->phase == REQUEST_TUNNEL;
+    if (c->is_broken || (st->is_closed && !st->is_out_over) || is_cut_off ||
+        (c->is_cut && !c->out)) {
         close_stream(st);
         return false;
     }

@@ -82,10 +82,18 @@ bool h2u_tunnel_read(struct request *req)
     if (st->is_ended && !req->is_up_ended) {
         req->is_up_ended = true;
         client_end_send(c);
-        return !req->is_in_ended && !st->is_gone;
+        return !st->is_gone;
     }
     req->up->is_broken |= st->is_gone && !st->is_ended;
     return !req->up->is_broken && !st->is_gone; /* nothing more can go either way */
+}
+
+/* The stream is closed by the end that goes out now, not by a reset: endpoints count those. */
+bool h2u_tunnel_end(struct request *req)
+{
+    const struct h2u_stream *st = (const struct h2u_stream *)req->up;
+    h2u_send(req->up);
+    return !req->is_up_ended || !st->is_gone;
 }
 
 /* Until the endpoint has agreed there is nothing. */

@@ -186,9 +186,8 @@ static bool end_in(struct request *req)
 {
     req->is_in_ended = true;
     if (req->up->kind == UPSTREAM_H2)
-        h2u_send(req->up);
-    else
-        link_shutdown(&req->up->link);
+        return h2u_tunnel_end(req);
+    link_shutdown(&req->up->link);
     return !req->is_up_ended;
 }
 

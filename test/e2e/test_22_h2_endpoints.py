@@ -692,6 +692,27 @@ def test_a_websocket_that_its_endpoint_accepts_and_ends_in_one_write_is_a_websoc
     assert w.rest() == b""
 
 
+def test_a_websocket_that_both_sides_end_is_closed_without_a_reset(world, origins):
+    """Endpoints count resets, and cut a connection that has too many."""
+    def answer(st):
+        st.head(200)
+        st.data(b"bye", is_last=True)
+    origin, proxy = pair(world, origins, answer, is_early=True, settings=CONNECT_PROTOCOL)
+    for _ in range(5):
+        w = proxy.connect().send(HANDSHAKE)
+        assert w.head().status == 101
+        assert w.exactly(3) == b"bye"
+        w.send(b"last words")
+        w.sock.shutdown(socket.SHUT_WR)
+        assert w.rest() == b""
+        st = origin.requests[-1]
+        end = time.monotonic() + WAIT_S
+        while not (getattr(st, "is_ended", False) or getattr(st, "reset", None) is not None) and time.monotonic() < end:
+            time.sleep(0.01)
+        assert st.is_ended and getattr(st, "reset", None) is None
+        assert st.body == b"last words"
+
+
 def test_an_endpoint_of_http2_without_websocket_is_said_so(world, origins):
     origin, proxy = pair(world, origins)
     m = proxy.connect().send(HANDSHAKE).response()

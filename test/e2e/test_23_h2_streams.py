@@ -70,6 +70,30 @@ def test_a_tunnel_that_its_endpoint_ends_is_over_for_the_client(world):
     assert a.body == b"bye" and (a.is_over or a.reset is not None)
 
 
+def test_tunnels_that_their_endpoint_ended_and_the_client_resets_give_their_slots_back(world):
+    """Else a connection is full after as many WebSockets as it may have streams."""
+    def answer(m, w):
+        w.send(UPGRADE + b"bye")
+        return False
+    origin, proxy = world.pair(answer, extra="http2: { streams: 4 }\n")
+    c, s = open_tunnel(proxy.port)
+    end = time.monotonic() + WAIT_S
+    tunnels = 0
+    while tunnels < 20:
+        a = c.wait(s)
+        if a.status == 200:
+            assert a.body == b"bye"
+            tunnels += 1
+            if a.reset is None:
+                c.c.reset_stream(s, 8)
+                c.flush()
+        else:  # the reset before it is on its way still
+            assert a.reset is not None and time.monotonic() < end, a.status
+        s = c.begin(pseudo=CONNECT, fields=[("sec-websocket-version", "13")], is_last=False)
+        while not c.answers[s].fields and c.answers[s].reset is None:
+            assert c.pump()
+
+
 def test_an_endpoint_that_does_not_upgrade_answers_as_it_likes(world):
     origin, proxy = world.pair(lambda m, w: b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno")
     c, s = open_tunnel(proxy.port)
