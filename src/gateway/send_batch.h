@@ -3,7 +3,10 @@
  *
  * Holds always:  an entry is in the batch exactly while its is_send_due is set; who closes a
  * connection takes it out first.  Memory: bounded; without room one writes at once.  Threads: a
- * batch belongs to its worker. */
+ * batch belongs to its worker.
+ *
+ * Refusals may rest a little longer while many are given (send_batch_rest): each answer wakes its
+ * client, and that is most of what a refusal costs. */
 #ifndef FB_GATEWAY_SEND_BATCH_H
 #define FB_GATEWAY_SEND_BATCH_H
 #include "io/loop.h"
@@ -13,15 +16,21 @@ struct iovec;
 struct upstream;
 
 #define SEND_BATCH_MAX 256u
+#define SEND_BATCH_REST_US 1000 /* a refusal waits this long at most, plus a tick of the wheel */
 
 struct send_batch {
     struct loop_job job;
-    uint32_t upstream_count, client_count;
+    struct loop_timer timer;
+    uint32_t upstream_count, client_count, resting_count;
+    bool may_rest;
     struct upstream *upstreams[SEND_BATCH_MAX]; /* NULL: gone meanwhile */
     struct client *clients[SEND_BATCH_MAX];
+    struct client *resting[SEND_BATCH_MAX]; /* refused; until the timer */
 };
 
 void send_batch_init(struct send_batch *b);
+/* Refusals of the next turns leave together, a millisecond later; false: at the turn's end. */
+void send_batch_rest(struct send_batch *b, bool may_rest);
 /* The request leaves when the turn ends; false: no room, write it now. */
 bool upstream_send_later(struct upstream *up);
 /* The last piece of a small answer leaves when the turn ends; false: write it now. */

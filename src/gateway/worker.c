@@ -16,6 +16,8 @@
 #define ACCEPT_BATCH 64
 /* Without descriptors it is tried again after this. */
 #define ACCEPT_PAUSE_US (100 * US_PER_MS)
+/* Refusals between two looks at what was idle (100 ms): 500 per second. */
+#define REFUSED_MANY 50
 #define TICK_BUSY_US (5 * US_PER_MS)
 #define TICK_IDLE_US (100 * US_PER_MS)
 #define TRIM_BYTES (1 * MIB)
@@ -286,6 +288,7 @@ static void on_tick(struct loop_timer *t)
         w->static_age_us = age_us > w->gen->conf->p.gateway_static_after * US_PER_MS ? age_us : 0;
         /* in overload requests wait for endpoints, not for us: then it would only cost CPU */
         bool is_refusing = w->refused != w->refused_seen;
+        send_batch_rest(&w->sends, w->refused - w->refused_seen >= REFUSED_MANY);
         w->refused_seen = w->refused;
         loop_busy_poll(w->loop, is_refusing ? 0 : w->gen->conf->p.gateway_busy_poll_us);
         report_refill(w);

@@ -8,6 +8,7 @@
 #include <cmocka.h>
 #include <sys/uio.h>
 
+#include "base/clock.h"
 #include "gateway/send_batch.c"
 
 static struct worker worker;
@@ -249,6 +250,86 @@ static void a_full_batch_says_write_it_now_and_is_empty_in_the_next_turn(void **
     assert_true(upstream_send_later(&upstreams[SEND_BATCH_MAX]));
 }
 
+/* ---- refusals that rest ---- */
+static struct request refused = {.reason = REASON_SHED_OVERLOAD};
+
+static bool refuse_later(struct client *c)
+{
+    c->req = &refused;
+    return answer_later(c);
+}
+
+static void rest_over(void)
+{
+    uint64_t until_us = fb_mono_us() + 20 * US_PER_S;
+    while (worker.sends.resting_count > 0 && fb_mono_us() < until_us)
+        loop_turn(worker.loop, 10);
+}
+
+static void refusals_rest_while_many_are_given_and_leave_together(void **state)
+{
+    (void)state;
+    send_batch_rest(&worker.sends, true);
+    loop_refresh_us(worker.loop);
+    uint64_t from_us = fb_mono_us();
+    assert_true(refuse_later(&clients[0]));
+    assert_true(answer_later(&clients[1])); /* not a refusal */
+    assert_true(refuse_later(&clients[2]));
+    worker.sends.may_rest = false; /* what rests already goes on resting */
+    assert_true(refuse_later(&clients[3]));
+    turn();
+    const void *want[] = {&clients[1], &clients[3], &clients[0], &clients[2]};
+    assert_memory_equal(written, want, 2 * sizeof want[0]);
+    rest_over();
+    assert_int_equal(written_count, FB_COUNT(want));
+    assert_memory_equal(written, want, sizeof want);
+    assert_true(fb_mono_us() - from_us >= SEND_BATCH_REST_US);
+}
+
+static void who_closes_while_it_rests_is_taken_out(void **state)
+{
+    (void)state;
+    send_batch_rest(&worker.sends, true);
+    assert_true(refuse_later(&clients[0]));
+    assert_true(refuse_later(&clients[1]));
+    send_batch_forget_client(&clients[0]);
+    assert_false(clients[0].is_send_due);
+    rest_over();
+    assert_int_equal(written_count, 1);
+    assert_ptr_equal(written[0], &clients[1]);
+}
+
+static void refuse_again(const void *who)
+{
+    if (who == &clients[0] && rounds-- > 0)
+        assert_true(refuse_later(&clients[0]));
+}
+
+static void a_pipeline_that_is_refused_again_rests_again(void **state)
+{
+    (void)state;
+    send_batch_rest(&worker.sends, true);
+    on_written = refuse_again;
+    rounds = 2;
+    assert_true(refuse_later(&clients[0]));
+    rest_over();
+    assert_int_equal(written_count, 3);
+    assert_int_equal(rounds, -1);
+}
+
+static void more_than_may_rest_leave_with_the_turn(void **state)
+{
+    (void)state;
+    send_batch_rest(&worker.sends, true);
+    for (uint32_t i = 0; i < SEND_BATCH_MAX + 2; i++)
+        assert_true(refuse_later(&clients[i]));
+    assert_int_equal(worker.sends.resting_count, SEND_BATCH_MAX);
+    assert_int_equal(worker.sends.client_count, 2);
+    rest_over();
+    turn();
+    assert_int_equal(written_count, SEND_BATCH_MAX + 2);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
@@ -262,6 +343,10 @@ int main(void)
         TEST(a_write_may_close_those_that_stand_behind_it),
         TEST(what_the_writing_sets_going_waits_for_the_next_turn),
         TEST(a_full_batch_says_write_it_now_and_is_empty_in_the_next_turn),
+        TEST(refusals_rest_while_many_are_given_and_leave_together),
+        TEST(who_closes_while_it_rests_is_taken_out),
+        TEST(a_pipeline_that_is_refused_again_rests_again),
+        TEST(more_than_may_rest_leave_with_the_turn),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
