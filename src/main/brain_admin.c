@@ -228,7 +228,7 @@ enum fb_code brain_admin_start(struct brain *b, struct fb_err *err)
     };
     if (getrandom(setup.session_seed, sizeof setup.session_seed, 0) != sizeof setup.session_seed)
         return fb_fail(err, FB_E_IO, "admin: no randomness for session keys: %s", strerror(errno));
-    b->query = brain_query_new(b->setup->state_dir);
+    b->query = brain_query_new(b->setup->state_dir, BRAIN_QUERY_TIME_US);
     if (b->query) {
         setup.source.query_begin = on_query_begin;
         setup.source.query_take = on_query_take;

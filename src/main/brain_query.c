@@ -46,6 +46,7 @@ struct job {
 struct brain_query {
     int fd;
     uint32_t last_ticket;
+    uint64_t time_us;
     char state_dir[512];
     struct job job[BRAIN_QUERIES_MAX];
 };
@@ -54,12 +55,13 @@ static void *run(void *arg);
 static void release(struct job *j);
 static void put_answer(struct job *j, struct buf *body);
 
-struct brain_query *brain_query_new(const char *state_dir)
+struct brain_query *brain_query_new(const char *state_dir, uint64_t time_us)
 {
     struct brain_query *bq = calloc(1, sizeof *bq);
     if (!bq)
         return NULL;
     snprintf(bq->state_dir, sizeof bq->state_dir, "%s", state_dir);
+    bq->time_us = time_us;
     bq->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (bq->fd < 0) {
         free(bq);
@@ -264,7 +266,7 @@ static enum fb_code ask(struct job *j, struct query *q, uint64_t stop_us)
             err, FB_E_TIMEOUT,
             "the query was stopped after %u s and %.1f M events; bound the time (time_us "
             "> ago('10m')), or use `foldback events query`, which has no limit",
-            (unsigned)(BRAIN_QUERY_TIME_US / US_PER_S), (double)j->events_read / 1e6);
+            (unsigned)(j->of->time_us / US_PER_S), (double)j->events_read / 1e6);
     return fb_fail(err, FB_E_AGAIN, "the query was stopped");
 }
 
@@ -281,7 +283,7 @@ static void *run(void *arg)
                                        .names_at = log_names_at,
                                        .arg = &j->place,
                                        .is_left = &j->is_left,
-                                       .stop_us = begin_us + BRAIN_QUERY_TIME_US};
+                                       .stop_us = begin_us + j->of->time_us};
     pthread_setname_np(pthread_self(), "fb-query");
     (void)setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), NICE); /* of this thread only */
     enum fb_code code = query_open(&q, &conf, &j->answer.err);

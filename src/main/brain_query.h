@@ -4,9 +4,9 @@
  *   FREE --begin--> RUNNING --(thread)--> DONE --take, or begin after a drop--> FREE
  *
  * A thread reads the log from disk as any reader does; of the brain it touches nothing.  It runs
- * with a lower priority than the loops, for QUERY_TIME_US at most.  SQLite's memory is bounded by
- * asking, not by its hard limit, which the state file of the brain would feel.
- * Threads: the brain's loop; the eventfd becomes readable when a query has ended. */
+ * with a lower priority than the loops, for BRAIN_QUERY_TIME_US at most.  SQLite's memory is
+ * bounded by asking, not by its hard limit, which the state file of the brain would feel. Threads:
+ * the brain's loop; the eventfd becomes readable when a query has ended. */
 #ifndef FB_MAIN_BRAIN_QUERY_H
 #define FB_MAIN_BRAIN_QUERY_H
 #include "output/admin.h"
@@ -17,8 +17,8 @@
 #define BRAIN_QUERY_ANSWER_BYTES_MAX (4 * MIB)
 
 struct brain_query;
-/* NULL without memory or descriptor. */
-struct brain_query *brain_query_new(const char *state_dir);
+/* <time_us> for each query, as BRAIN_QUERY_TIME_US.  NULL without memory or descriptor. */
+struct brain_query *brain_query_new(const char *state_dir, uint64_t time_us);
 void brain_query_free(struct brain_query *bq); /* ends what runs; NULL is fine */
 int brain_query_fd(const struct brain_query *bq);
 /* As in struct admin_source. */
