@@ -65,7 +65,7 @@ static void show_connectors(const json_t *list, struct buf *out)
                                         ">EVENTS",   ">ERRORS", ">DEAD", "LAST ERROR"};
     struct table t;
     if (json_array_size(list) == 0) {
-        buf_puts(out, "\nNo connectors: name one under `connectors` or `handlers`.\n");
+        buf_puts(out, "\nNo connectors: name one under `connectors`, `handlers` or `scrapes`.\n");
         return;
     }
     table_init(&t, heads, FB_COUNT(heads));
@@ -86,27 +86,75 @@ static void show_connectors(const json_t *list, struct buf *out)
     table_fini(&t);
 }
 
+static void put_reasons(const json_t *reasons, struct table *t)
+{
+    struct buf text;
+    const char *name;
+    json_t *count;
+    buf_init(&text, KIB);
+    json_object_foreach((json_t *)(uintptr_t)reasons, name, count)
+        buf_printf(&text, "%s%s %.0f", text.len ? ", " : "", name, json_number_value(count));
+    table_put(t, buf_str(&text));
+    buf_fini(&text);
+}
+
+/* Ways that nobody has used are left out. */
+static void show_ingest(const json_t *ingest, struct buf *out)
+{
+    static const char *const heads[] = {"INGEST",   ">EVENTS",  ">SAMPLES",
+                                        ">REFUSED", ">PUT OFF", "REASONS"};
+    const json_t *list = json_object_get(ingest, "sources");
+    struct table t;
+    size_t shown = 0;
+    table_init(&t, heads, FB_COUNT(heads));
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const json_t *k = json_array_get(list, i);
+        if (!(cli_num(k, "events") > 0) && !(cli_num(k, "refused") > 0))
+            continue;
+        table_put(&t, cli_str(k, "via"));
+        table_putf(&t, "%.0f", cli_num(k, "events"));
+        table_putf(&t, "%.0f", cli_num(k, "samples"));
+        table_putf(&t, "%.0f", cli_num(k, "refused"));
+        table_putf(&t, "%.0f", cli_num(k, "put_off"));
+        put_reasons(json_object_get(k, "reasons"), &t);
+        shown++;
+    }
+    if (shown) {
+        buf_putc(out, '\n');
+        table_print(&t, false, out);
+    }
+    if (cli_num(ingest, "queued_bytes") > 0)
+        buf_printf(out, "%.0f of %.0f KiB wait for the brain.\n",
+                   cli_num(ingest, "queued_bytes") / (double)KIB,
+                   cli_num(ingest, "queue_bytes_max") / (double)KIB);
+    table_fini(&t);
+}
+
 int cmd_stream_status(const struct cli_call *call)
 {
-    json_t *status = NULL, *connectors = NULL;
+    json_t *status = NULL, *connectors = NULL, *ingest = NULL;
     int code = cli_api(call, "GET", "/v1/status", NULL, &status);
     if (code == 0)
         code = cli_api(call, "GET", "/v1/connectors", NULL, &connectors);
+    if (code == 0)
+        code = cli_api(call, "GET", "/v1/ingest", NULL, &ingest);
     json_t *list = json_object_get(connectors, "connectors");
     if (code == 0 && call->is_json) {
-        json_t *both = json_pack("{s:O, s:O}", "stream", json_object_get(status, "stream"),
-                                 "connectors", list);
-        cli_print_json(both);
-        json_decref(both);
+        json_t *all = json_pack("{s:O, s:O, s:O}", "stream", json_object_get(status, "stream"),
+                                "connectors", list, "ingest", ingest);
+        cli_print_json(all);
+        json_decref(all);
     } else if (code == 0) {
         struct buf out;
         buf_init(&out, MIB);
         show_log(status, &out);
         show_connectors(list, &out);
+        show_ingest(ingest, &out);
         cli_flush(&out);
         buf_fini(&out);
     }
     json_decref(status);
     json_decref(connectors);
+    json_decref(ingest);
     return code;
 }

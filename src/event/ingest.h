@@ -24,6 +24,7 @@ enum ingest_refused {
 struct ingest_stats {
     _Atomic uint64_t events[INGEST_VIAS];  /* put into the queue */
     _Atomic uint64_t samples[INGEST_VIAS]; /* what they were made of: datagram lines, data points */
+    _Atomic uint64_t put_off[INGEST_VIAS]; /* times that sums waited because the queue was full */
     _Atomic uint64_t refused[INGEST_VIAS][INGEST_REFUSED_COUNT];
 };
 
@@ -34,6 +35,10 @@ static inline void ingest_count(struct ingest_stats *s, enum ingest_via via, uin
 {
     atomic_fetch_add_explicit(&s->events[via], events, memory_order_relaxed);
     atomic_fetch_add_explicit(&s->samples[via], samples, memory_order_relaxed);
+}
+static inline void ingest_put_off(struct ingest_stats *s, enum ingest_via via)
+{
+    atomic_fetch_add_explicit(&s->put_off[via], 1, memory_order_relaxed);
 }
 static inline void ingest_refuse(struct ingest_stats *s, enum ingest_via via,
                                  enum ingest_refused refused, uint64_t count)

@@ -193,8 +193,10 @@ static void put(struct statsd *s)
     if (s->records.len == 0)
         return;
     uint64_t events = s->records.len / sizeof(struct ev_custom);
-    if (ingress_put(s->ingress, buf_span(&s->records), NULL) != FB_OK)
-        return; /* full: with the next interval */
+    if (ingress_put(s->ingress, buf_span(&s->records), NULL) != FB_OK) {
+        ingest_put_off(s->stats, INGEST_STATSD); /* full: with the next interval */
+        return;
+    }
     ingest_count(s->stats, INGEST_STATSD, events, s->lines);
     s->lines = 0;
     tally_reset(s->tally);

@@ -87,24 +87,46 @@ static void take(struct api_call *c)
     }
 }
 
-RUN(beacon)
+/* The answer may be seen by the page that asks; browsers send beacons with their cookies, which
+ * mean nothing here.  False after api_fail: its origin is not listed. */
+static bool allow_origin(struct api_call *c, const char *more)
 {
     struct admin *a = c->admin;
     const struct http1_field *origin = http1_find_name(c->head, SPAN("origin"));
+    snprintf(c->header, sizeof c->header, "Vary: Origin\r\n");
     if (!a->source.ingress || !origin || !is_listed(a->beacon_origins, origin->value)) {
+        refuse(c, INGEST_REFUSED_ORIGIN);
         api_fail_status(c, 403, FB_E_DENIED,
                         "beacons are taken from pages of ingest.beacon_origins only");
-        return;
+        return false;
     }
-    int len = snprintf(c->header, sizeof c->header,
-                       "Access-Control-Allow-Origin: %.*s\r\nVary: Origin\r\n",
-                       (int)fb_min_u64(origin->value.len, 200), origin->value.at);
+    snprintf(c->header, sizeof c->header,
+             "Vary: Origin\r\nAccess-Control-Allow-Origin: %.*s\r\n"
+             "Access-Control-Allow-Credentials: true\r\n%s",
+             (int)fb_min_u64(origin->value.len, 150), origin->value.at, more);
+    return true;
+}
+
+RUN(beacon_ask)
+{
+    if (allow_origin(c, "Access-Control-Allow-Methods: POST\r\n"
+                        "Access-Control-Allow-Headers: Content-Type\r\n"
+                        "Access-Control-Max-Age: 600\r\n"))
+        c->status = 204;
+}
+
+RUN(beacon)
+{
+    struct admin *a = c->admin;
+    if (!allow_origin(c, ""))
+        return;
     if (c->conn->body.len > BODY_MAX_BYTES) {
         refuse(c, INGEST_REFUSED_TOO_LARGE);
         api_fail_status(c, 413, FB_E_RANGE, "a beacon has at most 1024 bytes");
     } else if (is_too_fast(a)) {
         refuse(c, INGEST_REFUSED_TOO_FAST);
-        snprintf(c->header + len, sizeof c->header - (size_t)len, "Retry-After: 1\r\n");
+        size_t len = strlen(c->header);
+        snprintf(c->header + len, sizeof c->header - len, "Retry-After: 1\r\n");
         api_fail_status(c, 429, FB_E_AGAIN, "more than 200 beacons in a second; wait");
     } else {
         take(c);

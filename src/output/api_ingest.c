@@ -123,7 +123,8 @@ bool api_ingest_put(struct api_call *c, enum ingest_via via, struct span records
     }
     ingest_refuse(s->ingest, via, INGEST_REFUSED_QUEUE_FULL,
                   records.len / sizeof(struct ev_custom));
-    snprintf(c->header, sizeof c->header, "Retry-After: 1\r\n");
+    size_t len = strlen(c->header);
+    snprintf(c->header + len, sizeof c->header - len, "Retry-After: 1\r\n");
     api_fail_status(c, 429, FB_E_AGAIN,
                     "the queue of incoming events is full; nothing was taken, send it again");
     return false;
@@ -169,4 +170,42 @@ RUN(ingest)
     buf_init(&records, INGRESS_PUT_BYTES_MAX);
     read_body(c, form, &records);
     buf_fini(&records);
+}
+
+static void put_source(struct json *j, const struct ingest_stats *s, enum ingest_via via)
+{
+    uint64_t refused = 0;
+    json_object_begin(j);
+    json_key_str(j, "via", ingest_via_name(via));
+    json_key_u64(j, "events", atomic_load(&s->events[via]));
+    json_key_u64(j, "samples", atomic_load(&s->samples[via]));
+    json_key(j, "reasons");
+    json_object_begin(j);
+    for (unsigned i = 0; i < INGEST_REFUSED_COUNT; i++) {
+        uint64_t n = atomic_load(&s->refused[via][i]);
+        refused += i == INGEST_REFUSED_TAGS ? 0 : n; /* their samples were taken */
+        if (n)
+            json_key_u64(j, ingest_refused_name(i), n);
+    }
+    json_object_end(j);
+    json_key_u64(j, "refused", refused);
+    json_key_u64(j, "put_off", atomic_load(&s->put_off[via]));
+    json_object_end(j);
+}
+
+RUN(ingest_sources)
+{
+    const struct admin_source *s = &c->admin->source;
+    struct ingress_stats queue = {.events = 0};
+    if (s->ingress)
+        ingress_stats_read(s->ingress, &queue);
+    json_object_begin(&c->j);
+    json_key(&c->j, "sources");
+    json_array_begin(&c->j);
+    for (unsigned via = 0; s->ingress && via < INGEST_VIAS; via++)
+        put_source(&c->j, s->ingest, via);
+    json_array_end(&c->j);
+    json_key_u64(&c->j, "queued_bytes", queue.queued_bytes);
+    json_key_u64(&c->j, "queue_bytes_max", queue.room_bytes);
+    json_object_end(&c->j);
 }

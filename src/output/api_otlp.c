@@ -43,12 +43,12 @@ static void take(void *arg, const struct otlp_sample *o)
         s->rejected++;
 }
 
-/* The body as it was before gzip, in <out>; false after api_fail. */
+/* The body as it was before it was packed, in <out>; false after api_fail. */
 static bool unzip(struct api_call *c, struct span in, struct buf *out)
 {
     z_stream z = {.next_in = (Bytef *)(uintptr_t)in.at, .avail_in = (uInt)in.len};
     unsigned char room[16 * KIB];
-    int code = inflateInit2(&z, 15 + 16);
+    int code = inflateInit2(&z, 15 + 32); /* gzip, or deflate in its zlib frame */
     bool is_started = code == Z_OK;
     while (code == Z_OK && !out->failed) {
         z.next_out = room;
@@ -68,10 +68,37 @@ static bool unzip(struct api_call *c, struct span in, struct buf *out)
     }
     if (code != Z_STREAM_END) {
         ingest_refuse(c->admin->source.ingest, INGEST_OTLP, INGEST_REFUSED_SYNTAX, 1);
-        api_fail(c, FB_E_FORMAT, "the body is no whole gzip stream");
+        api_fail(c, FB_E_FORMAT, "the body is no whole stream of its Content-Encoding");
         return false;
     }
     return true;
+}
+
+static void put_varint(struct buf *out, uint64_t n)
+{
+    for (; n >= 0x80; n >>= 7)
+        buf_putc(out, (char)(n | 0x80));
+    buf_putc(out, (char)n);
+}
+
+/* Exporters that speak protobuf read a failure as google.rpc.Status: 1 code, 2 message. */
+static void put_status(struct api_call *c)
+{
+    struct jsonin in = {.count = 0};
+    struct fb_err err;
+    char text[400];
+    if (jsonin_parse(&in, buf_span(c->out), &err) != FB_OK)
+        return;
+    const char *detail = jsonin_text(&in, "detail", "");
+    size_t len =
+        (size_t)snprintf(text, sizeof text, "%.*s", (int)sizeof text - 1, detail ? detail : "");
+    buf_clear(c->out);
+    c->type = "application/x-protobuf";
+    buf_putc(c->out, 1 << 3);
+    buf_putc(c->out, c->status == 429 ? 8 : c->status >= 500 ? 14 : 3);
+    buf_putc(c->out, 2 << 3 | 2);
+    put_varint(c->out, fb_min_u64(len, sizeof text - 1));
+    buf_puts(c->out, text);
 }
 
 /* {"partialSuccess": {"rejectedDataPoints": "3", "errorMessage": "..."}}, or its wire form: field 1
@@ -98,18 +125,17 @@ static void answer(struct api_call *c, const struct summing *s, bool is_json)
     c->type = "application/x-protobuf";
     if (n == 0)
         return;
-    unsigned char inner[16];
-    size_t len = 0;
-    inner[len++] = 1 << 3;
-    for (; n >= 0x80; n >>= 7)
-        inner[len++] = (unsigned char)(n | 0x80);
-    inner[len++] = (unsigned char)n;
+    struct buf inner;
+    buf_init(&inner, KIB);
+    buf_putc(&inner, 1 << 3);
+    put_varint(&inner, n);
+    buf_putc(&inner, 2 << 3 | 2);
+    put_varint(&inner, sizeof why - 1);
+    buf_puts(&inner, why);
     buf_putc(c->out, 1 << 3 | 2);
-    buf_putc(c->out, (char)(len + 2 + sizeof why - 1));
-    buf_put(c->out, inner, len);
-    buf_putc(c->out, 2 << 3 | 2);
-    buf_putc(c->out, (char)(sizeof why - 1));
-    buf_put(c->out, why, sizeof why - 1);
+    put_varint(c->out, inner.len);
+    buf_put_span(c->out, buf_span(&inner));
+    buf_fini(&inner);
 }
 
 static bool read_message(struct api_call *c, struct summing *s, struct span body, bool is_json)
@@ -140,40 +166,46 @@ static void take_all(struct api_call *c, struct summing *s, bool is_json)
     buf_fini(&records);
 }
 
-static void run_signal(struct api_call *c, enum otlp_signal signal)
+static void take_body(struct api_call *c, enum otlp_signal signal, bool is_json, bool is_packed)
 {
-    const struct http1_field *type = http1_find_name(c->head, SPAN("content-type"));
-    const struct http1_field *coding = http1_find_name(c->head, SPAN("content-encoding"));
-    bool is_json = type && span_starts(type->value, SPAN("application/json"));
-    bool is_gzip = coding && span_ieq(coding->value, SPAN("gzip"));
-    bool is_plain = !coding || span_ieq(coding->value, SPAN("identity"));
     struct summing s = {.signal = signal};
     struct span body = buf_span(&c->conn->body);
     struct buf plain;
-    if (!c->admin->source.ingress) {
-        api_fail_status(c, 501, FB_E_AGAIN, "this process takes no events");
-        return;
-    }
-    if (!type || (!is_json && !span_starts(type->value, SPAN("application/x-protobuf"))) ||
-        (!is_gzip && !is_plain)) {
-        ingest_refuse(c->admin->source.ingest, INGEST_OTLP, INGEST_REFUSED_TYPE, 1);
-        api_fail_status(c, 415, FB_E_USAGE,
-                        "the body must be application/x-protobuf or application/json, plain or "
-                        "with Content-Encoding: gzip");
-        return;
-    }
     buf_init(&plain, PLAIN_MAX_BYTES);
     uint64_t key[2];
     if (getrandom(key, sizeof key, 0) == (ssize_t)sizeof key)
         s.tally = tally_new(key);
     if (!s.tally)
         api_fail(c, FB_E_NOMEM, "no memory to sum it up");
-    else if (!is_gzip || unzip(c, body, &plain)) {
-        if (read_message(c, &s, is_gzip ? buf_span(&plain) : body, is_json))
+    else if (!is_packed || unzip(c, body, &plain)) {
+        if (read_message(c, &s, is_packed ? buf_span(&plain) : body, is_json))
             take_all(c, &s, is_json);
     }
     tally_free(s.tally);
     buf_fini(&plain);
+}
+
+static void run_signal(struct api_call *c, enum otlp_signal signal)
+{
+    const struct http1_field *type = http1_find_name(c->head, SPAN("content-type"));
+    const struct http1_field *coding = http1_find_name(c->head, SPAN("content-encoding"));
+    bool is_json = type && span_starts(type->value, SPAN("application/json"));
+    bool is_protobuf = type && span_starts(type->value, SPAN("application/x-protobuf"));
+    bool is_packed = coding && (span_ieq(coding->value, SPAN("gzip")) ||
+                                span_ieq(coding->value, SPAN("deflate")));
+    bool is_plain = !coding || span_ieq(coding->value, SPAN("identity"));
+    if (!c->admin->source.ingress) {
+        api_fail_status(c, 501, FB_E_AGAIN, "this process takes no events");
+    } else if ((!is_json && !is_protobuf) || (!is_packed && !is_plain)) {
+        ingest_refuse(c->admin->source.ingest, INGEST_OTLP, INGEST_REFUSED_TYPE, 1);
+        api_fail_status(c, 415, FB_E_USAGE,
+                        "the body must be application/x-protobuf or application/json, plain or "
+                        "with Content-Encoding: gzip or deflate");
+    } else {
+        take_body(c, signal, is_json, is_packed);
+    }
+    if (c->status >= 400 && is_protobuf)
+        put_status(c);
 }
 
 RUN(otlp_metrics)

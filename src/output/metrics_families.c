@@ -794,6 +794,10 @@ static void write_ingest(struct writer *w)
                 put_u64(w, METRIC_ID_INGEST_REFUSED,
                         VALUES(ingest_via_name(via), ingest_refused_name(i)),
                         atomic_load(&s->refused[via][i]));
+    family(w, METRIC_ID_INGEST_PUT_OFF);
+    for (unsigned via = 0; s && via < INGEST_VIAS; via++)
+        put_u64(w, METRIC_ID_INGEST_PUT_OFF, VALUES(ingest_via_name(via)),
+                atomic_load(&s->put_off[via]));
     family(w, METRIC_ID_INGEST_QUEUED);
     put_u64(w, METRIC_ID_INGEST_QUEUED, NULL, w->view->ingest_queued_bytes);
 }

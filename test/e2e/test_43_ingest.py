@@ -324,6 +324,47 @@ def test_beacons_of_listed_pages_are_taken_as_known_numbers_only(ingest):
     assert ingest.facts()["web.lcp"]["total"] == 1
 
 
+def test_a_browser_that_asks_first_is_told_for_listed_origins_only(ingest):
+    def ask(origin, path="/v1/beacon"):
+        given = {"Origin": origin} if origin else {}
+        return ingest.call("OPTIONS", path, token="", Access_Control_Request_Method="POST",
+                           Access_Control_Request_Headers="content-type", **given)
+    before = ingest.metrics().get('foldback_ingest_refused_total{via="beacon",reason="origin"}', 0)
+    status, _, r = ask("http://localhost:3000")
+    assert status == 204
+    assert r.getheader("Access-Control-Allow-Origin") == "http://localhost:3000"
+    assert r.getheader("Access-Control-Allow-Methods") == "POST"
+    assert r.getheader("Access-Control-Allow-Headers") == "Content-Type"
+    assert r.getheader("Access-Control-Allow-Credentials") == "true"  # browsers send beacons with cookies
+    assert r.getheader("Vary") == "Origin"
+    for origin in ("https://evil.example", "null", "https://shop.example.evil.example", "https://shop.exampl", ""):
+        status, _, r = ask(origin)
+        assert status == 403, origin
+        assert r.getheader("Access-Control-Allow-Origin") is None
+    assert ingest.metrics()['foldback_ingest_refused_total{via="beacon",reason="origin"}'] == before + 5
+    for path in ("/v1/ingest", "/v1/metrics", "/v1/status"):
+        status, _, r = ask("https://shop.example", path)
+        assert status == 405
+        assert r.getheader("Access-Control-Allow-Origin") is None
+    status, _, r = ingest.call("POST", "/v1/beacon", '{"LCP": 5}', token="", Content_Type="application/json",
+                               Origin="http://localhost:3000")
+    assert (status, r.getheader("Access-Control-Allow-Origin")) == (204, "http://localhost:3000")
+
+
+def test_without_origins_no_page_may_send_beacons(tmp_path):
+    origin = Origin(lambda r, w: ok())
+    fold = Foldback(tmp_path, CONFIG % origin.port)
+    try:
+        fold.start()
+        i = Ingest(fold)
+        for given in ({"Origin": "https://shop.example"}, {"Origin": "null"}, {}):
+            assert i.call("OPTIONS", "/v1/beacon", token="", **given)[0] == 403
+            assert i.call("POST", "/v1/beacon", '{"LCP": 5}', token="", **given)[0] == 403
+    finally:
+        fold.stop()
+        origin.close()
+
+
 def test_names_beyond_the_bounds_are_told_and_counted(ingest):
     """The last one: afterwards there is no place for new names."""
     body = gauges(*((f"many.{i}", i) for i in range(600)))

@@ -98,7 +98,15 @@ CONNECTORS = {"connectors": [
     {"name": "orders", "type": "redis", "direction": "source", "state": "failing", "lag_events": None, "lag_s": 0,
      "events": 12, "errors": 7, "dead": 0, "last_error": "10.0.0.9:6379 refuses connections"},
     {"name": "pager", "type": "http", "direction": "sink", "state": "paused", "offset": 3, "lag_events": 912,
-     "lag_s": 61, "events": 3, "errors": 0, "dead": 2, "last_error": "dead letter: refused by the receiver"}]}
+     "lag_s": 61, "events": 3, "errors": 0, "dead": 2, "last_error": "dead letter: refused by the receiver"},
+    {"name": "api", "type": "prometheus", "direction": "source", "state": "failing", "lag_events": None, "lag_s": 0,
+     "events": 40, "errors": 3, "dead": 0, "last_error": "http://10.0.0.5:9100/metrics answers 503"}]}
+INGEST = {"sources": [
+    {"via": "push", "events": 1200, "samples": 1200, "refused": 1003, "put_off": 0,
+     "reasons": {"value": 3, "queue_full": 1000}},
+    {"via": "statsd", "events": 60, "samples": 90000, "refused": 0, "put_off": 4, "reasons": {"tags_dropped": 7}},
+    {"via": "otlp", "events": 0, "samples": 0, "refused": 0, "put_off": 0, "reasons": {}}],
+    "queued_bytes": 65536, "queue_bytes_max": 4194304}
 
 
 @pytest.mark.short
@@ -106,12 +114,14 @@ CONNECTORS = {"connectors": [
                                        ("stream_status_json", ["stream", "status", "--json"])])
 def test_the_stream_is_shown_with_its_connectors(fake, name, args):
     fake.answers[("GET", "/v1/connectors")] = CONNECTORS
+    fake.answers[("GET", "/v1/ingest")] = INGEST
     shown(fake, name, *args)
 
 
 @pytest.mark.short
 def test_a_stream_without_connectors_says_how_to_get_one(fake):
     fake.answers[("GET", "/v1/connectors")] = {"connectors": []}
+    fake.answers[("GET", "/v1/ingest")] = {"sources": [], "queued_bytes": 0, "queue_bytes_max": 0}
     fake.answers[("GET", "/v1/status")] = {**STATUS, "stream": {**STATUS["stream"], "is_disk_ok": False,
                                                                "disk_error": "No space left on device"}}
     done = shown(fake, "stream_status_bare", "stream", "status")
