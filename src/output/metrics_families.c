@@ -776,17 +776,19 @@ static void write_customs(struct writer *w)
     put_u64(w, METRIC_ID_CUSTOM_REFUSED, NULL, all ? customs_refused(all) : 0);
 }
 
+static void put_vias(struct writer *w, unsigned metric, const _Atomic uint64_t *values)
+{
+    family(w, metric);
+    for (unsigned via = 0; values && via < INGEST_VIAS; via++)
+        put_u64(w, metric, VALUES(ingest_via_name(via)), atomic_load(&values[via]));
+}
+
 static void write_ingest(struct writer *w)
 {
     struct ingest_stats *s = w->view->ingest;
-    family(w, METRIC_ID_INGEST_EVENTS);
-    for (unsigned via = 0; s && via < INGEST_VIAS; via++)
-        put_u64(w, METRIC_ID_INGEST_EVENTS, VALUES(ingest_via_name(via)),
-                atomic_load(&s->events[via]));
-    family(w, METRIC_ID_INGEST_SAMPLES);
-    for (unsigned via = 0; s && via < INGEST_VIAS; via++)
-        put_u64(w, METRIC_ID_INGEST_SAMPLES, VALUES(ingest_via_name(via)),
-                atomic_load(&s->samples[via]));
+    put_vias(w, METRIC_ID_INGEST_EVENTS, s ? s->events : NULL);
+    put_vias(w, METRIC_ID_INGEST_SAMPLES, s ? s->samples : NULL);
+    put_vias(w, METRIC_ID_INGEST_PUT_OFF, s ? s->put_off : NULL);
     family(w, METRIC_ID_INGEST_REFUSED);
     for (unsigned via = 0; s && via < INGEST_VIAS; via++)
         for (unsigned i = 0; i < INGEST_REFUSED_COUNT; i++)
@@ -794,10 +796,6 @@ static void write_ingest(struct writer *w)
                 put_u64(w, METRIC_ID_INGEST_REFUSED,
                         VALUES(ingest_via_name(via), ingest_refused_name(i)),
                         atomic_load(&s->refused[via][i]));
-    family(w, METRIC_ID_INGEST_PUT_OFF);
-    for (unsigned via = 0; s && via < INGEST_VIAS; via++)
-        put_u64(w, METRIC_ID_INGEST_PUT_OFF, VALUES(ingest_via_name(via)),
-                atomic_load(&s->put_off[via]));
     family(w, METRIC_ID_INGEST_QUEUED);
     put_u64(w, METRIC_ID_INGEST_QUEUED, NULL, w->view->ingest_queued_bytes);
 }
