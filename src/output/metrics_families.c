@@ -4,17 +4,11 @@
 #include "analytics/cold.h"
 #include "io/tls.h"
 #include "output/admin.h"
-#include "output/metrics.h"
+#include "output/metrics_int.h"
 
 #include "base/assert.h"
 
 #include <inttypes.h>
-
-struct writer {
-    const struct metrics_view *view;
-    struct buf *out;
-    bool is_om;
-};
 
 static void write_routes(struct writer *w);
 static void write_caches(struct writer *w);
@@ -31,9 +25,6 @@ static void write_tls(struct writer *w);
 static void write_protocols(struct writer *w);
 static void write_compress(struct writer *w);
 static void write_h2(struct writer *w);
-static void write_connectors(struct writer *w);
-static void write_customs(struct writer *w);
-static void write_ingest(struct writer *w);
 
 static const char *const code_names[METRIC_CODE_CLASSES] = {"1xx", "2xx", "3xx",
                                                             "4xx", "5xx", "none"};
@@ -56,9 +47,7 @@ void metrics_write(const struct metrics_view *view, struct buf *out, bool is_ope
     write_protocols(&w);
     write_h2(&w);
     write_compress(&w);
-    write_connectors(&w);
-    write_customs(&w);
-    write_ingest(&w);
+    metrics_write_feeds(&w);
     if (is_openmetrics)
         buf_puts(out, "# EOF\n");
 }
@@ -113,8 +102,6 @@ static void begin(struct writer *w, enum metric_id id, const char *suffix,
         buf_putc(w->out, '}');
 }
 
-#define VALUES(...) ((const char *const[]){__VA_ARGS__, NULL})
-
 static void put_u64(struct writer *w, enum metric_id id, const char *const values[], uint64_t v)
 {
     begin(w, id, "", values);
@@ -125,6 +112,20 @@ static void put_f64(struct writer *w, enum metric_id id, const char *const value
 {
     begin(w, id, "", values);
     buf_printf(w->out, " %.9g\n", v);
+}
+
+/* For metrics_feeds.c. */
+void metrics_family(struct writer *w, enum metric_id id)
+{
+    family(w, id);
+}
+void metrics_put_u64(struct writer *w, enum metric_id id, const char *const values[], uint64_t v)
+{
+    put_u64(w, id, values, v);
+}
+void metrics_put_f64(struct writer *w, enum metric_id id, const char *const values[], double v)
+{
+    put_f64(w, id, values, v);
 }
 
 static void put_exemplar(struct writer *w, const struct metric_exemplar *e)
@@ -705,97 +706,4 @@ static void write_h2(struct writer *w)
     family(w, METRIC_ID_H2_FLOODS);
     for (size_t i = 0; i < FB_COUNT(floods); i++)
         put_u64(w, METRIC_ID_H2_FLOODS, VALUES(floods[i]), n[MEMFILE_H2_FLOOD_RESETS + i]);
-}
-
-static void write_connector_totals(struct writer *w)
-{
-    static const struct {
-        enum metric_id id;
-        size_t offset;
-    } rows[] = {
-        {METRIC_ID_CONNECTOR_EVENTS, offsetof(struct admin_connector, events)},
-        {METRIC_ID_CONNECTOR_RECORDS, offsetof(struct admin_connector, records)},
-        {METRIC_ID_CONNECTOR_BYTES, offsetof(struct admin_connector, bytes)},
-        {METRIC_ID_CONNECTOR_ERRORS, offsetof(struct admin_connector, errors)},
-        {METRIC_ID_CONNECTOR_RETRIES, offsetof(struct admin_connector, retries)},
-        {METRIC_ID_CONNECTOR_SPLIT, offsetof(struct admin_connector, split)},
-        {METRIC_ID_CONNECTOR_DEAD, offsetof(struct admin_connector, dead)},
-        {METRIC_ID_CONNECTOR_LOST, offsetof(struct admin_connector, lost)},
-        {METRIC_ID_CONNECTOR_REPEATED, offsetof(struct admin_connector, repeated)},
-    };
-    for (size_t i = 0; i < FB_COUNT(rows); i++) {
-        family(w, rows[i].id);
-        for (uint32_t k = 0; k < w->view->connector_count; k++) {
-            const struct admin_connector *c = &w->view->connectors[k];
-            uint64_t value;
-            memcpy(&value, (const char *)c + rows[i].offset, sizeof value);
-            put_u64(w, rows[i].id, VALUES(c->name), value);
-        }
-    }
-}
-
-static void write_connectors(struct writer *w)
-{
-    const struct admin_connector *at = w->view->connectors;
-    uint32_t n = w->view->connector_count;
-    family(w, METRIC_ID_CONNECTOR_UP);
-    for (uint32_t i = 0; i < n; i++)
-        put_u64(w, METRIC_ID_CONNECTOR_UP,
-                VALUES(at[i].name, at[i].type, at[i].is_source ? "source" : "sink"),
-                strcmp(at[i].state, "running") == 0);
-    family(w, METRIC_ID_CONNECTOR_LAG_EVENTS);
-    for (uint32_t i = 0; i < n; i++)
-        if (at[i].lag_events != UINT64_MAX)
-            put_u64(w, METRIC_ID_CONNECTOR_LAG_EVENTS, VALUES(at[i].name), at[i].lag_events);
-    family(w, METRIC_ID_CONNECTOR_LAG);
-    for (uint32_t i = 0; i < n; i++)
-        if (!at[i].is_source)
-            put_f64(w, METRIC_ID_CONNECTOR_LAG, VALUES(at[i].name), (double)at[i].lag_us / 1e6);
-    family(w, METRIC_ID_CONNECTOR_IN_FLIGHT);
-    for (uint32_t i = 0; i < n; i++)
-        put_u64(w, METRIC_ID_CONNECTOR_IN_FLIGHT, VALUES(at[i].name), at[i].in_flight);
-    write_connector_totals(w);
-}
-
-static void write_customs(struct writer *w)
-{
-    const struct customs *all = w->view->customs;
-    uint32_t n = all ? customs_count(all) : 0;
-    family(w, METRIC_ID_CUSTOM);
-    for (uint32_t i = 0; i < n; i++)
-        put_f64(w, METRIC_ID_CUSTOM, VALUES(customs_at(all, i)->name), customs_at(all, i)->last);
-    family(w, METRIC_ID_CUSTOM_EVENTS);
-    for (uint32_t i = 0; i < n; i++)
-        put_u64(w, METRIC_ID_CUSTOM_EVENTS, VALUES(customs_at(all, i)->name),
-                customs_at(all, i)->total);
-    family(w, METRIC_ID_CUSTOM_SUM);
-    for (uint32_t i = 0; i < n; i++)
-        put_f64(w, METRIC_ID_CUSTOM_SUM, VALUES(customs_at(all, i)->name),
-                customs_at(all, i)->total_sum);
-    family(w, METRIC_ID_CUSTOM_REFUSED);
-    put_u64(w, METRIC_ID_CUSTOM_REFUSED, NULL, all ? customs_refused(all) : 0);
-}
-
-static void put_vias(struct writer *w, unsigned metric, const _Atomic uint64_t *values)
-{
-    family(w, metric);
-    for (unsigned via = 0; values && via < INGEST_VIAS; via++)
-        put_u64(w, metric, VALUES(ingest_via_name(via)), atomic_load(&values[via]));
-}
-
-static void write_ingest(struct writer *w)
-{
-    struct ingest_stats *s = w->view->ingest;
-    put_vias(w, METRIC_ID_INGEST_EVENTS, s ? s->events : NULL);
-    put_vias(w, METRIC_ID_INGEST_SAMPLES, s ? s->samples : NULL);
-    put_vias(w, METRIC_ID_INGEST_PUT_OFF, s ? s->put_off : NULL);
-    family(w, METRIC_ID_INGEST_REFUSED);
-    for (unsigned via = 0; s && via < INGEST_VIAS; via++)
-        for (unsigned i = 0; i < INGEST_REFUSED_COUNT; i++)
-            if (atomic_load(&s->refused[via][i]))
-                put_u64(w, METRIC_ID_INGEST_REFUSED,
-                        VALUES(ingest_via_name(via), ingest_refused_name(i)),
-                        atomic_load(&s->refused[via][i]));
-    family(w, METRIC_ID_INGEST_QUEUED);
-    put_u64(w, METRIC_ID_INGEST_QUEUED, NULL, w->view->ingest_queued_bytes);
 }
