@@ -85,7 +85,7 @@ def test_tagged_events_reach_only_receivers_of_their_region(tmp_path):
     origin.close()
 
 
-@pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.parametrize("kind", [t for t in TYPES if t != "prometheus"])  # which only reads
 def test_each_type_of_connector_is_refused_without_a_region_beside_tagged_services(tmp_path, kind):
     file = tmp_path / "c.yaml"
     file.write_text('listen: ["127.0.0.1:1"]\nregion: eu\nservices:\n  shop: { endpoints: ["10.0.0.1:80"], region: eu }\n'
