@@ -6,12 +6,17 @@
  * distance is the bytes of the distinct keys asked for in between, itself included, divided by the
  * rate of the sample; a cache that large would have answered.  When there are too many keys the
  * threshold is halved.  The requests that the sample missed or has too many of, known from the
- * event's count, are put into the first bin (the paper's adjustment: few very hot keys distort a
- * sampled curve, and their distances are short).
+ * event's count, are put into the first bin (the paper's adjustment).
+ *
+ * A few very hot keys distort a sampled curve: one that is in the sample counts 2^shift times, one
+ * that is not is missed (Carra, Neglia: Efficient miss ratio curve computation for heterogeneous
+ * content popularity, ATC'20).  So the CURVE_HOT hottest are kept apart and exact: the gateway
+ * tells how often they are asked for, the gap between two requests is known from that, and their
+ * distance is what was used within such a gap.
  *
  * Counts fade by curves_fade, so that the curve follows the traffic.
  * Holds always: at most CURVE_KEYS keys;  a key has one place in the order.
- * Pure.  Memory: about 340 KiB per route at its first sample, CURVES_MAX routes at most; others
+ * Pure.  Memory: about 350 KiB per route at its first sample, CURVES_MAX routes at most; others
  * have no curve. Threads: one at a time. */
 #ifndef FB_ANALYTICS_CURVE_H
 #define FB_ANALYTICS_CURVE_H
@@ -19,6 +24,7 @@
 #include "event/event.h"
 
 #define CURVE_KEYS 8192u
+#define CURVE_HOT 64u
 #define CURVES_MAX 32u
 #define CURVE_SAMPLES_MIN 1000u /* before, a curve says nothing */
 /* Bins of an eighth of an octave from 64 KiB to 64 GiB. */

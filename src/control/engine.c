@@ -13,7 +13,7 @@
 #include <string.h>
 
 /* Changes with the layout of anything in struct engine_state. */
-#define ENGINE_LAYOUT UINT64_C(0x0003314743424c46) /* "FLBCG1", 3 */
+#define ENGINE_LAYOUT UINT64_C(0x0004314743424c46) /* "FLBCG1", 4 */
 #define ENGINE_SCOPES 1024
 
 static void feed_name(struct engine *e, const struct ev_name *n);
@@ -410,8 +410,7 @@ enum fb_code engine_load(struct engine *e, struct span bytes, struct fb_err *err
     unpack_get(&u, &e->s, sizeof e->s);
     unpack_get(&u, &e->book, sizeof e->book);
     enum fb_code code = FB_E_DAMAGED;
-    if (u.is_broken || !is_sane(e) || !curves_load(e->curves, &u) ||
-        !customs_load(e->customs, &u))
+    if (u.is_broken || !is_sane(e) || !curves_load(e->curves, &u) || !customs_load(e->customs, &u))
         code = fb_fail(err, FB_E_DAMAGED, "engine: the snapshot is damaged; use the one before");
     else
         code = facts_load(e->facts, u.rest, err);

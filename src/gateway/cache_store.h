@@ -59,8 +59,9 @@ struct cache_entry {
     _Atomic uint32_t refs;
     _Atomic bool is_refreshing; /* somebody fetches it anew in the background */
     _Atomic bool is_published;
-    uint16_t route;   /* number in the registry */
-    uint16_t version; /* as in the key */
+    _Atomic uint32_t asked; /* requests for it; some are lost between threads */
+    uint16_t route;         /* number in the registry */
+    uint16_t version;       /* as in the key */
     uint16_t status;
     uint16_t tag_count;
     uint8_t flags;

@@ -627,3 +627,21 @@ def test_versions_of_a_split_have_answers_of_their_own(world):
     proxy.get("/x", "X-Version: next", method="POST", body=b"z")
     get("stable")
     assert len(one.requests) == 2
+
+
+def test_a_key_that_is_asked_for_often_is_told_apart_from_the_sample(world):
+    """Above a thousand requests a second the sample leaves keys out; then the hot ones are told by their counts."""
+    origin, proxy = world.pair(Counter("Cache-Control: max-age=600"), route=cached(budget="2MiB"), threads=1)
+    if proxy.is_whole:
+        pytest.skip("events are read from the rings by the driver")
+    w, hot = proxy.connect(), []
+    end = time.monotonic() + 40
+    while not hot and time.monotonic() < end:
+        for _ in range(20):
+            w.send("GET /hot HTTP/1.1\r\nHost: test\r\n\r\n" * 100)
+            for _ in range(100):
+                w.response()
+        hot = [e for e in proxy.events(None) if e["type"] == "cache_sample" and e["hot_references"]]
+    assert {e["hot_references"] for e in hot} == {128}
+    assert len({e["key"] for e in hot}) == 1
+    assert len(origin.requests) == 1

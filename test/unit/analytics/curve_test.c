@@ -89,6 +89,102 @@ static void on_a_skewed_stream_it_agrees_with_lru(void **state)
     curves_free(c);
 }
 
+enum { SKEW_KEYS = 50000, SKEW_ASKED = 400000, SKEW_BYTES = 16384, SKEW_SIZES = 6 };
+static const uint32_t skew_size[SKEW_SIZES] = {16, 64, 256, 1024, 4096, 16384};
+
+/* One stream for a sample of one key in 64: how often LRUs of some sizes answered, exactly. */
+struct skew {
+    double cdf[SKEW_KEYS];
+    uint32_t last[SKEW_KEYS], asked[SKEW_KEYS], tree[SKEW_ASKED + 1];
+    uint64_t hits[SKEW_SIZES], x;
+};
+
+static void skew_mark(struct skew *k, uint32_t at, int32_t by)
+{
+    for (uint32_t i = at; i <= SKEW_ASKED; i += i & (~i + 1))
+        k->tree[i] += (uint32_t)by;
+}
+
+static uint32_t skew_before(const struct skew *k, uint32_t at)
+{
+    uint32_t sum = 0;
+    for (uint32_t i = at; i > 0; i -= i & (~i + 1))
+        sum += k->tree[i];
+    return sum;
+}
+
+static uint32_t skew_key(struct skew *k)
+{
+    k->x = k->x * UINT64_C(6364136223846793005) + 1442695040888963407u;
+    double u = (double)(k->x >> 11) / 9007199254740992.0;
+    uint32_t low = 0, high = SKEW_KEYS - 1;
+    while (low < high) {
+        uint32_t middle = (low + high) / 2;
+        if (k->cdf[middle] < u)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* Mean distance of the curve from the truth over the sizes; <tells_hot>: as the gateway does. */
+static double skew_error(uint64_t salt, bool tells_hot)
+{
+    static struct skew k;
+    struct curves *c = curves_new();
+    double sum = 0, error = 0;
+    memset(&k, 0, sizeof k);
+    k.x = 5 + salt;
+    for (uint32_t i = 0; i < SKEW_KEYS; i++)
+        k.cdf[i] = sum += 1.0 / (i + 1);
+    for (uint32_t i = 0; i < SKEW_KEYS; i++)
+        k.cdf[i] /= sum;
+    for (uint32_t i = 1; i <= SKEW_ASKED; i++) {
+        uint32_t key = skew_key(&k);
+        if (k.last[key]) {
+            uint32_t distance = skew_before(&k, i) - skew_before(&k, k.last[key]) + 1;
+            for (uint32_t s = 0; s < SKEW_SIZES; s++)
+                k.hits[s] += i > SKEW_ASKED / 2 && distance <= skew_size[s];
+            skew_mark(&k, k.last[key], -1);
+        }
+        skew_mark(&k, i, 1);
+        k.last[key] = i;
+        if (tells_hot && ++k.asked[key] % 128 == 0) {
+            struct ev_cache_sample s = EV_INIT(CACHE_SAMPLE, cache_sample, 1);
+            s.key = hash_of(key + salt);
+            s.bytes = SKEW_BYTES;
+            s.shift = 6;
+            s.hot_references = 128;
+            curves_feed(c, &s);
+        }
+        ask(c, key + salt, SKEW_BYTES, 6);
+        if (i % 20000 == 0)
+            curves_fade(c, 0.84); /* as the loop does each 30 s: hot ones are chosen */
+    }
+    struct curve_view v;
+    assert_true(curve_view(c, 0, &v));
+    for (uint32_t s = 0; s < SKEW_SIZES; s++) {
+        double said = curve_hits(c, 0, (double)skew_size[s] * SKEW_BYTES) / v.requests;
+        error += fabs(said - 2.0 * (double)k.hits[s] / SKEW_ASKED) / SKEW_SIZES;
+    }
+    curves_free(c);
+    return error;
+}
+
+static void the_hottest_keys_apart_make_it_exact_on_a_heavy_head(void **state)
+{
+    (void)state;
+    double plain = 0, apart = 0;
+    for (uint64_t i = 0; i < 5; i++) {
+        plain += skew_error(i * 1000000, false) / 5;
+        apart += skew_error(i * 1000000, true) / 5;
+    }
+    print_message("mean error without %.4f, with the hottest apart %.4f\n", plain, apart);
+    assert_true(apart < 0.03);
+    assert_true(apart < 0.7 * plain);
+}
+
 static void too_many_keys_thin_the_sample_and_not_the_curve(void **state)
 {
     (void)state;
@@ -163,6 +259,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_loop_over_keys_is_a_step_at_their_bytes),
         cmocka_unit_test(on_a_skewed_stream_it_agrees_with_lru),
+        cmocka_unit_test(the_hottest_keys_apart_make_it_exact_on_a_heavy_head),
         cmocka_unit_test(too_many_keys_thin_the_sample_and_not_the_curve),
         cmocka_unit_test(what_is_saved_goes_on_as_if_nothing_had_been),
         cmocka_unit_test(a_route_without_room_has_no_curve),
