@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-static const char magic[4] = {'f', 'b', 'f', '1'};
+static const char magic[4] = {'f', 'b', 'f', '2'};
 
 static void put_u64(struct buf *out, uint64_t v)
 {
@@ -138,6 +138,12 @@ void fleet_report_write(const struct fleet_report *r, struct buf *out)
     put_u64(out, r->wall_us);
     put_u64(out, r->span_us);
     put_u64(out, r->role);
+    put_u64(out, r->is_leaving);
+    put_u64(out, r->has_members);
+    put_u64(out, r->is_ready);
+    put_u64(out, r->sent_us);
+    put_u64(out, r->lease_ms);
+    put_u64(out, r->safe_ppm);
     put_text(out, r->region, sizeof r->region);
     put_text(out, r->service, sizeof r->service);
     put_u64(out, r->requests);
@@ -159,6 +165,7 @@ void fleet_report_write(const struct fleet_report *r, struct buf *out)
         put_u64(out, r->demands[i].limit_milli);
         put_u64(out, r->demands[i].asked_milli);
         put_u64(out, r->demands[i].share_ppm);
+        put_u64(out, r->demands[i].heeded);
     }
     put_sketch(out, &r->latency);
 }
@@ -174,6 +181,12 @@ bool fleet_report_read(struct span bytes, struct fleet_report *r)
     r->wall_us = get_u64(&in);
     r->span_us = get_u32(&in);
     r->role = (uint8_t)get_below(&in, FLEET_ROLE_EDGE + 1);
+    r->is_leaving = (uint8_t)get_below(&in, 2);
+    r->has_members = (uint8_t)get_below(&in, 2);
+    r->is_ready = (uint8_t)get_below(&in, 2);
+    r->sent_us = get_u64(&in);
+    r->lease_ms = get_u32(&in);
+    r->safe_ppm = (uint32_t)get_below(&in, FLEET_SHARE_ALL + 1);
     get_text(&in, r->region, sizeof r->region);
     get_text(&in, r->service, sizeof r->service);
     r->requests = get_u32(&in);
@@ -195,6 +208,7 @@ bool fleet_report_read(struct span bytes, struct fleet_report *r)
         r->demands[i].limit_milli = get_u64(&in);
         r->demands[i].asked_milli = get_u32(&in);
         r->demands[i].share_ppm = (uint32_t)get_below(&in, FLEET_SHARE_ALL + 1);
+        r->demands[i].heeded = get_u64(&in);
     }
     get_sketch(&in, &r->latency);
     return !in.is_broken && in.rest.len == 0 && r->service[0] != '\0';

@@ -5,7 +5,7 @@
  *             how much was asked of each fleet-wide limit.  Key: the service.  Never a request.
  *   decision  what share of one fleet-wide limit each node may use from now on.  Key: the limit.
  *
- * Bytes: "fbf1", kind u8, then numbers as LEB128 and texts as length and bytes, in the order of the
+ * Bytes: "fbf2", kind u8, then numbers as LEB128 and texts as length and bytes, in the order of the
  * structs.  A sketch goes as (gap to the next used bucket, count) pairs.  Decoding trusts nothing:
  * every length is checked against its bound here (test/fuzz/fleet_fuzz.c).
  * Pure.  Threads: any. */
@@ -34,14 +34,21 @@ struct fleet_demand {
     uint64_t limit_milli; /* the whole limit, requests per 1,000 s; 0: each user's own */
     uint32_t asked_milli; /* requests per 1,000 s that came for it, refused ones included */
     uint32_t share_ppm;   /* of the limit, in force on this node */
+    uint64_t heeded; /* sequence of the last decision that it took in; 0: none since its start */
 };
 struct fleet_report {
     uint64_t node;
     uint32_t epoch;    /* starts of its brain */
     uint64_t sequence; /* grows with each report of this node and service */
     uint64_t wall_us;
+    uint64_t sent_us; /* by the sender's own monotonic clock: means something to the sender only */
     uint32_t span_us; /* time that the counts cover */
     uint8_t role;     /* enum fleet_role */
+    uint8_t is_leaving;  /* the last report: this node serves nobody any more */
+    uint8_t has_members; /* it knows the nodes of the last decision, perhaps of an earlier run */
+    uint8_t is_ready;    /* it knows what each node may hold of the limits of this service */
+    uint32_t lease_ms;   /* how long it goes on with its parts when it is cut off */
+    uint32_t safe_ppm;   /* at most this part of a limit it uses after that */
     char region[FLEET_REGION_BYTES];
     char service[FLEET_NAME_BYTES];
     uint32_t requests, late, failed, shed; /* that ended in the span */
@@ -60,7 +67,9 @@ struct fleet_share {
 struct fleet_decision {
     uint64_t controller; /* node that decided */
     uint32_t epoch;
-    uint64_t sequence, wall_us;
+    uint64_t sequence; /* grows with each decision on this limit, whoever decides: of two with the
+                          same one, or with a lower one, the first in the broker's order holds */
+    uint64_t wall_us;
     uint64_t limit;
     char service[FLEET_NAME_BYTES];
     uint32_t count;

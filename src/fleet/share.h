@@ -7,7 +7,7 @@
  * evenly too: nothing of the limit lies idle.  A node that asks for nothing keeps a twentieth of
  * an even part, so that its first requests pass before anybody has decided anything.
  *
- * Holds always: the sum is at most FLEET_SHARE_ALL; equal demands get equal parts; more demand
+ * Holds always: the sum is at most <whole_ppm>; equal demands get equal parts; more demand
  * never gets less; no node gets nothing. Pure.  Threads: any. */
 #ifndef FB_FLEET_SHARE_H
 #define FB_FLEET_SHARE_H
@@ -15,11 +15,13 @@
 
 /* In: node, asked_milli of each; out: share_ppm.  <limit_milli>: the whole limit in requests per
  * 1,000 s; 0 for a limit that each user has for himself: its parts follow what is asked for.
- * <count>: 1 .. FLEET_NODES_MAX. */
-void fleet_divide(struct fleet_share *shares, uint32_t count, uint64_t limit_milli);
+ * <whole_ppm>: what there is to divide of it.  <count>: 1 .. FLEET_NODES_MAX. */
+void fleet_divide(struct fleet_share *shares, uint32_t count, uint64_t limit_milli,
+                  uint32_t whole_ppm);
 
 /* What may be in force now, on the way to <wanted>: parts fall at once, and rise only into what the
- * reports show as free, so that the sum in force never passes the limit.  <in_force_ppm>: as
- * reported, by index of <wanted>. */
-void fleet_step(struct fleet_share *wanted, const uint32_t *in_force_ppm, uint32_t count);
+ * reports show as free, so that the sum in force never passes the limit.  <in_force_ppm>: what each
+ * may hold now at most, by index of <wanted>. */
+void fleet_step(struct fleet_share *wanted, const uint32_t *in_force_ppm, uint32_t count,
+                uint32_t whole_ppm);
 #endif

@@ -8,7 +8,6 @@
 #include <string.h>
 
 #define PANE_US (10 * US_PER_S)
-#define CHANGE_PER 50 /* a share that moved by less than 2 % of an even one is not news */
 
 struct node {
     uint64_t id, heard_us;
@@ -29,6 +28,7 @@ struct voice {
     uint32_t requests, late, failed, shed, queued;
     uint64_t in_flight;
     uint32_t load_count, load_cap, demand_count;
+    bool has_members, is_ready;
     struct load *loads;
     struct fleet_demand demands[FLEET_DEMANDS_MAX];
     bool is_counted; /* its loads are in the sums */
@@ -49,14 +49,7 @@ struct service {
     uint32_t seat_cap, seat_used; /* powers of two; used: with a name */
     struct sketch pane[2];        /* latency: the present 10 s and those before */
     uint64_t pane_end_us;
-};
-
-struct limit {
-    struct fleet_decision in_force;
-    uint64_t decided_us;                      /* by this node */
-    uint64_t sequence;                        /* of this node's decisions */
-    struct fleet_share last[FLEET_NODES_MAX]; /* what this node decided last */
-    uint32_t last_count;
+    uint64_t own_sent_us, lease_end_us; /* of the last own report that came back */
 };
 
 struct fleet_view {
@@ -65,14 +58,17 @@ struct fleet_view {
     uint32_t node_count;
     struct service *services[FLEET_SERVICES_MAX];
     uint32_t service_count;
-    struct limit *limits[FLEET_LIMITS_MAX];
+    struct fleet_limit *limits[FLEET_LIMITS_MAX];
     uint32_t limit_count;
     uint32_t decide_service, decide_demand; /* where fleet_decide goes on */
-    uint64_t start_us, returned_us, cut_since_us;
-    uint64_t reports_heard, reports_refused, decisions_heard, decisions_made;
+    uint64_t start_us, returned_us, joined_us, cut_since_us;
+    uint64_t reports_heard, reports_refused, decisions_heard, decisions_late, decisions_made;
     uint32_t epoch;
+    uint64_t remembered[FLEET_NODES_MAX]; /* of the last run */
+    uint32_t remembered_count;
 };
 
+static struct fleet_limit *limit_get(struct fleet_view *v, const char *service, uint64_t id);
 static void forget_loads(struct service *sv, struct voice *vo);
 
 /* The finalizer of splitmix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators,
@@ -98,7 +94,17 @@ void fleet_conf_init(struct fleet_conf *conf)
     *conf = (struct fleet_conf){.silent_us = 1500 * US_PER_MS,
                                 .cut_us = 3 * US_PER_S,
                                 .decide_us = US_PER_S,
-                                .refresh_us = 10 * US_PER_S};
+                                .refresh_us = 10 * US_PER_S,
+                                .lease = {.lease_us = 300 * US_PER_S,
+                                          .grace_us = 10 * US_PER_S,
+                                          .forget_us = 600 * US_PER_S,
+                                          .safe_ppm = FLEET_SHARE_ALL / 200}};
+}
+
+void fleet_view_lease(struct fleet_view *v, uint64_t lease_us, uint32_t safe_ppm)
+{
+    v->conf.lease.lease_us = lease_us;
+    v->conf.lease.safe_ppm = safe_ppm;
 }
 
 struct fleet_view *fleet_view_new(const struct fleet_conf *conf)
@@ -125,6 +131,28 @@ void fleet_view_free(struct fleet_view *v)
     for (uint32_t i = 0; i < v->limit_count; i++)
         free(v->limits[i]);
     free(v);
+}
+
+void fleet_remember(struct fleet_view *v, const uint64_t *ids, uint32_t count)
+{
+    v->remembered_count = fb_min_u32(count, FLEET_NODES_MAX);
+    memcpy(v->remembered, ids, v->remembered_count * sizeof *ids);
+}
+
+uint32_t fleet_members(const struct fleet_view *v, uint64_t ids[FLEET_NODES_MAX])
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < v->limit_count; i++) {
+        const struct fleet_decision *d = &v->limits[i]->in_force;
+        for (uint32_t k = 0; k < d->count; k++) {
+            uint32_t at = 0;
+            while (at < count && ids[at] != d->shares[k].node)
+                at++;
+            if (at == count && count < FLEET_NODES_MAX)
+                ids[count++] = d->shares[k].node;
+        }
+    }
+    return count;
 }
 
 /* ---- nodes ---- */
@@ -296,12 +324,16 @@ bool fleet_hear(struct fleet_view *v, const struct fleet_report *r, uint64_t now
     n->heard_us = now_us;
     n->epoch = r->epoch;
     n->role = r->role;
-    n->is_live = true;
+    n->is_live = !r->is_leaving;
     memcpy(n->region, r->region, sizeof n->region);
     if (is_self) {
+        if (v->cut_since_us || !v->returned_us)
+            v->joined_us = now_us;
         v->returned_us = now_us;
         v->cut_since_us = 0;
         v->epoch = r->epoch;
+        sv->own_sent_us = r->sent_us;
+        sv->lease_end_us = r->sent_us + r->lease_ms * US_PER_MS;
     }
     vo->epoch = r->epoch;
     vo->sequence = r->sequence;
@@ -312,8 +344,15 @@ bool fleet_hear(struct fleet_view *v, const struct fleet_report *r, uint64_t now
     vo->failed = r->failed;
     vo->shed = r->shed;
     vo->queued = r->queued;
+    vo->has_members = r->has_members;
+    vo->is_ready = r->is_ready;
     vo->demand_count = r->demand_count;
     memcpy(vo->demands, r->demands, r->demand_count * sizeof *vo->demands);
+    for (uint32_t i = 0; i < r->demand_count; i++) {
+        struct fleet_limit *l = limit_get(v, r->service, r->demands[i].limit);
+        if (l)
+            fleet_limit_hear(l, r, &r->demands[i], &v->conf.lease, now_us);
+    }
     sketch_merge(&sv->pane[0], &r->latency);
     v->reports_heard++;
     return take_loads(sv, vo, r, !is_self);
@@ -342,6 +381,12 @@ static void age(struct fleet_view *v, struct service *sv, uint64_t now_us)
     sv->voice_count = kept;
 }
 
+static bool is_leased(const struct fleet_view *v, const char *service, uint64_t now_us)
+{
+    const struct service *sv = service_find(v, service);
+    return sv && now_us < sv->lease_end_us;
+}
+
 void fleet_tick(struct fleet_view *v, uint64_t now_us)
 {
     if (!v->start_us)
@@ -361,21 +406,84 @@ void fleet_tick(struct fleet_view *v, uint64_t now_us)
     uint64_t since_us = fb_max_u64(v->returned_us, v->start_us);
     if (!v->cut_since_us && fb_sub_floor_u64(now_us, since_us) >= v->conf.cut_us)
         v->cut_since_us = since_us;
+    for (uint32_t i = 0; i < v->limit_count; i++) {
+        struct fleet_limit *l = v->limits[i];
+        fleet_limit_tick(l, &v->conf.lease, is_leased(v, l->in_force.service, now_us), now_us);
+    }
     v->decide_service = v->decide_demand = 0;
 }
 
 /* ---- who decides, and what ---- */
 
+static const struct fleet_demand *demand_of(const struct voice *vo, uint64_t limit)
+{
+    for (uint32_t i = 0; i < vo->demand_count; i++)
+        if (vo->demands[i].limit == limit)
+            return &vo->demands[i];
+    return NULL;
+}
+
+static bool may_decide(const struct fleet_view *v, uint64_t id)
+{
+    for (uint32_t i = 0; i < v->node_count; i++)
+        if (v->nodes[i].id == id)
+            return v->nodes[i].role == FLEET_ROLE_GATEWAY &&
+                   (v->nodes[i].is_live || id == v->conf.node);
+    return false;
+}
+
+/* The last decision that a gateway has taken in, per limit that anybody lists. */
+struct heeded {
+    uint64_t limit[FLEET_DEMANDS_MAX], most[FLEET_DEMANDS_MAX];
+    uint32_t count;
+    bool is_ready, has_members; /* of any */
+};
+static void heeded_most(const struct fleet_view *v, const struct service *sv, struct heeded *out)
+{
+    *out = (struct heeded){.count = 0};
+    for (uint32_t i = 0; i < sv->voice_count; i++) {
+        const struct voice *vo = &sv->voices[i];
+        out->has_members |= vo->has_members && may_decide(v, vo->node);
+        out->is_ready |= vo->is_ready && may_decide(v, vo->node);
+        for (uint32_t k = 0; k < vo->demand_count && may_decide(v, vo->node); k++) {
+            uint32_t at = 0;
+            while (at < out->count && out->limit[at] != vo->demands[k].limit)
+                at++;
+            if (at == FLEET_DEMANDS_MAX)
+                continue;
+            if (at == out->count) {
+                out->limit[out->count] = vo->demands[k].limit;
+                out->most[out->count++] = 0;
+            }
+            out->most[at] = fb_max_u64(out->most[at], vo->demands[k].heeded);
+        }
+    }
+}
+
+/* One decision may be on its way to it; who missed more has just come, and waits. */
+static bool is_behind(const struct voice *vo, const struct heeded *h)
+{
+    if (h->is_ready ? !vo->is_ready : h->has_members && !vo->has_members)
+        return true;
+    for (uint32_t i = 0; i < h->count; i++) {
+        const struct fleet_demand *dm = demand_of(vo, h->limit[i]);
+        uint64_t has = dm ? dm->heeded : 0;
+        if (dm && has + 1 < h->most[i])
+            return true;
+    }
+    return false;
+}
+
 static uint64_t controller_of(const struct fleet_view *v, const struct service *sv)
 {
     uint64_t best = 0, best_draw = 0;
+    struct heeded h;
+    heeded_most(v, sv, &h);
     for (uint32_t i = 0; i < sv->voice_count; i++) {
         uint64_t id = sv->voices[i].node, draw = mix(sv->hash, id);
-        bool may = is_live(v, id);
-        for (uint32_t k = 0; k < v->node_count && may; k++)
-            if (v->nodes[k].id == id)
-                may = v->nodes[k].role == FLEET_ROLE_GATEWAY;
-        if (may && (draw > best_draw || !best)) {
+        if (!may_decide(v, id) || is_behind(&sv->voices[i], &h))
+            continue;
+        if (draw > best_draw || !best) {
             best = id;
             best_draw = draw;
         }
@@ -383,19 +491,19 @@ static uint64_t controller_of(const struct fleet_view *v, const struct service *
     return best;
 }
 
-static struct limit *limit_find(const struct fleet_view *v, const char *service, uint64_t id)
+static struct fleet_limit *limit_find(const struct fleet_view *v, const char *service, uint64_t id)
 {
     for (uint32_t i = 0; i < v->limit_count; i++) {
-        struct limit *l = v->limits[i];
+        struct fleet_limit *l = v->limits[i];
         if (l->in_force.limit == id && strcmp(l->in_force.service, service) == 0)
             return l;
     }
     return NULL;
 }
 
-static struct limit *limit_get(struct fleet_view *v, const char *service, uint64_t id)
+static struct fleet_limit *limit_get(struct fleet_view *v, const char *service, uint64_t id)
 {
-    struct limit *l = limit_find(v, service, id);
+    struct fleet_limit *l = limit_find(v, service, id);
     if (l || v->limit_count == FLEET_LIMITS_MAX)
         return l;
     l = calloc(1, sizeof *l);
@@ -407,76 +515,60 @@ static struct limit *limit_get(struct fleet_view *v, const char *service, uint64
     return l;
 }
 
-void fleet_heed(struct fleet_view *v, const struct fleet_decision *d)
+bool fleet_heed(struct fleet_view *v, const struct fleet_decision *d, uint64_t now_us)
 {
-    struct limit *l = limit_get(v, d->service, d->limit);
+    struct fleet_limit *l = limit_get(v, d->service, d->limit);
     v->decisions_heard++;
-    if (l)
-        l->in_force = *d;
+    if (l && fleet_limit_heed(l, d, v->conf.node, &v->conf.lease, is_leased(v, d->service, now_us),
+                              now_us))
+        return true;
+    v->decisions_late++;
+    return false;
 }
 
-static const struct fleet_demand *demand_of(const struct voice *vo, uint64_t limit)
-{
-    for (uint32_t i = 0; i < vo->demand_count; i++)
-        if (vo->demands[i].limit == limit)
-            return &vo->demands[i];
-    return NULL;
-}
-
-/* Fills shares, demands and what is in force from the live voices; returns the whole limit. */
+/* The live nodes that list a limit; returns the whole of it. */
 static uint64_t gather(const struct fleet_view *v, const struct service *sv, uint64_t limit,
-                       struct fleet_decision *d, uint32_t *in_force_ppm)
+                       struct asker *askers, uint32_t *count)
 {
     uint64_t whole_milli = 0;
-    d->count = 0;
-    for (uint32_t i = 0; i < sv->voice_count && d->count < FLEET_NODES_MAX; i++) {
+    *count = 0;
+    for (uint32_t i = 0; i < sv->voice_count && *count < FLEET_NODES_MAX; i++) {
         const struct voice *vo = &sv->voices[i];
         const struct fleet_demand *dm = is_live(v, vo->node) ? demand_of(vo, limit) : NULL;
         if (!dm)
             continue;
         whole_milli = fb_max_u64(whole_milli, dm->limit_milli);
-        in_force_ppm[d->count] = dm->share_ppm;
-        d->shares[d->count++] =
-            (struct fleet_share){.node = vo->node, .asked_milli = dm->asked_milli};
+        askers[(*count)++] = (struct asker){vo->node, dm->heeded, dm->asked_milli, dm->share_ppm};
     }
     return whole_milli;
 }
 
-static bool is_news(const struct limit *l, const struct fleet_decision *d)
+static bool is_all_there(const struct fleet_view *v)
 {
-    if (l->last_count != d->count)
-        return true;
-    for (uint32_t i = 0; i < d->count; i++) {
-        uint32_t was = l->last[i].share_ppm, is = d->shares[i].share_ppm;
-        if (l->last[i].node != d->shares[i].node ||
-            (uint64_t)(was > is ? was - is : is - was) * d->count * CHANGE_PER >= FLEET_SHARE_ALL)
-            return true;
-    }
-    return false;
+    for (uint32_t i = 0; i < v->remembered_count; i++)
+        if (!is_live(v, v->remembered[i]))
+            return false;
+    return true;
 }
 
 static bool decide_one(struct fleet_view *v, const struct service *sv, uint64_t limit,
                        struct fleet_decision *d, uint64_t now_us)
 {
-    struct limit *l = limit_get(v, sv->name, limit);
-    if (!l || (l->decided_us && now_us < l->decided_us + v->conf.decide_us))
+    struct asker askers[FLEET_NODES_MAX];
+    struct fleet_limit *l = limit_get(v, sv->name, limit);
+    struct fleet_asked in = {.askers = askers,
+                             .joined_us = v->joined_us,
+                             .decide_us = v->conf.decide_us,
+                             .refresh_us = v->conf.refresh_us,
+                             .is_all_there = is_all_there(v)};
+    /* what comes back late may have been overtaken by what others decided */
+    if (!l || now_us >= sv->own_sent_us + v->conf.silent_us)
         return false;
-    uint32_t in_force_ppm[FLEET_NODES_MAX];
     *d = (struct fleet_decision){.controller = v->conf.node, .epoch = v->epoch, .limit = limit};
     memcpy(d->service, sv->name, sizeof d->service);
-    uint64_t whole_milli = gather(v, sv, limit, d, in_force_ppm);
-    if (!d->count)
+    in.whole_milli = gather(v, sv, limit, askers, &in.count);
+    if (!fleet_limit_decide(l, &in, &v->conf.lease, d, now_us))
         return false;
-    fleet_divide(d->shares, d->count, whole_milli);
-    fleet_step(d->shares, in_force_ppm, d->count);
-    bool is_due = !l->decided_us || now_us >= l->decided_us + v->conf.refresh_us ||
-                  l->in_force.controller != v->conf.node;
-    if (!is_due && !is_news(l, d))
-        return false;
-    l->decided_us = now_us;
-    d->sequence = ++l->sequence;
-    memcpy(l->last, d->shares, d->count * sizeof *l->last);
-    l->last_count = d->count;
     v->decisions_made++;
     return true;
 }
@@ -517,17 +609,34 @@ uint32_t fleet_others_in_flight(const struct fleet_view *v, const char *service,
 
 uint32_t fleet_share_of(const struct fleet_view *v, const char *service, uint64_t limit)
 {
-    const struct limit *l = limit_find(v, service, limit);
-    for (uint32_t i = 0; l && i < l->in_force.count; i++)
-        if (l->in_force.shares[i].node == v->conf.node)
-            return l->in_force.shares[i].share_ppm;
-    const struct service *sv = service_find(v, service);
-    uint32_t askers = 1;
-    for (uint32_t i = 0; sv && i < sv->voice_count; i++) {
-        const struct voice *vo = &sv->voices[i];
-        askers += vo->node != v->conf.node && is_live(v, vo->node) && demand_of(vo, limit);
+    const struct fleet_limit *l = limit_find(v, service, limit);
+    return l && l->is_given ? l->own_ppm : v->conf.lease.safe_ppm;
+}
+
+bool fleet_is_ready(const struct fleet_view *v, const char *service, uint64_t now_us)
+{
+    bool has_any = false;
+    for (uint32_t i = 0; i < v->limit_count; i++) {
+        const struct fleet_limit *l = v->limits[i];
+        if (strcmp(l->in_force.service, service) != 0)
+            continue;
+        has_any = true;
+        if (!fleet_limit_is_ready(l, &v->conf.lease, now_us))
+            return false;
     }
-    return FLEET_SHARE_ALL / askers;
+    return has_any;
+}
+
+uint64_t fleet_heeded(const struct fleet_view *v, const char *service, uint64_t limit)
+{
+    const struct fleet_limit *l = limit_find(v, service, limit);
+    return l ? l->in_force.sequence : 0;
+}
+
+uint64_t fleet_lease_end_us(const struct fleet_view *v, const char *service)
+{
+    const struct service *sv = service_find(v, service);
+    return sv ? sv->lease_end_us : 0;
 }
 
 void fleet_state_read(const struct fleet_view *v, struct fleet_state *state)
@@ -540,6 +649,7 @@ void fleet_state_read(const struct fleet_view *v, struct fleet_state *state)
                                   .reports_heard = v->reports_heard,
                                   .reports_refused = v->reports_refused,
                                   .decisions_heard = v->decisions_heard,
+                                  .decisions_late = v->decisions_late,
                                   .decisions_made = v->decisions_made};
     for (uint32_t i = 0; i < v->node_count; i++)
         if (v->nodes[i].id != v->conf.node) {
@@ -594,7 +704,7 @@ bool fleet_service_at(const struct fleet_view *v, uint32_t index, struct fleet_s
 bool fleet_decision_of(const struct fleet_view *v, const char *service, uint64_t limit,
                        struct fleet_decision *out)
 {
-    const struct limit *l = limit_find(v, service, limit);
+    const struct fleet_limit *l = limit_find(v, service, limit);
     if (!l || !l->in_force.count)
         return false;
     *out = l->in_force;
@@ -603,8 +713,10 @@ bool fleet_decision_of(const struct fleet_view *v, const char *service, uint64_t
 
 bool fleet_limit_at(const struct fleet_view *v, uint32_t index, struct fleet_decision *out)
 {
-    if (index >= v->limit_count)
-        return false;
-    *out = v->limits[index]->in_force;
-    return true;
+    for (uint32_t i = 0; i < v->limit_count; i++)
+        if (v->limits[i]->in_force.count && index-- == 0) {
+            *out = v->limits[i]->in_force;
+            return true;
+        }
+    return false;
 }

@@ -10,6 +10,8 @@
 
 /* Told apart in the hash, so that a header cannot pose as somebody's address. */
 #define KIND_SEED UINT64_C(0x9e3779b97f4a7c15)
+/* With RESUME_US of the brain less than the grace of fleet/lease.h. */
+#define RATE_BRAIN_GONE_US (5 * US_PER_S)
 
 static bool forwarded_address(const struct request *req, const struct http1_head *head,
                               struct sock_addr *out);
@@ -98,14 +100,21 @@ void rate_put_fields(const struct rate_refusal *refusal, struct http1_out *out)
     http1_put(out, (struct span){text, (size_t)n});
 }
 
-/* The part of the limits of its route that count over the fleet which is this node's. */
+/* The part of the limits of its route that count over the fleet which is this node's.  Without a
+ * brain nobody knows whether others use it too: then it is the safe part. */
 static double share_of(const struct request *req)
 {
-    const struct knob_table *knobs = req->worker->gw->mem->knobs;
+    const struct gw *gw = req->worker->gw;
+    const struct knob_table *knobs = gw->mem->knobs;
+    const struct conf *conf = req->gen->conf;
     uint16_t number = req->gen->route_numbers[req->route];
-    if (number >= KNOB_TARGETS_MAX || knob_version(knobs, KNOB_FLEET_SHARE_PCT, number) == 0)
-        return 1;
-    return knob_read(knobs, KNOB_FLEET_SHARE_PCT, number) / 100;
+    bool is_alone = conf->p.fleet_connector[0] == '\0';
+    double safe = is_alone ? 1 : conf->p.fleet_safe_permille / 1000.0, share = safe;
+    if (number < KNOB_TARGETS_MAX && knob_version(knobs, KNOB_FLEET_SHARE_PCT, number) != 0)
+        share = knob_read(knobs, KNOB_FLEET_SHARE_PCT, number) / 100;
+    uint64_t beat_us = atomic_load_explicit(&gw->mem->head->brain_beat_us, memory_order_relaxed);
+    bool is_gone = loop_now_us(req->worker->loop) > beat_us + RATE_BRAIN_GONE_US;
+    return is_gone ? fmin(share, safe) : share;
 }
 
 /* A part of a bucket fills more slowly and holds less, so that what it owes is worth the same time

@@ -20,8 +20,10 @@
 
 /* Reports as old as this are of a time that is over: a broker that was away gives them now. */
 #define STALE_US (30 * US_PER_S)
-/* After its first report came back a node has heard the others a few times: it takes a part. */
-#define SETTLE_US (500 * US_PER_MS)
+/* A brain that died and was started again goes on with the parts of the last one for so long, until
+ * it hears a decision; with RATE_BRAIN_GONE_US (gateway) less than the grace of fleet/lease.h. */
+#define RESUME_US (5 * US_PER_S)
+#define GOODBYE_MS 3000 /* at the stop of the process, for the last words and the threads */
 
 struct part {
     uint16_t route, service; /* numbers */
@@ -36,7 +38,7 @@ struct brain_fleet {
     struct fleet_link *link;
     uint64_t link_hash;
     uint8_t role;
-    uint64_t sequence, joined_us;
+    uint64_t sequence, joined_us, resume_until_us;
     bool is_cut;
     uint32_t nodes_silent;
     struct part *parts;
@@ -44,13 +46,16 @@ struct brain_fleet {
     struct fleet_report report;
     struct fleet_decision decision;
     struct buf message;
-    uint64_t round_trip_us; /* of an own report through the broker */
+    uint64_t round_trip_us;            /* of an own report through the broker */
+    uint64_t members[FLEET_NODES_MAX]; /* of the last decision, this or an earlier run heard */
+    uint32_t member_count;
 };
 
 static void stop_link(struct brain *b);
 static void tell_alert(struct brain *b, uint16_t reason, bool is_over, const char *text);
 static void leave(struct brain *b);
 static void find_parts(struct brain *b);
+static void say_goodbye(struct brain *b);
 
 /* ---- configuration ---- */
 
@@ -62,6 +67,62 @@ static const struct conf_connector *connector_of(const struct conf *conf)
     return NULL;
 }
 
+/* After a start of all nodes at once nobody would know who is missing. */
+static void load_members(struct brain *b)
+{
+    struct brain_fleet *f = b->fleet;
+    struct fb_err err;
+    char *text = NULL;
+    f->member_count = 0;
+    if (state_meta_get(b->state, "fleet_members", &text, &err) != FB_OK || !text)
+        return;
+    char *next = NULL;
+    for (char *at = strtok_r(text, " ", &next); at && f->member_count < FLEET_NODES_MAX;
+         at = strtok_r(NULL, " ", &next))
+        f->members[f->member_count++] = strtoull(at, NULL, 16);
+    free(text);
+}
+
+static bool is_member(const struct brain_fleet *f, uint64_t id)
+{
+    for (uint32_t i = 0; i < f->member_count; i++)
+        if (f->members[i] == id)
+            return true;
+    return false;
+}
+
+static void save_members(struct brain *b)
+{
+    struct brain_fleet *f = b->fleet;
+    uint64_t ids[FLEET_NODES_MAX];
+    char text[FLEET_NODES_MAX * 17 + 1] = "";
+    uint32_t count = fleet_members(f->view, ids);
+    bool is_same = count == f->member_count;
+    for (uint32_t i = 0; i < count && is_same; i++)
+        is_same = is_member(f, ids[i]);
+    if (count == 0 || is_same)
+        return;
+    size_t len = 0;
+    for (uint32_t i = 0; i < count; i++)
+        len +=
+            (size_t)snprintf(text + len, sizeof text - len, "%016llx ", (unsigned long long)ids[i]);
+    memcpy(f->members, ids, count * sizeof *ids);
+    f->member_count = count;
+    struct fb_err err;
+    if (state_meta_set(b->state, "fleet_members", (struct span){text, len}, &err) != FB_OK)
+        fb_log(FB_LOG_WARN, "fleet: the nodes cannot be kept for the next start: %s", err.text);
+}
+
+static uint64_t lease_us(const struct brain_fleet *f)
+{
+    return f->conf->p.fleet_lease * US_PER_MS;
+}
+
+static uint32_t safe_ppm(const struct brain_fleet *f)
+{
+    return f->conf->p.fleet_safe_permille * (FLEET_SHARE_ALL / 1000);
+}
+
 static bool start_link(struct brain *b, const struct conf_connector *c)
 {
     struct brain_fleet *f = b->fleet;
@@ -70,12 +131,18 @@ static bool start_link(struct brain *b, const struct conf_connector *c)
     fleet_conf_init(&fc);
     fc.node = b->mem.head->node_id;
     fc.role = f->role = f->conf->p.fleet_role;
+    fc.lease.lease_us = lease_us(f);
+    fc.lease.forget_us = fb_max_u64(fc.lease.forget_us, 2 * fc.lease.lease_us);
+    fc.lease.safe_ppm = safe_ppm(f);
     f->view = fleet_view_new(&fc);
     struct fleet_link_setup setup = {.connector = c,
                                      .conf = f->conf,
                                      .node =
                                          f->conf->p.top_node[0] ? f->conf->p.top_node : "foldback",
                                      .node_id = fc.node};
+    load_members(b);
+    if (f->view)
+        fleet_remember(f->view, f->members, f->member_count);
     if (f->view && fleet_link_open(&f->link, &setup, &err) == FB_OK)
         return true;
     fb_log(FB_LOG_ERROR, "fleet: %s", f->view ? err.text : "no memory");
@@ -92,6 +159,8 @@ void brain_fleet_apply(struct brain *b, struct conf *conf)
         if (!b->fleet)
             return;
         buf_init(&b->fleet->message, FLEET_MESSAGE_BYTES_MAX);
+        uint64_t beat_us = atomic_load(&b->mem.head->brain_beat_us);
+        b->fleet->resume_until_us = beat_us ? beat_us + RESUME_US : 0;
     }
     struct brain_fleet *f = b->fleet;
     if (!c) {
@@ -109,6 +178,8 @@ void brain_fleet_apply(struct brain *b, struct conf *conf)
     f->link_hash = c ? c->hash : 0;
     if (c && !is_same && !start_link(b, c))
         stop_link(b);
+    if (f->view)
+        fleet_view_lease(f->view, lease_us(f), safe_ppm(f));
     find_parts(b);
 }
 
@@ -117,7 +188,7 @@ static void stop_link(struct brain *b)
     struct brain_fleet *f = b->fleet;
     if (f->is_cut) /* of this broker; of the next one it will be said anew */
         tell_alert(b, REASON_ALERT_FLEET_CUT, true, "the connector of the fleet was changed");
-    fleet_link_close(f->link);
+    fleet_link_leave(f->link);
     fleet_view_free(f->view);
     f->link = NULL;
     f->view = NULL;
@@ -147,7 +218,9 @@ void brain_fleet_stop(struct brain *b)
     struct brain_fleet *f = b->fleet;
     if (!f)
         return;
+    say_goodbye(b);
     stop_link(b);
+    fleet_link_wait(GOODBYE_MS);
     conf_unref(f->conf);
     buf_fini(&f->message);
     free(f->parts);
@@ -199,9 +272,10 @@ static void find_parts(struct brain *b)
 static uint32_t share_in_force_ppm(const struct brain *b, const struct part *p)
 {
     if (knob_version(b->mem.knobs, KNOB_FLEET_SHARE_PCT, p->route) == 0)
-        return FLEET_SHARE_ALL;
+        return safe_ppm(b->fleet); /* as the gateway does */
+    /* what was said may not be in the table yet; a pin or a mode may keep the table above it */
     double pct = knob_read(b->mem.knobs, KNOB_FLEET_SHARE_PCT, p->route);
-    return (uint32_t)fb_clamp(pct * 1e4, 0, FLEET_SHARE_ALL);
+    return (uint32_t)fb_clamp(fmax(pct * 1e4, p->said_ppm), 0, FLEET_SHARE_ALL);
 }
 
 static double asked_per_s(const struct brain *b, uint16_t route)
@@ -234,7 +308,24 @@ static void send_message(struct brain_fleet *f, const char *key)
         fleet_link_send(f->link, span_of(key), buf_span(&f->message));
 }
 
-static void report(struct brain *b, uint16_t service)
+static void add_demands(const struct brain *b, uint16_t service, struct fleet_report *r)
+{
+    const struct brain_fleet *f = b->fleet;
+    for (size_t i = 0; i < f->part_count && r->demand_count < FLEET_DEMANDS_MAX; i++) {
+        const struct part *p = &f->parts[i];
+        if (p->service != service)
+            continue;
+        double asked_milli = asked_per_s(b, p->route) * 1e3;
+        r->demands[r->demand_count++] =
+            (struct fleet_demand){.limit = p->limit,
+                                  .limit_milli = p->limit_milli,
+                                  .asked_milli = (uint32_t)fb_clamp(asked_milli, 0, UINT32_MAX),
+                                  .share_ppm = share_in_force_ppm(b, p),
+                                  .heeded = fleet_heeded(f->view, r->service, p->limit)};
+    }
+}
+
+static void report(struct brain *b, uint16_t service, bool is_leaving)
 {
     struct brain_fleet *f = b->fleet;
     struct fleet_report *r = &f->report;
@@ -245,8 +336,13 @@ static void report(struct brain *b, uint16_t service)
     r->epoch = b->epoch;
     r->sequence = ++f->sequence;
     r->wall_us = fb_wall_us();
+    r->sent_us = fb_mono_us();
     r->span_us = BRAIN_TICK_US;
     r->role = f->role;
+    r->is_leaving = is_leaving;
+    r->has_members = f->member_count > 0;
+    r->lease_ms = (uint32_t)(lease_us(f) / US_PER_MS);
+    r->safe_ppm = safe_ppm(f);
     snprintf(r->region, sizeof r->region, "%.31s", f->conf->p.fleet_region);
     snprintf(r->service, sizeof r->service, "%.103s", b->mem.services[service].name);
     struct facts_pane pane;
@@ -259,17 +355,25 @@ static void report(struct brain *b, uint16_t service)
     struct fact queued = facts_get(facts, scope, FACT_QUEUED, FACT_1S);
     r->queued = queued.state == FACT_OK ? (uint32_t)fb_clamp(queued.value, 0, UINT32_MAX) : 0;
     add_endpoints(b, service, r);
-    for (size_t i = 0; i < f->part_count && r->demand_count < FLEET_DEMANDS_MAX; i++)
-        if (f->parts[i].service == service)
-            r->demands[r->demand_count++] =
-                (struct fleet_demand){.limit = f->parts[i].limit,
-                                      .limit_milli = f->parts[i].limit_milli,
-                                      .asked_milli = (uint32_t)fb_clamp(
-                                          asked_per_s(b, f->parts[i].route) * 1e3, 0, UINT32_MAX),
-                                      .share_ppm = share_in_force_ppm(b, &f->parts[i])};
+    add_demands(b, service, r);
+    r->is_ready = fleet_is_ready(f->view, r->service, r->sent_us);
     buf_clear(&f->message);
     fleet_report_write(r, &f->message);
     send_message(f, r->service);
+}
+
+static void report_all(struct brain *b, bool is_leaving)
+{
+    for (uint16_t i = 0; i < KNOB_TARGETS_MAX; i++)
+        if (atomic_load_explicit(&b->mem.services[i].is_used, memory_order_acquire))
+            report(b, i, is_leaving);
+}
+
+/* The gateway has ended: what this node had is free at once. */
+static void say_goodbye(struct brain *b)
+{
+    if (b->fleet->link)
+        report_all(b, true);
 }
 
 /* ---- in ---- */
@@ -293,7 +397,7 @@ static void take_one(void *arg, struct span value)
             f->round_trip_us = age_us;
         (void)fleet_hear(f->view, &f->report, t->now_us);
     } else if (kind == FLEET_DECISION && fleet_decision_read(value, &f->decision)) {
-        fleet_heed(f->view, &f->decision);
+        (void)fleet_heed(f->view, &f->decision, t->now_us);
     }
 }
 
@@ -342,7 +446,8 @@ static void take_part(struct brain *b, struct part *p, uint64_t now_us)
     struct brain_fleet *f = b->fleet;
     const char *service = b->mem.services[p->service].name;
     uint32_t ppm = fleet_share_of(f->view, service, p->limit);
-    if (ppm == p->said_ppm)
+    bool is_resuming = now_us < f->resume_until_us && !fleet_heeded(f->view, service, p->limit);
+    if (ppm == p->said_ppm || is_resuming)
         return;
     struct ev_fleet_share ev = EV_INIT(FLEET_SHARE, fleet_share, now_us);
     ev.route = p->route;
@@ -384,9 +489,10 @@ void brain_fleet_tick(struct brain *b, uint64_t now_us)
     fleet_tick(f->view, now_us);
     if (f->part_count == 0 && b->tick % 10 == 0)
         find_parts(b); /* the gateway may not have named its routes yet */
-    for (uint16_t i = 0; i < KNOB_TARGETS_MAX; i++)
-        if (atomic_load_explicit(&b->mem.services[i].is_used, memory_order_acquire))
-            report(b, i);
+    /* before the reports say that it was heeded */
+    for (size_t i = 0; i < f->part_count; i++)
+        take_part(b, &f->parts[i], now_us);
+    report_all(b, false);
     while (fleet_decide(f->view, now_us, &f->decision)) {
         f->decision.epoch = b->epoch;
         f->decision.wall_us = t.wall_us;
@@ -395,12 +501,11 @@ void brain_fleet_tick(struct brain *b, uint64_t now_us)
         send_message(f, f->decision.service);
     }
     spread_load(b);
+    if (b->tick % 10 == 0)
+        save_members(b);
     struct fleet_state state;
     fleet_state_read(f->view, &state);
     watch(b, &state, now_us);
-    if (f->joined_us && now_us >= f->joined_us + SETTLE_US)
-        for (size_t i = 0; i < f->part_count; i++)
-            take_part(b, &f->parts[i], now_us);
 }
 
 /* ---- what it says ---- */
@@ -495,7 +600,10 @@ void brain_on_fleet(void *ctx, struct json *j)
     json_key_f64(j, "round_trip_ms", is_on ? (double)f->round_trip_us / 1e3 : NAN);
     json_key_u64(j, "reports_heard", s.reports_heard);
     json_key_u64(j, "decisions_heard", s.decisions_heard);
+    json_key_u64(j, "decisions_late", s.decisions_late);
     json_key_u64(j, "decisions_made", s.decisions_made);
+    json_key_f64(j, "lease_s", is_on ? (double)lease_us(f) / 1e6 : 0);
+    json_key_f64(j, "safe_pct", is_on ? safe_ppm(f) / 1e4 : 100);
     json_key_u64(j, "sent", link.sent);
     json_key_u64(j, "sent_bytes", link.sent_bytes);
     json_key_u64(j, "heard_bytes", link.heard_bytes);

@@ -40,10 +40,15 @@ struct fleet_link {
     struct fleet_link_state state;
     pthread_t sender, receiver;
     atomic_bool is_stopping;
+    uint32_t threads; /* that still run; the last one frees */
 };
+
+static atomic_uint leaving; /* links of this process that were left and are not gone */
 
 static void *send_all(void *arg);
 static void *receive_all(void *arg);
+static void free_link(struct fleet_link *k);
+static void thread_ends(struct fleet_link *k);
 
 static void put(struct queue *q, struct message *m)
 {
@@ -147,35 +152,27 @@ enum fb_code fleet_link_open(struct fleet_link **link, const struct fleet_link_s
     pthread_condattr_setclock(&mono, CLOCK_MONOTONIC);
     pthread_cond_init(&k->is_waiting, &mono);
     pthread_condattr_destroy(&mono);
+    k->threads = 1;
     if (thread_start(&k->sender, "fb-fleet-out", send_all, k) != FB_OK) {
-        conf_unref(k->conf);
-        free(k);
+        free_link(k);
         return fb_fail(err, FB_E_NOMEM, "fleet: no thread");
     }
+    pthread_detach(k->sender);
+    pthread_mutex_lock(&k->lock);
+    k->threads = 2;
+    pthread_mutex_unlock(&k->lock);
     if (thread_start(&k->receiver, "fb-fleet-in", receive_all, k) != FB_OK) {
-        pthread_mutex_lock(&k->lock);
-        atomic_store(&k->is_stopping, true);
-        pthread_cond_broadcast(&k->is_waiting);
-        pthread_mutex_unlock(&k->lock);
-        pthread_join(k->sender, NULL);
-        conf_unref(k->conf);
-        free(k);
+        fleet_link_leave(k);
+        thread_ends(k);
         return fb_fail(err, FB_E_NOMEM, "fleet: no thread");
     }
+    pthread_detach(k->receiver);
     *link = k;
     return FB_OK;
 }
 
-void fleet_link_close(struct fleet_link *k)
+static void free_link(struct fleet_link *k)
 {
-    if (!k)
-        return;
-    pthread_mutex_lock(&k->lock);
-    atomic_store(&k->is_stopping, true);
-    pthread_cond_broadcast(&k->is_waiting);
-    pthread_mutex_unlock(&k->lock);
-    pthread_join(k->sender, NULL);
-    pthread_join(k->receiver, NULL);
     struct message *m;
     while ((m = pop(&k->out)) || (m = pop(&k->in)))
         free(m);
@@ -183,6 +180,36 @@ void fleet_link_close(struct fleet_link *k)
     pthread_mutex_destroy(&k->lock);
     conf_unref(k->conf);
     free(k);
+}
+
+/* Of either thread, as its last act: it has left the broker's library. */
+static void thread_ends(struct fleet_link *k)
+{
+    pthread_mutex_lock(&k->lock);
+    bool is_last = --k->threads == 0;
+    pthread_mutex_unlock(&k->lock);
+    if (!is_last)
+        return;
+    free_link(k);
+    atomic_fetch_sub(&leaving, 1);
+}
+
+void fleet_link_leave(struct fleet_link *k)
+{
+    if (!k)
+        return;
+    atomic_fetch_add(&leaving, 1);
+    pthread_mutex_lock(&k->lock);
+    atomic_store(&k->is_stopping, true);
+    pthread_cond_broadcast(&k->is_waiting);
+    pthread_mutex_unlock(&k->lock);
+}
+
+bool fleet_link_wait(uint32_t wait_ms)
+{
+    for (uint32_t i = 0; i < wait_ms / 10 && atomic_load(&leaving) > 0; i++)
+        nanosleep(&(struct timespec){.tv_nsec = 10 * 1000 * 1000}, NULL);
+    return atomic_load(&leaving) == 0;
 }
 
 void fleet_link_send(struct fleet_link *k, struct span key, struct span value)
@@ -352,14 +379,16 @@ static void *send_all(void *arg)
     struct message *batch[BATCH_MAX];
     struct connector *c = open_again(k, false);
     uint32_t n;
-    while (c && (n = wait_for_some(k, batch)) > 0) {
-        if (!is_stopping(k))
-            send_batch(k, c, batch, n);
+    bool is_last = false;
+    while (c && !is_last && (n = wait_for_some(k, batch)) > 0) {
+        is_last = is_stopping(k); /* then the last words are in this batch */
+        send_batch(k, c, batch, n);
         for (uint32_t i = 0; i < n; i++)
             free(batch[i]);
     }
     if (c)
         k->type->close(c);
+    thread_ends(k);
     return NULL;
 }
 
@@ -418,5 +447,6 @@ static void *receive_all(void *arg)
     }
     if (c)
         k->type->close(c);
+    thread_ends(k);
     return NULL;
 }

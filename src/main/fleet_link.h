@@ -5,7 +5,7 @@
  *   brain <--take-- queue <-- receiver thread <-- broker   (all messages of all nodes, from now on)
  *
  * What cannot be sent within its time is not worth sending any more: a full queue forgets the
- * oldest message, and counts.  Neither call ever waits: a dead broker costs the brain nothing.
+ * oldest message, and counts.  No call but the last waits: a dead broker costs the brain nothing.
  * Threads: send, take, state and free belong to one thread. */
 #ifndef FB_MAIN_FLEET_LINK_H
 #define FB_MAIN_FLEET_LINK_H
@@ -24,7 +24,12 @@ struct fleet_link;
 FB_MUST_USE
 enum fb_code fleet_link_open(struct fleet_link **link, const struct fleet_link_setup *setup,
                              struct fb_err *err);
-void fleet_link_close(struct fleet_link *link); /* at most 4 s; NULL is fine */
+/* Returns at once: what waits is still sent, for as long as the broker takes it, then the threads
+ * end and free <link>.  NULL is fine. */
+void fleet_link_leave(struct fleet_link *link);
+/* Until all links that were left are gone, at most <wait_ms>: before the process ends.  False: some
+ * thread hangs in its broker's library. */
+bool fleet_link_wait(uint32_t wait_ms);
 /* Copies. */
 void fleet_link_send(struct fleet_link *link, struct span key, struct span value);
 /* Calls <each> per message that came, in the order of the broker. */

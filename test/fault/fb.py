@@ -24,7 +24,7 @@ def free_port():
 class Origin:
     """An HTTP/1.1 server; `delay_s` can be changed while it runs; /slow/N waits N ms."""
 
-    def __init__(self):
+    def __init__(self, host="127.0.0.1"):
         origin = self
         self.delay_s = 0.002
         self.hits = 0
@@ -53,7 +53,7 @@ class Origin:
             daemon_threads = True
             request_queue_size = 256
 
-        self.server = Server(("127.0.0.1", 0), Handler)
+        self.server = Server((host, 0), Handler)
         self.port = self.server.server_address[1]
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
@@ -101,15 +101,17 @@ services:
 
 
 class Foldback:
-    def __init__(self, folder, config, state=None, listen='["127.0.0.1:%d"]'):
+    def __init__(self, folder, config, state=None, listen='["{host}:%d"]', host="127.0.0.1", within=()):
+        """<within>: a command that runs the command behind it somewhere else, where <host> is."""
         self.port = free_port()
+        self.host, self.within = host, list(within)
         self.folder = str(folder)
         self.state = state or os.path.join(self.folder, "state")
         self.file = os.path.join(self.folder, "foldback.yaml")
         # what foldback refuses because this machine is busy is the matter of test_34_overload
         calm = "" if "overload:" in config else "overload: { mode: off }\n"
         with open(self.file, "w") as f:
-            f.write(f'listen: {listen % self.port}\nadmin: {{ listen: "127.0.0.1:0" }}\nthreads: 1\n{calm}{config}')
+            f.write(f'listen: {listen.replace("{host}", host) % self.port}\nadmin: {{ listen: "{host}:0" }}\nthreads: 1\n{calm}{config}')
         self.log = open(os.path.join(self.folder, "foldback.log"), "a+")
         self.process = None
 
@@ -121,8 +123,8 @@ class Foldback:
             raise
 
     def begin(self):
-        self.process = subprocess.Popen([BIN, "run", "--config", self.file, "--state", self.state], stdout=self.log,
-                                        stderr=subprocess.STDOUT)
+        self.process = subprocess.Popen([*self.within, BIN, "run", "--config", self.file, "--state", self.state],
+                                        stdout=self.log, stderr=subprocess.STDOUT)
         until(lambda: os.path.exists(os.path.join(self.state, "admin.json")) or self.process.poll() is not None, 20,
               "foldback is ready")
         assert self.process.poll() is None, self.text()
@@ -163,10 +165,11 @@ class Foldback:
             c.close()
 
     def cli(self, *args, timeout_s=60):
-        return subprocess.run([BIN, *args, "--state", self.state], capture_output=True, text=True, timeout=timeout_s)
+        return subprocess.run([*self.within, BIN, *args, "--state", self.state], capture_output=True, text=True,
+                              timeout=timeout_s)
 
     def get(self, path="/", timeout_s=10):
-        c = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout_s)
+        c = http.client.HTTPConnection(self.host, self.port, timeout=timeout_s)
         try:
             c.request("GET", path)
             r = c.getresponse()

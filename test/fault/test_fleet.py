@@ -12,7 +12,7 @@ from fb import Foldback, Origin, until
 
 CONFIG = """mode: act
 services:
-  app: {{ endpoints: ["127.0.0.1:{port}"] }}
+  app: {{ endpoints: ["{host}:{port}"] }}
 routes:
   - {{ match: /limited, service: app, rate_limits: [{{ rate: 100/s, burst: 20, by: route, scope: fleet }}] }}
   - {{ match: /, service: app }}
@@ -40,7 +40,7 @@ class Load:
             due += 1 / self.per_s
             time.sleep(max(0, due - time.monotonic()))
             try:
-                c = c or http.client.HTTPConnection("127.0.0.1", self.fold.port, timeout=10)
+                c = c or http.client.HTTPConnection(self.fold.host, self.fold.port, timeout=10)
                 c.request("GET", self.path)
                 r = c.getresponse()
                 r.read()
@@ -85,11 +85,12 @@ def fleet(tmp_path):
     path = tmp_path / "bus" / "fleet.txt"
     path.parent.mkdir()
 
-    def start(count):
+    def start(count, more=""):
         for i in range(count):
             folder = tmp_path / f"node{i}"
             folder.mkdir()
-            nodes.append(Foldback(folder, CONFIG.format(port=origin.port, path=path)).start())
+            text = CONFIG.format(host="127.0.0.1", port=origin.port, path=path)
+            nodes.append(Foldback(folder, text.replace("region: here", "region: here" + more)).start())
         until(tried(lambda: all(status(n)["state"] == "joined" and status(n)["nodes_live"] == count for n in nodes)),
               60, "all nodes hear each other")
         return nodes
@@ -152,8 +153,14 @@ def test_a_limit_is_divided_by_what_is_asked_and_holds_over_all(fleet):
     assert "requests/s of a limit of 100/s" in decided[0]["sentence"], decided[0]["sentence"]
 
 
+def part_of(node, ident):
+    """What the decision in force gives a node, per cent; 0: it is not listed."""
+    limit = status(node)["limits"][0]
+    return sum(x["share_pct"] for x in limit["shares"] if x["node"] == ident)
+
+
 def test_when_the_controller_dies_the_next_one_decides(fleet):
-    nodes = fleet(3)
+    nodes = fleet(3, ", lease: 2s")
     until(tried(lambda: len(controllers(nodes)) == 1), 30, "all name the same controller")
     dead_id = controllers(nodes).pop()
     dead = next(n for n in nodes if status(n)["node"] == dead_id)
@@ -170,7 +177,7 @@ def test_when_the_controller_dies_the_next_one_decides(fleet):
               "another node decides")
         print(f"next decision after {time.monotonic() - at:.1f} s (bar: 5 s)")
         until(tried(lambda: status(rest[0])["nodes_live"] == 2), 20, "the dead node is known to be silent")
-        until(tried(lambda: sum(len(x["shares"]) for x in status(rest[0])["limits"]) == 2), 20, "its part is divided")
+        until(tried(lambda: part_of(rest[0], dead_id) < 1), 60, "its part is divided when its lease is over")
         assert not load.other, load.other
     finally:
         load.stop()
@@ -180,6 +187,16 @@ def test_when_the_controller_dies_the_next_one_decides(fleet):
                 os.kill(pid, signal.SIGKILL)
     alerts = rest[0].api("GET", "/v1/alerts")["alerts"]
     assert any(a["reason"] == "alert_fleet_node" for a in alerts), alerts
+
+
+def test_a_node_that_stops_gives_its_part_back(fleet):
+    nodes = fleet(2)  # with leases of five minutes
+    gone = status(nodes[1])["node"]
+    until(tried(lambda: part_of(nodes[0], gone) > 20), 60, "it has a part")
+    nodes[1].process.send_signal(signal.SIGTERM)
+    nodes[1].process.wait(60)
+    until(tried(lambda: part_of(nodes[0], gone) == 0), 60, "which is free")
+    until(tried(lambda: share_pct(nodes[0]) > 99), 60, "and in use")
 
 
 def test_a_fleet_is_left_and_joined_by_a_reload(fleet):

@@ -41,8 +41,9 @@ def make_certificates(folder):
 
 
 class Kafka:
-    def __init__(self, folder):
-        self.folder = folder
+    def __init__(self, folder, host="127.0.0.1", within=()):
+        """<within>: a command that runs the command behind it somewhere else, where <host> is."""
+        self.folder, self.within = folder, list(within)
         try:
             self.libs = fetch_all(HERE / "kafka.lock")
         except RuntimeError as e:  # FB_NEED_PEERS=1: a broker that cannot be had is a failure
@@ -52,14 +53,14 @@ class Kafka:
         folder.mkdir(exist_ok=True)
         make_certificates(folder)
         self.plain, self.tls, self.sasl, control = free_ports(4)
-        self.brokers = f"127.0.0.1:{self.plain}"
+        self.brokers = f"{host}:{self.plain}"
         users = "".join(f' user_{name}="{secret}"' for name, secret in USERS.items())
         (folder / "server.properties").write_text(f"""
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{control}
-listeners=PLAINTEXT://127.0.0.1:{self.plain},CONTROLLER://127.0.0.1:{control},SSL://127.0.0.1:{self.tls},SASL_SSL://127.0.0.1:{self.sasl}
-advertised.listeners=PLAINTEXT://127.0.0.1:{self.plain},SSL://127.0.0.1:{self.tls},SASL_SSL://127.0.0.1:{self.sasl}
+listeners=PLAINTEXT://{host}:{self.plain},CONTROLLER://127.0.0.1:{control},SSL://{host}:{self.tls},SASL_SSL://{host}:{self.sasl}
+advertised.listeners=PLAINTEXT://{host}:{self.plain},SSL://{host}:{self.tls},SASL_SSL://{host}:{self.sasl}
 inter.broker.listener.name=PLAINTEXT
 controller.listener.names=CONTROLLER
 listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_SSL:SASL_SSL
@@ -101,8 +102,8 @@ listener.name.sasl_ssl.plain.sasl.jaas.config=org.apache.kafka.common.security.p
 
     def start(self):
         log = open(self.folder / "server.log", "a")
-        self.process = subprocess.Popen(self.command("kafka.Kafka", "server.properties"), cwd=self.folder, stdout=log,
-                                        stderr=subprocess.STDOUT)
+        self.process = subprocess.Popen(self.within + self.command("kafka.Kafka", "server.properties"), cwd=self.folder,
+                                        stdout=log, stderr=subprocess.STDOUT)
         log.close()
         end = time.monotonic() + 120
         admin = AdminClient({"bootstrap.servers": self.brokers, "log_level": 0})

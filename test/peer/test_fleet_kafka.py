@@ -19,7 +19,7 @@ def fleet(tmp_path):
     kafka = Kafka(tmp_path / "kafka").start()
     kafka.topic("foldback-fleet", partitions=2)
     origin, nodes = Origin(), []
-    text = CONFIG.format(port=origin.port, path="x")
+    text = CONFIG.format(host="127.0.0.1", port=origin.port, path="x")
     at = text.index("  bus:")
     text = (text[:at] + f"  bus: {{ type: kafka, direction: fleet, brokers: [\"{kafka.brokers}\"], topic: foldback-fleet }}\n"
             + text[text.index("fleet: {"):])

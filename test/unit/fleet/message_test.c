@@ -20,6 +20,12 @@ static void fill(struct fleet_report *r, struct rng *rng)
     r->wall_us = UINT64_C(1764000000000000);
     r->span_us = 100000;
     r->role = FLEET_ROLE_EDGE;
+    r->has_members = rng_u64(rng) & 1;
+    r->is_ready = rng_u64(rng) & 1;
+    r->is_leaving = rng_u64(rng) & 1;
+    r->sent_us = rng_u64(rng) >> rng_u64(rng) % 64;
+    r->lease_ms = (uint32_t)rng_u64(rng);
+    r->safe_ppm = 10000;
     strcpy(r->region, "eu-west");
     strcpy(r->service, "shop");
     r->requests = (uint32_t)rng_u64(rng);
@@ -34,7 +40,8 @@ static void fill(struct fleet_report *r, struct rng *rng)
     }
     r->demand_count = (uint32_t)(rng_u64(rng) % (FLEET_DEMANDS_MAX + 1));
     for (uint32_t i = 0; i < r->demand_count; i++)
-        r->demands[i] = (struct fleet_demand){rng_u64(rng), 1000000, 5, FLEET_SHARE_ALL};
+        r->demands[i] =
+            (struct fleet_demand){rng_u64(rng), 1000000, 5, FLEET_SHARE_ALL, rng_u64(rng)};
     uint64_t samples = rng_u64(rng) % 500;
     for (uint64_t i = 0; i < samples; i++)
         sketch_add(&r->latency, rng_u64(rng) % (SKETCH_MAX_US * 2));

@@ -24,7 +24,7 @@ static void whoever_asks_for_little_gets_it_and_the_hungry_share_the_rest(void *
     (void)state;
     /* limit 1,000/s; asked: 100/s, 900/s, 900/s */
     struct fleet_share s[3] = {{1, 0, 100000}, {2, 0, 900000}, {3, 0, 900000}};
-    fleet_divide(s, 3, 1000000);
+    fleet_divide(s, 3, 1000000, FLEET_SHARE_ALL);
     assert_in_range(s[0].share_ppm, 104000, 106000);
     assert_in_range(s[1].share_ppm, 446000, 448500);
     assert_int_equal(s[1].share_ppm, s[2].share_ppm);
@@ -34,7 +34,7 @@ static void nothing_lies_idle_when_all_are_content(void **state)
 {
     (void)state;
     struct fleet_share s[4] = {{1, 0, 10000}, {2, 0, 10000}, {3, 0, 0}, {4, 0, 50000}};
-    fleet_divide(s, 4, 1000000);
+    fleet_divide(s, 4, 1000000, FLEET_SHARE_ALL);
     assert_in_range(sum_ppm(s, 4), FLEET_SHARE_ALL - 4, FLEET_SHARE_ALL);
     assert_true(s[3].share_ppm > s[0].share_ppm);
     assert_true(s[2].share_ppm > 200000);
@@ -52,7 +52,7 @@ static void the_promises_hold_for_any_demand(void **state)
         for (uint32_t i = 0; i < n; i++)
             s[i] = (struct fleet_share){i + 1, 0,
                                         (uint32_t)(rng_u64(&rng) >> (32 + rng_u64(&rng) % 32))};
-        fleet_divide(s, n, limit_milli);
+        fleet_divide(s, n, limit_milli, FLEET_SHARE_ALL);
         assert_in_range(sum_ppm(s, n), FLEET_SHARE_ALL - 2 * n, FLEET_SHARE_ALL);
         for (uint32_t i = 0; i < n; i++) {
             assert_true(s[i].share_ppm > 0);
@@ -77,10 +77,10 @@ static void what_is_in_force_never_passes_the_limit_on_the_way(void **state)
         for (int step = 0; step < 12; step++) {
             for (uint32_t i = 0; i < N; i++)
                 s[i] = (struct fleet_share){i + 1, 0, asked[i]};
-            fleet_divide(s, N, 1000000);
+            fleet_divide(s, N, 1000000, FLEET_SHARE_ALL);
             struct fleet_share goal[N];
             memcpy(goal, s, sizeof s);
-            fleet_step(s, in_force, N);
+            fleet_step(s, in_force, N, FLEET_SHARE_ALL);
             /* nodes hear of it one after another, in any order */
             uint32_t order = (uint32_t)(rng_u64(&rng) % N);
             for (uint32_t k = 0; k < N; k++) {

@@ -43,6 +43,9 @@ static void say(struct fleet_view *v, uint64_t node, uint64_t sequence, uint32_t
     r.demand_count = 1;
     r.demands[0] = (struct fleet_demand){
         .limit = 77, .limit_milli = 1000000, .asked_milli = (uint32_t)node * 10000, .share_ppm = 0};
+    r.sent_us = now_us;
+    r.lease_ms = 60000;
+    r.safe_ppm = 10000;
     sketch_add(&r.latency, 5000);
     fleet_hear(v, &r, now_us);
 }
@@ -179,19 +182,31 @@ static void the_controller_divides_a_limit_by_what_is_asked(void **state)
         for (uint64_t n = SELF; n < SELF + 3; n++)
             say(v, n, 1, 1, TICK_US);
         fleet_tick(v, TICK_US);
-        assert_int_equal(fleet_share_of(v, "shop", 77), FLEET_SHARE_ALL / 3);
-        if (!fleet_decide(v, TICK_US, &d)) {
+        assert_int_equal(fleet_share_of(v, "shop", 77), 5000); /* nobody gave it more */
+        assert_false(fleet_decide(v, TICK_US, &d));             /* who else is there? */
+        uint64_t now_us = 8 * TICK_US;
+        for (uint64_t n = SELF; n < SELF + 3; n++)
+            say(v, n, 2, 1, now_us);
+        fleet_tick(v, now_us);
+        if (!fleet_decide(v, now_us, &d)) {
             fleet_view_free(v);
             continue;
         }
         decided++;
         assert_int_equal(d.controller, self);
+        assert_int_equal(d.sequence, 1);
         assert_int_equal(d.count, 3);
         assert_true(d.shares[0].share_ppm <= d.shares[2].share_ppm);
-        assert_false(fleet_decide(v, TICK_US, &d));
-        assert_false(fleet_decide(v, TICK_US + 10, &d));
-        fleet_heed(v, &d);
+        assert_false(fleet_decide(v, now_us, &d));
+        assert_false(fleet_decide(v, now_us + 10, &d));
+        assert_true(fleet_heed(v, &d, now_us));
+        assert_false(fleet_heed(v, &d, now_us)); /* the first one holds */
         assert_int_equal(fleet_share_of(v, "shop", 77), d.shares[self - SELF].share_ppm);
+        assert_int_equal(fleet_heeded(v, "shop", 77), 1);
+        fleet_tick(v, now_us + 59 * US_PER_S); /* cut off: the part holds as long as the lease */
+        assert_int_equal(fleet_share_of(v, "shop", 77), d.shares[self - SELF].share_ppm);
+        fleet_tick(v, now_us + 60 * US_PER_S);
+        assert_int_equal(fleet_share_of(v, "shop", 77), 5000);
         fleet_view_free(v);
     }
     assert_int_equal(decided, 1);
