@@ -132,11 +132,11 @@ bool fleet_limit_is_ready(const struct fleet_limit *l, const struct fleet_lease 
 static bool knows_enough(const struct fleet_limit *l, const struct fleet_asked *in,
                          const struct fleet_lease *own, uint64_t now_us)
 {
-    if (now_us < l->heeded_us + in->decide_us)
+    bool is_first = l->in_force.sequence == 0;
+    if (!is_first && now_us < l->heeded_us + in->decide_us)
         return false;
     if (now_us >= in->joined_us + own->lease_us + own->grace_us)
         return true;
-    bool is_first = l->in_force.sequence == 0;
     if (!is_first && !fleet_limit_is_ready(l, own, now_us))
         return false;
     for (uint32_t i = 0; i < in->count; i++)
