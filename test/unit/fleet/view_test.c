@@ -183,7 +183,7 @@ static void the_controller_divides_a_limit_by_what_is_asked(void **state)
             say(v, n, 1, 1, TICK_US);
         fleet_tick(v, TICK_US);
         assert_int_equal(fleet_share_of(v, "shop", 77), 5000); /* nobody gave it more */
-        assert_false(fleet_decide(v, TICK_US, &d));             /* who else is there? */
+        assert_false(fleet_decide(v, TICK_US, &d));            /* who else is there? */
         uint64_t now_us = 8 * TICK_US;
         for (uint64_t n = SELF; n < SELF + 3; n++)
             say(v, n, 2, 1, now_us);
@@ -197,8 +197,9 @@ static void the_controller_divides_a_limit_by_what_is_asked(void **state)
         assert_int_equal(d.sequence, 1);
         assert_int_equal(d.count, 3);
         assert_true(d.shares[0].share_ppm <= d.shares[2].share_ppm);
-        assert_false(fleet_decide(v, now_us, &d));
-        assert_false(fleet_decide(v, now_us + 10, &d));
+        struct fleet_decision other;
+        assert_false(fleet_decide(v, now_us, &other));
+        assert_false(fleet_decide(v, now_us + 10, &other));
         assert_true(fleet_heed(v, &d, now_us));
         assert_false(fleet_heed(v, &d, now_us)); /* the first one holds */
         assert_int_equal(fleet_share_of(v, "shop", 77), d.shares[self - SELF].share_ppm);
