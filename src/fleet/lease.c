@@ -69,7 +69,7 @@ static void note_grants(struct fleet_limit *l, const struct fleet_decision *d,
     }
 }
 
-bool fleet_limit_heed(struct fleet_limit *l, const struct fleet_decision *d, uint64_t self,
+bool fleet_limit_heed(struct fleet_limit *l, const struct fleet_decision *d,
                       const struct fleet_lease *own, bool is_leased, uint64_t now_us)
 {
     note_grants(l, d, own, now_us);
@@ -86,7 +86,7 @@ bool fleet_limit_heed(struct fleet_limit *l, const struct fleet_decision *d, uin
     uint32_t had_ppm = l->is_given ? l->own_ppm : own->safe_ppm;
     uint32_t own_ppm = fb_min_u32(had_ppm, own->safe_ppm); /* of one that is not listed */
     for (uint32_t i = 0; i < d->count; i++)
-        if (d->shares[i].node == self)
+        if (d->shares[i].node == own->node)
             own_ppm = is_leased ? d->shares[i].share_ppm
                                 : fb_min_u32(d->shares[i].share_ppm, own->safe_ppm);
     l->own_ppm = own_ppm;

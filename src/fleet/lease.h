@@ -23,6 +23,7 @@
 #include "fleet/share.h"
 
 struct fleet_lease {
+    uint64_t node;      /* this one; fleet_view_new sets it */
     uint64_t lease_us;  /* how long this node goes on with its parts when it is cut off */
     uint64_t grace_us;  /* the others wait this much longer: clocks drift, brains restart */
     uint64_t forget_us; /* what a silent node held is all free; more than lease and grace */
@@ -59,8 +60,8 @@ struct asker {
 void fleet_limit_hear(struct fleet_limit *l, const struct fleet_report *r,
                       const struct fleet_demand *dm, const struct fleet_lease *own,
                       uint64_t now_us);
-/* False: another decision was first.  <is_leased>: the lease of <self> runs. */
-bool fleet_limit_heed(struct fleet_limit *l, const struct fleet_decision *d, uint64_t self,
+/* False: another decision was first.  <is_leased>: the lease of this node runs. */
+bool fleet_limit_heed(struct fleet_limit *l, const struct fleet_decision *d,
                       const struct fleet_lease *own, bool is_leased, uint64_t now_us);
 /* Time passes: what is forgotten goes; without a lease this node keeps its safe part. */
 void fleet_limit_tick(struct fleet_limit *l, const struct fleet_lease *own, bool is_leased,

@@ -111,8 +111,10 @@ struct fleet_view *fleet_view_new(const struct fleet_conf *conf)
 {
     fb_assert(conf->node != 0);
     struct fleet_view *v = calloc(1, sizeof *v);
-    if (v)
+    if (v) {
         v->conf = *conf;
+        v->conf.lease.node = conf->node;
+    }
     return v;
 }
 
@@ -519,8 +521,7 @@ bool fleet_heed(struct fleet_view *v, const struct fleet_decision *d, uint64_t n
 {
     struct fleet_limit *l = limit_get(v, d->service, d->limit);
     v->decisions_heard++;
-    if (l && fleet_limit_heed(l, d, v->conf.node, &v->conf.lease, is_leased(v, d->service, now_us),
-                              now_us))
+    if (l && fleet_limit_heed(l, d, &v->conf.lease, is_leased(v, d->service, now_us), now_us))
         return true;
     v->decisions_late++;
     return false;
