@@ -49,6 +49,17 @@ static void show_shared(const json_t *root, struct buf *out)
     }
 }
 
+static bool is_silent(const json_t *root, const char *node)
+{
+    const json_t *list = json_object_get(root, "nodes");
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const json_t *n = json_array_get(list, i);
+        if (strcmp(cli_str(n, "node"), node) == 0)
+            return !json_is_true(json_object_get(n, "is_live"));
+    }
+    return true;
+}
+
 static void show_limits(const json_t *root, struct buf *out)
 {
     const json_t *list = json_object_get(root, "limits");
@@ -56,12 +67,14 @@ static void show_limits(const json_t *root, struct buf *out)
         const json_t *l = json_array_get(list, i);
         const json_t *shares = json_object_get(l, "shares");
         const char *route = cli_str(l, "route");
-        buf_printf(out, "\nlimit of %s, divided by %s\n", route[0] ? route : cli_str(l, "service"),
+        buf_printf(out, "\nlimit of %s, decision %.0f by %s\n",
+                   route[0] ? route : cli_str(l, "service"), cli_num(l, "sequence"),
                    cli_str(l, "controller"));
         for (size_t k = 0; k < json_array_size(shares); k++) {
             const json_t *s = json_array_get(shares, k);
-            buf_printf(out, "  %-18s %6.2f %%  of it, asked for %.1f/s\n", cli_str(s, "node"),
-                       cli_num(s, "share_pct"), cli_num(s, "asked_rate"));
+            buf_printf(out, "  %-18s %6.2f %%  of it, asked for %.1f/s%s\n", cli_str(s, "node"),
+                       cli_num(s, "share_pct"), cli_num(s, "asked_rate"),
+                       is_silent(root, cli_str(s, "node")) ? ", silent" : "");
         }
     }
 }
@@ -82,6 +95,11 @@ static void show(const json_t *root, struct buf *out)
     else if (json_is_number(json_object_get(root, "round_trip_ms")))
         buf_printf(out, "broker    %s, %.0f ms there and back\n", cli_str(root, "connector"),
                    cli_num(root, "round_trip_ms"));
+    buf_printf(out,
+               "lease     %.0f s; cut off for longer, or just started, it has %.1f %% of a limit\n",
+               cli_num(root, "lease_s"), cli_num(root, "safe_pct"));
+    buf_printf(out, "decided   %.0f heard, %.0f made here; why: foldback decisions --loop fleet\n",
+               cli_num(root, "decisions_heard"), cli_num(root, "decisions_made"));
     show_nodes(root, out);
     show_shared(root, out);
     show_limits(root, out);

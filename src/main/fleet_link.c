@@ -16,7 +16,8 @@
 
 #define SEND_TIMEOUT_MS 2000
 #define RECEIVE_TIMEOUT_MS 200
-#define REST_MS 500 /* after a failure */
+#define REST_MS 500            /* after a failure */
+#define LAST_US (1 * US_PER_S) /* for the last words, once the link was left */
 #define BATCH_MAX 256
 
 struct message {
@@ -40,6 +41,7 @@ struct fleet_link {
     struct fleet_link_state state;
     pthread_t sender, receiver;
     atomic_bool is_stopping;
+    _Atomic uint64_t left_us;
     uint32_t threads; /* that still run; the last one frees */
 };
 
@@ -199,6 +201,7 @@ void fleet_link_leave(struct fleet_link *k)
     if (!k)
         return;
     atomic_fetch_add(&leaving, 1);
+    atomic_store(&k->left_us, fb_mono_us());
     pthread_mutex_lock(&k->lock);
     atomic_store(&k->is_stopping, true);
     pthread_cond_broadcast(&k->is_waiting);
@@ -280,6 +283,13 @@ static bool is_stopping(void *ctx)
     return atomic_load_explicit(&((struct fleet_link *)ctx)->is_stopping, memory_order_relaxed);
 }
 
+/* Of the sender: what it has at hand it may send. */
+static bool is_over(void *ctx)
+{
+    const struct fleet_link *k = ctx;
+    return is_stopping(ctx) && fb_mono_us() >= atomic_load(&k->left_us) + LAST_US;
+}
+
 static void say(void *ctx, enum fb_log_level level, const char *text)
 {
     const struct fleet_link *k = ctx;
@@ -294,7 +304,7 @@ static struct connector_setup setup_of(struct fleet_link *k, bool is_source)
                                     .value = value_of,
                                     .conf = k,
                                     .position = no_position,
-                                    .is_stopping = is_stopping,
+                                    .is_stopping = is_source ? is_stopping : is_over,
                                     .say = say,
                                     .ctx = k};
 }

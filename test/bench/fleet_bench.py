@@ -25,7 +25,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "test" / "fault"), str(ROOT / "test" / "peer")]
 from fb import Foldback, until  # noqa: E402
 
-SERVICE_S, WORKERS, SIGMA, WARM_S = 0.010, 4, 1.0, 6
+SERVICE_S, WORKERS, SIGMA, WARM_S = 0.010, 4, 1.0, 10
 SCENARIOS = {"s6": {"slow": [16, 16], "even": 14, "gateways": 4}, "s9": {"slow": [10, 10, 10], "even": 29, "gateways": 8}}
 LOAD = 0.7
 

@@ -11,6 +11,13 @@ const { chromium } = require('playwright-core');
 const axe = readFileSync(require.resolve('axe-core/axe.min.js'), 'utf8');
 const out = { errors: [], csp: [], axe: {}, overflow: {}, steps: {} };
 
+// What /v1/fleet says at a node that was cut off; the driver has no fleet.
+const look = { is_on: false, node: '00000000000000aa', state: 'autonomous', connector: 'bus', nodes_live: 2, nodes_known: 3, cut_s: 12.3, round_trip_ms: 104, reports_heard: 9000, decisions_heard: 31, decisions_late: 0,
+  decisions_made: 12, lease_s: 300, safe_pct: 0.5, sent: 3000, sent_bytes: 1050000, heard_bytes: 3150000, dropped: 40, last_error: 'kafka: 10.0.0.9:9092: timed out',
+  nodes: [['aa', 'gateway', 'eu-west', true, 0.1], ['bb', 'gateway', 'eu-west', true, 0.1], ['cc', 'edge', 'us-east', false, 41.2]].map(([id, role, region, is_live, silent_s], i) => ({ node: '00000000000000' + id, role, region, epoch: 3, is_self: i === 0, is_live, silent_s })),
+  services: [{ service: 'shop', controller: '00000000000000aa', nodes: 2, rate: 401, late_rate: 0, failed_rate: 0.4, shed_rate: 0, in_flight: 42, queued: 0, latency_p50_ms: 12.5, latency_p99_ms: 88.1, samples: 6015 }],
+  limits: [{ service: 'shop', route: 'shop /checkout', controller: '00000000000000aa', sequence: 31, shares: [['aa', 25, 40], ['bb', 62.5, 310], ['cc', 12.5, 0]].map(([id, share_pct, asked_rate]) => ({ node: '00000000000000' + id, share_pct, asked_rate })) }] };
+
 const browser = await chromium.launch({ executablePath, args: ['--no-sandbox', '--disable-gpu', '--disable-background-networking'] });
 try {
   const context = await browser.newContext({ viewport: { width: +width, height: +height }, colorScheme, reducedMotion: 'reduce' });
@@ -18,6 +25,9 @@ try {
   page.setDefaultTimeout(8000);
   page.on('console', (m) => m.type() === 'error' && out.errors.push(m.text()));
   page.on('pageerror', (e) => out.errors.push(e.message));
+  await page.route('**/v1/fleet', (r) => r.fulfill({ json: look }));
+  await page.route('**/v1/decisions?loop=fleet*', (r) => r.fulfill({ json: { decisions: [{ id: 7, time_ms: Date.now() - 9000, target: { name: 'shop /checkout' },
+    sentence: 'share of the fleet\'s limit of shop /checkout: 50 % -> 25 %, because this node was asked for 40 of 400 requests/s of a limit of 500/s (3 nodes, by node 00000000000000aa)' }] } }));
   await page.exposeFunction('told', (text) => out.csp.push(text));
   await page.addInitScript(() => addEventListener('securitypolicyviolation', (e) => window.told(`${e.violatedDirective} ${e.blockedURI}`)));
 
@@ -61,7 +71,7 @@ try {
   await page.keyboard.press('Enter');
   out.steps.mark = (await page.locator('.mark.is-selected').count()) === 1;
 
-  for (const view of ['Endpoints', 'Protocols', 'Cache', 'Stream', 'Knobs', 'Requests', 'System']) {
+  for (const view of ['Endpoints', 'Protocols', 'Cache', 'Stream', 'Fleet', 'Knobs', 'Requests', 'System']) {
     await page.getByRole('navigation').getByRole('link', { name: view }).click();
     await page.getByRole('heading', { level: 1, name: view }).waitFor();
     await page.waitForTimeout(700);
@@ -105,6 +115,19 @@ try {
       await page.getByText('None: name one under').waitFor();
       await check('no connectors');
       await page.unroute('**/v1/connectors');
+      continue;
+    }
+    if (view === 'Fleet') {
+      await page.getByText('This node is alone').waitFor();
+      await check('no fleet');
+      look.is_on = true;
+      await page.getByRole('region', { name: 'Limit of shop /checkout, table' }).waitFor();
+      const row = (table, name) => page.getByRole('region', { name: table + ', table' }).locator('tr', { has: page.getByRole('rowheader', { name }) });
+      const text = [await row('Nodes', /^00000000000000aa/).textContent(), await row('Services over all nodes', 'shop').textContent(), await row('Limit of shop /checkout', /^00000000000000cc/).textContent(),
+        await page.locator('.tile', { hasText: 'This node' }).textContent(), await page.getByRole('region', { name: 'Parts that this node was given, table' }).textContent()];
+      const want = [/autonomous.*eu-west.*shop/, /00000000000000aa.*401.*42.*12\.5 ms/, /silent, keeps this.*12\.5 %/, /autonomous.*for 12\.3 s/, /was asked for 40 of 400 requests/];
+      out.steps.fleet = want.every((w, i) => w.test(text[i])) || text.join(' | ');
+      await check('fleet');
       continue;
     }
     if (view === 'Knobs') {

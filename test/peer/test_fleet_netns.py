@@ -14,7 +14,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(
 from fb import Foldback, Origin, until  # noqa: E402
 from kafka_server import Kafka  # noqa: E402
 from netns import Net  # noqa: E402
-from test_fleet import CONFIG, Load, controllers, share_pct, status, tried  # noqa: E402
+from test_fleet import CONFIG, Load, controllers, part_of, share_pct, status, tried  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -195,6 +195,12 @@ def test_an_edge_node_sends_sketches_only_and_goes_on_alone(fleet, kafka):
         edge.where.mend_bus()
         until(all_joined(nodes), 180, "it is back")
         assert not loads[0].other and not loads[1].other, (loads[0].other[:5], loads[1].other[:5])
+        # a clean stop gives its part back, long before its lease is over
+        loads[0].stop()
+        until(tried(lambda: part_of(gateway, ids[1]) > 0), 60, "it has a part")
+        edge.process.send_signal(signal.SIGTERM)
+        edge.process.wait(60)
+        until(tried(lambda: part_of(gateway, ids[1]) == 0), 60, "its part is free")
     finally:
         for x in loads:
             x.stop()

@@ -22,6 +22,8 @@ export const selected = signal(0);
 export const versions = signal([]);
 export const protocols = signal([]); // status of the last minute, oldest first
 export const caches = signal([]); // of the last minute, oldest first, each with time_ms
+export const fleet = signal(null);
+export const fleet_decisions = signal([]); // newest first
 export const streams = signal([]); // of the last minute, oldest first: { stream, cost, brain, connectors, time_ms }
 export const budget_pct = signal(null); // of second copies
 export const knobs = signal([]);
@@ -96,6 +98,10 @@ export async function load_stream() {
   const last = streams.value.at(-1);
   const is_new_brain = last && next.brain.epoch !== last.brain.epoch; // it counts from 0
   streams.value = [...(is_new_brain ? [] : streams.value), next].slice(-minute_points);
+}
+export async function load_fleet() {
+  fleet.value = await get('/v1/fleet');
+  fleet_decisions.value = fleet.value.is_on ? (await get('/v1/decisions?loop=fleet&limit=20')).decisions : [];
 }
 export async function load_versions() {
   versions.value = (await get('/v1/versions')).versions;
