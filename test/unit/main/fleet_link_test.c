@@ -97,7 +97,8 @@ static void until(atomic_uint *count, unsigned least)
 
 static struct fleet_link *open_link(void)
 {
-    static const char text[] = "services: { app: { endpoints: [\"127.0.0.1:9\"] } }\n"
+    static const char text[] = "listen: [\":8080\"]\n"
+                               "services: { app: { endpoints: [\"127.0.0.1:9\"] } }\n"
                                "connectors: { bus: { type: file, direction: fleet, path: /x } }\n"
                                "fleet: { connector: bus }\n";
     struct conf *conf = NULL;
