@@ -47,7 +47,7 @@ struct query_sink print_sink(struct print *p)
 
 static bool flush_line(struct print *p)
 {
-    if (p->line.failed || fwrite(p->line.at, 1, p->line.len, p->to) != p->line.len)
+    if (p->line.failed || (p->line.len && fwrite(p->line.at, 1, p->line.len, p->to) != p->line.len))
         p->has_failed = true;
     buf_clear(&p->line);
     return !p->has_failed;

@@ -19,6 +19,8 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #define LOG_MAX 65536 /* records kept: 16 MiB */
 #define OUT_MAX 256
@@ -142,6 +144,43 @@ static void on_schema(void *ctx, struct buf *out)
     (void)ctx;
     buf_puts(out,
              "{\"$schema\":\"https://json-schema.org/draft/2020-12/schema\",\"type\":\"object\"}");
+}
+
+/* One query at a time, answered with the next turn: an error to what names foo, else two rows. */
+static bool is_query_bad;
+static int query_fd;
+
+static enum fb_code on_query_begin(void *ctx, const struct admin_query *ask, uint32_t *ticket,
+                                   struct fb_err *err)
+{
+    uint64_t one = 1;
+    (void)ctx;
+    is_query_bad = strstr(ask->sql, "foo") != NULL;
+    *ticket = 1;
+    if (write(query_fd, &one, sizeof one) != sizeof one)
+        return fb_fail(err, FB_E_IO, "the eventfd is full");
+    return FB_OK;
+}
+
+static bool on_query_take(void *ctx, uint32_t ticket, struct buf *body,
+                          struct admin_query_answer *out)
+{
+    (void)ctx, (void)ticket;
+    if (is_query_bad) {
+        out->error_at = 7;
+        fb_fail(&out->err, FB_E_USAGE, "no such column: foo");
+        return true;
+    }
+    buf_puts(body, "{\"columns\":[{\"name\":\"service\",\"type\":\"text\"},{\"name\":\"count(*)\","
+                   "\"type\":\"real\"}],\"rows\":[[\"shop\",4711],[\"search\",0.5]],"
+                   "\"row_count\":2,\"limit\":200,\"is_cut\":false,\"cut_by\":null,"
+                   "\"events_read\":9000,\"events_missing\":0,\"took_ms\":1.5}");
+    return true;
+}
+
+static void on_query_drop(void *ctx, uint32_t ticket)
+{
+    (void)ctx, (void)ticket;
 }
 
 static uint32_t on_connectors(void *ctx, struct admin_connector *out, uint32_t max)
@@ -579,6 +618,7 @@ int main(int argc, char **argv)
     configure(&d, (enum ev_mode)mode);
     d.now_us = fb_mono_us() - past_s * US_PER_S;
     d.wall_us = fb_wall_us() - past_s * US_PER_S;
+    query_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     struct admin_setup setup = {.address = option(argc, argv, "--address", "127.0.0.1:0"),
                                 .listen_fd = -1,
                                 .token = option(argc, argv, "--token", ""),
@@ -605,7 +645,11 @@ int main(int argc, char **argv)
                                            .reload = on_reload,
                                            .purge = on_purge,
                                            .connectors = on_connectors,
-                                           .connector_order = on_connector_order}};
+                                           .connector_order = on_connector_order,
+                                           .query_begin = on_query_begin,
+                                           .query_take = on_query_take,
+                                           .query_drop = on_query_drop,
+                                           .query_fd = query_fd}};
     if (admin_new(&d.admin, &setup, &err) != FB_OK) {
         fprintf(stderr, "admin_driver: %s\n", err.text);
         return 1;

@@ -80,6 +80,7 @@ CALLS = [
     ("GET", "/v1/alerts", None), ("GET", "/v1/why?q=shop", None), ("GET", "/v1/why?q=limit", None), ("GET", "/v1/doctor", None),
     ("POST", "/v1/events", {"name": "deploy.done", "value": 2, "text": "v2"}), ("GET", "/v1/config", None),
     ("GET", "/v1/reference", None), ("GET", "/v1/cache", None),
+    ("POST", "/v1/events/query", {"sql": "SELECT service, count(*) FROM request GROUP BY 1", "limit": 10, "redact": True}),
     ("POST", "/v1/cache/purge", {"url": "http://shop/x", "why": "test"}),
     ("POST", "/v1/metrics", {"resourceMetrics": []}), ("POST", "/v1/logs", {}), ("POST", "/v1/traces", {}),
     ("POST", "/v1/ingest", {"name": "orders.placed", "value": 3}), ("GET", "/v1/custom", None), ("GET", "/v1/ingest", None),
@@ -156,6 +157,8 @@ def test_a_pin_is_in_force_and_in_the_log(driver):
     ("PUT", "/v1/knobs/limit/nope/pin", {"value": 1}, 404, "each endpoint"),
     ("PUT", "/v1/knobs/shed_threshold/shop/pin", {"value": 5000}, 422, "128 to 512"),
     ("PUT", "/v1/knobs/shed_threshold/shop/pin", "{", 400, "expected a field"), ("POST", "/v1/mode", {"mode": "fast"}, 422, "observe"),
+    ("POST", "/v1/events/query", {"sql": "SELECT foo FROM request"}, 400, "no such column"),
+    ("POST", "/v1/events/query", {"sql": "SELECT 1", "limit": 0}, 422, "1 to 10000"),
     ("POST", "/v1/events", {"name": "Bad Name"}, 422, "a-z"), ("POST", "/v1/reload", None, 422, "line 3"),
 ])
 def test_a_refusal_says_what_and_what_next(driver, method, path, body, status, says):

@@ -7,6 +7,7 @@ export class Problem extends Error {
     super(body?.detail ?? `The server answered ${status}.`);
     this.status = status;
     this.remedy = body?.remedy ?? '';
+    this.position = body?.position ?? 0; // in what was sent, from 1
   }
 }
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The view of the stream: the log (rate, lag, size of blocks, what it costs) and the connectors that feed on it.
+// The view of the stream: the log (rate, lag, size of blocks, what it costs) the connectors that feed on it, and questions to it.
 import { html } from 'htm/preact';
 import * as s from './state.js';
+import { Query } from './query.js';
 import { CopyCli, Pairs, Table, Tile, use_poll } from './parts.js';
 import { ago, bytes, count, dash, ms } from './format.js';
 
@@ -76,5 +77,5 @@ export function Stream() {
   use_poll(s.load_stream, 2000);
   const look = s.streams.value.at(-1);
   if (!look) return html`<p class="empty">Asking.</p>`;
-  return html`<${Tiles} look=${look} /><${Log} look=${look} /><${Connectors} look=${look} />`;
+  return html`<${Tiles} look=${look} /><${Log} look=${look} /><${Connectors} look=${look} /><${Query} />`;
 }
