@@ -51,8 +51,8 @@ struct log_conf {
     uint32_t group_bytes;     /* of records: commit at once; 4 KiB .. 4 MiB; 256 KiB */
     uint32_t retry_ms;        /* between tries on a failing disk; 1,000 */
     /* A segment of small blocks is finished after this long (longer where retain_s would then make
-     * more than COMPACT_SEGMENTS_MAX of them), and finished segments of small blocks are compacted
-     * (compact.h); 300 s; 0: neither. */
+     * more than COMPACT_SEGMENTS_MAX of them; a fifth of it while the log is small), and finished
+     * segments of small blocks are compacted (compact.h); 300 s; 0: neither. */
     uint64_t compact_us;
     uint32_t compact_retry_ms; /* after a failure; 60,000 */
     uint32_t close_timeout_ms; /* longest wait of log_close for the disk; 2,000 */

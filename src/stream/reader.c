@@ -29,6 +29,7 @@ struct log_reader {
     uint64_t position; /* of the next header */
     uint64_t next;     /* offset of the next record */
     bool saw_damage;   /* bad bytes since the last good block */
+    bool has_no_list;  /* the folder could not be read just now: an end is none, nor is a hole */
     struct log_skip skip;
     struct log_wants wants;
     uint64_t want_wall_us; /* after seek_wall: earlier records are passed over; 0: none */
@@ -47,6 +48,7 @@ struct log_reader {
 static void forget_block(struct log_reader *r);
 static enum fb_code keys_open(struct log_reader *r, struct fb_err *err);
 static enum fb_code list_read(struct log_reader *r, struct fb_err *err);
+static bool list_again(struct log_reader *r);
 static struct watermark mark_read(struct log_reader *r);
 static enum fb_code load_block(struct log_reader *r);
 static bool open_segment(struct log_reader *r, const struct segment *s);
@@ -239,12 +241,15 @@ static enum fb_code load_block(struct log_reader *r)
 {
     struct watermark mark = mark_read(r);
     struct block_head head;
+    r->has_no_list = false;
     if (r->fd < 0 && !open_next_segment(r, mark.segment))
-        return FB_E_END;
+        return r->has_no_list ? FB_E_IO : FB_E_END;
     uint64_t limit = segment_limit(r, &mark);
     if (r->position + BLOCK_HEADER_BYTES > limit) {
         if (open_next_segment(r, mark.segment))
             return FB_OK;
+        if (r->has_no_list)
+            return FB_E_IO;
         /* The durable end, but more was acknowledged: its blocks are gone. */
         if (r->number == mark.segment && mark.next_offset > r->next) {
             r->saw_damage = true;
@@ -263,6 +268,8 @@ static enum fb_code load_block(struct log_reader *r)
         return code;
     if (head.first_offset > r->next && has_newer(r, mark.segment))
         return open_next_segment(r, mark.segment) ? FB_OK : FB_E_IO;
+    if (r->has_no_list)
+        return FB_E_IO;
     if (head.first_offset > r->next)
         return skip_to(r, head.first_offset);
     bool is_unwanted = head.first_offset + head.count > r->next && is_outside(r, &head);
@@ -354,6 +361,16 @@ static enum fb_code list_read(struct log_reader *r, struct fb_err *err)
     return FB_OK;
 }
 
+static bool list_again(struct log_reader *r)
+{
+    struct fb_err err = {.text = ""};
+    if (list_read(r, &err) == FB_OK)
+        return true;
+    r->has_no_list = true;
+    snprintf(r->why, sizeof r->why, "%.*s", (int)sizeof r->why - 1, err.text);
+    return false;
+}
+
 /* Without a watermark (a copied directory) all that is there counts as durable. */
 static struct watermark mark_read(struct log_reader *r)
 {
@@ -398,7 +415,7 @@ static bool open_next_segment(struct log_reader *r, uint32_t last)
     uint32_t after = r->fd >= 0 ? r->number : 0;
     if (r->fd >= 0 && r->number >= last)
         return false;
-    if (list_read(r, NULL) != FB_OK)
+    if (!list_again(r))
         return false;
     for (size_t i = 0; i < r->list.count; i++)
         if (r->list.at[i].number > after && r->list.at[i].number <= last &&
@@ -412,7 +429,7 @@ static bool open_next_segment(struct log_reader *r, uint32_t last)
  */
 static bool has_newer(struct log_reader *r, uint32_t last)
 {
-    if (r->number >= last || list_read(r, NULL) != FB_OK)
+    if (r->number >= last || !list_again(r))
         return false;
     for (size_t i = 0; i < r->list.count; i++)
         if (r->list.at[i].number > r->number)

@@ -82,6 +82,79 @@ static void every_refusal_of_the_system_is_said_and_passed(void **state)
     }
 }
 
+/* ---- a file that cannot be looked at ---- */
+
+static int stat_errno; /* of the second segment; 0: it can be */
+
+static int errno_stat(int dir_fd, const char *name, struct stat *st)
+{
+    if (stat_errno && strncmp(name, "0000000002-", 11) == 0) {
+        errno = stat_errno;
+        return -1;
+    }
+    return fstatat(dir_fd, name, st, 0);
+}
+
+static void a_segment_that_cannot_be_looked_at_is_an_error_and_not_passed_over(void **state)
+{
+    (void)state;
+    struct log_conf conf = log_dir_conf();
+    struct segment_list list;
+    struct fb_err err;
+    struct log *log;
+    for (uint64_t i = 0; i < 3; i++) {
+        log = open_log(&conf, NULL);
+        append_numbered(log, i * 100, i * 100 + 100);
+        log_close(log);
+    }
+    static const int errors[] = {EACCES, EIO, ENOMEM, ELOOP};
+    for (size_t i = 0; i < FB_COUNT(errors); i++) {
+        stat_errno = errors[i];
+        assert_int_equal(segment_list_read_by(&list, dir.path, errno_stat, &err), FB_E_IO);
+        assert_int_equal(list.count, 0);
+        assert_non_null(strstr(err.text, strerror(errors[i])));
+        assert_non_null(strstr(err.text, "0000000002-"));
+        assert_non_null(strstr(err.text, dir.path));
+        conf.io.stat_at = errno_stat;
+        err.text[0] = '\0';
+        assert_int_equal(log_open(&log, dir.path, &conf, NULL, &err), FB_E_IO);
+        assert_non_null(strstr(err.text, strerror(errors[i])));
+    }
+    stat_errno = ENOENT; /* retention, just now */
+    assert_int_equal(segment_list_read_by(&list, dir.path, errno_stat, &err), FB_OK);
+    assert_int_equal(list.count, 2);
+    segment_list_fini(&list);
+    stat_errno = 0;
+    log_close(open_log(&conf, NULL));
+    check_events(0, 300);
+}
+
+static void a_reader_whose_folder_cannot_be_read_says_so_and_goes_on_later(void **state)
+{
+    (void)state;
+    struct log_conf conf = log_dir_conf();
+    struct log_reader *r;
+    const struct ev_head *ev;
+    uint64_t offset;
+    char away[80];
+    struct log *log = open_log(&conf, NULL);
+    append_numbered(log, 0, 100);
+    log_close(log);
+    log = open_log(&conf, NULL);
+    append_numbered(log, 100, 200);
+    log_close(log);
+    assert_int_equal(log_reader_open(&r, dir.path, 99, NULL), FB_OK);
+    assert_int_equal(log_reader_next(r, &ev, &offset), FB_OK);
+    snprintf(away, sizeof away, "%s.away", dir.path);
+    assert_int_equal(rename(dir.path, away), 0);
+    assert_int_equal(log_reader_next(r, &ev, &offset), FB_E_IO); /* neither an end nor a hole */
+    assert_non_null(strstr(log_reader_why(r), dir.path));
+    assert_int_equal(rename(away, dir.path), 0);
+    assert_int_equal(log_reader_next(r, &ev, &offset), FB_OK);
+    assert_int_equal(offset, 100);
+    log_reader_close(r);
+}
+
 static _Atomic uint64_t wall_now_us;
 
 static uint64_t fake_wall_us(void)
@@ -126,6 +199,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(every_refusal_of_the_system_is_said_and_passed),
+        TEST(a_segment_that_cannot_be_looked_at_is_an_error_and_not_passed_over),
+        TEST(a_reader_whose_folder_cannot_be_read_says_so_and_goes_on_later),
         TEST(a_clock_that_jumps_takes_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
