@@ -310,6 +310,46 @@ static void a_missing_directory_is_told_by_name(void **state)
     assert_non_null(strstr(err.text, "/nonexistent/log"));
 }
 
+/* A seek guesses the place from the offset: wrong guesses cost looks, never events. */
+static void every_offset_is_found_whatever_the_sizes_of_the_blocks(void **state)
+{
+    (void)state;
+    struct log_conf conf = log_dir_conf();
+    struct log_reader *r;
+    const struct ev_head *ev;
+    uint64_t next = 0, offset;
+    struct rng rng;
+    rng_init(&rng, 9);
+    conf.segment_bytes = 512 * KIB;
+    conf.group_us = 100;
+    conf.compact_us = 0;
+    struct log *log = NULL;
+    assert_int_equal(log_open(&log, dir.path, &conf, NULL, NULL), FB_OK);
+    /* Small blocks first, then large ones, then both; and so again in each segment. */
+    for (int i = 0; i < 900; i++) {
+        bool is_large = i / 150 % 3 == 1 || (i / 150 % 3 == 2 && i % 5 == 0);
+        uint64_t to = next + 1 + rng_below(&rng, is_large ? 1500 : 4);
+        assert_int_equal(append_numbered(log, next, to), to - next);
+        next = to;
+        assert_int_equal(log_flush(log, 20000), FB_OK);
+    }
+    assert_int_equal(log_reader_open(&r, dir.path, 0, NULL), FB_OK);
+    for (int i = 0; i < 3000; i++) {
+        uint64_t wanted = i < 10   ? (uint64_t)i
+                          : i < 20 ? next - (uint64_t)(i - 9)
+                                   : rng_u64(&rng) % next;
+        assert_int_equal(log_reader_seek(r, wanted), FB_OK);
+        assert_int_equal(log_reader_next(r, &ev, &offset), FB_OK);
+        assert_int_equal(offset, wanted);
+        struct ev_request event = numbered_event(wanted);
+        assert_memory_equal(ev, &event, sizeof event);
+    }
+    assert_int_equal(log_reader_seek(r, next), FB_OK);
+    assert_int_equal(log_reader_next(r, &ev, &offset), FB_E_END);
+    log_reader_close(r);
+    log_close(log);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 int main(void)
 {
@@ -317,6 +357,7 @@ int main(void)
         TEST(a_reader_follows_the_writer_over_segments),
         TEST(each_offset_is_found),
         TEST(the_end_gives_only_what_comes_later),
+        TEST(every_offset_is_found_whatever_the_sizes_of_the_blocks),
         TEST(each_time_is_found),
         TEST(blocks_that_a_poisoned_segment_left_come_once),
         TEST(a_block_in_the_wrong_place_is_not_taken),
