@@ -258,7 +258,7 @@ def test_dev_installs_each_program_that_a_test_looks_for():
     """With the package that brings it."""
     package = {"chromium": "chromium", "chromium-browser": "chromium", "node": "nodejs", "promtool": "prometheus", "prometheus": "prometheus",
                "nghttpd": "nghttp2-server", "mkfs.ext4": "e2fsprogs", "shellcheck": "shellcheck",
-               "redis-server": "redis-server", "uacme": "uacme", "cc": "build-essential"}
+               "redis-server": "redis-server", "uacme": "uacme", "cc": "build-essential", "unshare": "util-linux", "nsenter": "util-linux"}
     listed = set()
     for names in re.findall(r'^APT\w*="([^"]*)"', (ROOT / "dev").read_text(), re.M):
         listed |= set(names.split())
