@@ -2,9 +2,10 @@
 /* block_fuzz: what stands in a log file, under arbitrary bytes.
  *
  * Input: byte 0 selects.  0: a header.  1: count u16, cells u16, then a body of codec 1.  2: a body
- * of codec 0.  3: cells that are made into valid records, encoded and decoded.
- * Asserted: what decodes is valid records of exactly the stated size and survives another round;
- * what is encoded comes back bit by bit. */
+ * of codec 0.  3: cells that are made into valid records, encoded and decoded.  4, 5: as 1 and 2,
+ * of a joined block: its parts stand at the end. Asserted: what decodes is valid records of exactly
+ * the stated size and survives another round; what is encoded comes back bit by bit, and so does
+ * what is joined of parts. */
 #include "base/assert.h"
 #include "stream/block.h"
 
@@ -30,21 +31,77 @@ static void check_round_trip(size_t len)
     fb_assert(memcmp(raw, out, len) == 0);
 }
 
-static void fuzz_body(const uint8_t *data, size_t size, uint8_t which)
+static void check_parts(const struct block_head *head)
+{
+    uint32_t parts, count = 0, personal = 0;
+    const struct block_part *part = block_codec_parts(codec, &parts);
+    fb_assert(parts > 0);
+    for (uint32_t i = 0; i < parts; i++) {
+        fb_assert(part[i].count > 0);
+        count += part[i].count;
+        personal += part[i].personal_bytes;
+    }
+    fb_assert(count == head->count);
+    fb_assert(personal == head->personal_bytes);
+}
+
+/* The records in parts of 1 to 7, joined and decoded. */
+static void check_join(size_t len)
+{
+    static struct block_part parts[BLOCK_RAW_BYTES_MAX / EV_CELL_BYTES];
+    uint32_t n = 0;
+    for (size_t at = 0; at < len; n++) {
+        parts[n] = (struct block_part){.wall_minus_mono_us = (int64_t)raw[at + 8] * 1000 - 5};
+        for (uint32_t left = 1 + raw[at + 9] % 7u; left > 0 && at < len; left--) {
+            at += (size_t)((const struct ev_head *)(void *)(raw + at))->cells * EV_CELL_BYTES;
+            parts[n].count++;
+        }
+    }
+    struct block_head head = {.node = 1,
+                              .first_offset = 10,
+                              .wall_minus_mono_us = parts[0].wall_minus_mono_us},
+                      read;
+    struct block_joined joined = {.records = {(char *)raw, len}, .parts = parts, .part_count = n};
+    struct span block, personal;
+    enum fb_code code = block_join(codec, &head, &joined, &block);
+    fb_assert(code == FB_OK);
+    block_seal(codec, &head, 1, 64);
+    code = block_head_read(block, &read);
+    fb_assert(code == FB_OK);
+    struct span body = {block.at + BLOCK_HEADER_BYTES, block.len - BLOCK_HEADER_BYTES};
+    code = block_decode_sealed(codec, &read, body, out, &personal);
+    fb_assert(code == FB_OK);
+    fb_assert(read.raw_bytes == len);
+    fb_assert(memcmp(raw, out, len) == 0);
+    uint32_t got;
+    const struct block_part *part = block_codec_parts(codec, &got);
+    fb_assert(got == n);
+    for (uint32_t i = 0; i < n; i++) {
+        fb_assert(part[i].count == parts[i].count);
+        fb_assert(part[i].wall_minus_mono_us == parts[i].wall_minus_mono_us);
+    }
+}
+
+static void fuzz_body(const uint8_t *data, size_t size, uint8_t which, bool is_joined)
 {
     if (size < 4)
         return;
-    struct block_head head = {.codec = which};
+    struct block_head head = {.codec = which, .version = is_joined ? 3 : 1};
     head.count = (uint32_t)(data[0] | data[1] << 8);
     head.raw_bytes = (uint32_t)(data[2] | data[3] << 8) % 4097 * EV_CELL_BYTES;
     head.stored_bytes = (uint32_t)(size - 4);
-    if (which == BLOCK_CODEC_NONE)
+    if (is_joined && size > 4)
+        head.personal_bytes = data[size - 5] % 32;
+    if (which == BLOCK_CODEC_NONE && is_joined)
+        head.raw_bytes = (uint32_t)(size - 4) & ~(uint32_t)(EV_CELL_BYTES - 1);
+    else if (which == BLOCK_CODEC_NONE)
         head.raw_bytes = head.stored_bytes;
     if (head.count == 0 || head.stored_bytes > BLOCK_RAW_BYTES_MAX)
         return;
     struct span body = {(const char *)data + 4, size - 4};
     if (block_decode(codec, &head, body, out) != FB_OK || head.raw_bytes == 0)
         return;
+    check_parts(&head);
     uint32_t count = 0;
     for (size_t at = 0; at < head.raw_bytes; count++) {
         const struct ev_head *ev = (const void *)(out + at);
@@ -77,8 +134,10 @@ static void fuzz_records(const uint8_t *data, size_t size)
         data += bytes;
         size -= bytes;
     }
-    if (len)
+    if (len) {
         check_round_trip(len);
+        check_join(len);
+    }
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -93,16 +152,22 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (size < 2)
         return 0;
     struct block_head head;
-    switch (data[0] % 4) {
+    switch (data[0] < 128 ? data[0] % 4 : 4 + data[0] % 2) {
     case 0:
         if (block_head_read((struct span){(const char *)data + 1, size - 1}, &head) == FB_OK)
             fb_assert(block_bytes(&head) <= BLOCK_BYTES_MAX);
         break;
     case 1:
-        fuzz_body(data + 1, size - 1, BLOCK_CODEC_COLUMNS);
+        fuzz_body(data + 1, size - 1, BLOCK_CODEC_COLUMNS, false);
         break;
     case 2:
-        fuzz_body(data + 1, size - 1, BLOCK_CODEC_NONE);
+        fuzz_body(data + 1, size - 1, BLOCK_CODEC_NONE, false);
+        break;
+    case 4:
+        fuzz_body(data + 1, size - 1, BLOCK_CODEC_COLUMNS, true);
+        break;
+    case 5:
+        fuzz_body(data + 1, size - 1, BLOCK_CODEC_NONE, true);
         break;
     default:
         fuzz_records(data + 1, size - 1);
