@@ -264,7 +264,7 @@ def main():
             py_suite("fault", ["test/fault"], env=pyenv, timeout_s=3600 if a.long else 600,
                      has_second_try=True)
         if want("peer"):
-            py_suite("peer", ["test/peer"], env=pyenv, timeout_s=1800, has_second_try=True)
+            py_suite("peer", ["test/peer"], env=pyenv, timeout_s=1800, workers=2, has_second_try=True)
         if want("asan"):
             c_suite("unit (clang, ASan + UBSan)", "build-asan", ASAN, ["unit"], timeout_s=600)
             c_suite("sim (clang, ASan + UBSan)", "build-asan", ASAN, ["sim"], timeout_s=900, args=["--seeds", "2"],
