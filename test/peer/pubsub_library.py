@@ -25,7 +25,8 @@ class Record(c.Structure):
 
 
 class Batch(c.Structure):
-    _fields_ = [("at", c.POINTER(Record)), ("count", c.c_uint32), ("timeout_ms", c.c_uint32)]
+    _fields_ = [("at", c.POINTER(Record)), ("count", c.c_uint32), ("timeout_ms", c.c_uint32),
+                ("mark", c.c_void_p)]
 
 
 class Message(c.Structure):
@@ -53,7 +54,7 @@ def setup_fields():
     """struct connector_setup as connector.h has it: fields that this file does not know are texts."""
     header = (ROOT / "src/stream/connectors/connector.h").read_text()
     body = re.sub(r"/\*.*?\*/", "", header.split("struct connector_setup {")[1].split("\n};")[0], flags=re.S)
-    known = {"is_source": c.c_bool, "value": VALUE, "conf": c.c_void_p, "position": POSITION, "is_stopping": STOPPING,
+    known = {"is_source": c.c_bool, "was_fenced": c.c_bool, "trouble": c.c_void_p, "value": VALUE, "conf": c.c_void_p, "position": POSITION, "is_stopping": STOPPING,
              "say": SAY, "ctx": c.c_void_p}
     for line in filter(str.strip, body.split(";")):
         name = (re.search(r"\(\*(\w+)\)", line) or re.search(r"(\w+)\s*$", line)).group(1)
@@ -74,7 +75,7 @@ class Type(c.Structure):
                 ("send", c.CFUNCTYPE(c.c_int, c.c_void_p, c.POINTER(Batch), c.POINTER(Err))),
                 ("receive", c.CFUNCTYPE(c.c_int, c.c_void_p, EACH, c.c_void_p, c.c_uint32, c.POINTER(Err))),
                 ("commit", c.CFUNCTYPE(c.c_int, c.c_void_p, c.POINTER(Done), c.c_uint32, c.POINTER(Err))),
-                ("behind", c.CFUNCTYPE(c.c_uint64, c.c_void_p))]
+                ("behind", c.CFUNCTYPE(c.c_uint64, c.c_void_p)), ("mark", c.c_void_p)]
 
 
 class Library:

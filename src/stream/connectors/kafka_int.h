@@ -17,7 +17,7 @@ struct connector {
     rd_kafka_t *rk; /* NULL: made at the next call */
     bool is_transactional, is_begun;
     /* Transactions: the session is prepared; it was ended from outside. */
-    bool is_session, is_fenced;
+    bool is_session, is_claimed, is_fenced;
     char id[160];               /* transactional.id, and the group whose offset is the mark */
     struct connector_mark mark; /* of the transaction that is open */
     uint64_t marked;            /* the offset that was committed last in this session */
@@ -67,7 +67,7 @@ enum fb_code kafka_commit(struct connector *c, const struct connector_done *done
                           struct fb_err *err);
 uint64_t kafka_behind(struct connector *c);
 /* kafka_session.c: transactions.  Each step is called until it is final, for at most <until_us>. */
-enum kafka_step { KAFKA_INIT, KAFKA_MARK, KAFKA_COMMIT, KAFKA_ABORT };
+enum kafka_step { KAFKA_INIT, KAFKA_MARK, KAFKA_COMMIT };
 enum fb_code kafka_step(struct connector *c, enum kafka_step step, uint64_t until_us,
                         struct fb_err *err);
 /* A handle with a session in which a transaction can begin. */

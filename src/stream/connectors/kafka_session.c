@@ -88,17 +88,15 @@ static rd_kafka_error_t *step_once(struct connector *c, enum kafka_step step)
     case KAFKA_MARK:
         return send_mark(c);
     case KAFKA_COMMIT:
-        return rd_kafka_commit_transaction(c->rk, SLICE_MS);
-    case KAFKA_ABORT:
         break;
     }
-    return rd_kafka_abort_transaction(c->rk, SLICE_MS);
+    return rd_kafka_commit_transaction(c->rk, SLICE_MS);
 }
 
 enum fb_code kafka_step(struct connector *c, enum kafka_step step, uint64_t until_us,
                         struct fb_err *err)
 {
-    static const char *const doing[] = {"prepared", "given its mark", "committed", "ended"};
+    static const char *const doing[] = {"prepared", "given its mark", "committed"};
     for (;;) {
         rd_kafka_error_t *e = step_once(c, step);
         if (!e) {
@@ -231,6 +229,7 @@ static enum fb_code claim(struct connector *c, uint64_t until_us, struct fb_err 
     if (code == FB_OK)
         code = kafka_step(c, KAFKA_COMMIT, until_us, err);
     c->is_begun = false;
+    c->is_claimed |= code == FB_OK;
     c->marked = c->mark.offset;
     return code;
 }
@@ -247,7 +246,8 @@ enum fb_code kafka_mark(struct connector *c, struct connector_mark *mark, struct
         mark->offset = fb_max_u64(mark->offset, c->marked);
         return FB_OK;
     }
-    enum fb_code code = c->is_fenced ? look_who_fenced(c, until_us, err) : FB_OK;
+    bool must_look = c->is_fenced && (c->is_claimed || c->setup.was_fenced);
+    enum fb_code code = must_look ? look_who_fenced(c, until_us, err) : FB_OK;
     if (code == FB_OK)
         code = kafka_session(c, until_us, err);
     if (code == FB_OK)

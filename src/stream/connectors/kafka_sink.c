@@ -92,8 +92,9 @@ static void produce_all(struct connector *c, uint64_t until_us)
     }
 }
 
-/* With the mark in it.  Whatever is not committed for certain is dropped with its session: the next
- * one ends it at the broker and asks what became of it. */
+/* With the mark in it.  What is not committed for certain is dropped with its session: the next one
+ * ends it at the broker.  (Not by an abort: librdkafka 2.0 then purges the records of the next
+ * transaction when one of this was refused.) */
 static enum fb_code end_transaction(struct connector *c, bool is_good, uint64_t until_us,
                                     struct fb_err *err)
 {
@@ -112,9 +113,8 @@ static enum fb_code end_transaction(struct connector *c, bool is_good, uint64_t 
     for (uint32_t i = 0; i < c->batch->count; i++) /* none of it is visible, or that is not known */
         if (c->batch->at[i].result == CONNECTOR_DELIVERED)
             c->batch->at[i].result = CONNECTOR_RETRY;
-    struct fb_err late;
-    if (is_good || kafka_step(c, KAFKA_ABORT, until_us, &late) != FB_OK)
-        kafka_drop(c);
+    c->is_fenced = true; /* maybe: the next session looks first */
+    kafka_drop(c);
     return code;
 }
 
@@ -166,7 +166,9 @@ enum fb_code kafka_send(struct connector *c, struct connector_batch *batch, stru
     }
     c->batch = NULL;
     /* After a purge or a fatal error the session's numbering has holes: a new one. */
-    if (c->rk && (is_late || rd_kafka_fatal_error(c->rk, NULL, 0)))
+    if (c->rk && (is_late || rd_kafka_fatal_error(c->rk, NULL, 0))) {
+        c->is_fenced = true;
         kafka_drop(c);
+    }
     return code;
 }

@@ -21,6 +21,13 @@
 #define RUNNER_HAND_MS 60000 /* between two looks at something that needs a hand */
 
 struct source; /* source.c */
+/* exact.c: of a source that takes each message once, whatever is killed. */
+struct exact {
+    bool is_on;
+    uint64_t number;        /* of the put that is being filled */
+    struct buf rows;        /* its messages */
+    struct log_reader *end; /* knows how far the log is durable */
+};
 struct runner {
     const struct connectors_setup *setup;
     struct conf *conf; /* a reference */
@@ -41,6 +48,7 @@ struct runner {
     struct positions positions; /* of a source: what came in */
     struct positions durable;   /* what is in the log */
     struct source *source;
+    struct exact exact;
     struct rng rng;
     uint32_t attempt;
     /* sink */
@@ -90,6 +98,19 @@ FB_MUST_USE
 enum fb_code source_begin(struct runner *r, struct fb_err *err);
 void source_run(struct runner *r);
 void source_end(struct runner *r);
+
+/* After the positions were read: those of messages that a crash left in the log are added. */
+FB_MUST_USE
+enum fb_code exact_begin(struct runner *r, bool is_reset, struct fb_err *err);
+void exact_end(struct runner *r);
+/* Begins a put when <records> is empty; returns the bytes of its mark, 0 when there is none. */
+size_t exact_mark(struct runner *r, struct buf *records);
+/* <m> became <records>, maybe none.  False without memory. */
+FB_MUST_USE
+bool exact_note(struct runner *r, const struct connector_message *m, struct span records);
+/* Before the put. */
+FB_MUST_USE
+enum fb_code exact_intend(struct runner *r, struct fb_err *err);
 
 /* The place where regions are held apart: true when <ev> may leave to connector <r>. */
 bool runner_region_may_pass(const struct runner *r, const struct ev_head *ev);

@@ -130,6 +130,7 @@ static bool goes_on_at_mark(struct runner *r)
     fb_assert(code == FB_OK || code == FB_E_IO);
     cut_clear(&r->cut);
     r->next = mark.offset;
+    runner_works(r); /* it has more than was known */
     return true;
 }
 

@@ -19,6 +19,7 @@
 
 #define BATCHES_MAX 16
 #define BATCH_MESSAGES_MAX 4096
+#define EXACT_MESSAGES_MAX 1024 /* of one put: their positions are written before it */
 #define BATCH_RECORD_BYTES INGRESS_PUT_BYTES_MAX
 #define RECEIVE_MS 100
 #define RECEIVE_BUSY_MS 10 /* while something waits to be settled: it is soon */
@@ -52,8 +53,10 @@ enum fb_code source_begin(struct runner *r, struct fb_err *err)
     buf_init(&r->source->records, BATCH_RECORD_BYTES);
     positions_fini(&r->positions);
     positions_fini(&r->durable);
-    if (atomic_exchange(&r->is_reset, false))
-        return state_meta_set(r->state, key, SPAN(""), err);
+    if (atomic_exchange(&r->is_reset, false)) {
+        enum fb_code code = state_meta_set(r->state, key, SPAN(""), err);
+        return code == FB_OK ? exact_begin(r, true, err) : code;
+    }
     /* Which kind of positions it has is known when its library is: both are read. */
     enum fb_code code = state_meta_get(r->state, key, &text, err);
     if (code == FB_OK) {
@@ -62,7 +65,7 @@ enum fb_code source_begin(struct runner *r, struct fb_err *err)
         positions_load(&r->durable, span_of(text));
     }
     free(text);
-    return code == FB_E_NOT_FOUND ? FB_OK : code;
+    return code == FB_OK || code == FB_E_NOT_FOUND ? exact_begin(r, false, err) : code;
 }
 
 static void forget_batch(struct batch_in *b)
@@ -84,8 +87,15 @@ void source_end(struct runner *r)
     }
     free(s);
     r->source = NULL;
+    exact_end(r);
     positions_fini(&r->positions);
     positions_fini(&r->durable);
+}
+
+/* No further batch before one is durable. */
+static bool is_full(const struct runner *r)
+{
+    return r->source->count >= (r->exact.is_on ? 1 : BATCHES_MAX - 1);
 }
 
 static struct batch_in *filling(struct source *s)
@@ -126,14 +136,14 @@ static bool on_message(void *arg, const struct connector_message *m)
     struct runner *r = arg;
     struct source *s = r->source;
     struct batch_in *b = filling(s);
-    if (s->count == BATCHES_MAX - 1 || b->count >= BATCH_MESSAGES_MAX)
+    if (is_full(r) || b->count >= (r->exact.is_on ? EXACT_MESSAGES_MAX : BATCH_MESSAGES_MAX))
         return false;
     bool is_known = !(r->type->can & CONNECTOR_SEEKS) && positions_knows(&r->positions, m);
     if (!is_known) {
         struct intake in = {.name = m->topic, .now_us = fb_mono_us(), .out = &s->records};
-        size_t was = s->records.len;
+        size_t mark = exact_mark(r, &s->records), was = s->records.len;
         if (!intake_read(&in, m->value)) {
-            if (was > 0)
+            if (was > mark)
                 return false; /* with the next batch */
             in.bad = 1;
             snprintf(in.reason, sizeof in.reason, "more events in one message than 256 KiB hold");
@@ -152,8 +162,10 @@ static bool on_message(void *arg, const struct connector_message *m)
             }
             RUNNER_STATUS(r, r->status.bad += in.bad);
         }
+        struct span taken = {s->records.at + was, s->records.len - was};
         /* From now on a repeat within this run is known, durable or not. */
-        if (!positions_set(&r->positions, m->topic, m->partition, m->position)) {
+        if (!exact_note(r, m, taken) ||
+            !positions_set(&r->positions, m->topic, m->partition, m->position)) {
             s->records.len = was;
             return false;
         }
@@ -175,6 +187,11 @@ static void hand_over(struct runner *r)
     if (b->count == 0)
         return;
     b->ticket = 0; /* nothing new in it: durable already */
+    struct fb_err err;
+    if (s->records.len > 0 && exact_intend(r, &err) != FB_OK) {
+        runner_failed(r, &err); /* it stays as it is, and comes with the next */
+        return;
+    }
     while (s->records.len > 0) {
         enum fb_code code = ingress_put(r->setup->ingress, buf_span(&s->records), &b->ticket);
         if (code == FB_OK)
@@ -260,8 +277,8 @@ void source_run(struct runner *r)
         if (!runner_is_open(r))
             continue;
         enum fb_code code = settle(r, &err);
-        bool is_full = r->source->count >= BATCHES_MAX - 1;
-        if (code == FB_OK && !is_full)
+        bool was_full = is_full(r);
+        if (code == FB_OK && !was_full)
             code = r->type->receive(r->connector, on_message, r,
                                     r->source->count ? RECEIVE_BUSY_MS : RECEIVE_MS, &err);
         hand_over(r);
@@ -273,12 +290,14 @@ void source_run(struct runner *r)
             runner_works(r);
         else
             runner_failed(r, &err);
-        if (is_full)
+        if (was_full)
             runner_wait(r, 5);
         note(r);
     }
-    /* What was handed over is given a moment to become durable, so that little is repeated. */
-    uint64_t until_us = fb_mono_us() + 500 * US_PER_MS;
+    /* What was handed over is given a moment to become durable, so that little is repeated: of an
+     * exact source nothing, unless the disk fails. */
+    bool is_last = atomic_load(&r->is_stopping);
+    uint64_t until_us = fb_mono_us() + (r->exact.is_on && !is_last ? 5000 : 500) * US_PER_MS;
     while (r->source->count > 0 && fb_mono_us() < until_us && settle(r, &err) == FB_OK)
         usleep(5000);
 }

@@ -1,0 +1,576 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The runner of connectors, with a receiver that does as it is told instead of a library: what
+ * answers that got lost, crashes and a full queue do to the events. */
+#include "base/clock.h"
+#include "event/ingress.h"
+#include "log_dir.h"
+#include "stream/connectors/connector.h"
+#include "stream/connectors/load.h"
+#include "stream/connectors/runner.h"
+#include "stream/state.h"
+
+#include <ftw.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <time.h>
+// clang-format off
+#include <cmocka.h>
+// clang-format on
+
+#define EVENTS_MAX 4096
+#define PATIENCE_MS 60000
+
+/* ---- a receiver and a sender ---- */
+static struct {
+    pthread_mutex_t lock;
+    uint32_t can;
+    bool keeps_mark, is_fenced, is_troubled;
+    uint32_t lose_each, refuse_each, sends; /* answers that get lost; sends that are refused */
+    uint64_t got[EVENTS_MAX];
+    uint32_t count;
+    struct connector_mark mark;
+    uint32_t fenced_opens;
+    /* a source */
+    uint32_t messages, given, bad_at; /* how many there are; how many this connector gave */
+    uint32_t refused, commits;
+    char committed[CONNECTOR_POSITION_BYTES];
+} peer;
+
+struct connector {
+    struct connector_setup setup;
+    uint32_t next;
+};
+
+static enum fb_code peer_open(struct connector **out, const struct connector_setup *setup,
+                              struct fb_err *err)
+{
+    struct connector *c = calloc(1, sizeof *c);
+    char at[CONNECTOR_POSITION_BYTES];
+    (void)err;
+    c->setup = *setup;
+    if (setup->is_source && setup->position(setup->ctx, "t", 0, at))
+        c->next = (uint32_t)strtoul(at, NULL, 10); /* that one again: it must be dropped */
+    pthread_mutex_lock(&peer.lock);
+    peer.fenced_opens += setup->was_fenced;
+    pthread_mutex_unlock(&peer.lock);
+    *out = c;
+    return FB_OK;
+}
+
+static void peer_close(struct connector *c)
+{
+    free(c);
+}
+
+static void store(const struct connector_record *r)
+{
+    uint64_t first = 0, count = 0;
+    for (uint32_t i = 0; i < r->header_count; i++) {
+        if (strcmp(r->headers[i].name, "foldback-offset") == 0)
+            assert_true(span_to_u64(r->headers[i].value, &first));
+        if (strcmp(r->headers[i].name, "foldback-count") == 0)
+            assert_true(span_to_u64(r->headers[i].value, &count));
+    }
+    for (uint64_t i = 0; i < count; i++)
+        peer.got[peer.count++ % EVENTS_MAX] = first + i;
+}
+
+static enum fb_code peer_send(struct connector *c, struct connector_batch *batch,
+                              struct fb_err *err)
+{
+    enum fb_code code = FB_OK;
+    pthread_mutex_lock(&peer.lock);
+    peer.sends++;
+    bool is_lost = peer.lose_each && peer.sends % peer.lose_each == 0;
+    bool is_refused = peer.refuse_each && peer.sends % peer.refuse_each == 0;
+    assert_int_equal(batch->mark != NULL, peer.keeps_mark);
+    for (uint32_t i = 0; i < batch->count && !is_refused; i++)
+        store(&batch->at[i]);
+    if (batch->mark && !is_refused)
+        peer.mark = *batch->mark;
+    if (is_lost || is_refused)
+        code = fb_fail(err, FB_E_AGAIN, "no answer");
+    else
+        for (uint32_t i = 0; i < batch->count; i++)
+            batch->at[i].result = CONNECTOR_DELIVERED;
+    bool is_troubled = peer.is_troubled;
+    pthread_mutex_unlock(&peer.lock);
+    if (is_troubled) {
+        struct fb_err why = {.code = FB_E_AGAIN, .text = "nobody answers"};
+        c->setup.trouble(c->setup.ctx, &why);
+        while (!c->setup.is_stopping(c->setup.ctx))
+            nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    }
+    return code;
+}
+
+static enum fb_code peer_mark(struct connector *c, struct connector_mark *mark, struct fb_err *err)
+{
+    enum fb_code code = FB_OK;
+    pthread_mutex_lock(&peer.lock);
+    if (!peer.keeps_mark)
+        code = FB_E_NOT_FOUND;
+    else if (peer.is_fenced)
+        code = fb_fail(err, FB_E_CONFLICT, "another one took over");
+    else if (strcmp(mark->owner, peer.mark.owner) == 0 && peer.mark.offset > mark->offset)
+        mark->offset = peer.mark.offset;
+    pthread_mutex_unlock(&peer.lock);
+    (void)c;
+    return code;
+}
+
+static enum fb_code peer_receive(struct connector *c, connector_each *each, void *arg,
+                                 uint32_t timeout_ms, struct fb_err *err)
+{
+    char text[64];
+    (void)timeout_ms, (void)err;
+    pthread_mutex_lock(&peer.lock);
+    uint32_t messages = peer.messages, bad_at = peer.bad_at;
+    pthread_mutex_unlock(&peer.lock);
+    for (; c->next < messages; c->next++) {
+        snprintf(text, sizeof text, "{\"name\":\"order\",\"value\":%u}", c->next);
+        struct connector_message m = {.topic = "t", .value = span_of(text)};
+        if (bad_at && c->next == bad_at)
+            m.value = SPAN("rubbish");
+        snprintf(m.position, sizeof m.position, "%u", c->next);
+        if (!each(arg, &m)) {
+            pthread_mutex_lock(&peer.lock);
+            peer.refused++;
+            pthread_mutex_unlock(&peer.lock);
+            return FB_OK;
+        }
+        pthread_mutex_lock(&peer.lock);
+        peer.given++;
+        pthread_mutex_unlock(&peer.lock);
+    }
+    nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    return FB_OK;
+}
+
+static enum fb_code peer_commit(struct connector *c, const struct connector_done *done,
+                                uint32_t count, struct fb_err *err)
+{
+    (void)c, (void)err;
+    pthread_mutex_lock(&peer.lock);
+    peer.commits += count;
+    if (count)
+        snprintf(peer.committed, sizeof peer.committed, "%s", done[count - 1].position);
+    pthread_mutex_unlock(&peer.lock);
+    return FB_OK;
+}
+
+static struct connector_type peer_type = {.abi = CONNECTOR_ABI,
+                                          .bytes = sizeof(struct connector_type),
+                                          .name = "kafka",
+                                          .send_max = 64,
+                                          .open = peer_open,
+                                          .close = peer_close,
+                                          .send = peer_send,
+                                          .receive = peer_receive,
+                                          .commit = peer_commit,
+                                          .mark = peer_mark};
+
+enum fb_code connector_load(const char *type, const char *package,
+                            const struct connector_type **out, struct fb_err *err)
+{
+    (void)type, (void)package, (void)err;
+    peer_type.can = CONNECTOR_SINK | CONNECTOR_SOURCE | CONNECTOR_ORDERED;
+    *out = &peer_type;
+    return FB_OK;
+}
+
+/* ---- what the brain is to the connectors ---- */
+struct world {
+    char state_dir[80], log_dir[96];
+    struct log *log;
+    struct ingress *ingress;
+    struct conf *conf;
+    struct connectors *cs;
+    uint64_t next;            /* offset */
+    bool is_blind, is_unsure; /* takes nothing; never says what is durable */
+    uint32_t take_max;        /* events that reach the log: then the power fails */
+    double value[EVENTS_MAX]; /* of the events that came in */
+    uint32_t count;
+};
+
+static void world_begin(struct world *w)
+{
+    *w = (struct world){.take_max = UINT32_MAX};
+    memset(&peer, 0, sizeof peer);
+    pthread_mutex_init(&peer.lock, NULL);
+    snprintf(w->state_dir, sizeof w->state_dir, "%s/fb-runner-test-XXXXXX",
+             access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
+    assert_non_null(mkdtemp(w->state_dir));
+    snprintf(w->log_dir, sizeof w->log_dir, "%s/log", w->state_dir);
+    struct log_conf conf = log_dir_conf();
+    struct fb_err err = {.text = ""};
+    if (log_open(&w->log, w->log_dir, &conf, NULL, &err) != FB_OK)
+        fail_msg("%s", err.text);
+}
+
+static void connectors_begin(struct world *w, const char *keys)
+{
+    char text[600];
+    struct conf_report report;
+    snprintf(text, sizeof text,
+             "listen: [\":8080\"]\nservices: { app: { endpoints: [\"127.0.0.1:3000\"] } }\n"
+             "connectors: { k: { type: kafka, brokers: x, topic: t, backoff_max: 100ms, %s } }\n",
+             keys);
+    if (conf_parse(span_of(text), "t.yaml", &w->conf, &report) != FB_OK)
+        fail_msg("%s", report.at[0].text);
+    conf_report_fini(&report);
+    w->ingress = ingress_new(512 * KIB);
+    struct connectors_setup setup = {
+        .state_dir = w->state_dir, .node = "n1", .epoch = 1, .ingress = w->ingress};
+    w->cs = connectors_new(&setup);
+    connectors_apply(w->cs, w->conf);
+}
+
+static void take(void *arg, struct ev_head *ev)
+{
+    struct world *w = arg;
+    const struct ev_custom *custom = (const void *)ev;
+    if (w->take_max == 0)
+        return;
+    w->take_max--;
+    ev->time_us = 1000000 + w->next;
+    assert_int_equal(log_append(w->log, (struct span){(char *)ev, sizeof *custom}, w->next), 1);
+    w->next++;
+    if (strcmp(custom->name, "order") == 0)
+        w->value[w->count++ % EVENTS_MAX] = custom->value;
+}
+
+static void turn(void *arg)
+{
+    struct world *w = arg;
+    while (!w->is_blind && ingress_take(w->ingress, 64 * KIB, take, w) > 0)
+        ingress_taken(w->ingress, w->next);
+    assert_int_equal(log_flush(w->log, 10000), FB_OK);
+    if (!w->is_unsure)
+        ingress_settle(w->ingress, log_acknowledged(w->log));
+}
+
+static void connectors_finish(struct world *w)
+{
+    connectors_free(w->cs, turn, w);
+    ingress_free(w->ingress);
+    conf_unref(w->conf);
+    w->cs = NULL;
+}
+
+static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *ftw)
+{
+    (void)st, (void)flag, (void)ftw;
+    return remove(path);
+}
+
+static void world_end(struct world *w)
+{
+    log_close(w->log);
+    nftw(w->state_dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+static struct connector_status status(struct world *w)
+{
+    struct connector_status s = {.name = ""};
+    assert_int_equal(connectors_status(w->cs, &s, 1), 1);
+    return s;
+}
+
+static uint64_t peer_value; /* of this thread */
+
+static void peer_lock(void)
+{
+    pthread_mutex_lock(&peer.lock);
+}
+
+static void peer_unlock(void)
+{
+    pthread_mutex_unlock(&peer.lock);
+}
+
+#define PEER(expression)                                                                           \
+    (peer_lock(), peer_value = (uint64_t)(expression), peer_unlock(), peer_value)
+#define UNTIL(w, fact)                                                                             \
+    for (uint64_t until_us = fb_mono_us() + PATIENCE_MS * US_PER_MS; !(fact);) {                   \
+        if (fb_mono_us() > until_us)                                                               \
+            fail_msg("not so after a minute: %s", #fact);                                          \
+        turn(w);                                                                                   \
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);                                   \
+    }
+
+static void append(struct world *w, uint32_t count)
+{
+    assert_int_equal(append_numbered(w->log, w->next, w->next + count), count);
+    w->next += count;
+}
+
+/* In portions, so that there are many batches. */
+static void append_slowly(struct world *w, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i += 10) {
+        append(w, 10);
+        turn(w);
+        nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL);
+    }
+}
+
+static bool has(uint64_t offset)
+{
+    for (uint32_t i = 0; i < peer.count; i++)
+        if (peer.got[i] == offset)
+            return true;
+    return false;
+}
+
+#define SINK "events: [request], from: start, delay: 1ms"
+
+static void with_a_mark_each_event_arrives_once_whatever_gets_lost(void **state)
+{
+    struct world w;
+    (void)state;
+    world_begin(&w);
+    peer.keeps_mark = true;
+    peer.lose_each = 3;
+    peer.refuse_each = 5;
+    connectors_begin(&w, SINK);
+    append_slowly(&w, 300);
+    UNTIL(&w, PEER(peer.count) >= 300);
+    UNTIL(&w, status(&w).state == CONNECTOR_RUNNING && status(&w).lag_events == 0);
+    assert_int_equal(peer.count, 300);
+    for (uint32_t i = 0; i < 300; i++)
+        assert_int_equal(peer.got[i], i);
+    connectors_finish(&w);
+    world_end(&w);
+}
+
+static void without_a_mark_each_event_arrives_at_least_once(void **state)
+{
+    struct world w;
+    (void)state;
+    world_begin(&w);
+    peer.lose_each = 3;
+    connectors_begin(&w, SINK);
+    append_slowly(&w, 100);
+    UNTIL(&w, PEER(has(99)));
+    connectors_finish(&w);
+    for (uint32_t i = 0; i < 100; i++)
+        assert_true(has(i));
+    world_end(&w);
+}
+
+static void set_offset(struct world *w, uint64_t offset)
+{
+    struct state *st;
+    struct fb_err err;
+    assert_int_equal(state_open(&st, w->state_dir, NULL, &err), FB_OK);
+    assert_int_equal(state_offset_set(st, "connector:k", offset, &err), FB_OK);
+    state_close(st);
+}
+
+static void after_a_crash_the_mark_decides_unless_it_is_beyond_the_log(void **state)
+{
+    struct world w;
+    (void)state;
+    world_begin(&w);
+    peer.keeps_mark = true;
+    connectors_begin(&w, SINK);
+    append(&w, 50);
+    UNTIL(&w, PEER(peer.count) == 50);
+    connectors_finish(&w);
+    set_offset(&w, 20); /* as a kill leaves it: what was delivered since is not in it */
+    connectors_begin(&w, SINK);
+    append(&w, 50);
+    UNTIL(&w, PEER(peer.count) >= 100);
+    connectors_finish(&w);
+    for (uint32_t i = 0; i < 100; i++)
+        assert_int_equal(peer.got[i], i);
+    peer.mark.offset = 5000; /* of a log that was longer: an old copy of the state was put back */
+    set_offset(&w, 90);
+    connectors_begin(&w, SINK);
+    UNTIL(&w, PEER(peer.count) >= 110);
+    assert_int_equal(peer.got[100], 90);
+    connectors_finish(&w);
+    world_end(&w);
+}
+
+static void a_reset_makes_the_mark_void(void **state)
+{
+    struct world w;
+    struct fb_err err;
+    struct connector_order order = {.verb = CONNECTOR_RESET, .name = "k", .offset = LOG_FROM_START};
+    (void)state;
+    world_begin(&w);
+    peer.keeps_mark = true;
+    connectors_begin(&w, SINK);
+    append(&w, 30);
+    UNTIL(&w, PEER(peer.count) == 30);
+    assert_int_equal(connectors_order(w.cs, &order, &err), FB_OK);
+    UNTIL(&w, PEER(peer.count) == 60);
+    assert_int_equal(peer.got[30], 0);
+    connectors_finish(&w);
+    world_end(&w);
+}
+
+static void who_was_fenced_waits_for_a_person(void **state)
+{
+    struct world w;
+    struct fb_err err;
+    struct connector_order order = {.verb = CONNECTOR_RESUME, .name = "k"};
+    (void)state;
+    world_begin(&w);
+    peer.keeps_mark = peer.is_fenced = true;
+    connectors_begin(&w, SINK);
+    append(&w, 10);
+    UNTIL(&w, status(&w).state == CONNECTOR_MISCONFIGURED);
+    assert_non_null(strstr(status(&w).last_error, "another one took over"));
+    assert_int_equal(PEER(peer.count), 0);
+    pthread_mutex_lock(&peer.lock);
+    peer.is_fenced = false;
+    pthread_mutex_unlock(&peer.lock);
+    assert_int_equal(connectors_order(w.cs, &order, &err), FB_OK);
+    UNTIL(&w, PEER(peer.count) == 10);
+    assert_int_equal(PEER(peer.fenced_opens), 0); /* a person said so: it is not told */
+    connectors_finish(&w);
+    world_end(&w);
+}
+
+static void a_call_that_waits_is_said_at_once(void **state)
+{
+    struct world w;
+    (void)state;
+    world_begin(&w);
+    peer.is_troubled = true;
+    connectors_begin(&w, SINK);
+    append(&w, 10);
+    UNTIL(&w, status(&w).state == CONNECTOR_FAILING);
+    assert_non_null(strstr(status(&w).last_error, "nobody answers"));
+    assert_true(status(&w).failing_us > 0);
+    connectors_finish(&w);
+    world_end(&w);
+}
+
+/* ---- sources ---- */
+#define SOURCE "direction: source"
+#define EXACT "direction: source, transactions: true"
+
+static void in_order_and_once(const struct world *w, uint32_t count)
+{
+    assert_int_equal(w->count, count);
+    for (uint32_t i = 0; i < count; i++)
+        assert_int_equal((uint32_t)w->value[i], i);
+}
+
+static void a_message_is_acknowledged_only_when_it_is_durable(void **state)
+{
+    static const char *const keys[] = {SOURCE, EXACT};
+    (void)state;
+    for (size_t k = 0; k < FB_COUNT(keys); k++) {
+        struct world w;
+        world_begin(&w);
+        w.is_unsure = true;
+        peer.messages = 100;
+        connectors_begin(&w, keys[k]);
+        UNTIL(&w, w.count == 100);
+        assert_int_equal(PEER(peer.commits), 0);
+        w.is_unsure = false;
+        UNTIL(&w, PEER(strcmp(peer.committed, "99")) == 0);
+        connectors_finish(&w);
+        in_order_and_once(&w, 100);
+        /* The next one begins at the last one, which is known. */
+        connectors_begin(&w, keys[k]);
+        pthread_mutex_lock(&peer.lock);
+        peer.messages = 120;
+        pthread_mutex_unlock(&peer.lock);
+        UNTIL(&w, w.count == 120);
+        assert_int_equal(status(&w).repeated, 1);
+        connectors_finish(&w);
+        in_order_and_once(&w, 120);
+        world_end(&w);
+    }
+}
+
+static void a_full_queue_holds_the_sender_back_and_loses_nothing(void **state)
+{
+    struct world w;
+    (void)state;
+    world_begin(&w);
+    w.is_blind = true;
+    peer.messages = 4000; /* twice what the queue holds */
+    connectors_begin(&w, SOURCE);
+    UNTIL(&w, PEER(peer.given) >= 1500);
+    w.is_blind = false;
+    UNTIL(&w, w.count == 4000);
+    connectors_finish(&w);
+    in_order_and_once(&w, 4000);
+    world_end(&w);
+}
+
+static void rubbish_is_buried_and_what_lies_beside_it_taken(void **state)
+{
+    struct world w;
+    char path[160];
+    (void)state;
+    world_begin(&w);
+    peer.messages = 20;
+    peer.bad_at = 7;
+    connectors_begin(&w, EXACT);
+    UNTIL(&w, w.count == 19);
+    UNTIL(&w, PEER(strcmp(peer.committed, "19")) == 0);
+    assert_int_equal(status(&w).bad, 1);
+    snprintf(path, sizeof path, "%s/connectors/k.dead.jsonl", w.state_dir);
+    assert_int_equal(access(path, R_OK), 0);
+    connectors_finish(&w);
+    world_end(&w);
+}
+
+/* The log has the events, state.db not yet the positions: all of a put, a part of it, none of it.
+ */
+static void after_a_crash_what_the_log_has_is_not_taken_again(void **state)
+{
+    static const uint32_t kept[] = {41, 17, 1, 0}; /* the mark is one of them */
+    (void)state;
+    for (size_t k = 0; k < FB_COUNT(kept); k++) {
+        struct world w;
+        world_begin(&w);
+        append(&w, 5);
+        w.is_unsure = true;
+        w.take_max = kept[k];
+        connectors_begin(&w, EXACT);
+        pthread_mutex_lock(&peer.lock);
+        peer.messages = 40;
+        pthread_mutex_unlock(&peer.lock);
+        struct ingress_stats stats = {.events = 0};
+        UNTIL(&w,
+              (ingress_stats_read(w.ingress, &stats), stats.events == 41 && !stats.queued_bytes));
+        uint32_t seen = w.count;
+        connectors_finish(&w); /* as a kill: nobody told it that anything is durable */
+        w.is_unsure = false;
+        w.take_max = UINT32_MAX;
+        connectors_begin(&w, EXACT);
+        UNTIL(&w, PEER(strcmp(peer.committed, "39")) == 0);
+        assert_int_equal(status(&w).repeated, seen > 0); /* it begins at the last that is known */
+        connectors_finish(&w);
+        in_order_and_once(&w, 40);
+        world_end(&w);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(with_a_mark_each_event_arrives_once_whatever_gets_lost),
+        cmocka_unit_test(without_a_mark_each_event_arrives_at_least_once),
+        cmocka_unit_test(after_a_crash_the_mark_decides_unless_it_is_beyond_the_log),
+        cmocka_unit_test(a_reset_makes_the_mark_void),
+        cmocka_unit_test(who_was_fenced_waits_for_a_person),
+        cmocka_unit_test(a_call_that_waits_is_said_at_once),
+        cmocka_unit_test(a_message_is_acknowledged_only_when_it_is_durable),
+        cmocka_unit_test(a_full_queue_holds_the_sender_back_and_loses_nothing),
+        cmocka_unit_test(rubbish_is_buried_and_what_lies_beside_it_taken),
+        cmocka_unit_test(after_a_crash_what_the_log_has_is_not_taken_again),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
