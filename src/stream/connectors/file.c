@@ -3,7 +3,8 @@
  *
  * Sink: the value of each record as it is.  A send that fails half way (disk full) cuts the file
  * back to where it was, so that a retry leaves no half line.  Source: follows the file as `tail -F`
- * does; a file that was replaced is a new topic, positions are the bytes behind a line. */
+ * does; positions are the bytes behind a line.  A file is known by its device, its inode and a hash
+ * of its first line (its topic): another one that got the inode of one that was removed is new. */
 #include "stream/connectors/connector.h"
 
 #include "base/assert.h"
@@ -19,6 +20,7 @@
 #define LINE_BYTES_MAX (1 * MIB)
 #define READ_BYTES (64 * KIB)
 #define POLL_MS 50
+#define FIRST_BYTES 256
 
 struct connector {
     struct connector_setup setup;
@@ -27,6 +29,7 @@ struct connector {
     uint64_t rotate_bytes;
     uint32_t keep;
     int fd;
+    dev_t device;
     ino_t inode;
     /* source: bytes read and not given, and where they begin in the file */
     char *bytes;
@@ -184,6 +187,23 @@ static void nap(void)
     nanosleep(&t, NULL);
 }
 
+/* "" as long as the file has no first line: then it has no position either. */
+static void name_topic(struct connector *c)
+{
+    char first[FIRST_BYTES];
+    uint64_t h = UINT64_C(0xcbf29ce484222325);
+    ssize_t len = pread(c->fd, first, sizeof first, 0);
+    const char *end = len > 0 ? memchr(first, '\n', (size_t)len) : NULL;
+    c->topic[0] = '\0';
+    if (!end && len != (ssize_t)sizeof first)
+        return;
+    size_t count = end ? (size_t)(end - first) : sizeof first;
+    for (size_t i = 0; i < count; i++)
+        h = (h ^ (unsigned char)first[i]) * UINT64_C(0x100000001b3);
+    snprintf(c->topic, sizeof c->topic, "%s#%llx-%llu-%016llx", c->path,
+             (unsigned long long)c->device, (unsigned long long)c->inode, (unsigned long long)h);
+}
+
 static enum fb_code open_source(struct connector *c, struct fb_err *err)
 {
     struct stat st;
@@ -194,10 +214,11 @@ static enum fb_code open_source(struct connector *c, struct fb_err *err)
         forget(c);
         return code;
     }
+    c->device = st.st_dev;
     c->inode = st.st_ino;
     c->at = 0;
-    snprintf(c->topic, sizeof c->topic, "%s#%llu", c->path, (unsigned long long)st.st_ino);
-    if (!c->is_fresh && c->setup.position(c->setup.ctx, c->topic, 0, position))
+    name_topic(c);
+    if (!c->is_fresh && c->topic[0] && c->setup.position(c->setup.ctx, c->topic, 0, position))
         c->at = strtoull(position, NULL, 10);
     if (c->at > (uint64_t)st.st_size) /* cut by somebody: what is there now is new */
         c->at = 0;
@@ -216,6 +237,8 @@ static bool give_lines(struct connector *c, connector_each *each, void *arg, boo
         if (!end && !is_too_long)
             break;
         size_t line = end ? (size_t)(end - c->bytes) + 1 : c->len;
+        if (!c->topic[0])
+            name_topic(c);
         struct connector_message m = {.topic = c->topic,
                                       .value = {c->bytes + from, line - from - (end != NULL)}};
         snprintf(m.position, sizeof m.position, "%llu", (unsigned long long)(c->at + line - from));
@@ -233,7 +256,8 @@ static bool give_lines(struct connector *c, connector_each *each, void *arg, boo
 static bool was_replaced(const struct connector *c)
 {
     struct stat st;
-    return stat(c->path, &st) == 0 && (st.st_ino != c->inode || (uint64_t)st.st_size < c->at);
+    return stat(c->path, &st) == 0 &&
+           (st.st_ino != c->inode || st.st_dev != c->device || (uint64_t)st.st_size < c->at);
 }
 
 static enum fb_code file_receive(struct connector *c, connector_each *each, void *arg,
