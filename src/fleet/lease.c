@@ -49,6 +49,7 @@ void fleet_limit_hear(struct fleet_limit *l, const struct fleet_report *r,
     h->ppm = has_all ? dm->share_ppm : fb_max_u32(h->ppm, dm->share_ppm);
     if (r->is_leaving)
         h->ppm = 0;
+    h->said_ppm = dm->share_ppm;
     h->heard_us = now_us;
     h->heeded = dm->heeded;
     h->lease_us = r->lease_ms * US_PER_MS;
@@ -63,6 +64,7 @@ static void note_grants(struct fleet_limit *l, const struct fleet_decision *d,
     struct holding fresh = {
         .heard_us = now_us, .lease_us = own->lease_us, .safe_ppm = own->safe_ppm};
     for (uint32_t i = 0; i < d->count; i++) {
+        fresh.said_ppm = d->shares[i].share_ppm;
         struct holding *h = holding_get(l, d->shares[i].node, &fresh);
         if (h)
             h->ppm = fb_max_u32(h->ppm, d->shares[i].share_ppm);
@@ -186,36 +188,42 @@ static bool is_news(const struct fleet_limit *l, const struct fleet_decision *d)
     return false;
 }
 
-/* Those who ask divide what the silent ones do not hold. */
+/* Those who ask divide what the silent ones may hold.  More may be held than there is, when what
+ * two halves of a fleet decided apart meets: then nobody gets more than he said that he has,
+ * neither those who ask nor those who are silent and may hear it, until all have heard. */
 static void divide(struct fleet_limit *l, const struct fleet_asked *in,
                    const struct fleet_lease *own, struct fleet_decision *d, uint64_t now_us)
 {
     uint32_t in_force_ppm[FLEET_NODES_MAX], whole_ppm = FLEET_SHARE_ALL;
-    struct fleet_share silent[FLEET_NODES_MAX];
-    uint32_t silent_count = 0;
     uint64_t held_sum_ppm = 0;
     for (uint32_t i = 0; i < l->holding_count; i++) {
         uint32_t ppm = held_ppm(&l->holdings[i], own, now_us);
-        if (ppm == 0 || is_asker(in, l->holdings[i].node))
-            continue;
-        ppm = fb_min_u32(ppm, whole_ppm);
-        whole_ppm -= ppm;
-        silent[silent_count++] = (struct fleet_share){l->holdings[i].node, ppm, 0};
+        held_sum_ppm += ppm;
+        if (!is_asker(in, l->holdings[i].node))
+            whole_ppm -= fb_min_u32(ppm, whole_ppm);
     }
+    bool is_too_much = held_sum_ppm > FLEET_SHARE_ALL;
     for (d->count = 0; d->count < in->count; d->count++) {
         const struct asker *a = &in->askers[d->count];
         const struct holding *h = holding_find(l, a->node);
         in_force_ppm[d->count] = h ? h->ppm : a->share_ppm;
-        held_sum_ppm += in_force_ppm[d->count];
         d->shares[d->count] = (struct fleet_share){a->node, 0, a->asked_milli};
     }
     fleet_divide(d->shares, d->count, in->whole_milli, whole_ppm);
     fleet_step(d->shares, in_force_ppm, d->count, whole_ppm);
-    /* More may be held than there is: then nobody has more than he says, until all have heard. */
-    for (uint32_t i = 0; i < in->count && held_sum_ppm > whole_ppm; i++)
+    for (uint32_t i = 0; i < in->count && is_too_much; i++)
         d->shares[i].share_ppm = fb_min_u32(d->shares[i].share_ppm, in->askers[i].share_ppm);
-    for (uint32_t i = 0; i < silent_count && d->count < FLEET_NODES_MAX; i++)
-        d->shares[d->count++] = silent[i];
+    uint32_t left_ppm = FLEET_SHARE_ALL - whole_ppm;
+    for (uint32_t i = 0; i < l->holding_count && d->count < FLEET_NODES_MAX; i++) {
+        const struct holding *h = &l->holdings[i];
+        uint32_t ppm = fb_min_u32(held_ppm(h, own, now_us), left_ppm);
+        if (is_asker(in, h->node) || ppm == 0)
+            continue;
+        left_ppm -= ppm;
+        if (is_too_much)
+            ppm = fb_min_u32(ppm, h->said_ppm);
+        d->shares[d->count++] = (struct fleet_share){h->node, ppm, 0};
+    }
 }
 
 bool fleet_limit_decide(struct fleet_limit *l, const struct fleet_asked *in,

@@ -33,8 +33,8 @@ struct fleet_lease {
 /* What another node, or this one, may use at most. */
 struct holding {
     uint64_t node, heard_us, lease_us;
-    uint64_t heeded; /* the last decision that it said to have taken in */
-    uint32_t ppm, safe_ppm;
+    uint64_t heeded;                  /* the last decision that it said to have taken in */
+    uint32_t ppm, said_ppm, safe_ppm; /* <said_ppm>: in force there, by its last report */
     bool has_left;
 };
 
