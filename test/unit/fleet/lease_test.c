@@ -36,6 +36,7 @@ struct node {
     double clock; /* of its own, per that of the world */
     uint32_t epoch, share_ppm, asked_milli, lag_ticks;
     uint64_t sequence, read, down_until, known_tick;
+    uint64_t first; /* decision that it took in since its start */
     struct letter *out;
     uint64_t members[FLEET_NODES_MAX]; /* what it keeps over a restart */
     uint32_t member_count;
@@ -69,6 +70,7 @@ static void start(struct node *n, uint32_t index, uint64_t tick)
     n->share_ppm = lease.safe_ppm;
     n->read = letter_count; /* from now on, as with a broker */
     n->known_tick = tick;
+    n->first = 0;
 }
 
 static void post(struct node *n, uint64_t due_tick)
@@ -142,7 +144,7 @@ static void hear(struct node *n, uint32_t index, uint64_t tick)
     }
 }
 
-/* In the last decision that each of them took in. */
+/* In the last decision that each of them took in, which is none from before its start. */
 static bool is_known_to_all(uint64_t id)
 {
     for (uint32_t i = 0; i < NODES; i++) {
@@ -224,6 +226,8 @@ static void turn(struct node *n, uint32_t index, uint64_t tick, struct rng *rng)
     }
     hear(n, index, tick);
     fleet_tick(n->view, clock_us(n, tick));
+    if (!n->first)
+        n->first = fleet_heeded(n->view, "shop", LIMIT_ID);
     n->share_ppm = fleet_share_of(n->view, "shop", LIMIT_ID); /* before it says what it heeded */
     say(n, index, tick, false, rng);
     while (fleet_decide(n->view, clock_us(n, tick), &decision)) {
