@@ -91,7 +91,8 @@ class H2Load:
                 for _ in range(self.streams):
                     c.ask(self.path)
                 self.answers(c)
-                c.read(0.01)
+                if c.last is None:  # else it may have ended by now, as it was told to
+                    c.read(0.01)
             self.away += c.last is not None
         finally:
             c.sock.close()

@@ -70,6 +70,7 @@ services:
   app:
     endpoints: ["127.0.0.1:{origin.port}"]
     objective: {{ latency: 99% < 2s }}
+    tune: {{ limit: {{ min: 64 }} }}  # a slow machine is no reason to shed here
   talk:
     endpoints: ["127.0.0.1:{echo.port}"]
 routes:
