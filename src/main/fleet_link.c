@@ -327,12 +327,13 @@ static void note_error(struct fleet_link *k, const struct fb_err *err)
         fb_log(FB_LOG_WARN, "fleet: %s", err->text);
 }
 
+/* The sender tries once even when the link was left before it came to run: for its last words. */
 static struct connector *open_again(struct fleet_link *k, bool is_source)
 {
     struct connector *c = NULL;
     struct fb_err err = {0};
     struct connector_setup setup = setup_of(k, is_source);
-    while (!is_stopping(k)) {
+    for (bool is_due = !is_source; is_due || !is_stopping(k); is_due = false) {
         if (k->type->open(&c, &setup, &err) == FB_OK)
             return c;
         note_error(k, &err);
