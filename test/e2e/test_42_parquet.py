@@ -45,15 +45,17 @@ def columns(kind):
 def recorded(tmp_path_factory):
     origin = Origin(lambda r, w: ok())
     fold = Foldback(tmp_path_factory.mktemp("parquet"), CONFIG % origin.port).start()
-    c = http.client.HTTPConnection("127.0.0.1", fold.port, timeout=30)
-    for _ in range(50):
-        c.request("GET", "/cart?secret=1")
-        assert c.getresponse().read() == b"ok"
-    c.close()
-    for value, text in ((5e9, "größer als 2^31 – ✓"), (-0.5, ""), (0.0, "plain"), (1e300, "日本語")):
-        fold.api("POST", "/v1/events", {"name": "orders.value", "value": value, "text": text}, timeout_s=30)
-    fold.stop()
-    origin.close()
+    try:
+        c = http.client.HTTPConnection("127.0.0.1", fold.port, timeout=30)
+        for _ in range(50):
+            c.request("GET", "/cart?secret=1")
+            assert c.getresponse().read() == b"ok"
+        c.close()
+        for value, text in ((5e9, "größer als 2^31 – ✓"), (-0.5, ""), (0.0, "plain"), (1e300, "日本語")):
+            fold.api("POST", "/v1/events", {"name": "orders.value", "value": value, "text": text}, timeout_s=30)
+    finally:
+        fold.stop()
+        origin.close()
     return fold.state
 
 
@@ -162,13 +164,13 @@ def test_duckdb_answers_as_our_own_query_does(large):
     duckdb = pytest.importorskip("duckdb")
     file = large / "request-0.parquet"
     read(large, "request")
-    sql = "SELECT service, reason, count(*), sum(total_us), min(total_us), max(sequence) FROM %s GROUP BY 1, 2 ORDER BY 3, 1"
+    sql = "SELECT service, reason, count(*), sum(total_us), min(total_us), max(sequence) FROM %s GROUP BY 1, 2"
     done = subprocess.run([BIN, "events", "query", sql % "request", "--dir", str(large), "--format", "json"], check=True,
                           capture_output=True, timeout=300)
     ours = [tuple(r.values()) for r in json.loads(done.stdout)]
     assert len(ours) > 1
     con = duckdb.connect()
-    assert con.execute(sql % ("'%s'" % file)).fetchall() == ours
+    assert sorted(con.execute(sql % ("'%s'" % file)).fetchall(), key=str) == sorted(ours, key=str)
     # statistics leave out whole row groups: the answer must be the same
     last = "SELECT count(*) FROM '%s' WHERE \"offset\" >= (SELECT max(\"offset\") FROM '%s') - 10" % (file, file)
     assert 0 < con.execute(last).fetchone()[0] <= 11

@@ -81,16 +81,18 @@ def waiting(fold, sql, count=1):
 def fold(tmp_path_factory):
     origin = Origin(lambda r, w: ok())
     fold = Foldback(tmp_path_factory.mktemp("query"), CONFIG % origin.port).start()
-    c = http.client.HTTPConnection("127.0.0.1", fold.port, timeout=30)
-    for _ in range(100):
-        c.request("GET", "/cart?secret=1")
-        assert c.getresponse().read() == b"ok"
-    c.close()
-    # what is on disk is what can be asked
-    until(lambda: ask(fold, "SELECT count(*) FROM request")["rows"] == [[100]], 30, "all requests are in the log")
-    yield fold
-    fold.stop()
-    origin.close()
+    try:
+        c = http.client.HTTPConnection("127.0.0.1", fold.port, timeout=30)
+        for _ in range(100):
+            c.request("GET", "/cart?secret=1")
+            assert c.getresponse().read() == b"ok"
+        c.close()
+        # what is on disk is what can be asked
+        until(lambda: ask(fold, "SELECT count(*) FROM request")["rows"] == [[100]], 30, "all requests are in the log")
+        yield fold
+    finally:  # also when the setup fails: no process stays behind
+        fold.stop()
+        origin.close()
 
 
 def test_rows_columns_and_types(fold):
