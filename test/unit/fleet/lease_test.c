@@ -148,6 +148,8 @@ static void hear(struct node *n, uint32_t index, uint64_t tick)
 static bool is_known_to_all(uint64_t id)
 {
     for (uint32_t i = 0; i < NODES; i++) {
+        if (nodes[i].is_up && fleet_heeded(nodes[i].view, "shop", LIMIT_ID) < nodes[id - 11].first)
+            return false;
         if (!nodes[i].is_up || !fleet_decision_of(nodes[i].view, "shop", LIMIT_ID, &decision))
             continue;
         bool is_listed = false;
