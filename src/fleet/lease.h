@@ -13,11 +13,11 @@
  * it sent the last report that came back; that report was heard by the others later than that, so
  * its lease is over before they take it for over, whatever was cut and however late anything is.
  *
- * The sum of the parts in force is at most FLEET_SHARE_ALL, and beyond it one safe part for each
- * node that the others' last decisions do not list: one that has just started, and one that was cut
- * off for longer than forget_us.  It takes for granted that a node that was never in the fleet does
- * not meet its broker while all others are cut off from it.  (test/unit/fleet/lease_test.c)
- * Pure.  Threads: one at a time. */
+ * The sum of the parts in force shall be at most FLEET_SHARE_ALL (what is open:
+ * doc/design/fleet.md), and beyond it one safe part for each node that the others' last decisions
+ * do not list: one that has just started, and one that was cut off for longer than forget_us.  It
+ * takes for granted that a node that was never in the fleet does not meet its broker while all
+ * others are cut off from it.  (test/unit/fleet/lease_test.c) Pure.  Threads: one at a time. */
 #ifndef FB_FLEET_LEASE_H
 #define FB_FLEET_LEASE_H
 #include "fleet/share.h"
