@@ -110,7 +110,20 @@ try {
       const text = await row.textContent();
       out.steps.connectors = text.includes('http sink') && text.includes('misconfigured') && text.includes('4, 61.0 s') && text.includes('answers 403') || text;
       out.steps.trouble = (await page.locator('.tile', { hasText: 'Connectors' }).textContent()).includes('1 in trouble');
+      const ways = page.getByRole('region', { name: 'Ways in, table' }).locator('tr', { has: page.getByRole('rowheader', { name: 'push', exact: true }) });
+      out.steps.nothing_in = await page.getByText('Nothing came in').isVisible();
+      await page.evaluate(async () => {
+        const post = (body) => fetch('/v1/ingest', { method: 'POST', headers: { 'Content-Type': 'application/x-ndjson' }, body });
+        await post('{"name":"queue.depth","value":12}\n{"name":"queue.depth","value":14}\n{"name":"orders.placed","value":19.9}\nno event\n');
+      });
+      await ways.waitFor();
+      await page.getByRole('rowheader', { name: 'queue.depth', exact: true }).waitFor();
+      const told = await ways.textContent();
+      out.steps.ways_in = told.includes('not well formed 1') || told;
+      const depth = await page.getByRole('region', { name: 'Facts of applications, table' }).locator('tr', { has: page.getByRole('rowheader', { name: 'queue.depth' }) }).textContent();
+      out.steps.facts_in = depth.startsWith('queue.depth14') || depth;
       await check('stream');
+      if (process.env.FB_SHOTS) await page.screenshot({ path: `${process.env.FB_SHOTS}/stream-${colorScheme}-${width}.png`, fullPage: true });
       await page.getByLabel('SQL').fill('SELECT foo FROM request');
       await page.getByRole('button', { name: 'Ask', exact: true }).click();
       await page.getByText('no such column: foo').waitFor();

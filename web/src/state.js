@@ -24,7 +24,8 @@ export const protocols = signal([]); // status of the last minute, oldest first
 export const caches = signal([]); // of the last minute, oldest first, each with time_ms
 export const fleet = signal(null);
 export const fleet_decisions = signal([]); // newest first
-export const streams = signal([]); // of the last minute, oldest first: { stream, cost, brain, connectors, time_ms }
+export const streams = signal([]); // of the last minute, oldest first: { stream, cost, brain, connectors, ingest, time_ms }
+export const customs = signal(null); // facts of applications, the newest look
 export const budget_pct = signal(null); // of second copies
 export const knobs = signal([]);
 export const findings = signal(null);
@@ -93,8 +94,9 @@ export async function load_cache() {
   caches.value = [...(last && sum(next) < sum(last) ? [] : caches.value), next].slice(-minute_points);
 }
 export async function load_stream() {
-  const [status, connectors] = await Promise.all([get('/v1/status'), get('/v1/connectors')]);
-  const next = { ...status, ...connectors, time_ms: Date.now() };
+  const [status, connectors, ingest, custom] = await Promise.all(['/v1/status', '/v1/connectors', '/v1/ingest', '/v1/custom'].map(get));
+  customs.value = custom;
+  const next = { ...status, ...connectors, ingest, time_ms: Date.now() };
   const last = streams.value.at(-1);
   const is_new_brain = last && next.brain.epoch !== last.brain.epoch; // it counts from 0
   streams.value = [...(is_new_brain ? [] : streams.value), next].slice(-minute_points);

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// The view of the stream: the log (rate, lag, size of blocks, what it costs) the connectors that feed on it, and questions to it.
+// The view of the stream: the log (rate, lag, size of blocks, what it costs), the connectors that feed on it, what
+// comes in, and questions to it.
 import { html } from 'htm/preact';
 import * as s from './state.js';
 import { Query } from './query.js';
 import { CopyCli, Pairs, Table, Tile, use_poll } from './parts.js';
+import { CustomFacts, Sources } from './ingest.js';
 import { ago, bytes, count, dash, ms } from './format.js';
 
 // What grew in the last minute, per second; null until there are two looks, or when it shrank (retention).
@@ -62,7 +64,7 @@ function Connectors({ look }) {
   return html`<section class="panel" aria-labelledby="connectors-h">
     <header><h2 id="connectors-h">Connectors</h2><p class="hint">Rates of the last minute; counts since each was started.</p><span class="grow"></span><${CopyCli} text="foldback connector list" /></header>
     ${look.connectors.length === 0
-      ? html`<p class="empty">None: name one under <code>connectors</code> or <code>handlers</code> in the configuration.</p>`
+      ? html`<p class="empty">None: name one under <code>connectors</code>, <code>handlers</code> or <code>scrapes</code> in the configuration.</p>`
       : html`<${Table} label="Connectors" head=${[['Name'], ['Type'], ['State'], ['Lag', 'n'], ['Events per s', 'n'], ['Bytes per s', 'n'], ['Events', 'n'], ['Errors', 'n'], ['Retries', 'n'], ['Dead letters', 'n'], ['Last error']]}>
         ${look.connectors.map((c) => html`<tr key=${c.name}><th scope="row">${c.name}</th><td>${c.type} ${c.direction}</td>
           <td class=${tones[c.state] ? 't-' + tones[c.state] : ''}>${c.state}</td><td class="n">${lag(c)}</td>
@@ -77,5 +79,5 @@ export function Stream() {
   use_poll(s.load_stream, 2000);
   const look = s.streams.value.at(-1);
   if (!look) return html`<p class="empty">Asking.</p>`;
-  return html`<${Tiles} look=${look} /><${Log} look=${look} /><${Connectors} look=${look} /><${Query} />`;
+  return html`<${Tiles} look=${look} /><${Log} look=${look} /><${Connectors} look=${look} /><${Sources} look=${look} per_second=${per_second} /><${CustomFacts} /><${Query} />`;
 }
