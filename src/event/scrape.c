@@ -37,6 +37,7 @@ struct total {
 };
 
 struct scrape {
+    uint64_t secret[2];
     char *text;
     struct scrape_rule rule[SCRAPE_RULES_MAX];
     uint32_t rules, found[SCRAPE_RULES_MAX], counting[SCRAPE_RULES_MAX];
@@ -56,7 +57,7 @@ static void tell(struct scrape *s, uint32_t rule, double seconds, scrape_fact *e
 static void forget_gone(struct scrape *s);
 
 /* ---- rules ---- */
-struct scrape *scrape_new(struct span rules, struct fb_err *err)
+struct scrape *scrape_new(struct span rules, const uint64_t key[2], struct fb_err *err)
 {
     struct scrape *s = calloc(1, sizeof *s);
     if (s)
@@ -66,6 +67,7 @@ struct scrape *scrape_new(struct span rules, struct fb_err *err)
         fb_fail(err, FB_E_NOMEM, "no memory for the rules of a scrape");
         return NULL;
     }
+    memcpy(s->secret, key, sizeof s->secret);
     if (rules.len)
         memcpy(s->text, rules.at, rules.len);
     for (struct span rest = {s->text, rules.len}; rest.len > 0;) {
@@ -167,20 +169,19 @@ static bool is_asked(const struct scrape_rule *rule, struct span label)
     return false;
 }
 
-static uint64_t hash_of(struct span text, uint64_t salt)
+static uint64_t hash_of(const struct scrape *s, struct span text, uint64_t salt)
 {
-    uint64_t key[2] = {UINT64_C(0x666f6c646261636b), salt};
+    uint64_t key[2] = {s->secret[0], s->secret[1] ^ salt};
     return siphash(key, text);
 }
 
-/* Labels count in any order; <but> does not count. */
-static uint64_t key_of(const struct prom_sample *m, struct span name, uint32_t rule,
-                       struct span but)
+/* Labels count in any order. */
+static uint64_t key_of(const struct scrape *s, const struct prom_sample *m, struct span name,
+                       uint32_t rule)
 {
-    uint64_t h = hash_of(name, rule + 1);
+    uint64_t h = hash_of(s, name, rule + 1);
     for (uint32_t i = 0; i < m->label_count; i++)
-        if (!span_eq(m->label[i].name, but))
-            h += hash_of(m->label[i].value, hash_of(m->label[i].name, 0));
+        h += hash_of(s, m->label[i].value, hash_of(s, m->label[i].name, 0));
     return h;
 }
 
@@ -223,7 +224,7 @@ static void take_for(struct scrape *s, uint32_t rule, const struct prom_sample *
     } else if (is_counter(r, m)) {
         like.shape = SHAPE_COUNTER;
     }
-    like.key = key_of(m, like.shape == SHAPE_PAIR ? m->family : m->name, rule, SPAN(""));
+    like.key = key_of(s, m, like.shape == SHAPE_PAIR ? m->family : m->name, rule);
     struct series *at = series_of(s, &like);
     if (!at || (at->is_seen && like.shape != SHAPE_PAIR))
         return; /* no room; or the same one twice: the first counts */

@@ -54,8 +54,9 @@ enum fb_code scrape_rule_parse(struct span text, struct scrape_rule *rule, struc
 bool scrape_rule_is_plain(const struct scrape_rule *rule);
 
 struct scrape;
-/* <rules>: one per line, kept.  NULL and err: FB_E_NOMEM, FB_E_CONFIG. */
-struct scrape *scrape_new(struct span rules, struct fb_err *err);
+/* <rules>: one per line, kept; <key>: random, so that no page can be made of series that collide.
+ * NULL and err: FB_E_NOMEM, FB_E_CONFIG. */
+struct scrape *scrape_new(struct span rules, const uint64_t key[2], struct fb_err *err);
 void scrape_free(struct scrape *s);
 
 void scrape_begin(struct scrape *s);

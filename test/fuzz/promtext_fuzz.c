@@ -49,10 +49,12 @@ static bool read_page(struct seen *s, struct span text, bool is_openmetrics, siz
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
 {
     struct span rest, rules = span_cut((struct span){(const char *)bytes, len}, '\n', &rest);
+    static const uint64_t key[2] = {1, 2};
     struct fb_err err;
-    struct scrape *scrape = scrape_new(rules, &err);
+    struct scrape *scrape = scrape_new(rules, key, &err);
     if (!scrape)
-        scrape = scrape_new(SPAN("a\nb_total\nrate(c) as c\nh as h\nmax(d{e=\"f*\"}) as g"), &err);
+        scrape =
+            scrape_new(SPAN("a\nb_total\nrate(c) as c\nh as h\nmax(d{e=\"f*\"}) as g"), key, &err);
     for (uint64_t at_us = 1000000; rest.len > 0; at_us += 1000000) {
         struct span page = span_cut(rest, '\0', &rest);
         for (int is_openmetrics = 0; is_openmetrics < 2; is_openmetrics++) {

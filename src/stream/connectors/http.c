@@ -10,13 +10,13 @@
  *
  * A signature is HMAC-SHA256 over "TIME.BODY":  Foldback-Signature: t=1764000000,v1=HEX. */
 #include "stream/connectors/connector.h"
+#include "stream/connectors/hook.h"
 
 #include "base/buf.h"
 #include "base/clock.h"
 
 #include <curl/curl.h>
 #include <openssl/crypto.h>
-#include <openssl/hmac.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -204,24 +204,12 @@ static bool add_header(struct call *call, const char *text)
 
 static bool add_signature(const struct connector *c, struct call *call)
 {
-    unsigned char mac[EVP_MAX_MD_SIZE];
-    unsigned int mac_len = 0;
-    char line[200], when[24];
-    struct buf text;
-    struct span body = call->record->value;
-    if (!c->sign_key_len)
+    char line[HOOK_SIGNATURE_BYTES];
+    struct span key = {c->sign_key, c->sign_key_len};
+    if (!key.len)
         return true;
-    snprintf(when, sizeof when, "%llu", (unsigned long long)(fb_wall_us() / US_PER_S));
-    buf_init(&text, body.len + sizeof when + 2);
-    buf_printf(&text, "%s.", when);
-    buf_put_span(&text, body);
-    bool is_good = !text.failed && HMAC(EVP_sha256(), c->sign_key, (int)c->sign_key_len,
-                                        (const unsigned char *)text.at, text.len, mac, &mac_len);
-    buf_fini(&text);
-    int len = snprintf(line, sizeof line, "Foldback-Signature: t=%s,v1=", when);
-    for (unsigned int i = 0; i < mac_len; i++)
-        len += snprintf(line + len, sizeof line - (size_t)len, "%02x", mac[i]);
-    return is_good && add_header(call, line);
+    return hook_sign(key, fb_wall_us() / US_PER_S, call->record->value, line) &&
+           add_header(call, line);
 }
 
 static bool add_headers(const struct connector *c, struct call *call)
@@ -281,17 +269,6 @@ static void drop(struct connector *c, struct call *call)
     call->record = NULL;
 }
 
-static bool is_again(long status)
-{
-    return status == 408 || status == 425 || status == 429 || status >= 500 || status < 200;
-}
-
-static bool needs_hand(long status)
-{
-    return (status >= 300 && status < 400) || status == 401 || status == 403 || status == 404 ||
-           status == 405;
-}
-
 /* A certificate or name that is wrong stays wrong until somebody looks. */
 static bool is_wrong(CURLcode how)
 {
@@ -314,23 +291,24 @@ static void finish(struct connector *c, struct call *call, CURLcode how, struct 
     long status = 0;
     struct connector_record *record = call->record;
     curl_easy_getinfo(call->easy, CURLINFO_RESPONSE_CODE, &status);
+    enum hook_answer answer = hook_answer_of(status);
     bool is_told = err->code == FB_E_DENIED || err->code == FB_E_CONFIG;
     record->result = CONNECTOR_RETRY;
     if (how != CURLE_OK) {
         if (!is_told)
             fb_fail(err, is_wrong(how) ? FB_E_CONFIG : FB_E_AGAIN, "%s: %s", c->where,
                     curl_easy_strerror(how));
-    } else if (status >= 200 && status < 300) {
+    } else if (answer == HOOK_TAKEN) {
         record->result = CONNECTOR_DELIVERED;
-    } else if (needs_hand(status)) {
+    } else if (answer == HOOK_NEEDS_HAND) {
         if (!is_told)
             fb_fail(err, FB_E_DENIED, "%s answers %ld; see the URL and the keys of %s: %s",
                     c->where, status, c->setup.name, call->answer);
-    } else if (is_again(status)) {
+    } else if (answer == HOOK_AGAIN) {
         obey_retry_after(c, call->easy);
         if (!is_told)
             fb_fail(err, FB_E_AGAIN, "%s answers %ld: %s", c->where, status, call->answer);
-    } else if (status == 413) {
+    } else if (answer == HOOK_TOO_LARGE) {
         record->result = CONNECTOR_TOO_LARGE;
     } else {
         char text[512];

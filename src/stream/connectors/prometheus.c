@@ -21,6 +21,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/random.h>
 #include <unistd.h>
 
 #define POLL_MS 50
@@ -109,7 +110,11 @@ static enum fb_code prometheus_open(struct connector **out, const struct connect
     fb_assert(c->timeout_ms * US_PER_MS < c->every_us);
     c->multi = curl_multi_init();
     c->easy = curl_easy_init();
-    c->scrape = scrape_new(span_of(value(c, "metrics")), err);
+    uint64_t key[2];
+    if (getrandom(key, sizeof key, 0) == (ssize_t)sizeof key)
+        c->scrape = scrape_new(span_of(value(c, "metrics")), key, err);
+    else
+        fb_fail(err, FB_E_AGAIN, "%s: the system gives no random numbers", setup->name);
     enum fb_code code = c->scrape ? FB_OK : err->code;
     if (code == FB_OK && (!c->multi || !c->easy))
         code = fb_fail(err, FB_E_NOMEM, "no memory for %s", setup->name);

@@ -224,22 +224,6 @@ bool runner_is_open(struct runner *r)
 /* ---- dead letters ---- */
 #define DEAD_BYTES_MAX (64 * MIB)
 
-static void put_base64(struct json *j, const char *key, struct span s)
-{
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    struct buf text;
-    buf_init(&text, s.len / 3 * 4 + 8);
-    for (size_t i = 0; i < s.len; i += 3) {
-        uint32_t v = 0;
-        for (size_t k = 0; k < 3; k++)
-            v = v << 8 | (i + k < s.len ? (unsigned char)s.at[i + k] : 0u);
-        for (size_t k = 0; k < 4; k++)
-            buf_putc(&text, i + k > s.len ? '=' : digits[v >> (18 - 6 * k) & 63]);
-    }
-    json_key_str(j, key, buf_str(&text));
-    buf_fini(&text);
-}
-
 static void dead_path(const struct runner *r, char *out, size_t size, const char *end)
 {
     snprintf(out, size, "%s/connectors/%s.dead.jsonl%s", r->setup->state_dir, r->c->name, end);
@@ -249,7 +233,6 @@ bool runner_bury(struct runner *r, const struct dead_letter *letter)
 {
     char path[700], older[700];
     struct buf line;
-    struct json j;
     struct stat st;
     snprintf(path, sizeof path, "%s/connectors", r->setup->state_dir);
     (void)mkdir(path, 0750); /* it is there, or the open below says why not */
@@ -258,22 +241,7 @@ bool runner_bury(struct runner *r, const struct dead_letter *letter)
     if (stat(path, &st) == 0 && st.st_size > (off_t)DEAD_BYTES_MAX && rename(path, older) != 0)
         fb_log(FB_LOG_WARN, "%s cannot be rotated: %s", path, strerror(errno));
     buf_init(&line, 2 * (letter->key.len + letter->value.len) + MIB);
-    json_init(&j, &line);
-    json_object_begin(&j);
-    json_key_u64(&j, "time_ms", fb_wall_us() / 1000);
-    json_key_str(&j, "connector", r->c->name);
-    json_key_str(&j, "reason", letter->reason);
-    if (letter->topic[0]) {
-        json_key_str(&j, "topic", letter->topic);
-        json_key_str(&j, "position", letter->position);
-    } else {
-        json_key_u64(&j, "offset", letter->offset);
-        json_key_u64(&j, "events", letter->count);
-    }
-    put_base64(&j, "key_base64", letter->key);
-    put_base64(&j, "value_base64", letter->value);
-    json_object_end(&j);
-    buf_putc(&line, '\n');
+    dead_put(letter, r->c->name, fb_wall_us() / 1000, &line);
     FILE *f = fopen(path, "ae");
     bool is_open = f && fstat(fileno(f), &st) == 0;
     bool is_written = is_open && !line.failed && fwrite(line.at, 1, line.len, f) == line.len;

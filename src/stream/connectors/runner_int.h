@@ -8,6 +8,7 @@
 #include "stream/connectors/backoff.h"
 #include "stream/connectors/connector.h"
 #include "stream/connectors/cut.h"
+#include "stream/connectors/dead.h"
 #include "stream/connectors/positions.h"
 #include "stream/connectors/runner.h"
 #include "stream/reader.h"
@@ -71,15 +72,7 @@ void runner_works(struct runner *r); /* a call succeeded */
 /* Waits <ms>, less when something changes; false when the thread should look around. */
 bool runner_wait(struct runner *r, uint32_t ms);
 bool runner_may_go_on(const struct runner *r); /* no stop, pause or reset waits */
-/* To the dead-letter file; the reason is one sentence. */
-struct dead_letter {
-    const char *topic, *position; /* "" none */
-    uint64_t offset;
-    uint32_t count;
-    struct span key, value;
-    const char *reason;
-};
-/* False: it could not be written; nothing is given up for it. */
+/* To the dead-letter file.  False: it could not be written; nothing is given up for it. */
 FB_MUST_USE
 bool runner_bury(struct runner *r, const struct dead_letter *letter);
 #define RUNNER_STATUS(r, statement)                                                                \

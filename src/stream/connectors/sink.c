@@ -8,6 +8,7 @@
 #include "base/assert.h"
 #include "base/clock.h"
 #include "stream/connectors/runner_int.h"
+#include "stream/connectors/wants.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -165,8 +166,7 @@ static const char *service_of(const struct runner *r, const struct ev_head *ev)
 
 static bool is_wanted(const struct runner *r, const struct ev_head *ev)
 {
-    return (r->c->events >> ev->type & 1) && runner_region_may_pass(r, ev) &&
-           filter_matches(&r->filter, ev, NULL, &r->setup->names);
+    return runner_region_may_pass(r, ev) && wants_event(r->c, &r->filter, ev, &r->setup->names);
 }
 
 static void note_lag(struct runner *r, bool is_end)

@@ -40,7 +40,7 @@ static bool page(struct scrape *s, uint64_t at_us, const char *text)
 static struct scrape *made(const char *rules)
 {
     struct fb_err err = {0};
-    struct scrape *s = scrape_new(span_of(rules), &err);
+    struct scrape *s = scrape_new(span_of(rules), (uint64_t[2]){1, 2}, &err);
     if (!s)
         print_message("%s\n", err.text);
     assert_non_null(s);

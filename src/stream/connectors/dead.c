@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "stream/connectors/dead.h"
+
+#include "base/json.h"
+
+static void put_base64(struct json *j, const char *key, struct span s)
+{
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    struct buf text;
+    buf_init(&text, s.len / 3 * 4 + 8);
+    for (size_t i = 0; i < s.len; i += 3) {
+        uint32_t v = 0;
+        for (size_t k = 0; k < 3; k++)
+            v = v << 8 | (i + k < s.len ? (unsigned char)s.at[i + k] : 0u);
+        for (size_t k = 0; k < 4; k++)
+            buf_putc(&text, i + k > s.len ? '=' : digits[v >> (18 - 6 * k) & 63]);
+    }
+    json_key_str(j, key, buf_str(&text));
+    buf_fini(&text);
+}
+
+void dead_put(const struct dead_letter *letter, const char *connector, uint64_t time_ms,
+              struct buf *out)
+{
+    struct json j;
+    json_init(&j, out);
+    json_object_begin(&j);
+    json_key_u64(&j, "time_ms", time_ms);
+    json_key_str(&j, "connector", connector);
+    json_key_str(&j, "reason", letter->reason);
+    if (letter->topic[0]) {
+        json_key_str(&j, "topic", letter->topic);
+        json_key_str(&j, "position", letter->position);
+    } else {
+        json_key_u64(&j, "offset", letter->offset);
+        json_key_u64(&j, "events", letter->count);
+    }
+    put_base64(&j, "key_base64", letter->key);
+    put_base64(&j, "value_base64", letter->value);
+    json_object_end(&j);
+    buf_putc(out, '\n');
+}

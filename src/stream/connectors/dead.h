@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* dead: the line of a dead letter: what nobody takes, why, and where it stands.
+ *
+ *   {"time_ms", "connector", "reason", "offset" and "events", or "topic" and "position",
+ *    "key_base64", "value_base64"}
+ *
+ * Pure.  Threads: any. */
+#ifndef FB_STREAM_CONNECTORS_DEAD_H
+#define FB_STREAM_CONNECTORS_DEAD_H
+#include "base/buf.h"
+
+struct dead_letter {
+    const char *topic, *position; /* "" none: it is of a sink */
+    uint64_t offset;
+    uint32_t count;
+    struct span key, value;
+    const char *reason; /* one sentence */
+};
+/* Appends one line, its end included; <failed> of the buffer: no room. */
+void dead_put(const struct dead_letter *letter, const char *connector, uint64_t time_ms,
+              struct buf *out);
+#endif

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "stream/connectors/hook.h"
+
+#include "base/buf.h"
+
+#include <openssl/hmac.h>
+#include <stdio.h>
+
+bool hook_sign(struct span key, uint64_t at_s, struct span body, char line[HOOK_SIGNATURE_BYTES])
+{
+    unsigned char mac[EVP_MAX_MD_SIZE];
+    unsigned int mac_len = 0;
+    struct buf text;
+    buf_init(&text, body.len + 32);
+    buf_printf(&text, "%llu.", (unsigned long long)at_s);
+    buf_put_span(&text, body);
+    bool is_good = !text.failed && HMAC(EVP_sha256(), key.at, (int)key.len,
+                                        (const unsigned char *)text.at, text.len, mac, &mac_len);
+    buf_fini(&text);
+    int len = snprintf(line, HOOK_SIGNATURE_BYTES,
+                       "Foldback-Signature: t=%llu,v1=", (unsigned long long)at_s);
+    for (unsigned int i = 0; i < mac_len && i < 32; i++)
+        len += snprintf(line + len, HOOK_SIGNATURE_BYTES - (size_t)len, "%02x", mac[i]);
+    return is_good;
+}
+
+enum hook_answer hook_answer_of(long status)
+{
+    if (status >= 200 && status < 300)
+        return HOOK_TAKEN;
+    if ((status >= 300 && status < 400) || status == 401 || status == 403 || status == 404 ||
+        status == 405)
+        return HOOK_NEEDS_HAND;
+    if (status == 408 || status == 425 || status == 429 || status >= 500 || status < 200)
+        return HOOK_AGAIN;
+    return status == 413 ? HOOK_TOO_LARGE : HOOK_REFUSED;
+}
