@@ -10,7 +10,7 @@
 
 /* Told apart in the hash, so that a header cannot pose as somebody's address. */
 #define KIND_SEED UINT64_C(0x9e3779b97f4a7c15)
-/* With RESUME_US of the brain less than the grace of fleet/lease.h. */
+/* Less than the grace of fleet/lease.h. */
 #define RATE_BRAIN_GONE_US (5 * US_PER_S)
 
 static bool forwarded_address(const struct request *req, const struct http1_head *head,
@@ -101,7 +101,7 @@ void rate_put_fields(const struct rate_refusal *refusal, struct http1_out *out)
 }
 
 /* The part of the limits of its route that count over the fleet which is this node's.  Without a
- * brain nobody knows whether others use it too: then it is the safe part. */
+ * brain it holds until its lease is over: so long nobody else uses it. */
 static double share_of(const struct request *req)
 {
     const struct gw *gw = req->worker->gw;
@@ -113,7 +113,10 @@ static double share_of(const struct request *req)
     if (number < KNOB_TARGETS_MAX && knob_version(knobs, KNOB_FLEET_SHARE_PCT, number) != 0)
         share = knob_read(knobs, KNOB_FLEET_SHARE_PCT, number) / 100;
     uint64_t beat_us = atomic_load_explicit(&gw->mem->head->brain_beat_us, memory_order_relaxed);
-    bool is_gone = loop_now_us(req->worker->loop) > beat_us + RATE_BRAIN_GONE_US;
+    uint64_t lease_end_us =
+        atomic_load_explicit(&gw->mem->head->fleet_lease_end_us, memory_order_relaxed);
+    bool is_gone =
+        loop_now_us(req->worker->loop) > fb_max_u64(beat_us + RATE_BRAIN_GONE_US, lease_end_us);
     return is_gone ? fmin(share, safe) : share;
 }
 

@@ -20,8 +20,8 @@
 
 /* Reports as old as this are of a time that is over: a broker that was away gives them now. */
 #define STALE_US (30 * US_PER_S)
-/* A brain that died and was started again goes on with the parts of the last one for so long, until
- * it hears a decision; with RATE_BRAIN_GONE_US (gateway) less than the grace of fleet/lease.h. */
+/* A brain that died and was started again goes on with the parts of the last one until it hears a
+ * decision, for so long or until the lease is over; less than the grace of fleet/lease.h. */
 #define RESUME_US (5 * US_PER_S)
 #define GOODBYE_MS 3000 /* at the stop of the process, for the last words and the threads */
 
@@ -160,7 +160,8 @@ void brain_fleet_apply(struct brain *b, struct conf *conf)
             return;
         buf_init(&b->fleet->message, FLEET_MESSAGE_BYTES_MAX);
         uint64_t beat_us = atomic_load(&b->mem.head->brain_beat_us);
-        b->fleet->resume_until_us = beat_us ? beat_us + RESUME_US : 0;
+        uint64_t lease_end_us = atomic_load(&b->mem.head->fleet_lease_end_us);
+        b->fleet->resume_until_us = beat_us ? fb_max_u64(beat_us + RESUME_US, lease_end_us) : 0;
     }
     struct brain_fleet *f = b->fleet;
     if (!c) {
@@ -467,6 +468,19 @@ static void take_part(struct brain *b, struct part *p, uint64_t now_us)
     brain_say(b, &ev.head);
 }
 
+/* So that the gateway, and the next brain, know how long the parts hold if this one dies. */
+static void tell_lease(struct brain *b, uint64_t now_us)
+{
+    struct brain_fleet *f = b->fleet;
+    uint64_t end_us = f->part_count ? UINT64_MAX : 0;
+    for (size_t i = 0; i < f->part_count; i++)
+        end_us = fb_min_u64(end_us,
+                            fleet_lease_end_us(f->view, b->mem.services[f->parts[i].service].name));
+    if (end_us == 0 && now_us < f->resume_until_us)
+        return; /* what the last brain said */
+    atomic_store_explicit(&b->mem.head->fleet_lease_end_us, end_us, memory_order_relaxed);
+}
+
 static void spread_load(struct brain *b)
 {
     for (uint16_t i = 0; i < KNOB_TARGETS_MAX; i++) {
@@ -500,6 +514,7 @@ void brain_fleet_tick(struct brain *b, uint64_t now_us)
         fleet_decision_write(&f->decision, &f->message);
         send_message(f, f->decision.service);
     }
+    tell_lease(b, now_us);
     spread_load(b);
     if (b->tick % 10 == 0)
         save_members(b);

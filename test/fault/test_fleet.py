@@ -160,7 +160,7 @@ def part_of(node, ident):
 
 
 def test_when_the_controller_dies_the_next_one_decides(fleet):
-    nodes = fleet(3, ", lease: 2s")
+    nodes = fleet(3, ", lease: 2s, safe_permille: 5")
     until(tried(lambda: len(controllers(nodes)) == 1), 30, "all name the same controller")
     dead_id = controllers(nodes).pop()
     dead = next(n for n in nodes if status(n)["node"] == dead_id)
@@ -187,6 +187,24 @@ def test_when_the_controller_dies_the_next_one_decides(fleet):
                 os.kill(pid, signal.SIGKILL)
     alerts = rest[0].api("GET", "/v1/alerts")["alerts"]
     assert any(a["reason"] == "alert_fleet_node" for a in alerts), alerts
+
+
+def test_a_brain_that_stands_still_costs_nothing_while_the_lease_runs(fleet):
+    nodes = fleet(2, ", safe_permille: 1")
+    load = Load(nodes[0], 60)
+    brain = nodes[0].child("fb-brain")
+    try:
+        until(tried(lambda: share_pct(nodes[0]) > 60), 60, "the busy node has most of the limit")
+        os.kill(brain, signal.SIGSTOP)
+        time.sleep(6)  # longer than a gateway trusts a brain that is silent
+        before = load.passed, load.refused
+        until(lambda: load.passed >= before[0] + 60, 30, "requests go on")
+        assert load.refused - before[1] <= 5, "with the part that this node had"
+    finally:
+        if nodes[0].child("fb-brain") == brain:
+            os.kill(brain, signal.SIGCONT)
+        load.stop()
+    assert not load.other, load.other
 
 
 def test_a_node_that_stops_gives_its_part_back(fleet):
