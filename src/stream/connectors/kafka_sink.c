@@ -140,6 +140,7 @@ enum fb_code kafka_send(struct connector *c, struct connector_batch *batch, stru
         code = kafka_begin(c, err);
     if (code != FB_OK)
         return code;
+    kafka_call(c); /* how long it takes is counted from here */
     c->batch = batch;
     c->open = 0;
     c->record_text[0] = '\0';
@@ -157,7 +158,7 @@ enum fb_code kafka_send(struct connector *c, struct connector_batch *batch, stru
         c->record_text[0] = '\0'; /* "purged" is our own word */
     }
     code = why(c, is_late, err);
-    if (c->is_begun && !is_late) {
+    if (c->is_begun) { /* also when late: what was acknowledged in it is not visible */
         bool is_good = code == FB_OK;
         for (uint32_t i = 0; i < batch->count; i++)
             is_good &= batch->at[i].result == CONNECTOR_DELIVERED;

@@ -78,7 +78,8 @@ static void trouble(void *ctx, const struct fb_err *err)
     snprintf(w->trouble, sizeof w->trouble, "%s", err->text);
 }
 
-static void world_begin(struct world *w)
+/* As many partitions as brokers, one led by each. */
+static void world_of(struct world *w, int brokers)
 {
     char text[200];
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
@@ -86,10 +87,17 @@ static void world_begin(struct world *w)
     rd_kafka_conf_set(conf, "log_level", "0", text, sizeof text);
     w->holder = rd_kafka_new(RD_KAFKA_PRODUCER, conf, text, sizeof text);
     assert_non_null(w->holder);
-    w->cluster = rd_kafka_mock_cluster_new(w->holder, 1);
+    w->cluster = rd_kafka_mock_cluster_new(w->holder, brokers);
     assert_non_null(w->cluster);
-    rd_kafka_mock_topic_create(w->cluster, TOPIC, 1, 1);
+    rd_kafka_mock_topic_create(w->cluster, TOPIC, brokers, 1);
+    for (int32_t i = 0; i < brokers && brokers > 1; i++)
+        rd_kafka_mock_partition_set_leader(w->cluster, TOPIC, i, i + 1);
     snprintf(w->brokers, sizeof w->brokers, "%s", rd_kafka_mock_cluster_bootstraps(w->cluster));
+}
+
+static void world_begin(struct world *w)
+{
+    world_of(w, 1);
 }
 
 static void world_end(struct world *w)
@@ -381,6 +389,34 @@ static void of_a_transaction_with_a_refused_record_nothing_is_stored(void **stat
     world_end(&w);
 }
 
+/* One leader acknowledges, the other one is away until the time is over. */
+static void of_a_transaction_that_is_late_nothing_counts_as_delivered(void **state)
+{
+    (void)state;
+    struct world w;
+    struct sent s = {.mark = {.offset = 7, .owner = "o"}};
+    struct connector_batch batch = {
+        .at = s.record, .count = 40, .timeout_ms = 3000, .mark = &s.mark};
+    char key[40][8];
+    world_of(&w, 2);
+    w.transactions = "true";
+    rd_kafka_mock_coordinator_set(w.cluster, "transaction", "foldback-n1-k", 1);
+    rd_kafka_mock_coordinator_set(w.cluster, "group", "foldback-n1-k", 1);
+    struct connector *c = begin(&w, false, false);
+    assert_int_equal(type->mark(c, &(struct connector_mark){.offset = 1, .owner = "o"}, &s.err),
+                     FB_OK);
+    rd_kafka_mock_broker_set_down(w.cluster, 2);
+    for (uint32_t i = 0; i < batch.count; i++) {
+        int len = snprintf(key[i], sizeof key[i], "key %u", i);
+        s.record[i] = (struct connector_record){.key = {key[i], (size_t)len}, .value = SPAN("x")};
+    }
+    assert_int_not_equal(type->send(c, &batch, &s.err), FB_OK);
+    for (uint32_t i = 0; i < batch.count; i++)
+        assert_int_not_equal(s.record[i].result, CONNECTOR_DELIVERED);
+    type->close(c);
+    world_end(&w);
+}
+
 static void a_transaction_that_the_broker_ended_is_made_again_by_a_new_session(void **state)
 {
     struct world w;
@@ -438,6 +474,7 @@ int main(void)
         cmocka_unit_test(a_sink_without_transactions_keeps_no_mark),
         cmocka_unit_test(the_mark_of_the_broker_moves_the_sink_forward_and_never_back),
         cmocka_unit_test(of_a_transaction_with_a_refused_record_nothing_is_stored),
+        cmocka_unit_test(of_a_transaction_that_is_late_nothing_counts_as_delivered),
         cmocka_unit_test(a_transaction_that_the_broker_ended_is_made_again_by_a_new_session),
         cmocka_unit_test(a_process_that_was_fenced_by_another_one_stays_down_and_names_it),
     };
