@@ -115,8 +115,9 @@ static enum fb_code recover(struct runner *r, struct span text, struct fb_err *e
                   positions_set(&r->durable, m.topic, m.partition, m.position) && is_kept;
     }
     log_reader_close(scan.reader);
-    return is_kept ? FB_OK
-                   : fb_fail(err, FB_E_NOMEM, "no memory for the positions of %s", r->c->name);
+    if (!is_kept)
+        return fb_fail(err, FB_E_NOMEM, "no memory for the positions of %s", r->c->name);
+    return source_keep(r, err); /* before the next intent takes the place of this one */
 }
 
 enum fb_code exact_begin(struct runner *r, bool is_reset, struct fb_err *err)

@@ -200,8 +200,9 @@ static void name_topic(struct connector *c)
     size_t count = end ? (size_t)(end - first) : sizeof first;
     for (size_t i = 0; i < count; i++)
         h = (h ^ (unsigned char)first[i]) * UINT64_C(0x100000001b3);
-    snprintf(c->topic, sizeof c->topic, "%s#%llx-%llu-%016llx", c->path,
-             (unsigned long long)c->device, (unsigned long long)c->inode, (unsigned long long)h);
+    /* without the device: its number may be another one after a restart of the machine */
+    snprintf(c->topic, sizeof c->topic, "%s#%llu-%016llx", c->path, (unsigned long long)c->inode,
+             (unsigned long long)h);
 }
 
 static enum fb_code open_source(struct connector *c, struct fb_err *err)

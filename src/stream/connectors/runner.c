@@ -103,7 +103,7 @@ void runner_failed(struct runner *r, const struct fb_err *err)
         r->connector = NULL;
     }
     r->is_marked = false;
-    r->was_fenced = err->code == FB_E_CONFLICT;
+    r->was_fenced |= err->code == FB_E_CONFLICT; /* whatever fails after it */
     bool waited = runner_wait(
         r, needs_hand ? RUNNER_HAND_MS
                       : backoff_ms(r->attempt, r->c->backoff_max_ms, rng_unit(&r->rng)));
@@ -114,6 +114,7 @@ void runner_failed(struct runner *r, const struct fb_err *err)
 void runner_works(struct runner *r)
 {
     r->attempt = 0;
+    r->was_fenced = false;
     RUNNER_STATUS(r, {
         r->status.state = CONNECTOR_RUNNING;
         r->status.failing_since_us = 0;

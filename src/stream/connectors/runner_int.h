@@ -91,6 +91,9 @@ FB_MUST_USE
 enum fb_code source_begin(struct runner *r, struct fb_err *err);
 void source_run(struct runner *r);
 void source_end(struct runner *r);
+/* Writes the durable positions to state.db. */
+FB_MUST_USE
+enum fb_code source_keep(struct runner *r, struct fb_err *err);
 
 /* After the positions were read: those of messages that a crash left in the log are added. */
 FB_MUST_USE

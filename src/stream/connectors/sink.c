@@ -54,7 +54,8 @@ static enum fb_code open_reader(struct runner *r, struct fb_err *err)
     bool is_new = code == FB_E_NOT_FOUND;
     if (code != FB_OK && !is_new)
         return code;
-    if (atomic_exchange(&r->is_reset, false)) {
+    bool is_reset = atomic_load(&r->is_reset);
+    if (is_reset) {
         from = atomic_load(&r->reset_offset);
         is_new = true;
     }
@@ -68,7 +69,10 @@ static enum fb_code open_reader(struct runner *r, struct fb_err *err)
     if (code != FB_OK)
         return code;
     /* From now on it has a place in the log: what comes while it is away is not left out. */
-    return is_new ? state_offset_set(r->state, name, r->next, err) : FB_OK;
+    code = is_new ? state_offset_set(r->state, name, r->next, err) : FB_OK;
+    if (code == FB_OK && is_reset)
+        atomic_store(&r->is_reset, false); /* not before it is kept */
+    return code;
 }
 
 enum fb_code sink_begin(struct runner *r, struct fb_err *err)
@@ -115,11 +119,12 @@ static bool goes_on_at_mark(struct runner *r)
     enum fb_code code = r->type->mark(r->connector, &mark, &err);
     r->keeps_mark = code == FB_OK;
     r->is_marked = r->keeps_mark || code == FB_E_NOT_FOUND;
-    if (!r->is_marked || mark.offset == from) {
-        if (!r->is_marked)
-            runner_failed(r, &err);
+    if (!r->is_marked)
+        runner_failed(r, &err);
+    else if (r->keeps_mark && r->cut.unit_count == 0)
+        runner_works(r); /* the broker answered, and there is nothing that could show more */
+    if (!r->is_marked || mark.offset == from)
         return r->is_marked;
-    }
     if (mark.offset > end) { /* of a log that is gone: at least once */
         fb_log(FB_LOG_WARN,
                "connector %s: the receiver knows offset %" PRIu64 " and the log ends "
@@ -451,6 +456,8 @@ static void deliver(struct runner *r)
         RUNNER_STATUS(r, r->status.in_flight = s->count);
         err.text[0] = '\0';
         enum fb_code code = r->type->send(r->connector, &batch, &err);
+        for (uint32_t i = 0; i < s->count; i++) /* else the next one asks who has it now */
+            r->is_marked &= !batch.mark || s->record[i].result == CONNECTOR_DELIVERED;
         bool is_better = settle(r, s);
         if (is_better)
             runner_works(r);

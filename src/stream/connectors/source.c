@@ -216,8 +216,6 @@ static void hand_over(struct runner *r)
 static enum fb_code keep_positions(struct runner *r, uint32_t count, struct fb_err *err)
 {
     struct source *s = r->source;
-    struct buf text;
-    char key[64];
     bool is_new = false, is_kept = true;
     for (uint32_t k = 0; k < count; k++) {
         const struct batch_in *b = &s->batch[(s->first + k) % BATCHES_MAX];
@@ -228,8 +226,14 @@ static enum fb_code keep_positions(struct runner *r, uint32_t count, struct fb_e
     }
     if (!is_kept)
         return fb_fail(err, FB_E_NOMEM, "no memory for the positions of %s", r->c->name);
-    if (!is_new || (r->type && (r->type->can & CONNECTOR_FORGETS)))
-        return FB_OK;
+    bool has_none = r->type && (r->type->can & CONNECTOR_FORGETS);
+    return is_new && !has_none ? source_keep(r, err) : FB_OK;
+}
+
+enum fb_code source_keep(struct runner *r, struct fb_err *err)
+{
+    struct buf text;
+    char key[64];
     state_key(r, key);
     buf_init(&text, POSITIONS_TEXT_MAX);
     positions_save(&r->durable, &text);
@@ -296,8 +300,7 @@ void source_run(struct runner *r)
     }
     /* What was handed over is given a moment to become durable, so that little is repeated: of an
      * exact source nothing, unless the disk fails. */
-    bool is_last = atomic_load(&r->is_stopping);
-    uint64_t until_us = fb_mono_us() + (r->exact.is_on && !is_last ? 5000 : 500) * US_PER_MS;
+    uint64_t until_us = fb_mono_us() + (r->exact.is_on ? 5000 : 500) * US_PER_MS;
     while (r->source->count > 0 && fb_mono_us() < until_us && settle(r, &err) == FB_OK)
         usleep(5000);
 }
