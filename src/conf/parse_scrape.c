@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* scrapes: /metrics pages that are read; a connector of type prometheus each. */
 #include "conf/conf_int.h"
+#include "event/intake.h"
 #include "event/scrape.h"
 
 #include <stdio.h>
@@ -61,6 +62,12 @@ static void check_time(struct reader *rd, const struct node *n, struct conf_conn
     set(c, "timeout", arena_text(rd->keep, span_of(text)), shown);
 }
 
+static bool is_same_fact(struct span a, struct span b)
+{
+    char as_a[40], as_b[40]; /* as facts are named in the end */
+    return intake_name(as_a, a) && intake_name(as_b, b) && strcmp(as_a, as_b) == 0;
+}
+
 /* Facts must have names that fit, and each another one. */
 static void check_rules(struct reader *rd, const struct node *n, const struct conf_connector *c)
 {
@@ -94,8 +101,11 @@ static void check_rules(struct reader *rd, const struct node *n, const struct co
                     "name: \"%.*s as NAME\"",
                     c->section, c->name, c->name, SPAN_ARG(rule.fact), room + 1,
                     SPAN_ARG(rule.name));
+        if (is_same_fact(rule.fact, SPAN("up")))
+            problem(rd, here, "%s.%s.metrics: `up` says whether the page was read; add ` as NAME`",
+                    c->section, c->name);
         for (size_t i = 0; i < count; i++)
-            if (span_eq(fact[i], rule.fact))
+            if (is_same_fact(fact[i], rule.fact))
                 problem(rd, here, "%s.%s.metrics: two facts are called \"%.*s\"; add ` as NAME`",
                         c->section, c->name, SPAN_ARG(rule.fact));
     }
