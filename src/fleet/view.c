@@ -104,6 +104,7 @@ void fleet_conf_init(struct fleet_conf *conf)
 void fleet_view_lease(struct fleet_view *v, uint64_t lease_us, uint32_t safe_ppm)
 {
     v->conf.lease.lease_us = lease_us;
+    v->conf.lease.forget_us = fb_max_u64(v->conf.lease.forget_us, 2 * lease_us);
     v->conf.lease.safe_ppm = safe_ppm;
 }
 

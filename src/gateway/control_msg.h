@@ -15,14 +15,15 @@
 
 #define CONTROL_MAGIC UINT32_C(0x46424354) /* "FBCT" */
 #define CONTROL_TEXT_BYTES 4000
+#define CONTROL_STOP_NODE 1 /* number of CONTROL_STOP: no gateway serves any more */
 
 enum control_kind {
     CONTROL_RELOAD = 1, /* text: name of the file for messages; one descriptor rides along */
     CONTROL_DRAIN,
     CONTROL_STOP,
-    CONTROL_ENDPOINT, /* number, value: 1 drain, 0 undrain */
-    CONTROL_RESET,    /* number: forget what was learned about this endpoint */
-    CONTROL_RETIRE,   /* another gateway serves now: end what is there, without haste */
+    CONTROL_ENDPOINT,   /* number, value: 1 drain, 0 undrain */
+    CONTROL_RESET,      /* number: forget what was learned about this endpoint */
+    CONTROL_RETIRE,     /* another gateway serves now: end what is there, without haste */
     CONTROL_PURGE = 16, /* number: enum cache_purge_kind, value: 1 paced, text: what */
     CONTROL_READY = 64,
     CONTROL_RELOADED, /* text: what needs a restart, "" when nothing */

@@ -108,8 +108,9 @@ static double share_of(const struct request *req)
     const struct knob_table *knobs = gw->mem->knobs;
     const struct conf *conf = req->gen->conf;
     uint16_t number = req->gen->route_numbers[req->route];
-    bool is_alone = conf->p.fleet_connector[0] == '\0';
-    double safe = is_alone ? 1 : conf->p.fleet_safe_permille / 1000.0, share = safe;
+    if (conf->p.fleet_connector[0] == '\0') /* alone, whatever was learned in a fleet */
+        return 1;
+    double safe = conf->p.fleet_safe_permille / 1000.0, share = safe;
     if (number < KNOB_TARGETS_MAX && knob_version(knobs, KNOB_FLEET_SHARE_PCT, number) != 0)
         share = knob_read(knobs, KNOB_FLEET_SHARE_PCT, number) / 100;
     uint64_t beat_us = atomic_load_explicit(&gw->mem->head->brain_beat_us, memory_order_relaxed);

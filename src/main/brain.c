@@ -453,6 +453,7 @@ static void read_control(struct brain *b)
     struct fb_err err;
     if (m.kind == CONTROL_STOP) {
         b->is_stopping = true;
+        b->is_node_stopping = m.number == CONTROL_STOP_NODE;
     } else if (m.kind == CONTROL_RELOAD) {
         if (role_read_conf(fd, &conf, &err) == FB_OK) {
             say_config(b, conf);

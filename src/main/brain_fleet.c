@@ -23,13 +23,14 @@
 /* A brain that died and was started again goes on with the parts of the last one until it hears a
  * decision, for so long or until the lease is over; less than the grace of fleet/lease.h. */
 #define RESUME_US (5 * US_PER_S)
+#define SAID_NOTHING UINT32_MAX
 #define GOODBYE_MS 3000 /* at the stop of the process, for the last words and the threads */
 
 struct part {
     uint16_t route, service; /* numbers */
     uint64_t limit;          /* id */
     uint64_t limit_milli;    /* 0: of each user */
-    uint32_t said_ppm;       /* 0: nothing yet */
+    uint32_t said_ppm;       /* or SAID_NOTHING */
 };
 
 struct brain_fleet {
@@ -171,6 +172,9 @@ void brain_fleet_apply(struct brain *b, struct conf *conf)
         f->nodes_silent = 0;
     }
     bool is_same = f->link && c && c->hash == f->link_hash && conf->p.fleet_role == f->role;
+    if (f->link && c && !is_same) /* the parts hold until the next link tells more */
+        f->resume_until_us =
+            fb_max_u64(fb_mono_us() + RESUME_US, atomic_load(&b->mem.head->fleet_lease_end_us));
     if (!is_same)
         stop_link(b);
     if (f->conf)
@@ -247,7 +251,7 @@ static void find_parts(struct brain *b)
     f->parts = calloc(f->conf->route_count + 1, sizeof *f->parts);
     for (size_t i = 0; f->parts && i < f->conf->route_count; i++) {
         const struct conf_route *r = &f->conf->routes[i];
-        struct part p = {.said_ppm = 0, .limit_milli = UINT64_MAX};
+        struct part p = {.said_ppm = SAID_NOTHING, .limit_milli = UINT64_MAX};
         bool has_limit = false;
         for (size_t k = 0; k < r->rate_count; k++) {
             const struct conf_rate *rate = &r->rates[k];
@@ -276,7 +280,8 @@ static uint32_t share_in_force_ppm(const struct brain *b, const struct part *p)
         return safe_ppm(b->fleet); /* as the gateway does */
     /* what was said may not be in the table yet; a pin or a mode may keep the table above it */
     double pct = knob_read(b->mem.knobs, KNOB_FLEET_SHARE_PCT, p->route);
-    return (uint32_t)fb_clamp(fmax(pct * 1e4, p->said_ppm), 0, FLEET_SHARE_ALL);
+    double said_ppm = p->said_ppm == SAID_NOTHING ? 0 : p->said_ppm;
+    return (uint32_t)fb_clamp(fmax(pct * 1e4, said_ppm), 0, FLEET_SHARE_ALL);
 }
 
 static double asked_per_s(const struct brain *b, uint16_t route)
@@ -370,10 +375,10 @@ static void report_all(struct brain *b, bool is_leaving)
             report(b, i, is_leaving);
 }
 
-/* The gateway has ended: what this node had is free at once. */
+/* When the gateway has ended what this node had is free at once.  At an upgrade it goes on. */
 static void say_goodbye(struct brain *b)
 {
-    if (b->fleet->link)
+    if (b->fleet->link && b->is_node_stopping)
         report_all(b, true);
 }
 
@@ -447,6 +452,9 @@ static void take_part(struct brain *b, struct part *p, uint64_t now_us)
     struct brain_fleet *f = b->fleet;
     const char *service = b->mem.services[p->service].name;
     uint32_t ppm = fleet_share_of(f->view, service, p->limit);
+    /* own reports that come back renew the lease of the brain before this one */
+    if (f->resume_until_us && now_us < f->resume_until_us)
+        f->resume_until_us = fb_max_u64(f->resume_until_us, fleet_lease_end_us(f->view, service));
     bool is_resuming = now_us < f->resume_until_us && !fleet_heeded(f->view, service, p->limit);
     if (ppm == p->said_ppm || is_resuming)
         return;
@@ -501,7 +509,7 @@ void brain_fleet_tick(struct brain *b, uint64_t now_us)
     struct taking t = {b, now_us, fb_wall_us()};
     fleet_link_take(f->link, take_one, &t);
     fleet_tick(f->view, now_us);
-    if (f->part_count == 0 && b->tick % 10 == 0)
+    if (f->part_count == 0)
         find_parts(b); /* the gateway may not have named its routes yet */
     /* before the reports say that it was heeded */
     for (size_t i = 0; i < f->part_count; i++)

@@ -392,7 +392,7 @@ static void *send_all(void *arg)
     uint32_t n;
     bool is_last = false;
     while (c && !is_last && (n = wait_for_some(k, batch)) > 0) {
-        is_last = is_stopping(k); /* then the last words are in this batch */
+        is_last = is_over(k); /* until then all last words may go */
         send_batch(k, c, batch, n);
         for (uint32_t i = 0; i < n; i++)
             free(batch[i]);

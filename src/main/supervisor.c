@@ -439,7 +439,7 @@ static void advance(struct supervisor *s, uint64_t now_us)
         if (!has_gateways(s)) {
             s->phase = PHASE_BRAIN_STOP;
             s->phase_until_us = now_us + BRAIN_STOP_US;
-            control_send(s->brain.control_fd, CONTROL_STOP, 0, 0, "");
+            control_send(s->brain.control_fd, CONTROL_STOP, CONTROL_STOP_NODE, 0, "");
         }
     } else if (s->phase == PHASE_BRAIN_STOP) {
         if (s->brain.pid && is_late) {
