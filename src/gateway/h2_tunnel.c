@@ -77,8 +77,8 @@ bool h2u_tunnel_read(struct request *req)
         if (c->is_broken)
             return false;
     }
-    if (st->data)
-        return true;
+    if (st->data || (st->is_ended && c->out && c->kind != CLIENT_H2))
+        return true; /* its end goes behind its last bytes */
     if (st->is_ended && !req->is_up_ended) {
         req->is_up_ended = true;
         client_end_send(c);
