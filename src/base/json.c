@@ -5,6 +5,8 @@
 
 #include <inttypes.h>
 #include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
 
 static void put_escaped(struct buf *out, struct span s);
 
@@ -98,6 +100,20 @@ void json_f64(struct json *j, double v)
         buf_printf(j->out, "%.0f", v);
     else
         buf_printf(j->out, "%.9g", v);
+}
+
+void json_f64_exact(struct json *j, double v)
+{
+    char text[32];
+    if (!isfinite(v) || (v == floor(v) && fabs(v) < 1e15)) {
+        json_f64(j, v);
+        return;
+    }
+    snprintf(text, sizeof text, "%.15g", v);
+    if (strtod(text, NULL) != v)
+        snprintf(text, sizeof text, "%.17g", v);
+    value_begins(j);
+    buf_puts(j->out, text);
 }
 
 void json_bool(struct json *j, bool v)

@@ -24,6 +24,7 @@ void json_span(struct json *j, struct span s); /* bytes that are not UTF-8 are w
 void json_u64(struct json *j, uint64_t v);
 void json_i64(struct json *j, int64_t v);
 void json_f64(struct json *j, double v);
+void json_f64_exact(struct json *j, double v); /* as many digits as it takes to read it back */
 void json_bool(struct json *j, bool v);
 void json_nil(struct json *j);
 void json_raw(struct json *j, struct span text); /* <text> is JSON already */

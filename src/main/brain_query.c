@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "main/log_names.h"
 #include "query/column.h"
+#include "query/memory.h"
 #include "query/query.h"
 
 #include <errno.h>
@@ -210,7 +211,7 @@ static void put_value(struct json *json, const struct query_value *v)
     if (v->type == QUERY_INTEGER)
         json_i64(json, v->integer);
     else if (v->type == QUERY_REAL)
-        json_f64(json, v->real);
+        json_f64_exact(json, v->real);
     else if (v->type == QUERY_TEXT)
         json_span(json, v->text);
     else
@@ -286,6 +287,7 @@ static void *run(void *arg)
                                        .stop_us = begin_us + j->of->time_us};
     pthread_setname_np(pthread_self(), "fb-query");
     (void)setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), NICE); /* of this thread only */
+    query_memory_limit(BRAIN_QUERY_BYTES_MAX);
     enum fb_code code = query_open(&q, &conf, &j->answer.err);
     if (code == FB_OK) {
         code = ask(j, q, conf.source.stop_us);

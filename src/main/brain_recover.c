@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "main/brain_int.h"
 #include "main/role.h"
+#include "query/memory.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,6 +35,7 @@ enum fb_code brain_recover(struct brain *b, struct fb_err *err)
     if (code != FB_OK)
         return code;
     struct state_report report;
+    query_memory_init();
     code = state_open(&b->state, b->setup->state_dir, &report, err);
     if (code != FB_OK)
         return code;

@@ -257,7 +257,7 @@ static void put_value(struct json *j, const struct query_value *v)
     if (v->type == QUERY_INTEGER)
         json_i64(j, v->integer);
     else if (v->type == QUERY_REAL)
-        json_f64(j, v->real);
+        json_f64_exact(j, v->real);
     else if (v->type == QUERY_TEXT)
         json_span(j, v->text);
     else

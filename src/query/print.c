@@ -126,7 +126,7 @@ static bool json_row(struct print *p, const struct query_value *v)
             json_i64(&j, v[i].integer);
             break;
         case QUERY_REAL:
-            json_f64(&j, v[i].real);
+            json_f64_exact(&j, v[i].real);
             break;
         case QUERY_TEXT:
             json_span(&j, v[i].text);

@@ -8,9 +8,9 @@
 
 /* SQLite asks after so many steps of its machine whether to go on: some tens of microseconds. */
 #define STEPS_BETWEEN_ASKING 10000
-/* Where memory is counted by asking, too: 60 rows of 256 KiB each are 16 MiB between two answers.
- */
-#define STEPS_WHEN_SHARED 500
+/* In the brain more often, and no step may take long: LIKE takes as long as pattern times value. */
+#define STEPS_WHEN_SHARED 100
+#define LIKE_BYTES_WHEN_SHARED 256
 
 static int authorize(void *arg, int action, const char *a, const char *b, const char *c,
                      const char *d);
@@ -88,6 +88,11 @@ static enum fb_code open_tables(struct query *q, struct fb_err *err)
     sqlite3_limit(q->db, SQLITE_LIMIT_LENGTH,
                   (int)(is_shared ? QUERY_SHARED_VALUE_BYTES_MAX : 16 * MIB));
     sqlite3_limit(q->db, SQLITE_LIMIT_ATTACHED, 0);
+    if (is_shared)
+        sqlite3_limit(q->db, SQLITE_LIMIT_LIKE_PATTERN_LENGTH, LIKE_BYTES_WHEN_SHARED);
+    sqlite3_db_config(q->db, SQLITE_DBCONFIG_ENABLE_FTS3_TOKENIZER, 0, NULL);
+    sqlite3_db_config(q->db, SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, 0, NULL);
+    sqlite3_db_config(q->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
     sqlite3_set_authorizer(q->db, authorize, q);
     sqlite3_progress_handler(q->db, is_shared ? STEPS_WHEN_SHARED : STEPS_BETWEEN_ASKING, on_steps,
                              q);
@@ -107,7 +112,8 @@ static int authorize(void *arg, int action, const char *a, const char *b, const 
 {
     struct query *q = arg;
     (void)a, (void)c, (void)d;
-    bool is_function_fine = action != SQLITE_FUNCTION || !b || strcmp(b, "load_extension") != 0;
+    bool is_function_fine = action != SQLITE_FUNCTION || !b ||
+                            (strcmp(b, "load_extension") != 0 && strcmp(b, "fts3_tokenizer") != 0);
     if (is_function_fine && (action == SQLITE_SELECT || action == SQLITE_READ ||
                              action == SQLITE_FUNCTION || action == SQLITE_RECURSIVE))
         return SQLITE_OK;
@@ -119,7 +125,7 @@ static int on_steps(void *arg)
 {
     struct query *q = arg;
     uint64_t max = q->conf.shared_bytes_max;
-    if (max && (uint64_t)sqlite3_memory_used() > max)
+    if (max && (uint64_t)sqlite3_memory_used() > max) /* of all threads; see query/memory.h */
         q->is_starved = true;
     return q->is_starved || scan_source_is_stopped(&q->conf.source);
 }

@@ -16,7 +16,7 @@
 
 #define QUERY_HEAP_BYTES_MAX (256 * MIB)
 #define QUERY_SQL_BYTES_MAX (64 * KIB)
-#define QUERY_SHARED_VALUE_BYTES_MAX (256 * KIB)
+#define QUERY_SHARED_VALUE_BYTES_MAX (64 * KIB)
 /* Tables that one query may have open at once there: each has a reader of the log. */
 #define QUERY_SHARED_TABLES_MAX 8
 

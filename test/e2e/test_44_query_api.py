@@ -241,10 +241,27 @@ def test_a_query_whose_client_left_makes_room(fold):  # and does so at once: bra
 
 
 def test_a_query_that_needs_too_much_memory_is_stopped(fold):
-    sql = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT x, hex(zeroblob(100000)) AS h FROM c ORDER BY h, x"
+    sql = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT x, hex(zeroblob(30000)) AS h FROM c ORDER BY h, x"
     refused(fold, 422, {"sql": sql}, "more than 64 MiB")
     assert fold.api("GET", "/v1/status", timeout_s=30)
     assert ask(fold, "SELECT count(*) FROM request")["rows"] == [[100]]
+
+
+def test_a_query_that_grows_while_it_is_prepared_is_stopped(fold):
+    """Each of these names the one before twice: a gigabyte of parse tree for a kilobyte of SQL."""
+    parts = ["t0(x) AS (SELECT 1)"] + ["t%d(x) AS (SELECT a.x FROM t%d a, t%d b)" % (i, i - 1, i - 1) for i in range(1, 22)]
+    refused(fold, 422, {"sql": "WITH %s SELECT x FROM t21" % ", ".join(parts)}, "more than 64 MiB")
+    assert ask(fold, "SELECT count(*) FROM request")["rows"] == [[100]]
+
+
+def test_no_function_leads_out_of_the_log_and_no_step_takes_long(fold):
+    refused(fold, 400, {"sql": "SELECT hex(fts3_tokenizer('simple'))"}, "")
+    refused(fold, 400, {"sql": "SELECT 'a' LIKE printf('%.*c', 300, 'a')"}, "")
+
+
+def test_numbers_have_all_their_digits(fold):
+    row = ask(fold, "SELECT 1795386003.25, 0.1, 1e300, 2.5")["rows"][0]
+    assert row == [1795386003.25, 0.1, 1e300, 2.5]
 
 
 def test_a_stop_does_not_wait_for_queries(tmp_path):

@@ -9,7 +9,7 @@ import { count, dash, ms } from './format.js';
 const rows_max = 200; // more than that is for a file: foldback events query
 const first = 'SELECT service, count(*) AS requests, p99(total_us) AS p99_us\nFROM request GROUP BY service ORDER BY requests DESC';
 
-const shown = (v) => (v === null ? dash : typeof v === 'number' && !Number.isInteger(v) ? String(+v.toPrecision(6)) : String(v));
+const shown = (v) => (v === null ? dash : typeof v === 'number' && !Number.isInteger(v) ? String(Math.abs(v) < 1e6 ? +v.toPrecision(6) : v) : String(v));
 const is_number = (type) => type === 'integer' || type === 'real';
 
 function Answer({ answer }) {
