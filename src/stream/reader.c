@@ -399,6 +399,10 @@ static bool open_segment(struct log_reader *r, const struct segment *s)
     segment_name(name, s->number, s->first_offset);
     snprintf(path, sizeof path, "%s/%s", r->dir, name);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 && errno != ENOENT) { /* it is there: no reason to go on behind it */
+        r->has_no_list = true;
+        snprintf(r->why, sizeof r->why, "cannot open %.60s: %.80s", name, strerror(errno));
+    }
     if (fd < 0)
         return false;
     if (r->fd >= 0)
@@ -418,9 +422,12 @@ static bool open_next_segment(struct log_reader *r, uint32_t last)
     if (!list_again(r))
         return false;
     for (size_t i = 0; i < r->list.count; i++)
-        if (r->list.at[i].number > after && r->list.at[i].number <= last &&
-            open_segment(r, &r->list.at[i]))
-            return true;
+        if (r->list.at[i].number > after && r->list.at[i].number <= last) {
+            if (open_segment(r, &r->list.at[i]))
+                return true;
+            if (r->has_no_list)
+                return false;
+        }
     return false;
 }
 
@@ -463,6 +470,8 @@ static uint64_t look_at(struct search *s, uint64_t offset)
     uint64_t middle = s->low + (s->high - s->low) / 2;
     if (++s->steps % 3 == 0 || s->high_offset <= s->low_offset || offset >= s->high_offset)
         return middle;
+    if (offset <= s->low_offset)
+        return s->low + WALK_BYTES;
     double part = (double)(offset - s->low_offset) / (double)(s->high_offset - s->low_offset);
     uint64_t ahead = (uint64_t)(part * (double)(s->high - s->low));
     /* Near: close the upper end.  Else a little before it, so that the lower end comes near. */

@@ -358,8 +358,8 @@ void writer_compacted(struct writer *w, const struct compact_result *result)
         c->segments++;
         c->before_bytes += result->before_bytes;
         c->after_bytes += result->bytes;
-        c->is_failing = false;
     }
+    c->is_failing &= result->has_failed;
     if (!result->is_settled)
         w->next_compact_us = fb_mono_us() + (uint64_t)w->conf.compact_retry_ms * US_PER_MS;
     if (result->has_failed) {
