@@ -62,14 +62,15 @@ struct brain {
     pid_t supervisor_pid;
     uint8_t cert_state[MEMFILE_CERTS_MAX]; /* 1 ends soon, 2 has ended: as the alert says */
     bool is_tls_refused[MEMFILE_LISTENS_MAX], is_tls_out_refused[KNOB_TARGETS_MAX];
-    bool is_disk_bad, is_compact_bad, is_stopping, is_node_stopping, is_keys_bad, is_key_near, is_raw;
+    bool is_disk_bad, is_compact_bad, is_stopping, is_node_stopping, is_keys_bad, is_key_near,
+        is_raw;
     struct brain_fleet *fleet; /* NULL: never configured */
     uint8_t reload_answer;     /* enum control_kind of the last answer */
     /* a snapshot that waits for its offset to be durable */
     struct buf snapshot;
     struct sequencer_saved saved; /* numbering at the snapshot's offset */
     uint64_t snapshot_offset, snapshot_saved_offset, snapshot_saved_us;
-    uint64_t anchor_offset; /* of the newest anchor that this process saved */
+    uint64_t anchor_offset;                  /* of the newest anchor that this process saved */
     uint64_t anchor_stored_bytes, anchor_us; /* what the log had stored then; when */
     bool has_anchor;
     uint64_t recovered_events, recovered_us;
