@@ -122,8 +122,8 @@ bool fleet_limit_is_ready(const struct fleet_limit *l, const struct fleet_lease 
         return true;
     for (uint32_t i = 0; i < l->holding_count; i++) {
         const struct holding *h = &l->holdings[i];
-        /* between the last that it heard and the first that this node heard may be more */
-        if (h->heeded + 1 < l->first_sequence && held_ppm(h, own, now_us) > 0)
+        /* before the first of all there is none that it could have heard instead */
+        if (l->first_sequence > 1 && h->heeded < l->first_sequence && held_ppm(h, own, now_us) > 0)
             return false;
     }
     return true;

@@ -300,7 +300,8 @@ void source_run(struct runner *r)
     }
     /* What was handed over is given a moment to become durable, so that little is repeated: of an
      * exact source nothing, unless the disk fails. */
-    uint64_t until_us = fb_mono_us() + (r->exact.is_on ? 5000 : 500) * US_PER_MS;
+    bool is_last = atomic_load(&r->is_stopping); /* nobody waits longer for its thread */
+    uint64_t until_us = fb_mono_us() + (r->exact.is_on && !is_last ? 5000 : 500) * US_PER_MS;
     while (r->source->count > 0 && fb_mono_us() < until_us && settle(r, &err) == FB_OK)
         usleep(5000);
 }

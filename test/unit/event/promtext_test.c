@@ -13,15 +13,24 @@ struct got {
     size_t len;
 };
 
+/* What does not fit is cut. */
+FB_PRINTF(2, 3)
+static void put(struct got *g, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    int n = vsnprintf(g->text + g->len, sizeof g->text - g->len, format, args);
+    va_end(args);
+    g->len = fb_min_u64(g->len + (size_t)n, sizeof g->text - 1);
+}
+
 static void on_sample(void *arg, const struct prom_sample *m)
 {
     struct got *g = arg;
-    g->len += (size_t)snprintf(g->text + g->len, sizeof g->text - g->len, "%.*s/%.*s/%d/%d{",
-                               SPAN_ARG(m->name), SPAN_ARG(m->family), m->type, m->part);
+    put(g, "%.*s/%.*s/%d/%d{", SPAN_ARG(m->name), SPAN_ARG(m->family), m->type, m->part);
     for (uint32_t i = 0; i < m->label_count; i++)
-        g->len += (size_t)snprintf(g->text + g->len, sizeof g->text - g->len, "%.*s=%.*s,",
-                                   SPAN_ARG(m->label[i].name), SPAN_ARG(m->label[i].value));
-    g->len += (size_t)snprintf(g->text + g->len, sizeof g->text - g->len, "}=%g;", m->value);
+        put(g, "%.*s=%.*s,", SPAN_ARG(m->label[i].name), SPAN_ARG(m->label[i].value));
+    put(g, "}=%g;", m->value);
 }
 
 /* In pieces of <step> bytes. */

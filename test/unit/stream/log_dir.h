@@ -86,6 +86,7 @@ static inline struct log_conf log_dir_conf(void)
     conf.epoch = 1;
     conf.queue_bytes = MIB;
     conf.retry_ms = 1;
+    conf.compact_us = 0; /* places in a segment stay what they are; who wants it says so */
     return conf;
 }
 

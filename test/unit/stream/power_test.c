@@ -107,14 +107,16 @@ static uint64_t write_until_cut(struct log *log, uint64_t next)
     uint64_t patient_us = fb_mono_us() + 60 * US_PER_S;
     uint32_t groups = 0;
     while (!disk.is_cut) {
-        uint32_t most = is_slow ? 150 : disk_chance(20) ? 12000 : 300;
-        uint64_t to = next + 1 + rng_below(&disk.rng, most);
         if (is_slow)
             usleep(++groups < 200 ? 300 : 20000); /* enough segments are finished then */
+        pthread_mutex_lock(&disk_lock); /* the log's threads draw too */
+        uint32_t most = is_slow ? 150 : disk_chance(20) ? 12000 : 300;
+        uint64_t to = next + 1 + rng_below(&disk.rng, most);
         /* Where nothing else ends the round: a segment was compacted. */
         if (disk.ops_left > INT64_MAX / 2 &&
             (disk.replaced != replaced || fb_mono_us() > patient_us))
             disk.ops_left = rng_below(&disk.rng, 20);
+        pthread_mutex_unlock(&disk_lock);
         assert_int_equal(append_numbered(log, next, to), to - next);
         next = to;
         while (!disk.is_cut && log_flush(log, 1) != FB_OK) {
@@ -137,10 +139,12 @@ static void rounds(uint64_t count, uint64_t seed)
         uint64_t next;
         struct log *log = open_through(promised, round, &next);
         /* What log_open told is a promise too: the power goes at once. */
+        pthread_mutex_lock(&disk_lock);
         if (disk_chance(20))
             disk.ops_left = 0;
         else if (disk.ops_left > 1000 && !(is_slow && round % 5 == 0))
             disk.ops_left = 1 + rng_below(&disk.rng, is_slow ? 120 : 40);
+        pthread_mutex_unlock(&disk_lock);
         promised = fb_max_u64(next, write_until_cut(log, next));
         acknowledged += promised - next;
         log_close(log);
