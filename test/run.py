@@ -34,13 +34,30 @@ def note(text):
     print(text, flush=True)
 
 
-def build(folder, options):
+def build_now(folder, options, before=()):
     if not os.path.exists(f"{folder}/build.ninja"):
-        done = subprocess.run(["meson", "setup", folder, *options], capture_output=True, text=True)
+        done = subprocess.run([*before, "meson", "setup", folder, *options], capture_output=True, text=True)
         if done.returncode:
             return done.stdout[-3000:] + done.stderr[-1000:]
-    done = subprocess.run(["ninja", "-C", folder], capture_output=True, text=True)
+    done = subprocess.run([*before, "ninja", "-C", folder, *(["-j2"] if before else [])], capture_output=True, text=True)
     return "" if done.returncode == 0 else done.stdout[-4000:]
+
+
+early = {}  # folder -> the build that runs beside rows which mostly wait
+
+
+def build(folder, options):
+    if folder in early:
+        early.pop(folder).result()  # what it could not do is tried again, and told, below
+    return build_now(folder, options)
+
+
+def build_early(wanted):
+    """One after the other, with what the rows leave of the cores."""
+    pool = concurrent.futures.ThreadPoolExecutor(1)
+    for folder, options in wanted:
+        early[folder] = pool.submit(build_now, folder, options, ("nice", "-n", "19"))
+    pool.shutdown(wait=False)
 
 
 def run_tap(name, command, timeout_s, env):
@@ -260,6 +277,8 @@ def main():
                     args=["--long"] if a.long else [])
         if want("e2e"):
             e2e("build", env=long_env)
+        build_early([row[1:] for row in (("asan", "build-asan", ASAN), ("tsan", "build-tsan", TSAN),
+                                         ("fuzz", "build-fuzz", FUZZ_OPTIONS)) if want(row[0])])
         if want("fault"):
             py_suite("fault", ["test/fault"], env=pyenv, timeout_s=3600 if a.long else 600,
                      has_second_try=True)
