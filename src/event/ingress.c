@@ -125,6 +125,14 @@ bool ingress_durable(const struct ingress *q, uint64_t ticket)
     return atomic_load_explicit(&q->durable, memory_order_acquire) >= ticket;
 }
 
+uint64_t ingress_newest(struct ingress *q)
+{
+    pthread_mutex_lock(&q->lock);
+    uint64_t ticket = q->puts;
+    pthread_mutex_unlock(&q->lock);
+    return ticket;
+}
+
 int ingress_fd(const struct ingress *q)
 {
     return q->wake;

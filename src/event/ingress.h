@@ -28,6 +28,8 @@ enum fb_code ingress_put(struct ingress *q, struct span records, uint64_t *ticke
 /* Is everything up to <ticket> in the log and synced (or counted as lost by a failing disk)? */
 bool ingress_durable(const struct ingress *q, uint64_t ticket);
 
+/* Of the newest put, 0 none. */
+uint64_t ingress_newest(struct ingress *q);
 /* Readable while something waits. */
 int ingress_fd(const struct ingress *q);
 /* Calls <each> per record, oldest first, for whole puts of at most <bytes_max> together (at least

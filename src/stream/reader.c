@@ -316,6 +316,11 @@ uint64_t log_reader_node(const struct log_reader *r)
     return r->head.node;
 }
 
+uint32_t log_reader_epoch(const struct log_reader *r)
+{
+    return r->head.epoch;
+}
+
 void log_reader_want(struct log_reader *r, const struct log_wants *wants)
 {
     r->wants = *wants;

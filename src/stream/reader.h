@@ -42,6 +42,8 @@ uint64_t log_reader_wall_us(const struct log_reader *r);
 /* The node that wrote it: with the offset, the name of the event everywhere (event/cloudevent.h).
  */
 uint64_t log_reader_node(const struct log_reader *r);
+/* The start of that node's brain which wrote it. */
+uint32_t log_reader_epoch(const struct log_reader *r);
 /* The period under whose keys the personal fields of that record are sealed; 0: none are. */
 uint32_t log_reader_period(const struct log_reader *r);
 /* May blocks of the log be sealed, now or from before? */

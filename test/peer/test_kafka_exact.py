@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """The Kafka sink with `transactions: true`: the mark of the sink is committed with the records, so that readers of
 committed records see each event once and in order, whoever is killed; and of two processes with one id one stops."""
+import json
 import os
 import random
 import sys
+import threading
 import time
 
 import pytest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "fault"))
 from fb import Foldback, Load  # noqa: E402
-from kafka_try import (config, connector, in_log, kafka, kill_brain, offsets, origin, send_many, shop,  # noqa: E402,F401
+from kafka_try import (config, connector, in_log, kafka, kill_brain, offsets, orders, origin, send_many, shop,  # noqa: E402,F401
                        until)
 
 
@@ -102,3 +104,72 @@ def test_of_two_processes_with_one_transactional_id_the_older_stops_with_a_clear
     assert sorted(len(x) for x in by_node.values()) == [40, 40]
     assert all(x == sorted(set(x)) for x in by_node.values())
     reader.close()
+
+
+# ---- sources ----
+PER_MESSAGE = 7
+
+
+class Producer:
+    """Messages of seven events each, numbered through, until it is stopped."""
+
+    def __init__(self, kafka, topic):  # noqa: F811
+        self.kafka, self.topic, self.count, self.is_over = kafka, topic, 0, threading.Event()
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.thread.start()
+
+    def run(self):
+        while not self.is_over.is_set():
+            self.kafka.produce(self.topic, ["\n".join(
+                json.dumps({"name": "order.placed", "value": PER_MESSAGE * (self.count + m) + i}) for i in range(PER_MESSAGE))
+                for m in range(40)])
+            self.count += 40
+            time.sleep(0.1)
+
+    def stop(self):
+        self.is_over.set()
+        self.thread.join(60)
+        return PER_MESSAGE * self.count
+
+
+def exact_source(kafka, topic):  # noqa: F811
+    return ("  o: { type: kafka, direction: source, brokers: '%s', topic: %s, start: earliest, group: g-%s,\n"
+            "       transactions: true, backoff_max: 1s }" % (kafka.brokers, topic, topic))
+
+
+def test_kills_of_the_brain_take_no_event_of_a_message_twice(kafka, shop):  # noqa: F811
+    topic = kafka.topic("exact-in", partitions=2)
+    fold = shop(exact_source(kafka, topic))
+    producer = Producer(kafka, topic)
+    rng = random.Random(815)
+    for _ in range(3):
+        seen = len(orders(fold))
+        until(lambda: len(orders(fold)) > seen + 200, 90)
+        time.sleep(rng.random())
+        kill_brain(fold)
+    sent = producer.stop()
+    until(lambda: len(orders(fold)) >= sent, 180)
+    assert sorted(e["value"] for e in orders(fold)) == list(range(sent))
+
+
+def test_a_member_that_comes_or_goes_makes_no_message_of_the_group_two(kafka, shop, origin, tmp_path):  # noqa: F811
+    topic = kafka.topic("exact-group", partitions=4)
+    one = shop(exact_source(kafka, topic))
+    producer = Producer(kafka, topic)
+    until(lambda: len(orders(one)) > 300, 90)
+    (tmp_path / "two").mkdir()
+    two = Foldback(tmp_path / "two", config(origin, exact_source(kafka, topic))).start()
+    try:
+        until(lambda: len(orders(two)) > 300, 120, "the second one has some of the partitions")
+        assert one.cli("connector", "pause", "o").returncode == 0
+        until(lambda: connector(one, "o")["state"] == "paused", 60)
+        seen = len(orders(two))
+        until(lambda: len(orders(two)) > seen + 600, 120)
+        assert one.cli("connector", "resume", "o").returncode == 0
+        seen = len(orders(one))
+        until(lambda: len(orders(one)) > seen + 300, 120)
+        sent = producer.stop()
+        until(lambda: len(orders(one)) + len(orders(two)) >= sent, 180)
+        assert sorted(e["value"] for f in (one, two) for e in orders(f)) == list(range(sent))
+    finally:
+        two.stop()

@@ -27,7 +27,7 @@
 #include "base/log.h"
 #include "base/span.h"
 
-#define CONNECTOR_ABI 2u
+#define CONNECTOR_ABI 3u
 #define CONNECTOR_SYMBOL "foldback_connector"
 #define CONNECTOR_HEADERS_MAX 16
 #define CONNECTOR_POSITION_BYTES 64
@@ -69,6 +69,10 @@ struct connector_setup {
      */
     bool (*position)(void *ctx, const char *topic, uint32_t partition,
                      char out[CONNECTOR_POSITION_BYTES]);
+    /* Of a source, from within receive: another one goes on from here.  What was given is settled
+     * (in the log, position kept, commit called), as far as that takes at most 10 s.  May be NULL.
+     */
+    void (*give_back)(void *ctx);
     /* True when foldback ends, or pauses or changes this connector: send and receive return within
      * 200 ms of it.  From any thread. */
     bool (*is_stopping)(void *ctx);

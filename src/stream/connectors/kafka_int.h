@@ -36,6 +36,7 @@ struct connector {
     enum fb_code record_code;
     /* source */
     rd_kafka_message_t *held; /* <each> had no room for it */
+    bool is_giving_back;      /* partitions: positions are committed before it goes on */
 };
 
 const char *kafka_value(const struct connector *c, const char *key);

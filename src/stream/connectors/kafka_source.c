@@ -9,6 +9,9 @@
 #include <stdlib.h>
 
 #define COMMITTED_MS 3000
+#define COMMITTED_TRIES_EXACT 5 /* what another member took must not be taken again */
+#define GIVE_BACK_MS 3000       /* for the group to take the last positions */
+#define SLICE_MS 100
 #define ASK_EACH_US US_PER_S
 #define ASK_MS 100
 #define FIRST_ANSWER_US (1500 * US_PER_MS)
@@ -30,16 +33,36 @@ enum fb_code kafka_subscribe(struct connector *c, struct fb_err *err)
                 : FB_OK;
 }
 
+/* Before another member goes on: what came in here is settled, and the group knows how far. */
+static void give_back(struct connector *c)
+{
+    if (!c->setup.give_back || rd_kafka_assignment_lost(c->rk))
+        return; /* lost: the group takes no position of us any more */
+    c->is_giving_back = true;
+    c->setup.give_back(c->setup.ctx);
+    c->is_giving_back = false;
+}
+
+static bool read_group(struct connector *c, rd_kafka_t *rk, rd_kafka_topic_partition_list_t *list)
+{
+    int tries = c->is_transactional ? COMMITTED_TRIES_EXACT : 1;
+    while (tries-- > 0 && !c->setup.is_stopping(c->setup.ctx))
+        if (rd_kafka_committed(rk, list, COMMITTED_MS) == RD_KAFKA_RESP_ERR_NO_ERROR)
+            return true;
+    return false;
+}
+
 void kafka_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t what,
                      rd_kafka_topic_partition_list_t *list, void *opaque)
 {
     struct connector *c = opaque;
     if (what != RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS) {
+        give_back(c);
         rd_kafka_assign(rk, NULL);
         return;
     }
     /* Without an answer our own positions are used; they are never behind what we acknowledged. */
-    if (rd_kafka_committed(rk, list, COMMITTED_MS) != RD_KAFKA_RESP_ERR_NO_ERROR)
+    if (!read_group(c, rk, list))
         for (int i = 0; i < list->cnt; i++)
             list->elems[i].offset = RD_KAFKA_OFFSET_INVALID;
     for (int i = 0; i < list->cnt; i++) {
@@ -140,6 +163,23 @@ enum fb_code kafka_receive(struct connector *c, connector_each *each, void *arg,
     return code == FB_OK && !gave ? is_reached(c, err) : code;
 }
 
+/* Waits for the answer, a bounded time: who gets the partition next reads it. */
+static rd_kafka_resp_err_t commit_now(struct connector *c, rd_kafka_topic_partition_list_t *list)
+{
+    rd_kafka_queue_t *answers = rd_kafka_queue_new(c->rk);
+    rd_kafka_resp_err_t code = rd_kafka_commit_queue(c->rk, list, answers, NULL, NULL);
+    rd_kafka_event_t *answer = NULL;
+    for (int ms = 0; !code && !answer && ms < GIVE_BACK_MS; ms += SLICE_MS) {
+        answer = rd_kafka_queue_poll(answers, SLICE_MS);
+        if (!answer && c->setup.is_stopping(c->setup.ctx))
+            break;
+    }
+    if (answer)
+        rd_kafka_event_destroy(answer);
+    rd_kafka_queue_destroy(answers);
+    return code;
+}
+
 enum fb_code kafka_commit(struct connector *c, const struct connector_done *done, uint32_t count,
                           struct fb_err *err)
 {
@@ -151,7 +191,8 @@ enum fb_code kafka_commit(struct connector *c, const struct connector_done *done
         rd_kafka_topic_partition_list_add(list, done[i].topic, (int32_t)done[i].partition)->offset =
             strtoll(done[i].position, NULL, 10) + 1;
     /* Not waited for: our own state has the position, the group's is for others and for tools. */
-    rd_kafka_resp_err_t code = rd_kafka_commit(c->rk, list, 1);
+    rd_kafka_resp_err_t code =
+        c->is_giving_back ? commit_now(c, list) : rd_kafka_commit(c->rk, list, 1);
     rd_kafka_topic_partition_list_destroy(list);
     (void)code;
     return FB_OK;

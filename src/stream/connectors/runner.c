@@ -104,9 +104,10 @@ void runner_failed(struct runner *r, const struct fb_err *err)
     }
     r->is_marked = false;
     r->was_fenced |= err->code == FB_E_CONFLICT; /* whatever fails after it */
-    bool waited = runner_wait(
-        r, needs_hand ? RUNNER_HAND_MS
-                      : backoff_ms(r->attempt, r->c->backoff_max_ms, rng_unit(&r->rng)));
+    uint32_t wait_ms = needs_hand ? RUNNER_HAND_MS
+                                  : backoff_ms(r->attempt, r->c->backoff_max_ms, rng_unit(&r->rng));
+    bool must_end = atomic_load(&r->is_stopping) || atomic_load(&r->is_paused);
+    bool waited = !must_end && runner_wait(r, wait_ms);
     r->was_fenced &= waited; /* woken: by a person */
     r->attempt++;
 }
@@ -171,6 +172,11 @@ static bool lend_is_stopping(void *ctx)
     return !runner_may_go_on(ctx);
 }
 
+static void lend_give_back(void *ctx)
+{
+    source_give_back(ctx);
+}
+
 static void lend_say(void *ctx, enum fb_log_level level, const char *text)
 {
     const struct runner *r = ctx;
@@ -203,6 +209,7 @@ static enum fb_code open_connector(struct runner *r, struct fb_err *err)
                                     .value = lend_value,
                                     .conf = r->c,
                                     .position = lend_position,
+                                    .give_back = lend_give_back,
                                     .is_stopping = lend_is_stopping,
                                     .say = lend_say,
                                     .trouble = lend_trouble,
@@ -487,8 +494,10 @@ void connectors_free(struct connectors *cs, void (*settle)(void *arg), void *arg
 {
     if (!cs)
         return;
-    for (uint32_t i = 0; i < cs->count; i++)
+    for (uint32_t i = 0; i < cs->count; i++) {
+        atomic_store(&cs->at[i]->is_last, true);
         stop_runner(cs->at[i]);
+    }
     uint64_t until_us = fb_mono_us() + FREE_WAIT_MS * US_PER_MS;
     bool is_stuck = false;
     for (uint32_t i = 0; i < cs->count; i++) {

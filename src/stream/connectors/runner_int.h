@@ -23,8 +23,16 @@
 
 struct source; /* source.c */
 /* exact.c: of a source that takes each message once, whatever is killed. */
+#define EXACT_HALVES_MAX 64
+/* A message of which a crash left some events in the log. */
+struct exact_half {
+    uint32_t partition, had; /* events that the log has */
+    char position[CONNECTOR_POSITION_BYTES], topic[1200];
+};
 struct exact {
     bool is_on;
+    struct exact_half half[EXACT_HALVES_MAX];
+    uint32_t half_count;
     uint64_t number;        /* of the put that is being filled */
     struct buf rows;        /* its messages */
     struct log_reader *end; /* knows how far the log is durable */
@@ -37,6 +45,7 @@ struct runner {
     bool is_started, has_regions;
     uint64_t regions; /* all regions of the configuration, to see a change */
     _Atomic bool is_stopping, is_over, is_paused, is_reset, is_woken;
+    _Atomic bool is_last; /* foldback ends: nobody waits long for the thread */
     _Atomic uint64_t reset_offset;
     pthread_mutex_t lock;
     pthread_cond_t wake;
@@ -91,6 +100,7 @@ FB_MUST_USE
 enum fb_code source_begin(struct runner *r, struct fb_err *err);
 void source_run(struct runner *r);
 void source_end(struct runner *r);
+void source_give_back(struct runner *r); /* for struct connector_setup */
 /* Writes the durable positions to state.db. */
 FB_MUST_USE
 enum fb_code source_keep(struct runner *r, struct fb_err *err);
@@ -101,9 +111,13 @@ enum fb_code exact_begin(struct runner *r, bool is_reset, struct fb_err *err);
 void exact_end(struct runner *r);
 /* Begins a put when <records> is empty; returns the bytes of its mark, 0 when there is none. */
 size_t exact_mark(struct runner *r, struct buf *records);
+/* So many events of <m> are in the log: they are left out of what is put. */
+uint32_t exact_had(struct runner *r, const struct connector_message *m);
 /* <m> became <records>, maybe none.  False without memory. */
 FB_MUST_USE
 bool exact_note(struct runner *r, const struct connector_message *m, struct span records);
+/* ... and they stay in the put. */
+void exact_noted(struct runner *r, const struct connector_message *m);
 /* Before the put. */
 FB_MUST_USE
 enum fb_code exact_intend(struct runner *r, struct fb_err *err);

@@ -23,6 +23,13 @@
 #define BATCH_RECORD_BYTES INGRESS_PUT_BYTES_MAX
 #define RECEIVE_MS 100
 #define RECEIVE_BUSY_MS 10 /* while something waits to be settled: it is soon */
+/* For what was handed over to become durable: at the end of foldback, of a connector, of an exact
+ * one, and before another member of the group goes on.  What is not durable then is repeated, but
+ * of an exact source that goes on here (exact.c waits for it). */
+#define LAST_SETTLE_MS 500
+#define END_SETTLE_MS 500
+#define EXACT_SETTLE_MS 5000
+#define GIVE_BACK_SETTLE_MS 10000
 
 /* Messages whose events wait for the log together. */
 struct batch_in {
@@ -37,6 +44,8 @@ struct source {
     uint64_t events, messages, bytes;
     bool is_unburied; /* a dead letter could not be written: its message comes again */
 };
+
+static bool settle_all(struct runner *r, uint32_t ms);
 
 static void state_key(const struct runner *r, char out[64])
 {
@@ -55,7 +64,11 @@ enum fb_code source_begin(struct runner *r, struct fb_err *err)
     positions_fini(&r->durable);
     if (atomic_exchange(&r->is_reset, false)) {
         enum fb_code code = state_meta_set(r->state, key, SPAN(""), err);
-        return code == FB_OK ? exact_begin(r, true, err) : code;
+        if (code == FB_OK)
+            code = exact_begin(r, true, err);
+        if (code != FB_OK)
+            atomic_store(&r->is_reset, true);
+        return code;
     }
     /* Which kind of positions it has is known when its library is: both are read. */
     enum fb_code code = state_meta_get(r->state, key, &text, err);
@@ -131,6 +144,50 @@ static bool remember(struct runner *r, struct batch_in *b, const struct connecto
     return true;
 }
 
+/* The events of <m> behind those of the batch, or a dead letter.  False: it must come again. */
+static bool take_message(struct runner *r, const struct connector_message *m)
+{
+    struct source *s = r->source;
+    struct intake in = {.name = m->topic, .now_us = fb_mono_us(), .out = &s->records};
+    size_t mark = exact_mark(r, &s->records), was = s->records.len;
+    uint32_t had = exact_had(r, m);
+    if (!intake_read(&in, m->value)) {
+        if (was > mark)
+            return false; /* with the next batch */
+        in.bad = 1;
+        snprintf(in.reason, sizeof in.reason, "more events in one message than 256 KiB hold");
+    }
+    if (in.bad && !had) { /* else it was buried the first time */
+        struct dead_letter letter = {.topic = m->topic,
+                                     .position = m->position,
+                                     .key = m->key,
+                                     .value = m->value,
+                                     .reason = in.reason};
+        /* Before anything of it is kept: else the message comes again. */
+        if (!runner_bury(r, &letter)) {
+            s->records.len = was;
+            s->is_unburied = true;
+            return false;
+        }
+        RUNNER_STATUS(r, r->status.bad += in.bad);
+    }
+    had = (uint32_t)fb_min_u64(had, in.events);
+    size_t left = s->records.len - was - had * sizeof(struct ev_custom);
+    memmove(s->records.at + was, s->records.at + s->records.len - left, left);
+    s->records.len = was + left;
+    /* From now on a repeat within this run is known, durable or not. */
+    if (!exact_note(r, m, (struct span){s->records.at + was, left}) ||
+        !positions_set(&r->positions, m->topic, m->partition, m->position)) {
+        s->records.len = was;
+        return false;
+    }
+    exact_noted(r, m);
+    s->events += in.events - had;
+    s->bytes += m->value.len;
+    s->messages++;
+    return true;
+}
+
 static bool on_message(void *arg, const struct connector_message *m)
 {
     struct runner *r = arg;
@@ -139,40 +196,8 @@ static bool on_message(void *arg, const struct connector_message *m)
     if (is_full(r) || b->count >= (r->exact.is_on ? EXACT_MESSAGES_MAX : BATCH_MESSAGES_MAX))
         return false;
     bool is_known = !(r->type->can & CONNECTOR_SEEKS) && positions_knows(&r->positions, m);
-    if (!is_known) {
-        struct intake in = {.name = m->topic, .now_us = fb_mono_us(), .out = &s->records};
-        size_t mark = exact_mark(r, &s->records), was = s->records.len;
-        if (!intake_read(&in, m->value)) {
-            if (was > mark)
-                return false; /* with the next batch */
-            in.bad = 1;
-            snprintf(in.reason, sizeof in.reason, "more events in one message than 256 KiB hold");
-        }
-        if (in.bad) {
-            struct dead_letter letter = {.topic = m->topic,
-                                         .position = m->position,
-                                         .key = m->key,
-                                         .value = m->value,
-                                         .reason = in.reason};
-            /* Before anything of it is kept: else the message comes again. */
-            if (!runner_bury(r, &letter)) {
-                s->records.len = was;
-                s->is_unburied = true;
-                return false;
-            }
-            RUNNER_STATUS(r, r->status.bad += in.bad);
-        }
-        struct span taken = {s->records.at + was, s->records.len - was};
-        /* From now on a repeat within this run is known, durable or not. */
-        if (!exact_note(r, m, taken) ||
-            !positions_set(&r->positions, m->topic, m->partition, m->position)) {
-            s->records.len = was;
-            return false;
-        }
-        s->events += in.events;
-        s->bytes += m->value.len;
-        s->messages++;
-    }
+    if (!is_known && !take_message(r, m))
+        return false;
     if (!remember(r, b, m))
         return false;
     RUNNER_STATUS(r, r->status.repeated += is_known);
@@ -298,10 +323,36 @@ void source_run(struct runner *r)
             runner_wait(r, 5);
         note(r);
     }
-    /* What was handed over is given a moment to become durable, so that little is repeated: of an
-     * exact source nothing, unless the disk fails. */
-    bool is_last = atomic_load(&r->is_stopping); /* nobody waits longer for its thread */
-    uint64_t until_us = fb_mono_us() + (r->exact.is_on && !is_last ? 5000 : 500) * US_PER_MS;
-    while (r->source->count > 0 && fb_mono_us() < until_us && settle(r, &err) == FB_OK)
-        usleep(5000);
+    settle_all(r, atomic_load(&r->is_last) ? LAST_SETTLE_MS
+                  : r->exact.is_on         ? EXACT_SETTLE_MS
+                                           : END_SETTLE_MS);
+}
+
+/* All that was handed over, as far as it becomes durable in <ms>; less when foldback ends. */
+static bool settle_all(struct runner *r, uint32_t ms)
+{
+    struct fb_err err;
+    uint64_t now_us = fb_mono_us(), until_us = now_us + ms * US_PER_MS;
+    uint64_t last_us = now_us + LAST_SETTLE_MS * US_PER_MS;
+    while (r->source->count > 0) {
+        bool is_over = (now_us = fb_mono_us()) >= until_us;
+        if (settle(r, &err) != FB_OK || is_over || (now_us >= last_us && atomic_load(&r->is_last)))
+            break;
+        if (r->source->count > 0)
+            usleep(5000);
+    }
+    return r->source->count == 0;
+}
+
+void source_give_back(struct runner *r)
+{
+    if (!r->source)
+        return; /* at the end: settled by then, as far as it could be */
+    hand_over(r);
+    if (filling(r->source)->count == 0 && settle_all(r, GIVE_BACK_SETTLE_MS))
+        return;
+    fb_log(FB_LOG_WARN,
+           "connector %s: a partition goes to another member of its group before the log has all "
+           "that was taken from it: that may be taken there again",
+           r->c->name);
 }

@@ -34,7 +34,9 @@ static struct {
     uint32_t fenced_opens;
     /* a source */
     uint32_t messages, given, bad_at; /* how many there are; how many this connector gave */
-    uint32_t refused, commits;
+    uint32_t per_message;             /* events of each; 0: one */
+    uint32_t refused, commits, opens, at_give_back;
+    bool gives_back; /* at the next receive */
     char committed[CONNECTOR_POSITION_BYTES];
 } peer;
 
@@ -54,6 +56,7 @@ static enum fb_code peer_open(struct connector **out, const struct connector_set
         c->next = (uint32_t)strtoul(at, NULL, 10); /* that one again: it must be dropped */
     pthread_mutex_lock(&peer.lock);
     peer.fenced_opens += setup->was_fenced;
+    peer.opens++;
     pthread_mutex_unlock(&peer.lock);
     *out = c;
     return FB_OK;
@@ -124,13 +127,16 @@ static enum fb_code peer_mark(struct connector *c, struct connector_mark *mark, 
 static enum fb_code peer_receive(struct connector *c, connector_each *each, void *arg,
                                  uint32_t timeout_ms, struct fb_err *err)
 {
-    char text[64];
+    char text[4000];
     (void)timeout_ms, (void)err;
     pthread_mutex_lock(&peer.lock);
     uint32_t messages = peer.messages, bad_at = peer.bad_at;
+    uint32_t per = peer.per_message ? peer.per_message : 1;
     pthread_mutex_unlock(&peer.lock);
     for (; c->next < messages; c->next++) {
-        snprintf(text, sizeof text, "{\"name\":\"order\",\"value\":%u}", c->next);
+        for (uint32_t i = 0, at = 0; i < per; i++)
+            at += (uint32_t)snprintf(text + at, sizeof text - at,
+                                     "{\"name\":\"order\",\"value\":%u}\n", c->next * per + i);
         struct connector_message m = {.topic = "t", .value = span_of(text)};
         if (bad_at && c->next == bad_at)
             m.value = SPAN("rubbish");
@@ -143,6 +149,16 @@ static enum fb_code peer_receive(struct connector *c, connector_each *each, void
         }
         pthread_mutex_lock(&peer.lock);
         peer.given++;
+        pthread_mutex_unlock(&peer.lock);
+    }
+    pthread_mutex_lock(&peer.lock);
+    bool gives_back = peer.gives_back && c->next > 0;
+    peer.gives_back &= !gives_back;
+    pthread_mutex_unlock(&peer.lock);
+    if (gives_back) {
+        c->setup.give_back(c->setup.ctx);
+        pthread_mutex_lock(&peer.lock);
+        peer.at_give_back = (uint32_t)strtoul(peer.committed, NULL, 10);
         pthread_mutex_unlock(&peer.lock);
     }
     nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
@@ -210,17 +226,24 @@ static void world_begin(struct world *w)
         fail_msg("%s", err.text);
 }
 
-static void connectors_begin(struct world *w, const char *keys)
+static struct conf *conf_of(const char *keys)
 {
     char text[600];
     struct conf_report report;
+    struct conf *conf;
     snprintf(text, sizeof text,
              "listen: [\":8080\"]\nservices: { app: { endpoints: [\"127.0.0.1:3000\"] } }\n"
              "connectors: { k: { type: kafka, brokers: x, topic: t, backoff_max: 100ms, %s } }\n",
              keys);
-    if (conf_parse(span_of(text), "t.yaml", &w->conf, &report) != FB_OK)
+    if (conf_parse(span_of(text), "t.yaml", &conf, &report) != FB_OK)
         fail_msg("%s", report.at[0].text);
     conf_report_fini(&report);
+    return conf;
+}
+
+static void connectors_begin(struct world *w, const char *keys)
+{
+    w->conf = conf_of(keys);
     w->ingress = ingress_new(512 * KIB);
     struct connectors_setup setup = {
         .state_dir = w->state_dir, .node = "n1", .epoch = 1, .ingress = w->ingress};
@@ -558,6 +581,91 @@ static void after_a_crash_what_the_log_has_is_not_taken_again(void **state)
     }
 }
 
+/* The crash lies within a message: of its events none is lost, none comes twice; and again while
+ * they come the second time, with another message in between. */
+static void of_a_message_that_a_crash_cut_only_the_rest_is_taken(void **state)
+{
+    static const uint32_t kept[] = {1 + 3 * 7, 1 + 3 * 7 + 1, 1 + 3 * 7 + 2, 2, 1};
+    (void)state;
+    for (size_t k = 0; k < FB_COUNT(kept); k++) {
+        struct world w;
+        struct ingress_stats stats = {.events = 0};
+        world_begin(&w);
+        w.is_unsure = true;
+        w.take_max = kept[k];
+        peer.messages = 10;
+        peer.per_message = 3;
+        connectors_begin(&w, EXACT);
+        UNTIL(&w, (ingress_stats_read(w.ingress, &stats), stats.events >= 31));
+        connectors_finish(&w);
+        assert_int_equal(w.count, kept[k] - 1);
+        w.take_max = 2; /* the mark of the next put and one event */
+        connectors_begin(&w, EXACT);
+        UNTIL(&w, (ingress_stats_read(w.ingress, &stats),
+                   stats.events && stats.queued_bytes == 0 && w.take_max == 0));
+        connectors_finish(&w);
+        w.is_unsure = false;
+        w.take_max = UINT32_MAX;
+        connectors_begin(&w, EXACT);
+        UNTIL(&w, PEER(strcmp(peer.committed, "9")) == 0);
+        connectors_finish(&w);
+        in_order_and_once(&w, 30);
+        world_end(&w);
+    }
+}
+
+static void reload(struct world *w, const char *keys)
+{
+    struct conf *was = w->conf;
+    w->conf = conf_of(keys);
+    connectors_apply(w->cs, w->conf);
+    conf_unref(was);
+}
+
+/* The log takes nothing for a while: the connector of the new configuration waits for it too. */
+static void after_a_reload_what_is_on_its_way_into_the_log_is_not_taken_again(void **state)
+{
+    struct world w;
+    (void)state;
+    world_begin(&w);
+    w.is_blind = true;
+    peer.messages = 40;
+    connectors_begin(&w, EXACT);
+    struct ingress_stats stats = {.events = 0};
+    UNTIL(&w, (ingress_stats_read(w.ingress, &stats), stats.queued_bytes > 0));
+    reload(&w, EXACT ", timeout: 7s");
+    struct connector_status s;
+    UNTIL(&w, (connectors_tick(w.cs), connectors_status(w.cs, &s, 1) == 1));
+    UNTIL(&w, status(&w).state == CONNECTOR_FAILING);
+    assert_non_null(strstr(status(&w).last_error, "so that nothing is taken twice"));
+    assert_int_equal(PEER(peer.opens), 1);
+    w.is_blind = false;
+    UNTIL(&w, PEER(strcmp(peer.committed, "39")) == 0);
+    UNTIL(&w, PEER(peer.opens) == 2);
+    UNTIL(&w, status(&w).state == CONNECTOR_RUNNING);
+    connectors_finish(&w);
+    in_order_and_once(&w, 40);
+    world_end(&w);
+}
+
+static void before_a_partition_is_given_back_what_came_from_it_is_marked(void **state)
+{
+    static const char *const keys[] = {SOURCE, EXACT};
+    (void)state;
+    for (size_t k = 0; k < FB_COUNT(keys); k++) {
+        struct world w;
+        world_begin(&w);
+        peer.messages = 100;
+        peer.gives_back = true;
+        connectors_begin(&w, keys[k]);
+        UNTIL(&w, PEER(peer.at_give_back) > 0);
+        assert_int_equal(peer.at_give_back, 99);
+        connectors_finish(&w);
+        in_order_and_once(&w, 100);
+        world_end(&w);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -571,6 +679,9 @@ int main(void)
         cmocka_unit_test(a_full_queue_holds_the_sender_back_and_loses_nothing),
         cmocka_unit_test(rubbish_is_buried_and_what_lies_beside_it_taken),
         cmocka_unit_test(after_a_crash_what_the_log_has_is_not_taken_again),
+        cmocka_unit_test(of_a_message_that_a_crash_cut_only_the_rest_is_taken),
+        cmocka_unit_test(after_a_reload_what_is_on_its_way_into_the_log_is_not_taken_again),
+        cmocka_unit_test(before_a_partition_is_given_back_what_came_from_it_is_marked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
