@@ -369,8 +369,10 @@ enum fb_code conf_run_text(const struct conf_run *run, struct buf *out, struct f
 #define conf_text_for_run(from, from_count, to, to_count, out, err)                                \
     conf_run_text(&(struct conf_run){(from), (from_count), (to), (to_count)}, (out), (err))
 
-/* Listeners and RESTART params that differ: what a reload from <was> to <now> cannot do live, as
- * text lines; returns how many.  Services and routes keep their numbers by name: they are live. */
+/* Where `listen` has it; 0: nowhere. */
+uint32_t conf_listen_line(const struct conf *c, size_t index);
+/* RESTART params that differ: what a reload from <was> to <now> cannot do live, as text lines;
+ * returns how many.  Listeners, services and routes are live. */
 size_t conf_reload_needs_restart(const struct conf *was, const struct conf *now, struct buf *out);
 
 /* ---- the table ---- */

@@ -525,30 +525,15 @@ enum fb_code conf_run_text(const struct conf_run *run, struct buf *out, struct f
 
 /* ---- reload ---- */
 
-static bool has_listen(const struct conf *c, const char *address)
+uint32_t conf_listen_line(const struct conf *c, size_t index)
 {
-    for (size_t i = 0; i < c->listen_count; i++)
-        if (strcmp(c->listens[i].address, address) == 0)
-            return true;
-    return false;
+    return index < c->listen_count ? c->private->listen_line[index] : 0;
 }
 
 size_t conf_reload_needs_restart(const struct conf *was, const struct conf *now, struct buf *out)
 {
     size_t differences = 0, count;
     const struct conf_param_row *rows = conf_param_rows(&count);
-    for (size_t i = 0; i < was->listen_count; i++) {
-        if (has_listen(now, was->listens[i].address))
-            continue;
-        buf_printf(out, "listen: %s was removed\n", was->listens[i].address);
-        differences++;
-    }
-    for (size_t i = 0; i < now->listen_count; i++) {
-        if (has_listen(was, now->listens[i].address))
-            continue;
-        buf_printf(out, "listen: %s was added\n", now->listens[i].address);
-        differences++;
-    }
     for (size_t i = 0; i < count; i++) {
         if (rows[i].apply != APPLY_RESTART)
             continue;

@@ -54,7 +54,7 @@ void answer_local(struct request *req, uint16_t reason)
     bool is_limited = reason == REASON_RATE_LIMITED || reason == REASON_QUOTA_EXCEEDED;
     req->status = is_limited ? req->worker->refusal.rate->status : row->status;
     req->is_out_done = true;
-    if (row->status == 400 || row->status == 501 || row->status == 505 || req->worker->is_draining)
+    if (row->status == 400 || row->status == 501 || row->status == 505 || request_is_leaving(req))
         req->is_keep_alive = false; /* what follows on such a connection is not to be trusted */
     if (!req->is_in_done && !body_is_droppable(req))
         req->is_keep_alive = false;

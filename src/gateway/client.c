@@ -80,6 +80,7 @@ void client_accept(struct listener *l, int fd, const struct sock_addr *peer)
     w->client_list = c;
     w->client_count++;
     w->connections_total++;
+    listener_joined(c);
     client_wait(c);
     if (!c->awaits_proxy && !secure(c))
         return;
@@ -87,7 +88,7 @@ void client_accept(struct listener *l, int fd, const struct sock_addr *peer)
     if (most && w->client_count > (most + w->gw->thread_count - 1) / w->gw->thread_count) {
         c->awaits_proxy = false;
         report_refused(w, REASON_SHED_OVERLOAD, c->kind == CLIENT_TCP ? 0 : 503, now_us, 0);
-        bool is_secure = w->gen->tls[l->index] != NULL;
+        bool is_secure = l->tls != NULL;
         if (c->handshake)
             handshake_fail(c, TLS_FAULT_BUSY);
         if (c->kind == CLIENT_TCP || is_secure) { /* saying why would cost more than serving it */
@@ -102,7 +103,7 @@ void client_accept(struct listener *l, int fd, const struct sock_addr *peer)
 /* TLS begins where the listener has it; false: the client is gone. */
 static bool secure(struct client *c)
 {
-    struct tls_server *tls = c->worker->gen->tls[c->listener->index];
+    struct tls_server *tls = c->listener->tls;
     if (!tls || handshake_begin(c, tls))
         return true;
     client_close(c);
@@ -189,6 +190,7 @@ void client_close(struct client *c)
     if (c->next)
         c->next->prev = c->prev;
     w->client_count--;
+    listener_left(c);
     slab_give(&w->clients, c);
 }
 

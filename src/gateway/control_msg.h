@@ -15,6 +15,7 @@
 
 #define CONTROL_MAGIC UINT32_C(0x46424354) /* "FBCT" */
 #define CONTROL_TEXT_BYTES 4000
+#define CONTROL_FDS_MAX 64  /* that ride along: one socket per thread */
 #define CONTROL_STOP_NODE 1 /* number of CONTROL_STOP: no gateway serves any more */
 
 enum control_kind {
@@ -24,6 +25,8 @@ enum control_kind {
     CONTROL_ENDPOINT,   /* number, value: 1 drain, 0 undrain */
     CONTROL_RESET,      /* number: forget what was learned about this endpoint */
     CONTROL_RETIRE,     /* another gateway serves now: end what is there, without haste */
+    CONTROL_LISTEN,     /* before a RELOAD; number: its place in the new `listen`; new sockets ride
+                           along, one per thread */
     CONTROL_PURGE = 16, /* number: enum cache_purge_kind, value: 1 paced, text: what */
     CONTROL_READY = 64,
     CONTROL_RELOADED, /* text: what needs a restart, "" when nothing */
@@ -50,7 +53,14 @@ static inline size_t control_msg_bytes(uint32_t text_bytes)
 bool control_send(int socket, enum control_kind kind, uint16_t number, uint32_t value,
                   const char *text);
 bool control_send_fd(int socket, enum control_kind kind, const char *text, int fd);
+struct control_fds {
+    int at[CONTROL_FDS_MAX];
+    size_t count;
+};
+bool control_send_fds(int socket, enum control_kind kind, uint16_t number,
+                      const struct control_fds *fds);
 /* The next message; 1 got one, 0 none now (EAGAIN), -1 the other side is gone.  *fd is yours, -1
  * when none came. A packet that is not one of ours counts as none. */
 int control_receive(int socket, struct control_msg *out, int *fd);
+int control_receive_fds(int socket, struct control_msg *out, struct control_fds *fds);
 #endif

@@ -16,13 +16,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* While draining, kept connections that are quiet get this long to send one more request, which is
- * answered with Connection: close; so nobody meets a closed connection on the way. */
-#define DRAIN_QUIET_US (1 * US_PER_S)
-/* After the drain's time what was never sent is refused; what is in flight has this long to end.
- * The supervisor waits 2 s longer than the drain. */
-#define LAST_CALL_US (500 * US_PER_MS)
-
 static bool start(struct gw *gw, const struct gateway_setup *setup, struct fb_err *err);
 static void stop_all(struct gw *gw);
 static void on_control(struct loop_handle *h, uint32_t events);
@@ -86,6 +79,7 @@ int gateway_run(const struct gateway_setup *setup)
     rate_table_free(gw->rates);
     tickets_fini(&gw->tickets);
     own_fini(gw);
+    listen_offers_drop(gw);
     free(gw->workers);
     free(gw);
     return is_up ? 0 : 1;
@@ -233,8 +227,8 @@ static void on_control(struct loop_handle *h, uint32_t events)
     static struct control_msg m; /* thread 0 only */
     (void)events;
     for (;;) {
-        int fd = -1;
-        int got = control_receive(gw->setup->control_fd, &m, &fd);
+        struct control_fds fds;
+        int got = control_receive_fds(gw->setup->control_fd, &m, &fds);
         if (got == 0)
             return;
         if (got < 0) { /* the supervisor died: its successor starts a gateway of its own */
@@ -245,7 +239,12 @@ static void on_control(struct loop_handle *h, uint32_t events)
         }
         switch (m.kind) {
         case CONTROL_RELOAD:
-            reload(gw, &m, fd);
+            reload(gw, &m, fds.count ? fds.at[0] : -1);
+            listen_offers_drop(gw);
+            break;
+        case CONTROL_LISTEN:
+            listen_offer(gw, m.number, &fds);
+            fds.count = 0;
             break;
         case CONTROL_DRAIN:
             gw->is_retired = false; /* asked to hurry: as any other drain */
@@ -270,8 +269,8 @@ static void on_control(struct loop_handle *h, uint32_t events)
         default:
             break; /* of a newer supervisor */
         }
-        if (fd >= 0)
-            close(fd);
+        for (size_t i = 0; i < fds.count; i++)
+            close(fds.at[i]);
     }
 }
 

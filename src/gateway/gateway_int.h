@@ -22,6 +22,7 @@
 #include "base/rng.h"
 #include "gateway/access_log.h"
 #include "gateway/gateway.h"
+#include "gateway/listen_int.h"
 #include "gateway/route.h"
 #include "gateway/send_batch.h"
 #include "gateway/slab.h"
@@ -132,9 +133,10 @@ struct generation {
         struct generation *generation;
         struct worker *worker;
     } use[MEMFILE_THREADS_MAX];
-    _Atomic uint32_t switched; /* workers that have */
-    struct tls_server **tls;   /* by listener of the process; NULL: it speaks without TLS */
-    size_t tls_count;
+    _Atomic uint32_t switched;  /* workers that have */
+    struct tls_server **tls;    /* by index in conf->listens; NULL: it speaks without TLS */
+    struct listen_plan *listen; /* listen.c */
+    uint32_t threads;
     struct tls_client **tls_out; /* by index in conf->services; NULL: without TLS */
 };
 
@@ -170,21 +172,11 @@ struct gw {
     uint64_t lists_us;           /* thread 0: lists were looked at */
     _Atomic uint32_t gone_count; /* endpoints that left: pools look for them */
     struct tls_tickets tickets;
-    uint64_t tls_polled_us; /* thread 0 */
+    uint64_t tls_polled_us;       /* thread 0 */
+    struct listen_offers *offers; /* thread 0, listen.c; NULL: none */
 };
 
 /* ---- one thread ---- */
-
-struct listener {
-    struct loop_handle handle;
-    struct worker *worker;
-    int fd;
-    uint16_t port;
-    uint16_t index;                 /* in the file that foldback was started with */
-    const struct conf_listen *conf; /* of the newest file that has its address */
-    struct conf *file;              /* that <conf> is a part of; referenced */
-    struct service *service;        /* tcp: where connections go; NULL: it is gone */
-};
 
 struct handshake {         /* of one client, until it is over */
     struct client *client; /* NULL: it left while this was ready */
@@ -214,7 +206,9 @@ struct worker {
     uint64_t encoder_bytes;            /* compress.c */
     uint64_t h2_refused, h2_floods[4]; /* by enum h2_flood */
     uint64_t h2_shown[MEMFILE_H2_COUNTS];
-    struct listener *listeners;
+    struct listener *listeners[MEMFILE_LISTENS_MAX]; /* by index in gen->conf->listens */
+    size_t listener_count;
+    struct listener *leaving; /* not in the newest file; their connections end */
     struct client *client_list;
     struct h2u_conn *h2u_conns;
     struct upstream *idle_oldest, *idle_newest; /* of all pools, by time */
@@ -519,7 +513,7 @@ FB_MUST_USE
 enum fb_code tls_files_load(struct gw *gw, struct generation *gen, struct fb_err *err);
 void tls_files_free(struct generation *gen);
 void tls_files_tick(struct gw *gw, uint64_t now_us); /* thread 0, each 100 ms */
-void tls_files_good(struct gw *gw); /* nothing is refused, as far as is known */
+void tls_files_good(struct gw *gw);                  /* nothing is refused, as far as is known */
 
 /* ---- request.c: begin and end ---- */
 /* A complete head in <head>, and what came behind it.  Returns how much of <rest> belongs to it. */
@@ -791,6 +785,8 @@ void *worker_main(void *arg);
 void worker_fini(struct worker *w);
 void worker_busy(struct worker *w); /* a request began: gates tick soon */
 void worker_drain(struct worker *w);
+void worker_cut_short(struct client *c);      /* what it has not got is told as cut by us */
+void worker_refuse_waiting(struct client *c); /* what is not sent yet is refused; may end it */
 bool worker_switch(struct worker *w, struct generation *gen);
 
 /* ---- probe.c ---- */

@@ -37,7 +37,8 @@ struct generation *generation_new(struct gw *gw, struct conf *conf, struct fb_er
             *at = '-'; /* it stands in fields as a token */
     int n = snprintf(gen->via_text, sizeof gen->via_text, "Via: 1.1 %s\r\n", gen->node);
     gen->via = (struct span){gen->via_text, (size_t)n};
-    if (tls_files_load(gw, gen, err) != FB_OK) {
+    gen->threads = gw->thread_count;
+    if (tls_files_load(gw, gen, err) != FB_OK || listen_plan_new(gw, gen, err) != FB_OK) {
         generation_free(gen);
         return NULL;
     }
@@ -75,6 +76,7 @@ void generation_leave(struct generation *gen, struct worker *w)
 void generation_free(struct generation *gen)
 {
     tls_files_free(gen);
+    listen_plan_free(gen, gen->threads);
     split_free(gen);
     route_table_free(gen->routes);
     free(gen->services);

@@ -56,7 +56,7 @@ void client_begin_h2(struct client *c, struct span bytes)
                              .streams_max = conf.streams_max};
     c->h2 = conn;
     w->h2_conn_count++;
-    if (w->is_draining)
+    if (client_is_leaving(c))
         h2_conn_drain(c);
     conn->is_busy = true;
     bool is_over = bytes.len && h2_take(session, bytes, loop_now_us(w->loop)) == H2_OVER;

@@ -342,7 +342,7 @@ static enum gate_outcome outcome_of(const struct http1_head *head)
 /* May the client's connection serve another request?  Known before the head is written. */
 static void judge_keep_alive(struct request *req)
 {
-    if (req->worker->is_draining)
+    if (request_is_leaving(req))
         req->is_keep_alive = false;
     if (!req->is_in_done && !body_is_droppable(req))
         req->is_keep_alive = false;

@@ -227,8 +227,8 @@ struct request *request_open(struct client *c, const struct http1_head *head)
                             .method = head->method,
                             .version_minor = head->version_minor,
                             .received_bytes = head->head_bytes,
-                            .is_keep_alive =
-                                head->keep_alive && !w->is_draining && !own_ends_connections(w),
+                            .is_keep_alive = head->keep_alive && !client_is_leaving(c) &&
+                                             !own_ends_connections(w),
                             .is_replayable = true,
                             .expects_continue = head->expect_continue,
                             .is_chunked_in = head->framing == HTTP1_BODY_CHUNKED};

@@ -11,9 +11,6 @@
 
 #define POLL_US (1 * US_PER_S)
 
-static const struct conf_listen *listen_of(const struct gw *gw, const struct generation *gen,
-                                           size_t index);
-static const char *address_of(const struct gw *gw, size_t index);
 static enum fb_code listener_new(struct gw *gw, const struct conf_listen *l, size_t index,
                                  struct tls_server **out, struct fb_err *err);
 static enum fb_code server_new(struct gw *gw, const struct conf_listen *l, struct tls_server **out,
@@ -35,20 +32,15 @@ enum fb_code tls_files_load(struct gw *gw, struct generation *gen, struct fb_err
 {
     const struct conf *conf = gen->conf;
     enum fb_code code = FB_OK;
-    gen->tls_count = gw->setup->listen_count;
     if (!gw->gen)
         tls_files_good(gw);
-    gen->tls = calloc(gen->tls_count + 1, sizeof(struct tls_server *));
+    gen->tls = calloc(conf->listen_count + 1, sizeof(struct tls_server *));
     gen->tls_out = calloc(conf->service_count + 1, sizeof(struct tls_client *));
     if (!gen->tls || !gen->tls_out)
         return fb_fail(err, FB_E_NOMEM, "tls: no memory for listeners");
-    for (size_t i = 0; i < gen->tls_count && code == FB_OK; i++) {
-        const struct conf_listen *l = listen_of(gw, gen, i);
-        if (l && l->tls.is_on)
-            code = listener_new(gw, l, i, &gen->tls[i], err);
-        else if (!l && gw->gen && gw->gen->tls[i]) /* gone only at a restart: as before till then */
-            gen->tls[i] = tls_server_ref(gw->gen->tls[i]);
-    }
+    for (size_t i = 0; i < conf->listen_count && code == FB_OK; i++)
+        if (conf->listens[i].tls.is_on)
+            code = listener_new(gw, &conf->listens[i], i, &gen->tls[i], err);
     for (size_t i = 0; i < conf->service_count && code == FB_OK; i++)
         if (conf->services[i].tls.is_on)
             code = service_new(gw, &conf->services[i], &gen->tls_out[i], err);
@@ -108,8 +100,7 @@ static enum fb_code listener_new(struct gw *gw, const struct conf_listen *l, siz
         *err = why;
     if (code != FB_OK || !why.text[0])
         return code;
-    fb_log(FB_LOG_ERROR, "%s; %s serves without it until it is good", why.text,
-           address_of(gw, index));
+    fb_log(FB_LOG_ERROR, "%s; %s serves without it until it is good", why.text, l->address);
     snprintf(shown->why, sizeof shown->why, "%.180s; it is missed since the gateway came back",
              why.text);
     atomic_store_explicit(&shown->refused[index], 1, memory_order_release);
@@ -126,7 +117,7 @@ static bool is_back(const struct gw *gw)
 
 void tls_files_free(struct generation *gen)
 {
-    for (size_t i = 0; gen->tls && i < gen->tls_count; i++)
+    for (size_t i = 0; gen->tls && i < gen->conf->listen_count; i++)
         tls_server_unref(gen->tls[i]);
     for (size_t i = 0; gen->tls_out && i < gen->conf->service_count; i++)
         tls_client_unref(gen->tls_out[i]);
@@ -143,7 +134,8 @@ void tls_files_tick(struct gw *gw, uint64_t now_us)
         return;
     gw->tls_polled_us = now_us;
     gw->tickets.rotate_us = gen->conf->p.tls_ticket_rotation * US_PER_MS;
-    for (size_t i = 0; i < gen->tls_count; i++) {
+    for (size_t i = 0; i < gen->conf->listen_count; i++) {
+        const char *address = gen->conf->listens[i].address;
         struct fb_err err = {0};
         if (!gen->tls[i])
             continue;
@@ -151,13 +143,12 @@ void tls_files_tick(struct gw *gw, uint64_t now_us)
         case TLS_POLL_SAME:
             break;
         case TLS_POLL_NEW:
-            fb_log(FB_LOG_INFO, "tls: %s serves the new certificates", address_of(gw, i));
+            fb_log(FB_LOG_INFO, "tls: %s serves the new certificates", address);
             atomic_store_explicit(&shown->refused[i], 0, memory_order_relaxed);
             atomic_fetch_add_explicit(&shown->reloads, 1, memory_order_relaxed);
             break;
         case TLS_POLL_REFUSED:
-            fb_log(FB_LOG_ERROR, "%s; %s goes on with the certificates it has", err.text,
-                   address_of(gw, i));
+            fb_log(FB_LOG_ERROR, "%s; %s goes on with the certificates it has", err.text, address);
             snprintf(shown->why, sizeof shown->why, "%.180s; the old ones serve", err.text);
             atomic_store_explicit(&shown->refused[i], 1, memory_order_release);
             break;
@@ -190,25 +181,6 @@ static void poll_services(struct gw *gw)
             atomic_fetch_add_explicit(&shown->reloads, 1, memory_order_relaxed);
         }
     }
-}
-
-/* Listeners are the process's, opened at its start; what they speak is the configuration's. */
-static const struct conf_listen *listen_of(const struct gw *gw, const struct generation *gen,
-                                           size_t index)
-{
-    const char *address = address_of(gw, index);
-    if (index < gen->conf->listen_count && strcmp(gen->conf->listens[index].address, address) == 0)
-        return &gen->conf->listens[index];
-    for (size_t i = 0; i < gen->conf->listen_count; i++)
-        if (strcmp(gen->conf->listens[i].address, address) == 0)
-            return &gen->conf->listens[i];
-    return NULL;
-}
-
-static const char *address_of(const struct gw *gw, size_t index)
-{
-    const struct conf *conf = gw->setup->conf;
-    return index < conf->listen_count ? conf->listens[index].address : "";
 }
 
 static enum fb_code server_new(struct gw *gw, const struct conf_listen *l, struct tls_server **out,
@@ -252,7 +224,7 @@ static void show_certs(struct gw *gw)
     struct memfile_tls *shown = &gw->mem->head->tls;
     struct tls_cert_info info[MEMFILE_CERTS_MAX];
     size_t count = 0;
-    for (size_t i = 0; i < gw->gen->tls_count && count < MEMFILE_CERTS_MAX; i++)
+    for (size_t i = 0; i < gw->gen->conf->listen_count && count < MEMFILE_CERTS_MAX; i++)
         if (gw->gen->tls[i])
             count += tls_server_certs(gw->gen->tls[i], info + count, MEMFILE_CERTS_MAX - count);
     for (size_t i = 0; i < count; i++) {

@@ -12,10 +12,6 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-/* Accepted in one go; more would let open connections wait behind new ones. */
-#define ACCEPT_BATCH 64
-/* Without descriptors it is tried again after this. */
-#define ACCEPT_PAUSE_US (100 * US_PER_MS)
 /* Refusals between two looks at what was idle (100 ms): 500 per second. */
 #define REFUSED_MANY 50
 #define TICK_BUSY_US (5 * US_PER_MS)
@@ -23,14 +19,10 @@
 #define TRIM_BYTES (1 * MIB)
 #define TRIM_GAP_US (2 * US_PER_S)
 
-static void on_accept(struct loop_handle *h, uint32_t events);
-static void on_pause_over(struct loop_timer *t);
 static void on_tick(struct loop_timer *t);
-static void accept_all(struct worker *w, bool is_on);
 static void on_stop(struct loop_message *m);
 static void last_call(struct worker *w);
 static bool size_scratch(struct worker *w);
-static void follow(struct listener *l, struct generation *gen);
 static void trim(struct worker *w, uint64_t now_us);
 
 bool worker_init(struct worker *w, struct gw *gw, uint32_t index, struct fb_err *err)
@@ -40,7 +32,7 @@ bool worker_init(struct worker *w, struct gw *gw, uint32_t index, struct fb_err 
                          .index = index,
                          .ring = gw->mem->rings[setup->slot * gw->thread_count + index],
                          .tick = {.on_due = on_tick},
-                         .pause = {.on_due = on_pause_over},
+                         .pause = {.on_due = listen_pause_over},
                          .stop = {.on_message = on_stop},
                          .pipe = {-1, -1},
                          .pipe_bytes = 4 * CHUNK_BODY_BYTES,
@@ -60,43 +52,29 @@ bool worker_init(struct worker *w, struct gw *gw, uint32_t index, struct fb_err 
     slab_init(&w->h2_conns, sizeof(struct h2_conn), 1024);
     slab_init(&w->h2_streams, sizeof(struct h2_stream), 1024);
     w->in = malloc(w->in_bytes);
-    w->listeners = calloc(setup->listen_count + 1, sizeof *w->listeners);
-    if (!w->in || !w->listeners) {
+    if (!w->in) {
         fb_fail(err, FB_E_NOMEM, "gateway: no memory for thread %u", index);
         return false;
     }
-    if (loop_new(&w->loop, err) != FB_OK)
-        return false;
-    for (size_t i = 0; i < setup->listen_count; i++) {
-        struct listener *l = &w->listeners[i];
-        struct sock_addr local;
-        int fd = setup->listen_fds[index * setup->listen_count + i];
-        *l = (struct listener){.handle = {.on_ready = on_accept, .fd = -1},
-                               .worker = w,
-                               .index = (uint16_t)i,
-                               .fd = fd};
-        if (sock_local(fd, &local))
-            l->port = sock_port(&local);
-    }
-    return true;
+    return loop_new(&w->loop, err) == FB_OK;
 }
 
 void *worker_main(void *arg)
 {
     struct worker *w = arg;
     thread_haste(THREAD_URGENT);
-    accept_all(w, true);
+    listen_accept(w, true);
     loop_timer_set(w->loop, &w->tick, loop_refresh_us(w->loop) + TICK_IDLE_US);
     loop_run(w->loop, NULL, NULL);
     return NULL;
 }
 
 /* The end of the drain's patience: we cut, not the client. */
-static void cut_short(struct client *c)
+void worker_cut_short(struct client *c)
 {
     struct request *req = c->req;
     if (c->h2)
-        h2_conn_each(c, cut_short);
+        h2_conn_each(c, worker_cut_short);
     if (!req || req->is_out_done)
         return;
     req->reason = req->phase == REQUEST_TUNNEL ? REASON_TUNNEL_CUT : REASON_DRAIN_CUT;
@@ -106,7 +84,7 @@ static void cut_short(struct client *c)
 void worker_fini(struct worker *w)
 {
     while (w->client_list) {
-        cut_short(w->client_list);
+        worker_cut_short(w->client_list);
         client_gone(w->client_list);
     }
     while (w->orphans) {
@@ -134,13 +112,11 @@ void worker_fini(struct worker *w)
     slab_fini(&w->h2_conns);
     slab_fini(&w->h2_streams);
     h2_shared_free(w->h2);
-    for (size_t i = 0; i < w->gw->setup->listen_count; i++)
-        conf_unref(w->listeners[i].file);
+    listen_fini(w);
     if (w->pipe[0] >= 0) {
         close(w->pipe[0]);
         close(w->pipe[1]);
     }
-    free(w->listeners);
     free(w->in);
     free(w->out);
     free(w->request_fields);
@@ -156,8 +132,7 @@ bool worker_switch(struct worker *w, struct generation *gen)
         w->gen = was;
         return false;
     }
-    for (size_t i = 0; i < w->gw->setup->listen_count; i++)
-        follow(&w->listeners[i], gen);
+    listen_switch(w, gen);
     if (was && was->use[w->index].requests == 0)
         generation_leave(was, w);
     return true;
@@ -177,13 +152,11 @@ void worker_drain(struct worker *w)
     if (w->is_draining)
         return;
     w->is_draining = true;
-    accept_all(w, false);
+    listen_close(w);
     for (struct client *c = w->client_list; c; c = c->next) {
         if (c->h2)
             h2_conn_drain(c);
     }
-    for (size_t i = 0; i < w->gw->setup->listen_count; i++)
-        close(w->listeners[i].fd);
 }
 
 static void on_stop(struct loop_message *m)
@@ -196,9 +169,13 @@ static void on_stop(struct loop_message *m)
 }
 
 /* A client that is told can go elsewhere; one that is cut can only guess. */
-static void refuse_waiting(struct client *c)
+void worker_refuse_waiting(struct client *c)
 {
     struct request *req = c->req;
+    if (c->h2) {
+        h2_conn_each(c, worker_refuse_waiting);
+        return;
+    }
     if (!req || (req->phase != REQUEST_HELD && req->phase != REQUEST_QUEUED &&
                  req->phase != REQUEST_BACKOFF))
         return;
@@ -211,56 +188,7 @@ static void last_call(struct worker *w)
     w->is_last_call = true;
     for (struct client *c = w->client_list, *next; c; c = next) {
         next = c->next;
-        if (c->h2)
-            h2_conn_each(c, refuse_waiting);
-        else
-            refuse_waiting(c);
-    }
-}
-
-static void on_accept(struct loop_handle *h, uint32_t events)
-{
-    struct listener *l = FB_CONTAINER(h, struct listener, handle);
-    struct worker *w = l->worker;
-    (void)events;
-    for (int i = 0; i < ACCEPT_BATCH; i++) {
-        struct sock_addr peer;
-        int fd = sock_accept(l->fd, &peer);
-        if (fd >= 0) {
-            client_accept(l, fd, &peer);
-            continue;
-        }
-        if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-            fb_log(FB_LOG_WARN,
-                   "out of descriptors or memory with %u connections: accepting pauses; raise "
-                   "`ulimit -n` or set limits.connections",
-                   w->client_count);
-            accept_all(w, false);
-            loop_timer_set(w->loop, &w->pause, loop_now_us(w->loop) + ACCEPT_PAUSE_US);
-            return;
-        }
-        if (errno == EAGAIN)
-            return;
-        /* ECONNABORTED and other ends of one connection: go on with the next */
-    }
-}
-
-static void on_pause_over(struct loop_timer *t)
-{
-    struct worker *w = FB_CONTAINER(t, struct worker, pause);
-    if (!w->is_draining && !w->is_held)
-        accept_all(w, true);
-}
-
-static void accept_all(struct worker *w, bool is_on)
-{
-    for (size_t i = 0; i < w->gw->setup->listen_count; i++) {
-        struct listener *l = &w->listeners[i];
-        bool was_on = l->handle.fd >= 0;
-        if (is_on && !was_on && loop_add(w->loop, &l->handle, l->fd, LOOP_READ) != FB_OK)
-            loop_timer_set(w->loop, &w->pause, loop_now_us(w->loop) + ACCEPT_PAUSE_US);
-        if (!is_on && was_on)
-            loop_remove(w->loop, &l->handle);
+        worker_refuse_waiting(c);
     }
 }
 
@@ -305,8 +233,10 @@ static void on_tick(struct loop_timer *t)
             gateway_tick(gw);
         bool may_accept = own_act(w, now_us);
         if (may_accept == w->is_held && !w->is_draining)
-            accept_all(w, may_accept);
+            listen_accept(w, may_accept);
         w->is_held = !may_accept;
+        if (w->leaving)
+            listen_leave(w, now_us);
     }
     uint64_t gap_us = w->request_count ? TICK_BUSY_US : TICK_IDLE_US;
     w->tick_due_us = now_us + gap_us;
@@ -324,30 +254,6 @@ static void trim(struct worker *w, uint64_t now_us)
     w->trimmed_bytes = freed;
     w->trimmed_us = now_us;
     malloc_trim(64 * KIB);
-}
-
-/* A listener that the new file does not have goes on as the last file said that had it: only a
- * restart removes it. */
-static void follow(struct listener *l, struct generation *gen)
-{
-    struct conf *file = gen->conf;
-    const struct conf_listen *found = NULL;
-    for (size_t i = 0; i < file->listen_count; i++) {
-        const struct conf_listen *is = &file->listens[i];
-        bool is_same = l->conf ? strcmp(is->address, l->conf->address) == 0 : i == l->index;
-        if (is_same && (!found || i == l->index)) /* port 0 may stand there more than once */
-            found = is;
-    }
-    if (found) {
-        conf_unref(l->file);
-        l->file = conf_ref(file);
-        l->conf = found;
-    }
-    struct service *was = l->service;
-    l->service = NULL;
-    for (size_t i = 0; l->conf->is_tcp && i < file->service_count; i++)
-        if (found ? i == found->service : gen->services[i] == was)
-            l->service = gen->services[i];
 }
 
 /* Room for heads as large as the limits of the present configuration allow. */

@@ -41,6 +41,8 @@ static void reap(struct supervisor *s);
 static void reload(struct supervisor *s);
 static void reload_again(struct supervisor *s);
 static void forget_reload(struct supervisor *s);
+static void send_reload(struct supervisor *s);
+static void say_listeners(const struct supervisor *s);
 static void advance(struct supervisor *s, uint64_t now_us);
 static void announce(struct supervisor *s);
 static void cleanup(struct supervisor *s);
@@ -325,6 +327,10 @@ static void read_control(struct supervisor *s, struct child *c)
         conf_unref(s->conf);
         s->conf = s->conf_next;
         s->conf_next = NULL;
+        say_listeners(s);
+        listeners_close(&s->listen, &s->listen_next);
+        s->listen = s->listen_next;
+        s->listen_next = (struct listeners){0};
         close(s->conf_fd);
         s->conf_fd = s->conf_next_fd;
         s->conf_next_fd = -1;
@@ -467,6 +473,7 @@ static void forget_reload(struct supervisor *s)
     if (s->conf_next_fd >= 0)
         close(s->conf_next_fd);
     s->conf_next_fd = -1;
+    listeners_close(&s->listen_next, &s->listen);
 }
 
 static void reload(struct supervisor *s)
@@ -494,18 +501,52 @@ static void reload(struct supervisor *s)
     } else {
         size_t left = conf_reload_needs_restart(s->conf, now, &text);
         if (left)
-            fb_log(FB_LOG_WARN, "reload: takes effect at the next start (`listen`: or upgrade): %s",
-                   buf_str(&text));
+            fb_log(FB_LOG_WARN, "reload: takes effect at the next start: %s", buf_str(&text));
         s->conf_next = now;
-        s->conf_next_fd = role_text_fd((struct span){now->text, now->text_bytes});
-        if (s->conf_next_fd < 0 || !control_send_fd(s->gateway.control_fd, CONTROL_RELOAD,
-                                                    s->setup->file, s->conf_next_fd)) {
-            fb_log(FB_LOG_ERROR, "reload: the gateway is not there; try again");
-            forget_reload(s);
-        }
+        send_reload(s);
     }
     conf_report_fini(&report);
     buf_fini(&text);
+}
+
+/* Sockets first, the file that names them behind them: a gateway that has it can serve it. */
+static void send_reload(struct supervisor *s)
+{
+    struct fb_err err = {0};
+    uint32_t threads = s->mem.head->threads;
+    int to = s->gateway.control_fd;
+    listeners_name(&s->listen, s->conf, threads);
+    s->conf_next_fd = role_text_fd((struct span){s->conf_next->text, s->conf_next->text_bytes});
+    if (listeners_open(s->conf_next, threads, &s->listen, &s->listen_next, &err) != FB_OK)
+        fb_log(FB_LOG_ERROR, "reload: %s: %s; the old configuration stays", s->setup->file,
+               err.text);
+    else if (s->conf_next_fd >= 0 && listeners_send(&s->listen_next, &s->listen, threads, to) &&
+             control_send_fd(to, CONTROL_RELOAD, s->setup->file, s->conf_next_fd))
+        return;
+    else
+        fb_log(FB_LOG_ERROR, "reload: the gateway is not there; try again");
+    forget_reload(s);
+}
+
+static void say_one(const struct listeners *from, const struct listeners *other, uint32_t threads,
+                    const char *what)
+{
+    for (size_t i = 0; i < from->total / threads; i++) {
+        struct sock_addr at;
+        char where[SOCK_TEXT_BYTES] = "";
+        if (listeners_have(other, from->fds[i]))
+            continue;
+        if (sock_local(from->fds[i], &at))
+            sock_format(&at, where);
+        fb_log(FB_LOG_INFO, "listen: %s (%s) %s", from->at[i], where, what);
+    }
+}
+
+static void say_listeners(const struct supervisor *s)
+{
+    uint32_t threads = s->mem.head->threads;
+    say_one(&s->listen_next, &s->listen, threads, "serves now");
+    say_one(&s->listen, &s->listen_next, threads, "takes no more connections");
 }
 
 static void announce(struct supervisor *s)

@@ -55,7 +55,7 @@ struct supervisor {
     const struct supervisor_setup *setup;
     struct conf *conf, *conf_next; /* conf_next: sent to the gateway, not yet accepted */
     struct memfile mem;
-    struct listeners listen;
+    struct listeners listen, listen_next; /* next: of conf_next */
     int admin_fd, signal_fd, lock_fd, conf_fd;
     char admin_address[SOCK_TEXT_BYTES], token_file[512];
     struct child gateway, brain;
