@@ -271,7 +271,7 @@ void cache_serve(struct request *req, struct cache_entry *e, enum ev_cache verdi
     req->cache = (uint8_t)verdict;
     struct part part = choose_part(cw, e);
     struct http1_out out = http1_out(w->out, w->out_bytes);
-    if (w->is_draining)
+    if (request_is_leaving(req))
         req->is_keep_alive = false;
     req->phase = REQUEST_OVER;
     req->status = part.status;
