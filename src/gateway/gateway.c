@@ -80,6 +80,7 @@ int gateway_run(const struct gateway_setup *setup)
     tickets_fini(&gw->tickets);
     own_fini(gw);
     listen_offers_drop(gw);
+    tls_files_fini(gw);
     free(gw->workers);
     free(gw);
     return is_up ? 0 : 1;

@@ -173,6 +173,7 @@ struct gw {
     _Atomic uint32_t gone_count; /* endpoints that left: pools look for them */
     struct tls_tickets tickets;
     uint64_t tls_polled_us;       /* thread 0 */
+    struct memfile_tls *tls_own;  /* thread 0: until it is in charge (tls_files.c); then NULL */
     struct listen_offers *offers; /* thread 0, listen.c; NULL: none */
 };
 
@@ -513,7 +514,8 @@ FB_MUST_USE
 enum fb_code tls_files_load(struct gw *gw, struct generation *gen, struct fb_err *err);
 void tls_files_free(struct generation *gen);
 void tls_files_tick(struct gw *gw, uint64_t now_us); /* thread 0, each 100 ms */
-void tls_files_good(struct gw *gw);                  /* nothing is refused, as far as is known */
+void tls_files_fini(struct gw *gw);
+void tls_files_good(struct gw *gw); /* nothing is refused, as far as is known */
 
 /* ---- request.c: begin and end ---- */
 /* A complete head in <head>, and what came behind it.  Returns how much of <rest> belongs to it. */

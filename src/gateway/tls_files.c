@@ -33,7 +33,9 @@ enum fb_code tls_files_load(struct gw *gw, struct generation *gen, struct fb_err
     const struct conf *conf = gen->conf;
     enum fb_code code = FB_OK;
     if (!gw->gen)
-        tls_files_good(gw);
+        gw->tls_own = calloc(1, sizeof *gw->tls_own);
+    if (!gw->gen && !gw->tls_own)
+        return fb_fail(err, FB_E_NOMEM, "tls: no memory for listeners");
     gen->tls = calloc(conf->listen_count + 1, sizeof(struct tls_server *));
     gen->tls_out = calloc(conf->service_count + 1, sizeof(struct tls_client *));
     if (!gen->tls || !gen->tls_out)
@@ -47,9 +49,41 @@ enum fb_code tls_files_load(struct gw *gw, struct generation *gen, struct fb_err
     return code;
 }
 
+/* What is said of certificate files is in the memory file, where alerts come from; but a gateway
+ * that starts keeps it to itself until it serves: an upgrade can still be refused, and then what
+ * the one before it said holds on. */
+static struct memfile_tls *shown_by(const struct gw *gw)
+{
+    return gw->tls_own ? gw->tls_own : &gw->mem->head->tls;
+}
+
+static bool is_in_charge(const struct gw *gw)
+{
+    return atomic_load_explicit(&gw->mem->head->gateway_slot, memory_order_acquire) ==
+           gw->setup->slot;
+}
+
+static void take_charge(struct gw *gw)
+{
+    struct memfile_tls *own = gw->tls_own, *shown = &gw->mem->head->tls;
+    memcpy(shown->why, own->why, sizeof shown->why);
+    memcpy(shown->why_out, own->why_out, sizeof shown->why_out);
+    for (size_t i = 0; i < MEMFILE_LISTENS_MAX; i++)
+        atomic_store_explicit(&shown->refused[i], own->refused[i], memory_order_release);
+    for (size_t i = 0; i < KNOB_TARGETS_MAX; i++)
+        atomic_store_explicit(&shown->refused_out[i], own->refused_out[i], memory_order_release);
+    tls_files_fini(gw);
+}
+
+void tls_files_fini(struct gw *gw)
+{
+    free(gw->tls_own);
+    gw->tls_own = NULL;
+}
+
 void tls_files_good(struct gw *gw)
 {
-    struct memfile_tls *shown = &gw->mem->head->tls;
+    struct memfile_tls *shown = shown_by(gw);
     for (size_t i = 0; i < MEMFILE_LISTENS_MAX; i++)
         atomic_store_explicit(&shown->refused[i], 0, memory_order_relaxed);
     for (size_t i = 0; i < KNOB_TARGETS_MAX; i++)
@@ -59,7 +93,7 @@ void tls_files_good(struct gw *gw)
 static void refuse_service(struct gw *gw, const char *name, uint16_t number, const char *why,
                            const char *what)
 {
-    struct memfile_tls *shown = &gw->mem->head->tls;
+    struct memfile_tls *shown = shown_by(gw);
     fb_log(FB_LOG_ERROR, "service %s: %s; %s", name, why, what);
     snprintf(shown->why_out, sizeof shown->why_out, "service %.40s: %.120s; %.60s", name, why,
              what);
@@ -93,7 +127,7 @@ static enum fb_code service_new(struct gw *gw, const struct conf_service *sv,
 static enum fb_code listener_new(struct gw *gw, const struct conf_listen *l, size_t index,
                                  struct tls_server **out, struct fb_err *err)
 {
-    struct memfile_tls *shown = &gw->mem->head->tls;
+    struct memfile_tls *shown = shown_by(gw);
     struct fb_err why = {0};
     enum fb_code code = server_new(gw, l, out, &why);
     if (code != FB_OK && err)
@@ -128,8 +162,14 @@ void tls_files_free(struct generation *gen)
 void tls_files_tick(struct gw *gw, uint64_t now_us)
 {
     struct generation *gen = gw->gen;
-    struct memfile_tls *shown = &gw->mem->head->tls;
+    struct memfile_tls *shown = shown_by(gw);
     tickets_tick(&gw->tickets, now_us);
+    if (gw->tls_own && !is_in_charge(gw))
+        return;
+    if (gw->tls_own) {
+        take_charge(gw);
+        shown = shown_by(gw);
+    }
     if (now_us - gw->tls_polled_us < POLL_US)
         return;
     gw->tls_polled_us = now_us;
@@ -163,7 +203,7 @@ void tls_files_tick(struct gw *gw, uint64_t now_us)
 static void poll_services(struct gw *gw)
 {
     const struct generation *gen = gw->gen;
-    struct memfile_tls *shown = &gw->mem->head->tls;
+    struct memfile_tls *shown = shown_by(gw);
     for (size_t i = 0; i < gen->conf->service_count; i++) {
         struct tls_client *t = gen->tls_out[i];
         const struct service *sv = gen->services[i];
@@ -221,7 +261,7 @@ static enum fb_code server_new(struct gw *gw, const struct conf_listen *l, struc
 
 static void show_certs(struct gw *gw)
 {
-    struct memfile_tls *shown = &gw->mem->head->tls;
+    struct memfile_tls *shown = shown_by(gw);
     struct tls_cert_info info[MEMFILE_CERTS_MAX];
     size_t count = 0;
     for (size_t i = 0; i < gw->gen->conf->listen_count && count < MEMFILE_CERTS_MAX; i++)

@@ -5,6 +5,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import time
 
 import pytest
 from fb import Foldback, free_port, until
@@ -53,5 +54,36 @@ def test_a_gateway_that_dies_while_certificates_are_broken_comes_back(tmp_path, 
         for name in broken:
             files[name][0].write_bytes(good[name])
         until(lambda: all(served(port, n) for n in files), 15, "the repaired files are in force")
+    finally:
+        fold.stop()
+
+
+def test_a_refused_upgrade_leaves_the_alert_about_certificates(tmp_path, origin):
+    port, (cert, key) = free_port(), make(tmp_path, "a.example")
+    listen = '["127.0.0.1:%%d", { address: "127.0.0.1:%d", tls: { cert: %s, key: %s } }]' % (port, cert, key)
+    fold = Foldback(tmp_path, "services: { app: { endpoints: [\"127.0.0.1:%d\"] } }\nroutes: [{ match: /, service: app }]\n"
+                    % origin.port, listen=listen).start()
+
+    def alert():
+        found = [a for a in fold.api("GET", "/v1/alerts")["alerts"] if a["reason"] == "alert_cert_refused"]
+        return found[0] if found else None
+    try:
+        until(lambda: served(port, "a.example"), 20, "the certificate")
+        good = cert.read_bytes()
+        cert.write_text("half of a file")
+        until(lambda: alert() and not alert()["over"], 30, "the alert")
+        done = fold.cli("upgrade")
+        assert done.returncode == 1, "the new gateway cannot start with this file"
+        for _ in range(20):  # two seconds of the brain's looks
+            assert not alert()["over"], "what serves has not changed"
+            time.sleep(0.1)
+        assert served(port, "a.example")
+        cert.write_bytes(good)
+        until(lambda: alert()["over"], 30, "the end of the alert")
+        cert.write_text("half of a file")
+        until(lambda: not alert()["over"], 30, "the alert again")
+        cert.write_bytes(good)
+        assert fold.cli("upgrade").returncode == 0
+        until(lambda: alert()["over"], 30, "one that is taken has good files")
     finally:
         fold.stop()
