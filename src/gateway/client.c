@@ -31,6 +31,7 @@ static void on_timer(struct loop_timer *t);
 static void run(struct client *c);
 static bool secure(struct client *c);
 static bool step(struct client *c);
+static bool is_last(const struct client *c);
 static bool flush(struct client *c);
 static bool is_slow_reader(struct client *c, uint64_t blocked_us);
 static uint64_t delivered(const struct client *c);
@@ -356,10 +357,20 @@ waits:
     return false;
 }
 
+/* What <out> holds ends the answer, and the connection closes behind it as shut() does. */
+static bool is_last(const struct client *c)
+{
+    const struct request *req = c->req;
+    return req && c->kind == CLIENT_H1 && req->phase == REQUEST_OVER && req->is_out_done &&
+           req->is_in_done && !req->is_keep_alive && !c->in && !c->can_read;
+}
+
 /* True when everything is out. */
 static bool flush(struct client *c)
 {
     struct worker *w = c->worker;
+    if (is_last(c))
+        link_end_next(&c->link);
     while (c->can_write) {
         struct span rest = chunk_span(c->out);
         struct iovec iov = {(void *)(uintptr_t)rest.at, rest.len};

@@ -30,6 +30,12 @@ ssize_t link_write(struct link *l, struct iovec *iov, int count)
     return sendmsg(l->fd, &m, MSG_NOSIGNAL);
 }
 
+void link_end_next(struct link *l)
+{
+    if (l->tls)
+        tls_end_next(l->tls);
+}
+
 void link_shutdown(struct link *l)
 {
     if (l->tls)

@@ -26,6 +26,8 @@ ssize_t link_peek(struct link *l, void *at, size_t room); /* as link_recv; the b
 /* Never raises SIGPIPE.  May take a part. */
 FB_MUST_USE
 ssize_t link_write(struct link *l, struct iovec *iov, int count);
+/* The next link_write is the last, if it takes all: TLS says goodbye with it. */
+void link_end_next(struct link *l);
 /* Nothing more will be written: the peer reads an end, and may go on sending. */
 void link_shutdown(struct link *l);
 /* Before the descriptor is closed.  <is_clean>: the peer may take what it has for the whole. */

@@ -45,6 +45,7 @@ static BIO_METHOD *bio_method(void);
 static int bio_read(BIO *b, char *at, size_t room, size_t *got);
 static int bio_write(BIO *b, const char *at, size_t len, size_t *taken);
 static long bio_ctrl(BIO *b, int cmd, long num, void *ptr);
+static bool say_goodbye(struct tls_conn *c);
 static bool push(struct tls_conn *c);
 static bool keep(struct tls_conn *c, const char *at, size_t len);
 static bool write_kept(struct tls_conn *c);
@@ -92,11 +93,8 @@ void tls_free(struct tls_conn *c, bool is_clean)
 {
     if (!c)
         return;
-    if (is_clean && c->is_open && !c->is_dead && (!c->out || c->is_held) &&
-        !(SSL_get_shutdown(c->ssl) & SSL_SENT_SHUTDOWN)) {
-        SSL_shutdown(c->ssl);
+    if (is_clean && c->is_open && !c->is_dead && (!c->out || c->is_held) && say_goodbye(c))
         push(c);
-    }
     if (!is_clean && c->ssl)
         SSL_set_quiet_shutdown(c->ssl, 1);
     if (c->ssl)
@@ -185,6 +183,8 @@ ssize_t tls_write(struct tls_conn *c, const struct iovec *iov, int count)
         if (sum == 0)
             break;
         taken += sum;
+        if (c->is_ending && taken == total)
+            say_goodbye(c);
         push(c);
     }
     if (c->is_dead) {
@@ -200,12 +200,16 @@ ssize_t tls_write(struct tls_conn *c, const struct iovec *iov, int count)
     return -1;
 }
 
+void tls_end_next(struct tls_conn *c)
+{
+    c->is_ending = true;
+}
+
 void tls_shutdown(struct tls_conn *c)
 {
     if (!c->is_open || c->is_dead)
         return;
-    SSL_shutdown(c->ssl);
-    ERR_clear_error();
+    say_goodbye(c);
     push(c);
 }
 
@@ -387,9 +391,20 @@ static void size_records(struct tls_conn *c)
     SSL_set_max_send_fragment(c->ssl, want);
 }
 
+/* Into the scratch memory, once; false: it was said before. */
+static bool say_goodbye(struct tls_conn *c)
+{
+    if (SSL_get_shutdown(c->ssl) & SSL_SENT_SHUTDOWN)
+        return false;
+    SSL_shutdown(c->ssl);
+    ERR_clear_error();
+    return true;
+}
+
 /* Sends what lies in the scratch memory and keeps the rest; true when nothing is left. */
 static bool push(struct tls_conn *c)
 {
+    bool is_last = c->is_ending && SSL_get_shutdown(c->ssl) & SSL_SENT_SHUTDOWN;
     size_t used = scratch->used, sent = 0;
     scratch->used = 0;
     if (c->out && used && !keep(c, scratch->out, used))
@@ -397,7 +412,8 @@ static bool push(struct tls_conn *c)
     if (c->out)
         return write_kept(c);
     while (sent < used) {
-        ssize_t n = send(c->fd, scratch->out + sent, used - sent, MSG_NOSIGNAL);
+        ssize_t n =
+            send(c->fd, scratch->out + sent, used - sent, MSG_NOSIGNAL | (is_last ? MSG_MORE : 0));
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0) {
@@ -406,6 +422,9 @@ static bool push(struct tls_conn *c)
         }
         sent += (size_t)n;
     }
+    if (is_last && used &&
+        sent == used) /* what MSG_MORE held back leaves now, with the end of the stream */
+        shutdown(c->fd, SHUT_WR);
     if (c->is_dead || sent == used)
         return !c->is_dead;
     return keep(c, scratch->out + sent, used - sent) && false;

@@ -129,6 +129,9 @@ bool tls_is_plain_http(const struct tls_conn *c);
 ssize_t tls_recv(struct tls_conn *c, void *at, size_t room);
 ssize_t tls_peek(struct tls_conn *c, void *at, size_t room);
 ssize_t tls_write(struct tls_conn *c, const struct iovec *iov, int count);
+/* What is written next is the last: once all of it is taken, our goodbye and TCP's end go with it
+ * in one packet. */
+void tls_end_next(struct tls_conn *c);
 void tls_shutdown(struct tls_conn *c);
 /* What waits for the kernel goes on its way; called when the socket takes bytes again. */
 void tls_flush(struct tls_conn *c);

@@ -5,6 +5,7 @@
 #include "io/thread.h"
 #include "io/tls_cert.h"
 #include "io/tls_int.h"
+#include "io/tls_kdf.h"
 
 #include <arpa/inet.h>
 #include <openssl/err.h>
@@ -184,7 +185,7 @@ SSL *tls_client_ssl(struct tls_client *t, struct tls_conn *c, const char *name)
 /* From the files as they are now; NULL when they are not good. */
 static SSL_CTX *ctx_new(struct tls_client *t, struct fb_err *err)
 {
-    SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
+    SSL_CTX *ctx = SSL_CTX_new_ex(NULL, tls_kdf_query(), TLS_client_method());
     ERR_clear_error();
     if (!ctx) {
         fb_fail(err, FB_E_NOMEM, "tls: no memory for a service");

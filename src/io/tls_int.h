@@ -27,6 +27,7 @@ struct tls_conn {
     bool is_open;
     bool is_held;    /* <out> waits for the first answer, not for the kernel */
     bool is_drained; /* the kernel had less than we asked for */
+    bool is_ending;  /* what is written now is the last */
     bool has_ended, is_dead, is_plain_http;
     char *subject; /* of the peer, once it was asked for */
     char text[96]; /* about the fault */

@@ -10,6 +10,7 @@
 #include "io/tls_cert.h"
 #include "io/tls_int.h"
 #include "io/tls_internal.h"
+#include "io/tls_kdf.h"
 #include "io/tls_ticket.h"
 
 #include <openssl/err.h>
@@ -246,7 +247,7 @@ static struct tls_store *store_new(const struct tls_server *s, bool is_patient, 
     snprintf(st->alpn, sizeof st->alpn, "%s", conf->alpn);
     st->certs = calloc(conf->cert_count + 1, sizeof *st->certs);
     st->twin = calloc(conf->cert_count + 1, sizeof *st->twin);
-    st->ctx = SSL_CTX_new(TLS_server_method());
+    st->ctx = SSL_CTX_new_ex(NULL, tls_kdf_query(), TLS_server_method());
     if (!st->certs || !st->twin || !st->ctx)
         goto done;
     code = load_certs(st, conf, err);

@@ -464,6 +464,20 @@ def test_an_answer_that_is_cut_has_no_goodbye(secure, authority):
             pass
 
 
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_an_answer_that_closes_arrives_whole_and_ends_with_a_goodbye(secure, authority, version):
+    origin, proxy = secure(lambda r, w: ok(b"x" * int(r.target.rsplit("/", 1)[-1])))
+    context = authority.context(minimum_version=version, maximum_version=version)
+    for size in (0, 100, 1300, 5000, 70000, 3000000):
+        plain = socket.create_connection(("127.0.0.1", proxy.port), timeout=WAIT_S)
+        w = Wire(context.wrap_socket(plain, server_hostname="localhost", suppress_ragged_eofs=False))
+        w.send("GET /%d HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n" % size)
+        m = w.response()
+        assert (m.status, len(m.body)) == (200, size)
+        assert w.sock.recv(1) == b"", "an end without close_notify would raise"
+        w.close()
+
+
 def test_a_slow_reader_gets_everything(secure, authority):
     body = os.urandom(1 << 20) * 8
     _, proxy = secure(lambda r, w: ok(body))

@@ -1,0 +1,280 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The digests' plain functions are what makes it fast; OpenSSL discourages them, but has no other
+ * way to them without a lookup and an allocation. */
+#define OPENSSL_SUPPRESS_DEPRECATED
+#include "io/tls_kdf.h"
+
+#include "base/span.h"
+
+#include <openssl/core_dispatch.h>
+#include <openssl/core_names.h>
+#include <openssl/crypto.h>
+#include <openssl/kdf.h>
+#include <openssl/params.h>
+#include <openssl/provider.h>
+#include <openssl/sha.h>
+#include <pthread.h>
+#include <string.h>
+#include <strings.h>
+
+#define PROVIDER "foldback"
+#define QUERY "?provider=" PROVIDER
+#define HASH_BYTES_MAX SHA384_DIGEST_LENGTH
+#define BLOCK_BYTES_MAX SHA512_CBLOCK
+/* Of a HkdfLabel: length, label and context with a byte of length each. */
+#define LABEL_BYTES_MAX (2 + 256 + 256)
+
+struct hash {
+    bool is_384;
+    size_t bytes, block_bytes;
+    union {
+        SHA256_CTX of_256;
+        SHA512_CTX of_384;
+    } u;
+};
+/* Of one call; the texts are the caller's. */
+struct ask {
+    int mode;
+    struct hash hash;
+    struct span key, salt, prefix, label, data;
+    bool has_key, has_salt;
+};
+static char nothing; /* a context: all that counts comes with the call */
+
+static void hash_begin(struct hash *h)
+{
+    if (h->is_384)
+        SHA384_Init(&h->u.of_384);
+    else
+        SHA256_Init(&h->u.of_256);
+}
+
+static void hash_put(struct hash *h, const void *at, size_t len)
+{
+    if (h->is_384)
+        SHA384_Update(&h->u.of_384, at, len);
+    else
+        SHA256_Update(&h->u.of_256, at, len);
+}
+
+static void hash_end(struct hash *h, unsigned char *out)
+{
+    if (h->is_384)
+        SHA384_Final(out, &h->u.of_384);
+    else
+        SHA256_Final(out, &h->u.of_256);
+}
+
+static void pad_key(unsigned char pad[BLOCK_BYTES_MAX], struct span key, unsigned char with)
+{
+    memset(pad, with, BLOCK_BYTES_MAX);
+    for (size_t i = 0; i < key.len; i++)
+        pad[i] ^= (unsigned char)key.at[i];
+}
+
+/* HMAC (RFC 2104) of three texts in a row; a key longer than a block is its digest. */
+static void hmac(struct hash *h, struct span key, const struct span text[3], unsigned char *out)
+{
+    unsigned char pad[BLOCK_BYTES_MAX], inner[HASH_BYTES_MAX], shorter[HASH_BYTES_MAX];
+    if (key.len > h->block_bytes) {
+        hash_begin(h);
+        hash_put(h, key.at, key.len);
+        hash_end(h, shorter);
+        key = (struct span){(const char *)shorter, h->bytes};
+    }
+    pad_key(pad, key, 0x36);
+    hash_begin(h);
+    hash_put(h, pad, h->block_bytes);
+    for (int i = 0; i < 3; i++)
+        if (text[i].len)
+            hash_put(h, text[i].at, text[i].len);
+    hash_end(h, inner);
+    pad_key(pad, key, 0x5c);
+    hash_begin(h);
+    hash_put(h, pad, h->block_bytes);
+    hash_put(h, inner, h->bytes);
+    hash_end(h, out);
+    OPENSSL_cleanse(pad, sizeof pad);
+    OPENSSL_cleanse(inner, sizeof inner);
+    OPENSSL_cleanse(shorter, sizeof shorter);
+}
+
+/* HKDF-Expand-Label with <info> made already (RFC 5869 section 2.3). */
+static bool expand(struct hash *h, struct span key, struct span info, unsigned char *out,
+                   size_t len)
+{
+    unsigned char block[HASH_BYTES_MAX];
+    struct span last = {NULL, 0};
+    if (len > 255 * h->bytes)
+        return false;
+    for (unsigned char i = 1; len > 0; i++) {
+        const struct span text[3] = {last, info, {(const char *)&i, 1}};
+        size_t part = len < h->bytes ? len : h->bytes;
+        hmac(h, key, text, block);
+        memcpy(out, block, part);
+        last = (struct span){(const char *)block, h->bytes};
+        out += part;
+        len -= part;
+    }
+    OPENSSL_cleanse(block, sizeof block);
+    return true;
+}
+
+static bool expand_label(struct ask *a, struct span key, struct span data, unsigned char *out,
+                         size_t len)
+{
+    char info[LABEL_BYTES_MAX];
+    size_t label_bytes = a->prefix.len + a->label.len, used = 0;
+    if (label_bytes > 255 || data.len > 255 || len > UINT16_MAX)
+        return false;
+    info[used++] = (char)(len >> 8);
+    info[used++] = (char)(len & 0xff);
+    info[used++] = (char)label_bytes;
+    if (a->prefix.len)
+        memcpy(info + used, a->prefix.at, a->prefix.len);
+    used += a->prefix.len;
+    if (a->label.len)
+        memcpy(info + used, a->label.at, a->label.len);
+    used += a->label.len;
+    info[used++] = (char)data.len;
+    if (data.len)
+        memcpy(info + used, data.at, data.len);
+    used += data.len;
+    return expand(&a->hash, key, (struct span){info, used}, out, len);
+}
+
+/* The next secret of the schedule from the one before it and what is new. */
+static bool extract(struct ask *a, unsigned char *out, size_t len)
+{
+    static const char zeros[HASH_BYTES_MAX];
+    unsigned char of_nothing[HASH_BYTES_MAX], salt[HASH_BYTES_MAX];
+    struct span key = a->has_key ? a->key : (struct span){zeros, a->hash.bytes};
+    struct span with = {zeros, 0};
+    if (len != a->hash.bytes)
+        return false;
+    if (a->has_salt) {
+        hash_begin(&a->hash);
+        hash_end(&a->hash, of_nothing);
+        if (!expand_label(a, a->salt, (struct span){(const char *)of_nothing, a->hash.bytes}, salt,
+                          a->hash.bytes))
+            return false;
+        with = (struct span){(const char *)salt, a->hash.bytes};
+    }
+    hmac(&a->hash, with, (const struct span[3]){key}, out);
+    OPENSSL_cleanse(salt, sizeof salt);
+    return true;
+}
+
+/* ---- what OpenSSL calls ---- */
+
+static bool take_digest(struct ask *a, struct span name)
+{
+    static const char *const names[] = {"SHA2-256", "SHA256", "SHA-256",
+                                        "SHA2-384", "SHA384", "SHA-384"};
+    for (size_t i = 0; i < FB_COUNT(names); i++) {
+        if (strlen(names[i]) != name.len || strncasecmp(name.at, names[i], name.len) != 0)
+            continue;
+        a->hash.is_384 = i >= 3;
+        a->hash.bytes = i >= 3 ? SHA384_DIGEST_LENGTH : SHA256_DIGEST_LENGTH;
+        a->hash.block_bytes = i >= 3 ? SHA512_CBLOCK : SHA256_CBLOCK;
+        return true;
+    }
+    return false;
+}
+
+static bool take(struct ask *a, const OSSL_PARAM *p)
+{
+    struct span is = {p->data, p->data_size};
+    if (strcmp(p->key, OSSL_KDF_PARAM_KEY) == 0) {
+        a->key = is;
+        a->has_key = true;
+    } else if (strcmp(p->key, OSSL_KDF_PARAM_LABEL) == 0) {
+        a->label = is;
+    } else if (strcmp(p->key, OSSL_KDF_PARAM_DATA) == 0) {
+        a->data = is;
+    } else if (strcmp(p->key, OSSL_KDF_PARAM_PREFIX) == 0) {
+        a->prefix = is;
+    } else if (strcmp(p->key, OSSL_KDF_PARAM_SALT) == 0) {
+        a->salt = is;
+        a->has_salt = true;
+    } else if (strcmp(p->key, OSSL_KDF_PARAM_DIGEST) == 0) {
+        return take_digest(a, is);
+    } else if (strcmp(p->key, OSSL_KDF_PARAM_MODE) == 0) {
+        return OSSL_PARAM_get_int(p, &a->mode) == 1;
+    }
+    return true;
+}
+
+static int derive(void *ctx, unsigned char *out, size_t len, const OSSL_PARAM params[])
+{
+    struct ask a = {.mode = -1};
+    bool is_good = true;
+    (void)ctx;
+    for (const OSSL_PARAM *p = params; p && p->key && is_good; p++)
+        is_good = take(&a, p);
+    if (a.hash.bytes == 0)
+        is_good = false;
+    else if (is_good && a.mode == EVP_KDF_HKDF_MODE_EXTRACT_ONLY)
+        is_good = extract(&a, out, len);
+    else
+        is_good = is_good && a.mode == EVP_KDF_HKDF_MODE_EXPAND_ONLY && a.has_key &&
+                  expand_label(&a, a.key, a.data, out, len);
+    OPENSSL_cleanse(&a.hash, sizeof a.hash);
+    return is_good;
+}
+
+static void *new_ctx(void *provider)
+{
+    (void)provider;
+    return &nothing;
+}
+
+static void free_ctx(void *ctx)
+{
+    (void)ctx;
+}
+
+/* A function of a dispatch table; OpenSSL casts it back to what its number says. */
+#define CALL(number, function)                                                                     \
+    {                                                                                              \
+        (number), (void (*)(void))(function)                                                       \
+    }
+static const OSSL_DISPATCH kdf_calls[] = {CALL(OSSL_FUNC_KDF_NEWCTX, new_ctx),
+                                          CALL(OSSL_FUNC_KDF_FREECTX, free_ctx),
+                                          CALL(OSSL_FUNC_KDF_DERIVE, derive),
+                                          {0, NULL}};
+static const OSSL_ALGORITHM kdfs[] = {
+    {OSSL_KDF_NAME_TLS1_3_KDF, "provider=" PROVIDER, kdf_calls, NULL}, {NULL, NULL, NULL, NULL}};
+
+static const OSSL_ALGORITHM *query(void *provider, int operation, int *is_uncached)
+{
+    (void)provider;
+    *is_uncached = 0;
+    return operation == OSSL_OP_KDF ? kdfs : NULL;
+}
+
+static int begin(const OSSL_CORE_HANDLE *handle, const OSSL_DISPATCH *core,
+                 const OSSL_DISPATCH **out, void **provider)
+{
+    static const OSSL_DISPATCH calls[] = {CALL(OSSL_FUNC_PROVIDER_QUERY_OPERATION, query),
+                                          {0, NULL}};
+    (void)core;
+    *out = calls;
+    *provider = (void *)(uintptr_t)handle;
+    return 1;
+}
+
+static bool is_loaded;
+
+static void load(void)
+{
+    is_loaded = OSSL_PROVIDER_add_builtin(NULL, PROVIDER, begin) == 1 &&
+                OSSL_PROVIDER_try_load(NULL, PROVIDER, 1) != NULL;
+}
+
+const char *tls_kdf_query(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, load);
+    return is_loaded ? QUERY : NULL;
+}
