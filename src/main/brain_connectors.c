@@ -6,6 +6,7 @@
 #include "main/brain_int.h"
 #include "main/sentence.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -60,6 +61,7 @@ enum fb_code brain_connectors_start(struct brain *b, struct conf *conf, struct f
     struct connectors_setup setup = {.state_dir = b->setup->state_dir,
                                      .node = conf->p.top_node[0] ? conf->p.top_node : "foldback",
                                      .epoch = b->epoch,
+                                     .log_end = b->log_end,
                                      .ingress = b->ingress,
                                      .names = {name_of, &b->mem},
                                      .sentence = say_event};
@@ -228,6 +230,9 @@ static void watch(struct brain *b, const struct connector_status *s)
             s->name, (unsigned long long)(s->lost - said->lost));
         say(b, s, REASON_ALERT_CONNECTOR_LOST, false, text);
     }
+    if (s->displaced > said->displaced)
+        say(b, s, REASON_ALERT_CONNECTOR_DISPLACED, false, s->displaced_text);
+    said->displaced = s->displaced;
     said->dead = s->dead; /* a restarted connector counts anew */
     said->lost = s->lost;
 }
@@ -282,6 +287,12 @@ enum fb_code brain_on_connector_order(void *ctx, const struct admin_connector_or
     static const enum connector_verb verbs[] = {CONNECTOR_PAUSE, CONNECTOR_RESUME, CONNECTOR_RESET};
     struct connector_order o = {
         .verb = verbs[order->verb], .name = order->name, .offset = order->offset};
+    struct sequencer_stats ss;
+    sequencer_stats_read(b->sequencer, &ss);
+    if (o.verb == CONNECTOR_RESET && o.offset != LOG_FROM_END && o.offset > ss.next_offset)
+        return fb_fail(err, FB_E_RANGE,
+                       "offset %" PRIu64 " is not in the log yet: 0 .. %" PRIu64 ", start or end",
+                       o.offset, ss.next_offset);
     enum fb_code code = connectors_order(b->connectors, &o, err);
     if (code == FB_OK)
         fb_log(FB_LOG_INFO, "connector %s: %s", order->name,

@@ -29,7 +29,7 @@
 struct connector_said {
     char name[48];
     bool is_failing, is_lagging;
-    uint64_t dead, lost;
+    uint64_t dead, lost, displaced;
 };
 
 struct brain {
@@ -38,6 +38,7 @@ struct brain {
     struct fold fold;
     struct state *state;
     struct log *log;
+    uint64_t log_end; /* its end when this process opened it */
     struct keyring *keys;
     char log_dir[512];
     struct sequencer *sequencer;

@@ -95,6 +95,7 @@ static enum fb_code open_stream(struct brain *b, struct fb_err *err)
         return code;
     if (found.torn_bytes || found.damaged_places || found.lost_events)
         fb_log(FB_LOG_WARN, "%s", found.sentence);
+    b->log_end = log_next_offset(b->log);
     struct sequencer_conf sc = {.next_offset = log_next_offset(b->log), .batch_bytes = 1u << 20};
     b->sequencer = sequencer_new(&sc);
     if (!b->sequencer)

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Connectors, on the file type: what leaves the log and what comes in, each event once, through crashes, pauses,
 reloads and bad input.  Brokers have their own files (test/peer/test_kafka*.py and others)."""
+import contextlib
 import glob
 import json
 import os
 import signal
+import sqlite3
 import sys
 import threading
 import time
@@ -241,6 +243,33 @@ def test_what_retention_took_before_it_was_sent_is_told(tmp_path, origin):
     assert fold.cli("connector", "resume", "out").returncode == 0
     until(lambda: connector(fold, "out")["lost"] >= 20, 30)
     until(lambda: any(a["reason"] == "alert_connector_lost" for a in fold.api("GET", "/v1/alerts")["alerts"]), 30)
+    fold.stop()
+
+
+@pytest.mark.parametrize("begin", ["start", "end"])
+def test_a_position_beyond_the_log_is_told_and_leaves_nothing_out(tmp_path, origin, begin):
+    """As after the log was put back from a copy, and state.db was not."""
+    out = tmp_path / "out.jsonl"
+    text = config(origin, "  out: { type: file, path: %s, events: [request], delay: 20ms, from: %s }" % (out, begin))
+    fold = Foldback(tmp_path, text).start()
+    send_many(fold.port, 10)
+    until(lambda: len(in_log(fold, "request")) >= 10, 30)
+    fold.stop()
+    with contextlib.closing(sqlite3.connect(os.path.join(fold.state, "state.db"))) as db, db:
+        assert db.execute("UPDATE reader SET value = value + 1000 WHERE key = 'connector:out'").rowcount == 1
+    out.unlink(missing_ok=True)
+    fold = Foldback(tmp_path, text).start()
+    told = []
+    until(lambda: told.extend(a for a in fold.api("GET", "/v1/alerts")["alerts"]
+                              if a["reason"] == "alert_connector_displaced") or told, 30)
+    assert "connector out" in told[0]["text"] and "is of another log" in told[0]["text"], told[0]
+    assert "connector reset out --at start" in told[0]["text"], told[0]
+    send_many(fold.port, 30)
+    want = 40 if begin == "start" else 30
+    until(lambda: len(lines(out)) >= want, 60)
+    assert [e["offset"] for e in lines(out)] == [e["offset"] for e in in_log(fold, "request")][-want:]
+    beyond = fold.cli("connector", "reset", "out", "--at", "999999999")
+    assert beyond.returncode == 2 and "is not in the log yet" in beyond.stderr, beyond
     fold.stop()
 
 

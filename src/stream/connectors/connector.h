@@ -110,6 +110,9 @@ struct connector_mark {
     uint64_t offset;                   /* of the first event that the broker does not have */
     char owner[CONNECTOR_OWNER_BYTES]; /* whose offsets these are: of another state they say nothing
                                         */
+    /* For mark: what another process left behind this is of another log, not taken and told. */
+    uint64_t limit;
+    uint64_t beyond; /* out: that one; 0 none */
 };
 
 struct connector_batch {

@@ -253,7 +253,11 @@ enum fb_code kafka_mark(struct connector *c, struct connector_mark *mark, struct
     if (code == FB_OK)
         code = read_stored(c, until_us, &stored, err);
     if (code == FB_OK) {
-        if (stored.is_there && strcmp(stored.owner, mark->owner) == 0)
+        bool is_own = strcmp(stored.process, process_name()) == 0;
+        bool is_ours = stored.is_there && strcmp(stored.owner, mark->owner) == 0;
+        if (is_ours && !is_own && stored.offset > mark->limit)
+            mark->beyond = stored.offset; /* the claim takes its place */
+        else if (is_ours)
             mark->offset = fb_max_u64(mark->offset, stored.offset);
         c->mark = *mark;
         code = claim(c, until_us, err);

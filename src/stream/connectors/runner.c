@@ -10,6 +10,7 @@
 #include "base/assert.h"
 #include "base/clock.h"
 #include "guard/region.h"
+#include "stream/connectors/anchor.h"
 #include "stream/connectors/load.h"
 #include "stream/connectors/runner_int.h"
 
@@ -397,6 +398,10 @@ struct connectors *connectors_new(const struct connectors_setup *setup)
     snprintf(cs->node, sizeof cs->node, "%s", setup->node);
     cs->setup.state_dir = cs->state_dir;
     cs->setup.node = cs->node;
+    struct fb_err err;
+    if (anchor_scan(cs->state_dir, setup->log_end, &err) != FB_OK)
+        fb_log(FB_LOG_WARN, "connectors: positions beyond the log were not looked for: %s",
+               err.text);
     return cs;
 }
 

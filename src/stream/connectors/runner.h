@@ -25,6 +25,9 @@ struct connectors_setup {
     const char *state_dir; /* state.db, connectors/NAME.dead.jsonl; log in <state_dir>/log */
     const char *node;      /* name, for client ids */
     uint32_t epoch;
+    /* Where the log ended when foldback started: what an earlier process left behind that is of
+     * another log. */
+    uint64_t log_end;
     struct ingress *ingress;   /* where sources put events */
     struct filter_names names; /* called from the threads */
     /* An event for people, with the names' ctx; from the threads. */
@@ -59,6 +62,8 @@ struct connector_status {
     char last_error[320];            /* "" none yet */
     uint64_t last_error_wall_us;
     uint64_t lag_alert_us; /* of the configuration */
+    uint64_t displaced;    /* sink: positions that are of another log (anchor.h) */
+    char displaced_text[320];
 };
 
 struct connectors;

@@ -66,6 +66,9 @@ struct runner {
     struct cut cut;
     uint64_t next, committed; /* offsets */
     uint64_t committed_us;
+    uint64_t seen_offset; /* of the event read last */
+    uint32_t seen_epoch;  /* ... and the start of foldback that wrote it; 0: none yet */
+    uint64_t anchored, anchored_us;
     bool is_marked;  /* the broker's account was read since the last failure */
     bool keeps_mark; /* it has one */
     bool was_fenced;

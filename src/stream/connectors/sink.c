@@ -7,6 +7,7 @@
  * Threads: the connector's own. */
 #include "base/assert.h"
 #include "base/clock.h"
+#include "stream/connectors/anchor.h"
 #include "stream/connectors/runner_int.h"
 #include "stream/connectors/wants.h"
 
@@ -59,9 +60,15 @@ static enum fb_code open_reader(struct runner *r, struct fb_err *err)
         from = atomic_load(&r->reset_offset);
         is_new = true;
     }
+    uint64_t beyond = 0;
+    if (!is_new && !anchor_holds(r, from, &beyond)) {
+        from = r->c->is_from_start ? LOG_FROM_START : r->setup->log_end;
+        is_new = true;
+    }
     code = log_reader_open(&r->reader, dir, from, err);
     if (code != FB_OK)
         return code;
+    r->seen_epoch = 0;
     r->next = r->committed = log_reader_offset(r->reader);
     RUNNER_STATUS(r, r->status.offset = r->next);
     r->is_marked = false;
@@ -70,6 +77,10 @@ static enum fb_code open_reader(struct runner *r, struct fb_err *err)
         return code;
     /* From now on it has a place in the log: what comes while it is away is not left out. */
     code = is_new ? state_offset_set(r->state, name, r->next, err) : FB_OK;
+    if (code == FB_OK && is_new)
+        code = anchor_cleared(r, err);
+    if (code == FB_OK && beyond)
+        anchor_displaced(r, beyond, from, false);
     if (code == FB_OK && is_reset)
         atomic_store(&r->is_reset, false); /* not before it is kept */
     return code;
@@ -116,6 +127,7 @@ static bool goes_on_at_mark(struct runner *r)
     struct connector_mark mark = r->mark;
     uint64_t from = cut_delivered(&r->cut, r->next), end = r->next + log_reader_lag(r->reader);
     mark.offset = from;
+    mark.limit = r->setup->log_end;
     enum fb_code code = r->type->mark(r->connector, &mark, &err);
     r->keeps_mark = code == FB_OK;
     r->is_marked = r->keeps_mark || code == FB_E_NOT_FOUND;
@@ -123,15 +135,14 @@ static bool goes_on_at_mark(struct runner *r)
         runner_failed(r, &err);
     else if (r->keeps_mark && r->cut.unit_count == 0)
         runner_works(r); /* the broker answered, and there is nothing that could show more */
+    if (mark.offset > end) {
+        mark.beyond = mark.offset;
+        mark.offset = from;
+    }
+    if (r->is_marked && mark.beyond) /* of a log that is gone: at least once */
+        anchor_displaced(r, mark.beyond, from, true);
     if (!r->is_marked || mark.offset == from)
         return r->is_marked;
-    if (mark.offset > end) { /* of a log that is gone: at least once */
-        fb_log(FB_LOG_WARN,
-               "connector %s: the receiver knows offset %" PRIu64 " and the log ends "
-               "at %" PRIu64 ": an older state was put back; it goes on at %" PRIu64,
-               r->c->name, mark.offset, end, from);
-        return true;
-    }
     code = log_reader_seek(r->reader, mark.offset);
     fb_assert(code == FB_OK || code == FB_E_IO);
     cut_clear(&r->cut);
@@ -237,6 +248,8 @@ static bool collect(struct runner *r)
             }
         }
         r->next = offset + 1;
+        r->seen_offset = offset;
+        r->seen_epoch = log_reader_epoch(r->reader);
         if ((i & 1023) == 1023 && !runner_may_go_on(r))
             return false;
     }
@@ -264,6 +277,7 @@ static void commit(struct runner *r, bool is_now)
     r->committed = offset;
     r->committed_us = now_us;
     RUNNER_STATUS(r, r->status.offset = offset);
+    anchor_drop(r, is_now);
 }
 
 /* ---- the broker ---- */

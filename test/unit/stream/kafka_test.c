@@ -389,14 +389,17 @@ static void the_mark_of_the_broker_moves_the_sink_forward_and_never_back(void **
     static const struct {
         uint64_t own;
         const char *left;
-        uint64_t want;
-    } rows[] = {
-        {100, "us host/1/a", 500}, {700, "us host/1/a", 700}, {100, "others host/1/a", 100}};
+        uint64_t limit, want, beyond;
+    } rows[] = {{100, "us host/1/a", 1000, 500, 0},
+                {700, "us host/1/a", 1000, 700, 0},
+                {100, "others host/1/a", 1000, 100, 0},
+                /* beyond the log as it was found: of another one */
+                {100, "us host/1/a", 499, 100, 500}};
     (void)state;
     for (size_t i = 0; i < FB_COUNT(rows); i++) {
         struct world w;
         struct fb_err err = {.text = ""};
-        struct connector_mark mark = {.offset = rows[i].own, .owner = "us"};
+        struct connector_mark mark = {.offset = rows[i].own, .owner = "us", .limit = rows[i].limit};
         world_begin(&w);
         w.transactions = "true";
         leave_mark(&w, 500, rows[i].left);
@@ -405,6 +408,7 @@ static void the_mark_of_the_broker_moves_the_sink_forward_and_never_back(void **
         assert_string_equal(err.text, "");
         assert_int_equal(code, FB_OK);
         assert_int_equal(mark.offset, rows[i].want);
+        assert_int_equal(mark.beyond, rows[i].beyond);
         type->close(out);
         world_end(&w);
     }

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "event/ingress.h"
 #include "log_dir.h"
+#include "stream/connectors/anchor.h"
 #include "stream/connectors/connector.h"
 #include "stream/connectors/load.h"
 #include "stream/connectors/runner.h"
@@ -27,6 +28,7 @@ static struct {
     pthread_mutex_t lock;
     uint32_t can;
     bool keeps_mark, is_fenced, is_troubled;
+    bool is_of_before;                      /* the mark was left by another process */
     uint32_t lose_each, refuse_each, sends; /* answers that get lost; sends that are refused */
     uint64_t got[EVENTS_MAX];
     uint32_t count;
@@ -117,8 +119,15 @@ static enum fb_code peer_mark(struct connector *c, struct connector_mark *mark, 
         code = FB_E_NOT_FOUND;
     else if (peer.is_fenced)
         code = fb_fail(err, FB_E_CONFLICT, "another one took over");
+    else if (strcmp(mark->owner, peer.mark.owner) == 0 && peer.is_of_before &&
+             peer.mark.offset > mark->limit)
+        mark->beyond = peer.mark.offset;
     else if (strcmp(mark->owner, peer.mark.owner) == 0 && peer.mark.offset > mark->offset)
         mark->offset = peer.mark.offset;
+    if (code == FB_OK && peer.is_of_before) { /* claimed */
+        peer.is_of_before = false;
+        peer.mark.offset = mark->offset;
+    }
     pthread_mutex_unlock(&peer.lock);
     (void)c;
     return code;
@@ -245,8 +254,11 @@ static void connectors_begin(struct world *w, const char *keys)
 {
     w->conf = conf_of(keys);
     w->ingress = ingress_new(512 * KIB);
-    struct connectors_setup setup = {
-        .state_dir = w->state_dir, .node = "n1", .epoch = 1, .ingress = w->ingress};
+    struct connectors_setup setup = {.state_dir = w->state_dir,
+                                     .node = "n1",
+                                     .epoch = 1,
+                                     .log_end = w->next,
+                                     .ingress = w->ingress};
     w->cs = connectors_new(&setup);
     connectors_apply(w->cs, w->conf);
 }
@@ -410,12 +422,121 @@ static void after_a_crash_the_mark_decides_unless_it_is_beyond_the_log(void **st
     connectors_finish(&w);
     for (uint32_t i = 0; i < 100; i++)
         assert_int_equal(peer.got[i], i);
+    peer.is_of_before = true;
     peer.mark.offset = 5000; /* of a log that was longer: an old copy of the state was put back */
     set_offset(&w, 90);
     connectors_begin(&w, SINK);
     UNTIL(&w, PEER(peer.count) >= 110);
     assert_int_equal(peer.got[100], 90);
+    assert_int_equal(status(&w).displaced, 1);
     connectors_finish(&w);
+    world_end(&w);
+}
+
+/* As a copy that is put back: the log of <kept> events, and another start of foldback writes on. */
+static void put_back(struct world *w, uint32_t kept)
+{
+    struct fb_err err;
+    struct log_conf conf = log_dir_conf();
+    log_close(w->log);
+    assert_int_equal(nftw(w->log_dir, remove_one, 16, FTW_DEPTH | FTW_PHYS), 0);
+    assert_int_equal(log_open(&w->log, w->log_dir, &conf, NULL, &err), FB_OK);
+    w->next = 0;
+    append(w, kept);
+    assert_int_equal(log_flush(w->log, 10000), FB_OK);
+    log_close(w->log);
+    conf.epoch++;
+    assert_int_equal(log_open(&w->log, w->log_dir, &conf, NULL, &err), FB_OK);
+}
+
+static void displaced_to(struct world *w, uint64_t from)
+{
+    char text[80];
+    UNTIL(w, status(w).displaced == 1);
+    struct connector_status s = status(w);
+    snprintf(text, sizeof text, "position 100 is of another log");
+    assert_non_null(strstr(s.displaced_text, text));
+    assert_non_null(strstr(s.displaced_text, "connector reset k --at start"));
+    UNTIL(w, PEER(peer.count) > 100);
+    assert_int_equal(PEER(peer.got[100]), from);
+}
+
+/* Found at the start and once; never trusted later, when the log has grown past it. */
+static void a_position_beyond_the_log_that_was_put_back_is_told_and_leaves_nothing_out(void **state)
+{
+    static const char *const keys[] = {SINK, "events: [request], from: end, delay: 1ms"};
+    (void)state;
+    for (size_t k = 0; k < 2 * FB_COUNT(keys); k++) {
+        struct world w;
+        bool is_grown = k >= FB_COUNT(keys); /* before the connector begins */
+        const char *text = keys[k % FB_COUNT(keys)];
+        world_begin(&w);
+        append(&w, 100);
+        connectors_begin(&w, SINK);
+        UNTIL(&w, PEER(peer.count) == 100);
+        connectors_finish(&w);
+        put_back(&w, 60);
+        if (is_grown) { /* a start without this connector */
+            struct fb_err err;
+            assert_int_equal(anchor_scan(w.state_dir, w.next, &err), FB_OK);
+            append(&w, 80);
+        }
+        connectors_begin(&w, text);
+        append(&w, 80);
+        displaced_to(&w, text == keys[0] ? 0 : is_grown ? 140 : 60);
+        UNTIL(&w, PEER(has(w.next - 1)));
+        connectors_finish(&w);
+        connectors_begin(&w, text); /* the next start is like any other */
+        append(&w, 1);
+        UNTIL(&w, PEER(has(w.next - 1)));
+        assert_int_equal(status(&w).displaced, 0);
+        connectors_finish(&w);
+        world_end(&w);
+    }
+}
+
+/* An older copy of state.db came back later than the log: only the epoch tells. */
+static void a_position_in_events_that_another_start_wrote_is_not_trusted(void **state)
+{
+    struct world w;
+    (void)state;
+    world_begin(&w);
+    append(&w, 100);
+    connectors_begin(&w, SINK);
+    UNTIL(&w, PEER(peer.count) == 100);
+    connectors_finish(&w);
+    put_back(&w, 60);
+    append(&w, 80);
+    assert_int_equal(log_flush(w.log, 10000), FB_OK);
+    connectors_begin(&w, SINK);
+    displaced_to(&w, 0);
+    UNTIL(&w, PEER(has(139)));
+    connectors_finish(&w);
+    world_end(&w);
+}
+
+static void a_mark_of_before_is_not_trusted_when_the_log_has_grown_past_it(void **state)
+{
+    struct world w;
+    (void)state;
+    world_begin(&w);
+    peer.keeps_mark = true;
+    append(&w, 100);
+    connectors_begin(&w, SINK);
+    UNTIL(&w, PEER(peer.count) == 100);
+    connectors_finish(&w);
+    put_back(&w, 60);
+    set_offset(&w, 60); /* its state was put back, too */
+    peer.is_of_before = true;
+    peer.refuse_each = 2;
+    connectors_begin(&w, SINK);
+    append_slowly(&w, 80);
+    UNTIL(&w, PEER(has(139)));
+    assert_int_equal(status(&w).displaced, 1);
+    UNTIL(&w, status(&w).lag_events == 0);
+    connectors_finish(&w);
+    for (uint32_t i = 60; i < 140; i++)
+        assert_int_equal(peer.got[100 + i - 60], i);
     world_end(&w);
 }
 
@@ -672,6 +793,10 @@ int main(void)
         cmocka_unit_test(with_a_mark_each_event_arrives_once_whatever_gets_lost),
         cmocka_unit_test(without_a_mark_each_event_arrives_at_least_once),
         cmocka_unit_test(after_a_crash_the_mark_decides_unless_it_is_beyond_the_log),
+        cmocka_unit_test(
+            a_position_beyond_the_log_that_was_put_back_is_told_and_leaves_nothing_out),
+        cmocka_unit_test(a_position_in_events_that_another_start_wrote_is_not_trusted),
+        cmocka_unit_test(a_mark_of_before_is_not_trusted_when_the_log_has_grown_past_it),
         cmocka_unit_test(a_reset_makes_the_mark_void),
         cmocka_unit_test(who_was_fenced_waits_for_a_person),
         cmocka_unit_test(a_call_that_waits_is_said_at_once),
