@@ -126,6 +126,31 @@ def test_a_sink_has_each_event_once_in_order_and_goes_on_after_a_restart(tmp_pat
     fold.stop()
 
 
+def test_a_sink_makes_its_file_again_when_another_program_moved_it(tmp_path, origin):
+    out, old = tmp_path / "out.jsonl", tmp_path / "out.jsonl.old"
+    text = config(origin, "  out: { type: file, path: %s, events: [request], delay: 50ms, from: start }" % out)
+    fold = Foldback(tmp_path, text).start()
+    send_many(fold.port, 20)
+    until(lambda: len(lines(out)) >= 20, 30)
+    out.rename(old)
+    send_many(fold.port, 20)
+    until(lambda: out.exists() and len(lines(out)) + len(lines(old)) >= 40, 30)
+    got = [x["offset"] for x in lines(old) + lines(out)]
+    assert got == [x["offset"] for x in in_log(fold, "request")]
+    fold.stop()
+
+
+def test_a_check_of_a_sink_makes_no_file(tmp_path, origin):
+    text = config(origin, "  out: { type: file, path: %s/out.jsonl }\n  nowhere: { type: file, path: %s/no/out.jsonl }" %
+                  (tmp_path, tmp_path))
+    fold = Foldback(tmp_path, text)
+    done = fold.cli("connector", "check", "out", "--config", fold.file)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not (tmp_path / "out.jsonl").exists()
+    done = fold.cli("connector", "check", "nowhere", "--config", fold.file)
+    assert done.returncode == 1 and "No such file" in done.stdout + done.stderr
+
+
 def test_a_killed_brain_loses_nothing_and_repeats_at_most_a_batch(tmp_path, origin):
     out = tmp_path / "out.jsonl"
     text = config(origin, "  out: { type: file, path: %s, events: [request], delay: 20ms, from: start }" % out)

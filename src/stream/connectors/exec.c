@@ -88,10 +88,13 @@ static enum fb_code exec_send(struct connector *c, struct connector_batch *batch
                               struct fb_err *err)
 {
     struct connector_record *record = &batch->at[0]; /* send_max is 1 */
+    struct span value = record->value;
+    /* An event alone comes without an end of line, which `while read` of a shell wants. */
+    bool is_open = value.len && value.at[0] == '{' && value.at[value.len - 1] != '\n';
     struct exec_ask ask = {.magic = EXEC_MAGIC,
                            .timeout_ms = batch->timeout_ms,
                            .command_bytes = (uint32_t)strlen(c->command),
-                           .record_bytes = (uint32_t)record->value.len};
+                           .record_bytes = (uint32_t)value.len + is_open};
     struct exec_answer answer;
     uint64_t until_us = fb_mono_us() + (uint64_t)(batch->timeout_ms + GRACE_MS) * US_PER_MS;
     snprintf(ask.name, sizeof ask.name, "%s", c->setup.name);
@@ -103,7 +106,9 @@ static enum fb_code exec_send(struct connector *c, struct connector_batch *batch
     if (code == FB_OK)
         code = write_all(c, c->command, ask.command_bytes, until_us);
     if (code == FB_OK)
-        code = write_all(c, record->value.at, record->value.len, until_us);
+        code = write_all(c, value.at, value.len, until_us);
+    if (code == FB_OK && is_open)
+        code = write_all(c, "\n", 1, until_us);
     if (code == FB_OK)
         code = read_all(c, &answer, sizeof answer, until_us);
     if (code == FB_OK && answer.magic == EXEC_MAGIC)
@@ -226,7 +231,7 @@ CONNECTOR_EXPORT = {.abi = CONNECTOR_ABI,
                     .name = "exec",
                     .can = CONNECTOR_SINK | CONNECTOR_ORDERED,
                     .send_max = 1,
-                    .record_bytes_max = EXEC_RECORD_BYTES_MAX,
+                    .record_bytes_max = EXEC_RECORD_BYTES_MAX - 1, /* and the end of line */
                     .send_bytes_max = EXEC_RECORD_BYTES_MAX,
                     .open = exec_open,
                     .close = exec_close,

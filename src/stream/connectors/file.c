@@ -2,15 +2,18 @@
 /* file: the simplest connector: blocks appended to a file, or lines read from one as they come.
  *
  * Sink: the value of each record as it is.  A send that fails half way (disk full) cuts the file
- * back to where it was, so that a retry leaves no half line.  Source: follows the file as `tail -F`
- * does; positions are the bytes behind a line.  A file is known by its device, its inode and a hash
- * of its first line (its topic): another one that got the inode of one that was removed is new. */
+ * back to where it was, so that a retry leaves no half line.  A file that was moved or removed is
+ * made again: other programs may rotate it.
+ * Source: follows the file as `tail -F` does; positions are the bytes behind a line.  A file is
+ * known by its device, its inode and a hash of its first line (its topic): another one that got the
+ * inode of one that was removed is new. */
 #include "stream/connectors/connector.h"
 
 #include "base/assert.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -89,12 +92,41 @@ static enum fb_code fail(const struct connector *c, const char *doing, struct fb
                    strerror(errno), c->setup.name);
 }
 
+/* False as well when nothing is at the path: what is open then has no name any more. */
+static bool is_still_there(const struct connector *c)
+{
+    struct stat st;
+    return stat(c->path, &st) == 0 && st.st_ino == c->inode && st.st_dev == c->device;
+}
+
 static enum fb_code open_sink(struct connector *c, struct fb_err *err)
 {
-    if (c->fd >= 0)
+    struct stat st;
+    if (c->fd >= 0 && is_still_there(c))
         return FB_OK;
+    forget(c); /* moved away by somebody who rotates files */
     c->fd = open(c->path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0640);
-    return c->fd < 0 ? fail(c, "open it for writing", err) : FB_OK;
+    if (c->fd < 0 || fstat(c->fd, &st) != 0)
+        return fail(c, "open it for writing", err);
+    c->device = st.st_dev;
+    c->inode = st.st_ino;
+    return FB_OK;
+}
+
+/* Without making the file: it would belong to who asks, who is often root. */
+static enum fb_code check_sink(struct connector *c, struct fb_err *err)
+{
+    char folder[sizeof c->path];
+    snprintf(folder, sizeof folder, "%s", c->path);
+    if (access(c->path, F_OK) == 0 || errno != ENOENT) {
+        int fd = open(c->path, O_WRONLY | O_APPEND | O_CLOEXEC);
+        if (fd < 0)
+            return fail(c, "open it for writing", err);
+        close(fd);
+        return FB_OK;
+    }
+    return access(dirname(folder), W_OK | X_OK) == 0 ? FB_OK
+                                                     : fail(c, "make it in its folder", err);
 }
 
 static enum fb_code file_check(struct connector *c, uint32_t timeout_ms, connector_step *step,
@@ -104,7 +136,7 @@ static enum fb_code file_check(struct connector *c, uint32_t timeout_ms, connect
     (void)timeout_ms;
     enum fb_code code = FB_OK;
     if (!c->setup.is_source)
-        code = open_sink(c, err);
+        code = check_sink(c, err);
     else if (access(c->path, R_OK) != 0)
         code = fail(c, "read it", err);
     snprintf(text, sizeof text, "%s can be %s", c->path,
