@@ -7,7 +7,8 @@
 #include <stdio.h>
 
 static struct cache_work *work_new(struct request *req, const struct conf_cache *conf);
-static void key_make(struct cache_work *cw, const struct cache_where *where);
+static void key_make(struct cache_work *cw, const struct http1_head *head,
+                     const struct cache_where *where);
 static void put_head(struct request *req, const struct cache_entry *e, uint16_t status,
                      struct http1_out *w);
 
@@ -39,7 +40,7 @@ static uint16_t look(struct request *req, const struct http1_head *head,
     struct cache_work *cw = work_new(req, conf);
     if (!cw)
         return REASON_NONE; /* without memory it goes past the cache */
-    key_make(cw, where);
+    key_make(cw, head, where);
     if (!is_get && !is_head) {
         cw->is_unsafe = true;
         cw->forward = CACHE_FORWARD_METHOD;
@@ -144,19 +145,18 @@ static struct cache_work *work_new(struct request *req, const struct conf_cache 
     return cw;
 }
 
-/* "host/path?query" behind what the scratch memory holds already. */
-static void key_make(struct cache_work *cw, const struct cache_where *where)
+/* Behind what the scratch memory holds already. */
+static void key_make(struct cache_work *cw, const struct http1_head *head,
+                     const struct cache_where *where)
 {
     struct request *req = cw->req;
-    struct span target = cw->conf->key == CONF_CACHE_KEY_PATH ? where->path : where->target;
-    const char *end = target.at + target.len > where->host.at + where->host.len
-                          ? where->target.at + where->target.len
-                          : where->host.at + where->host.len;
+    const char *end = where->target.at + where->target.len;
+    if (end < where->host.at + where->host.len)
+        end = where->host.at + where->host.len;
     struct worker *w = req->worker;
     struct http1_out out =
         http1_out(w->out + (end - w->out), w->out_bytes - (size_t)(end - w->out));
-    http1_put(&out, where->host);
-    http1_put(&out, target);
+    cache_key_put(&out, req, head, where);
     cw->key.route = req->gen->route_numbers[req->route];
     cw->key.version = req->ticket.wanted; /* of a split: each has answers of its own */
     cw->key.text = http1_out_span(&out);

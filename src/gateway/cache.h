@@ -111,6 +111,19 @@ void cache_coded_ask(struct request *req);
 void cache_coder_start(struct gw *gw); /* first thread, confined already; once is enough */
 void cache_coder_stop(struct gw *gw);  /* no worker runs any more */
 
+/* ---- cache_key.c: "https://host:port/path?query" ---- */
+void cache_key_put(struct http1_out *w, const struct request *req, const struct http1_head *head,
+                   const struct cache_where *where);
+bool cache_url_has_scheme(struct span url);
+/* As an operator names it: [http://]host[:port][/path]; <is_https> when it names no scheme.  False:
+ * it is no such URL. */
+FB_MUST_USE
+bool cache_key_of_url(struct http1_out *w, struct span url, bool is_https);
+/* Of a URI reference of the answer to the request with the key <own>; false when it has another
+ * origin (RFC 9111 section 4.4). */
+FB_MUST_USE
+bool cache_key_of_reference(struct http1_out *w, struct span own, struct span ref);
+
 /* ---- cache_purge.c ---- */
 /* As it came from the operator: url, prefix, tag or all; thread 0. */
 void cache_purge(struct gw *gw, uint16_t kind, bool is_paced, struct span text);

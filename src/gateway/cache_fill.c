@@ -347,40 +347,6 @@ bool cache_rescue(struct request *req)
 
 /* ---- unsafe methods (RFC 9111 4.4) ---- */
 
-/* The key of a URI reference of the answer, when it is on the same host; false otherwise. */
-static bool key_of_reference(const struct cache_work *cw, struct span ref, struct http1_out *w)
-{
-    struct span own = cw->key.text;
-    const char *slash = memchr(own.at, '/', own.len);
-    if (!slash)
-        return false;
-    struct span host = {own.at, (size_t)(slash - own.at)};
-    const char *scheme_end = memmem(ref.at, ref.len, "://", 3);
-    if (scheme_end) {
-        struct span rest = {scheme_end + 3, ref.len - (size_t)(scheme_end + 3 - ref.at)}, name;
-        const char *path = memchr(rest.at, '/', rest.len);
-        uint16_t port;
-        struct span authority = {rest.at, path ? (size_t)(path - rest.at) : rest.len};
-        if (!path || !http1_host_split(authority, &name, &port) || !span_ieq(name, host))
-            return false;
-        ref = (struct span){path, rest.len - authority.len};
-    } else if (ref.len == 0 || ref.at[0] != '/' || (ref.len > 1 && ref.at[1] == '/')) {
-        /* relative to the folder of the request */
-        size_t folder = own.len;
-        const char *query = memchr(own.at, '?', own.len);
-        if (query)
-            folder = (size_t)(query - own.at);
-        while (folder > host.len && own.at[folder - 1] != '/')
-            folder--;
-        http1_put(w, (struct span){own.at, folder});
-        http1_put(w, ref);
-        return !w->failed && ref.len && ref.at[0] != '/';
-    }
-    http1_put(w, host);
-    http1_put(w, ref);
-    return !w->failed;
-}
-
 static void invalidate(struct request *req, const struct http1_head *head)
 {
     struct cache_work *cw = req->cw;
@@ -394,7 +360,7 @@ static void invalidate(struct request *req, const struct http1_head *head)
         struct span ref = i == 0 ? refs[0] : content ? content->value : refs[1];
         char text[1024];
         struct http1_out w = http1_out(text, sizeof text);
-        if (!ref.len || !key_of_reference(cw, ref, &w))
+        if (!ref.len || !cache_key_of_reference(&w, cw->key.text, ref))
             continue;
         struct cache_key key = {.route = cw->key.route, .text = http1_out_span(&w)};
         key.hash = cache_hash(s, key.route, key.text);

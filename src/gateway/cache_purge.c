@@ -7,55 +7,49 @@
 #include "gateway/cache.h"
 #include "gateway/control_msg.h"
 
-/* "http://Host:80/Path?q" to "host/Path?q": the form of keys. */
-static bool key_of(struct span url, struct http1_out *w)
+#define SCHEMES 2
+
+static void purge_key(struct gw *gw, struct span text)
 {
-    const char *scheme = memmem(url.at, url.len, "://", 3);
-    if (scheme && scheme - url.at <= 5)
-        url = (struct span){scheme + 3, url.len - (size_t)(scheme + 3 - url.at)};
-    const char *slash = memchr(url.at, '/', url.len);
-    struct span host = {url.at, slash ? (size_t)(slash - url.at) : url.len}, name;
-    uint16_t port;
-    if (!http1_host_split(host, &name, &port))
-        return false;
-    size_t from = w->len;
-    http1_put(w, name);
-    for (size_t i = from; i < w->len; i++)
-        if (w->at[i] >= 'A' && w->at[i] <= 'Z')
-            w->at[i] = (char)(w->at[i] | 0x20);
-    if (slash)
-        http1_put(w, (struct span){slash, url.len - host.len});
-    else
-        http1_put(w, SPAN("/"));
-    return !w->failed;
+    for (uint32_t i = 0; i < KNOB_TARGETS_MAX; i++) {
+        struct cache_key k = {.route = (uint16_t)i, .text = text};
+        if (!cache_has_route(gw->cache, k.route))
+            continue;
+        k.hash = cache_hash(gw->cache, k.route, k.text);
+        cache_remove_key(gw->cache, &k);
+    }
+}
+
+static uint64_t purge_walk(struct gw *gw, const struct cache_purge *p)
+{
+    uint64_t hit = 0;
+    for (uint32_t shard = 0; shard < CACHE_SHARDS; shard++)
+        hit += cache_purge_part(gw->cache, p, shard);
+    return hit;
 }
 
 void cache_purge(struct gw *gw, uint16_t kind, bool is_paced, struct span text)
 {
-    char key[CONTROL_TEXT_BYTES];
-    struct http1_out w = http1_out(key, sizeof key);
     struct cache_purge p = {.kind = (enum cache_purge_kind)kind, .text = text};
-    uint64_t now_us = loop_now_us(gw->workers[0].loop);
+    bool is_url = kind == CACHE_PURGE_URL || kind == CACHE_PURGE_PREFIX;
+    /* what is named without a scheme goes with both */
+    uint32_t count = is_url && !cache_url_has_scheme(text) ? SCHEMES : 1;
+    uint64_t hit = 0;
     if (kind > CACHE_PURGE_TAG)
         return;
-    if (kind == CACHE_PURGE_URL || kind == CACHE_PURGE_PREFIX) {
-        if (!key_of(text, &w))
+    p.paced_us = is_paced ? loop_now_us(gw->workers[0].loop) : 0;
+    for (uint32_t i = 0; i < count; i++) {
+        char key[CONTROL_TEXT_BYTES + 32];
+        struct http1_out w = http1_out(key, sizeof key);
+        if (is_url && !cache_key_of_url(&w, text, i == 1))
             return;
-        p.text = http1_out_span(&w);
+        if (is_url)
+            p.text = http1_out_span(&w);
+        if (kind == CACHE_PURGE_URL && !is_paced)
+            purge_key(gw, p.text);
+        else
+            hit += purge_walk(gw, &p);
     }
-    if (kind == CACHE_PURGE_URL && !is_paced) {
-        for (uint32_t i = 0; i < KNOB_TARGETS_MAX; i++) {
-            struct cache_key k = {.route = (uint16_t)i, .text = p.text};
-            if (!cache_has_route(gw->cache, k.route))
-                continue;
-            k.hash = cache_hash(gw->cache, k.route, k.text);
-            cache_remove_key(gw->cache, &k);
-        }
-        return;
-    }
-    p.paced_us = is_paced ? now_us : 0;
-    uint64_t hit = 0;
-    for (uint32_t shard = 0; shard < CACHE_SHARDS; shard++)
-        hit += cache_purge_part(gw->cache, &p, shard);
-    fb_log(FB_LOG_INFO, "cache: a purge hit %llu answers", (unsigned long long)hit);
+    if (kind != CACHE_PURGE_URL || is_paced)
+        fb_log(FB_LOG_INFO, "cache: a purge hit %llu answers", (unsigned long long)hit);
 }

@@ -80,7 +80,7 @@ struct cache_key {
     uint64_t hash;
     uint16_t route;
     uint16_t version; /* that a split chose; 0: none.  What removes a key removes all versions */
-    struct span text; /* "host/path?query" */
+    struct span text; /* cache_key.c */
 };
 
 /* Names an entry for cache_entry_new; copied. */
@@ -153,7 +153,7 @@ void cache_store_tick(struct cache_store *s, uint64_t now_us);
 enum cache_purge_kind { CACHE_PURGE_ALL, CACHE_PURGE_URL, CACHE_PURGE_PREFIX, CACHE_PURGE_TAG };
 struct cache_purge {
     enum cache_purge_kind kind;
-    struct span text;  /* "host/path", or a tag */
+    struct span text;  /* the begin of a key, or a tag */
     uint64_t paced_us; /* not 0: mark with this time, serve while there is no room; else drop */
 };
 /* One of CACHE_SHARDS parts of the work; returns how many entries it hit. */

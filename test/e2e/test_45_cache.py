@@ -536,6 +536,46 @@ def test_purges_by_url_prefix_tag_and_everything(world):
     assert kept() == []
 
 
+def ask_host(proxy, host, *fields):
+    w = proxy.connect()
+    w.send("GET /x HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n%s\r\n" % (host, "".join(f + "\r\n" for f in fields)))
+    m = w.response()
+    w.close()
+    return m.body.decode()
+
+
+def echo_origin(request, wire):
+    """As applications do that make links: of what the proxy says of the client's address."""
+    return ok("%s://%s" % (request.get("x-forwarded-proto"), request.get("x-forwarded-host")),
+              "Cache-Control: max-age=60")
+
+
+def test_an_answer_for_one_port_or_scheme_is_not_given_to_another(world):
+    """A client must not be able to store an answer with a port of its own for all others."""
+    origin, proxy = world.pair(echo_origin, route=ON, extra="gateway: { trust_forwarded: true }\n")
+    secure = "X-Forwarded-Proto: https"
+    assert ask_host(proxy, "x.test:1337") == "http://x.test:1337"
+    assert ask_host(proxy, "x.test") == "http://x.test"
+    assert ask_host(proxy, "x.test", secure) == "https://x.test"
+    assert ask_host(proxy, "x.test:1337") == "http://x.test:1337"
+    assert ask_host(proxy, "x.test", "X-Forwarded-Host: shop.test") == "http://shop.test"
+    assert len(origin.requests) == 4
+    # one resource, whatever way it is written
+    assert ask_host(proxy, "X.Test:80") == "http://x.test"
+    assert ask_host(proxy, "x.test.") == "http://x.test"
+    assert ask_host(proxy, "x.test:443", secure) == "https://x.test"
+    assert len(origin.requests) == 4
+    purge(proxy, 1, "https://x.test/x")
+    ask_host(proxy, "x.test"), ask_host(proxy, "x.test", secure)
+    assert len(origin.requests) == 5
+    purge(proxy, 1, "x.test/x")  # without a scheme: of both
+    ask_host(proxy, "x.test"), ask_host(proxy, "x.test", secure), ask_host(proxy, "x.test:1337")
+    assert len(origin.requests) == 7
+    purge(proxy, 2, "http://x.test:1337/")
+    ask_host(proxy, "x.test"), ask_host(proxy, "x.test:1337")
+    assert len(origin.requests) == 8
+
+
 def test_a_storm_of_purges_loses_no_request(world):
     origin, proxy = world.pair(Counter("Cache-Control: max-age=60", "Surrogate-Key: t"), route=ON)
     if proxy.is_whole:
