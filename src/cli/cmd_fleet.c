@@ -16,7 +16,8 @@ static void show_nodes(const json_t *root, struct buf *out)
         bool is_live = json_is_true(json_object_get(n, "is_live"));
         buf_printf(out, "%-18s %-8s %-16s %-8s %7.1f s\n", cli_str(n, "node"), cli_str(n, "role"),
                    cli_str(n, "region"),
-                   !is_live                                      ? "silent"
+                   json_is_true(json_object_get(n, "has_left"))  ? "left"
+                   : !is_live                                    ? "silent"
                    : json_is_true(json_object_get(n, "is_self")) ? "this one"
                                                                  : "live",
                    cli_num(n, "silent_s"));

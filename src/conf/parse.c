@@ -333,6 +333,26 @@ static void check_fleet(struct reader *rd, const struct node *root)
         problem(rd, n, "fleet.connector: connector %s must have `direction: fleet`", wanted);
 }
 
+/* What an edge node tells the centre are sums without requests; its events stay where it stands. */
+static void check_edge(struct reader *rd, const struct node *root)
+{
+    const struct conf *conf = rd->conf;
+    const char *own = conf->p.top_region;
+    if (conf->p.fleet_role != 1)
+        return;
+    for (size_t i = 0; i < conf->connector_count; i++) {
+        const struct conf_connector *c = &conf->connectors[i];
+        if (c->is_source || c->is_fleet || (own[0] && c->region && strcmp(c->region, own) == 0))
+            continue;
+        problem(
+            rd, find_node(root, "connectors", c->name),
+            "connector %s sends events, and with `fleet.role: edge` events stay in the region of "
+            "this node: %s%s%s, take the connector away, or choose `role: gateway`",
+            c->name, own[0] ? "add `region: " : "say `region:` at the top level and here", own,
+            own[0] ? "` if its receiver is there" : " if its receiver is where the node is");
+    }
+}
+
 static void check_token_file(struct reader *rd, const struct node *root, const char *section,
                              const char *path)
 {
@@ -369,6 +389,7 @@ static void check_together(struct reader *rd, const struct node *root)
     const struct node *n;
     check_admin(rd, root);
     check_fleet(rd, root);
+    check_edge(rd, root);
     n = find_node(root, "gateway", "ring_cells");
     if (n && (p->gateway_ring_cells & (p->gateway_ring_cells - 1)))
         problem(rd, n, "gateway.ring_cells must be a power of two, got %u", p->gateway_ring_cells);

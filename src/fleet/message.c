@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-static const char magic[4] = {'f', 'b', 'f', '2'};
+static const char magic[4] = {'f', 'b', 'f', '3'};
 
 static void put_u64(struct buf *out, uint64_t v)
 {
@@ -157,6 +157,7 @@ void fleet_report_write(const struct fleet_report *r, struct buf *out)
         put_text(out, e->name, sizeof e->name);
         put_u64(out, e->in_flight);
         put_u64(out, e->limit);
+        put_u64(out, e->answers);
         put_u64(out, e->latency_us);
     }
     put_u64(out, r->demand_count);
@@ -200,6 +201,7 @@ bool fleet_report_read(struct span bytes, struct fleet_report *r)
         get_text(&in, e->name, sizeof e->name);
         e->in_flight = get_u32(&in);
         e->limit = get_u32(&in);
+        e->answers = get_u32(&in);
         e->latency_us = get_u32(&in);
     }
     r->demand_count = (uint32_t)get_below(&in, FLEET_DEMANDS_MAX + 1);

@@ -5,7 +5,7 @@
  *             how much was asked of each fleet-wide limit.  Key: the service.  Never a request.
  *   decision  what share of one fleet-wide limit each node may use from now on.  Key: the limit.
  *
- * Bytes: "fbf2", kind u8, then numbers as LEB128 and texts as length and bytes, in the order of the
+ * Bytes: "fbf3", kind u8, then numbers as LEB128 and texts as length and bytes, in the order of the
  * structs.  A sketch goes as (gap to the next used bucket, count) pairs.  Decoding trusts nothing:
  * every length is checked against its bound here (test/fuzz/fleet_fuzz.c).
  * Pure.  Threads: any. */
@@ -25,9 +25,9 @@
 enum fleet_role { FLEET_ROLE_GATEWAY, FLEET_ROLE_EDGE };
 
 struct fleet_endpoint {
-    char name[FLEET_NAME_BYTES]; /* address and port: the same on all nodes */
-    uint32_t in_flight, limit;   /* requests of this node; its learned limit */
-    uint32_t latency_us;         /* EWMA of the first byte */
+    char name[FLEET_NAME_BYTES];  /* address and port: the same on all nodes */
+    uint32_t in_flight, limit;    /* requests of this node; its learned limit */
+    uint32_t answers, latency_us; /* good ones in the span, their mean time to first byte */
 };
 struct fleet_demand {
     uint64_t limit;       /* id of the limit: the same on all nodes */

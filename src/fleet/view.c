@@ -13,7 +13,7 @@ struct node {
     uint64_t id, heard_us;
     uint32_t epoch;
     uint8_t role;
-    bool is_live;
+    bool is_live, has_left;
     char region[FLEET_REGION_BYTES];
 };
 
@@ -36,7 +36,7 @@ struct voice {
 
 /* Sum over the other nodes, by endpoint: open addressing, <name> 0 is free. */
 struct seat {
-    uint64_t name, in_flight;
+    uint64_t name, in_flight, answers, answers_us; /* <answers> not asked for yet */
     uint32_t voices, reserved;
 };
 
@@ -92,6 +92,7 @@ static uint64_t hash_text(const char *text)
 void fleet_conf_init(struct fleet_conf *conf)
 {
     *conf = (struct fleet_conf){.silent_us = 1500 * US_PER_MS,
+                                .old_us = 30 * US_PER_S,
                                 .cut_us = 3 * US_PER_S,
                                 .decide_us = US_PER_S,
                                 .refresh_us = 10 * US_PER_S,
@@ -106,6 +107,12 @@ void fleet_view_lease(struct fleet_view *v, uint64_t lease_us, uint32_t safe_ppm
     v->conf.lease.lease_us = lease_us;
     v->conf.lease.forget_us = fb_max_u64(v->conf.lease.forget_us, 2 * lease_us);
     v->conf.lease.safe_ppm = safe_ppm;
+}
+
+void fleet_view_region(struct fleet_view *v, const char *region)
+{
+    memset(v->conf.region, 0, sizeof v->conf.region);
+    memcpy(v->conf.region, region, strnlen(region, sizeof v->conf.region - 1));
 }
 
 struct fleet_view *fleet_view_new(const struct fleet_conf *conf)
@@ -275,6 +282,13 @@ static bool seat_add(struct service *sv, const struct load *l)
     return true;
 }
 
+static void seat_answers(struct service *sv, const struct load *l, const struct fleet_endpoint *e)
+{
+    struct seat *s = seat_probe(sv->seats, sv->seat_cap, l->name);
+    s->answers += e->answers;
+    s->answers_us += (uint64_t)e->answers * e->latency_us;
+}
+
 static void forget_loads(struct service *sv, struct voice *vo)
 {
     for (uint32_t i = 0; vo->is_counted && i < vo->load_count; i++) {
@@ -289,7 +303,7 @@ static void forget_loads(struct service *sv, struct voice *vo)
 }
 
 static bool take_loads(struct service *sv, struct voice *vo, const struct fleet_report *r,
-                       bool is_counted)
+                       bool is_counted, bool is_near)
 {
     forget_loads(sv, vo);
     if (r->endpoint_count > vo->load_cap) {
@@ -304,6 +318,8 @@ static bool take_loads(struct service *sv, struct voice *vo, const struct fleet_
         struct load l = {hash_text(r->endpoints[i].name), r->endpoints[i].in_flight};
         if (is_counted && !seat_add(sv, &l))
             return false;
+        if (is_counted && is_near)
+            seat_answers(sv, &l, &r->endpoints[i]);
         vo->loads[vo->load_count++] = l;
         vo->in_flight += l.in_flight;
     }
@@ -320,6 +336,9 @@ bool fleet_hear(struct fleet_view *v, const struct fleet_report *r, uint64_t now
     struct voice *vo = sv ? voice_get(sv, r->node) : NULL;
     bool is_old = vo && (r->epoch < vo->epoch ||
                          (r->epoch == vo->epoch && vo->heard_us && r->sequence <= vo->sequence));
+    /* own ones only: the clock of another node says nothing here, and what it holds is known the
+     * better the more of its reports are heard, late ones included (lease.h) */
+    is_old |= is_self && fb_sub_floor_u64(now_us, r->sent_us) >= v->conf.old_us;
     if (!vo || is_old) {
         v->reports_refused++;
         return false;
@@ -328,6 +347,7 @@ bool fleet_hear(struct fleet_view *v, const struct fleet_report *r, uint64_t now
     n->epoch = r->epoch;
     n->role = r->role;
     n->is_live = !r->is_leaving;
+    n->has_left = r->is_leaving;
     memcpy(n->region, r->region, sizeof n->region);
     if (is_self) {
         if (v->cut_since_us || !v->returned_us)
@@ -358,7 +378,7 @@ bool fleet_hear(struct fleet_view *v, const struct fleet_report *r, uint64_t now
     }
     sketch_merge(&sv->pane[0], &r->latency);
     v->reports_heard++;
-    return take_loads(sv, vo, r, !is_self);
+    return take_loads(sv, vo, r, !is_self, strcmp(r->region, v->conf.region) == 0);
 }
 
 static void age(struct fleet_view *v, struct service *sv, uint64_t now_us)
@@ -609,6 +629,20 @@ uint32_t fleet_others_in_flight(const struct fleet_view *v, const char *service,
     return fb_sat_u32(seat_probe(sv->seats, sv->seat_cap, hash_text(endpoint))->in_flight);
 }
 
+uint64_t fleet_others_answers(struct fleet_view *v, const char *service, const char *endpoint,
+                              uint64_t *sum_us)
+{
+    struct service *sv = service_find(v, service);
+    *sum_us = 0;
+    if (!sv || !sv->seat_cap)
+        return 0;
+    struct seat *s = seat_probe(sv->seats, sv->seat_cap, hash_text(endpoint));
+    uint64_t count = s->answers;
+    *sum_us = s->answers_us;
+    s->answers = s->answers_us = 0;
+    return count;
+}
+
 uint32_t fleet_share_of(const struct fleet_view *v, const char *service, uint64_t limit)
 {
     const struct fleet_limit *l = limit_find(v, service, limit);
@@ -654,7 +688,7 @@ void fleet_state_read(const struct fleet_view *v, struct fleet_state *state)
                                   .decisions_late = v->decisions_late,
                                   .decisions_made = v->decisions_made};
     for (uint32_t i = 0; i < v->node_count; i++)
-        if (v->nodes[i].id != v->conf.node) {
+        if (v->nodes[i].id != v->conf.node && !v->nodes[i].has_left) {
             state->nodes_known++;
             state->nodes_live += v->nodes[i].is_live;
         }
@@ -670,6 +704,7 @@ bool fleet_node_at(const struct fleet_view *v, uint32_t index, struct fleet_node
                                     .role = n->role,
                                     .heard_us = n->heard_us,
                                     .is_live = n->is_live,
+                                    .has_left = n->has_left,
                                     .is_self = n->id == v->conf.node};
     memcpy(out->region, n->region, sizeof out->region);
     return true;

@@ -23,9 +23,12 @@
 #define FLEET_LIMITS_MAX 1024
 
 struct fleet_conf {
-    uint64_t node;            /* this one */
-    uint8_t role;             /* enum fleet_role: an edge node never divides */
-    uint64_t silent_us;       /* a node that was not heard for so long is gone; 1,500,000 */
+    uint64_t node; /* this one */
+    uint8_t role;  /* enum fleet_role: an edge node never divides */
+    char
+        region[FLEET_REGION_BYTES]; /* what nodes of another one are answered is not for this one */
+    uint64_t silent_us;             /* a node that was not heard for so long is gone; 1,500,000 */
+    uint64_t old_us;                /* an own report that took so long tells nothing; 30,000,000 */
     uint64_t cut_us;          /* own reports did not come back for so long: autonomous; 3,000,000 */
     uint64_t decide_us;       /* between two decisions on one limit; 1,000,000 */
     uint64_t refresh_us;      /* an unchanged decision is said again; 10,000,000 */
@@ -36,6 +39,7 @@ void fleet_conf_init(struct fleet_conf *conf); /* the defaults above; the caller
 struct fleet_view;
 struct fleet_view *fleet_view_new(const struct fleet_conf *conf); /* NULL without memory */
 void fleet_view_free(struct fleet_view *v);
+void fleet_view_region(struct fleet_view *v, const char *region);
 /* From now on; what others were told holds for them until the next report. */
 void fleet_view_lease(struct fleet_view *v, uint64_t lease_us, uint32_t safe_ppm);
 
@@ -57,6 +61,9 @@ bool fleet_decide(struct fleet_view *v, uint64_t now_us, struct fleet_decision *
 /* Requests that the other live nodes have in flight to an endpoint. */
 uint32_t fleet_others_in_flight(const struct fleet_view *v, const char *service,
                                 const char *endpoint);
+/* Answers of an endpoint to the others of this region since the last call; returns how many. */
+uint64_t fleet_others_answers(struct fleet_view *v, const char *service, const char *endpoint,
+                              uint64_t *sum_us);
 /* The part of a limit that this node may use, ppm: as the last decision says; after its lease, and
  * before any decision, at most the safe part. */
 uint32_t fleet_share_of(const struct fleet_view *v, const char *service, uint64_t limit);
@@ -68,7 +75,7 @@ uint64_t fleet_heeded(const struct fleet_view *v, const char *service, uint64_t 
 uint64_t fleet_lease_end_us(const struct fleet_view *v, const char *service);
 
 struct fleet_state {
-    uint32_t nodes_live, nodes_known; /* this one included */
+    uint32_t nodes_live, nodes_known; /* this one included; not those that said goodbye */
     bool is_autonomous, has_returned; /* <has_returned>: an own report came back, ever */
     uint64_t cut_since_us;            /* 0 unless autonomous */
     uint64_t reports_heard, reports_refused, decisions_heard, decisions_late, decisions_made;
@@ -80,8 +87,8 @@ struct fleet_node_view {
     uint32_t epoch;
     uint8_t role;
     char region[FLEET_REGION_BYTES];
-    uint64_t heard_us; /* last time */
-    bool is_live, is_self;
+    uint64_t heard_us;               /* last time */
+    bool is_live, has_left, is_self; /* <has_left>: it said goodbye */
 };
 /* Nodes in the order of their ids; false beyond the last. */
 bool fleet_node_at(const struct fleet_view *v, uint32_t index, struct fleet_node_view *out);

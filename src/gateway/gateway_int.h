@@ -85,6 +85,7 @@ struct endpoint {
     _Atomic uint32_t refs;       /* the service, and each upstream connection */
     struct memfile_gauge *gauge; /* NULL when the registry is full */
     _Atomic int32_t *in_flight;  /* of this gateway, in <gauge> */
+    uint64_t heard;              /* of gauge->others_answers; thread 0 */
     struct probe *probe;
     struct agent *agent;
     _Atomic uint64_t load_us; /* its last load report */

@@ -71,6 +71,21 @@ static struct cell_view look_limit(const struct worker *w, const struct service 
     return v;
 }
 
+/* A brain that is silent says nothing of the others: they are gone, as far as is known. */
+static void hear_others(struct service *sv, struct endpoint *ep, bool is_silent, uint64_t now_us)
+{
+    struct memfile_gauge *gauge = ep->gauge;
+    if (!gauge)
+        return;
+    uint32_t count;
+    uint64_t sum_us;
+    memfile_answers_since(&gauge->others_answers, &ep->heard, &count, &sum_us);
+    struct balance_told told = {.answers = {count, (double)sum_us}};
+    if (!is_silent)
+        told.in_flight = atomic_load_explicit(&gauge->others, memory_order_relaxed);
+    gate_endpoint_others(sv->gate, ep->index, &told, now_us);
+}
+
 void service_knobs(struct service *sv, struct worker *w)
 {
     if (!sv->conf)
@@ -93,11 +108,7 @@ void service_knobs(struct service *sv, struct worker *w)
         struct cell_view weight = look(w, KNOB_WEIGHT_PCT, ep->number);
         gate_endpoint_limit(sv->gate, i, (uint32_t)limit.min, (uint32_t)limit.max,
                             limit.is_learner_free ? 0 : (uint32_t)fmax(limit.value, 1));
-        if (ep->number != EV_NONE)
-            gate_endpoint_others(
-                sv->gate, i,
-                atomic_load_explicit(&mem->gauges[ep->number].others, memory_order_relaxed),
-                now_us);
+        hear_others(sv, ep, w->static_age_us > 0, now_us);
         gate_endpoint_weight(sv->gate, i, weight.is_pinned ? weight.value : ep->weight_pct);
         bool is_drained =
             ep->number != EV_NONE &&

@@ -177,6 +177,7 @@ void service_report(struct service *sv, struct worker *w, uint64_t now_us)
     struct gate_view view;
     struct gate_endpoint_view ep_views[GATE_ENDPOINTS_MAX];
     struct gate_keep keeps[GATE_ENDPOINTS_MAX];
+    struct balance_answers answers[GATE_ENDPOINTS_MAX];
     uint16_t at[GATE_ENDPOINTS_MAX], count = 0;
     spin_lock(&sv->lock);
     gate_view(sv->gate, &view);
@@ -184,6 +185,7 @@ void service_report(struct service *sv, struct worker *w, uint64_t now_us)
         if (!sv->endpoints[i] || !gate_endpoint_view(sv->gate, i, &ep_views[count]))
             continue;
         gate_endpoint_keep(sv->gate, i, &keeps[count]);
+        answers[count] = gate_endpoint_answers(sv->gate, i);
         at[count++] = i;
     }
     spin_unlock(&sv->lock);
@@ -207,6 +209,7 @@ void service_report(struct service *sv, struct worker *w, uint64_t now_us)
         ring_put(w->ring, &ev.head);
         if (!ep->gauge)
             continue;
+        memfile_answers_add(&ep->gauge->answers, answers[i].count, (uint64_t)answers[i].sum_us);
         atomic_store_explicit(&ep->gauge->limit, v->limit, memory_order_relaxed);
         report_place(ep->gauge, v);
         atomic_store_explicit(&ep->gauge->health, (uint32_t)v->health, memory_order_relaxed);

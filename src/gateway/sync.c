@@ -245,6 +245,7 @@ static void add(struct service *sv, const struct sock_addr *addr, const struct w
         const struct memfile_keep *k = &gw->mem->keeps[ep->number];
         ep->gauge = &gw->mem->gauges[ep->number];
         ep->in_flight = &ep->gauge->in_flight[gw->setup->slot];
+        ep->heard = atomic_load_explicit(&ep->gauge->others_answers, memory_order_relaxed);
         if (k->saved_us) { /* a gateway before us learned this */
             keep = (struct gate_keep){k->limit, k->base_us, k->cv, k->latency_us, k->error_ratio};
             kept = &keep;

@@ -16,7 +16,7 @@
 #include "knob/knob.h"
 
 #define MEMFILE_MAGIC UINT64_C(0x314b4342444c4f46) /* "FOLDBCK1" */
-#define MEMFILE_VERSION 8
+#define MEMFILE_VERSION 9
 #define MEMFILE_THREADS_MAX 64
 #define MEMFILE_OWN_RESOURCES 4
 /* Gateways at work at once: one serves, those before it end what they have (an upgrade).  Each has
@@ -131,7 +131,31 @@ struct memfile_gauge {
     _Atomic uint32_t utilisation_permille; /* as it reported; UINT32_MAX: not now */
     _Atomic uint32_t place;                /* enum memfile_place */
     _Atomic uint32_t others;               /* in flight from other nodes; the brain's to write */
+    /* Good answers ever, of this node and of others (those are the brain's to write). */
+    _Atomic uint64_t answers, others_answers;
 };
+
+/* Count and sum of times grow in one word, so that a reader never has one without the other: what
+ * came between two readings is exact below 2^20 answers and 2^44 us. */
+#define MEMFILE_ANSWERS_BITS 20
+static inline void memfile_answers_add(_Atomic uint64_t *word, uint64_t count, uint64_t sum_us)
+{
+    uint64_t mask = (UINT64_C(1) << MEMFILE_ANSWERS_BITS) - 1;
+    uint64_t old = atomic_load_explicit(word, memory_order_relaxed);
+    uint64_t sum = (old >> MEMFILE_ANSWERS_BITS) + sum_us;
+    atomic_store_explicit(word, sum << MEMFILE_ANSWERS_BITS | ((old + count) & mask),
+                          memory_order_relaxed);
+}
+/* Since *<seen>, which follows. */
+static inline void memfile_answers_since(const _Atomic uint64_t *word, uint64_t *seen,
+                                         uint32_t *count, uint64_t *sum_us)
+{
+    uint64_t mask = (UINT64_C(1) << MEMFILE_ANSWERS_BITS) - 1;
+    uint64_t now = atomic_load_explicit(word, memory_order_relaxed), was = *seen;
+    *count = (uint32_t)((now - was) & mask);
+    *sum_us = ((now >> MEMFILE_ANSWERS_BITS) - (was >> MEMFILE_ANSWERS_BITS)) & (UINT64_MAX >> 20);
+    *seen = now;
+}
 
 enum memfile_place {
     MEMFILE_PLACE_FAR = 1,   /* in another zone than this node */

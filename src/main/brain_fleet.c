@@ -18,12 +18,11 @@
 #include <string.h>
 #include <xxhash.h>
 
-/* Reports as old as this are of a time that is over: a broker that was away gives them now. */
-#define STALE_US (30 * US_PER_S)
 /* A brain that died and was started again goes on with the parts of the last one until it hears a
  * decision, for so long or until the lease is over; less than the grace of fleet/lease.h. */
 #define RESUME_US (5 * US_PER_S)
 #define SAID_NOTHING UINT32_MAX
+#define SAY_AGAIN_US US_PER_S
 #define GOODBYE_MS 3000 /* at the stop of the process, for the last words and the threads */
 
 struct part {
@@ -31,6 +30,7 @@ struct part {
     uint64_t limit;          /* id */
     uint64_t limit_milli;    /* 0: of each user */
     uint32_t said_ppm;       /* or SAID_NOTHING */
+    uint64_t said_us;
 };
 
 struct brain_fleet {
@@ -50,6 +50,7 @@ struct brain_fleet {
     uint64_t round_trip_us;            /* of an own report through the broker */
     uint64_t members[FLEET_NODES_MAX]; /* of the last decision, this or an earlier run heard */
     uint32_t member_count;
+    uint64_t told[KNOB_TARGETS_MAX]; /* of the answers of each endpoint */
 };
 
 static void stop_link(struct brain *b);
@@ -142,6 +143,8 @@ static bool start_link(struct brain *b, const struct conf_connector *c)
                                          f->conf->p.top_node[0] ? f->conf->p.top_node : "foldback",
                                      .node_id = fc.node};
     load_members(b);
+    for (uint32_t i = 0; i < KNOB_TARGETS_MAX; i++)
+        f->told[i] = atomic_load_explicit(&b->mem.gauges[i].answers, memory_order_relaxed);
     if (f->view)
         fleet_remember(f->view, f->members, f->member_count);
     if (f->view && fleet_link_open(&f->link, &setup, &err) == FB_OK)
@@ -183,8 +186,10 @@ void brain_fleet_apply(struct brain *b, struct conf *conf)
     f->link_hash = c ? c->hash : 0;
     if (c && !is_same && !start_link(b, c))
         stop_link(b);
-    if (f->view)
+    if (f->view) {
         fleet_view_lease(f->view, lease_us(f), safe_ppm(f));
+        fleet_view_region(f->view, conf->p.fleet_region);
+    }
     find_parts(b);
 }
 
@@ -292,7 +297,7 @@ static double asked_per_s(const struct brain *b, uint16_t route)
     return f.state == FACT_OK ? f.value : 0;
 }
 
-static void add_endpoints(const struct brain *b, uint16_t service, struct fleet_report *r)
+static void add_endpoints(struct brain *b, uint16_t service, struct fleet_report *r)
 {
     for (uint16_t i = 0; i < KNOB_TARGETS_MAX && r->endpoint_count < FLEET_ENDPOINTS_MAX; i++) {
         const struct memfile_name *n = &b->mem.endpoints[i];
@@ -304,7 +309,9 @@ static void add_endpoints(const struct brain *b, uint16_t service, struct fleet_
         memcpy(e->name, n->name, sizeof e->name);
         e->in_flight = (uint32_t)fb_clamp(memfile_in_flight(g), 0, UINT32_MAX);
         e->limit = atomic_load_explicit(&g->limit, memory_order_relaxed);
-        e->latency_us = (uint32_t)fb_clamp(b->mem.keeps[i].latency_us, 0, UINT32_MAX);
+        uint64_t sum_us;
+        memfile_answers_since(&g->answers, &b->fleet->told[i], &e->answers, &sum_us);
+        e->latency_us = e->answers ? fb_sat_u32(sum_us / e->answers) : 0;
     }
 }
 
@@ -395,13 +402,11 @@ static void take_one(void *arg, struct span value)
     struct brain_fleet *f = t->b->fleet;
     enum fleet_kind kind = fleet_kind_of(value);
     if (kind == FLEET_REPORT && fleet_report_read(value, &f->report)) {
-        uint64_t age_us = fb_sub_floor_u64(t->wall_us, f->report.wall_us);
         bool is_own = f->report.node == t->b->mem.head->node_id;
-        if (age_us >= STALE_US || (is_own && f->report.epoch != t->b->epoch))
+        if (is_own && f->report.epoch != t->b->epoch)
             return;
-        if (is_own)
-            f->round_trip_us = age_us;
-        (void)fleet_hear(f->view, &f->report, t->now_us);
+        if (fleet_hear(f->view, &f->report, t->now_us) && is_own)
+            f->round_trip_us = fb_sub_floor_u64(t->now_us, f->report.sent_us);
     } else if (kind == FLEET_DECISION && fleet_decision_read(value, &f->decision)) {
         (void)fleet_heed(f->view, &f->decision, t->now_us);
     }
@@ -447,6 +452,20 @@ static void watch(struct brain *b, const struct fleet_state *state, uint64_t now
     f->nodes_silent = silent;
 }
 
+/* What was said while somebody held the knob was refused; it holds again when that one let go. */
+static bool is_refused(const struct brain *b, const struct part *p)
+{
+    const struct knob_cell *c = &b->mem.knobs->cell[KNOB_FLEET_SHARE_PCT][p->route];
+    if (p->said_ppm == SAID_NOTHING ||
+        knob_version(b->mem.knobs, KNOB_FLEET_SHARE_PCT, p->route) == 0)
+        return false;
+    bool is_held = atomic_load_explicit(&c->source, memory_order_relaxed) == KNOB_FROM_PIN ||
+                   atomic_load_explicit(&c->mode, memory_order_relaxed) != EV_MODE_ACT ||
+                   atomic_load_explicit(&c->is_frozen, memory_order_relaxed);
+    double ppm = knob_read(b->mem.knobs, KNOB_FLEET_SHARE_PCT, p->route) * 1e4;
+    return !is_held && fabs(ppm - p->said_ppm) > 1.5;
+}
+
 static void take_part(struct brain *b, struct part *p, uint64_t now_us)
 {
     struct brain_fleet *f = b->fleet;
@@ -456,7 +475,8 @@ static void take_part(struct brain *b, struct part *p, uint64_t now_us)
     if (f->resume_until_us && now_us < f->resume_until_us)
         f->resume_until_us = fb_max_u64(f->resume_until_us, fleet_lease_end_us(f->view, service));
     bool is_resuming = now_us < f->resume_until_us && !fleet_heeded(f->view, service, p->limit);
-    if (ppm == p->said_ppm || is_resuming)
+    bool is_lost = now_us >= p->said_us + SAY_AGAIN_US && is_refused(b, p);
+    if ((ppm == p->said_ppm && !is_lost) || is_resuming)
         return;
     struct ev_fleet_share ev = EV_INIT(FLEET_SHARE, fleet_share, now_us);
     ev.route = p->route;
@@ -473,6 +493,7 @@ static void take_part(struct brain *b, struct part *p, uint64_t now_us)
             ev.all_per_s += f->decision.shares[i].asked_milli / 1e3;
     }
     p->said_ppm = ppm;
+    p->said_us = now_us;
     brain_say(b, &ev.head);
 }
 
@@ -494,9 +515,14 @@ static void spread_load(struct brain *b)
     for (uint16_t i = 0; i < KNOB_TARGETS_MAX; i++) {
         const struct memfile_name *n = &b->mem.endpoints[i];
         uint32_t others = 0;
-        if (atomic_load_explicit(&n->is_used, memory_order_acquire) && n->parent < KNOB_TARGETS_MAX)
-            others =
-                fleet_others_in_flight(b->fleet->view, b->mem.services[n->parent].name, n->name);
+        if (atomic_load_explicit(&n->is_used, memory_order_acquire) &&
+            n->parent < KNOB_TARGETS_MAX) {
+            const char *service = b->mem.services[n->parent].name;
+            uint64_t sum_us,
+                count = fleet_others_answers(b->fleet->view, service, n->name, &sum_us);
+            others = fleet_others_in_flight(b->fleet->view, service, n->name);
+            memfile_answers_add(&b->mem.gauges[i].others_answers, count, sum_us);
+        }
         atomic_store_explicit(&b->mem.gauges[i].others, others, memory_order_relaxed);
     }
 }
@@ -549,6 +575,7 @@ static void put_node(const struct fleet_node_view *n, uint64_t now_us, struct js
     json_key_u64(j, "epoch", n->epoch);
     json_key_bool(j, "is_self", n->is_self);
     json_key_bool(j, "is_live", n->is_live);
+    json_key_bool(j, "has_left", n->has_left);
     json_key_f64(j, "silent_s", (double)fb_sub_floor_u64(now_us, n->heard_us) / 1e6);
     json_object_end(j);
 }

@@ -34,6 +34,13 @@ static const uint64_t ramp_us = 5 * US_PER_S;
 static const uint32_t ramp_samples_min = 50;
 static const uint64_t ramp_max_us = 30 * US_PER_S;
 static const double share_fade_us = 5e6;
+/* What others told: the mean of their load; own answers within this time speak for themselves; how
+ * fast the ratio to own ones is learned beside these, and forgotten without; its bounds. */
+static const double others_mean_us = 3e6;
+static const uint64_t own_fresh_us = US_PER_S;
+static const double far_learn_us = 10e6;
+static const double far_forget_us = 60e6;
+static const double far_max = 8;
 #define SEATS_MAX 256
 
 static uint32_t pick_adaptive(struct balance *b, struct balance_seat *const *seats, uint32_t n,
@@ -55,6 +62,7 @@ void balance_seat_init(struct balance_seat *s, uint16_t index, double latency_us
     *s = (struct balance_seat){.index = index,
                                .latency_us = latency_us,
                                .weight = 1,
+                               .far_ratio = 1,
                                .sample_us = now_us,
                                .judged_us = now_us,
                                .sent_us = now_us,
@@ -121,7 +129,7 @@ void balance_on_latency(struct balance_seat *s, uint64_t latency_us, uint64_t no
      * needed to notice a slow-down for good, which looks alike when requests come one by one. */
     if (balance_is_stalled(s, now_us))
         s->stall_end_us = now_us;
-    if (s->stall_end_us > fb_sub_floor_u64(now_us, latency_us)) {
+    if (s->latency_us > 0 && s->stall_end_us > fb_sub_floor_u64(now_us, latency_us)) {
         sample = fmin(sample, stall_factor * s->latency_us);
         since_us = fb_min_u64(since_us, stall_weight_us);
     }
@@ -131,8 +139,10 @@ void balance_on_latency(struct balance_seat *s, uint64_t latency_us, uint64_t no
         double keep = fmin(keep_max, exp(-(double)since_us / mean_us));
         s->latency_us = keep * s->latency_us + (1 - keep) * sample;
     }
-    s->sample_us = now_us;
+    s->sample_us = s->own_us = now_us;
     s->ramp_samples++;
+    s->answers.count++;
+    s->answers.sum_us += sample;
 }
 
 void balance_on_censored(struct balance_seat *s, uint64_t age_us, uint64_t now_us)
@@ -163,13 +173,37 @@ static int compare_double(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-void balance_on_others(struct balance_seat *s, double in_flight, uint64_t now_us)
+static void hear_answers(struct balance_seat *s, const struct balance_answers *a, double past_us,
+                         uint64_t now_us)
 {
-    double past_s = s->others_us ? (double)fb_sub_floor_u64(now_us, s->others_us) / 1e6 : 0.1;
-    s->others += (1 - exp(-past_s)) * (in_flight - s->others);
+    bool is_known = s->latency_us > 0 && s->own_us && now_us < s->own_us + own_fresh_us;
+    if (!is_known)
+        s->far_ratio += (1 - exp(-past_us / far_forget_us)) * (1 - s->far_ratio);
+    if (a->count == 0)
+        return;
+    double theirs_us = fmax(1, a->sum_us / (double)a->count);
+    if (is_known) {
+        double ratio = fb_clamp(s->latency_us / theirs_us, 1, far_max);
+        s->far_ratio += (1 - exp(-past_us / far_learn_us)) * (ratio - s->far_ratio);
+        return;
+    }
+    double sample = theirs_us * s->far_ratio;
+    double since_us = (double)fb_sub_floor_u64(now_us, s->sample_us);
+    double keep = fmin(pow(keep_max, (double)a->count), exp(-since_us / mean_us));
+    s->latency_us = s->latency_us > 0 ? keep * s->latency_us + (1 - keep) * sample : sample;
+    s->sample_us = now_us;
+}
+
+void balance_on_others(struct balance_seat *s, const struct balance_told *told, uint64_t now_us)
+{
+    double past_us = s->others_us ? (double)fb_sub_floor_u64(now_us, s->others_us) : 1e5;
+    s->others += (1 - exp(-past_us / others_mean_us)) * (told->in_flight - s->others);
     if (s->others < 0.01) /* nobody else: nothing rounds to almost zero for ever */
         s->others = 0;
+    if (told->in_flight > 0 || told->answers.count > 0)
+        s->others_at_us = now_us;
     s->others_us = now_us;
+    hear_answers(s, &told->answers, past_us, now_us);
 }
 
 void balance_tick(struct balance *b, struct balance_seat *const *seats, uint32_t n, uint64_t now_us)
@@ -196,12 +230,17 @@ void balance_tick(struct balance *b, struct balance_seat *const *seats, uint32_t
     }
 }
 
+static double fade_since(const struct balance_seat *s, uint64_t used_us, uint64_t now_us)
+{
+    uint64_t idle_us = s->in_flight > 0 ? 0 : fb_sub_floor_u64(now_us, used_us);
+    if (idle_us <= fade_after_us)
+        return 1;
+    return exp(-(double)(idle_us - fade_after_us) / (s->ramp_us ? fade_new_us : fade_us));
+}
+
 double balance_latency_us(const struct balance_seat *s, uint64_t now_us)
 {
-    double latency = s->latency_us;
-    uint64_t idle_us = s->in_flight > 0 ? 0 : fb_sub_floor_u64(now_us, s->sent_us);
-    if (idle_us > fade_after_us)
-        latency *= exp(-(double)(idle_us - fade_after_us) / (s->ramp_us ? fade_new_us : fade_us));
+    double latency = s->latency_us * fade_since(s, fb_max_u64(s->sent_us, s->others_at_us), now_us);
     if (s->in_flight > 0 && balance_is_stalled(s, now_us))
         latency = fmax(latency, (double)fb_sub_floor_u64(now_us, s->completion_us));
     return latency;
@@ -213,10 +252,8 @@ double balance_cost_us(const struct balance_seat *s, uint64_t now_us)
     double e = s->error_ratio;
     uint64_t idle_us = s->in_flight > 0 ? 0 : fb_sub_floor_u64(now_us, s->sent_us);
     if (idle_us > fade_after_us) {
-        double fade =
-            exp(-(double)(idle_us - fade_after_us) / (s->ramp_us ? fade_new_us : fade_us));
-        cost *= fade;
-        e *= fade;
+        cost *= fade_since(s, fb_max_u64(s->sent_us, s->others_at_us), now_us);
+        e *= fade_since(s, s->sent_us, now_us); /* failures are of the way from here */
     }
     cost = cost * (1 + error_factor * e) + error_add_us * e;
     if (s->in_flight > 0 && balance_is_stalled(s, now_us))

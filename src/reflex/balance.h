@@ -11,9 +11,14 @@
  * fast;
  *   - becomes the time since the last completion when that is > 50 ms and > 8 x the mean (a stall);
  *   - is out of the question until the time that Retry-After named.
- * What other gateways have in flight there counts as their mean over 1 s: it is heard late, and
- * all who heard the same number would run to the same seat (8 gateways, 100 ms late: median +150 %
- * with the bare number, -6 % with the mean; doc/design/fleet.md).
+ * What other gateways tell of a seat, each 100 ms and late (doc/design/fleet.md has the figures):
+ *   - their requests in flight count as a mean over 3 s: all who heard the same bare number would
+ * run to the same seat;
+ *   - their answers count like own ones while there are no own ones (1 s): else each gateway would
+ * try every slow seat for itself, again and again.  Not beside own ones: all would leave a seat at
+ * once.  When the way from here is longer than theirs, in the ratio that was seen beside own
+ * answers;
+ *   - while they send there the latency does not fade.
  * A new or recovered seat takes part in a share of the picks only, 10 % growing to 100 %.
  *
  * Pure.  Threads: any, one at a time per struct. */
@@ -30,22 +35,35 @@ enum gate_balance {
     GATE_BALANCE_HASH /* by the key of the request, hash.h; adaptive for one without */
 };
 
+struct balance_answers {
+    uint64_t count;
+    double sum_us; /* of the times to first byte */
+};
+struct balance_told { /* by other gateways since the last time */
+    double in_flight; /* now */
+    struct balance_answers answers;
+};
+
 struct balance_seat {
-    double latency_us;      /* 0: nothing known */
-    double error_ratio;     /* 0..1 */
-    double weight;          /* 1 is even, 0 takes it out gently */
-    uint32_t in_flight;     /* kept by on_send and on_done */
-    double others;          /* in flight from other gateways, mean over 1 s */
-    uint64_t others_us;     /* last told; 0: never */
-    uint32_t ramp_samples;  /* answers since the ramp began */
-    uint64_t ramp_us;       /* the ramp began; 0: none */
-    uint64_t sample_us;     /* last latency sample */
-    uint64_t judged_us;     /* last success or failure */
-    uint64_t completion_us; /* last completion, or the send that ended idleness */
-    uint64_t sent_us;       /* last send */
-    uint64_t stall_end_us;  /* a completion ended a stall; 0: none yet */
-    uint64_t hold_us;       /* nothing before this time (Retry-After) */
-    double picks;           /* recent ones, faded with 5 s */
+    double latency_us;              /* 0: nothing known */
+    double error_ratio;             /* 0..1 */
+    double weight;                  /* 1 is even, 0 takes it out gently */
+    uint32_t in_flight;             /* kept by on_send and on_done */
+    double others;                  /* in flight from other gateways, mean over 3 s */
+    uint64_t others_us;             /* last told; 0: never */
+    uint64_t others_at_us;          /* they had anything to do with it */
+    double far_ratio;               /* own latency over theirs, seen side by side; 1: not known */
+    uint64_t own_us;                /* last own latency sample; 0: none */
+    struct balance_answers answers; /* own ones that were not told yet */
+    uint32_t ramp_samples;          /* answers since the ramp began */
+    uint64_t ramp_us;               /* the ramp began; 0: none */
+    uint64_t sample_us;             /* last latency sample */
+    uint64_t judged_us;             /* last success or failure */
+    uint64_t completion_us;         /* last completion, or the send that ended idleness */
+    uint64_t sent_us;               /* last send */
+    uint64_t stall_end_us;          /* a completion ended a stall; 0: none yet */
+    uint64_t hold_us;               /* nothing before this time (Retry-After) */
+    double picks;                   /* recent ones, faded with 5 s */
     uint64_t picks_us;
     double credit;  /* smooth weighted round robin */
     uint16_t index; /* the caller's number; orders the round robin */
@@ -74,8 +92,8 @@ void balance_on_latency(struct balance_seat *s, uint64_t latency_us, uint64_t no
 void balance_on_censored(struct balance_seat *s, uint64_t age_us, uint64_t now_us);
 /* One request in flight less. */
 void balance_on_done(struct balance_seat *s, uint64_t now_us);
-/* What other gateways have in flight there, as last heard. */
-void balance_on_others(struct balance_seat *s, double in_flight, uint64_t now_us);
+/* What other gateways have in flight there, as last heard, and what was answered to them. */
+void balance_on_others(struct balance_seat *s, const struct balance_told *told, uint64_t now_us);
 void balance_on_verdict(struct balance_seat *s, bool is_failure, uint64_t now_us);
 /* Every 100 ms: the median of <seats>, and the end of slow starts.  <n> at most 256. */
 void balance_tick(struct balance *b, struct balance_seat *const *seats, uint32_t n,

@@ -135,8 +135,11 @@ void gate_endpoint_load(struct gate *g, uint16_t endpoint, const struct load_rep
  * (ejected, drained, full, or tried by it before), to any other, rather than wait or fail. */
 void gate_endpoint_version(struct gate *g, uint16_t endpoint, uint16_t version);
 void gate_endpoint_weight(struct gate *g, uint16_t endpoint, double weight_pct);
-/* What other gateways have in flight to it, each time that it is known. */
-void gate_endpoint_others(struct gate *g, uint16_t endpoint, double in_flight, uint64_t now_us);
+/* What other gateways have in flight to it and were answered, each time that it is known. */
+void gate_endpoint_others(struct gate *g, uint16_t endpoint, const struct balance_told *told,
+                          uint64_t now_us);
+/* Answers since the last call, to tell the other gateways. */
+struct balance_answers gate_endpoint_answers(struct gate *g, uint16_t endpoint);
 /* Knobs of control: bounds and, when the learner must not act (observe, pinned, frozen), the limit
  * to hold. <hold> 0: the learner acts. */
 void gate_endpoint_limit(struct gate *g, uint16_t endpoint, uint32_t min, uint32_t max,

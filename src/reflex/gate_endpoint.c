@@ -115,11 +115,20 @@ void gate_endpoint_version(struct gate *g, uint16_t endpoint, uint16_t version)
     gate_endpoint_at(g, endpoint)->version = (uint16_t)(version + 1); /* EV_NONE becomes 0 */
 }
 
-void gate_endpoint_others(struct gate *g, uint16_t endpoint, double in_flight, uint64_t now_us)
+void gate_endpoint_others(struct gate *g, uint16_t endpoint, const struct balance_told *told,
+                          uint64_t now_us)
 {
     struct endpoint *ep = gate_endpoint_at(g, endpoint);
     if (ep)
-        balance_on_others(&ep->seat, in_flight, now_us);
+        balance_on_others(&ep->seat, told, now_us);
+}
+
+struct balance_answers gate_endpoint_answers(struct gate *g, uint16_t endpoint)
+{
+    struct endpoint *ep = gate_endpoint_at(g, endpoint);
+    struct balance_answers answers = ep->seat.answers;
+    ep->seat.answers = (struct balance_answers){0};
+    return answers;
 }
 
 void gate_endpoint_weight(struct gate *g, uint16_t endpoint, double weight_pct)

@@ -30,6 +30,7 @@ static const struct number_row numbers[] = {
     ROW("retry_pct", retry_pct, true, 0, 100),
     ROW("load", load_factor, true, 0.001, 1000),
     ROW("time", time_factor, true, 0.01, 100),
+    ROW("stretch", stretch, true, 0.01, 100),
 };
 #undef ROW
 
@@ -44,7 +45,7 @@ void sim_overrides_init(struct sim_overrides *o)
     o->queue_wait_ms = o->queue_capacity = o->gateways = o->timeout_ms = o->clients =
         o->is_looping = o->exchange_ms = -1;
     o->retry_pct = -1;
-    o->load_factor = o->time_factor = 1;
+    o->load_factor = o->time_factor = o->stretch = 1;
     o->trace_rows = 0;
 }
 
@@ -81,7 +82,8 @@ enum fb_code sim_override(struct sim_overrides *o, const char *key, const char *
         err, FB_E_USAGE,
         "simulate: no parameter \"%s\"; there are balance, limit, eject, codel, loops, "
         "queue_wait_ms, "
-        "queue_capacity, gateways, exchange_ms, timeout_ms, clients, retry_pct, load and time",
+        "queue_capacity, gateways, exchange_ms, timeout_ms, clients, retry_pct, load, time and "
+        "stretch",
         key);
 }
 

@@ -204,7 +204,7 @@ static void job_start(struct world *w, uint32_t id)
 static double service_us(struct world *w, const struct sim_server *s)
 {
     const struct sim_scenario *sc = w->sc;
-    double mean_us = sc->service_ms * 1e3 * s->slow;
+    double mean_us = sc->service_ms * w->o->stretch * 1e3 * s->slow;
     double excess = (double)s->waiting / fmax(1, s->workers);
     mean_us *= 1 + sc->alpha * excess;
     switch (sc->service) {

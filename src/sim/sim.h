@@ -39,6 +39,7 @@ struct sim_overrides {
     double retry_pct;    /* -1 */
     double load_factor;  /* times the scenario's load; 1 */
     double time_factor;  /* times the scenario's length; 1 */
+    double stretch;      /* times the service times, and the rate as much lower; 1 */
     uint32_t trace_rows; /* > 0: arrivals from the trace, not from phases */
     struct sim_trace_row {
         double seconds;  /* how long this row lasts */
@@ -47,7 +48,8 @@ struct sim_overrides {
 };
 void sim_overrides_init(struct sim_overrides *o);
 /* "balance" "limit" (learned, none or a number) "eject" "codel" "loops" (on, off) "queue_wait_ms"
- * "queue_capacity" "gateways" "exchange_ms" "timeout_ms" "clients" "retry_pct" "load" "time". */
+ * "queue_capacity" "gateways" "exchange_ms" "timeout_ms" "clients" "retry_pct" "load" "time"
+ * "stretch". */
 FB_MUST_USE
 enum fb_code sim_override(struct sim_overrides *o, const char *key, const char *value,
                           struct fb_err *err);

@@ -133,7 +133,7 @@ static void add_servers(struct world *w)
             s->slow = sc->groups[g].slow > 0 ? sc->groups[g].slow : 1;
             s->first = s->last = SIM_NONE;
             s->is_in = true;
-            w->capacity_per_us += s->workers / (sc->service_ms * 1e3 * s->slow);
+            w->capacity_per_us += s->workers / (sc->service_ms * w->o->stretch * 1e3 * s->slow);
         }
     for (uint32_t i = 0; i < sc->joins_later; i++)
         w->servers[w->server_count - 1 - i].is_in = false;
@@ -233,18 +233,28 @@ static void world_play(struct world *w, const struct sim_event *ev)
     }
 }
 
+static void add_told(struct balance_told *sum, const struct balance_told *t, int sign)
+{
+    sum->in_flight += sign * t->in_flight;
+    sum->answers.count += sign > 0 ? t->answers.count : -t->answers.count;
+    sum->answers.sum_us += sign * t->answers.sum_us;
+}
+
 /* Each hears the sum of what the others told one interval ago: as late as a broker makes it. */
 static void world_exchange(struct world *w)
 {
     for (uint32_t i = 0; i < w->server_count; i++) {
-        uint32_t sum = 0;
+        struct balance_told sum = {0};
         for (uint32_t g = 0; g < w->gateways; g++)
-            sum += w->told[g][i];
+            add_told(&sum, &w->told[g][i], 1);
         for (uint32_t g = 0; g < w->gateways && w->servers[i].is_in; g++) {
             struct gate_endpoint_view view;
             uint16_t at = w->servers[i].index[g];
-            gate_endpoint_others(w->gates[g], at, sum - w->told[g][i], w->now_us);
-            w->told[g][i] = gate_endpoint_view(w->gates[g], at, &view) ? view.in_flight : 0;
+            struct balance_told others = sum, *own = &w->told[g][i];
+            add_told(&others, own, -1);
+            gate_endpoint_others(w->gates[g], at, &others, w->now_us);
+            own->in_flight = gate_endpoint_view(w->gates[g], at, &view) ? view.in_flight : 0;
+            own->answers = gate_endpoint_answers(w->gates[g], at);
         }
     }
     world_schedule(w, w->now_us + (uint64_t)w->o->exchange_ms * US_PER_MS, SIM_EV_EXCHANGE, 0, 0);

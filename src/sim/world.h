@@ -89,7 +89,7 @@ struct world {
     struct rng arrivals, services, clients;
     struct gate *gates[SIM_GATEWAYS_MAX];
     uint32_t gateways;
-    uint32_t told[SIM_GATEWAYS_MAX][SIM_ENDPOINTS_MAX]; /* load at the last exchange */
+    struct balance_told told[SIM_GATEWAYS_MAX][SIM_ENDPOINTS_MAX]; /* at the last exchange */
     struct gate_conf conf;
     struct brain *brain; /* NULL: no loops */
     double timeout_ms;   /* of an attempt, 0 none */

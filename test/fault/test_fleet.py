@@ -217,6 +217,50 @@ def test_a_node_that_stops_gives_its_part_back(fleet):
     until(tried(lambda: share_pct(nodes[0]) > 99), 60, "and in use")
 
 
+def test_a_node_that_leaves_in_order_alarms_nobody(fleet):
+    nodes = fleet(3)
+    gone, killed = status(nodes[1])["node"], status(nodes[2])["node"]
+    nodes[1].process.send_signal(signal.SIGTERM)
+    nodes[1].process.wait(60)
+
+    def seen(ident):
+        return next(n for n in status(nodes[0])["nodes"] if n["node"] == ident)
+    until(tried(lambda: seen(gone)["has_left"] and not seen(gone)["is_live"]), 30, "it is known to have left")
+    assert "left" in nodes[0].cli("fleet", "status").stdout
+    # one that falls silent is told of: had the first one been missed, two would be
+    for name in ("fb-brain", "fb-gateway"):
+        os.kill(nodes[2].child(name), signal.SIGSTOP)
+    os.kill(nodes[2].process.pid, signal.SIGKILL)
+    try:
+        until(tried(lambda: any(a["reason"] == "alert_fleet_node" for a in nodes[0].api("GET", "/v1/alerts")["alerts"])), 60,
+              "the one that was killed is missed")
+        assert not seen(killed)["has_left"]
+        look = status(nodes[0])
+        assert (look["nodes_known"], look["nodes_live"]) == (2, 1), look
+        said = [a["text"] for a in nodes[0].api("GET", "/v1/alerts")["alerts"] if a["reason"] == "alert_fleet_node"]
+        assert said == ["1 of 2 nodes of the fleet are silent"], said
+    finally:
+        for name in ("fb-brain", "fb-gateway"):
+            pid = nodes[2].child(name)
+            if pid:
+                os.kill(pid, signal.SIGKILL)
+
+
+def test_a_part_that_a_pin_refused_holds_when_the_pin_is_gone(fleet):
+    nodes = fleet(2)
+    until(tried(lambda: 10 < share_pct(nodes[0]) <= 60), 60, "it has a part")
+    pin = "/v1/knobs/fleet_share_pct/app%20%2Flimited/pin"
+    nodes[0].api("PUT", pin, {"value": 1, "why": "test"})
+    until(tried(lambda: share_pct(nodes[0]) == 1), 30, "an operator holds it")
+    nodes[1].process.send_signal(signal.SIGTERM)
+    nodes[1].process.wait(60)
+    mine = status(nodes[0])["node"]
+    until(tried(lambda: part_of(nodes[0], mine) > 99), 60, "all of the limit is its own")
+    assert share_pct(nodes[0]) == 1
+    nodes[0].api("DELETE", pin)
+    until(tried(lambda: share_pct(nodes[0]) > 99), 60, "and in force when nobody holds it")
+
+
 def test_a_fleet_is_left_and_joined_by_a_reload(fleet):
     nodes = fleet(2)
     text = open(nodes[1].file).read()

@@ -60,6 +60,20 @@ static void gateways_as_one(struct tap *t, const char *name, unsigned gateways)
                 name);
 }
 
+/* The same with longer times and fewer requests: what each gateway learns for itself of slow
+ * endpoints is then the larger part of the tail. */
+static void gateways_learn_as_one(struct tap *t, const char *name, unsigned gateways)
+{
+    char many[120];
+    snprintf(many, sizeof many, "%s stretch=3 gateways=%u exchange_ms=100", alone, gateways);
+    struct tap_mean one =
+        tap_run(name, "limit=none eject=off retry_pct=0 stretch=3 gateways=1", t->seeds);
+    struct tap_mean all = tap_run(name, many, t->seeds);
+    tap_at_most(t, all.p99_ms / one.p99_ms, 1.1,
+                "%s, times x 3: p99 of %u gateways over p99 of one", name, gateways);
+    tap_at_most(t, all.p999_ms / one.p999_ms, 1.2, "%s, times x 3: the same for p99.9", name);
+}
+
 static void peers_are_worse(struct tap *t)
 {
     struct tap_mean best = tap_run("s2", alone, t->seeds);
@@ -71,6 +85,8 @@ static void peers_are_worse(struct tap *t)
     tap_at_most(t, six.p99_ms / best.p99_ms, 1.1, "s6: four gateways are within 10 %% of one");
     gateways_as_one(t, "s6", 4);
     gateways_as_one(t, "s9", 8);
+    gateways_learn_as_one(t, "s6", 4);
+    gateways_learn_as_one(t, "s9", 8);
     struct tap_mean turns =
         tap_run("s3", "balance=round_robin limit=none eject=off retry_pct=0", t->seeds);
     tap_at_most(t, turns.good_pct, 99.99,

@@ -29,7 +29,7 @@ function Nodes({ look }) {
     <header><h2 id="nodes-h">Nodes</h2><p class="hint">${look.last_error ? `The broker says: ${look.last_error}` : 'Silent: not heard for 1.5 s.'}</p><span class="grow"></span><${CopyCli} text="foldback fleet status" /></header>
     <${Table} label="Nodes" head=${[['Node'], ['State'], ['Role'], ['Region'], ['Heard', 'n'], ['Decides for']]}>
       ${look.nodes.map((n) => html`<tr key=${n.node}><th scope="row"><code>${n.node}</code>${n.is_self ? ' (this one)' : ''}</th>
-        <td class=${n.is_live ? '' : 't-warn'}>${n.is_self ? look.state : n.is_live ? 'live' : 'silent'}</td><td>${n.role}</td><td>${n.region || dash}</td>
+        <td class=${n.is_live || n.has_left ? '' : 't-warn'}>${n.is_self ? look.state : n.has_left ? 'left' : n.is_live ? 'live' : 'silent'}</td><td>${n.role}</td><td>${n.region || dash}</td>
         <td class="n">${ms(n.silent_s * 1000)} ago</td><td>${led(n.node).join(', ') || dash}</td></tr>`)}
     <//></section>`;
 }

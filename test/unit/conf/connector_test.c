@@ -54,6 +54,40 @@ static void each_mistake_is_one_sentence(void **state)
     }
 }
 
+#define BUS "connectors: { bus: { type: file, path: b, direction: fleet }, "
+#define EDGE "fleet: { connector: bus, role: edge }\n"
+
+static void events_of_an_edge_node_stay_in_its_region(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *says; /* NULL: good */
+    } rows[] = {
+        {BUS "a: { type: file, path: x } }\n" EDGE, "say `region:` at the top level and here"},
+        {"region: eu\n" BUS "a: { type: file, path: x } }\n" EDGE, "add `region: eu`"},
+        {"region: eu\n" BUS "a: { type: file, path: x, region: us } }\n" EDGE, "add `region: eu`"},
+        {"region: eu\n" BUS "a: { type: file, path: x, region: eu } }\n" EDGE, NULL},
+        {BUS "a: { type: file, path: x, direction: source } }\n" EDGE, NULL},
+        {BUS "}\n" EDGE, NULL},
+        {BUS "a: { type: file, path: x } }\nfleet: { connector: bus, role: gateway }\n", NULL},
+    };
+    for (size_t i = 0; i < FB_COUNT(rows); i++) {
+        struct conf_report report;
+        struct conf *c = NULL;
+        char whole[2000];
+        snprintf(whole, sizeof whole, HEAD "%s", rows[i].text);
+        enum fb_code code = conf_parse(span_of(whole), "t.yaml", &c, &report);
+        if ((code == FB_OK) != !rows[i].says || (rows[i].says && report.error_count != 1))
+            fail_msg("row %zu: %s", i, report.count ? report.at[0].text : "good");
+        if (rows[i].says) {
+            assert_non_null(strstr(report.at[0].text, rows[i].says));
+            assert_true(report.at[0].line > 0);
+        }
+        conf_report_fini(&report);
+        conf_unref(c);
+    }
+}
+
 static void values_come_in_one_normal_form(void **state)
 {
     (void)state;
@@ -112,6 +146,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_mistake_is_one_sentence),
+        cmocka_unit_test(events_of_an_edge_node_stay_in_its_region),
         cmocka_unit_test(values_come_in_one_normal_form),
         cmocka_unit_test(each_type_has_a_level_and_a_word),
     };

@@ -37,6 +37,7 @@ static void fill(struct fleet_report *r, struct rng *rng)
         r->endpoints[i].in_flight = (uint32_t)(rng_u64(rng) % 1000);
         r->endpoints[i].limit = UINT32_MAX;
         r->endpoints[i].latency_us = i;
+        r->endpoints[i].answers = (uint32_t)(rng_u64(rng) % 1000);
     }
     r->demand_count = (uint32_t)(rng_u64(rng) % (FLEET_DEMANDS_MAX + 1));
     for (uint32_t i = 0; i < r->demand_count; i++)

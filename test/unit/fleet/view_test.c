@@ -16,6 +16,7 @@
 
 static struct fleet_report r;
 static struct fleet_decision d;
+static uint64_t sequence;
 
 static struct fleet_view *new_view(void)
 {
@@ -48,6 +49,109 @@ static void say(struct fleet_view *v, uint64_t node, uint64_t sequence, uint32_t
     r.safe_ppm = 10000;
     sketch_add(&r.latency, 5000);
     fleet_hear(v, &r, now_us);
+}
+
+static void hear_answers(struct fleet_view *v, uint64_t node, const char *region, uint32_t answers)
+{
+    memset(&r, 0, sizeof r);
+    r.node = node;
+    r.epoch = 1;
+    r.sequence = ++sequence;
+    strcpy(r.service, "shop");
+    strcpy(r.region, region);
+    r.endpoint_count = 1;
+    r.endpoints[0] =
+        (struct fleet_endpoint){.name = "10.0.0.1:80", .answers = answers, .latency_us = 2000};
+    assert_true(fleet_hear(v, &r, TICK_US));
+}
+
+static void answers_of_the_others_of_the_region_are_handed_on_once(void **state)
+{
+    (void)state;
+    struct fleet_view *v = new_view();
+    uint64_t sum_us = 1;
+    fleet_view_region(v, "eu");
+    hear_answers(v, SELF, "eu", 100);
+    hear_answers(v, 12, "eu", 5);
+    hear_answers(v, 13, "us", 50);
+    hear_answers(v, 14, "eu", 7);
+    hear_answers(v, 14, "eu", 1);
+    assert_int_equal(fleet_others_answers(v, "shop", "10.0.0.1:80", &sum_us), 13);
+    assert_int_equal(sum_us, 26000);
+    assert_int_equal(fleet_others_answers(v, "shop", "10.0.0.1:80", &sum_us), 0);
+    assert_int_equal(sum_us, 0);
+    assert_int_equal(fleet_others_answers(v, "shop", "10.0.0.9:80", &sum_us), 0);
+    assert_int_equal(fleet_others_answers(v, "pay", "10.0.0.1:80", &sum_us), 0);
+    fleet_view_free(v);
+}
+
+static void who_said_goodbye_is_not_missed(void **state)
+{
+    (void)state;
+    struct fleet_view *v = new_view();
+    struct fleet_state s;
+    struct fleet_node_view node;
+    say(v, SELF, 1, 1, TICK_US);
+    say(v, 12, 1, 1, TICK_US);
+    say(v, 13, 1, 1, TICK_US);
+    fleet_state_read(v, &s);
+    assert_int_equal(s.nodes_known, 3);
+    r.node = 12;
+    r.sequence = 2;
+    r.is_leaving = 1;
+    assert_true(fleet_hear(v, &r, 2 * TICK_US));
+    fleet_tick(v, 2 * TICK_US);
+    fleet_state_read(v, &s);
+    assert_int_equal(s.nodes_known, 2);
+    assert_int_equal(s.nodes_live, 2);
+    assert_true(fleet_node_at(v, 1, &node));
+    assert_true(node.node == 12 && node.has_left && !node.is_live);
+    fleet_tick(v, 100 * TICK_US); /* 13 fell silent without a word */
+    fleet_state_read(v, &s);
+    assert_int_equal(s.nodes_known, 2);
+    assert_int_equal(s.nodes_live, 1);
+    say(v, 12, 3, 1, 101 * TICK_US); /* back */
+    fleet_state_read(v, &s);
+    assert_int_equal(s.nodes_known, 3);
+    assert_int_equal(s.nodes_live, 2);
+    fleet_view_free(v);
+}
+
+static void clocks_on_walls_do_not_matter(void **state)
+{
+    (void)state;
+    static const uint64_t walls[] = {0, 1, 1700000000000000, UINT64_MAX};
+    struct fleet_view *v = new_view();
+    for (uint32_t i = 0; i < FB_COUNT(walls); i++) {
+        say(v, 12, 2 * i + 1, 1, (100 + i) * TICK_US);
+        r.sequence = 2 * i + 2;
+        r.wall_us = walls[i];
+        r.sent_us = walls[i]; /* of its own clock */
+        r.endpoints[0].in_flight = 20 + i;
+        assert_true(fleet_hear(v, &r, (100 + i) * TICK_US));
+        assert_int_equal(fleet_others_in_flight(v, "shop", "10.0.0.1:80"), 20 + i);
+    }
+    fleet_view_free(v);
+}
+
+static void an_own_report_that_took_too_long_is_no_sign_of_a_broker(void **state)
+{
+    (void)state;
+    struct fleet_view *v = new_view();
+    struct fleet_state s;
+    fleet_tick(v, TICK_US);
+    say(v, SELF, 1, 1, TICK_US);
+    fleet_tick(v, 100 * TICK_US);
+    fleet_state_read(v, &s);
+    assert_true(s.is_autonomous);
+    r.sequence = 2;
+    assert_false(fleet_hear(v, &r, r.sent_us + 30 * US_PER_S));
+    fleet_state_read(v, &s);
+    assert_true(s.is_autonomous);
+    assert_true(fleet_hear(v, &r, r.sent_us + 29 * US_PER_S));
+    fleet_state_read(v, &s);
+    assert_false(s.is_autonomous);
+    fleet_view_free(v);
 }
 
 static void load_of_others_is_summed_and_the_own_is_not(void **state)
@@ -274,6 +378,10 @@ static void latency_of_all_nodes_is_one_sketch(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(answers_of_the_others_of_the_region_are_handed_on_once),
+        cmocka_unit_test(who_said_goodbye_is_not_missed),
+        cmocka_unit_test(clocks_on_walls_do_not_matter),
+        cmocka_unit_test(an_own_report_that_took_too_long_is_no_sign_of_a_broker),
         cmocka_unit_test(load_of_others_is_summed_and_the_own_is_not),
         cmocka_unit_test(whatever_a_report_says_the_sums_hold),
         cmocka_unit_test(a_node_that_falls_silent_is_gone_with_its_load),

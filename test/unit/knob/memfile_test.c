@@ -132,6 +132,24 @@ static void parts_lie_on_cache_lines_of_their_own(void **state)
     memfile_close(&m); /* twice is fine */
 }
 
+static void answers_are_counted_over_the_end_of_their_bits(void **state)
+{
+    (void)state;
+    _Atomic uint64_t word = UINT64_MAX - (UINT64_C(1000) << MEMFILE_ANSWERS_BITS);
+    uint64_t seen = word, sum_us;
+    uint32_t count;
+    for (uint32_t i = 0; i < 3000; i++) {
+        memfile_answers_add(&word, 1000, 5000000);
+        memfile_answers_add(&word, 3, 7);
+        memfile_answers_since(&word, &seen, &count, &sum_us);
+        assert_int_equal(count, 1003);
+        assert_int_equal(sum_us, 5000007);
+    }
+    memfile_answers_since(&word, &seen, &count, &sum_us);
+    assert_int_equal(count, 0);
+    assert_int_equal(sum_us, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -139,6 +157,7 @@ int main(void)
         cmocka_unit_test(numbers_stay_with_their_names),
         cmocka_unit_test(a_name_that_begins_like_another_is_another),
         cmocka_unit_test(another_layout_is_refused),
+        cmocka_unit_test(answers_are_counted_over_the_end_of_their_bits),
         cmocka_unit_test(parts_lie_on_cache_lines_of_their_own),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

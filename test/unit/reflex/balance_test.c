@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -298,6 +299,89 @@ static void shares_fade(void **state)
     assert_true(later < 38);
 }
 
+static void the_first_answer_counts_though_it_took_long(void **state)
+{
+    (void)state;
+    balance_seat_init(&seats[0], 0, 0, t0);
+    balance_on_send(&seats[0], t0);
+    balance_on_send(&seats[0], t0);
+    balance_on_latency(&seats[0], 480000, t0 + 480000);
+    balance_on_done(&seats[0], t0 + 480000);
+    assert_true(fabs(seats[0].latency_us - 480000) < 1);
+    balance_on_latency(&seats[0], 520000, t0 + 520000);
+    assert_true(seats[0].latency_us > 480000 && seats[0].latency_us < 520000);
+}
+
+static void tell(struct balance_seat *s, uint32_t in_flight, uint64_t answers, double mean_us,
+                 uint64_t now_us)
+{
+    balance_on_others(s,
+                      &(struct balance_told){.in_flight = in_flight,
+                                             .answers = {answers, (double)answers * mean_us}},
+                      now_us);
+}
+
+static void load_of_others_is_a_mean_over_seconds(void **state)
+{
+    (void)state;
+    for (uint64_t t = t0; t < t0 + US_PER_S; t += 100000)
+        tell(&seats[0], 10, 0, 0, t);
+    assert_true(seats[0].others > 2 && seats[0].others < 4);
+    for (uint64_t t = t0 + US_PER_S; t < t0 + 30 * US_PER_S; t += 100000)
+        tell(&seats[0], 0, 0, 0, t);
+    assert_true(seats[0].others <= 0); /* they are gone for good */
+}
+
+static void answers_of_others_count_while_there_are_no_own_ones(void **state)
+{
+    (void)state;
+    balance_on_latency(&seats[0], 10000, t0);
+    tell(&seats[0], 0, 20, 160000, t0 + 500000);
+    assert_true(seats[0].latency_us < 10001); /* own ones speak for themselves */
+    tell(&seats[0], 0, 20, 160000, t0 + 2 * US_PER_S);
+    assert_true(seats[0].latency_us > 60000);
+    balance_seat_init(&seats[1], 1, 0, t0);
+    tell(&seats[1], 0, 1, 160000, t0);
+    assert_true(fabs(seats[1].latency_us - 160000) < 1); /* nothing else is known */
+}
+
+static void a_slow_seat_is_not_tried_while_others_use_it(void **state)
+{
+    (void)state;
+    seats[0].latency_us = seats[1].latency_us = 160000;
+    for (uint64_t t = t0; t < t0 + 60 * US_PER_S; t += 100000)
+        tell(&seats[0], 1, 0, 0, t);
+    assert_true(balance_cost_us(&seats[0], t0 + 60 * US_PER_S) > 159000);
+    assert_true(balance_cost_us(&seats[1], t0 + 60 * US_PER_S) < 1000);
+    assert_true(balance_cost_us(&seats[0], t0 + 120 * US_PER_S) < 1000); /* they went */
+}
+
+static void failures_from_here_fade_though_others_use_the_seat(void **state)
+{
+    (void)state;
+    seats[0].error_ratio = 1;
+    for (uint64_t t = t0; t < t0 + 120 * US_PER_S; t += 100000)
+        tell(&seats[0], 1, 1, 10000, t);
+    assert_true(balance_cost_us(&seats[0], t0 + 120 * US_PER_S) < 15000);
+}
+
+static void a_longer_way_from_here_is_learned_and_forgotten(void **state)
+{
+    (void)state;
+    uint64_t t = t0;
+    for (; t < t0 + 60 * US_PER_S; t += 100000) { /* 40 ms from here, 10 ms from there */
+        seats[0].latency_us = 40000;
+        balance_on_latency(&seats[0], 40000, t);
+        tell(&seats[0], 1, 5, 10000, t);
+    }
+    for (; t < t0 + 70 * US_PER_S; t += 100000)
+        tell(&seats[0], 1, 5, 10000, t);
+    assert_true(seats[0].latency_us > 30000); /* still far, though nobody here sent */
+    for (; t < t0 + 600 * US_PER_S; t += 100000)
+        tell(&seats[0], 1, 5, 10000, t);
+    assert_true(seats[0].latency_us < 11000); /* worth a try: the way may be another one now */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -320,6 +404,12 @@ int main(void)
         cmocka_unit_test_setup(least_request_ignores_latency, setup),
         cmocka_unit_test_setup(two_choices_never_take_the_worst_of_three, setup),
         cmocka_unit_test_setup(shares_fade, setup),
+        cmocka_unit_test_setup(the_first_answer_counts_though_it_took_long, setup),
+        cmocka_unit_test_setup(load_of_others_is_a_mean_over_seconds, setup),
+        cmocka_unit_test_setup(answers_of_others_count_while_there_are_no_own_ones, setup),
+        cmocka_unit_test_setup(a_slow_seat_is_not_tried_while_others_use_it, setup),
+        cmocka_unit_test_setup(failures_from_here_fade_though_others_use_the_seat, setup),
+        cmocka_unit_test_setup(a_longer_way_from_here_is_learned_and_forgotten, setup),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
