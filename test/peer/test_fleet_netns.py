@@ -171,7 +171,7 @@ def leb128(bytes_, at):
 
 def head_of(message):
     """Kind, first number (node), role of a report."""
-    assert message[:4] == b"fbf2", message[:40]
+    assert message[:4] == b"fbf3", message[:40]
     numbers, at = [], 5
     for _ in range(6):
         number, at = leb128(message, at)
