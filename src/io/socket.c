@@ -13,6 +13,8 @@
 #include <string.h>
 #include <unistd.h>
 
+static enum fb_code listen_on(const char *address, int *fds, size_t count, bool is_beside,
+                              struct fb_err *err);
 static enum fb_code open_listener(const struct sock_addr *a, bool is_first, bool is_shared,
                                   int *fd);
 static enum fb_code inherit(struct span number, int *fds, size_t count, struct fb_err *err);
@@ -150,6 +152,23 @@ bool sock_eq(const struct sock_addr *a, const struct sock_addr *b)
 
 enum fb_code sock_listen(const char *address, int *fds, size_t count, struct fb_err *err)
 {
+    return listen_on(address, fds, count, false, err);
+}
+
+enum fb_code sock_listen_beside(const char *address, int *fds, size_t count, struct fb_err *err)
+{
+    return listen_on(address, fds, count, true, err);
+}
+
+void sock_share_port(int fd, bool is_on)
+{
+    int value = is_on;
+    setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &value, sizeof value);
+}
+
+static enum fb_code listen_on(const char *address, int *fds, size_t count, bool is_beside,
+                              struct fb_err *err)
+{
     fb_assert(count >= 1);
     struct span text = span_of(address);
     if (span_starts(text, SPAN("fd:")))
@@ -159,12 +178,12 @@ enum fb_code sock_listen(const char *address, int *fds, size_t count, struct fb_
     if (code != FB_OK)
         return code;
     for (size_t i = 0; i < count; i++) {
-        code = open_listener(&a, i == 0, count > 1, &fds[i]);
+        code = open_listener(&a, i == 0 && !is_beside, count > 1 || is_beside, &fds[i]);
         if (code != FB_OK && i == 0 && errno == EAFNOSUPPORT && text.at[0] != '[') {
             /* all addresses, on a machine without IPv6 */
             a = (struct sock_addr){.v4 = {.sin_family = AF_INET, .sin_port = htons(sock_port(&a))},
                                    .bytes = sizeof a.v4};
-            code = open_listener(&a, true, count > 1, &fds[0]);
+            code = open_listener(&a, !is_beside, count > 1 || is_beside, &fds[0]);
         }
         if (code != FB_OK) {
             code = say_listen(err, address);

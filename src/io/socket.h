@@ -48,6 +48,10 @@ bool sock_eq(const struct sock_addr *a, const struct sock_addr *b);
  * another foldback of the same user listens there.  On an error nothing stays open. */
 FB_MUST_USE
 enum fb_code sock_listen(const char *address, int *fds, size_t count, struct fb_err *err);
+/* The same where sockets of our own have the port for other addresses, and share it (below). */
+FB_MUST_USE
+enum fb_code sock_listen_beside(const char *address, int *fds, size_t count, struct fb_err *err);
+void sock_share_port(int fd, bool is_on);
 /* Where a socket is bound. */
 bool sock_local(int fd, struct sock_addr *out);
 

@@ -41,6 +41,34 @@ static enum fb_code say_where(const struct conf *conf, size_t index, enum fb_cod
                    why.text);
 }
 
+/* One that the new list does not have any more. */
+static bool leaves(const struct listeners *have, uint32_t threads, const struct conf *conf,
+                   size_t index)
+{
+    for (size_t i = 0; i < conf->listen_count; i++)
+        if (place_of(have, threads, conf, i) == (long)index)
+            return false;
+    return true;
+}
+
+/* Those that leave and have the port of <at> share it, or not any more; how many. */
+static size_t share(const struct listeners *have, uint32_t threads, const struct conf *conf,
+                    const char *at, bool is_on)
+{
+    struct sock_addr want, is;
+    size_t listens = have->total / threads, shared = 0;
+    if (sock_parse(span_of(at), &want, NULL) != FB_OK)
+        return 0;
+    for (size_t i = 0; i < have->total; i++) {
+        if (!sock_local(have->fds[i], &is) || sock_port(&is) != sock_port(&want) ||
+            !leaves(have, threads, conf, i % listens))
+            continue;
+        sock_share_port(have->fds[i], is_on || threads > 1);
+        shared++;
+    }
+    return shared;
+}
+
 static enum fb_code open_one(const struct conf *conf, size_t index, struct listeners *out,
                              const struct listeners *have, struct fb_err *err)
 {
@@ -55,6 +83,10 @@ static enum fb_code open_one(const struct conf *conf, size_t index, struct liste
         code = fb_fail(err, FB_E_CONFIG, "%s is handed over at a start only; restart", at);
     else if (was < 0)
         code = sock_listen(at, fds, threads, err);
+    if (code == FB_E_PORT_IN_USE && is_again && share(have, threads, conf, at, true)) {
+        code = sock_listen_beside(at, fds, threads, err); /* ":80" in place of "127.0.0.1:80" */
+        share(have, threads, conf, at, false);
+    }
     if (code != FB_OK)
         return is_again ? say_where(conf, index, code, err) : code;
     for (uint32_t t = 0; t < threads; t++) {

@@ -293,6 +293,29 @@ def test_a_port_in_use_refuses_the_whole_reload(tmp_path, origin, chatter):
         fold.stop()
 
 
+def test_one_address_of_a_port_becomes_all_and_one_again(tmp_path, origin, chatter):
+    port, other = quiet_port(), quiet_port()
+    fold = Site(tmp_path, origin, chatter, [plain(port), plain(other)]).start()
+    try:
+        for listens, last in (([f'":{port}"', plain(other)], "127.0.0.2"), ([f'"127.0.0.2:{port}"'], "127.0.0.2"),
+                              ([f'"0.0.0.0:{port}"', plain(other)], "127.0.0.2"), ([plain(port), plain(other)], "127.0.0.1")):
+            log = fold.change(listens)
+            assert "in force" in log, log
+            s = socket.create_connection((last, port), 20)
+            assert status(port, s) == b"HTTP/1.1 200"
+            if "127.0.0.2:" in listens[0]:
+                assert is_refused(port), "the other addresses are gone"
+        try:
+            socket.create_connection(("127.0.0.2", port), 5).close()
+            raise AssertionError("only one address is left")
+        except ConnectionRefusedError:
+            pass
+        with socket.socket() as s, pytest.raises(OSError):  # another process finds the port taken
+            s.bind(("127.0.0.1", port))
+    finally:
+        fold.stop()
+
+
 def test_many_reloads_leak_no_descriptor_and_fail_no_request(tmp_path, origin, chatter):
     certificate(tmp_path)
     kept, one, two = quiet_port(), quiet_port(), quiet_port()
