@@ -3,6 +3,7 @@
 #include "base/assert.h"
 #include "gateway/cache.h"
 
+#include <errno.h>
 #include <sys/uio.h>
 
 static bool final_head(struct upstream *up, struct request *req, const struct http1_head *head,
@@ -14,6 +15,7 @@ static enum gate_outcome outcome_of(const struct http1_head *head);
 static enum gate_outcome outcome_for_nobody(const struct request *req);
 static bool copy_goes_on(struct upstream *up, struct request *req, enum gate_outcome outcome);
 static void judge_keep_alive(struct request *req);
+static bool is_drained(struct upstream *up);
 
 bool relay_head(struct upstream *up, struct request *req, struct span bytes)
 {
@@ -151,11 +153,24 @@ void relay_finish(struct upstream *up, struct request *req)
     up->in = NULL;
     trailers_give(up->worker, up->trailers);
     up->trailers = NULL;
-    if (up->is_keep_alive && is_sent && !up->has_ended && !up->is_broken)
+    if (up->is_keep_alive && is_sent && !up->has_ended && !up->is_broken && is_drained(up))
         pool_give(up);
     else
         upstream_close(up);
     forward_finished(req, req->client || req->is_own ? req->outcome : outcome_for_nobody(req));
+}
+
+/* Nothing lies behind the answer that was read.  Asked of the socket only when the last read was
+ * full: what came there unasked would be taken for the answer to the next request. */
+static bool is_drained(struct upstream *up)
+{
+    char byte;
+    if (up->kind != UPSTREAM_H1 || up->link.tls || !up->can_read)
+        return true;
+    if (link_peek(&up->link, &byte, 1) >= 0 || errno != EAGAIN)
+        return false;
+    up->can_read = false;
+    return true;
 }
 
 /* A client that left says nothing of the endpoint; a copy that was not needed is an answer as any

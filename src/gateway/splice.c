@@ -21,6 +21,8 @@
 #define FIRST_READ_BYTES (4 * KIB)
 #define LARGE_SEEN 4
 
+static void drop(struct worker *w, size_t bytes);
+
 bool splice_fits(const struct upstream *up, const struct request *req)
 {
     const struct client *c = req->client;
@@ -54,7 +56,11 @@ enum splice_step splice_run(struct upstream *up, struct request *req)
     struct client *c = req->client;
     if (w->pipe[0] < 0 && !splice_open(w))
         return SPLICE_REFUSED;
-    size_t want = up->body.left < w->pipe_bytes ? (size_t)up->body.left : w->pipe_bytes;
+    /* One byte more than is owed: if it does not come the socket is empty, and the next request on
+     * this connection need not find that out; if it comes the endpoint said more than it announced.
+     */
+    uint64_t owed = up->body.left;
+    size_t want = owed < w->pipe_bytes ? (size_t)owed + 1 : w->pipe_bytes;
     ssize_t n =
         splice(up->link.fd, NULL, w->pipe[1], NULL, want, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
     if (n < 0 && errno == EAGAIN) {
@@ -64,8 +70,12 @@ enum splice_step splice_run(struct upstream *up, struct request *req)
     if (n <= 0)
         return SPLICE_REFUSED; /* recv finds out what it is */
     req->active_us = loop_now_us(w->loop);
-    bool is_last = http1_body_skip(&up->body, (uint64_t)n) == HTTP1_DONE;
-    size_t left = (size_t)n;
+    size_t left = (uint64_t)n < owed ? (size_t)n : (size_t)owed, stray = (size_t)n - left;
+    bool is_last = http1_body_skip(&up->body, left) == HTTP1_DONE;
+    if (is_last)
+        up->can_read = false;
+    if (stray) /* who knows what it is: as in relay_body */
+        up->is_keep_alive = false;
     while (left) {
         ssize_t m =
             splice(w->pipe[0], NULL, c->link.fd, NULL, left, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
@@ -87,7 +97,16 @@ enum splice_step splice_run(struct upstream *up, struct request *req)
         client_send(c, &iov, 1);
         left -= (size_t)m;
     }
+    if (stray)
+        drop(w, stray);
     return is_last ? SPLICE_LAST : SPLICE_MOVED;
+}
+
+static void drop(struct worker *w, size_t bytes)
+{
+    fb_assert(bytes <= w->in_bytes);
+    ssize_t n = read(w->pipe[0], w->in, bytes);
+    fb_assert(n == (ssize_t)bytes);
 }
 
 bool splice_open(struct worker *w)

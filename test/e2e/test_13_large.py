@@ -5,6 +5,7 @@ import random
 import threading
 import time
 
+import pytest
 from conftest import ok
 
 
@@ -93,6 +94,35 @@ def test_an_endpoint_that_dies_in_the_middle_cuts_the_client(world):
     assert len(w.rest()) <= 1 << 20
     last = proxy.wait_events(9)[-1]
     assert last["reason"] == 74  # upstream_cut
+
+
+@pytest.mark.parametrize("size", [4096 - len(ok(b"x" * 1000)) + 1000, 100000, 65536])
+def test_what_comes_behind_a_large_answer_is_no_answer(world, size):
+    """An endpoint sends a second answer that nobody asked for right behind the first: the next request must not get it.
+    The first size fills the small read that large answers begin with, to the byte."""
+    large, forged, count = ok(noise(size)), ok(b"forged"), [0]
+
+    def raw(wire):
+        while True:
+            m = wire.request()
+            if m is None:
+                return
+            if m.target == "/who":
+                wire.send(ok(b"honest"))
+            elif m.target == "/warm":
+                wire.send(ok(noise(200000)))
+            else:
+                count[0] += 1
+                wire.send(large + forged)
+
+    origin, proxy = world.pair(raw=raw, threads=1)
+    w = proxy.connect()
+    for path in ["/warm"] * 8 + ["/large", "/who"] * 5:
+        w.send("GET %s HTTP/1.1\r\nHost: a\r\n\r\n" % path)
+        m = w.response()
+        assert m.status == 200
+        assert m.body == {"/warm": noise(200000), "/large": noise(size), "/who": b"honest"}[path], path
+    assert count[0] == 5
 
 
 def test_an_upload_that_waited_in_the_queue_goes_on(world):
