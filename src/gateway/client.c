@@ -20,6 +20,11 @@
 /* After an answer that ends the connection early, unread bytes are read for this long: a reset
  * would make the client lose the answer (RFC 9112 section 9.6). */
 #define LINGER_US (2 * US_PER_S)
+/* A client that says nothing for this long may not do so for a minute: what its connection can do
+ * without is given up (tls_rest). */
+#define REST_US US_PER_S
+/* About what that is. */
+#define TLS_REST_BYTES (13 * KIB)
 /* Rates are judged this often. */
 #define RATE_STEP_US (250 * US_PER_MS)
 /* An answer that waits this long for its reader gives the endpoint's slot back: else a few hundred
@@ -227,8 +232,10 @@ void client_wait(struct client *c)
         due_us =
             fb_min_u64(c->since_us + p->limits_write_timeout * US_PER_MS, now_us + RATE_STEP_US);
     else if (!req && !c->in)
-        due_us = c->since_us +
-                 (c->is_first ? p->limits_header_timeout : p->limits_idle_timeout) * US_PER_MS;
+        due_us = fb_min_u64(client_rest_us(c, c->since_us),
+                            c->since_us +
+                                (c->is_first ? p->limits_header_timeout : p->limits_idle_timeout) *
+                                    US_PER_MS);
     else if (!req)
         due_us = c->since_us + p->limits_header_timeout * US_PER_MS;
     else if (req->body_since_us)
@@ -237,6 +244,21 @@ void client_wait(struct client *c)
     else
         return; /* the endpoint's turn: the request's own timer runs */
     loop_timer_set(c->worker->loop, &c->timer, due_us);
+}
+
+uint64_t client_rest_us(const struct client *c, uint64_t since_us)
+{
+    return c->link.tls && !c->handshake && !c->is_rested ? since_us + REST_US : UINT64_MAX;
+}
+
+bool client_rest(struct client *c, uint64_t since_us)
+{
+    if (client_rest_us(c, since_us) > loop_now_us(c->worker->loop))
+        return false;
+    c->is_rested = true;
+    if (link_rest(&c->link))
+        c->worker->rested_bytes += TLS_REST_BYTES;
+    return true;
 }
 
 void client_end_send(struct client *c)
@@ -631,6 +653,10 @@ static void on_timer(struct loop_timer *t)
         }
     } else if (!req && !c->in) {
         uint64_t most_ms = c->is_first ? p->limits_header_timeout : p->limits_idle_timeout;
+        if (client_rest(c, c->since_us) && wait_us < most_ms * US_PER_MS) {
+            client_wait(c);
+            return;
+        }
         if (wait_us >= most_ms * US_PER_MS) {
             if (c->handshake)
                 handshake_fail(c, TLS_FAULT_TIMEOUT);

@@ -225,7 +225,7 @@ struct worker {
     struct access_buf access;
     struct loop_timer tick, pause; /* gates and pools; accepting again after EMFILE */
     struct loop_message stop;      /* drain or stop, from thread 0 */
-    uint64_t ticked_us, trimmed_us, trimmed_bytes;
+    uint64_t ticked_us, trimmed_us, trimmed_bytes, rested_bytes;
     uint32_t request_count, client_count, fd_limit;
     uint32_t sample_tokens, sample_credit;
     uint32_t cache_samples; /* since the last second */
@@ -295,9 +295,8 @@ struct client {
     bool is_whole;   /* its last request was read to the end */
     bool is_closing; /* after <out> is flushed */
     bool is_cut;     /* at once after what is written: the answer is not whole */
-    bool is_lingering;
-    bool is_first; /* no request yet */
-    bool is_running;
+    bool is_lingering, is_running, is_rested;
+    bool is_first;    /* no request yet */
     bool is_parsed;   /* <in> holds no complete head */
     bool is_send_due; /* <out> is written at the end of this turn */
 };
@@ -442,7 +441,9 @@ void client_run(struct client *c);
 void client_send(struct client *c, struct iovec *iov, int count);
 void client_close(struct client *c); /* frees it; its request must be detached */
 void client_gone(struct client *c);  /* cut: ends or detaches its request, frees it */
-void client_wait(struct client *c);  /* arms its timer for what it waits for now */
+uint64_t client_rest_us(const struct client *c, uint64_t since_us); /* UINT64_MAX: not at all */
+bool client_rest(struct client *c, uint64_t since_us); /* true: it was due, and is done */
+void client_wait(struct client *c); /* arms its timer for what it waits for now */
 /* Its reader has kept the answer waiting this long: the endpoint's slot may be free. */
 void client_release_slot(struct client *c, uint64_t blocked_us);
 void client_end_send(struct client *c); /* tunnel: nothing more comes from the endpoint */

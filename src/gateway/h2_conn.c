@@ -322,9 +322,10 @@ void h2_conn_wait(struct client *c)
         due_us =
             fb_min_u64(c->since_us + p->limits_write_timeout * US_PER_MS, now_us + RATE_STEP_US);
     else if (conn->stream_count == 0)
-        due_us =
-            conn->idle_us +
-            (conn->has_streamed ? p->limits_idle_timeout : p->limits_header_timeout) * US_PER_MS;
+        due_us = fb_min_u64(client_rest_us(c, conn->idle_us),
+                            conn->idle_us + (conn->has_streamed ? p->limits_idle_timeout
+                                                                : p->limits_header_timeout) *
+                                                US_PER_MS);
     if (conn->head_since_us)
         due_us = fb_min_u64(due_us, conn->head_since_us + p->limits_header_timeout * US_PER_MS);
     if (conn->goaway_us && !conn->is_goaway_final)
@@ -354,6 +355,7 @@ void h2_conn_timer(struct client *c)
         h2_terminate(conn->session, H2_ENHANCE_YOUR_CALM);
     } else if (conn->stream_count == 0) {
         uint64_t most_ms = conn->has_streamed ? p->limits_idle_timeout : p->limits_header_timeout;
+        (void)client_rest(c, conn->idle_us);
         if (now_us - conn->idle_us >= most_ms * US_PER_MS)
             h2_terminate(conn->session, H2_NO_ERROR);
     }

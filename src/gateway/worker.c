@@ -248,7 +248,7 @@ static void on_tick(struct loop_timer *t)
 static void trim(struct worker *w, uint64_t now_us)
 {
     uint64_t freed = w->requests.freed_bytes + w->clients.freed_bytes + w->upstreams.freed_bytes +
-                     w->chunks.small.freed_bytes + w->chunks.body.freed_bytes;
+                     w->chunks.small.freed_bytes + w->chunks.body.freed_bytes + w->rested_bytes;
     if (freed - w->trimmed_bytes < TRIM_BYTES || now_us - w->trimmed_us < TRIM_GAP_US)
         return;
     w->trimmed_bytes = freed;

@@ -36,6 +36,11 @@ void link_end_next(struct link *l)
         tls_end_next(l->tls);
 }
 
+bool link_rest(struct link *l)
+{
+    return l->tls && tls_rest(l->tls);
+}
+
 void link_shutdown(struct link *l)
 {
     if (l->tls)

@@ -28,6 +28,8 @@ FB_MUST_USE
 ssize_t link_write(struct link *l, struct iovec *iov, int count);
 /* The next link_write is the last, if it takes all: TLS says goodbye with it. */
 void link_end_next(struct link *l);
+/* The peer has not spoken for a while: the link needs less memory from now on. */
+bool link_rest(struct link *l); /* true: it does */
 /* Nothing more will be written: the peer reads an end, and may go on sending. */
 void link_shutdown(struct link *l);
 /* Before the descriptor is closed.  <is_clean>: the peer may take what it has for the whole. */

@@ -3,6 +3,7 @@
 
 #include "base/assert.h"
 #include "io/tls_int.h"
+#include "io/tls_thin.h"
 
 #include <errno.h>
 #include <openssl/err.h>
@@ -33,6 +34,7 @@
 #define TICKET_BYTES_MAX 2048
 
 struct scratch {
+    EVP_CIPHER_CTX *aead; /* for connections without an SSL */
     size_t used;
     char out[OUT_BYTES];
     char plain[TLS_RECORD_BYTES];
@@ -45,6 +47,7 @@ static BIO_METHOD *bio_method(void);
 static int bio_read(BIO *b, char *at, size_t room, size_t *got);
 static int bio_write(BIO *b, const char *at, size_t len, size_t *taken);
 static long bio_ctrl(BIO *b, int cmd, long num, void *ptr);
+static bool has_said(const struct tls_conn *c);
 static bool say_goodbye(struct tls_conn *c);
 static bool push(struct tls_conn *c);
 static bool keep(struct tls_conn *c, const char *at, size_t len);
@@ -53,6 +56,8 @@ static void forget_kept(struct tls_conn *c);
 static bool hold(struct tls_conn *c);
 static void unhold(struct tls_conn *c);
 static ssize_t read_more(struct tls_conn *c, void *at, size_t room, bool is_peek);
+static int read_some(struct tls_conn *c, void *at, size_t room, bool is_peek, size_t *n);
+static bool has_pending(const struct tls_conn *c);
 static size_t write_some(struct tls_conn *c, struct iovec *iov, int *count);
 static void size_records(struct tls_conn *c);
 static bool attach(struct tls_conn *c, int fd);
@@ -64,7 +69,8 @@ struct tls_conn *tls_accept(struct tls_server *s, int fd)
         return NULL;
     c->store = tls_store_take(s);
     c->ssl = SSL_new(tls_store_ctx(c->store));
-    if (!c->ssl || !attach(c, fd)) {
+    c->thin = tls_thin_new();
+    if (!c->ssl || !c->thin || !attach(c, fd)) {
         tls_free(c, false);
         return NULL;
     }
@@ -97,9 +103,11 @@ void tls_free(struct tls_conn *c, bool is_clean)
         push(c);
     if (!is_clean && c->ssl)
         SSL_set_quiet_shutdown(c->ssl, 1);
-    if (c->ssl)
+    if (c->ssl) {
         SSL_free(c->ssl);
-    ERR_clear_error();
+        ERR_clear_error();
+    }
+    tls_thin_free(c->thin);
     tls_store_drop(c->store);
     tls_client_unref(c->client);
     free(c->subject);
@@ -116,10 +124,14 @@ enum tls_step tls_handshake(struct tls_conn *c)
     if (!write_kept(c)) /* the peer takes nothing: it cannot answer either */
         return c->is_dead ? TLS_FAILED : TLS_WAIT;
     c->is_drained = false;
+    tls_kdf_watch(c->thin ? tls_thin_secrets(c->thin) : NULL);
     int is = SSL_do_handshake(c->ssl);
+    tls_kdf_watch(NULL);
     int why = is == 1 ? SSL_ERROR_NONE : SSL_get_error(c->ssl, is);
     bool is_ticket = is == 1 && !c->client && !c->out && scratch->used <= TICKET_BYTES_MAX &&
                      SSL_version(c->ssl) == TLS1_3_VERSION;
+    if (is == 1 && c->thin)
+        tls_thin_begin(c->thin, c->ssl, (struct span){scratch->out, scratch->used});
     bool is_out = is_ticket ? hold(c) : push(c); /* also the alert that says why it failed */
     if (is == 1) {
         c->is_open = true;
@@ -200,6 +212,17 @@ ssize_t tls_write(struct tls_conn *c, const struct iovec *iov, int count)
     return -1;
 }
 
+bool tls_rest(struct tls_conn *c)
+{
+    if (!c->thin || !c->ssl || !c->is_open || c->is_dead || c->has_ended || c->is_ending ||
+        c->out || !tls_thin_take(c->thin, c->ssl))
+        return false;
+    SSL_set_quiet_shutdown(c->ssl, 1);
+    SSL_free(c->ssl);
+    c->ssl = NULL;
+    return true;
+}
+
 void tls_end_next(struct tls_conn *c)
 {
     c->is_ending = true;
@@ -243,31 +266,33 @@ unsigned tls_version(const struct tls_conn *c)
 {
     if (!c->is_open)
         return 0;
-    return SSL_version(c->ssl) == TLS1_3_VERSION ? 13 : 12;
+    return !c->ssl || SSL_version(c->ssl) == TLS1_3_VERSION ? 13 : 12;
 }
 
 struct span tls_alpn(const struct tls_conn *c)
 {
     const unsigned char *at;
     unsigned len;
+    if (!c->ssl)
+        return (struct span){NULL, 0}; /* asked for when the connection begins */
     SSL_get0_alpn_selected(c->ssl, &at, &len);
     return (struct span){(const char *)at, len};
 }
 
 bool tls_is_resumed(const struct tls_conn *c)
 {
-    return SSL_session_reused(c->ssl) == 1;
+    return c->ssl && SSL_session_reused(c->ssl) == 1;
 }
 
 const char *tls_sni(const struct tls_conn *c)
 {
-    const char *name = SSL_get_servername(c->ssl, TLSEXT_NAMETYPE_host_name);
+    const char *name = !c->ssl ? NULL : SSL_get_servername(c->ssl, TLSEXT_NAMETYPE_host_name);
     return name ? name : "";
 }
 
 const char *tls_peer_subject(struct tls_conn *c)
 {
-    if (!c->subject && c->is_open)
+    if (!c->subject && c->is_open && c->ssl) /* who showed one keeps its SSL */
         c->subject = read_subject(c->ssl);
     return c->subject ? c->subject : "";
 }
@@ -309,21 +334,20 @@ static ssize_t read_more(struct tls_conn *c, void *at, size_t room, bool is_peek
     c->is_drained = false;
     while (got < room && !c->is_dead && !c->has_ended) {
         size_t n = 0;
-        int is = is_peek ? SSL_peek_ex(c->ssl, at, room, &n)
-                         : SSL_read_ex(c->ssl, (char *)at + got, room - got, &n);
-        if (is == 1) {
+        int why = read_some(c, (char *)at + got, room - got, is_peek, &n);
+        if (why == SSL_ERROR_NONE) {
             got += n;
-            if (is_peek || (c->is_drained && !SSL_has_pending(c->ssl)))
+            if (is_peek || (c->is_drained && !has_pending(c)))
                 break;
             continue;
         }
-        int why = SSL_get_error(c->ssl, is);
         if (why == SSL_ERROR_WANT_READ)
             break;
         if (why == SSL_ERROR_ZERO_RETURN) {
             c->has_ended = true;
         } else {
-            tls_fault_set(c, why);
+            if (c->ssl)
+                tls_fault_set(c, why);
             has_failed = true;
             break;
         }
@@ -337,6 +361,40 @@ static ssize_t read_more(struct tls_conn *c, void *at, size_t room, bool is_peek
         return 0;
     errno = c->is_dead ? ECONNRESET : EAGAIN;
     return -1;
+}
+
+/* Some bytes of the peer; an SSL_ERROR. */
+static int read_some(struct tls_conn *c, void *at, size_t room, bool is_peek, size_t *n)
+{
+    if (c->ssl) {
+        int is = is_peek ? SSL_peek_ex(c->ssl, at, room, n) : SSL_read_ex(c->ssl, at, room, n);
+        return is == 1 ? SSL_ERROR_NONE : SSL_get_error(c->ssl, is);
+    }
+    bool is_drained = c->is_drained;
+    struct thin_read r = {.aead = scratch->aead,
+                          .at = at,
+                          .room = room,
+                          .fd = c->fd,
+                          .is_drained = &is_drained,
+                          .is_peek = is_peek};
+    enum thin_step is = tls_thin_read(c->thin, &r);
+    c->is_drained = is_drained;
+    *n = r.got;
+    if (is == THIN_FAILED) {
+        c->fault = TLS_FAULT_CLOSED;
+        if (r.alert >= 0)
+            scratch->used +=
+                tls_thin_say(c->thin, scratch->aead, r.alert, scratch->out + scratch->used);
+    }
+    return is == THIN_GOT     ? SSL_ERROR_NONE
+           : is == THIN_WAIT  ? SSL_ERROR_WANT_READ
+           : is == THIN_ENDED ? SSL_ERROR_ZERO_RETURN
+                              : SSL_ERROR_SSL;
+}
+
+static bool has_pending(const struct tls_conn *c)
+{
+    return c->ssl ? SSL_has_pending(c->ssl) : tls_thin_has_pending(c->thin);
 }
 
 /* ---- writing ---- */
@@ -363,7 +421,16 @@ static size_t write_some(struct tls_conn *c, struct iovec *iov, int *count)
     }
     if (n == 0)
         return 0;
-    if (SSL_write_ex(c->ssl, from, n, &took) != 1 || took != n) {
+    for (size_t part; !c->ssl && took < n; took += part) {
+        struct span text = {(const char *)from + took,
+                            n - took < c->record_bytes ? n - took : c->record_bytes};
+        part = text.len;
+        size_t sealed = tls_thin_write(c->thin, scratch->aead, text, scratch->out + scratch->used);
+        if (sealed == 0)
+            break;
+        scratch->used += sealed;
+    }
+    if ((c->ssl && SSL_write_ex(c->ssl, from, n, &took) != 1) || took != n) {
         ERR_clear_error();
         c->is_dead = true;
         return 0;
@@ -388,14 +455,25 @@ static void size_records(struct tls_conn *c)
     if (want == c->record_bytes)
         return;
     c->record_bytes = want;
-    SSL_set_max_send_fragment(c->ssl, want);
+    if (c->ssl)
+        SSL_set_max_send_fragment(c->ssl, want);
+}
+
+static bool has_said(const struct tls_conn *c)
+{
+    return c->ssl ? (SSL_get_shutdown(c->ssl) & SSL_SENT_SHUTDOWN) != 0
+                  : tls_thin_has_said(c->thin);
 }
 
 /* Into the scratch memory, once; false: it was said before. */
 static bool say_goodbye(struct tls_conn *c)
 {
-    if (SSL_get_shutdown(c->ssl) & SSL_SENT_SHUTDOWN)
+    if (has_said(c))
         return false;
+    if (!c->ssl) {
+        scratch->used += tls_thin_say(c->thin, scratch->aead, 0, scratch->out + scratch->used);
+        return true;
+    }
     SSL_shutdown(c->ssl);
     ERR_clear_error();
     return true;
@@ -404,7 +482,7 @@ static bool say_goodbye(struct tls_conn *c)
 /* Sends what lies in the scratch memory and keeps the rest; true when nothing is left. */
 static bool push(struct tls_conn *c)
 {
-    bool is_last = c->is_ending && SSL_get_shutdown(c->ssl) & SSL_SENT_SHUTDOWN;
+    bool is_last = c->is_ending && has_said(c);
     size_t used = scratch->used, sent = 0;
     scratch->used = 0;
     if (c->out && used && !keep(c, scratch->out, used))
@@ -505,9 +583,16 @@ static void forget_kept(struct tls_conn *c)
 
 static pthread_key_t scratch_key; /* frees it when its thread ends */
 
+static void free_scratch(void *arg)
+{
+    struct scratch *s = arg;
+    EVP_CIPHER_CTX_free(s->aead);
+    free(s);
+}
+
 static void make_key(void)
 {
-    int failed = pthread_key_create(&scratch_key, free);
+    int failed = pthread_key_create(&scratch_key, free_scratch);
     fb_assert(failed == 0);
 }
 
@@ -517,8 +602,16 @@ static bool make_scratch(void)
     if (scratch)
         return true;
     pthread_once(&once, make_key);
-    scratch = calloc(1, sizeof *scratch);
-    return scratch && pthread_setspecific(scratch_key, scratch) == 0;
+    struct scratch *s = calloc(1, sizeof *s);
+    if (!s)
+        return false;
+    s->aead = EVP_CIPHER_CTX_new();
+    if (!s->aead || pthread_setspecific(scratch_key, s) != 0) {
+        free_scratch(s);
+        return false;
+    }
+    scratch = s;
+    return true;
 }
 
 static bool attach(struct tls_conn *c, int fd)

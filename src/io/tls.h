@@ -8,7 +8,7 @@
  * kernel does not take is kept here, and tls_write says that the last byte was not taken: so every
  * caller that keeps what was not taken also waits for us, and nobody needs to know of our bytes.
  * Reading never waits for writing, because our own records always have a place to go.
- * A free connection owns no buffer.
+ * A connection at rest owns no buffer, and with TLS 1.3 no SSL either (tls_thin).
  * Holds always: tls_recv returns less than <room> only when the kernel had nothing more.
  * Threads: a connection belongs to one thread; servers and clients are shared.  Errors: errno. */
 #ifndef FB_IO_TLS_H
@@ -135,6 +135,10 @@ void tls_end_next(struct tls_conn *c);
 void tls_shutdown(struct tls_conn *c);
 /* What waits for the kernel goes on its way; called when the socket takes bytes again. */
 void tls_flush(struct tls_conn *c);
+
+/* Nobody speaks for a while: gives up what only the handshake needed, once.  False: it stays as it
+ * is (TLS 1.2, a client certificate, bytes under way). */
+bool tls_rest(struct tls_conn *c);
 
 /* 12, 13; 0 before the handshake. */
 unsigned tls_version(const struct tls_conn *c);

@@ -16,6 +16,7 @@ struct tls_conn {
     SSL *ssl;
     struct tls_store *store;   /* of a server, until the handshake is over */
     struct tls_client *client; /* of a connection to an endpoint */
+    struct tls_thin *thin;     /* of a server: takes over at rest, and then <ssl> is NULL */
     char *out;                 /* records that the kernel did not take; NULL none */
     uint32_t out_from, out_to, out_room;
     uint32_t owed;        /* bytes that the caller keeps and that are in <out> already */

@@ -4,6 +4,7 @@
 #define OPENSSL_SUPPRESS_DEPRECATED
 #include "io/tls_kdf.h"
 
+#include "base/assert.h"
 #include "base/span.h"
 
 #include <openssl/core_dispatch.h>
@@ -39,6 +40,7 @@ struct ask {
     struct span key, salt, prefix, label, data;
     bool has_key, has_salt;
 };
+static _Thread_local struct tls_secrets *watched;
 static char nothing; /* a context: all that counts comes with the call */
 
 static void hash_begin(struct hash *h)
@@ -205,6 +207,19 @@ static bool take(struct ask *a, const OSSL_PARAM *p)
     return true;
 }
 
+static void watch(const struct ask *a, const unsigned char *out, size_t len)
+{
+    bool is_client = span_eq(a->label, SPAN("c ap traffic"));
+    if (!watched || len > TLS_SECRET_BYTES_MAX ||
+        (!is_client && !span_eq(a->label, SPAN("s ap traffic"))))
+        return;
+    memcpy(is_client ? watched->client : watched->server, out, len);
+    if (is_client)
+        watched->has_client = true;
+    else
+        watched->has_server = true;
+}
+
 static int derive(void *ctx, unsigned char *out, size_t len, const OSSL_PARAM params[])
 {
     struct ask a = {.mode = -1};
@@ -220,6 +235,8 @@ static int derive(void *ctx, unsigned char *out, size_t len, const OSSL_PARAM pa
         is_good = is_good && a.mode == EVP_KDF_HKDF_MODE_EXPAND_ONLY && a.has_key &&
                   expand_label(&a, a.key, a.data, out, len);
     OPENSSL_cleanse(&a.hash, sizeof a.hash);
+    if (is_good && a.mode == EVP_KDF_HKDF_MODE_EXPAND_ONLY)
+        watch(&a, out, len);
     return is_good;
 }
 
@@ -264,17 +281,34 @@ static int begin(const OSSL_CORE_HANDLE *handle, const OSSL_DISPATCH *core,
     return 1;
 }
 
-static bool is_loaded;
+void tls_kdf_watch(struct tls_secrets *to)
+{
+    watched = to;
+}
+
+void tls_kdf_expand(bool is_384, const unsigned char *secret, const char *label, unsigned char *out,
+                    size_t len)
+{
+    struct ask a = {.prefix = SPAN("tls13 "), .label = span_of(label)};
+    bool is_known = take_digest(&a, is_384 ? SPAN("SHA384") : SPAN("SHA256"));
+    fb_assert(is_known);
+    bool is_good = expand_label(&a, (struct span){(const char *)secret, a.hash.bytes},
+                                (struct span){NULL, 0}, out, len);
+    fb_assert(is_good);
+    OPENSSL_cleanse(&a.hash, sizeof a.hash);
+}
+
+static OSSL_PROVIDER *loaded; /* for the life of the process */
 
 static void load(void)
 {
-    is_loaded = OSSL_PROVIDER_add_builtin(NULL, PROVIDER, begin) == 1 &&
-                OSSL_PROVIDER_try_load(NULL, PROVIDER, 1) != NULL;
+    if (OSSL_PROVIDER_add_builtin(NULL, PROVIDER, begin) == 1)
+        loaded = OSSL_PROVIDER_try_load(NULL, PROVIDER, 1);
 }
 
 const char *tls_kdf_query(void)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, load);
-    return is_loaded ? QUERY : NULL;
+    return loaded ? QUERY : NULL;
 }

@@ -465,6 +465,27 @@ def test_an_answer_that_is_cut_has_no_goodbye(secure, authority):
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_connections_that_rested_go_on_as_before(secure, authority, version):
+    """After a second of silence a connection of TLS 1.3 gives up what only the handshake needed."""
+    origin, proxy = secure(lambda r, w: ok(r.body or b"x" * 1000))
+    context = authority.context(minimum_version=version, maximum_version=version)
+    used, fresh = proxy.secure(context), proxy.secure(context)
+    used.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert used.response().status == 200
+    time.sleep(1.5)  # what is checked holds whether they rest already or not
+    for w in (used, fresh):
+        for size in (1, 20000, 1000000):
+            body = os.urandom(size)
+            w.send(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % size + body)
+            assert w.response().body == body
+    used.send("GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    assert len(used.response().body) == 1000
+    assert used.sock.recv(1) == b""
+    used.close()
+    fresh.close()
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 def test_an_answer_that_closes_arrives_whole_and_ends_with_a_goodbye(secure, authority, version):
     origin, proxy = secure(lambda r, w: ok(b"x" * int(r.target.rsplit("/", 1)[-1])))
     context = authority.context(minimum_version=version, maximum_version=version)

@@ -1,0 +1,347 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A connection of TLS 1.3 that gave up its SSL, against a client of OpenSSL. */
+#include "io/tls_thin.h"
+
+#include "base/base.h"
+#include "io/tls.h"
+#include "io/tls_ticket.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <openssl/err.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+/* cmocka.h needs some of the above */
+#include <cmocka.h>
+
+#define ROUNDS_MAX 100000
+#define TEXT_BYTES 300000
+
+struct pair {
+    struct tls_tickets tickets;
+    struct tls_server *server;
+    struct tls_conn *conn;
+    SSL_CTX *ctx;
+    SSL *client;
+    int fd[2]; /* the client's, ours */
+    char dir[64];
+};
+static char text[TEXT_BYTES];
+
+static void begin(struct pair *p, int version, const char *suites)
+{
+    struct fb_err err = {0};
+    *p = (struct pair){.dir = "/tmp/fb-thin-XXXXXX"};
+    for (size_t i = 0; i < sizeof text; i++)
+        text[i] = (char)(i * 31 + i / 251);
+    assert_non_null(mkdtemp(p->dir));
+    assert_int_equal(tls_internal_init(p->dir, &err), FB_OK);
+    assert_true(tickets_init(&p->tickets, 3600 * US_PER_S, 1));
+    const struct tls_server_conf conf = {
+        .internal_dir = p->dir, .alpn = "http/1.1", .tickets = &p->tickets};
+    assert_int_equal(tls_server_new(&conf, &p->server, &err), FB_OK);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, p->fd), 0);
+    p->ctx = SSL_CTX_new(TLS_client_method());
+    SSL_CTX_set_max_proto_version(p->ctx, version);
+    if (suites)
+        assert_int_equal(SSL_CTX_set_ciphersuites(p->ctx, suites), 1);
+    p->client = SSL_new(p->ctx);
+    SSL_set_fd(p->client, p->fd[0]);
+    SSL_set_connect_state(p->client);
+    p->conn = tls_accept(p->server, p->fd[1]);
+    assert_non_null(p->conn);
+    for (int i = 0;; i++) {
+        assert_true(i < ROUNDS_MAX);
+        int is = SSL_do_handshake(p->client);
+        enum tls_step step = tls_handshake(p->conn);
+        assert_int_not_equal(step, TLS_FAILED);
+        if (is == 1 && step == TLS_OK)
+            break;
+    }
+}
+
+static void end(struct pair *p)
+{
+    char name[100];
+    tls_free(p->conn, false);
+    SSL_free(p->client);
+    SSL_CTX_free(p->ctx);
+    tls_server_unref(p->server);
+    tickets_fini(&p->tickets);
+    close(p->fd[0]);
+    close(p->fd[1]);
+    snprintf(name, sizeof name, "%s/internal-ca.pem", p->dir);
+    unlink(name);
+    snprintf(name, sizeof name, "%s/internal-ca.key", p->dir);
+    unlink(name);
+    rmdir(p->dir);
+}
+
+/* <len> bytes towards the client arrive as they were. */
+static void answer(struct pair *p, size_t len)
+{
+    size_t sent = 0, got = 0;
+    static char in[TEXT_BYTES];
+    for (int i = 0; got < len; i++) {
+        assert_true(i < ROUNDS_MAX);
+        size_t n = 0;
+        struct iovec iov[2] = {{text + sent, (len - sent) / 3},
+                               {text + sent + (len - sent) / 3, len - sent - (len - sent) / 3}};
+        if (sent < len) {
+            ssize_t is = tls_write(p->conn, iov, 2);
+            assert_true(is > 0 || errno == EAGAIN);
+            sent += is > 0 ? (size_t)is : 0;
+        }
+        if (SSL_read_ex(p->client, in + got, len - got, &n) == 1)
+            got += n;
+        else
+            assert_int_equal(SSL_get_error(p->client, 0), SSL_ERROR_WANT_READ);
+    }
+    assert_memory_equal(in, text, len);
+}
+
+/* <len> bytes of the client arrive as they were. */
+static void ask(struct pair *p, size_t len, size_t room)
+{
+    size_t sent = 0, got = 0;
+    static char in[TEXT_BYTES];
+    for (int i = 0; got < len; i++) {
+        assert_true(i < ROUNDS_MAX);
+        size_t n = 0;
+        if (sent < len && SSL_write_ex(p->client, text + sent, len - sent, &n) == 1)
+            sent += n;
+        char byte = 0;
+        ssize_t is = tls_peek(p->conn, &byte, 1);
+        if (is > 0)
+            assert_int_equal(byte, text[got]);
+        is = tls_recv(p->conn, in + got, room < len - got ? room : len - got);
+        assert_true(is > 0 || errno == EAGAIN);
+        got += is > 0 ? (size_t)is : 0;
+    }
+    assert_memory_equal(in, text, len);
+}
+
+static void begin_resting(struct pair *p, const char *suite)
+{
+    begin(p, TLS1_3_VERSION, suite);
+    ask(p, 100, 4096);
+    answer(p, 5000);
+    assert_true(tls_rest(p->conn));
+    assert_false(tls_rest(p->conn));
+}
+
+static const char *const suites[] = {"TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384",
+                                     "TLS_CHACHA20_POLY1305_SHA256"};
+
+static void bytes_of_every_size_go_both_ways_after_a_rest(void **state)
+{
+    static const size_t sizes[] = {1, 2, 1299, 1300, 1301, 16383, 16384, 16385, 100000, TEXT_BYTES};
+    (void)state;
+    for (size_t s = 0; s < FB_COUNT(suites); s++) {
+        struct pair p;
+        begin_resting(&p, suites[s]);
+        for (size_t i = 0; i < FB_COUNT(sizes); i++) {
+            ask(&p, sizes[i], i % 2 ? 7000 : TEXT_BYTES);
+            answer(&p, sizes[i]);
+        }
+        end(&p);
+    }
+}
+
+static void a_rest_before_the_first_byte_and_one_after_many_count_the_same(void **state)
+{
+    struct pair p;
+    (void)state;
+    begin(&p, TLS1_3_VERSION, NULL);
+    answer(&p, 1); /* what is held back of the handshake is out */
+    assert_true(tls_rest(p.conn));
+    ask(&p, 20000, 4096);
+    answer(&p, 20000);
+    end(&p);
+    begin(&p, TLS1_3_VERSION, NULL);
+    for (int i = 0; i < 20; i++) {
+        ask(&p, 20000, 4096);
+        answer(&p, 50000);
+    }
+    assert_true(tls_rest(p.conn));
+    ask(&p, 20000, 4096);
+    answer(&p, 20000);
+    end(&p);
+}
+
+static void keys_are_updated_when_the_client_says_so(void **state)
+{
+    (void)state;
+    for (size_t s = 0; s < FB_COUNT(suites); s++) {
+        struct pair p;
+        begin_resting(&p, suites[s]);
+        for (int i = 0; i < 20; i++) {
+            assert_int_equal(SSL_key_update(p.client, i % 2 ? SSL_KEY_UPDATE_REQUESTED
+                                                            : SSL_KEY_UPDATE_NOT_REQUESTED),
+                             1);
+            ask(&p, 3000, 4096);
+            answer(&p, 3000);
+        }
+        end(&p);
+    }
+}
+
+static void keys_that_changed_before_the_rest_stay_with_openssl(void **state)
+{
+    struct pair p;
+    (void)state;
+    begin(&p, TLS1_3_VERSION, NULL);
+    ask(&p, 100, 4096);
+    assert_int_equal(SSL_key_update(p.client, SSL_KEY_UPDATE_REQUESTED), 1);
+    ask(&p, 100, 4096);
+    answer(&p, 100);
+    assert_false(tls_rest(p.conn));
+    ask(&p, 100, 4096);
+    answer(&p, 100);
+    end(&p);
+}
+
+static void half_a_record_and_older_versions_stay_with_openssl(void **state)
+{
+    struct pair p;
+    char byte;
+    (void)state;
+    for (size_t len = 1; len < 10; len++) {
+        static const char head[] = "\x17\x03\x03\x00\x40zzzzz";
+        begin(&p, TLS1_3_VERSION, NULL);
+        answer(&p, 1);
+        assert_int_equal(send(p.fd[0], head, len, 0), (ssize_t)len);
+        assert_int_equal(tls_recv(p.conn, &byte, 1), -1);
+        assert_int_equal(errno, EAGAIN);
+        assert_false(tls_rest(p.conn));
+        end(&p);
+    }
+    begin(&p, TLS1_2_VERSION, NULL);
+    ask(&p, 100, 4096);
+    answer(&p, 100);
+    assert_false(tls_rest(p.conn));
+    end(&p);
+}
+
+static void a_goodbye_is_said_and_heard_after_a_rest(void **state)
+{
+    struct pair p;
+    char byte;
+    size_t n;
+    (void)state;
+    begin_resting(&p, NULL);
+    tls_shutdown(p.conn);
+    tls_shutdown(p.conn);
+    assert_int_equal(SSL_read_ex(p.client, &byte, 1, &n), 0);
+    assert_int_equal(SSL_get_error(p.client, 0), SSL_ERROR_ZERO_RETURN);
+    ask(&p, 100, 4096); /* the other half is still open */
+    SSL_shutdown(p.client);
+    assert_int_equal(tls_recv(p.conn, &byte, 1), 0);
+    end(&p);
+}
+
+static void the_last_answer_carries_the_goodbye_after_a_rest(void **state)
+{
+    struct pair p;
+    char byte;
+    size_t n;
+    (void)state;
+    begin_resting(&p, NULL);
+    tls_end_next(p.conn);
+    answer(&p, 3000);
+    assert_int_equal(SSL_read_ex(p.client, &byte, 1, &n), 0);
+    assert_int_equal(SSL_get_error(p.client, 0), SSL_ERROR_ZERO_RETURN);
+    assert_int_equal(recv(p.fd[0], &byte, 1, 0), 0); /* and TCP's end */
+    end(&p);
+}
+
+/* What is not a good record ends the connection, and the client hears why. */
+static void bad_records_end_the_connection_with_an_alert(void **state)
+{
+    static const struct {
+        const char *bytes;
+        size_t len;
+        int reason;
+    } rows[] = {
+        {"\x17\x03\x03\x00\x20"
+         "0123456789abcdef0123456789abcdef",
+         37, SSL_R_SSLV3_ALERT_BAD_RECORD_MAC},
+        {"\x17\x03\x03\x00\x10"
+         "0123456789abcdef",
+         21, SSL_R_SSLV3_ALERT_BAD_RECORD_MAC},
+        {"\x17\x03\x03\x41\x01", 5, SSL_R_TLSV1_ALERT_RECORD_OVERFLOW},
+        {"\x14\x03\x03\x00\x01\x01", 6, SSL_R_SSLV3_ALERT_UNEXPECTED_MESSAGE},
+        {"\x15\x03\x03\x00\x02\x02\x28", 7, SSL_R_SSLV3_ALERT_UNEXPECTED_MESSAGE},
+        {"\x16\x03\x03\x00\x01\x01", 6, SSL_R_SSLV3_ALERT_UNEXPECTED_MESSAGE},
+        {"GET / HTTP/1.1\r\n\r\n", 18, SSL_R_SSLV3_ALERT_UNEXPECTED_MESSAGE},
+    };
+    (void)state;
+    for (size_t i = 0; i < FB_COUNT(rows); i++) {
+        struct pair p;
+        char byte;
+        size_t n;
+        begin_resting(&p, NULL);
+        assert_int_equal(send(p.fd[0], rows[i].bytes, rows[i].len, 0), (ssize_t)rows[i].len);
+        assert_int_equal(tls_recv(p.conn, &byte, 1), -1);
+        assert_int_equal(errno, ECONNRESET);
+        assert_int_equal(tls_recv(p.conn, &byte, 1), -1);
+        struct iovec iov = {text, 10};
+        assert_int_equal(tls_write(p.conn, &iov, 1), -1);
+        ERR_clear_error();
+        assert_int_equal(SSL_read_ex(p.client, &byte, 1, &n), 0);
+        assert_int_equal(SSL_get_error(p.client, 0), SSL_ERROR_SSL);
+        assert_int_equal(ERR_GET_REASON(ERR_peek_error()), rows[i].reason);
+        end(&p);
+    }
+}
+
+static void a_peer_that_leaves_without_a_goodbye_is_an_end(void **state)
+{
+    struct pair p;
+    char byte;
+    (void)state;
+    begin_resting(&p, NULL);
+    shutdown(p.fd[0], SHUT_WR);
+    assert_int_equal(tls_recv(p.conn, &byte, 1), 0);
+    end(&p);
+}
+
+static void updates_without_data_do_not_go_on_for_ever(void **state)
+{
+    struct pair p;
+    char byte;
+    int updates = 0;
+    (void)state;
+    begin_resting(&p, NULL);
+    for (; updates < 100; updates++) {
+        SSL_key_update(p.client, SSL_KEY_UPDATE_NOT_REQUESTED);
+        SSL_do_handshake(p.client);
+        if (tls_recv(p.conn, &byte, 1) < 0 && errno != EAGAIN)
+            break;
+    }
+    assert_true(updates > 10 && updates < 100);
+    end(&p);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(bytes_of_every_size_go_both_ways_after_a_rest),
+        cmocka_unit_test(a_rest_before_the_first_byte_and_one_after_many_count_the_same),
+        cmocka_unit_test(keys_are_updated_when_the_client_says_so),
+        cmocka_unit_test(keys_that_changed_before_the_rest_stay_with_openssl),
+        cmocka_unit_test(half_a_record_and_older_versions_stay_with_openssl),
+        cmocka_unit_test(a_goodbye_is_said_and_heard_after_a_rest),
+        cmocka_unit_test(the_last_answer_carries_the_goodbye_after_a_rest),
+        cmocka_unit_test(bad_records_end_the_connection_with_an_alert),
+        cmocka_unit_test(a_peer_that_leaves_without_a_goodbye_is_an_end),
+        cmocka_unit_test(updates_without_data_do_not_go_on_for_ever),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
