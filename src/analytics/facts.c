@@ -38,7 +38,8 @@ struct facts *facts_new(uint32_t scopes_max)
     f->classes_max = EV_CLASS_COUNT * fb_min_u32(FACTS_CLASSED_MAX, scopes_max);
     f->slot = calloc(scopes_max, sizeof *f->slot);
     f->class_slot = calloc(f->classes_max, sizeof *f->class_slot);
-    if (!f->slot || !f->class_slot || !facts_reserve(f, 1, EV_CLASS_COUNT)) {
+    f->run = calloc(1, sizeof *f->run);
+    if (!f->slot || !f->class_slot || !f->run || !facts_reserve(f, 1, EV_CLASS_COUNT)) {
         facts_free(f);
         return NULL;
     }
@@ -76,6 +77,7 @@ void facts_free(struct facts *f)
         free(f->class_slot[i]);
     free(f->slot);
     free(f->class_slot);
+    free(f->run);
     free(f);
 }
 
@@ -95,13 +97,21 @@ void facts_feed(struct facts *f, const struct ev_head *ev)
     /* Decisions, outcomes and alerts are our own echo: a log with them folds to the same facts. */
     if (ev->type == EV_DECISION || ev->type == EV_OUTCOME || ev->type == EV_ALERT)
         return;
+    if (ev->type != EV_REQUEST) {
+        facts_run_end(f);
+        f->run->is_open = false;
+    }
     if (FB_UNLIKELY(!f->s.clock.is_started))
         window_start(&f->s.clock, ev->time_us);
     if (ev->origin < EV_ORIGIN_BRAIN)
         f->s.last_input_us = fb_max_u64(f->s.last_input_us, ev->time_us);
     switch (ev->type) {
     case EV_REQUEST:
+        if (FB_LIKELY(facts_run_take(f, (const struct ev_request *)ev)))
+            break;
+        facts_run_end(f);
         feed_request(f, (const struct ev_request *)ev);
+        facts_run_begin(f, (const struct ev_request *)ev);
         break;
     case EV_TICK:
         feed_tick(f, ev->time_us);

@@ -80,8 +80,25 @@ struct facts_state {
     struct facts_resource resource[FACTS_RESOURCE_SCOPES];
 };
 
+/* Plain answers of one route, service, endpoint, version and class that came one behind the other:
+ * added to each scope at once when the run ends, at the latest before a pane closes (facts_run.c).
+ */
+#define FACTS_RUN_MAX 256
+#define FACTS_RUN_SCOPES 5
+struct facts_run {
+    bool is_open; /* the key and the slots below are of the last request */
+    uint8_t class;
+    uint16_t route, service, endpoint, version;
+    uint32_t n;
+    struct slot *scope[FACTS_RUN_SCOPES]; /* NULL: not of this kind */
+    struct slot *class_slot[2];
+    uint64_t last_us, sent_bytes, latency_us, in_time, queued_us;
+    uint16_t latency[FACTS_RUN_MAX], upstream[FACTS_RUN_MAX], queue[FACTS_RUN_MAX]; /* buckets */
+};
+
 struct facts {
     struct facts_state s;
+    struct facts_run *run; /* never NULL; what it holds is not yet in the slots */
     uint32_t scopes_max, classes_max;
     /* Allocated when a scope appears for the first time, kept until the end; NULL before. */
     struct slot **slot;       /* scopes_max, SLOT_BYTES each */
@@ -96,6 +113,11 @@ static inline struct slot *facts_class_at(const struct facts *f, uint32_t i)
 {
     return f->class_slot[i];
 }
+/* Takes <r> when it goes on where the last one was; false: it is to be counted by itself. */
+bool facts_run_take(const struct facts *f, const struct ev_request *r);
+/* <r> was counted by itself, and nothing is held: the next one like it may begin a run. */
+void facts_run_begin(const struct facts *f, const struct ev_request *r);
+void facts_run_end(const struct facts *f); /* counts what is held */
 /* Makes sure that the first <scopes> and <classes> slots have memory; false without. */
 bool facts_reserve(struct facts *f, uint32_t scopes, uint32_t classes);
 #endif

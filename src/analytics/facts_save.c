@@ -60,6 +60,7 @@ static void get_slot(struct unpack *u, struct slot *slot, uint32_t sketches)
 
 void facts_save(const struct facts *f, struct buf *out)
 {
+    facts_run_end(f);
     pack_put_u64(out, FACTS_LAYOUT);
     pack_put_u64(out, sizeof f->s);
     pack_put_u64(out, SLOT_BYTES);
@@ -89,6 +90,7 @@ static void wipe(struct facts *f)
     for (uint32_t i = 0; i < f->classes_max && f->class_slot[i]; i++)
         wipe_slot(f->class_slot[i], 1);
     memset(&f->s, 0, sizeof f->s);
+    memset(f->run, 0, sizeof *f->run);
 }
 
 static bool is_sane(const struct facts *f)

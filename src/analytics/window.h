@@ -63,14 +63,18 @@ struct window_sketch {
     struct window_bucket bucket[SKETCH_BUCKETS];
 };
 /* <b> as sketch_bucket says: one time that goes into many sketches is looked up once. */
-static inline void window_add_bucket(struct window_sketch *w, uint32_t b)
+static inline void window_add_many(struct window_sketch *w, uint32_t b, uint32_t n)
 {
     if (FB_UNLIKELY(b < w->low || b >= w->high)) {
         w->low = w->high == 0 ? b : fb_min_u32(w->low, b);
         w->high = fb_max_u32(w->high, b + 1);
     }
-    w->fill[b]++;
-    w->n_fill++;
+    w->fill[b] += n;
+    w->n_fill += n;
+}
+static inline void window_add_bucket(struct window_sketch *w, uint32_t b)
+{
+    window_add_many(w, b, 1);
 }
 static inline void window_add(struct window_sketch *w, uint64_t us)
 {
