@@ -35,12 +35,13 @@ void recent_free(struct recent *r)
     free(r);
 }
 
+/* No index by id: it would be one more cold line for each request, for a question that a person
+ * asks now and then. */
 void recent_add_request(struct recent *r, const struct ev_request *ev, uint64_t offset)
 {
-    size_t at = (size_t)(r->request_count % RECENT_REQUESTS_MAX);
+    size_t at = (size_t)(r->request_count++ % RECENT_REQUESTS_MAX);
     r->request[at] = *ev;
     r->offset[at] = offset;
-    r->request_at[slot_of(ev->request_id, FB_COUNT(r->request_at))] = ++r->request_count;
 }
 
 void recent_add_sample(struct recent *r, const struct ev_sample *ev)
@@ -52,15 +53,16 @@ void recent_add_sample(struct recent *r, const struct ev_sample *ev)
 const struct ev_request *recent_request(const struct recent *r, uint64_t request_id,
                                         uint64_t *offset)
 {
-    uint64_t at = r->request_at[slot_of(request_id, FB_COUNT(r->request_at))];
-    if (at == 0)
-        return NULL;
-    size_t i = (size_t)((at - 1) % RECENT_REQUESTS_MAX);
-    if (r->request[i].request_id != request_id)
-        return NULL;
-    if (offset)
-        *offset = r->offset[i];
-    return &r->request[i];
+    uint64_t kept = fb_min_u64(r->request_count, RECENT_REQUESTS_MAX);
+    for (uint64_t back = 1; back <= kept; back++) {
+        size_t i = (size_t)((r->request_count - back) % RECENT_REQUESTS_MAX);
+        if (r->request[i].request_id != request_id)
+            continue;
+        if (offset)
+            *offset = r->offset[i];
+        return &r->request[i];
+    }
+    return NULL;
 }
 
 void recent_forget_samples(struct recent *r)

@@ -2,9 +2,10 @@
 /* recent: the last requests and their samples, so that `why REQUEST_ID` answers at once and the tap
  * can show method and path beside the figures.
  *
- * Rings of fixed size: 8,192 requests (512 KiB) and 1,024 samples (256 KiB); older ones are in the
- * log. Found by id through a small open hash of ring positions; a collision forgets the older
- * entry. Threads: one at a time per struct recent. */
+ * Rings of fixed size: 8,192 requests (1 MiB) and 1,024 samples (256 KiB); older ones are in the
+ * log.  A request is found by looking at all of them, newest first; a sample through a small open
+ * hash of ring positions, where a collision forgets the older entry.
+ * Threads: one at a time per struct recent. */
 #ifndef FB_OUTPUT_RECENT_H
 #define FB_OUTPUT_RECENT_H
 #include "event/event.h"
@@ -16,9 +17,8 @@ struct recent {
     struct ev_request *request;
     uint64_t *offset; /* of each request */
     struct ev_sample *sample;
-    uint64_t request_count, sample_count;         /* ever added */
-    uint64_t request_at[2 * RECENT_REQUESTS_MAX]; /* position + 1 by hash of the id */
-    uint64_t sample_at[2 * RECENT_SAMPLES_MAX];
+    uint64_t request_count, sample_count;       /* ever added */
+    uint64_t sample_at[2 * RECENT_SAMPLES_MAX]; /* position + 1 by hash of the id */
 };
 
 struct recent *recent_new(void); /* NULL without memory */
