@@ -33,7 +33,7 @@ bool span_to_u64(struct span s, uint64_t *value)
         if (s.at[i] < '0' || s.at[i] > '9')
             return false;
         uint64_t digit = (uint64_t)(s.at[i] - '0');
-        if (sum > (UINT64_MAX - digit) / 10)
+        if (i >= 19 && sum > (UINT64_MAX - digit) / 10) /* 19 digits always fit */
             return false;
         sum = sum * 10 + digit;
     }

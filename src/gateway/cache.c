@@ -390,9 +390,7 @@ static void put_head(struct request *req, const struct cache_entry *e, uint16_t 
     http1_put_field_u64(w, SPAN("Age"), (uint64_t)(age_s > 0 ? age_s : 0));
     cache_put_status(req, w);
     char line[] = "X-Request-Id: 0123456789abcdef\r\n";
-    uint64_t id = req->request_id;
-    for (int i = 29; i >= 14; i--, id >>= 4)
-        line[i] = "0123456789abcdef"[id & 15];
+    http1_hex16(line + 14, req->request_id);
     http1_put(w, (struct span){line, sizeof line - 1});
 }
 

@@ -222,6 +222,9 @@ struct worker {
     size_t pipe_bytes; /* it takes at most this; 0: no splicing here */
     struct rng rng;
     uint64_t next_id, id_salt; /* worker_request_id */
+    char peer_text[SOCK_HOST_BYTES]; /* of the IPv4 client whose request was the last */
+    uint8_t peer_text_bytes;
+    uint32_t peer_v4; /* its address; 0: none yet */
     struct access_buf access;
     struct loop_timer tick, pause; /* gates and pools; accepting again after EMFILE */
     struct loop_message stop;      /* drain or stop, from thread 0 */

@@ -209,6 +209,24 @@ void request_adopt(struct request *req)
     w->orphans = req;
 }
 
+/* Whose request it is, as text.  Most come from where the last one came from: another proxy, or a
+ * client that asks for many things. */
+static void put_peer(struct request *req, const struct client *c)
+{
+    struct worker *w = req->worker;
+    bool is_v4 = c->peer.any.sa_family == AF_INET && c->peer.v4.sin_addr.s_addr != 0;
+    if (!is_v4) {
+        req->peer_text_bytes = (uint8_t)sock_host_text(&c->peer, req->peer_text);
+        return;
+    }
+    if (w->peer_v4 != c->peer.v4.sin_addr.s_addr) {
+        w->peer_v4 = c->peer.v4.sin_addr.s_addr;
+        w->peer_text_bytes = (uint8_t)sock_host_text(&c->peer, w->peer_text);
+    }
+    memcpy(req->peer_text, w->peer_text, 16); /* no IPv4 address is longer */
+    req->peer_text_bytes = w->peer_text_bytes;
+}
+
 struct request *request_open(struct client *c, const struct http1_head *head)
 {
     struct worker *w = c->worker;
@@ -232,7 +250,7 @@ struct request *request_open(struct client *c, const struct http1_head *head)
                             .is_replayable = true,
                             .expects_continue = head->expect_continue,
                             .is_chunked_in = head->framing == HTTP1_BODY_CHUNKED};
-    req->peer_text_bytes = (uint8_t)sock_host_text(&c->peer, req->peer_text);
+    put_peer(req, c);
     if (c->kind == CLIENT_H2)
         req->protocol = EV_PROTOCOL_HTTP2;
     req->request_id = worker_request_id(w);

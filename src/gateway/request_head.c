@@ -209,8 +209,7 @@ static void put_traceparent(struct request *req, const struct http1_head *head, 
 
 static void put_hex16(struct http1_out *w, uint64_t value)
 {
-    char text[16];
-    for (int i = 15; i >= 0; i--, value >>= 4)
-        text[i] = "0123456789abcdef"[value & 15];
-    http1_put(w, (struct span){text, 16});
+    char *at = http1_reserve(w, 16);
+    if (at)
+        http1_hex16(at, value);
 }

@@ -17,9 +17,7 @@ void response_head_build(struct request *req, const struct http1_head *head, str
     put_own_framing(req, head, w);
     if (!http1_has(head, HTTP1_H_X_REQUEST_ID)) {
         char line[] = "X-Request-Id: 0123456789abcdef\r\n";
-        uint64_t id = req->request_id;
-        for (int i = 29; i >= 14; i--, id >>= 4)
-            line[i] = "0123456789abcdef"[id & 15];
+        http1_hex16(line + 14, req->request_id);
         http1_put(w, (struct span){line, sizeof line - 1});
     }
     if (req->cw)

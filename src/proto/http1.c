@@ -225,7 +225,9 @@ static enum http1_step take_version(struct http1_parser *p, const char *end)
     const size_t want = sizeof(pattern) - 1;
     const char *at = p->base + p->at;
     size_t len = (size_t)(end - at) < want ? (size_t)(end - at) : want;
-    size_t fits = match(at, len, pattern);
+    size_t fits = len;
+    if (len < want || memcmp(at, "HTTP/1.1\r\n", want) != 0)
+        fits = match(at, len, pattern);
 
     if (fits < len)
         return fail(p, fits >= 8 && (at[fits] == '\n' || fits == 9) ? HTTP1_E_BAD_LINE_END
@@ -249,7 +251,9 @@ static enum http1_step parse_status_line(struct http1_parser *p, const char *end
 
     if (p->phase == PHASE_STATUS) {
         size_t len = (size_t)(end - at) < want ? (size_t)(end - at) : want;
-        size_t fits = match(at, len, pattern);
+        size_t fits = len;
+        if (len < want || memcmp(at, "HTTP/1.1 200", want) != 0)
+            fits = match(at, len, pattern);
         if (fits < len)
             return fail(p, fits >= 9 ? HTTP1_E_BAD_STATUS : HTTP1_E_BAD_LINE);
         if (len < want)

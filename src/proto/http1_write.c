@@ -1,34 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The writer of http1: each call reserves its whole length first, so that a line is written or not,
- * never in part. */
+ * never in part.  Numbers are written on machines that are little endian, as everything here. */
 #include "proto/http1_write.h"
 #include "base/assert.h"
 
-/* Room for <len> bytes, or NULL; counts what was wanted in any case. */
-static char *reserve(struct http1_out *w, size_t len)
-{
-    w->needed += len;
-    if (FB_UNLIKELY(w->failed || w->cap - w->len < len)) {
-        w->failed = true;
-        return NULL;
-    }
-    char *at = w->at + w->len;
-    w->len += len;
-    return at;
-}
-
-static char *copy(char *to, struct span bytes)
+static inline char *copy(char *to, struct span bytes)
 {
     if (bytes.len > 0)
         memcpy(to, bytes.at, bytes.len);
     return to + bytes.len;
-}
-
-void http1_put(struct http1_out *w, struct span bytes)
-{
-    char *at = reserve(w, bytes.len);
-    if (at)
-        copy(at, bytes);
 }
 
 /* Digits from the right; <text> has room for 64 bits in <base>. */
@@ -55,10 +35,31 @@ void http1_put_hex(struct http1_out *w, uint64_t value)
     http1_put(w, number(text, sizeof(text), value, 16));
 }
 
+/* Eight digits at a time: each half byte becomes a byte, and those above 9 are moved to the
+ * letters.
+ */
+static void hex8(char *text, uint32_t value)
+{
+    uint64_t x = value;
+    x = (x << 16 | x) & UINT64_C(0x0000ffff0000ffff);
+    x = (x << 8 | x) & UINT64_C(0x00ff00ff00ff00ff);
+    x = (x << 4 | x) & UINT64_C(0x0f0f0f0f0f0f0f0f);
+    uint64_t is_letter = (x + UINT64_C(0x0606060606060606)) >> 4 & UINT64_C(0x0101010101010101);
+    x += UINT64_C(0x3030303030303030) + is_letter * ('a' - '9' - 1);
+    x = __builtin_bswap64(x);
+    memcpy(text, &x, sizeof x);
+}
+
+void http1_hex16(char text[16], uint64_t value)
+{
+    hex8(text, (uint32_t)(value >> 32));
+    hex8(text + 8, (uint32_t)value);
+}
+
 void http1_put_request_line(struct http1_out *w, struct span method, struct span target)
 {
     const struct span version = SPAN(" HTTP/1.1\r\n");
-    char *at = reserve(w, method.len + 1 + target.len + version.len);
+    char *at = http1_reserve(w, method.len + 1 + target.len + version.len);
     if (!at)
         return;
     at = copy(at, method);
@@ -71,6 +72,10 @@ void http1_put_status_line(struct http1_out *w, uint16_t status)
 {
     fb_assert(status >= 100);
     fb_assert(status <= 999);
+    if (FB_LIKELY(status == 200)) {
+        http1_put(w, SPAN("HTTP/1.1 200 OK\r\n"));
+        return;
+    }
     http1_put(w, SPAN("HTTP/1.1 "));
     http1_put_u64(w, status);
     http1_put(w, SPAN(" "));
@@ -80,7 +85,7 @@ void http1_put_status_line(struct http1_out *w, uint16_t status)
 
 void http1_put_field(struct http1_out *w, struct span name, struct span value)
 {
-    char *at = reserve(w, name.len + value.len + 4);
+    char *at = http1_reserve(w, name.len + value.len + 4);
     if (!at)
         return;
     at = copy(at, name);
@@ -122,11 +127,6 @@ void http1_put_framing(struct http1_out *w, enum http1_framing framing, uint64_t
         http1_put_field_u64(w, SPAN("Content-Length"), body_bytes);
     else if (framing == HTTP1_BODY_CHUNKED)
         http1_put(w, SPAN("Transfer-Encoding: chunked\r\n"));
-}
-
-void http1_put_end(struct http1_out *w)
-{
-    http1_put(w, SPAN("\r\n"));
 }
 
 void http1_put_chunk_head(struct http1_out *w, uint64_t bytes)

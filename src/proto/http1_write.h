@@ -31,9 +31,28 @@ static inline struct span http1_out_span(const struct http1_out *w)
     return (struct span){w->at, w->len};
 }
 
-void http1_put(struct http1_out *w, struct span bytes);
+/* Room for <len> bytes, or NULL; counts what was wanted in any case. */
+static inline char *http1_reserve(struct http1_out *w, size_t len)
+{
+    w->needed += len;
+    if (FB_UNLIKELY(w->failed || w->cap - w->len < len)) {
+        w->failed = true;
+        return NULL;
+    }
+    char *at = w->at + w->len;
+    w->len += len;
+    return at;
+}
+/* Here, so that the text of a literal is stored and not copied by a call. */
+static inline void http1_put(struct http1_out *w, struct span bytes)
+{
+    char *at = http1_reserve(w, bytes.len);
+    if (at && bytes.len > 0)
+        memcpy(at, bytes.at, bytes.len);
+}
 void http1_put_u64(struct http1_out *w, uint64_t value); /* decimal */
 void http1_put_hex(struct http1_out *w, uint64_t value); /* lower case, no leading zeros */
+void http1_hex16(char text[16], uint64_t value);         /* 16 digits, lower case */
 /* "GET /x HTTP/1.1" CR LF */
 void http1_put_request_line(struct http1_out *w, struct span method, struct span target);
 /* "HTTP/1.1 200 OK" CR LF, with our own phrase; a status that we do not know gets an empty phrase.
@@ -48,7 +67,10 @@ void http1_put_fields(struct http1_out *w, const struct http1_head *head, uint64
 #define HTTP1_SKIP_FRAMING (HTTP1_SKIP(CONTENT_LENGTH) | HTTP1_SKIP(TRANSFER_ENCODING))
 /* The field that announces the framing: Content-Length, Transfer-Encoding: chunked, or nothing. */
 void http1_put_framing(struct http1_out *w, enum http1_framing framing, uint64_t body_bytes);
-void http1_put_end(struct http1_out *w); /* the empty line */
+static inline void http1_put_end(struct http1_out *w) /* the end of a line, or the empty line */
+{
+    http1_put(w, SPAN("\r\n"));
+}
 /* Head of a chunk of <bytes> > 0; the payload and CR LF follow. */
 void http1_put_chunk_head(struct http1_out *w, uint64_t bytes);
 /* Last chunk with <count> trailer fields. */
