@@ -222,21 +222,18 @@ struct worker {
     size_t pipe_bytes; /* it takes at most this; 0: no splicing here */
     struct rng rng;
     uint64_t next_id, id_salt; /* worker_request_id */
-    char peer_text[SOCK_HOST_BYTES]; /* of the IPv4 client whose request was the last */
-    uint8_t peer_text_bytes;
-    uint32_t peer_v4; /* its address; 0: none yet */
     struct access_buf access;
     struct loop_timer tick, pause; /* gates and pools; accepting again after EMFILE */
     struct loop_message stop;      /* drain or stop, from thread 0 */
     uint64_t ticked_us, trimmed_us, trimmed_bytes, rested_bytes;
-    uint32_t request_count, client_count, fd_limit;
+    uint32_t request_count, client_count, fd_limit, peer_v4, peer_text_bytes;
     uint32_t sample_tokens, sample_credit;
     uint32_t cache_samples; /* since the last second */
     uint8_t cache_shift;    /* one key in 2^shift is in the sample */
     uint32_t gone_seen;     /* of gw->gone_count */
     uint64_t static_age_us; /* age of the brain's last sign, when the glide has begun; else 0 */
     uint64_t date_s;
-    char date[40]; /* "Date: ...\r\n" */
+    char date[40], peer_text[SOCK_HOST_BYTES]; /* "Date: ...\r\n"; of the last client, <peer_v4> */
     uint32_t date_bytes;
     uint64_t requests_total, connections_total;
     uint64_t refused, refused_seen; /* answers 503 of our own; as of the last tick */

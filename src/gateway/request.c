@@ -221,10 +221,10 @@ static void put_peer(struct request *req, const struct client *c)
     }
     if (w->peer_v4 != c->peer.v4.sin_addr.s_addr) {
         w->peer_v4 = c->peer.v4.sin_addr.s_addr;
-        w->peer_text_bytes = (uint8_t)sock_host_text(&c->peer, w->peer_text);
+        w->peer_text_bytes = (uint32_t)sock_host_text(&c->peer, w->peer_text);
     }
     memcpy(req->peer_text, w->peer_text, 16); /* no IPv4 address is longer */
-    req->peer_text_bytes = w->peer_text_bytes;
+    req->peer_text_bytes = (uint8_t)w->peer_text_bytes;
 }
 
 struct request *request_open(struct client *c, const struct http1_head *head)
