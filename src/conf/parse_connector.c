@@ -326,6 +326,13 @@ static const char *list_value(struct reader *rd, const struct node *n, char betw
     return out;
 }
 
+/* What may hold commas. */
+static bool is_by_lines(enum conf_key key)
+{
+    return key == KEY_EXEC_command || key == KEY_PROMETHEUS_metrics ||
+           key == KEY_KAFKA_token_command || key == KEY_EVENTHUBS_token_command;
+}
+
 static const char *normal_value(struct reader *rd, const struct node *k, enum conf_key key)
 {
     const struct conf_key_row *row = conf_key_row(key);
@@ -347,8 +354,7 @@ static const char *normal_value(struct reader *rd, const struct node *k, enum co
         snprintf(number, sizeof number, "%llu", (unsigned long long)value);
         return arena_text(rd->keep, span_of(number));
     case SHAPE_OTHER:
-        return list_value(rd, k,
-                          key == KEY_EXEC_command || key == KEY_PROMETHEUS_metrics ? '\n' : ',');
+        return list_value(rd, k, is_by_lines(key) ? '\n' : ',');
     default:
         return read_scalar(rd, k, &s) ? arena_text(rd->keep, s) : NULL;
     }
@@ -487,6 +493,15 @@ static void check_one(struct reader *rd, const struct node *n, struct conf_conne
         check_handler(rd, n, c);
     if (is_scrape(c))
         check_scrape(rd, n, c);
+    const char *command = conf_connector_value(c, "token_command");
+    if (command && command[0] && command[0] != '/')
+        problem(rd, child(n, "token_command"),
+                "%s.%s.token_command must begin with the full path of a program, such as "
+                "[/usr/local/bin/kafka-token, --quiet]",
+                c->section, c->name);
+    if (command && command[0] && (child(n, "token_file") || child(n, "token_url")))
+        problem(rd, child(n, "token_command"),
+                "%s.%s: one of `token_command`, `token_file` and `token_url`", c->section, c->name);
 }
 
 static void check_handler(struct reader *rd, const struct node *n, struct conf_connector *c)

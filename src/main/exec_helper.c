@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* exec_helper: runs the commands of connectors of type exec, for the brain, which may not.
+/* exec_helper: runs the commands of connectors (type exec, token_command), for the brain, which
+ * may not.
  *
  *   supervisor --fork--> helper: accept --fork--> server of one connection --fork--> command
  *
@@ -38,12 +39,25 @@
 static _Noreturn void helper(const struct supervisor *s);
 static _Noreturn void serve(const struct conf *conf, int fd);
 
+static const char *command_of(const struct conf_connector *c, uint32_t kind);
+
 static bool is_wanted(const struct supervisor *s)
 {
     for (size_t i = 0; i < s->conf->connector_count; i++)
-        if (strcmp(s->conf->connectors[i].type, "exec") == 0)
+        if (command_of(&s->conf->connectors[i], EXEC_RECORD) ||
+            command_of(&s->conf->connectors[i], EXEC_TOKEN))
             return s->phase == PHASE_RUN;
     return false;
+}
+
+/* NULL: the connector runs none of that kind. */
+static const char *command_of(const struct conf_connector *c, uint32_t kind)
+{
+    bool is_exec = strcmp(c->type, "exec") == 0;
+    const char *text = kind == EXEC_TOKEN ? conf_connector_value(c, "token_command")
+                       : is_exec          ? conf_connector_value(c, "command")
+                                          : NULL;
+    return text && text[0] ? text : NULL;
 }
 
 uint64_t exec_helper_due_us(const struct supervisor *s)
@@ -214,7 +228,8 @@ static void watch(struct running *r)
     waitpid(r->pid, &status, 0);
 }
 
-static _Noreturn void command(char *text, const char *name, const int fds[3])
+/* <fds>: its input and output, where a failure goes, and the kind of the ask. */
+static _Noreturn void command(char *text, const char *name, const int fds[4])
 {
     char *argv[ARGS_MAX + 1], whose[80];
     size_t count = 0;
@@ -231,7 +246,8 @@ static _Noreturn void command(char *text, const char *name, const int fds[3])
                    "LANG=C.UTF-8", "HOME=/", whose, NULL};
     setsid();
     signal(SIGPIPE, SIG_DFL);
-    if (chdir("/") == 0 && dup2(fds[0], 0) == 0 && dup2(fds[1], 1) == 1 && dup2(fds[1], 2) == 2)
+    if (chdir("/") == 0 && dup2(fds[0], 0) == 0 && dup2(fds[1], 1) == 1 &&
+        (fds[3] == EXEC_TOKEN || dup2(fds[1], 2) == 2))
         execve(argv[0], argv, env);
     int why = errno;
     if (write(fds[2], &why, sizeof why) < 0)
@@ -249,7 +265,7 @@ static void run(char *text, const struct exec_ask *ask, int record_fd, struct ru
     if (r->pid < 0)
         _exit(1);
     if (r->pid == 0)
-        command(text, ask->name, (const int[3]){record_fd, out[1], failure[1]});
+        command(text, ask->name, (const int[4]){record_fd, out[1], failure[1], (int)ask->kind});
     close(out[1]);
     close(failure[1]);
     r->out = out[0];
@@ -269,8 +285,9 @@ static bool is_configured(const struct conf *conf, const struct exec_ask *ask, c
 {
     for (size_t i = 0; i < conf->connector_count; i++) {
         const struct conf_connector *c = &conf->connectors[i];
-        if (strcmp(c->type, "exec") == 0 && strcmp(c->name, ask->name) == 0)
-            return strcmp(conf_connector_value(c, "command"), text) == 0;
+        const char *command = command_of(c, ask->kind);
+        if (command && strcmp(c->name, ask->name) == 0)
+            return strcmp(command, text) == 0;
     }
     return false;
 }

@@ -255,6 +255,75 @@ def test_bearer_tokens_that_end_are_renewed_from_their_file(kafka, shop, tmp_pat
     reader.close()
 
 
+def token_program(tmp_path, life_s):
+    """A program that prints a token, unless a file says how it shall fail."""
+    program = tmp_path / "get-token"
+    program.write_text("""#!%s
+import base64, json, os, sys, time
+def part(o):
+    return base64.urlsafe_b64encode(json.dumps(o).encode()).decode().rstrip("=")
+open("%s", "a").write("run\\n")
+how = open("%s").read() if os.path.exists("%s") else ""
+if how == "fail":
+    sys.exit("the identity provider is away")
+if how == "hang":
+    time.sleep(600)
+print("%%s.%%s." %% (part({"alg": "none"}), part({"sub": "carol", "iat": time.time() - 5, "exp": time.time() + float(sys.argv[1])})))
+""" % (sys.executable, tmp_path / "runs", tmp_path / "how", tmp_path / "how"))
+    program.chmod(0o755)
+    return "[%s, '%s']" % (program, life_s)
+
+
+@pytest.mark.parametrize("kind", ["kafka", "eventhubs"])
+def test_bearer_tokens_come_from_a_command_and_are_renewed_before_they_end(kafka, shop, tmp_path, kind):
+    topic = kafka.topic("command-" + kind)
+    extra = "tls: true, sasl: oauthbearer, " if kind == "kafka" else ""
+    fold = shop("  k: { type: %s, brokers: '127.0.0.1:%d', topic: %s, events: [request], from: start, ca_file: %s,\n"
+                "       %stoken_command: %s, backoff_max: 1s }"
+                % (kind, kafka.sasl, topic, kafka.folder / "ca.pem", extra, token_program(tmp_path, 20)))
+    load = Load(fold.port, threads=1, pause_s=0.05)
+    reader = kafka.reader(topic)
+
+    def runs():
+        return len((tmp_path / "runs").read_text().splitlines())
+    try:
+        until(lambda: runs() >= 2, 60, "renewed before it ended")
+        seen = len(set(offsets(reader.poll())))
+        until(lambda: len(set(offsets(reader.poll()))) > seen + 20, 60, "events go on with the new token")
+        (tmp_path / "how").write_text("fail")  # for a while: the old token still serves
+        before = runs()
+        until(lambda: runs() > before, 60)
+        (tmp_path / "how").unlink()
+        seen = len(set(offsets(reader.poll())))
+        until(lambda: len(set(offsets(reader.poll()))) > seen + 20, 90, "events go on after a failure of the command")
+    finally:
+        load.stop()
+    want = {e["offset"] for e in in_log(fold, "request")}
+    until(lambda: want <= set(offsets(reader.poll())), 60)
+    done = subprocess.run([BIN, "connector", "check", "--config", fold.file], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and "partitions" in done.stdout, done.stdout
+    (tmp_path / "how").write_text("fail")
+    done = subprocess.run([BIN, "connector", "check", "--config", fold.file], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and "ended with code 1" in done.stdout and "token_command" in done.stdout, done.stdout
+    reader.close()
+
+
+@pytest.mark.parametrize("how,says", [("fail", "ended with code 1"), ("hang", "printed no token within 10 s")])
+def test_a_command_that_brings_no_token_is_one_clear_error(kafka, shop, tmp_path, how, says):
+    topic = kafka.topic("command-" + how)
+    (tmp_path / "how").write_text(how)
+    fold = shop("  k: { type: kafka, brokers: '127.0.0.1:%d', topic: %s, events: [request], from: start, ca_file: %s,\n"
+                "       tls: true, sasl: oauthbearer, token_command: %s, backoff_max: 1s }"
+                % (kafka.sasl, topic, kafka.folder / "ca.pem", token_program(tmp_path, 600)))
+    send_many(fold.port, 10)
+    until(lambda: connector(fold, "k")["state"] == "misconfigured", 60)
+    error = connector(fold, "k")["last_error"]
+    assert says in error and "token_command" in error and "connectors.k" in error, error
+    (tmp_path / "how").unlink()
+    assert fold.cli("connector", "resume", "k").returncode == 0
+    until(lambda: connector(fold, "k")["events"] >= 10, 60)
+
+
 @pytest.mark.parametrize("what", ["password", "authority"])
 def test_a_wrong_password_or_authority_is_one_clear_error(kafka, shop, tmp_path, what):
     topic = kafka.topic("wrong-" + what)

@@ -4,7 +4,8 @@
  *   STATE/exec.sock:  exec_ask, command, record -->      <-- exec_answer, as often as wanted
  *
  * The brain may not start programs (io/sandbox.h).  The helper runs nothing but the command that
- * the configuration gives to the connector of that name: what is asked for must be equal to it.
+ * the configuration gives to the connector of that name (`command`, or of kafka and eventhubs
+ * `token_command`): what is asked for must be equal to it.
  * A connection that ends, ends the command that runs for it.  Both ends are one machine and one
  * binary's: plain structs. */
 #ifndef FB_STREAM_CONNECTORS_EXEC_WIRE_H
@@ -15,10 +16,14 @@
 #define EXEC_SOCKET "exec.sock"
 #define EXEC_RECORD_BYTES_MAX (1 * MIB)
 #define EXEC_COMMAND_BYTES_MAX (16 * KIB)
-#define EXEC_TEXT_BYTES 240
+#define EXEC_TEXT_BYTES (8 * KIB)
 
+enum exec_kind {
+    EXEC_RECORD, /* `command` of a connector exec; the text of the answer is all that it wrote */
+    EXEC_TOKEN   /* `token_command`; the text is its standard output, errors go to our own */
+};
 struct exec_ask {
-    uint32_t magic, timeout_ms, command_bytes, record_bytes;
+    uint32_t magic, kind, timeout_ms, command_bytes, record_bytes;
     char name[48];
 };
 

@@ -10,12 +10,9 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 /* Before it the client's nonce was sent twice, which brokers refuse since Kafka 4.0. */
 #define SCRAM_WHOLE_VERSION 0x020601ff
-#define TOKEN_BYTES 8192
-#define TOKEN_LIFE_MS 300000 /* of one that does not say when it ends */
 #define WAITS_LONG_US (1500 * US_PER_MS)
 #define RECONNECT_MAX_MS "2000" /* a broker that is back is found within 2 s */
 
@@ -24,9 +21,8 @@ const char *kafka_value(const struct connector *c, const char *key)
     return c->setup.value(c->setup.conf, key);
 }
 
-/* First line of the file that <key> names; "" when the key is not given. */
-static enum fb_code read_secret(const struct connector *c, const char *key, char *out, size_t size,
-                                struct fb_err *err)
+enum fb_code kafka_secret(const struct connector *c, const char *key, char *out, size_t size,
+                          struct fb_err *err)
 {
     const char *path = kafka_value(c, key);
     out[0] = '\0';
@@ -62,7 +58,7 @@ static enum fb_code read_place(struct connector *c, struct fb_err *err)
 {
     char endpoint[KAFKA_TEXT] = "", hub[256] = "";
     enum fb_code code =
-        read_secret(c, "connection_string_file", c->password, sizeof c->password, err);
+        kafka_secret(c, "connection_string_file", c->password, sizeof c->password, err);
     if (code != FB_OK)
         return code;
     snprintf(c->user, sizeof c->user, "$ConnectionString");
@@ -83,8 +79,8 @@ static enum fb_code read_place(struct connector *c, struct fb_err *err)
     if (!c->brokers[0])
         return fb_fail(
             err, FB_E_CONFIG,
-            "connectors.%s needs `connection_string_file`, or `brokers` with `token_url` "
-            "or `token_file`",
+            "connectors.%s needs `connection_string_file`, or `brokers` with `token_url`, "
+            "`token_command` or `token_file`",
             c->setup.name);
     if (!c->topics[0])
         return fb_fail(err, FB_E_CONFIG,
@@ -99,7 +95,7 @@ static enum fb_code read_place(struct connector *c, struct fb_err *err)
     snprintf(c->topics, sizeof c->topics, "%s", kafka_value(c, "topic"));
     snprintf(c->user, sizeof c->user, "%s", kafka_value(c, "username"));
     c->is_transactional = strcmp(kafka_value(c, "transactions"), "true") == 0;
-    return read_secret(c, "password_file", c->password, sizeof c->password, err);
+    return kafka_secret(c, "password_file", c->password, sizeof c->password, err);
 }
 #endif
 
@@ -126,6 +122,8 @@ static void on_error(rd_kafka_t *rk, int code, const char *reason, void *opaque)
         code = rd_kafka_fatal_error(rk, text, sizeof text);
     bool is_login = code == RD_KAFKA_RESP_ERR__AUTHENTICATION ||
                     code == RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED;
+    if (is_login && c->bad != FB_OK)
+        return; /* said better already (kafka_token.c) */
     /* A handshake that a dying broker cut short says "SSL" too; a bad certificate is named. */
     bool is_tls = code == RD_KAFKA_RESP_ERR__SSL &&
                   (strstr(reason, "certificate") || strstr(reason, "unknown ca"));
@@ -143,7 +141,7 @@ static void on_error(rd_kafka_t *rk, int code, const char *reason, void *opaque)
     }
     c->bad = is_tls ? FB_E_CONFIG : FB_E_DENIED;
     int len = snprintf(c->bad_text, sizeof c->bad_text, "%.220s; see %s of connectors.%s", reason,
-                       is_login ? "the user name and the file of its password or token"
+                       is_login ? "the user name, and where its password or token comes from,"
                        : is_tls ? "`ca_file`"
                                 : "the rights of its user",
                        c->setup.name);
@@ -187,58 +185,6 @@ static void on_log(const rd_kafka_t *rk, int level, const char *facility, const 
     (void)rk, (void)level, (void)facility, (void)text; /* on_error has what matters, once */
 }
 
-/* The middle part of a JWT as text; "" when <token> is none. */
-static void read_claims(const char *token, char *out, size_t size)
-{
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    const char *at = strchr(token, '.');
-    size_t len = 0;
-    uint32_t bits = 0;
-    for (size_t i = 0; at && *++at && len + 1 < size; i++) {
-        const char *digit = strchr(digits, *at);
-        if (!digit)
-            break;
-        bits = bits << 6 | (uint32_t)(digit - digits);
-        if (i % 4)
-            out[len++] = (char)(bits >> (6 - 2 * (i % 4)) & 0xff);
-    }
-    out[len] = '\0';
-}
-
-/* When the token ends, in ms since 1970. */
-static int64_t token_end_ms(const char *token)
-{
-    char claims[TOKEN_BYTES];
-    int64_t now_ms = (int64_t)time(NULL) * 1000;
-    read_claims(token, claims, sizeof claims);
-    const char *at = strstr(claims, "\"exp\"");
-    at = at ? at + strlen("\"exp\"") + strspn(at + strlen("\"exp\""), " :") : "";
-    double end_s = strtod(at, NULL);
-    return end_s > 0 && end_s < 1e11 ? (int64_t)(end_s * 1000) : now_ms + TOKEN_LIFE_MS;
-}
-
-/* A token from a file that something else keeps fresh; the library asks again when four fifths of
- * its time are over. */
-static void on_token(rd_kafka_t *rk, const char *config, void *opaque)
-{
-    struct connector *c = opaque;
-    struct fb_err err;
-    char token[TOKEN_BYTES], text[300];
-    (void)config;
-    if (read_secret(c, "token_file", token, sizeof token, &err) != FB_OK || !token[0])
-        snprintf(text, sizeof text, "%.280s",
-                 token[0] ? err.text : "the token file cannot be read");
-    else if (token_end_ms(token) <= (int64_t)time(NULL) * 1000)
-        snprintf(text, sizeof text, "the token has ended: what keeps its file fresh does not");
-    else if (rd_kafka_oauthbearer_set_token(rk, token, token_end_ms(token), "foldback", NULL, 0,
-                                            text, sizeof text) == RD_KAFKA_RESP_ERR_NO_ERROR)
-        return;
-    rd_kafka_oauthbearer_set_token_failure(rk, text);
-    c->bad = FB_E_DENIED;
-    snprintf(c->bad_text, sizeof c->bad_text, "%.280s; see `token_file` of connectors.%s", text,
-             c->setup.name);
-}
-
 /* ---- settings ---- */
 struct settings {
     rd_kafka_conf_t *conf;
@@ -269,14 +215,14 @@ static void set_oauth(struct settings *s, const struct connector *c)
     struct fb_err err;
     set(s, "sasl.mechanisms", "OAUTHBEARER");
     if (!kafka_value(c, "token_url")[0]) {
-        rd_kafka_conf_set_oauthbearer_token_refresh_cb(s->conf, on_token);
+        rd_kafka_conf_set_oauthbearer_token_refresh_cb(s->conf, kafka_token);
         return;
     }
     set(s, "sasl.oauthbearer.method", "oidc");
     set_key(s, c, "sasl.oauthbearer.token.endpoint.url", "token_url");
     set_key(s, c, "sasl.oauthbearer.client.id", "client_id");
     set_key(s, c, "sasl.oauthbearer.scope", "scope");
-    if (read_secret(c, "client_secret_file", secret, sizeof secret, &err) != FB_OK) {
+    if (kafka_secret(c, "client_secret_file", secret, sizeof secret, &err) != FB_OK) {
         s->is_bad = true;
         snprintf(s->why, sizeof s->why, "%.250s", err.text);
         return;

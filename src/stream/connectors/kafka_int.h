@@ -5,11 +5,13 @@
 #ifndef FB_STREAM_CONNECTORS_KAFKA_INT_H
 #define FB_STREAM_CONNECTORS_KAFKA_INT_H
 #include "stream/connectors/connector.h"
+#include "stream/connectors/exec_call.h"
 
 #include <librdkafka/rdkafka.h>
 
 #define KAFKA_TEXT 600
 #define KAFKA_TOPICS_MAX 16
+#define KAFKA_TOKEN_BYTES 8192
 
 struct connector {
     struct connector_setup setup;
@@ -34,6 +36,10 @@ struct connector {
     uint32_t open;
     char record_text[200];
     enum fb_code record_code;
+    /* the newest bearer token, "" none */
+    char token[KAFKA_TOKEN_BYTES];
+    int64_t token_end_ms; /* since 1970 */
+    struct exec_call token_call;
     /* source */
     rd_kafka_message_t *held; /* <each> had no room for it */
     bool is_giving_back;      /* partitions: positions are committed before it goes on */
@@ -43,6 +49,12 @@ const char *kafka_value(const struct connector *c, const char *key);
 /* kafka_conf.c: the settings of both directions; credentials are read from their files here. */
 FB_MUST_USE
 enum fb_code kafka_conf_read(struct connector *c, struct fb_err *err);
+/* First line of the file that <key> names; "" when the key is not given. */
+FB_MUST_USE
+enum fb_code kafka_secret(const struct connector *c, const char *key, char *out, size_t size,
+                          struct fb_err *err);
+/* kafka_token.c: the library wants a token. */
+void kafka_token(rd_kafka_t *rk, const char *config, void *opaque);
 FB_MUST_USE
 enum fb_code kafka_start(struct connector *c, struct fb_err *err);
 /* A consumer of the group <group> beside the handle, to ask for its offsets. */
