@@ -255,7 +255,7 @@ def test_a_command_gets_each_event_on_its_input_in_order(tmp_path, origin, foldb
 
 def test_a_command_that_fails_is_tried_again_and_then_buried(tmp_path, origin, foldback):
     seen = tmp_path / "seen"
-    run = script(tmp_path, "run", 'cat >> "$1"; echo >> "$1"; echo it is full; exit 3\n')
+    run = script(tmp_path, "run", 'cat >> "$1"; echo it is full; exit 3\n')
     fold = foldback(config(origin, "  run: { command: [%s, %s], events: [request], from: start, tries: 3,"
                                              " backoff_max: 100ms }" % (run, seen)))
     send_many(fold.port, 2)
