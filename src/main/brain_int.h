@@ -85,6 +85,8 @@ void brain_snapshot_take(struct brain *b);
 void brain_snapshot_save(struct brain *b); /* when its offset is durable */
 /* brain_tls.c: alerts about certificates, once a second. */
 void brain_watch_tls(struct brain *b);
+/* One of before this brain: what stands is ended when it is over. */
+void brain_recall_tls(struct brain *b, const struct ev_alert *told);
 /* brain_fleet.c: this node among others; none of them waits for a broker. */
 void brain_fleet_apply(struct brain *b, struct conf *conf); /* at the start and at each reload */
 void brain_fleet_tick(struct brain *b, uint64_t now_us);

@@ -27,6 +27,14 @@ void brain_watch_tls(struct brain *b)
         watch_services(b, i);
 }
 
+void brain_recall_tls(struct brain *b, const struct ev_alert *told)
+{
+    if (told->reason == REASON_ALERT_CERT_REFUSED && told->target < MEMFILE_LISTENS_MAX)
+        b->is_tls_refused[told->target] = !told->is_over;
+    if (told->reason == REASON_ALERT_CERT_OUT_REFUSED && told->target < KNOB_TARGETS_MAX)
+        b->is_tls_out_refused[told->target] = !told->is_over;
+}
+
 static void watch_expiry(struct brain *b, uint32_t index, uint64_t wall_s)
 {
     const struct memfile_tls *t = &b->mem.head->tls;

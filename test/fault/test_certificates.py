@@ -82,7 +82,7 @@ def test_a_refused_upgrade_leaves_the_alert_about_certificates(tmp_path, origin)
         until(lambda: alert()["over"], 30, "the end of the alert")
         cert.write_text("half of a file")
         until(lambda: not alert()["over"], 30, "the alert again")
-        cert.write_bytes(good)
+        cert.write_bytes(good)  # the gateway that sees it may be the old one or the new one, and the brain is another
         assert fold.cli("upgrade").returncode == 0
         until(lambda: alert()["over"], 30, "one that is taken has good files")
     finally:
