@@ -71,11 +71,23 @@ static void note_grants(struct fleet_limit *l, const struct fleet_decision *d,
     }
 }
 
+/* One decision may be said twice, with other shares, when the broker is slow: its author knows of
+ * both, and both count as given. */
+static uint64_t id_of(const struct fleet_decision *d)
+{
+    uint64_t id = (d->controller ^ (uint64_t)d->epoch << 32) * UINT64_C(0xff51afd7ed558ccd) ^
+                  d->sequence * UINT64_C(0x9e3779b97f4a7c15);
+    return id ? id : 1;
+}
+
 bool fleet_limit_heed(struct fleet_limit *l, const struct fleet_decision *d,
                       const struct fleet_lease *own, bool is_leased, uint64_t now_us)
 {
     note_grants(l, d, own, now_us);
-    if (d->sequence <= l->in_force.sequence)
+    /* its author knew nothing of what this one has just given */
+    bool is_blind = l->last_id && d->after != l->last_id;
+    l->last_id = id_of(d);
+    if (is_blind || d->sequence <= l->in_force.sequence)
         return false;
     if (l->in_force.sequence == 0) {
         l->first_sequence = d->sequence;
@@ -246,6 +258,7 @@ bool fleet_limit_decide(struct fleet_limit *l, const struct fleet_asked *in,
         highest = fb_max_u64(highest, in->askers[i].heeded);
     l->decided_us = now_us;
     l->published = d->sequence = highest + 1;
+    d->after = l->last_id;
     for (uint32_t i = 0; i < d->count; i++) {
         struct holding *h = holding_find(l, d->shares[i].node);
         if (h)

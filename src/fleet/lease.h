@@ -4,7 +4,8 @@
  * Every node keeps this of every limit, so that any of them can go on when the one that decides
  * falls silent.  What each node may hold at most is known from the log of the broker alone:
  *
- *   - of two decisions that were made at the same time only the first in the log holds (sequence)
+ *   - of two decisions that were made at the same time only the first in the log holds: one whose
+ *     author had not heard the one before it in the log holds nowhere (after, sequence)
  *   - a node may hold whatever decisions gave it since the last one that it said to have taken in
  *   - a node that is silent may hold that until its lease and a grace are over, and its safe part
  *     from then on
@@ -43,6 +44,7 @@ struct fleet_limit {
     uint64_t first_sequence, first_us; /* the first decision that this node heard */
     uint64_t heeded_us, decided_us;    /* when it came; when this node decided last */
     uint64_t published;                /* sequence of an own decision that has not come back */
+    uint64_t last_id;                  /* of the last decision heard, also of one that lost */
     struct fleet_share last[FLEET_NODES_MAX]; /* what this node decided last */
     uint32_t last_count;
     struct holding holdings[FLEET_NODES_MAX];

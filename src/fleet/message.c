@@ -224,6 +224,7 @@ void fleet_decision_write(const struct fleet_decision *d, struct buf *out)
     put_u64(out, d->sequence);
     put_u64(out, d->wall_us);
     put_u64(out, d->limit);
+    put_u64(out, d->after);
     put_text(out, d->service, sizeof d->service);
     put_u64(out, d->count);
     for (uint32_t i = 0; i < d->count; i++) {
@@ -243,6 +244,7 @@ bool fleet_decision_read(struct span bytes, struct fleet_decision *d)
     d->sequence = get_u64(&in);
     d->wall_us = get_u64(&in);
     d->limit = get_u64(&in);
+    d->after = get_u64(&in);
     get_text(&in, d->service, sizeof d->service);
     d->count = (uint32_t)get_below(&in, FLEET_NODES_MAX + 1);
     uint64_t sum_ppm = 0;

@@ -71,6 +71,7 @@ struct fleet_decision {
                           same one, or with a lower one, the first in the broker's order holds */
     uint64_t wall_us;
     uint64_t limit;
+    uint64_t after; /* id of the decision on this limit that its author heard last; 0: none */
     char service[FLEET_NAME_BYTES];
     uint32_t count;
     struct fleet_share shares[FLEET_NODES_MAX];

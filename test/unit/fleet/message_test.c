@@ -134,6 +134,7 @@ static void a_decision_comes_back_and_never_gives_more_than_all(void **state)
     memset(&e, 0, sizeof e);
     d.controller = 5;
     d.limit = 99;
+    d.after = UINT64_MAX;
     d.count = 2;
     strcpy(d.service, "shop");
     d.shares[0] = (struct fleet_share){5, 600000, 10};

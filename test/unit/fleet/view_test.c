@@ -154,6 +154,29 @@ static void an_own_report_that_took_too_long_is_no_sign_of_a_broker(void **state
     fleet_view_free(v);
 }
 
+static void a_decision_whose_author_did_not_know_the_last_one_holds_nowhere(void **state)
+{
+    (void)state;
+    struct fleet_view *v = new_view();
+    say(v, SELF, 1, 1, TICK_US);
+    d = (struct fleet_decision){.controller = 12, .sequence = 3, .limit = 77, .count = 1};
+    strcpy(d.service, "shop");
+    d.shares[0] = (struct fleet_share){SELF, 300000, 0};
+    assert_true(fleet_heed(v, &d, TICK_US));
+    struct fleet_decision alone = d; /* of one that had lost sight of the others */
+    alone.controller = 13;
+    alone.sequence = 1;
+    alone.shares[0] = (struct fleet_share){13, FLEET_SHARE_ALL, 0};
+    assert_false(fleet_heed(v, &alone, TICK_US));
+    struct fleet_decision blind = d; /* made before that one was heard */
+    blind.sequence = 4;
+    blind.shares[0].share_ppm = 800000;
+    blind.after = 1;
+    assert_false(fleet_heed(v, &blind, TICK_US));
+    assert_int_equal(fleet_share_of(v, "shop", 77), 300000);
+    fleet_view_free(v);
+}
+
 static void load_of_others_is_summed_and_the_own_is_not(void **state)
 {
     (void)state;
@@ -382,6 +405,7 @@ int main(void)
         cmocka_unit_test(who_said_goodbye_is_not_missed),
         cmocka_unit_test(clocks_on_walls_do_not_matter),
         cmocka_unit_test(an_own_report_that_took_too_long_is_no_sign_of_a_broker),
+        cmocka_unit_test(a_decision_whose_author_did_not_know_the_last_one_holds_nowhere),
         cmocka_unit_test(load_of_others_is_summed_and_the_own_is_not),
         cmocka_unit_test(whatever_a_report_says_the_sums_hold),
         cmocka_unit_test(a_node_that_falls_silent_is_gone_with_its_load),
