@@ -61,6 +61,10 @@ const char *cli_closest(const char *typed, const char *const *words, size_t coun
  * prints the error and returns its exit code. */
 int cli_api(const struct cli_call *call, const char *method, const char *path, const json_t *body,
             json_t **root);
+/* The same, silent; with FB_E_RANGE *root is the parsed problem. */
+struct client_call;
+enum fb_code cli_ask(const struct cli_call *call, const struct client_call *one, json_t **root,
+                     struct fb_err *err);
 /* A GET, silent: the sentence is in <err>. */
 enum fb_code cli_get(const struct cli_call *call, const char *path, json_t **root,
                      struct fb_err *err);

@@ -20,6 +20,7 @@
 #define LINE_BYTES_MAX (1 * MIB)
 #define IDLE_MS 100
 #define RETRY_MS 100
+#define PATIENCE_MS 2000
 /* The server asks for patience in its first two seconds only. */
 #define RETRY_MAX_US (3 * US_PER_S)
 
@@ -29,7 +30,7 @@ struct answer { /* one call under way */
     struct buf in, line, *out;
     struct http1_body body;
     uint16_t status;
-    bool has_head, is_stopped;
+    bool has_head, is_stopped, is_patience_said;
     bool may_retry; /* 503 with Retry-After: nothing was done, and soon it will be */
     uint64_t until_us;
     int fd;
@@ -150,6 +151,16 @@ static bool wait_for(struct answer *a, short events)
     uint64_t left_us = fb_sub_floor_u64(a->until_us, fb_mono_us());
     int got;
     do {
+        if (a->call->patience && !a->is_patience_said) {
+            got = poll(&p, 1, (int)fb_min_u64(left_us / 1000, PATIENCE_MS));
+            if (got == 0) {
+                a->is_patience_said = true;
+                fprintf(stderr, "%s\n", a->call->patience);
+                left_us = fb_sub_floor_u64(a->until_us, fb_mono_us());
+                got = poll(&p, 1, (int)(left_us / 1000));
+            }
+            continue;
+        }
         got = poll(&p, 1, is_live ? IDLE_MS : (int)(left_us / 1000));
         if (got == 0 && is_live && a->call->on_idle && !a->call->on_idle(a->call->arg))
             a->is_stopped = true;

@@ -30,6 +30,8 @@ struct client_call {
     bool (*on_line)(void *arg, struct span line);
     bool (*on_idle)(void *arg); /* of a live answer: nothing came for 100 ms; may be NULL */
     void *arg;
+    const char *patience; /* said on stderr when no answer came for 2 s; NULL: nothing */
+    uint32_t timeout_ms;  /* cli_ask: at least */
 };
 /* 2xx: FB_OK and the body in <out>.  Otherwise the problem's sentence in err.  Errors: UNREACHABLE,
  * DENIED, TIMEOUT, NOT_FOUND, CONFLICT, RANGE, FORMAT. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* config check, config show, config schema, reload. */
+/* config check, config show, config schema. */
 #include "cli/cli_int.h"
 
 #include "conf/conf.h"
@@ -62,12 +62,12 @@ static int load(const char *file, bool is_json, struct conf **conf)
     return code == FB_OK ? 0 : 2; /* a file that cannot be read is a configuration error too */
 }
 
-static int show_conf(const struct cli_call *call, const struct conf *conf)
+static int show_conf(const struct cli_call *call, const struct conf *conf, struct span waiting)
 {
     struct buf out;
     buf_init(&out, 16 * MIB);
     if (call->is_json || call->option[OPT_EFFECTIVE])
-        conf_show(conf, call->is_json, &out);
+        conf_show_running(conf, waiting, call->is_json, &out);
     else
         buf_put(&out, conf->text, conf->text_bytes);
     if (out.len && out.at[out.len - 1] != '\n')
@@ -75,6 +75,28 @@ static int show_conf(const struct cli_call *call, const struct conf *conf)
     cli_flush(&out);
     buf_fini(&out);
     return 0;
+}
+
+/* Values that wait for the next start, as conf_show_running wants them. */
+static void put_waiting(const json_t *root, struct buf *out)
+{
+    size_t i;
+    json_t *one;
+    json_array_foreach(json_object_get(root, "needs_restart"), i, one)
+        buf_printf(out, "%s\t%s\t%s\n", cli_str(one, "key"), cli_str(one, "in_force"),
+                   cli_str(one, "waiting"));
+}
+
+/* The text is that of the file: what of it is not in force yet stands above it. */
+static void print_text(const json_t *root)
+{
+    size_t i;
+    json_t *one;
+    const char *text = cli_str(root, "text");
+    json_array_foreach(json_object_get(root, "needs_restart"), i, one)
+        printf("# waits for the next start: %s; in force is \"%s\", below stands \"%s\"\n",
+               cli_str(one, "key"), cli_str(one, "in_force"), cli_str(one, "waiting"));
+    printf("%s%s", text, text[0] && text[strlen(text) - 1] == '\n' ? "" : "\n");
 }
 
 /* Without a file: the one that the running foldback has in force. */
@@ -90,9 +112,13 @@ static int show_running(const struct cli_call *call)
     if (call->is_json) {
         cli_print_json(root);
     } else if (!call->option[OPT_EFFECTIVE]) {
-        printf("%s%s", text, text[0] && text[strlen(text) - 1] == '\n' ? "" : "\n");
+        print_text(root);
     } else if (conf_parse(span_of(text), "running", &conf, &report) == FB_OK) {
-        code = show_conf(call, conf);
+        struct buf waiting;
+        buf_init(&waiting, MIB);
+        put_waiting(root, &waiting);
+        code = show_conf(call, conf, buf_span(&waiting));
+        buf_fini(&waiting);
     } else {
         struct fb_err err = {0};
         fb_fail(&err, FB_E_VERSION,
@@ -121,7 +147,7 @@ int cmd_config_show(const struct cli_call *call)
         conf_report_print(&report, call->arg[0], (struct span){NULL, 0}, &out);
     fwrite(out.at, 1, out.len, stderr);
     if (code == FB_OK)
-        show_conf(call, conf);
+        show_conf(call, conf, (struct span){"", 0});
     else if (!report.count)
         cli_fail(&err);
     buf_fini(&out);
@@ -140,16 +166,4 @@ int cmd_config_schema(const struct cli_call *call)
     cli_flush(&out);
     buf_fini(&out);
     return 0;
-}
-
-int cmd_reload(const struct cli_call *call)
-{
-    json_t *root;
-    int code = cli_api(call, "POST", "/v1/reload", NULL, &root);
-    if (code == 0 && call->is_json)
-        cli_print_json(root);
-    else if (code == 0)
-        puts("The file is in force.  `foldback config show` prints it.");
-    json_decref(root);
-    return code;
 }

@@ -22,8 +22,8 @@ enum fb_code cli_client(const struct cli_call *call, struct client *c, struct fb
     return code;
 }
 
-static enum fb_code ask(const struct cli_call *call, const struct client_call *one, json_t **root,
-                        struct fb_err *err)
+enum fb_code cli_ask(const struct cli_call *call, const struct client_call *one, json_t **root,
+                     struct fb_err *err)
 {
     struct client c;
     struct buf out;
@@ -32,7 +32,10 @@ static enum fb_code ask(const struct cli_call *call, const struct client_call *o
     if (code != FB_OK)
         return code;
     buf_init(&out, ANSWER_BYTES_MAX);
+    c.timeout_ms = fb_max_u32(c.timeout_ms, one->timeout_ms);
     code = client_call(&c, one, &out, err);
+    if (code == FB_E_RANGE && out.len)
+        *root = json_loadb(out.at, out.len, 0, NULL);
     if (code == FB_OK && out.len) {
         *root = json_loadb(out.at, out.len, JSON_DECODE_ANY, NULL);
         if (!*root)
@@ -48,7 +51,7 @@ enum fb_code cli_get(const struct cli_call *call, const char *path, json_t **roo
                      struct fb_err *err)
 {
     struct client_call one = {.method = "GET", .path = path};
-    return ask(call, &one, root, err);
+    return cli_ask(call, &one, root, err);
 }
 
 int cli_api(const struct cli_call *call, const char *method, const char *path, const json_t *body,
@@ -57,7 +60,7 @@ int cli_api(const struct cli_call *call, const char *method, const char *path, c
     struct fb_err err = {0};
     char *text = body ? json_dumps(body, JSON_COMPACT) : NULL;
     struct client_call one = {.method = method, .path = path, .body = span_of(text)};
-    enum fb_code code = ask(call, &one, root, &err);
+    enum fb_code code = cli_ask(call, &one, root, &err);
     free(text);
     return code == FB_OK ? 0 : cli_fail(&err);
 }

@@ -374,6 +374,10 @@ uint32_t conf_listen_line(const struct conf *c, size_t index);
 /* RESTART params that differ: what a reload from <was> to <now> cannot do live, as text lines;
  * returns how many.  Listeners, services and routes are live. */
 size_t conf_reload_needs_restart(const struct conf *was, const struct conf *now, struct buf *out);
+/* The same one by one. */
+typedef void conf_change_fn(void *arg, const char *key, const char *was, const char *now);
+size_t conf_restart_changes(const struct conf *was, const struct conf *now, conf_change_fn *fn,
+                            void *arg);
 
 /* ---- the table ---- */
 enum conf_type {
@@ -401,6 +405,9 @@ void conf_param_print(const struct conf_param_row *row, const struct conf_params
 
 /* `config show --effective`: every value with its source (default, file line). */
 void conf_show(const struct conf *c, bool is_json, struct buf *out);
+/* The same of a process that has not taken all of <c>: <waiting> has a line per such value, "KEY
+ * TAB what is in force TAB what waits for the next start". */
+void conf_show_running(const struct conf *c, struct span waiting, bool is_json, struct buf *out);
 /* JSON Schema of the whole file, for editors. */
 void conf_schema(struct buf *out);
 /* Reference pages (Markdown): parameters, knobs, events, facts rows come from their own tables. */

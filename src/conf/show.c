@@ -13,6 +13,7 @@ struct show {
     const struct conf *conf;
     struct buf *out;
     struct json json;
+    struct span waiting; /* conf_show_running */
     bool is_json;
     char prefix[96]; /* "services.shop." */
 };
@@ -34,20 +35,45 @@ static void show_begin(struct show *s)
     json_array_begin(&s->json);
 }
 
+/* What is in force of <key> while <waits> does not. */
+static bool is_waiting(struct span lines, const char *key, struct span *in_force,
+                       struct span *waits)
+{
+    while (lines.len) {
+        struct span line = span_cut(lines, '\n', &lines);
+        if (!span_eq(span_cut(line, '\t', &line), span_of(key)))
+            continue;
+        *in_force = span_cut(line, '\t', waits);
+        return true;
+    }
+    return false;
+}
+
 /* One value; <line> 0 is the default. */
 static void show_value(struct show *s, const char *key, const char *value, uint32_t line)
 {
-    char full[160], source[32] = "default";
+    char full[160], source[32] = "default", old[400];
+    struct span in_force = {"", 0}, waits = {"", 0};
     snprintf(full, sizeof full, "%s%s", s->prefix, key);
+    bool is_late = is_waiting(s->waiting, full, &in_force, &waits);
+    if (is_late) {
+        snprintf(old, sizeof old, "%.*s", SPAN_ARG(in_force));
+        value = old;
+    }
     if (line)
         snprintf(source, sizeof source, "line %u", line);
     if (!s->is_json) {
-        buf_printf(s->out, "%-40s %-28s # %s\n", full, *value ? value : "\"\"", source);
+        buf_printf(s->out, "%-40s %-28s # %s%s%.*s\n", full, *value ? value : "\"\"", source,
+                   is_late ? ", waits for the next start: " : "", SPAN_ARG(waits));
         return;
     }
     json_object_begin(&s->json);
     json_key_str(&s->json, "key", full);
     json_key_str(&s->json, "value", value);
+    if (is_late) {
+        json_key(&s->json, "waiting");
+        json_span(&s->json, waits);
+    }
     json_key_str(&s->json, "source", line ? "file" : "default");
     if (line)
         json_key_u64(&s->json, "line", line);
@@ -426,7 +452,12 @@ static void show_listen(struct show *s, const struct conf_listen *l, uint32_t li
 
 void conf_show(const struct conf *c, bool is_json, struct buf *out)
 {
-    struct show s = {.conf = c, .out = out, .is_json = is_json};
+    conf_show_running(c, (struct span){"", 0}, is_json, out);
+}
+
+void conf_show_running(const struct conf *c, struct span waiting, bool is_json, struct buf *out)
+{
+    struct show s = {.conf = c, .out = out, .is_json = is_json, .waiting = waiting};
     const struct conf_private *private = c->private;
     size_t count;
     const struct conf_param_row *rows = conf_param_rows(&count);
@@ -530,7 +561,8 @@ uint32_t conf_listen_line(const struct conf *c, size_t index)
     return index < c->listen_count ? c->private->listen_line[index] : 0;
 }
 
-size_t conf_reload_needs_restart(const struct conf *was, const struct conf *now, struct buf *out)
+size_t conf_restart_changes(const struct conf *was, const struct conf *now, conf_change_fn *fn,
+                            void *arg)
 {
     size_t differences = 0, count;
     const struct conf_param_row *rows = conf_param_rows(&count);
@@ -538,18 +570,30 @@ size_t conf_reload_needs_restart(const struct conf *was, const struct conf *now,
         if (rows[i].apply != APPLY_RESTART)
             continue;
         struct buf a, b;
+        char key[100];
         bool is_top = strcmp(rows[i].section, "top") == 0;
         buf_init(&a, 64 * KIB);
         buf_init(&b, 64 * KIB);
         conf_param_print(&rows[i], &was->p, &a);
         conf_param_print(&rows[i], &now->p, &b);
+        snprintf(key, sizeof key, "%s%s%s", is_top ? "" : rows[i].section, is_top ? "" : ".",
+                 rows[i].name);
         if (!span_eq(buf_span(&a), buf_span(&b))) {
-            buf_printf(out, "%s%s%s: \"%s\" became \"%s\"\n", is_top ? "" : rows[i].section,
-                       is_top ? "" : ".", rows[i].name, buf_str(&a), buf_str(&b));
+            fn(arg, key, buf_str(&a), buf_str(&b));
             differences++;
         }
         buf_fini(&a);
         buf_fini(&b);
     }
     return differences;
+}
+
+static void put_change(void *arg, const char *key, const char *was, const char *now)
+{
+    buf_printf(arg, "%s: \"%s\" became \"%s\"\n", key, was, now);
+}
+
+size_t conf_reload_needs_restart(const struct conf *was, const struct conf *now, struct buf *out)
+{
+    return conf_restart_changes(was, now, put_change, out);
 }

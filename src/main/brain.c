@@ -468,8 +468,8 @@ static void read_control(struct brain *b)
         } else {
             control_send(b->setup->control_fd, CONTROL_REFUSED, 0, 0, err.text);
         }
-    } else if (m.kind == CONTROL_RELOADED || m.kind == CONTROL_REFUSED) {
-        b->reload_answer = (uint8_t)m.kind; /* of a reload that the API asked for */
+    } else if (m.kind == CONTROL_VERDICT) {
+        brain_on_verdict(b, &m);
     }
     if (fd >= 0)
         close(fd);

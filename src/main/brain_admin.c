@@ -145,7 +145,7 @@ static void on_config_effective(void *ctx, struct buf *out)
 {
     const struct brain *b = ctx;
     if (b->fold.conf)
-        conf_show(b->fold.conf, true, out);
+        conf_show_running(b->fold.conf, span_of(b->waiting), true, out);
 }
 
 static void on_config_schema(void *ctx, struct buf *out)
@@ -154,14 +154,31 @@ static void on_config_schema(void *ctx, struct buf *out)
     conf_schema(out);
 }
 
-/* The supervisor reads the file, checks it and tells gateway and brain; what it says comes to its
- * log. */
-static enum fb_code on_reload(void *ctx, struct fb_err *err)
+/* The supervisor reads the file, checks it and tells gateway and brain; what became of it comes as
+ * a CONTROL_VERDICT. */
+static enum fb_code on_reload(void *ctx, uint16_t *number, struct fb_err *err)
 {
     struct brain *b = ctx;
-    if (!control_send(b->setup->control_fd, CONTROL_RELOAD, 0, 0, ""))
+    if (++b->reload_number == 0) /* that is no one's */
+        b->reload_number = 1;
+    *number = b->reload_number;
+    if (!control_send(b->setup->control_fd, CONTROL_RELOAD, *number, 0, ""))
         return fb_fail(err, FB_E_UNREACHABLE, "the supervisor is gone; start foldback again");
     return FB_OK;
+}
+
+void brain_on_verdict(struct brain *b, const struct control_msg *m)
+{
+    struct span rest = {m->text, m->text_bytes}, file = span_cut(rest, '\n', &rest);
+    if (m->value == VERDICT_IN_FORCE)
+        snprintf(b->waiting, sizeof b->waiting, "%.*s", SPAN_ARG(rest));
+    struct admin_verdict verdict = {.number = m->number,
+                                    .is_in_force = m->value == VERDICT_IN_FORCE,
+                                    .has_file = m->value != VERDICT_NO_FILE,
+                                    .file = file,
+                                    .lines = rest};
+    if (b->admin)
+        admin_on_verdict(b->admin, &verdict);
 }
 
 static enum fb_code on_purge(void *ctx, uint16_t kind, bool is_paced, const char *text,

@@ -2,6 +2,7 @@
 /* brain_int: the brain's state, shared by brain.c, brain_recover.c and brain_admin.c. */
 #ifndef FB_MAIN_BRAIN_INT_H
 #define FB_MAIN_BRAIN_INT_H
+#include "gateway/control_msg.h"
 #include "guard/keyring.h"
 #include "ingest/statsd.h"
 #include "knob/memfile.h"
@@ -66,7 +67,9 @@ struct brain {
     bool is_disk_bad, is_compact_bad, is_stopping, is_node_stopping, is_keys_bad, is_key_near,
         is_raw;
     struct brain_fleet *fleet; /* NULL: never configured */
-    uint8_t reload_answer;     /* enum control_kind of the last answer */
+    uint16_t reload_number;    /* of the newest reload that the API asked for */
+    char waiting[CONTROL_TEXT_BYTES +
+                 1]; /* values for the next start, as CONTROL_VERDICT has them */
     /* a snapshot that waits for its offset to be durable */
     struct buf snapshot;
     struct sequencer_saved saved; /* numbering at the snapshot's offset */
@@ -80,7 +83,8 @@ struct brain {
 /* brain_recover.c: snapshot, then the log behind it; opens state, log, sequencer. */
 FB_MUST_USE
 enum fb_code brain_recover(struct brain *b, struct fb_err *err);
-void brain_reload_log(struct brain *b, const struct conf *conf); /* retention and the like */
+void brain_reload_log(struct brain *b, const struct conf *conf);     /* retention and the like */
+void brain_on_verdict(struct brain *b, const struct control_msg *m); /* CONTROL_VERDICT */
 void brain_snapshot_take(struct brain *b);
 void brain_snapshot_save(struct brain *b); /* when its offset is durable */
 /* brain_tls.c: alerts about certificates, once a second. */

@@ -51,6 +51,7 @@ int supervisor_run(const struct supervisor_setup *setup)
 {
     struct supervisor s = {.setup = setup,
                            .conf = conf_ref(setup->conf),
+                           .conf_started = conf_ref(setup->conf),
                            .admin_fd = -1,
                            .signal_fd = -1,
                            .lock_fd = -1,
@@ -174,6 +175,8 @@ void supervisor_start(struct supervisor *s, struct child *c, const char *binary,
         return;
     }
     bool is_gateway = c != &s->brain;
+    if (!is_gateway) /* it counts from one again */
+        s->reload_asked = s->reload_number = 0;
     const struct listeners *listen =
         c == &s->upgrade.next && s->upgrade.listen.total ? &s->upgrade.listen : &s->listen;
     snprintf(count, sizeof count, "%zu", listen->total);
@@ -294,6 +297,17 @@ static void read_signals(struct supervisor *s)
     }
 }
 
+static void refused(struct supervisor *s, const struct control_msg *m)
+{
+    char why[CONTROL_TEXT_BYTES + 1];
+    memcpy(why, m->text, m->text_bytes);
+    why[m->text_bytes] = '\0';
+    if (s->conf_next)
+        verdict_refused(s, NULL, why);
+    forget_reload(s);
+    reload_again(s);
+}
+
 static void read_control(struct supervisor *s, struct child *c)
 {
     struct control_msg m;
@@ -313,8 +327,10 @@ static void read_control(struct supervisor *s, struct child *c)
         c->is_ready = true;
         if (c == &s->brain && !s->gateway.pid && s->phase == PHASE_RUN && !s->is_announced)
             supervisor_start(s, &s->gateway, NULL, s->conf_fd);
-        if (c == &s->brain)
+        if (c == &s->brain) {
+            verdict_again(s);
             upgrade_brain_ready(s);
+        }
         if (c == &s->gateway)
             reload_again(s);
         announce(s);
@@ -335,18 +351,20 @@ static void read_control(struct supervisor *s, struct child *c)
         s->conf_fd = s->conf_next_fd;
         s->conf_next_fd = -1;
         control_send_fd(s->brain.control_fd, CONTROL_RELOAD, "", s->conf_fd);
+        verdict_in_force(s);
         reload_again(s);
         break;
     case CONTROL_REFUSED:
         fb_log(FB_LOG_ERROR, "%s: %.*s", c->name, (int)m.text_bytes, m.text);
         if (c != &s->gateway)
             break;
-        forget_reload(s);
-        reload_again(s);
+        refused(s, &m);
         break;
     case CONTROL_RELOAD: /* the API asked */
-        if (c == &s->brain)
-            reload(s);
+        if (c != &s->brain)
+            break;
+        s->reload_asked = m.number;
+        reload(s);
         break;
     case CONTROL_ENDPOINT:
     case CONTROL_RESET: /* from the API through the brain to the gateway */
@@ -486,8 +504,10 @@ static void reload(struct supervisor *s)
     struct conf_report report = {0};
     struct fb_err err = {0};
     struct buf text;
+    s->reload_number = s->reload_asked;
     if (!s->setup->file) {
         fb_log(FB_LOG_WARN, "reload: there is no file; `foldback run --config FILE` has one");
+        verdict_no_file(s);
         return;
     }
     buf_init(&text, MIB);
@@ -498,8 +518,9 @@ static void reload(struct supervisor *s)
                    report.at[i].column, report.at[i].text);
         fb_log(FB_LOG_ERROR, "reload: %s; the old configuration stays",
                code == FB_E_CONFIG ? "errors above" : err.text);
+        verdict_refused(s, &report, err.text);
     } else {
-        size_t left = conf_reload_needs_restart(s->conf, now, &text);
+        size_t left = conf_reload_needs_restart(s->conf_started, now, &text);
         if (left)
             fb_log(FB_LOG_WARN, "reload: takes effect at the next start: %s", buf_str(&text));
         s->conf_next = now;
@@ -517,14 +538,17 @@ static void send_reload(struct supervisor *s)
     int to = s->gateway.control_fd;
     listeners_name(&s->listen, s->conf, threads);
     s->conf_next_fd = role_text_fd((struct span){s->conf_next->text, s->conf_next->text_bytes});
-    if (listeners_open(s->conf_next, threads, &s->listen, &s->listen_next, &err) != FB_OK)
+    if (listeners_open(s->conf_next, threads, &s->listen, &s->listen_next, &err) != FB_OK) {
         fb_log(FB_LOG_ERROR, "reload: %s: %s; the old configuration stays", s->setup->file,
                err.text);
-    else if (s->conf_next_fd >= 0 && listeners_send(&s->listen_next, &s->listen, threads, to) &&
-             control_send_fd(to, CONTROL_RELOAD, s->setup->file, s->conf_next_fd))
+    } else if (s->conf_next_fd >= 0 && listeners_send(&s->listen_next, &s->listen, threads, to) &&
+               control_send_fd(to, CONTROL_RELOAD, s->setup->file, s->conf_next_fd)) {
         return;
-    else
-        fb_log(FB_LOG_ERROR, "reload: the gateway is not there; try again");
+    } else {
+        fb_fail(&err, FB_E_UNREACHABLE, "the gateway is not there; try again");
+        fb_log(FB_LOG_ERROR, "reload: %s", err.text);
+    }
+    verdict_refused(s, NULL, err.text);
     forget_reload(s);
 }
 
@@ -591,4 +615,6 @@ static void cleanup(struct supervisor *s)
             close(fds[i]);
     state_dir_close(s->setup->state_dir, s->lock_fd);
     conf_unref(s->conf);
+    conf_unref(s->conf_started);
+    free(s->reload_refused);
 }

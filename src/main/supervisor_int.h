@@ -53,7 +53,10 @@ struct exec_helper {
 
 struct supervisor {
     const struct supervisor_setup *setup;
-    struct conf *conf, *conf_next; /* conf_next: sent to the gateway, not yet accepted */
+    struct conf *conf, *conf_next;        /* conf_next: sent to the gateway, not yet accepted */
+    struct conf *conf_started;            /* whose values of the next start are in force */
+    uint16_t reload_asked, reload_number; /* of the brain: the newest one, that of the file read */
+    char *reload_refused;                 /* why the last one was; NULL: it was taken */
     struct memfile mem;
     struct listeners listen, listen_next; /* next: of conf_next */
     int admin_fd, signal_fd, lock_fd, conf_fd;
@@ -79,6 +82,13 @@ FB_MUST_USE
 enum fb_code supervisor_signals(struct supervisor *s, struct fb_err *err);
 /* Until it is told to stop; frees what <s> holds.  Returns the exit code. */
 int supervisor_loop(struct supervisor *s);
+
+/* ---- verdict.c: what became of a reload, to the brain, which tells who asked ---- */
+void verdict_in_force(struct supervisor *s);
+/* <report> NULL or empty: <why> says it. */
+void verdict_refused(struct supervisor *s, const struct conf_report *report, const char *why);
+void verdict_no_file(struct supervisor *s);
+void verdict_again(struct supervisor *s); /* to a brain that has just started */
 
 /* ---- upgrade.c ---- */
 /* SIGUSR2: what the request file says, else the file that this program was started from. */

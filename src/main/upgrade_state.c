@@ -172,6 +172,7 @@ int upgrade_resume_main(void)
     keep_all(&s, false);
     unsetenv(UPGRADE_BACK_ENV);
     setup.conf = s.conf;
+    s.conf_started = conf_ref(s.conf);
     s.upgrade.step = UPGRADE_BRAIN;
     if (is_back)
         upgrade_abort(&s, "the new binary could not take over the supervisor, the log says why; "

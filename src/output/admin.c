@@ -164,7 +164,7 @@ static void accept_some(struct admin *a)
         int fd = sock_accept(a->listener, &peer);
         if (fd < 0)
             return;
-        if ((a->conn_count >= ADMIN_CONNS_MAX && !make_room(a)) || !conn_new(a, fd)) {
+        if ((a->conn_count >= ADMIN_CONNS_MAX && !make_room(a)) || !conn_new(a, fd, &peer)) {
             static const char busy[] = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n"
                                        "Retry-After: 5\r\nConnection: close\r\n\r\n";
             (void)send(fd, busy, sizeof busy - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -202,9 +202,13 @@ void admin_tick(struct admin *a, uint64_t now_us)
         a->events_last_us = now_us;
     }
     stream_tick(a);
-    for (size_t i = 0; i < ADMIN_CONNS_MAX; i++)
+    for (size_t i = 0; i < ADMIN_CONNS_MAX; i++) {
+        struct conn *c = a->conn[i];
+        if (c && c->waits_for == CONN_WAIT_RELOAD && now_us >= c->wait_until_us)
+            conn_on_answer(c);
         if (a->conn[i])
             conn_check_idle(a->conn[i]);
+    }
 }
 
 void admin_on_event(struct admin *a, const struct ev_head *ev, uint64_t offset, bool is_replay)

@@ -120,7 +120,8 @@ struct admin_source {
     void (*config_text)(void *ctx, struct buf *out);
     void (*config_effective)(void *ctx, struct buf *out);
     void (*config_schema)(void *ctx, struct buf *out); /* JSON Schema */
-    enum fb_code (*reload)(void *ctx, struct fb_err *err);
+    /* Asks for the file to be read again; what became of it comes with admin_on_verdict. */
+    enum fb_code (*reload)(void *ctx, uint16_t *number, struct fb_err *err);
     void (*fleet)(void *ctx, struct json *j); /* one JSON object: Fleet in api_schemas.json */
     /* Tells the gateway what to drop from memory; <kind>: 0 all, 1 url, 2 prefix, 3 tag. */
     enum fb_code (*purge)(void *ctx, uint16_t kind, bool is_paced, const char *text,
@@ -149,6 +150,14 @@ struct admin_setup {
     struct admin_source source; /* copied */
 };
 
+/* What became of a reload.  Lines of TAB separated parts: KEY, value in force, value that waits for
+ * the next start; of a refused one LINE, COLUMN (0 none) and what is wrong. */
+struct admin_verdict {
+    uint16_t number; /* of the newest reload() that it answers; 0: of none */
+    bool is_in_force, has_file;
+    struct span file, lines;
+};
+
 struct admin;
 /* Errors: PORT_IN_USE, IO, RANGE (token, address), NOMEM. */
 FB_MUST_USE
@@ -172,6 +181,8 @@ void admin_tick(struct admin *a, uint64_t now_us);
  * also the decisions of the last hour read back from the log, with is_replay, so that the timeline
  * is not empty; replayed events count in no metric and reach no live stream. */
 void admin_on_event(struct admin *a, const struct ev_head *ev, uint64_t offset, bool is_replay);
+
+void admin_on_verdict(struct admin *a, const struct admin_verdict *v);
 
 /* "127.0.0.1:9180" with the port that was taken; borrowed. */
 const char *admin_address(const struct admin *a);

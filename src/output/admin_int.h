@@ -11,6 +11,7 @@
 #include "analytics/cold.h"
 #include "base/json.h"
 #include "event/filter.h"
+#include "io/socket.h"
 #include "output/admin.h"
 #include "output/api.h"
 #include "output/auth.h"
@@ -59,14 +60,25 @@ struct stream {
     uint8_t type; /* events: only this type, 0 all */
 };
 
+/* What a connection in WAIT waits for. */
+enum conn_wait { CONN_WAIT_NONE, CONN_WAIT_QUERY, CONN_WAIT_RELOAD };
+#define CONN_RELOAD_US (10 * US_PER_S)
+#define VERDICT_MAX_BYTES 4096
+
+struct verdict { /* the last one of its kind; file and lines point into <text> */
+    struct admin_verdict of;
+    char text[VERDICT_MAX_BYTES];
+};
+
 struct conn {
     struct admin *admin;
     struct conn *next_done; /* private to admin.c */
     int fd;
     enum conn_phase phase;
     uint32_t slot;
-    bool is_closing;  /* after the answer */
-    bool wants_write; /* registered for EPOLLOUT */
+    unsigned char source[AUTH_SOURCE_BYTES]; /* address of the peer, as auth.h counts it */
+    bool is_closing;                         /* after the answer */
+    bool wants_write;                        /* registered for EPOLLOUT */
     bool is_head_done;
     uint64_t last_us; /* of the last byte in either direction */
     struct buf in;    /* bytes from the peer, not yet consumed */
@@ -81,7 +93,9 @@ struct conn {
     struct span tail; /* static bytes behind <out>: an asset */
     size_t tail_sent;
     struct stream *stream; /* in STREAM */
-    uint32_t ticket;       /* in WAIT: of the query; else 0 */
+    enum conn_wait waits_for;
+    uint32_t ticket;        /* in WAIT: of the query, or number of the reload */
+    uint64_t wait_until_us; /* in WAIT for a reload */
 };
 
 struct admin {
@@ -95,6 +109,7 @@ struct admin {
     uint64_t now_us, start_us;
     struct conn *conn[ADMIN_CONNS_MAX];
     uint32_t conn_count, stream_count;
+    struct verdict last, in_force; /* of reloads: the last one; the last that was taken */
     struct timeline timeline;
     struct history history;
     struct recent *recent;
@@ -141,6 +156,13 @@ bool api_query_u64(struct api_call *c, const char *name, uint64_t range[2], uint
 /* The body as a flat JSON object ({} when there is none); false after api_fail. */
 FB_MUST_USE
 bool api_body(struct api_call *c, struct jsonin *in);
+bool api_query_bool(struct api_call *c, const char *name, bool *value); /* as api_query_u64 */
+/* Is every field of the body, every parameter of the query one of this call?  False after api_fail.
+ */
+FB_MUST_USE
+bool api_fields_known(struct api_call *c, const struct jsonin *in);
+FB_MUST_USE
+bool api_query_known(struct api_call *c);
 /* Number of a target given by name, or "#7"; EV_NONE when unknown. */
 uint16_t api_target(const struct admin *a, enum ev_kind kind, const char *name);
 /* scope= of the query: "all", "service:shop", "route:shop /checkout/"; false after api_fail. */
@@ -189,7 +211,7 @@ void stream_pump(struct conn *c);
 
 /* ---- connections (conn.c) ---- */
 FB_MUST_USE
-bool conn_new(struct admin *a, int fd);
+bool conn_new(struct admin *a, int fd, const struct sock_addr *peer);
 void conn_close(struct conn *c);
 void conn_on_ready(struct conn *c, uint32_t events);
 void conn_flush(struct conn *c);
@@ -202,6 +224,9 @@ size_t api_body_max(const struct admin *a, const struct http1_head *h);
 void api_serve(struct conn *c);
 /* The answer of a connection in WAIT; false while there is none. */
 bool api_resume(struct conn *c);
-/* Fills <c> with the answer to the query of its connection; false while there is none. */
+/* Fill <c> with the answer that its connection waits for; false while there is none. */
 bool api_query_answer(struct api_call *c);
+bool api_reload_answer(struct api_call *c);
+/* Members of an object: "needs_restart": the keys, or with <has_values> each with both values. */
+void put_needs_restart(struct json *j, const struct admin *a, bool has_values);
 #endif

@@ -10,7 +10,7 @@
 #include <stdio.h>
 
 static bool is_allowed(struct api_call *c);
-static struct auth_request auth_request_of(const struct http1_head *h, bool is_write);
+static struct auth_request auth_request_of(const struct api_call *c, bool is_write);
 static void run_row(struct api_call *c, struct span params[2]);
 static void serve_page(struct api_call *c);
 static void finish(struct api_call *c);
@@ -55,7 +55,7 @@ void api_serve(struct conn *conn)
         api_fail_status(&c, 405, FB_E_USAGE, "this path exists, but not for this method");
     else
         serve_page(&c);
-    if (!conn->ticket)
+    if (!conn->waits_for)
         finish(&c);
 }
 
@@ -75,7 +75,7 @@ bool api_resume(struct conn *conn)
         .admin = a, .conn = conn, .head = &conn->parser.head, .out = &a->scratch, .status = 200};
     buf_clear(c.out);
     json_init(&c.j, c.out);
-    if (!api_query_answer(&c))
+    if (!(conn->waits_for == CONN_WAIT_QUERY ? api_query_answer(&c) : api_reload_answer(&c)))
         return false;
     finish(&c);
     return true;
@@ -88,13 +88,18 @@ static void run_row(struct api_call *c, struct span params[2])
             api_fail(c, FB_E_USAGE, "the path is not well percent-encoded");
             return;
         }
-    if (c->row->access == API_OPEN || is_allowed(c))
+    if (c->row->access != API_OPEN && !is_allowed(c))
+        return;
+    bool is_ours = c->row->access == API_READ || c->row->access == API_WRITE;
+    if (!is_ours || api_query_known(c))
         c->row->run(c);
 }
 
-static struct auth_request auth_request_of(const struct http1_head *h, bool is_write)
+static struct auth_request auth_request_of(const struct api_call *c, bool is_write)
 {
-    return (struct auth_request){.authorization = field(h, "authorization"),
+    const struct http1_head *h = c->head;
+    return (struct auth_request){.source = c->conn->source,
+                                 .authorization = field(h, "authorization"),
                                  .cookie = field(h, "cookie"),
                                  .origin = field(h, "origin"),
                                  .host = h->host,
@@ -106,7 +111,9 @@ static void fail_auth(struct api_call *c, enum auth_result result)
 {
     if (result == AUTH_TOO_MANY) {
         snprintf(c->header, sizeof c->header, "Retry-After: 60\r\n");
-        api_fail_status(c, 429, FB_E_DENIED, "more than 10 wrong tokens in a minute; wait");
+        api_fail_status(c, 429, FB_E_DENIED,
+                        "more than 10 wrong tokens in a minute from this address; a right one is "
+                        "taken at any time");
         return;
     }
     if (result == AUTH_INGEST) {
@@ -120,7 +127,7 @@ static void fail_auth(struct api_call *c, enum auth_result result)
 
 static bool is_allowed(struct api_call *c)
 {
-    struct auth_request r = auth_request_of(c->head, c->row->access >= API_WRITE);
+    struct auth_request r = auth_request_of(c, c->row->access >= API_WRITE);
     if (!auth_origin_ok(&r)) {
         api_fail_status(c, 403, FB_E_DENIED, "a page of another origin may not change anything");
         return false;
@@ -128,6 +135,10 @@ static bool is_allowed(struct api_call *c)
     enum auth_result result = auth_check(&c->admin->auth, &r, c->admin->now_us);
     if (result == AUTH_INGEST && c->row->access == API_INGEST)
         result = AUTH_OK;
+    if (result != AUTH_OK && c->row->access == API_INGEST && c->admin->source.ingress)
+        ingest_refuse(c->admin->source.ingest,
+                      span_eq(c->head->path, SPAN("/v1/ingest")) ? INGEST_PUSH : INGEST_OTLP,
+                      INGEST_REFUSED_UNAUTHORIZED, 1);
     if (result != AUTH_OK)
         fail_auth(c, result);
     return result == AUTH_OK;
@@ -136,7 +147,7 @@ static bool is_allowed(struct api_call *c)
 /* ---- the dashboard ---- */
 static void login_by_url(struct api_call *c, struct span token)
 {
-    enum auth_result result = auth_login(&c->admin->auth, token, c->admin->now_us);
+    enum auth_result result = auth_login(&c->admin->auth, c->conn->source, token, c->admin->now_us);
     if (result != AUTH_OK) {
         fail_auth(c, result);
         return;
@@ -259,6 +270,21 @@ void api_fail_status(struct api_call *c, uint16_t status, enum fb_code code, con
     api_fail_at(c, status, &err, 0);
 }
 
+/* A row that speaks of the command line says nothing to who speaks HTTP. */
+static const char *remedy_of(enum fb_code code)
+{
+    switch (code) {
+    case FB_E_USAGE:
+        return "GET /v1/openapi.json says what this call takes.";
+    case FB_E_TIMEOUT:
+        return "Look at GET /v1/status, then try again.";
+    case FB_E_UNREACHABLE:
+        return "Look at GET /v1/status; the log of foldback says more.";
+    default:
+        return fb_error_row(code)->remedy;
+    }
+}
+
 void api_fail_at(struct api_call *c, uint16_t status, const struct fb_err *err, uint32_t position)
 {
     const struct fb_error_row *row = fb_error_row(err->code);
@@ -274,7 +300,7 @@ void api_fail_at(struct api_call *c, uint16_t status, const struct fb_err *err, 
     if (position)
         json_key_u64(&c->j, "position", position);
     json_key_str(&c->j, "code", row->name);
-    json_key_str(&c->j, "remedy", row->remedy);
+    json_key_str(&c->j, "remedy", remedy_of(err->code));
     json_object_end(&c->j);
 }
 

@@ -304,22 +304,6 @@ RUN(unpin)
         finish_pin(c, &q, knob, target);
 }
 
-RUN(reload)
-{
-    struct fb_err err = {0};
-    struct admin_source *s = &c->admin->source;
-    if (!s->reload)
-        api_fail_status(c, 501, FB_E_AGAIN, "this process has no file to read again");
-    else if (s->reload(s->ctx, &err) != FB_OK)
-        api_fail_err(c, &err);
-    else {
-        c->status = 202;
-        json_object_begin(&c->j);
-        json_key_str(&c->j, "verb", "reload");
-        json_object_end(&c->j);
-    }
-}
-
 static bool is_event_name(const char *name)
 {
     size_t len = strlen(name);

@@ -42,7 +42,7 @@ bool api_body(struct api_call *c, struct jsonin *in)
         return false;
     }
     if (jsonin_parse(in, buf_span(&c->conn->body), &err) == FB_OK)
-        return true;
+        return api_fields_known(c, in);
     api_fail_err(c, &err);
     return false;
 }

@@ -29,6 +29,7 @@ struct findings {
 static void check_processes(struct findings *f, const struct admin *a);
 static void check_stream(struct findings *f, const struct admin *a);
 static void check_alerts(struct findings *f, const struct admin *a);
+static void check_config(struct findings *f, const struct admin *a);
 static void check_services(struct findings *f, const struct admin *a);
 static void check_endpoints(struct findings *f, const struct admin *a);
 static void check_knobs(struct findings *f, const struct admin *a);
@@ -60,6 +61,7 @@ void api_run_doctor(struct api_call *c)
     check_processes(&f, c->admin);
     check_stream(&f, c->admin);
     check_alerts(&f, c->admin);
+    check_config(&f, c->admin);
     check_services(&f, c->admin);
     check_endpoints(&f, c->admin);
     check_knobs(&f, c->admin);
@@ -152,6 +154,30 @@ static void check_alerts(struct findings *f, const struct admin *a)
         SAY(n, "%.*s", (int)strnlen(x->alert.text, sizeof x->alert.text), x->alert.text);
         if (n->text[0] == '\0')
             SAY(n, "%s", ev_reason_row(x->alert.reason)->sentence);
+    }
+}
+
+/* What the file says and what is in force are not the same. */
+static void check_config(struct findings *f, const struct admin *a)
+{
+    const struct admin_verdict *v = &a->last.of;
+    if (v->has_file && !v->is_in_force && v->lines.len) {
+        struct span rest = v->lines, line = span_cut(rest, '\n', &rest), column;
+        struct span number = span_cut(line, '\t', &column), text;
+        (void)span_cut(column, '\t', &text);
+        SAY(add(f, SEVERITY_WARNING, "config", "foldback reload"),
+            "The last reload was refused, the configuration before it is in force: %.*s:%.*s: "
+            "%.*s",
+            (int)fb_min_u64(v->file.len, 100), v->file.at, SPAN_ARG(number),
+            (int)fb_min_u64(text.len, 140), text.at);
+    }
+    for (struct span lines = a->in_force.of.lines; lines.len;) {
+        struct span line = span_cut(lines, '\n', &lines), waits;
+        struct span key = span_cut(line, '\t', &line), now = span_cut(line, '\t', &waits);
+        SAY(add(f, SEVERITY_INFO, "config", "foldback config show --effective"),
+            "%.*s waits for the next start: the file says \"%.*s\", in force is \"%.*s\".",
+            SPAN_ARG(key), (int)fb_min_u64(waits.len, 80), waits.at, (int)fb_min_u64(now.len, 80),
+            now.at);
     }
 }
 

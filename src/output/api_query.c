@@ -49,9 +49,10 @@ void api_run_events_query(struct api_call *c)
         return;
     }
     enum fb_code code = s->query_begin(s->ctx, &ask, &c->conn->ticket, &err);
-    if (code == FB_OK)
+    if (code == FB_OK) {
+        c->conn->waits_for = CONN_WAIT_QUERY;
         return;
-    c->conn->ticket = 0;
+    }
     if (code == FB_E_AGAIN) {
         snprintf(c->header, sizeof c->header, "Retry-After: 1\r\n");
         api_fail_status(c, 429, FB_E_AGAIN, err.text);
@@ -83,7 +84,7 @@ bool api_query_answer(struct api_call *c)
     struct admin_query_answer answer = {.error_at = -1};
     if (!s->query_take(s->ctx, c->conn->ticket, c->out, &answer))
         return false;
-    c->conn->ticket = 0;
+    c->conn->waits_for = CONN_WAIT_NONE;
     if (answer.err.code == FB_E_DENIED) /* to write: no other token would help */
         answer.err.code = FB_E_USAGE;
     if (answer.err.code != FB_OK)

@@ -84,10 +84,13 @@ RUN(login)
     const char *token = NULL;
     if (!login_token(c, &in, &token))
         return;
-    enum auth_result result = auth_login(&c->admin->auth, span_of(token), c->admin->now_us);
+    enum auth_result result =
+        auth_login(&c->admin->auth, c->conn->source, span_of(token), c->admin->now_us);
     if (result == AUTH_TOO_MANY) {
         snprintf(c->header, sizeof c->header, "Retry-After: 60\r\n");
-        api_fail_status(c, 429, FB_E_DENIED, "more than 10 wrong tokens in a minute; wait");
+        api_fail_status(c, 429, FB_E_DENIED,
+                        "more than 10 wrong tokens in a minute from this address; a right one is "
+                        "taken at any time");
     } else if (result != AUTH_OK) {
         api_fail(c, FB_E_DENIED, "the token is wrong");
     } else {
@@ -361,6 +364,9 @@ RUN(config)
     put_hex(&c->j, "hash", atomic_load(&s->memfile->head->config_hash));
     json_key(&c->j, "text");
     json_span(&c->j, buf_span(&part));
+    json_key(&c->j, "file");
+    json_span(&c->j, c->admin->in_force.of.file);
+    put_needs_restart(&c->j, c->admin, true);
     buf_clear(&part);
     if (s->config_effective)
         s->config_effective(s->ctx, &part);

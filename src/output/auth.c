@@ -17,8 +17,7 @@ static bool secret_eq(struct span a, struct span b);
 static bool is_ip_literal(struct span host);
 static bool session_ok(const struct auth *a, struct span cookie, uint64_t now_us);
 static void session_mac(const struct auth *a, const char *expiry, char hex[MAC_HEX_BYTES + 1]);
-static enum auth_result count_failure(struct auth *a, uint64_t now_us);
-static bool is_blocked(struct auth *a, uint64_t now_us);
+static enum auth_result count_failure(struct auth *a, const unsigned char *source, uint64_t now_us);
 
 static bool is_token(struct span s)
 {
@@ -137,17 +136,16 @@ enum auth_result auth_check(struct auth *a, const struct auth_request *r, uint64
             return AUTH_OK;
     }
     struct span token = bearer_of(r->authorization);
-    return token.len == 0 ? AUTH_MISSING : auth_login(a, token, now_us);
+    return token.len == 0 ? AUTH_MISSING : auth_login(a, r->source, token, now_us);
 }
 
-enum auth_result auth_login(struct auth *a, struct span token, uint64_t now_us)
+enum auth_result auth_login(struct auth *a, const unsigned char *source, struct span token,
+                            uint64_t now_us)
 {
-    if (is_blocked(a, now_us))
-        return AUTH_TOO_MANY;
     enum auth_result role = role_of(a, token);
     if (role != AUTH_WRONG)
         return role;
-    return count_failure(a, now_us);
+    return count_failure(a, source, now_us);
 }
 
 void auth_put_cookie(const struct auth *a, struct buf *out, uint64_t now_us, bool expire)
@@ -195,19 +193,47 @@ static bool secret_eq(struct span a, struct span b)
     return a.len == b.len && CRYPTO_memcmp(a.at, b.at, a.len) == 0;
 }
 
-static bool is_blocked(struct auth *a, uint64_t now_us)
+static const unsigned char nowhere[AUTH_SOURCE_BYTES];
+
+static bool is_recent(const struct auth_source *s, uint64_t now_us)
 {
-    if (now_us - a->window_us >= 60 * US_PER_S) {
-        a->window_us = now_us;
-        a->failures = 0;
-    }
-    return a->failures >= AUTH_FAILURES_MAX;
+    return s->failures && now_us - s->window_us < 60 * US_PER_S;
 }
 
-static enum auth_result count_failure(struct auth *a, uint64_t now_us)
+static bool is_of(const struct auth_source *s, const unsigned char *source)
 {
-    fb_assert(now_us >= a->window_us);
-    a->failures++;
+    return memcmp(s->at, source ? source : nowhere, sizeof s->at) == 0;
+}
+
+uint32_t auth_failures(const struct auth *a, const unsigned char *source, uint64_t now_us)
+{
+    for (size_t i = 0; i < AUTH_SOURCES_MAX; i++)
+        if (is_recent(&a->sources[i], now_us) && is_of(&a->sources[i], source))
+            return a->sources[i].failures;
+    return 0;
+}
+
+/* With all places taken by others the one that began first is forgotten. */
+static enum auth_result count_failure(struct auth *a, const unsigned char *source, uint64_t now_us)
+{
+    struct auth_source *place = &a->sources[0];
+    for (size_t i = 0; i < AUTH_SOURCES_MAX; i++) {
+        struct auth_source *s = &a->sources[i];
+        if (is_recent(s, now_us) && is_of(s, source)) {
+            place = s;
+            break;
+        }
+        bool is_free = !is_recent(s, now_us), was_free = !is_recent(place, now_us);
+        if (is_free ? !was_free : !was_free && s->window_us < place->window_us)
+            place = s;
+    }
+    if (!is_recent(place, now_us) || !is_of(place, source)) {
+        *place = (struct auth_source){.window_us = now_us};
+        memcpy(place->at, source ? source : nowhere, sizeof place->at);
+    }
+    if (place->failures >= AUTH_FAILURES_MAX)
+        return AUTH_TOO_MANY;
+    place->failures++;
     return AUTH_WRONG;
 }
 

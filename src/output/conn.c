@@ -22,7 +22,22 @@ static void refuse(struct conn *c, const char *status_line, const char *text);
 static bool send_some(struct conn *c, struct span bytes, size_t *sent);
 static void answer_is_sent(struct conn *c);
 
-bool conn_new(struct admin *a, int fd)
+static void put_source(const struct sock_addr *peer, unsigned char source[AUTH_SOURCE_BYTES])
+{
+    static const unsigned char mapped[12] = {[10] = 0xff, [11] = 0xff};
+    memcpy(source, mapped, sizeof mapped);
+    if (peer->any.sa_family == AF_INET) {
+        memcpy(source + 12, &peer->v4.sin_addr, 4);
+    } else if (peer->any.sa_family == AF_INET6) {
+        const unsigned char *at = peer->v6.sin6_addr.s6_addr;
+        bool is_v4 = memcmp(at, mapped, sizeof mapped) == 0;
+        if (!is_v4) /* who has one address of a network has all of them */
+            memset(source, 0, AUTH_SOURCE_BYTES);
+        memcpy(source, at, is_v4 ? 16 : 8);
+    }
+}
+
+bool conn_new(struct admin *a, int fd, const struct sock_addr *peer)
 {
     uint32_t slot = 0;
     while (slot < ADMIN_CONNS_MAX && a->conn[slot])
@@ -33,6 +48,7 @@ bool conn_new(struct admin *a, int fd)
     c->admin = a;
     c->fd = fd;
     c->slot = slot;
+    put_source(peer, c->source);
     c->phase = CONN_READ;
     c->last_us = a->now_us;
     buf_init(&c->in, CONN_HEAD_MAX_BYTES + CONN_BODY_MAX_BYTES);
@@ -59,7 +75,7 @@ void conn_close(struct conn *c)
     if (c->stream)
         a->stream_count--;
     free(c->stream);
-    if (c->ticket)
+    if (c->waits_for == CONN_WAIT_QUERY)
         a->source.query_drop(a->source.ctx, c->ticket);
     buf_fini(&c->in);
     buf_fini(&c->body);
@@ -114,7 +130,7 @@ static void serve_what_is_there(struct conn *c)
         api_serve(c);
         if (c->stream)
             c->phase = CONN_STREAM;
-        if (c->ticket)
+        if (c->waits_for)
             c->phase = CONN_WAIT;
     }
     if (c->phase != CONN_READ && c->phase != CONN_WAIT)

@@ -37,12 +37,15 @@ struct stream *stream_open(struct api_call *c, enum stream_kind kind)
         api_fail(c, FB_E_NOMEM, "no memory for a stream");
         return NULL;
     }
-    char text[FILTER_TEXT_MAX_BYTES] = "", redact[8] = "";
+    char text[FILTER_TEXT_MAX_BYTES] = "";
     struct fb_err err = {0};
     s->kind = kind;
     (void)api_query(c, "filter", text, sizeof text);
-    s->is_redacted = !(api_query(c, "redact", redact, sizeof redact) &&
-                       (strcmp(redact, "false") == 0 || strcmp(redact, "0") == 0));
+    s->is_redacted = true;
+    if (!api_query_bool(c, "redact", &s->is_redacted)) {
+        free(s);
+        return NULL;
+    }
     if (filter_parse(&s->filter, span_of(text), &err) != FB_OK) {
         api_fail_err(c, &err);
         free(s);
@@ -88,8 +91,9 @@ void api_run_tap(struct api_call *c)
 void api_run_events(struct api_call *c)
 {
     uint64_t limit = 100, from = UINT64_MAX, limits[2] = {1, 1000000}, any[2] = {0, UINT64_MAX};
-    char type[32], follow[8] = "";
+    char type[32];
     uint8_t wanted = 0;
+    bool is_following = false;
     if (!c->admin->source.read_events) {
         api_fail_status(c, 501, FB_E_AGAIN, "this process keeps no log");
         return;
@@ -101,13 +105,13 @@ void api_run_events(struct api_call *c)
                  type);
         return;
     }
-    struct stream *s = stream_open(c, STREAM_EVENTS);
+    struct stream *s =
+        api_query_bool(c, "follow", &is_following) ? stream_open(c, STREAM_EVENTS) : NULL;
     if (!s)
         return;
     s->type = wanted;
     s->left = limit;
-    s->is_following = api_query(c, "follow", follow, sizeof follow) &&
-                      (strcmp(follow, "true") == 0 || strcmp(follow, "1") == 0);
+    s->is_following = is_following;
     if (s->is_following)
         s->left = UINT64_MAX;
     struct admin_stream now = {0};

@@ -166,8 +166,8 @@ class FakeAdmin:
             ("GET", "/v1/decisions"): {"total": 42, "decisions": DECISIONS},
             ("GET", "/v1/decisions/42"): decision(),
             ("GET", "/v1/doctor"): {"is_healthy": True, "findings": []},
-            ("GET", "/v1/config"): {"hash": "00000000deadbeef", "text": CONFIG, "effective": {"listen": ["127.0.0.1:8080"]}},
-            ("POST", "/v1/reload"): (202, {"verb": "reload"}),
+            ("GET", "/v1/config"): {"hash": "00000000deadbeef", "text": CONFIG, "file": "/etc/foldback.yaml", "needs_restart": [], "effective": {"listen": ["127.0.0.1:8080"]}},
+            ("POST", "/v1/reload"): (200, {"verb": "reload", "is_in_force": True, "file": "/etc/foldback.yaml", "needs_restart": []}),
             ("POST", "/v1/drain"): lambda q, b: self.drain(b, True),
             ("POST", "/v1/undrain"): lambda q, b: self.drain(b, False),
         }

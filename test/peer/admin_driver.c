@@ -234,9 +234,10 @@ static enum fb_code on_purge(void *ctx, uint16_t kind, bool is_paced, const char
     return FB_OK;
 }
 
-static enum fb_code on_reload(void *ctx, struct fb_err *err)
+static enum fb_code on_reload(void *ctx, uint16_t *number, struct fb_err *err)
 {
     (void)ctx;
+    (void)number;
     return fb_fail(err, FB_E_CONFIG, "line 3: `endpoints` is empty; name at least one address");
 }
 

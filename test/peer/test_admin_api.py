@@ -337,7 +337,7 @@ def test_wrong_tokens_are_slowed_down():
     try:
         codes = [request(d, "GET", "/v1/status", token="wrong-token-0123456789")[0] for _ in range(12)]
         assert codes == [401] * 10 + [429] * 2
-        assert request(d, "GET", "/v1/status")[0] == 429
+        assert request(d, "GET", "/v1/status")[0] == 200  # the right one is let in at any time
     finally:
         d.stop()
 

@@ -47,7 +47,7 @@ static void a_token_to_ingest_is_one_role_and_no_other(void **state)
     assert_true(auth_may_ingest(&a, SPAN("Bearer " TOKEN)));
     assert_false(auth_may_ingest(&a, SPAN("Bearer shop-0123456789abX")));
     assert_false(auth_may_ingest(&a, SPAN("")));
-    assert_int_equal(a.failures, 0);
+    assert_int_equal(auth_failures(&a, NULL, 1), 0);
     assert_false(auth_set_ingest(&a, SPAN("shop-0123456789abc\nshort\n"), &line));
     assert_int_equal(line, 2);
     assert_int_equal(a.ingest_count, 2); /* those of before */
@@ -55,14 +55,31 @@ static void a_token_to_ingest_is_one_role_and_no_other(void **state)
     assert_int_equal(auth_check(&a, &r, 1), AUTH_WRONG);
 }
 
-static void ten_wrong_tokens_close_the_door_for_a_minute(void **state)
+static void ten_wrong_tokens_close_the_door_to_the_wrong_tokens_of_one_address(void **state)
 {
     (void)state;
     struct auth a = made("127.0.0.1:9180");
+    const unsigned char one[AUTH_SOURCE_BYTES] = {1}, other[AUTH_SOURCE_BYTES] = {2};
     for (int i = 0; i < 10; i++)
-        assert_int_equal(auth_login(&a, SPAN("wrong"), 1000), AUTH_WRONG);
-    assert_int_equal(auth_login(&a, SPAN(TOKEN), 1000), AUTH_TOO_MANY);
-    assert_int_equal(auth_login(&a, SPAN(TOKEN), 61 * US_PER_S), AUTH_OK);
+        assert_int_equal(auth_login(&a, one, SPAN("wrong"), 1000), AUTH_WRONG);
+    assert_int_equal(auth_login(&a, one, SPAN("wrong"), 1000), AUTH_TOO_MANY);
+    assert_int_equal(auth_login(&a, one, SPAN(TOKEN), 1000), AUTH_OK);
+    assert_int_equal(auth_login(&a, other, SPAN("wrong"), 1000), AUTH_WRONG);
+    assert_int_equal(auth_login(&a, one, SPAN("wrong"), 61 * US_PER_S), AUTH_WRONG);
+}
+
+static void more_addresses_than_places_forget_the_oldest_one(void **state)
+{
+    (void)state;
+    struct auth a = made("127.0.0.1:9180");
+    const unsigned char first[AUTH_SOURCE_BYTES] = {0xff};
+    assert_int_equal(auth_login(&a, first, SPAN("wrong"), 1000), AUTH_WRONG);
+    for (unsigned i = 0; i < AUTH_SOURCES_MAX; i++) {
+        unsigned char at[AUTH_SOURCE_BYTES] = {1, (unsigned char)i};
+        assert_int_equal(auth_failures(&a, first, 1001 + i), 1);
+        assert_int_equal(auth_login(&a, at, SPAN("wrong"), 1001 + i), AUTH_WRONG);
+    }
+    assert_int_equal(auth_failures(&a, first, 2000), 0);
 }
 
 static void a_session_lasts_its_time_and_only_as_it_was_given(void **state)
@@ -80,7 +97,7 @@ static void a_session_lasts_its_time_and_only_as_it_was_given(void **state)
     assert_int_equal(auth_check(&a, &r, 2000), AUTH_OK);
     /* Others who guess do not end it. */
     for (int i = 0; i < 12; i++)
-        (void)auth_login(&a, SPAN("wrong"), 2000);
+        (void)auth_login(&a, NULL, SPAN("wrong"), 2000);
     assert_int_equal(auth_check(&a, &r, 2000), AUTH_OK);
     assert_int_equal(auth_check(&a, &r, 1000 + AUTH_SESSION_US), AUTH_MISSING);
     value[strlen(value) - 1] ^= 1;
@@ -132,7 +149,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_token_opens_and_another_does_not),
         cmocka_unit_test(a_token_to_ingest_is_one_role_and_no_other),
-        cmocka_unit_test(ten_wrong_tokens_close_the_door_for_a_minute),
+        cmocka_unit_test(ten_wrong_tokens_close_the_door_to_the_wrong_tokens_of_one_address),
+        cmocka_unit_test(more_addresses_than_places_forget_the_oldest_one),
         cmocka_unit_test(a_session_lasts_its_time_and_only_as_it_was_given),
         cmocka_unit_test(a_rebound_name_is_refused_on_loopback),
         cmocka_unit_test(a_page_of_another_origin_may_not_write),

@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an operator is told is what happened: reload, config diff, orders to the admin API, purges, checks, tokens."""
+import http.client
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "fault"))
+from fb import BIN, Foldback, Origin, free_port, until  # noqa: E402
+
+
+def conf(origin, more=""):
+    return ('mode: act\nservices:\n  app: { endpoints: ["127.0.0.1:%d"] }\nroutes:\n  - { match: /, service: app }\n%s'
+            % (origin.port, more))
+
+
+@pytest.fixture
+def origin():
+    o = Origin()
+    yield o
+    o.stop()
+
+
+@pytest.fixture
+def fold(tmp_path, origin):
+    f = Foldback(tmp_path, conf(origin))
+    f.start()
+    yield f
+    f.stop()
+
+
+def change(fold, old, new):
+    with open(fold.file) as f:
+        text = f.read()
+    assert old in text
+    with open(fold.file, "w") as f:
+        f.write(text.replace(old, new))
+
+
+def ask(fold, method, path, body=None, token=None, source=None):
+    """(status, answer) of one call; <source>: the address that it comes from."""
+    with open(os.path.join(fold.state, "admin.json")) as f:
+        where = json.load(f)
+    token = token or open(where["token_file"]).read().strip()
+    host, port = where["address"].rsplit(":", 1)
+    c = http.client.HTTPConnection(host, int(port), timeout=30, source_address=(source, 0) if source else None)
+    try:
+        c.request(method, path, json.dumps(body) if body is not None else None,
+                  {"Authorization": f"Bearer {token}", "Content-Type": "application/json"})
+        r = c.getresponse()
+        text = r.read()
+        return r.status, json.loads(text) if text[:1] in (b"{", b"[") else text.decode()
+    finally:
+        c.close()
+
+
+# ---- reload ----
+
+def test_a_reload_says_that_the_file_is_in_force_when_it_is(fold):
+    change(fold, "mode: act", "mode: act\nlimits: { header_count: 77 }")
+    done = fold.cli("reload")
+    assert done.returncode == 0 and done.stdout.startswith("The file is in force."), done.stderr
+    shown = fold.cli("config", "show", "--effective").stdout
+    assert [x.split()[1] for x in shown.splitlines() if x.startswith("limits.header_count ")] == ["77"]
+    assert ask(fold, "POST", "/v1/reload") == (200, {"verb": "reload", "is_in_force": True, "file": fold.file,
+                                                     "needs_restart": []})
+
+
+@pytest.mark.parametrize("new, said", [
+    ("mode: act\nlimits: { header_count: 0 }", ":6:25: error: limits.header_count must be 10..200, got 0"),  # outside of its range
+    ("mode: [act", "error"),  # no YAML
+])
+def test_a_file_with_errors_is_refused_with_each_line(fold, new, said):
+    change(fold, "mode: act", new)
+    done = fold.cli("reload")
+    assert done.returncode == 2 and done.stdout == "", done.stdout
+    assert said in done.stderr and "stays in force" in done.stderr, done.stderr
+    status, problem = ask(fold, "POST", "/v1/reload")
+    assert status == 422 and problem["errors"] and problem["file"] == fold.file, problem
+    found = [x for x in fold.api("GET", "/v1/doctor")["findings"] if x["check"] == "config"]
+    assert found and "refused" in found[0]["text"], found
+    change(fold, new, "mode: act")
+    assert fold.cli("reload").returncode == 0
+    assert not [x for x in fold.api("GET", "/v1/doctor")["findings"] if x["check"] == "config"]
+
+
+@pytest.mark.parametrize("tls, said", [
+    ("{ cert: /nowhere/a.pem, key: /nowhere/a.key }", "/nowhere/a.pem"),
+    ("{ cert: %s/a.pem, key: %s/a.key, ciphers: bogus }", "bogus"),
+])
+def test_files_and_ciphers_that_tls_cannot_take_refuse_the_reload(tmp_path, fold, tls, said):
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+                    "-keyout", str(tmp_path / "a.key"), "-out", str(tmp_path / "a.pem"), "-days", "2", "-subj",
+                    "/CN=a"], check=True, capture_output=True, timeout=60)
+    address = '"127.0.0.1:%d"' % fold.port
+    change(fold, address, "{ address: %s, tls: %s }" % (address, tls.replace("%s", str(tmp_path))))
+    done = fold.cli("reload")
+    assert done.returncode == 2 and said in done.stderr, (done.stdout, done.stderr)
+    assert said in json.dumps(fold.api("GET", "/v1/doctor"))
+    assert fold.get() == 200  # plain, as before
+
+
+def test_what_waits_for_the_next_start_is_named_until_then(fold):
+    change(fold, "mode: act", 'mode: act\ndns: { servers: "127.0.0.9:53" }')
+    for _ in range(2):  # the second one changes nothing and says it again
+        done = fold.cli("reload")
+        assert done.returncode == 0 and "dns.servers" in done.stdout, (done.stdout, done.stderr)
+    assert ask(fold, "POST", "/v1/reload")[1]["needs_restart"] == ["dns.servers"]
+    [line] = [x for x in fold.cli("config", "show", "--effective").stdout.splitlines() if x.startswith("dns.servers")]
+    assert "waits for the next start: " in line and "127.0.0.9" in line.split("#")[1], line
+    assert "127.0.0.9" not in line.split("#")[0], line
+    assert "waits for the next start: dns.servers" in fold.cli("config", "show").stdout
+    assert "dns.servers waits" in json.dumps(fold.api("GET", "/v1/doctor"))
+
+
+def test_what_waits_is_still_known_to_a_brain_that_was_started_again(fold):
+    change(fold, "mode: act", 'mode: act\ndns: { servers: "127.0.0.9:53" }')
+    assert fold.cli("reload").returncode == 0
+    change(fold, "mode: act", "mode: cat")
+    assert fold.cli("reload").returncode == 2
+    os.kill(fold.child("fb-brain"), 9)
+
+    def is_known():
+        try:
+            text = json.dumps(fold.api("GET", "/v1/doctor"))
+        except (OSError, AssertionError, http.client.HTTPException):
+            return False
+        return "dns.servers waits" in text and "was refused" in text
+    until(is_known, 40, "the new brain knows")
+    change(fold, "mode: cat", "mode: act")
+    assert fold.cli("reload").returncode == 0
+
+
+def test_without_a_file_a_reload_says_so(tmp_path, origin):
+    state = str(tmp_path / "state")
+    with open(tmp_path / "log", "w") as log:
+        process = subprocess.Popen([BIN, "run", "--to", f"127.0.0.1:{origin.port}", "--from",
+                                    f"127.0.0.1:{free_port()}", "--admin", "127.0.0.1:0", "--state", state],
+                                   stdout=log, stderr=subprocess.STDOUT)
+    try:
+        until(lambda: os.path.exists(os.path.join(state, "admin.json")) or process.poll() is not None, 40, "it runs")
+        done = subprocess.run([BIN, "reload", "--state", state], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 2 and "--config FILE" in done.stderr and done.stdout == "", done
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+# ---- orders to the admin API ----
+
+@pytest.mark.parametrize("method, path, body, says", [
+    ("POST", "/v1/freeze", {"rout": "app /"}, '"rout"'),
+    ("POST", "/v1/unfreeze", {"rout": "app /"}, "route"),
+    ("POST", "/v1/mode", {"mode": "observe", "sevice": "app"}, "service"),
+    ("POST", "/v1/reset", {"target": "nope"}, "endpoint"),
+    ("POST", "/v1/drain", {"endpoint": "a", "whi": "x"}, "why"),
+    ("POST", "/v1/undrain", {"endpoint": "a", "whi": "x"}, "why"),
+    ("POST", "/v1/cache/purge", {"all": True, "nwo": True}, "now"),
+    ("POST", "/v1/connectors/x/pause", {"at": 3}, "offset"),
+    ("POST", "/v1/events", {"name": "a", "vlaue": 3}, "value"),
+    ("POST", "/v1/events/query", {"sql": "SELECT 1", "limits": 1}, "limit"),
+    ("POST", "/v1/reload", {"file": "/etc/passwd"}, "none"),
+    ("POST", "/v1/login", {"token": "0123456789abcdef", "user": "me"}, "token"),
+    ("PUT", "/v1/knobs/timeout_ms/app%20%2F/pin", {"value": 900, "expires": 3}, "expires_s"),
+    ("DELETE", "/v1/knobs/timeout_ms/app%20%2F/pin", {"wyh": "x"}, "why"),
+    ("POST", "/v1/freeze?route=app", {}, '"route"'),
+    ("GET", "/v1/decisions?servce=app", None, "service"),
+    ("GET", "/v1/decisions?service=" + "a" * 300, None, "longer"),
+    ("GET", "/v1/decisions?limit=1&limit=2", None, "twice"),
+    ("GET", "/v1/events?follow=zz", None, "true or false"),
+    ("GET", "/v1/tap?redact=zz", None, "true or false"),
+])
+def test_a_name_that_a_call_does_not_know_is_refused_with_those_it_knows(fold, method, path, body, says):
+    before = fold.api("GET", "/v1/knobs")["knobs"]
+    status, problem = ask(fold, method, path, body)
+    assert status == 422 and says in problem["detail"], problem
+    assert "--" not in problem["remedy"], problem
+    after = fold.api("GET", "/v1/knobs")["knobs"]
+    assert [(k["is_frozen"], k["mode"]) for k in after] == [(k["is_frozen"], k["mode"]) for k in before]
+
+
+def test_a_problem_tells_who_speaks_http_nothing_of_the_command_line(fold):
+    status, problem = ask(fold, "POST", "/v1/drain", {})
+    assert status == 400 and "--help" not in json.dumps(problem) and "openapi" in problem["remedy"], problem
+
+
+# ---- tokens ----
+
+def test_a_client_with_an_old_token_keeps_nobody_out(fold):
+    old = "0123456789abcdef0123"
+    seen = [ask(fold, "POST", "/v1/ingest", {"name": "a", "value": 1}, token=old)[0] for _ in range(14)]
+    assert seen == [401] * 10 + [429] * 4
+    assert ask(fold, "GET", "/v1/status")[0] == 200  # the same address, the right token
+    assert ask(fold, "POST", "/v1/ingest", {"name": "a", "value": 1})[0] == 202
+    assert ask(fold, "POST", "/v1/ingest", {"name": "a", "value": 1}, token=old, source="127.0.0.77")[0] == 401
+    assert ask(fold, "POST", "/v1/logs", {}, token=old)[0] == 429
+    text = ask(fold, "GET", "/metrics")[1]
+    assert 'foldback_ingest_refused_total{via="push",reason="unauthorized"} 15' in text
+    assert 'foldback_ingest_refused_total{via="otlp",reason="unauthorized"} 1' in text
