@@ -28,9 +28,9 @@ enum control_kind {
     CONTROL_LISTEN,     /* before a RELOAD; number: its place in the new `listen`; new sockets ride
                            along, one per thread */
     CONTROL_PURGE = 16, /* number: enum cache_purge_kind, value: 1 paced, text: what */
-    CONTROL_VERDICT,    /* supervisor to brain, of a reload; number: the newest RELOAD of the brain
-                           that it answers, value: enum control_verdict, text: name of the file, then
-                           lines of TAB separated parts */
+    CONTROL_VERDICT,    /* of a reload, to the brain; number: its newest RELOAD that this answers,
+                           value: enum control_verdict, text: name of the file, then lines of TAB
+                           separated parts */
     CONTROL_READY = 64,
     CONTROL_RELOADED, /* text: what needs a restart, "" when nothing */
     CONTROL_REFUSED,  /* text: every problem, as conf_report_print writes it */
