@@ -105,7 +105,8 @@ int cmd_cache_purge(const struct cli_call *call)
     if (code == 0 && call->is_json)
         cli_print_json(root);
     else if (code == 0)
-        printf("Purged.%s%s\n", cli_str(root, "warning")[0] ? " " : "", cli_str(root, "warning"));
+        printf("The purge is under way; `foldback cache status` shows what is left.%s%s\n",
+               cli_str(root, "warning")[0] ? "  " : "", cli_str(root, "warning"));
     json_decref(root);
     json_decref(body);
     return code;

@@ -20,6 +20,15 @@ static enum fb_code check_daemon(const struct cli_call *call, struct probes *p);
 static void check_connectors(const struct cli_call *call, struct probes *p, uint32_t timeout_ms);
 static void print_probes(const struct cli_call *call, const struct probes *p);
 
+static void on_fault(void *arg, uint32_t line, const char *text)
+{
+    char where[24] = "";
+    if (line)
+        snprintf(where, sizeof where, "line %u: ", line);
+    probe_hint(probe_add(arg, PROBE_FAIL, "start", "%s%.360s", where, text),
+               "a gateway would not start with it; `foldback config check FILE` shows every line");
+}
+
 int cmd_check(const struct cli_call *call)
 {
     static struct probes probes; /* large */
@@ -33,6 +42,7 @@ int cmd_check(const struct cli_call *call)
         probe_ports(&probes, conf, is_ours);
         probe_endpoints(&probes, conf, 1000);
         probe_certs(&probes, conf);
+        (void)check_start(conf, on_fault, &probes);
     }
     if (call->option[OPT_CONNECTORS])
         check_connectors(call, &probes, (uint32_t)timeout_s * 1000);

@@ -10,6 +10,25 @@
 /* Loads <file>; prints what is wrong with it (to stderr, or as JSON with <is_json>). */
 static int load(const char *file, bool is_json, struct conf **conf);
 
+struct start_faults { /* what check_start says */
+    const char *file;
+    bool is_json;
+    json_t *list;
+};
+
+static void on_fault(void *arg, uint32_t line, const char *text)
+{
+    struct start_faults *f = arg;
+    if (f->is_json)
+        json_array_append_new(f->list, json_pack("{s:I, s:I, s:s, s:s}", "line", (json_int_t)line,
+                                                 "column", (json_int_t)(line != 0), "severity",
+                                                 "error", "text", text));
+    else if (line)
+        fprintf(stderr, "%s:%u: error: %s\n", f->file, line, text);
+    else
+        fprintf(stderr, "%s: error: %s\n", f->file, text);
+}
+
 /* [{"line", "column", "severity", "text"}] */
 static json_t *problems_of(const struct conf_report *r)
 {
@@ -45,18 +64,23 @@ static int load(const char *file, bool is_json, struct conf **conf)
     struct fb_err err = {0};
     struct buf out;
     enum fb_code code = conf_load(file, conf, &report, &err);
+    bool is_read = code == FB_OK;
+    struct start_faults faults = {file, is_json, problems_of(&report)};
+    if (is_read && check_start(*conf, on_fault, &faults))
+        code = FB_E_CONFIG;
     buf_init(&out, 4 * MIB);
-    if (is_json && (code == FB_OK || report.count)) {
-        json_t *root = json_pack("{s:s, s:b, s:o}", "file", file, "is_valid", code == FB_OK,
-                                 "problems", problems_of(&report));
+    if (is_json && (is_read || report.count)) {
+        json_t *root = json_pack("{s:s, s:b, s:O}", "file", file, "is_valid", code == FB_OK,
+                                 "problems", faults.list);
         cli_print_json(root);
         json_decref(root);
     } else if (report.count) {
         conf_report_print(&report, file, (struct span){NULL, 0}, &out);
         fwrite(out.at, 1, out.len, stderr);
     }
-    if (code != FB_OK && !report.count)
+    if (!is_read && !report.count)
         cli_fail(&err);
+    json_decref(faults.list);
     conf_report_fini(&report);
     buf_fini(&out);
     return code == FB_OK ? 0 : 2; /* a file that cannot be read is a configuration error too */

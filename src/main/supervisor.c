@@ -422,9 +422,11 @@ static void reap(struct supervisor *s)
             continue;
         }
         bool is_clean = WIFEXITED(status);
-        fb_log(FB_LOG_ERROR, "%s (%d) ended by %s %d; starting it again", c->name, (int)pid,
-               is_clean ? "exit" : "signal", is_clean ? WEXITSTATUS(status) : WTERMSIG(status));
-        if (!s->is_announced && is_clean && WEXITSTATUS(status) != 0) {
+        bool is_over = !s->is_announced && is_clean && WEXITSTATUS(status) != 0;
+        fb_log(FB_LOG_ERROR, "%s (%d) ended by %s %d; %s", c->name, (int)pid,
+               is_clean ? "exit" : "signal", is_clean ? WEXITSTATUS(status) : WTERMSIG(status),
+               is_over ? "foldback cannot start, the line above says why" : "starting it again");
+        if (is_over) {
             s->code = WEXITSTATUS(status); /* it said why */
             s->phase = PHASE_DRAIN;
             control_send(s->gateway.control_fd, CONTROL_STOP, 0, 0, "");

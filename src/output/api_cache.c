@@ -150,6 +150,24 @@ static void put_warning(struct api_call *c, bool is_now)
     json_key_str(&c->j, "warning", text);
 }
 
+/* "http://HOST/PATH", "HOST/PATH"; the scheme may be missing, the host may not. */
+static bool is_url(const char *text)
+{
+    const char *scheme = strstr(text, "://");
+    if (scheme && strncmp(text, "http://", 7) != 0 && strncmp(text, "https://", 8) != 0)
+        return false;
+    const char *host = scheme ? scheme + 3 : text;
+    size_t len = strcspn(host, "/");
+    for (const char *at = text; *at; at++)
+        if ((unsigned char)*at <= ' ' || *at == 0x7f)
+            return false;
+    for (size_t i = 0; i < len; i++)
+        if (!strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_:[]",
+                    host[i]))
+            return false;
+    return len > 0 && (scheme || host[len] == '/');
+}
+
 RUN(cache_purge)
 {
     static const char *const kinds[] = {"all", "url", "prefix", "tag"};
@@ -175,6 +193,17 @@ RUN(cache_purge)
         return;
     }
     const struct jsonin_field *now = jsonin_find(&in, "now");
+    if ((kind == 1 || kind == 2) && !is_url(text)) {
+        api_fail(c, FB_E_RANGE,
+                 "\"%.200s\" is no %s; write http://HOST/PATH or HOST/PATH (of a prefix: where it "
+                 "begins; on the command line it ends with *), or name a tag",
+                 text, kinds[kind]);
+        return;
+    }
+    if (now && now->kind != JSONIN_BOOL) {
+        api_fail(c, FB_E_RANGE, "now must be true or false");
+        return;
+    }
     bool is_now = (now && now->kind == JSONIN_BOOL && now->number != 0) || kind == 1;
     if (!s->purge) {
         api_fail_status(c, 501, FB_E_AGAIN, "this process has no cache");

@@ -282,7 +282,7 @@ WRONG = [
     (["config", "check"], 2, "needs FILE"),
     (["config", "check", "/nonexistent.yaml"], 2, "/nonexistent.yaml"),
     (["config", "show", "/nonexistent.yaml"], 2, "/nonexistent.yaml"),
-    (["config", "schema", "x"], 2, "does not know"),
+    (["config", "schema", "x"], 2, "does not know"), (["config", "diff", "x"], 2, "does not know"),
     (["key", "list", "x"], 2, "does not know"),
     (["key", "rotate", "--all"], 2, "has no flag --all"),
     (["key", "rewrap", "a", "b"], 2, "does not know"),

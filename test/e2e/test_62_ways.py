@@ -200,3 +200,76 @@ def test_a_client_with_an_old_token_keeps_nobody_out(fold):
     text = ask(fold, "GET", "/metrics")[1]
     assert 'foldback_ingest_refused_total{via="push",reason="unauthorized"} 15' in text
     assert 'foldback_ingest_refused_total{via="otlp",reason="unauthorized"} 1' in text
+
+
+# ---- config diff ----
+
+def test_config_diff_names_each_value_and_when_it_applies(fold):
+    done = fold.cli("config", "diff")
+    assert done.returncode == 0 and "is what is in force" in done.stdout, done
+    change(fold, "mode: act", 'mode: observe\ndns: { servers: "127.0.0.9:53" }')
+    done = fold.cli("config", "diff", "--json")
+    assert done.returncode == 1, done.stderr
+    changes = {c["key"]: c for c in json.loads(done.stdout)["changes"]}
+    assert changes["mode"] == {"key": "mode", "in_force": "act", "file": "observe", "applies": "reload"}
+    assert changes["dns.servers"]["applies"] == "restart" and changes["dns.servers"]["file"] == "127.0.0.9:53"
+    assert fold.cli("reload").returncode == 0
+    done = fold.cli("config", "diff", "--config", fold.file)  # what waits is still different
+    assert done.returncode == 1 and "mode " not in done.stdout, done.stdout
+    assert "dns.servers" in done.stdout and "at the next start" in done.stdout, done.stdout
+    change(fold, "mode: observe", "mode: cat")
+    done = fold.cli("config", "diff")
+    assert done.returncode == 2 and "mode" in done.stderr and done.stdout == "", done
+
+
+# ---- purges ----
+
+@pytest.mark.parametrize("body", [
+    {"url": "bogus"}, {"url": "*"}, {"prefix": "http://"}, {"url": "not a url"}, {"url": "ftp://a/b"}, {"prefix": "/a"},
+    {"url": "http://a/b", "now": "x"}])
+def test_what_is_no_url_is_not_purged(fold, body):
+    status, problem = ask(fold, "POST", "/v1/cache/purge", body)
+    assert status == 422 and ("HOST/PATH" in problem["detail"] or "now" in problem["detail"]), problem
+
+
+def test_a_purge_says_that_it_is_under_way(fold):
+    for what in ("http://a/b", "a/b", "a/*", "https://a"):
+        done = fold.cli("cache", "purge", what)
+        assert done.returncode == 0 and "under way" in done.stdout, done
+    assert fold.cli("cache", "purge", "http://*").returncode == 2
+
+
+# ---- checks before a start ----
+
+@pytest.mark.parametrize("tls, more, said", [
+    ("cert: a.pem, key: a.key, ciphers: bogus", "", "bogus"),
+    ("cert: a.pem, key: a.key, client_ca: a.key", "", "client_ca"),
+    ("cert: a.pem, key: b.key", "", "b.key"),
+    ("cert: a.pem, key: a.key, ocsp: junk.der", "", "junk.der"),
+    ("cert: a.pem, key: a.key", "dns: { servers: zz }\n", "dns.servers"),
+    ("cert: a.pem, key: a.key", "", None),
+])
+def test_config_check_finds_what_a_start_would_refuse(tmp_path, tls, more, said):
+    for name in ("a", "b"):
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+                        "-keyout", str(tmp_path / (name + ".key")), "-out", str(tmp_path / (name + ".pem")), "-days",
+                        "2", "-subj", "/CN=a"], check=True, capture_output=True, timeout=60)
+    (tmp_path / "junk.der").write_bytes(b"junk")
+    for name in ("a.pem", "a.key", "b.key", "junk.der"):
+        tls = tls.replace(": " + name, ": %s/%s" % (tmp_path, name))
+    port = free_port()
+    file = tmp_path / "foldback.yaml"
+    file.write_text('listen: [{ address: "127.0.0.1:%d", tls: { %s } }]\nadmin: { listen: "127.0.0.1:0" }\n%s'
+                    'services: { app: { endpoints: ["127.0.0.1:1"] } }\nroutes: [{ match: /, service: app }]\n'
+                    % (port, tls, more))
+    done = subprocess.run([BIN, "config", "check", str(file)], capture_output=True, text=True, timeout=60)
+    looked = subprocess.run([BIN, "check", "--config", str(file), "--state", str(tmp_path / "none")],
+                            capture_output=True, text=True, timeout=60)
+    if said is None:
+        assert done.returncode == 0, done.stderr
+        return
+    assert done.returncode == 2 and said in done.stderr, (done.stdout, done.stderr)
+    assert looked.returncode == 1 and said in looked.stdout, looked.stdout
+    begun = subprocess.run([BIN, "run", "--config", str(file), "--state", str(tmp_path / "state")],
+                           capture_output=True, text=True, timeout=60)
+    assert begun.returncode != 0 and "starting it again" not in begun.stdout + begun.stderr, begun

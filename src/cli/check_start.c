@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a gateway would refuse at its start although the text of the file is right: certificates,
+ * keys, ciphers, name servers.  Nothing is opened but the files that it names. */
+#include "cli/cli_int.h"
+#include "conf/conf.h"
+#include "io/socket.h"
+#include "io/tls.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+static enum fb_code check_listen(const struct conf_listen *l, struct fb_err *err)
+{
+    const struct conf_tls *tls = &l->tls;
+    struct tls_server *server = NULL;
+    if (!tls->is_on || tls->is_internal) /* its certificates are made at the start */
+        return FB_OK;
+    struct tls_cert_files *files = calloc(tls->cert_count + 1, sizeof *files);
+    if (!files)
+        return fb_fail(err, FB_E_NOMEM, "no memory to check certificates");
+    for (size_t i = 0; i < tls->cert_count; i++)
+        files[i] = (struct tls_cert_files){
+            .cert = tls->certs[i].cert, .key = tls->certs[i].key, .ocsp = tls->certs[i].ocsp};
+    const struct tls_server_conf c = {.certs = files,
+                                      .cert_count = tls->cert_count,
+                                      .internal_dir = "",
+                                      .client_ca = tls->client_ca,
+                                      .verify = (enum tls_verify)tls->verify,
+                                      .ciphers = tls->ciphers,
+                                      .alpn = "h2,http/1.1",
+                                      .is_13_only = tls->is_13_only};
+    enum fb_code code = tls_server_new(&c, &server, err);
+    if (code == FB_OK)
+        tls_server_unref(server);
+    free(files);
+    return code;
+}
+
+static enum fb_code check_service(const struct conf_service *sv, struct fb_err *err)
+{
+    struct tls_client *client = NULL;
+    struct fb_err why = {0};
+    if (!sv->tls.is_on)
+        return FB_OK;
+    const struct tls_client_conf c = {.ca = sv->tls.ca,
+                                      .name = sv->tls.name,
+                                      .cert = sv->tls.cert,
+                                      .key = sv->tls.key,
+                                      .alpn = "",
+                                      .is_unverified = sv->tls.is_unverified};
+    enum fb_code code = tls_client_new(&c, &client, &why);
+    if (code != FB_OK)
+        return fb_fail(err, code, "service %.60s: %.380s", sv->name, why.text);
+    tls_client_unref(client);
+    return FB_OK;
+}
+
+static bool is_server(struct span one)
+{
+    struct sock_addr at;
+    struct fb_err err;
+    return sock_parse_host(one, 53, &at) ||
+           (one.len && one.at[0] != ':' && one.at[0] != '*' && sock_parse(one, &at, &err) == FB_OK);
+}
+
+size_t check_start(const struct conf *conf, check_start_fn *fn, void *arg)
+{
+    size_t count = 0;
+    struct fb_err err = {0};
+    for (size_t i = 0; i < conf->listen_count; i++)
+        if (check_listen(&conf->listens[i], &err) != FB_OK) {
+            fn(arg, conf_listen_line(conf, i), err.text);
+            count++;
+        }
+    for (size_t i = 0; i < conf->service_count; i++)
+        if (check_service(&conf->services[i], &err) != FB_OK) {
+            fn(arg, 0, err.text);
+            count++;
+        }
+    for (struct span rest = span_of(conf->p.dns_servers); rest.len;) {
+        struct span one = span_trim(span_cut(rest, ',', &rest));
+        if (is_server(one))
+            continue;
+        fb_fail(&err, FB_E_CONFIG,
+                "dns.servers: \"%.*s\" is no address; write IP or IP:PORT, separated by commas",
+                (int)fb_min_u64(one.len, 80), one.at);
+        fn(arg, 0, err.text);
+        count++;
+    }
+    return count;
+}
