@@ -17,6 +17,7 @@
 static bool step(struct h2_conn *conn);
 static bool flush(struct h2_conn *conn);
 static bool pump_once(struct h2_conn *conn);
+static void run_late(struct h2_conn *conn);
 static void serve(struct h2_conn *conn);
 static void run_dirty(struct h2_conn *conn);
 static void on_flush(struct loop_job *job);
@@ -138,7 +139,32 @@ static bool pump_once(struct h2_conn *conn)
     conn->is_busy = true;
     conn->has_more = h2_pump(conn->session, OUT_FULL_BYTES);
     conn->is_busy = false;
+    if (conn->late_count) {
+        run_late(conn);
+        conn->has_more = true;
+    }
     return conn->has_more;
+}
+
+/* RFC 9218 section 10: incremental streams of one urgency share the connection.  The library puts a
+ * stream that has bytes again before all others, so one that is refilled at once would take it
+ * all: it comes back after the others had a round. */
+void h2_conn_late(struct h2_conn *conn, struct h2_stream *st)
+{
+    conn->late_count += !st->is_late;
+    st->is_late = true;
+}
+
+static void run_late(struct h2_conn *conn)
+{
+    for (struct h2_stream *st = conn->streams; st; st = st->next) {
+        if (!st->is_late)
+            continue;
+        st->is_late = false;
+        if (!st->is_closed)
+            h2_resume(conn->session, st->id);
+    }
+    conn->late_count = 0;
 }
 
 /* The same where streams may run in between: the urgent one gets its next bytes from its endpoint
@@ -464,6 +490,13 @@ static void *on_head(void *arg, const struct h2_begin *begin)
     return h2_stream_open(conn, begin);
 }
 
+static void on_priority(void *arg, void *stream, bool is_incremental)
+{
+    struct h2_stream *st = stream;
+    (void)arg;
+    st->is_incremental = is_incremental;
+}
+
 static void on_malformed(void *arg, size_t head_bytes)
 {
     struct h2_conn *conn = arg;
@@ -481,6 +514,7 @@ const struct h2_hooks h2_conn_hooks = {
     .on_data = h2_stream_data,
     .on_end = h2_stream_end,
     .on_gone = h2_stream_gone,
+    .on_priority = on_priority,
     .on_malformed = on_malformed,
     .give = h2_stream_give,
     .put = on_put,

@@ -25,14 +25,16 @@ struct h2_stream {
     struct chunk *tail; /* trailer lines behind <out> */
     int32_t id;
     bool is_dirty;
-    bool has_head;     /* of its answer */
-    bool is_end_given; /* the frame that is being made is the last */
-    bool is_all;       /* nothing comes behind <out> and <tail> */
-    bool is_out_over;  /* the last frame of its answer was made */
-    bool is_in_over;   /* END_STREAM came */
-    bool is_closed;    /* the session does not know it any more */
-    bool is_reset;     /* by the client */
-    bool is_stop_said; /* it was told to send no more */
+    bool has_head;       /* of its answer */
+    bool is_end_given;   /* the frame that is being made is the last */
+    bool is_all;         /* nothing comes behind <out> and <tail> */
+    bool is_out_over;    /* the last frame of its answer was made */
+    bool is_in_over;     /* END_STREAM came */
+    bool is_closed;      /* the session does not know it any more */
+    bool is_reset;       /* by the client */
+    bool is_stop_said;   /* it was told to send no more */
+    bool is_incremental; /* RFC 9218 4.2: it shares with others of its urgency */
+    bool is_late;        /* has bytes again, and waits until the others had their turn */
 };
 
 struct h2_conn {
@@ -47,6 +49,7 @@ struct h2_conn {
     uint64_t idle_us;       /* since when it has no stream */
     uint64_t head_since_us; /* of a header block that is not complete */
     uint64_t goaway_us;     /* when new streams are refused; 0: not draining */
+    uint32_t late_count;    /* streams with is_late */
     size_t pumped_bytes;    /* of payload, in this call of h2_pump */
     bool is_busy;           /* inside h2_take or h2_pump */
     bool has_more;          /* frames wait in the session for room */
@@ -58,6 +61,7 @@ extern const struct h2_hooks h2_conn_hooks;
 
 /* ---- h2_conn.c ---- */
 void h2_conn_pump(struct h2_conn *conn);
+void h2_conn_late(struct h2_conn *conn, struct h2_stream *st);  /* instead of h2_resume */
 void h2_conn_touch(struct h2_conn *conn, struct h2_stream *st); /* it runs soon */
 /* Frame bytes for the socket, at the end of this turn. */
 void h2_conn_put(struct h2_conn *conn, struct span bytes);

@@ -52,6 +52,8 @@ void *h2_stream_open(struct h2_conn *conn, const struct h2_begin *begin)
                        begin->head->head_bytes);
         answer_raw(c, reason, false);
     } else {
+        const struct http1_field *f = http1_find_name(begin->head, SPAN("priority"));
+        st->is_incremental = f && h2_is_incremental(f->value);
         conn->worker->h2_stream_count++;
         conn->used++; /* before it: the request may be over at once */
         size_t taken = request_begin(c, begin->head, SPAN(""));
@@ -203,12 +205,15 @@ static void say(struct h2_stream *st, const struct answer_piece *piece)
     if (has_trailers && !keep_tail(st, piece->trailers))
         c->is_broken = true;
     st->is_all = piece->is_last;
-    bool is_now = !c->out && !conn->is_busy;
+    bool is_shared = st->is_incremental && conn->has_more && !piece->head.len;
+    bool is_now = !c->out && !conn->is_busy && !is_shared;
     if (is_now)
         st->now = piece->payload;
     else if (!keep(st, piece->payload))
         return;
-    if (!piece->head.len)
+    if (is_shared)
+        h2_conn_late(conn, st);
+    else if (!piece->head.len)
         h2_resume(conn->session, st->id);
     h2_conn_touch(conn, st);
     if (!is_now)
@@ -490,6 +495,7 @@ static void free_stream(struct h2_stream *st)
         if (*at)
             *at = st->dirty_next;
     }
+    conn->late_count -= st->is_late;
     loop_timer_stop(w->loop, &c->timer);
     chunk_give(&w->chunks, c->in);
     chunk_give(&w->chunks, c->out);

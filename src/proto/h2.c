@@ -330,6 +330,23 @@ void h2_resume(struct h2 *s, int32_t id)
     (void)rv; /* not deferred: it is asked anyway */
 }
 
+/* A dictionary of RFC 8941: the last member of a name counts. */
+bool h2_is_incremental(struct span priority)
+{
+    bool is = false;
+    while (priority.len) {
+        struct span rest, parameters;
+        struct span member = span_cut(priority, ',', &rest);
+        member = span_trim(span_cut(member, ';', &parameters));
+        if (span_eq(member, SPAN("i")) || span_eq(member, SPAN("i=?1")))
+            is = true;
+        else if (span_eq(member, SPAN("i=?0")))
+            is = false;
+        priority = rest;
+    }
+    return is;
+}
+
 void h2_consume(struct h2 *s, int32_t id, size_t bytes)
 {
     /* An error means that the connection or the stream is over, or that memory is: then it stands
@@ -626,6 +643,14 @@ static int on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, v
         }
         s->shared->counts.resets_in++;
         return charge(s, &s->resets, H2_FLOOD_RESETS) ? 0 : NGHTTP2_ERR_CALLBACK_FAILURE;
+    case NGHTTP2_PRIORITY_UPDATE: {
+        const nghttp2_ext_priority_update *p = frame->ext.payload;
+        stream = nghttp2_session_get_stream_user_data(session, p->stream_id);
+        struct span value = {(const char *)p->field_value, p->field_value_len};
+        if (stream)
+            s->hooks->on_priority(s->conn, stream, h2_is_incremental(value));
+        return 0;
+    }
     default:
         return 0;
     }

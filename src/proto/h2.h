@@ -86,6 +86,8 @@ struct h2_hooks {
     /* The stream is gone: both sides ended it (H2_NO_ERROR), or the client reset it, or we did for
      * a fault of the client. */
     void (*on_gone)(void *conn, void *stream, uint32_t code);
+    /* A PRIORITY_UPDATE frame; the first value comes with the head. */
+    void (*on_priority)(void *conn, void *stream, bool is_incremental);
     /* A head that breaks RFC 9113 8.1.1 was answered with a reset; it has no stream. */
     void (*on_malformed)(void *conn, size_t head_bytes);
     struct h2_give (*give)(void *conn, void *stream, size_t most);
@@ -137,6 +139,8 @@ const struct h2_counts *h2_counts(const struct h2_shared *shared);
 FB_MUST_USE
 bool h2_answer(struct h2 *s, const struct h2_owned *to, struct span head, bool is_last);
 void h2_resume(struct h2 *s, int32_t id); /* hooks.give has something */
+/* Does a Priority field say that the answer is useful in parts (RFC 9218 section 4.2)? */
+bool h2_is_incremental(struct span priority);
 /* The owner took them: both windows open again. */
 void h2_consume(struct h2 *s, int32_t id, size_t bytes);
 void h2_consume_gone(struct h2 *s, size_t bytes); /* the same after its stream is gone */

@@ -156,9 +156,12 @@ class H2:
 class Raw:
     """Frames without a state machine: what a client that breaks the rules sends, and what comes back."""
 
-    def __init__(self, port, preface=PREFACE + frame(SETTINGS, 0, 0)):
-        self.sock = socket.create_connection(("127.0.0.1", port), WAIT_S)
+    def __init__(self, port, preface=PREFACE + frame(SETTINGS, 0, 0), receive_bytes=0):
+        self.sock = socket.socket()
+        if receive_bytes:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
         self.sock.settimeout(WAIT_S)
+        self.sock.connect(("127.0.0.1", port))
         self.buf, self.frames, self.is_closed = b"", [], False
         self.send(preface)
 

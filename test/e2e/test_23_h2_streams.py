@@ -136,6 +136,32 @@ def test_the_urgent_stream_goes_first(world, how):
     assert m.get("priority") == ("u=1" if how == "field" else "u=6")  # the endpoint may use it too
 
 
+@pytest.mark.parametrize("how", ["field", "update"])
+def test_incremental_streams_share_the_connection(world, how):
+    """RFC 9218 section 10: while one of them ends, the others must have got about as much."""
+    origin, proxy = world.pair(lambda m, w: ok(b"x" * 6_000_000), threads=1)
+    shared = literal("priority", "u=3, i") if how == "field" else b""
+    window = b"\0\4\x7f\xff\xff\xff"
+    r = Raw(proxy.port, preface=b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(SETTINGS, 0, 0, window), receive_bytes=65536)
+    r.send(frame(8, 0, 0, (100_000_000).to_bytes(4, "big")))
+    ids = (1, 3, 5)
+    for i in ids:
+        r.send(frame(HEADERS, 5, i, block("/%d" % i, extra=shared)))
+        if how == "update":
+            r.send(frame(PRIORITY_UPDATE, 0, 0, i.to_bytes(4, "big") + b"i, u=3"))
+    time.sleep(1)  # nothing is read yet: all three have bytes, and the connection is full
+    got = {i: 0 for i in ids}
+    seen, is_over = 0, False
+    while not is_over:
+        assert r.pump(WAIT_S)
+        for f in r.frames[seen:]:
+            if f[0] == DATA:
+                got[f[2]] += len(f[3])
+                is_over = is_over or f[1] & 1
+        seen = len(r.frames)
+    assert min(got.values()) > 3_000_000, got
+
+
 def test_a_listener_speaks_what_it_is_told(world):
     from conftest import config
     origin = world.origin()

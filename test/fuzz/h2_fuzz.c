@@ -145,7 +145,15 @@ static bool put_data(void *arg, void *stream, struct span head, size_t bytes)
     return true;
 }
 
+static void on_priority(void *conn, void *stream, bool is_incremental)
+{
+    (void)conn;
+    (void)stream;
+    (void)is_incremental;
+}
+
 static const struct h2_hooks hooks = {.on_head = on_head,
+                                      .on_priority = on_priority,
                                       .on_data = on_data,
                                       .on_end = on_end,
                                       .on_gone = on_gone,
