@@ -427,11 +427,12 @@ struct upstream {
     uint8_t phase;
     uint8_t kind; /* enum upstream_kind */
     bool can_read, can_write, has_ended, is_broken;
-    bool is_reused;     /* had an answer before this request */
-    bool is_keep_alive; /* as the answer's head says */
-    bool has_head;      /* final head of the present answer */
-    bool has_bytes;     /* anything of the present answer */
-    bool is_send_due;   /* the request is written at the end of this turn */
+    bool is_reused;        /* had an answer before this request */
+    bool is_keep_alive;    /* as the answer's head says */
+    bool has_head;         /* final head of the present answer */
+    bool has_bytes;        /* anything of the present answer */
+    bool is_send_due;      /* the request is written at the end of this turn */
+    struct loop_job again; /* reads on in the next turn of the loop: others get theirs first */
 };
 
 /* ---- client.c: one client connection ---- */

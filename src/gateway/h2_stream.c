@@ -205,15 +205,16 @@ static void say(struct h2_stream *st, const struct answer_piece *piece)
     if (has_trailers && !keep_tail(st, piece->trailers))
         c->is_broken = true;
     st->is_all = piece->is_last;
-    bool is_shared = st->is_incremental && conn->has_more && !piece->head.len;
+    bool is_shared = st->is_incremental && conn->stream_count > 1 && !piece->head.len;
     bool is_now = !c->out && !conn->is_busy && !is_shared;
     if (is_now)
         st->now = piece->payload;
     else if (!keep(st, piece->payload))
         return;
-    if (is_shared)
+    if (is_shared) {
         h2_conn_late(conn, st);
-    else if (!piece->head.len)
+        c->blocked_us += c->blocked_us == 0; /* small reads, like the others' */
+    } else if (!piece->head.len)
         h2_resume(conn->session, st->id);
     h2_conn_touch(conn, st);
     if (!is_now)

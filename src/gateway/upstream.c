@@ -12,9 +12,13 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+/* A client and an endpoint that are both fast would keep the thread to themselves. */
+#define READS_PER_TURN 4
+
 static struct upstream *connect_new(struct request *req, const struct link *ready);
 static void start_http1(struct request *req, const struct link *ready);
 static void run(struct upstream *up, struct request *req);
+static void on_again(struct loop_job *job);
 static bool finish_connect(struct upstream *up, struct request *req);
 static bool read_some(struct upstream *up, struct request *req);
 static void lost(struct upstream *up, struct request *req);
@@ -145,6 +149,8 @@ void upstream_run(struct upstream *up)
         h2u_run(up);
         return;
     }
+    if (up->again.is_queued)
+        return;
     struct client *c = request_waiter(req);
     run(up, req);
     if (c && !c->is_send_due) /* the request is still there, and so is its client */
@@ -215,6 +221,7 @@ void upstream_close(struct upstream *up)
     if (up->phase == UPSTREAM_IDLE)
         pool_remove(up);
     send_batch_forget_upstream(up);
+    loop_job_cancel(w->loop, &up->again);
     if (up->req)
         up->req->up = NULL;
     link_fini(&up->link, !up->is_broken);
@@ -255,6 +262,7 @@ static struct upstream *connect_new(struct request *req, const struct link *read
         return NULL;
     }
     *up = (struct upstream){.handle = {.on_ready = upstream_on_ready, .fd = -1},
+                            .again = {.on_run = on_again},
                             .worker = w,
                             .link = {.fd = fd},
                             .ep = req->ep,
@@ -288,7 +296,11 @@ static void run(struct upstream *up, struct request *req)
     }
     if (up->can_write)
         upstream_send(up);
-    while (up->can_read && !(req->client && req->client->out)) {
+    for (int reads = 0; up->can_read && !(req->client && req->client->out); reads++) {
+        if (reads == READS_PER_TURN) {
+            loop_defer(up->worker->loop, &up->again);
+            return;
+        }
         if (!read_some(up, req))
             return;    /* the connection is not ours any more */
         req = up->req; /* a copy may have changed places with its first */
@@ -297,6 +309,13 @@ static void run(struct upstream *up, struct request *req)
     }
     if (up->is_broken && !up->can_read)
         lost(up, req);
+}
+
+static void on_again(struct loop_job *job)
+{
+    struct upstream *up = FB_CONTAINER(job, struct upstream, again);
+    if (up->req)
+        upstream_run(up);
 }
 
 static bool finish_connect(struct upstream *up, struct request *req)

@@ -149,17 +149,17 @@ def test_incremental_streams_share_the_connection(world, how):
         r.send(frame(HEADERS, 5, i, block("/%d" % i, extra=shared)))
         if how == "update":
             r.send(frame(PRIORITY_UPDATE, 0, 0, i.to_bytes(4, "big") + b"i, u=3"))
-    time.sleep(1)  # nothing is read yet: all three have bytes, and the connection is full
     got = {i: 0 for i in ids}
-    seen, is_over = 0, False
-    while not is_over:
+    seen = 0
+    while sum(got.values()) < 6_000_000:
+        time.sleep(0.01)  # a line slower than the endpoints: all three always have bytes that wait
         assert r.pump(WAIT_S)
         for f in r.frames[seen:]:
             if f[0] == DATA:
                 got[f[2]] += len(f[3])
-                is_over = is_over or f[1] & 1
         seen = len(r.frames)
-    assert min(got.values()) > 3_000_000, got
+    # not in equal parts: what counts is that none stands still behind another
+    assert min(got.values()) > 300_000, got
 
 
 def test_a_listener_speaks_what_it_is_told(world):
