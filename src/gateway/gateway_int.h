@@ -4,7 +4,6 @@
  *   gw (process) --> worker (thread) --> client (connection) --> request --> upstream (connection)
  *      |  \--> service (by name, for ever) --> gate, endpoint[]                  |
  *      \--> generation (one configuration) <-- request (counted per thread)      \--> endpoint
- * (counted)
  *
  * A request lives from its complete head until its upstream part and its answer are both over.  The
  * client may leave earlier: then request.client is NULL and the request ends when its endpoint has
@@ -432,7 +431,7 @@ struct upstream {
     bool has_head;         /* final head of the present answer */
     bool has_bytes;        /* anything of the present answer */
     bool is_send_due;      /* the request is written at the end of this turn */
-    struct loop_job again; /* reads on in the next turn of the loop: others get theirs first */
+    struct loop_job again; /* reads on in the next turn: others get theirs first */
 };
 
 /* ---- client.c: one client connection ---- */

@@ -3,6 +3,7 @@
 #include "base/assert.h"
 #include "gateway/cache.h"
 #include "gateway/h2_int.h"
+#include "proto/h2_head.h"
 
 #include <sys/uio.h>
 

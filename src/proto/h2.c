@@ -330,23 +330,6 @@ void h2_resume(struct h2 *s, int32_t id)
     (void)rv; /* not deferred: it is asked anyway */
 }
 
-/* A dictionary of RFC 8941: the last member of a name counts. */
-bool h2_is_incremental(struct span priority)
-{
-    bool is = false;
-    while (priority.len) {
-        struct span rest, parameters;
-        struct span member = span_cut(priority, ',', &rest);
-        member = span_trim(span_cut(member, ';', &parameters));
-        if (span_eq(member, SPAN("i")) || span_eq(member, SPAN("i=?1")))
-            is = true;
-        else if (span_eq(member, SPAN("i=?0")))
-            is = false;
-        priority = rest;
-    }
-    return is;
-}
-
 void h2_consume(struct h2 *s, int32_t id, size_t bytes)
 {
     /* An error means that the connection or the stream is over, or that memory is: then it stands

@@ -139,8 +139,6 @@ const struct h2_counts *h2_counts(const struct h2_shared *shared);
 FB_MUST_USE
 bool h2_answer(struct h2 *s, const struct h2_owned *to, struct span head, bool is_last);
 void h2_resume(struct h2 *s, int32_t id); /* hooks.give has something */
-/* Does a Priority field say that the answer is useful in parts (RFC 9218 section 4.2)? */
-bool h2_is_incremental(struct span priority);
 /* The owner took them: both windows open again. */
 void h2_consume(struct h2 *s, int32_t id, size_t bytes);
 void h2_consume_gone(struct h2 *s, size_t bytes); /* the same after its stream is gone */

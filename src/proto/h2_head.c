@@ -409,3 +409,20 @@ static void fail(struct h2_head *h, enum http1_error error)
     if (h->p.error == HTTP1_E_NONE)
         h->p.error = error;
 }
+
+/* A dictionary of RFC 8941: the last member of a name counts. */
+bool h2_is_incremental(struct span priority)
+{
+    bool is = false;
+    while (priority.len) {
+        struct span rest, parameters;
+        struct span member = span_cut(priority, ',', &rest);
+        member = span_trim(span_cut(member, ';', &parameters));
+        if (span_eq(member, SPAN("i")) || span_eq(member, SPAN("i=?1")))
+            is = true;
+        else if (span_eq(member, SPAN("i=?0")))
+            is = false;
+        priority = rest;
+    }
+    return is;
+}

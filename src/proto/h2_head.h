@@ -48,4 +48,6 @@ enum http1_error h2_head_finish(struct h2_head *h, bool is_last, uint64_t seed);
 /* The texts lie at <text> now, or the fields at <fields>: the head waits for more in another place.
  */
 void h2_head_move(struct h2_head *h, char *text, struct http1_field *fields);
+/* Does a Priority field say that the answer is useful in parts (RFC 9218 section 4.2)? */
+bool h2_is_incremental(struct span priority);
 #endif
