@@ -56,9 +56,10 @@ static size_t show_alerts(const json_t *alerts, struct buf *out)
         const json_t *a = json_array_get(alerts, i);
         if (cli_str(a, "over")[0])
             continue;
-        const char *text = cli_str(a, "text");
-        buf_printf(out, "alert     %s: %s (%s)\n", cli_str(a, "severity"),
-                   text[0] ? text : cli_str(a, "reason"), cli_target(a));
+        const char *text = cli_str(a, "text"), *target = cli_target(a);
+        buf_printf(out, "alert     %s: %s", cli_str(a, "severity"),
+                   text[0] ? text : cli_str(a, "reason"));
+        buf_printf(out, target[0] ? " (%s)\n" : "\n%s", target);
         count++;
     }
     if (count == 0)

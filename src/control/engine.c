@@ -50,6 +50,9 @@ void engine_free(struct engine *e)
 void control_emit(struct engine *e, const struct ev_head *ev)
 {
     struct engine_out *out = e->out;
+    /* what the engine says a replay compares: an alert of it needs a row that says so */
+    fb_assert(ev->type != EV_ALERT ||
+              ev_reason_row(((const struct ev_alert *)ev)->reason)->kind == REASON_KIND_DERIVED);
     if (!out)
         return;
     if (out->count == out->max) {

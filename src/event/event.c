@@ -258,6 +258,20 @@ static void field_to_json(struct json *j, const struct ev_field_row *f, const un
     }
 }
 
+void ev_redact(struct ev_head *ev)
+{
+    const struct ev_type_row *row = ev_type_row(ev->type);
+    for (uint8_t i = 0; i < row->field_count; i++) {
+        const struct ev_field_row *f = &row->fields[i];
+        unsigned char *at = (unsigned char *)ev + f->offset;
+        if (f->privacy != EV_PERSONAL)
+            continue;
+        memset(at, 0, f->bytes);
+        if (f->type == EV_FT_text)
+            at[0] = '-';
+    }
+}
+
 void ev_to_json(struct json *j, const struct ev_head *ev, uint64_t offset, bool redact)
 {
     const struct ev_type_row *row = ev_type_row(ev->type);

@@ -189,7 +189,8 @@ enum ev_reason_kind {
     REASON_KIND_LEARN,
     REASON_KIND_LOOP,
     REASON_KIND_LOSS,
-    REASON_KIND_ALERT
+    REASON_KIND_ALERT,
+    REASON_KIND_DERIVED /* an alert that a replay must say again */
 };
 struct ev_reason_row {
     const char *name; /* lower case, "shed_queue_full"; NULL: no such reason */
@@ -237,6 +238,15 @@ extern const uint8_t ev_type_cells[256]; /* 0: no such type */
 static inline bool ev_is_valid(const struct ev_head *ev)
 {
     return ev->cells != 0 && ev->cells == ev_type_cells[ev->type] && ev->version == 1;
+}
+/* PERSONAL fields become "-", or 0; the record stays valid. */
+void ev_redact(struct ev_head *ev);
+/* Names of custom events that begin with "foldback." are foldback's own: nobody else may send them.
+ */
+#define EV_OWN_PREFIX "foldback."
+static inline bool ev_name_is_own(const char *name)
+{
+    return strncmp(name, EV_OWN_PREFIX, sizeof EV_OWN_PREFIX - 1) == 0;
 }
 /* One JSON object.  With <redact>, PERSONAL fields are written as "-". */
 void ev_to_json(struct json *j, const struct ev_head *ev, uint64_t offset, bool redact);

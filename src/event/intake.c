@@ -76,6 +76,31 @@ static void put_rest(struct ev_custom *ev, const json_t *o)
     json_decref(rest);
 }
 
+/* foldback.<type>.v<n>: what another foldback writes as CloudEvents. */
+static bool is_told_type(const char *name)
+{
+    struct span version, rest = span_of(name + sizeof EV_OWN_PREFIX - 1);
+    struct span type = span_cut(rest, '.', &version);
+    uint64_t n;
+    return ev_type_by_name(type) != 0 && version.len > 1 && version.at[0] == 'v' &&
+           span_to_u64((struct span){version.at + 1, version.len - 1}, &n);
+}
+
+/* A topic is nobody's claim: its events keep it, readable and told apart. */
+static bool settle_own(struct intake *in, struct ev_custom *ev, const char *key, bool is_default)
+{
+    if (!ev_name_is_own(ev->name) || in->is_own)
+        return true;
+    if (is_default) {
+        ev->name[sizeof EV_OWN_PREFIX - 2] = '_';
+        return true;
+    }
+    if (strcmp(key, "type") == 0 && is_told_type(ev->name))
+        return true;
+    bad(in, INTAKE_RESERVED, key, "names that begin with foldback. are foldback's own");
+    return false;
+}
+
 /* The name that the event has or gets; a CloudEvent's type is folded, never refused. */
 static bool take_name(struct intake *in, struct ev_custom *ev, const json_t *o)
 {
@@ -96,7 +121,7 @@ static bool take_name(struct intake *in, struct ev_custom *ev, const json_t *o)
         return false;
     }
     intake_name(ev->name, span_of(name));
-    return true;
+    return settle_own(in, ev, key, name == in->name);
 }
 
 static bool take_value(struct intake *in, struct ev_custom *ev, const json_t *body)

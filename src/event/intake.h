@@ -8,8 +8,9 @@
  * name: `name`, or `event`, of a CloudEvent its type; else <name>.  Bytes that a name cannot have
  * become `_`, capitals small.  value: `value`, of a CloudEvent data.value, or data when it is a
  * number.  text: `text` or `message`, else all other members as JSON; cut to 191 bytes at a
- * character.  Strict: a name or text that would be changed is refused instead.
- * Pure.  Threads: any. */
+ * character.  Names that begin with `foldback.` are refused, but for the types that foldback gives
+ * its events as CloudEvents (`foldback.request.v1`); as <name> they become `foldback_...`.  Strict:
+ * a name or text that would be changed is refused instead. Pure.  Threads: any. */
 #ifndef FB_EVENT_INTAKE_H
 #define FB_EVENT_INTAKE_H
 #include "event/event.h"
@@ -20,6 +21,7 @@ enum intake_fault {
     INTAKE_NAME,
     INTAKE_VALUE,
     INTAKE_TEXT,
+    INTAKE_RESERVED, /* a name of foldback's own */
     INTAKE_FAULTS
 };
 enum intake_form {
@@ -39,6 +41,7 @@ struct intake {
     uint64_t now_us;  /* stamped on each */
     struct buf *out;  /* records, one after another */
     bool is_strict;
+    bool is_own; /* foldback's own: names of its own are taken */
     enum intake_form form;
     uint32_t events, bad;
     char reason[160];                                        /* of the last bad one */

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "event/event.h"
 #include "event/scrape.h"
 
 static const char *const hows[SCRAPE_HOWS] = {"sum", "max", "min", "mean", "rate", "value"};
@@ -109,6 +110,8 @@ static bool read_fact(struct span text, struct scrape_rule *rule, struct fb_err 
     bool is_good = rule->fact.len > 0 && rule->fact.len <= SCRAPE_FACT_BYTES_MAX;
     for (size_t i = 0; is_good && i < rule->fact.len; i++)
         is_good = is_fact_byte(rule->fact.at[i]);
+    if (is_good && span_starts(rule->fact, SPAN(EV_OWN_PREFIX)))
+        return wrong(err, "names that begin with foldback. are foldback's own");
     return is_good || wrong(err, "the name of a fact is 1 to 39 of a-z 0-9 . _ -");
 }
 

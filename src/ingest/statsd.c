@@ -98,6 +98,10 @@ static void take_samples(struct statsd *s, const struct statsd_line *l)
         refuse(s, INGEST_REFUSED_NAME, 1);
         return;
     }
+    if (ev_name_is_own(name)) {
+        refuse(s, INGEST_REFUSED_RESERVED, 1);
+        return;
+    }
     struct tally_sample t = {.kind = kinds[l->kind],
                              .name = name,
                              .weight = l->kind == STATSD_GAUGE ? 1 : 1 / l->rate,

@@ -260,6 +260,7 @@ static void put_out(struct brain *b)
 static void put_own(struct brain *b, struct ev_head *ev)
 {
     ev->origin = EV_ORIGIN_BRAIN;
+    fb_assert(!fold_is_output(ev)); /* a replay would wait for the engine to say it */
     put(b, ev);
     fold_feed(&b->fold, ev, &b->out);
 }

@@ -5,11 +5,14 @@
 #include "base/log.h"
 #include "main/brain_int.h"
 #include "main/sentence.h"
+#include "output/timeline.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define INGRESS_BYTES (4 * MIB)
@@ -17,10 +20,9 @@
 #define TAKES_MAX 32
 #define STOP_TAKE_US (500 * US_PER_MS) /* for what is queued at the end, on a slow disk */
 #define TAKE_CHUNKS 4 /* of the log: one put of 256 KiB and what the engine says to it */
-/* A broker that restarts is away for some seconds: no reason to wake anybody. */
-#define FAILING_ALERT_US (10 * US_PER_S)
 
-static void watch(struct brain *b, const struct connector_status *s);
+static bool is_configured(const struct brain *b, const char *name);
+static void watch_all(struct brain *b, const struct connector_status *at, uint32_t count);
 
 /* What a thread that waits for its broker does not see: the log goes on. */
 static uint32_t read_status(struct brain *b, struct connector_status *at, uint32_t max)
@@ -130,20 +132,22 @@ void brain_connectors_tick(struct brain *b)
         return; /* the last tick of a stop */
     connectors_tick(b->connectors);
     uint32_t n = read_status(b, at, CONNECTORS_MAX);
-    for (uint32_t i = 0; i < n; i++)
-        watch(b, &at[i]);
+    watch_all(b, at, n);
 }
 
 /* ---- alerts ---- */
-/* The slot of a name; names that are gone give theirs up when all are taken. */
+/* The slot of a name; one about which nothing stands is given up when all are taken. */
 static struct connector_said *said_of(struct brain *b, const char *name)
 {
     struct connector_said *slot = NULL;
-    for (uint32_t i = 0; i < CONNECTORS_MAX; i++)
+    for (uint32_t i = 0; i < CONNECTORS_SAID_MAX; i++)
         if (strcmp(b->said[i].name, name) == 0)
             return &b->said[i];
-    for (uint32_t i = 0; i < CONNECTORS_MAX && !slot; i++)
+    for (uint32_t i = 0; i < CONNECTORS_SAID_MAX && !slot; i++)
         if (!b->said[i].name[0])
+            slot = &b->said[i];
+    for (uint32_t i = 0; i < CONNECTORS_SAID_MAX && !slot; i++)
+        if (!is_configured(b, b->said[i].name) && !b->said[i].is_dead)
             slot = &b->said[i];
     if (!slot)
         slot = &b->said[0];
@@ -161,80 +165,108 @@ static uint16_t target_of(const char *name)
     return (uint16_t)((h ^ h >> 16) % EV_NONE);
 }
 
-static void say(struct brain *b, const struct connector_status *s, uint16_t reason, bool is_over,
-                const char *text)
+static bool is_configured(const struct brain *b, const char *name)
+{
+    const struct conf *conf = b->fold.conf;
+    for (size_t i = 0; conf && i < conf->connector_count; i++)
+        if (!conf->connectors[i].is_fleet && strcmp(conf->connectors[i].name, name) == 0)
+            return true;
+    return !conf;
+}
+
+/* The connector of an alert: its text begins with "connector NAME". */
+static bool name_of_alert(const struct ev_alert *ev, char name[48])
+{
+    const struct span begin = SPAN("connector ");
+    struct span rest, text = {ev->text, strnlen(ev->text, sizeof ev->text)};
+    if (!span_starts(text, begin))
+        return false;
+    struct span word =
+        span_cut((struct span){text.at + begin.len, text.len - begin.len}, ' ', &rest);
+    if (word.len && word.at[word.len - 1] == ':')
+        word.len--;
+    snprintf(name, 48, "%.*s", (int)fb_min_u64(word.len, 47), word.at);
+    return target_of(name) == ev->target;
+}
+
+/* What an earlier brain said and nobody ended. */
+static void hear_standing(struct brain *b)
+{
+    const struct timeline_alert *x;
+    char name[48];
+    for (uint64_t i = 0; (x = admin_alert_at(b->admin, i)) != NULL; i++) {
+        uint16_t reason = x->alert.reason;
+        bool is_failing = reason == REASON_ALERT_CONNECTOR_FAILING;
+        bool is_lagging = reason == REASON_ALERT_CONNECTOR_LAGGING;
+        bool is_dead = reason == REASON_ALERT_CONNECTOR_DEAD;
+        bool is_lost = reason == REASON_ALERT_CONNECTOR_LOST;
+        if (x->over_us || !(is_failing || is_lagging || is_dead || is_lost) ||
+            !name_of_alert(&x->alert, name))
+            continue;
+        struct connector_said *said = said_of(b, name);
+        said->is_failing |= is_failing;
+        said->is_lagging |= is_lagging;
+        said->is_dead |= is_dead;
+        said->is_lost |= is_lost;
+        said->lost_us = is_lost ? x->alert.head.time_us : said->lost_us;
+    }
+    b->has_heard = true;
+}
+
+static bool has_letters(const struct brain *b, const char *name)
+{
+    static const char *const ends[] = {"", ".1"};
+    char path[700];
+    struct stat st;
+    bool has_some = false;
+    for (size_t i = 0; i < FB_COUNT(ends); i++) {
+        snprintf(path, sizeof path, "%s/connectors/%s.dead.jsonl%s", b->setup->state_dir, name,
+                 ends[i]);
+        has_some |= stat(path, &st) == 0 ? st.st_size > 0 : errno != ENOENT;
+    }
+    return has_some;
+}
+
+static void say(struct brain *b, const char *name, const struct connector_status *s,
+                const struct connector_word *word)
 {
     struct ev_alert ev = EV_INIT(ALERT, alert, fb_mono_us());
-    ev.reason = reason;
-    ev.target = target_of(s->name);
+    ev.reason = word->reason;
+    ev.target = target_of(name);
     ev.loop = 255;
-    ev.severity = is_over ? 1 : 2;
-    ev.is_over = is_over;
-    ev.value = s->lag_us == 0 ? 0 : (double)s->lag_us / US_PER_S;
-    snprintf(ev.text, sizeof ev.text, "%.*s", (int)sizeof ev.text - 1, text);
+    ev.severity = word->is_over ? 1 : 2;
+    ev.is_over = word->is_over;
+    ev.value = s ? (double)s->lag_us / US_PER_S : 0;
+    snprintf(ev.text, sizeof ev.text, "%.*s", (int)sizeof ev.text - 1, word->text);
     brain_say(b, &ev.head);
-    fb_log(is_over ? FB_LOG_INFO : FB_LOG_WARN, "%s", text);
+    fb_log(word->is_over ? FB_LOG_INFO : FB_LOG_WARN, "%s", word->text);
 }
 
-static void watch_failing(struct brain *b, const struct connector_status *s,
-                          struct connector_said *said)
+static void watch(struct brain *b, struct connector_said *said, const struct connector_status *s)
 {
-    char text[500];
-    bool needs_hand = s->state == CONNECTOR_MISCONFIGURED;
-    bool is_bad = needs_hand ||
-                  (s->state == CONNECTOR_FAILING && s->failing_us >= FAILING_ALERT_US) ||
-                  (said->is_failing && s->failing_us > 0);
-    if (is_bad == said->is_failing)
-        return;
-    said->is_failing = is_bad;
-    if (is_bad)
-        snprintf(text, sizeof text, "connector %s %s: %s", s->name,
-                 needs_hand ? "needs a hand" : "fails", s->last_error);
-    else
-        snprintf(text, sizeof text, "connector %s works again", s->name);
-    say(b, s, REASON_ALERT_CONNECTOR_FAILING, !is_bad, text);
+    struct connector_word words[CONNECTOR_WORDS_MAX];
+    struct connector_seen seen = {.status = s,
+                                  .is_configured = s || is_configured(b, said->name),
+                                  .has_letters = said->is_dead && has_letters(b, said->name),
+                                  .now_us = fb_mono_us()};
+    size_t count = connector_words(said, &seen, words);
+    for (size_t i = 0; i < count; i++)
+        say(b, said->name, s, &words[i]);
 }
 
-static void watch_lag(struct brain *b, const struct connector_status *s,
-                      struct connector_said *said)
+static void watch_all(struct brain *b, const struct connector_status *at, uint32_t count)
 {
-    char text[300];
-    bool is_late = !s->is_source && s->lag_us > s->lag_alert_us;
-    if (is_late == said->is_lagging)
-        return;
-    said->is_lagging = is_late;
-    if (is_late)
-        snprintf(text, sizeof text, "connector %s is %llu s and %llu events behind", s->name,
-                 (unsigned long long)(s->lag_us / US_PER_S), (unsigned long long)s->lag_events);
-    else
-        snprintf(text, sizeof text, "connector %s has caught up", s->name);
-    say(b, s, REASON_ALERT_CONNECTOR_LAGGING, !is_late, text);
-}
-
-static void watch(struct brain *b, const struct connector_status *s)
-{
-    struct connector_said *said = said_of(b, s->name);
-    char text[300];
-    watch_failing(b, s, said);
-    watch_lag(b, s, said);
-    if (s->dead > said->dead) {
-        snprintf(text, sizeof text,
-                 "connector %s: %llu records that nobody takes are in connectors/%s.dead.jsonl",
-                 s->name, (unsigned long long)(s->dead - said->dead), s->name);
-        say(b, s, REASON_ALERT_CONNECTOR_DEAD, false, text);
+    if (b->admin && !b->has_heard)
+        hear_standing(b);
+    for (uint32_t i = 0; i < count; i++)
+        (void)said_of(b, at[i].name);
+    for (uint32_t i = 0; i < CONNECTORS_SAID_MAX; i++) {
+        uint32_t k = 0;
+        while (k < count && strcmp(at[k].name, b->said[i].name) != 0)
+            k++;
+        if (b->said[i].name[0])
+            watch(b, &b->said[i], k < count ? &at[k] : NULL);
     }
-    if (s->lost > said->lost) {
-        snprintf(
-            text, sizeof text,
-            "connector %s: retention took %llu events before they were sent; raise log.retain_*",
-            s->name, (unsigned long long)(s->lost - said->lost));
-        say(b, s, REASON_ALERT_CONNECTOR_LOST, false, text);
-    }
-    if (s->displaced > said->displaced)
-        say(b, s, REASON_ALERT_CONNECTOR_DISPLACED, false, s->displaced_text);
-    said->displaced = s->displaced;
-    said->dead = s->dead; /* a restarted connector counts anew */
-    said->lost = s->lost;
 }
 
 /* ---- what the admin API asks ---- */

@@ -8,6 +8,7 @@
 #include "knob/memfile.h"
 #include "main/brain.h"
 #include "main/brain_query.h"
+#include "main/connector_alerts.h"
 #include "main/fold.h"
 #include "output/admin.h"
 #include "stream/connectors/runner.h"
@@ -26,12 +27,7 @@
 #define BRAIN_RESOURCE_US (1 * US_PER_S)
 #define BRAIN_OUT_MAX 4096
 
-/* What was said about a connector last. */
-struct connector_said {
-    char name[48];
-    bool is_failing, is_lagging;
-    uint64_t dead, lost, displaced;
-};
+#define CONNECTORS_SAID_MAX (2 * CONNECTORS_MAX) /* those that went may have letters */
 
 struct brain {
     const struct brain_setup *setup;
@@ -49,7 +45,8 @@ struct brain {
     struct statsd *statsd;
     char statsd_as[512]; /* the settings that it runs with */
     struct connectors *connectors;
-    struct connector_said said[CONNECTORS_MAX];
+    struct connector_said said[CONNECTORS_SAID_MAX];
+    bool has_heard;             /* what stood at the start is in it */
     struct log_reader *history; /* for the admin's questions */
     struct brain_query *query;  /* NULL: none can be asked */
     struct engine_out out;

@@ -39,14 +39,8 @@ bool fold_is_output(const struct ev_head *ev)
         return true;
     if (ev->type != EV_ALERT)
         return false;
-    /* these are the brain's own: they rest on the disk and the clock, not on events */
-    uint16_t reason = ((const struct ev_alert *)ev)->reason;
-    return reason != REASON_ALERT_DISK && reason != REASON_ALERT_EVENTS_LOST &&
-           reason != REASON_ALERT_CLOCK_JUMP && reason != REASON_ALERT_PANIC &&
-           reason != REASON_ALERT_KEY_FILE && reason != REASON_ALERT_KEY_BOUND &&
-           reason != REASON_ALERT_RAW_ADDRESSES && reason != REASON_ALERT_CERT_EXPIRES &&
-           reason != REASON_ALERT_CERT_REFUSED && reason != REASON_ALERT_CERT_OUT_REFUSED &&
-           reason != REASON_ALERT_LOG_COMPACT;
+    /* all others are the brain's own: they rest on the disk and the clock, not on events */
+    return ev_reason_row(((const struct ev_alert *)ev)->reason)->kind == REASON_KIND_DERIVED;
 }
 
 void fold_feed(struct fold *f, const struct ev_head *ev, struct engine_out *out)

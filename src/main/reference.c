@@ -80,7 +80,9 @@ static void page_reasons(struct buf *out)
             k ? "\n## " : "# Reasons\n\n## ", kinds[k]);
         for (uint16_t i = 1; i < REASON_END; i++) {
             const struct ev_reason_row *row = ev_reason_row(i);
-            if (!row->name || row->kind != k)
+            enum ev_reason_kind kind =
+                row->kind == REASON_KIND_DERIVED ? REASON_KIND_ALERT : row->kind;
+            if (!row->name || kind != k)
                 continue;
             buf_puts(out, "| `");
             for (const char *c = row->name; *c; c++)

@@ -210,19 +210,29 @@ static void explain(struct replay *r, const char *mark, const struct ev_head *ev
 {
     if (!r->first_difference)
         r->first_difference = offset;
-    if (ev->type != EV_DECISION || r->lines.len > 4 * MIB)
+    if (r->lines.len > 4 * MIB)
         return;
-    const struct ev_decision *d = (const struct ev_decision *)ev;
+    const void *at = ev;
     buf_printf(&r->lines, "%s %llu.%03llu s  ", mark,
                (unsigned long long)(ev->time_us / US_PER_S % 86400),
                (unsigned long long)(ev->time_us / 1000 % 1000));
-    engine_explain(r->fold.engine, d, &r->lines);
+    if (ev->type == EV_DECISION) {
+        engine_explain(r->fold.engine, at, &r->lines);
+    } else if (ev->type == EV_ALERT) {
+        const struct ev_alert *a = at;
+        buf_printf(&r->lines, "%s%s: %.*s", ev_reason_row(a->reason)->name,
+                   a->is_over ? " over" : "", (int)strnlen(a->text, sizeof a->text), a->text);
+    } else {
+        const struct ev_outcome *o = at;
+        buf_printf(&r->lines, "outcome of decision %llu: %s", (unsigned long long)o->decision_id,
+                   ev_outcome_name(o->outcome));
+    }
     buf_putc(&r->lines, '\n');
 }
 
 static int print(struct replay *r, uint64_t took_us)
 {
-    bool is_equal = r->differing == 0 && r->missing == 0 && r->extra == 0;
+    bool is_equal = r->events > 0 && r->differing == 0 && r->missing == 0 && r->extra == 0;
     double rate = took_us ? (double)r->events * 1e6 / (double)took_us : 0;
     if (r->args->is_json) {
         struct buf text;
@@ -257,6 +267,8 @@ static int print(struct replay *r, uint64_t took_us)
                (unsigned long long)r->derived);
         if (is_equal)
             printf("all equal, bit for bit");
+        else if (r->events == 0)
+            printf("nothing was compared; `foldback log check` shows what the log holds");
         else
             printf("%llu differ, %llu only recorded (-), %llu only derived (+)",
                    (unsigned long long)r->differing, (unsigned long long)r->missing,

@@ -247,6 +247,11 @@ static void note_cost(struct admin *a, const struct ev_head *ev)
     *last = *r;
 }
 
+const struct timeline_alert *admin_alert_at(const struct admin *a, uint64_t index)
+{
+    return timeline_alert_at(&a->timeline, index);
+}
+
 const char *admin_address(const struct admin *a)
 {
     return a->address;

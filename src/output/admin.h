@@ -181,6 +181,8 @@ void admin_tick(struct admin *a, uint64_t now_us);
  * also the decisions of the last hour read back from the log, with is_replay, so that the timeline
  * is not empty; replayed events count in no metric and reach no live stream. */
 void admin_on_event(struct admin *a, const struct ev_head *ev, uint64_t offset, bool is_replay);
+/* As timeline_alert_at (output/timeline.h). */
+const struct timeline_alert *admin_alert_at(const struct admin *a, uint64_t index);
 
 void admin_on_verdict(struct admin *a, const struct admin_verdict *v);
 

@@ -327,6 +327,10 @@ RUN(custom)
         api_fail(c, FB_E_RANGE, "name must be 1 to 39 of a-z 0-9 . _ -");
         return;
     }
+    if (ev_name_is_own(name)) {
+        api_fail(c, FB_E_RANGE, "names that begin with foldback. are foldback's own");
+        return;
+    }
     if (!text || strlen(text) >= sizeof(((struct ev_custom *)0)->text) ||
         (value && value->kind != JSONIN_NUMBER)) {
         api_fail(c, FB_E_RANGE, "text must be at most 191 bytes, value a number");

@@ -142,6 +142,23 @@ static void check_stream(struct findings *f, const struct admin *a)
             "The log is %.1f s behind: a slow disk.", (double)s.lag_us / 1e6);
 }
 
+/* What shows more of an alert. */
+static const char *next_of(uint16_t reason)
+{
+    static const struct {
+        const char *prefix, *command;
+    } next[] = {{"alert_connector_", "foldback connector list"},
+                {"alert_fleet_", "foldback fleet status"},
+                {"alert_key_", "foldback key list"},
+                {"alert_log_", "foldback stream status"},
+                {"alert_disk", "foldback stream status"}};
+    const char *name = ev_reason_row(reason)->name;
+    for (size_t i = 0; name && i < FB_COUNT(next); i++)
+        if (span_starts(span_of(name), span_of(next[i].prefix)))
+            return next[i].command;
+    return "foldback decisions";
+}
+
 static void check_alerts(struct findings *f, const struct admin *a)
 {
     const struct timeline_alert *x;
@@ -150,7 +167,7 @@ static void check_alerts(struct findings *f, const struct admin *a)
             continue;
         int severity =
             x->alert.severity <= SEVERITY_CRITICAL ? x->alert.severity : SEVERITY_CRITICAL;
-        struct finding *n = add(f, severity, "alert", "foldback decisions");
+        struct finding *n = add(f, severity, "alert", next_of(x->alert.reason));
         SAY(n, "%.*s", (int)strnlen(x->alert.text, sizeof x->alert.text), x->alert.text);
         if (n->text[0] == '\0')
             SAY(n, "%s", ev_reason_row(x->alert.reason)->sentence);

@@ -29,11 +29,9 @@ struct reading {
 static void on_bad(void *arg, const struct intake_bad *bad)
 {
     static const enum ingest_refused reasons[INTAKE_FAULTS] = {
-        [INTAKE_NOT_JSON] = INGEST_REFUSED_SYNTAX,
-        [INTAKE_NOT_AN_EVENT] = INGEST_REFUSED_NO_EVENT,
-        [INTAKE_NAME] = INGEST_REFUSED_NAME,
-        [INTAKE_VALUE] = INGEST_REFUSED_VALUE,
-        [INTAKE_TEXT] = INGEST_REFUSED_TEXT};
+        [INTAKE_NOT_JSON] = INGEST_REFUSED_SYNTAX, [INTAKE_NOT_AN_EVENT] = INGEST_REFUSED_NO_EVENT,
+        [INTAKE_NAME] = INGEST_REFUSED_NAME,       [INTAKE_VALUE] = INGEST_REFUSED_VALUE,
+        [INTAKE_TEXT] = INGEST_REFUSED_TEXT,       [INTAKE_RESERVED] = INGEST_REFUSED_RESERVED};
     struct reading *r = arg;
     ingest_refuse(r->stats, INGEST_PUSH, reasons[bad->fault], 1);
     if (r->count == TOLD_MAX)

@@ -25,6 +25,7 @@ struct summing {
     enum otlp_signal signal;
     struct tally *tally;
     uint64_t samples, rejected;
+    uint64_t reserved; /* of them: under a name of foldback's own */
 };
 
 static void take(void *arg, const struct otlp_sample *o)
@@ -38,8 +39,10 @@ static void take(void *arg, const struct otlp_sample *o)
     struct tally_sample t = {
         .kind = kinds[o->kind], .name = name, .value = o->value, .weight = o->weight};
     s->samples++;
-    if (o->name.len == 0 || !isfinite(o->value) || !intake_name(name, span_of(text)) ||
-        !tally_add(s->tally, &t))
+    bool is_named = o->name.len > 0 && intake_name(name, span_of(text));
+    bool is_own = is_named && ev_name_is_own(name);
+    s->reserved += is_own;
+    if (!is_named || is_own || !isfinite(o->value) || !tally_add(s->tally, &t))
         s->rejected++;
 }
 
@@ -106,7 +109,8 @@ static void put_status(struct api_call *c)
 static void answer(struct api_call *c, const struct summing *s, bool is_json)
 {
     static const char *const keys[] = {"rejectedDataPoints", "rejectedLogRecords", "rejectedSpans"};
-    static const char why[] = "no name, no finite value, or more than 512 names in one request";
+    static const char why[] = "no name, no finite value, a name that begins with foldback. (its "
+                              "own), or more than 512 names in one request";
     uint64_t n = s->rejected;
     if (is_json) {
         char number[24];
@@ -159,8 +163,10 @@ static void take_all(struct api_call *c, struct summing *s, bool is_json)
     if (records.len == 0 || api_ingest_put(c, INGEST_OTLP, buf_span(&records))) {
         uint64_t events = records.len / sizeof(struct ev_custom);
         ingest_count(stats, INGEST_OTLP, 0, fb_sub_floor_u64(s->samples, events));
-        if (s->rejected)
-            ingest_refuse(stats, INGEST_OTLP, INGEST_REFUSED_NAMES_FULL, s->rejected);
+        if (s->rejected > s->reserved)
+            ingest_refuse(stats, INGEST_OTLP, INGEST_REFUSED_NAMES_FULL, s->rejected - s->reserved);
+        if (s->reserved)
+            ingest_refuse(stats, INGEST_OTLP, INGEST_REFUSED_RESERVED, s->reserved);
         answer(c, s, is_json);
     }
     buf_fini(&records);

@@ -89,7 +89,8 @@ static void put_knobs(struct json *j)
 
 static void put_reasons(struct json *j)
 {
-    static const char *const kinds[] = {"request", "health", "learn", "loop", "loss", "alert"};
+    static const char *const kinds[] = {"request", "health", "learn", "loop",
+                                        "loss",    "alert",  "alert"};
     json_key(j, "reasons");
     json_array_begin(j);
     for (uint16_t i = 1; i < REASON_END; i++) {

@@ -47,6 +47,7 @@ struct run {
     bool has_open_place; /* damage since the last good block: what is missing belongs to it */
 };
 
+static void add_strays(struct run *r, struct segment_list *list);
 static enum fb_code check_segment(struct run *r, const struct segment *seg,
                                   const struct segment *next);
 static enum fb_code take_block(struct run *r, const struct segment *seg, const char *body,
@@ -77,6 +78,8 @@ enum fb_code log_check_run(struct log_check *found, const struct log_check_how *
     found->place = calloc(CHECK_PLACES_MAX, sizeof *found->place);
     if (!r.codec || !r.window || !r.records || !found->place)
         code = fb_fail(err, FB_E_NOMEM, "no memory to check the log");
+    else
+        add_strays(&r, &list);
     for (size_t i = 0; i < list.count; i++)
         r.all_bytes += list.at[i].bytes;
     found->bytes = r.all_bytes;
@@ -292,6 +295,19 @@ static enum fb_code check_segment(struct run *r, const struct segment *seg,
         return fb_fail(r->err, code, "%s: at byte %" PRIu64 ": %s; look at the disk", r->path,
                        position, strerror(errno));
     return code;
+}
+
+/* Files that hold nothing and hide nothing, as readers pass over them; they do not belong there. */
+static void add_strays(struct run *r, struct segment_list *list)
+{
+    struct segment *strays = calloc(list->count + 1, sizeof *strays);
+    size_t count = segment_list_prune(list, r->how->dir, strays);
+    for (size_t i = 0; strays && i < count; i++)
+        add_place(r, &(struct check_place){.kind = CHECK_EMPTY,
+                                           .segment = strays[i].number,
+                                           .segment_first = strays[i].first_offset});
+    r->has_open_place = false; /* no event is missing for them */
+    free(strays);
 }
 
 static struct check_place *add_place(struct run *r, const struct check_place *place)

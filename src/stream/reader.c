@@ -361,6 +361,7 @@ static enum fb_code list_read(struct log_reader *r, struct fb_err *err)
     enum fb_code code = segment_list_read(&list, r->dir, err);
     if (code)
         return code;
+    segment_list_prune(&list, r->dir, NULL);
     segment_list_fini(&r->list);
     r->list = list;
     return FB_OK;

@@ -83,6 +83,41 @@ void segment_list_fini(struct segment_list *list)
     *list = (struct segment_list){0};
 }
 
+/* Empty now too?  A segment that was new when the list was read may have been filled since. */
+static bool is_empty(const char *dir, struct segment *s)
+{
+    char name[SEGMENT_NAME_BYTES], path[4200];
+    struct stat st;
+    segment_name(name, s->number, s->first_offset);
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    if (s->bytes == 0 && stat(path, &st) == 0)
+        s->bytes = (uint64_t)st.st_size;
+    return s->bytes == 0;
+}
+
+size_t segment_list_prune(struct segment_list *list, const char *dir, struct segment *strays)
+{
+    size_t newest = 0, kept = 0, count = 0;
+    const struct segment *filled = NULL; /* the newest that holds something */
+    for (size_t i = 0; i < list->count; i++) {
+        const struct segment *s = &list->at[i];
+        if (s->bytes > 0 || !filled || s->first_offset > filled->first_offset)
+            newest = i;
+        if (s->bytes > 0)
+            filled = s;
+    }
+    for (size_t i = 0; i < list->count; i++) {
+        if (i == newest || !is_empty(dir, &list->at[i]))
+            list->at[kept++] = list->at[i];
+        else if (strays)
+            strays[count++] = list->at[i];
+        else
+            count++;
+    }
+    list->count = kept;
+    return count;
+}
+
 void segment_name(char name[SEGMENT_NAME_BYTES], uint32_t number, uint64_t first_offset)
 {
     snprintf(name, SEGMENT_NAME_BYTES, "%010" PRIu32 "-%020" PRIu64 ".fbl", number, first_offset);

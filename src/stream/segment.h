@@ -36,6 +36,10 @@ FB_MUST_USE
 enum fb_code segment_list_read_by(struct segment_list *list, const char *dir, segment_stat *stat_at,
                                   struct fb_err *err);
 void segment_list_fini(struct segment_list *list);
+/* Takes files without a byte out of the list that are no part of the chain: the newest segment may
+ * be empty when it goes on behind the others, no other one.  <strays>, with room for list->count,
+ * gets them (may be NULL); returns how many. */
+size_t segment_list_prune(struct segment_list *list, const char *dir, struct segment *strays);
 #define SEGMENT_NAME_BYTES 48
 void segment_name(char name[SEGMENT_NAME_BYTES], uint32_t number, uint64_t first_offset);
 

@@ -235,6 +235,14 @@ def test_bad_lines_are_counted_and_those_beside_them_are_taken(statsd):
     assert {r: refused(statsd, r) - n for r, n in before.items()} == dict.fromkeys(before, 1)
 
 
+def test_names_of_foldback_itself_are_not_taken(statsd):
+    before = refused(statsd, "reserved")
+    datagrams(statsd, "foldback.taken:7|c\nFoldback.connector.gap:5|g\nbeside.own:1|c")
+    until(lambda: statsd.facts().get("beside.own", {}).get("total_sum") == 1, 30, "the good one is there")
+    assert refused(statsd, "reserved") - before == 2
+    assert not [n for n in statsd.facts() if n.startswith("foldback.")]
+
+
 def test_a_change_of_the_settings_is_taken_at_a_reload(tmp_path):
     origin = Origin(lambda r, w: ok())
     fold = Foldback(tmp_path, CONFIG % origin.port)

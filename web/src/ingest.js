@@ -7,7 +7,7 @@ import { bytes, count, dash } from './format.js';
 
 const facts_shown = 60;
 const says = { syntax: 'not well formed', no_event: 'no event', media_type: 'type of the body or line', too_large: 'too large', too_many: 'too many at once', too_fast: 'too fast',
-  queue_full: 'queue full', names_full: 'no place for the name', tags_dropped: 'tags dropped', origin: 'page not listed' };
+  queue_full: 'queue full', names_full: 'no place for the name', tags_dropped: 'tags dropped', reserved: 'name of foldback itself', origin: 'page not listed' };
 const of_source = (via, pick) => (look) => pick(look.ingest.sources.find((x) => x.via === via) ?? {});
 const reasons = (all) => Object.entries(all).map(([why, n]) => `${says[why] ?? why} ${count(n)}`).join(', ') || dash;
 

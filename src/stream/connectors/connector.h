@@ -27,7 +27,7 @@
 #include "base/log.h"
 #include "base/span.h"
 
-#define CONNECTOR_ABI 3u
+#define CONNECTOR_ABI 4u
 #define CONNECTOR_SYMBOL "foldback_connector"
 #define CONNECTOR_HEADERS_MAX 16
 #define CONNECTOR_POSITION_BYTES 64
@@ -131,6 +131,7 @@ struct connector_message {
     struct span key, value;
     uint64_t wall_ms; /* when it was written, 0 unknown */
     void *token;      /* the connector's own, given back in commit; may be NULL */
+    bool is_own;      /* not of the broker: what the connector itself has to tell */
 };
 /* False: no room; receive stops and gives this message again in a later call. */
 typedef bool connector_each(void *arg, const struct connector_message *message);

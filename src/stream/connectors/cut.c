@@ -71,7 +71,10 @@ static void put_event(struct cut *c, const struct ev_head *ev, const struct cut_
 {
     struct json j;
     if (c->conf.format == CUT_BINARY) {
-        buf_put(&c->text, ev, (size_t)ev->cells * EV_CELL_BYTES);
+        size_t at = c->text.len, bytes = (size_t)ev->cells * EV_CELL_BYTES;
+        buf_put(&c->text, ev, bytes);
+        if (c->conf.is_redacted && c->text.len == at + bytes)
+            ev_redact((void *)(c->text.at + at));
         return;
     }
     json_init(&j, &c->text);

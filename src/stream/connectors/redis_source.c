@@ -307,7 +307,8 @@ static void tell_gap(struct taking *t)
     char text[400];
     if (!c->lost_id[0])
         return;
-    struct connector_message m = {.topic = c->stream, .wall_ms = fb_wall_us() / US_PER_MS};
+    struct connector_message m = {
+        .topic = c->stream, .wall_ms = fb_wall_us() / US_PER_MS, .is_own = true};
     snprintf(m.position, sizeof m.position, GAP_POSITION "%.*s", REDIS_ID_BYTES - 1, c->lost_id);
     int len = snprintf(text, sizeof text,
                        "{\"name\":\"foldback.connector.gap\",\"value\":%" PRIu64

@@ -148,7 +148,8 @@ static bool remember(struct runner *r, struct batch_in *b, const struct connecto
 static bool take_message(struct runner *r, const struct connector_message *m)
 {
     struct source *s = r->source;
-    struct intake in = {.name = m->topic, .now_us = fb_mono_us(), .out = &s->records};
+    struct intake in = {
+        .name = m->topic, .now_us = fb_mono_us(), .out = &s->records, .is_own = m->is_own};
     size_t mark = exact_mark(r, &s->records), was = s->records.len;
     uint32_t had = exact_had(r, m);
     if (!intake_read(&in, m->value)) {

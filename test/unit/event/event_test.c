@@ -197,6 +197,36 @@ static void each_type_prints_a_schema_with_all_its_fields(void **state)
     }
 }
 
+static void a_redacted_record_has_no_personal_field_and_all_others(void **state)
+{
+    (void)state;
+    for (uint8_t type = 1; type < EV_TYPE_END; type++) {
+        const struct ev_type_row *row = ev_type_row(type);
+        union ev_any was, ev;
+        if (!row->name)
+            continue;
+        memset(&was, 'x', sizeof was);
+        was.head.type = type;
+        was.head.cells = row->cells;
+        was.head.version = 1;
+        ev = was;
+        ev_redact(&ev.head);
+        assert_true(ev_is_valid(&ev.head));
+        for (uint8_t i = 0; i < row->field_count; i++) {
+            const struct ev_field_row *f = &row->fields[i];
+            const unsigned char *at = ev.bytes + f->offset;
+            if (f->privacy != EV_PERSONAL) {
+                assert_memory_equal(at, was.bytes + f->offset, f->bytes);
+                continue;
+            }
+            assert_int_equal(f->type, EV_FT_text);
+            assert_int_equal(at[0], '-');
+            for (uint16_t k = 1; k < f->bytes; k++)
+                assert_int_equal(at[k], 0);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -208,6 +238,7 @@ int main(void)
         cmocka_unit_test(an_event_reads_as_json_with_its_words),
         cmocka_unit_test(any_record_reads_as_json_and_redaction_hides_what_is_personal),
         cmocka_unit_test(each_type_prints_a_schema_with_all_its_fields),
+        cmocka_unit_test(a_redacted_record_has_no_personal_field_and_all_others),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

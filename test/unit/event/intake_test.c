@@ -141,6 +141,38 @@ static void without_room_nothing_is_taken(void **state)
     buf_fini(&out);
 }
 
+static void names_of_foldback_s_own_are_refused(void **state)
+{
+    (void)state;
+    struct buf out;
+    buf_init(&out, MIB);
+    struct intake in = strict(&out, INTAKE_DOCUMENT);
+    assert_true(intake_read(&in, SPAN("{\"name\":\"foldback.taken\",\"value\":1}")));
+    assert_int_equal(in.events, 0);
+    assert_int_equal(seen.fault, INTAKE_RESERVED);
+    assert_string_equal(seen.field, "name");
+    in = (struct intake){.out = &out, .on_bad = note, .name = "topic"};
+    assert_true(intake_read(&in, SPAN("{\"event\":\"FoldBack.Connector.Gap\"}"))); /* folded */
+    assert_true(intake_read(&in, SPAN("{\"specversion\":\"1.0\",\"type\":\"foldback.taken\"}")));
+    assert_true(intake_read(&in, SPAN("{\"specversion\":\"1.0\",\"type\":\"foldback.taken.v1\"}")));
+    assert_int_equal(in.events, 0);
+    assert_int_equal(in.bad, 3);
+    /* what another foldback says */
+    assert_true(
+        intake_read(&in, SPAN("{\"specversion\":\"1.0\",\"type\":\"foldback.request.v1\"}")));
+    assert_true(intake_read(&in, SPAN("{\"name\":\"foldbackx\"}")));
+    assert_int_equal(in.events, 2);
+    assert_string_equal(at(&out, 0)->name, "foldback.request.v1");
+    in.name = "foldback.orders"; /* a topic of that name: its events come, told apart */
+    assert_true(intake_read(&in, SPAN("{\"value\":1}")));
+    assert_int_equal(in.events, 3);
+    assert_string_equal(at(&out, 2)->name, "foldback_orders");
+    in.is_own = true;
+    assert_true(intake_read(&in, SPAN("{\"name\":\"foldback.connector.gap\"}")));
+    assert_string_equal(at(&out, 3)->name, "foldback.connector.gap");
+    buf_fini(&out);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -150,6 +182,7 @@ int main(void)
         cmocka_unit_test(a_broker_s_message_is_folded_instead_of_refused),
         cmocka_unit_test(an_integer_beyond_64_bits_is_a_number),
         cmocka_unit_test(without_room_nothing_is_taken),
+        cmocka_unit_test(names_of_foldback_s_own_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

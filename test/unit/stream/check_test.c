@@ -236,6 +236,42 @@ static void a_segment_without_a_good_block_is_moved_away(void **state)
     assert_int_equal(readable(), 80);
 }
 
+static void an_empty_file_that_is_no_part_of_the_chain_is_passed_over_and_told(void **state)
+{
+    (void)state;
+    static const uint32_t numbers[] = {99, 0}; /* behind the others, and before them */
+    for (size_t i = 0; i < FB_COUNT(numbers); i++) {
+        char name[SEGMENT_NAME_BYTES], path[256];
+        tear_down(NULL);
+        set_up(NULL);
+        make_log(3, 4);
+        char first[256];
+        log_dir_segment(&dir, 0, first);
+        assert_int_equal(unlink(first), 0); /* retention: the log begins at 80 */
+        segment_name(name, numbers[i], 0);
+        snprintf(path, sizeof path, "%s/%s", dir.path, name);
+        close(open(path, O_CREAT | O_WRONLY, 0640));
+        assert_int_equal(readable(), 160);
+        struct log_reader *r;
+        assert_int_equal(log_reader_open(&r, dir.path, LOG_FROM_START, NULL), FB_OK);
+        assert_int_equal(log_reader_first(r), 80);
+        log_reader_close(r);
+        struct log_check found = check();
+        assert_int_equal(found.events, 160);
+        assert_int_equal(found.first_offset, 80);
+        assert_int_equal(found.holes, 0);
+        assert_int_equal(found.damaged, 1);
+        assert_int_equal(found.place[0].kind, CHECK_EMPTY);
+        assert_int_equal(found.place[0].segment, numbers[i]);
+        log_check_fini(&found);
+        assert_int_equal(repair(), 1);
+        found = check();
+        assert_int_equal(found.damaged, 0);
+        assert_int_equal(found.segments, 2);
+        log_check_fini(&found);
+    }
+}
+
 static void the_segment_that_is_written_waits_for_its_writer(void **state)
 {
     (void)state;
@@ -351,6 +387,7 @@ int main(void)
         TEST(the_segment_that_is_written_waits_for_its_writer),
         TEST(what_stands_behind_the_watermark_is_not_cut),
         TEST(no_good_block_is_ever_lost_by_a_repair),
+        TEST(an_empty_file_that_is_no_part_of_the_chain_is_passed_over_and_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
