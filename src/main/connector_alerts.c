@@ -128,9 +128,13 @@ size_t connector_words(struct connector_said *said, const struct connector_seen 
     watch_dead(&w, said, seen); /* a connector may go, its letters stay */
     if (seen->is_configured)
         watch_lost(&w, said, seen);
-    if (seen->status) { /* a restarted connector counts anew */
-        said->dead = seen->status->dead;
-        said->lost = seen->status->lost;
+    const struct connector_status *s = seen->status;
+    if (s && s->displaced > said->displaced)
+        snprintf(say(&w, REASON_ALERT_CONNECTOR_DISPLACED, false), ROOM, "%s", s->displaced_text);
+    if (s) { /* a restarted connector counts anew */
+        said->displaced = s->displaced;
+        said->dead = s->dead;
+        said->lost = s->lost;
     }
     return w.count;
 }

@@ -18,7 +18,7 @@
 struct connector_said {
     char name[48]; /* "" nobody */
     bool is_failing, is_lagging, is_dead, is_lost;
-    uint64_t dead, lost;                   /* counts that were seen */
+    uint64_t dead, lost, displaced;        /* counts that were seen */
     uint64_t lost_us;                      /* when the last loss was seen */
     uint64_t failing_well_us, lag_well_us; /* well since then, 0: it is not */
 };

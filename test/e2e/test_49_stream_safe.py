@@ -151,7 +151,7 @@ def test_a_reset_to_an_offset_that_is_not_in_the_log_is_refused(tmp_path, origin
     until(lambda: connector(fold, "out"))
     done = fold.cli("connector", "reset", "out", "--at", "999999999")
     assert done.returncode == 2, done.stdout
-    assert "999999999 is not in the log: it holds 0 to" in done.stderr
+    assert "offset 999999999 is not in the log" in done.stderr and "0 .. " in done.stderr
     # it works as before
     until(lambda: fold.get("/item") == 200 and os.path.exists(out) and os.path.getsize(out) > 0)
     assert fold.cli("connector", "reset", "out", "--at", "end").returncode == 0
