@@ -192,6 +192,7 @@ static void what_does_not_fit_is_counted(void **state)
     struct world *w = world_new(EV_MODE_ACT);
     struct engine_out out = {.at = w->room, .max = 1};
     struct ev_alert a = EV_INIT(ALERT, alert, 1);
+    a.reason = REASON_ALERT_LOOP_FROZEN;
     w->e->out = &out;
     control_emit(w->e, &a.head);
     control_emit(w->e, &a.head);
