@@ -166,7 +166,7 @@ def test_help_flag_and_help_command_say_the_same():
 def test_help_of_a_group_lists_its_commands():
     for args in (["help", "config"], ["config", "--help"], ["config", "-h"]):
         done = run(*args)
-        assert done.returncode == 0 and done.stdout.count("\n") == 3 and "config schema" in done.stdout
+        assert done.returncode == 0 and done.stdout.count("\n") == 4 and "config schema" in done.stdout
 
 
 def test_no_arguments_is_usage():
@@ -200,7 +200,7 @@ def test_bash_takes_the_completion_and_offers_names(tmp_path):
     assert "limit" in offers("get", "''") and "timeout_ms" in offers("pin", "ti")
     assert offers("decisions", "--loop", "ti") == ["timeout"]
     assert "--wait" in offers("drain", "--w")
-    assert set(offers("config", "''")) == {"check", "show", "schema"}
+    assert set(offers("config", "''")) == {"check", "show", "diff", "schema"}
     assert offers("mode", "o") == ["observe"]
     assert "--limit" in offers("decisions", "tail", "--l")
 
@@ -219,7 +219,7 @@ def test_manual_page_has_no_roff_errors():
 WRONG = [
     ([], 2, "Examples:"),
     (["staus"], 2, "did you mean `foldback status`"),
-    (["config"], 2, "check show schema"),
+    (["config"], 2, "check show diff schema"),
     (["frobnicate"], 2, "there is no command"),
     (["--json"], 2, "a command is missing"),
     (["help", "nothing"], 2, "there is no command"),

@@ -270,6 +270,8 @@ def test_config_check_finds_what_a_start_would_refuse(tmp_path, tls, more, said)
         return
     assert done.returncode == 2 and said in done.stderr, (done.stdout, done.stderr)
     assert looked.returncode == 1 and said in looked.stdout, looked.stdout
+    if "servers" in more:  # a start takes it: no name is ever found then
+        return
     begun = subprocess.run([BIN, "run", "--config", str(file), "--state", str(tmp_path / "state")],
                            capture_output=True, text=True, timeout=60)
     assert begun.returncode != 0 and "starting it again" not in begun.stdout + begun.stderr, begun
