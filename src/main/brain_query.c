@@ -3,6 +3,7 @@
 
 #include "base/assert.h"
 #include "base/clock.h"
+#include "base/log.h"
 #include "main/log_names.h"
 #include "query/column.h"
 #include "query/memory.h"
@@ -22,6 +23,9 @@
 /* The loops of the brain come first: a nice of 10 leaves a tenth of a contended core. */
 #define NICE 10
 #define COLUMNS_SHOWN_MAX 2000 /* as many as SQLite has */
+
+/* One step of SQLite (a function over long text) asks nobody whether it shall end. */
+#define FREE_WAIT_US (2 * US_PER_S)
 
 enum job_state { JOB_FREE, JOB_RUNNING, JOB_DONE };
 enum { CUT_NOT, CUT_BY_LIMIT, CUT_BY_BYTES };
@@ -80,9 +84,23 @@ void brain_query_free(struct brain_query *bq)
         return;
     for (uint32_t i = 0; i < BRAIN_QUERIES_MAX; i++)
         atomic_store(&bq->job[i].is_left, true);
-    for (uint32_t i = 0; i < BRAIN_QUERIES_MAX; i++)
-        if (atomic_load(&bq->job[i].state) != JOB_FREE)
-            release(&bq->job[i]);
+    uint64_t until_us = fb_mono_us() + FREE_WAIT_US;
+    bool is_stuck = false;
+    for (uint32_t i = 0; i < BRAIN_QUERIES_MAX; i++) {
+        struct job *j = &bq->job[i];
+        while (atomic_load(&j->state) == JOB_RUNNING && fb_mono_us() < until_us)
+            usleep(5000);
+        if (atomic_load(&j->state) == JOB_RUNNING) {
+            fb_log(FB_LOG_WARN,
+                   "a query that does not end is left behind: it ends with the process");
+            pthread_detach(j->thread);
+            is_stuck = true;
+        } else if (atomic_load(&j->state) != JOB_FREE) {
+            release(j);
+        }
+    }
+    if (is_stuck)
+        return; /* its thread still looks here */
     close(bq->fd);
     free(bq);
 }

@@ -19,7 +19,9 @@
 struct brain_query;
 /* <time_us> for each query, as BRAIN_QUERY_TIME_US.  NULL without memory or descriptor. */
 struct brain_query *brain_query_new(const char *state_dir, uint64_t time_us);
-void brain_query_free(struct brain_query *bq); /* ends what runs; NULL is fine */
+/* Ends what runs, within 2 s: what does not end by then is left to the end of the process and told.
+ * NULL is fine. */
+void brain_query_free(struct brain_query *bq);
 int brain_query_fd(const struct brain_query *bq);
 /* As in struct admin_source. */
 FB_MUST_USE

@@ -285,7 +285,7 @@ def test_a_command_that_is_not_there_buries_nothing(tmp_path, origin, foldback):
     send_many(fold.port, 2)
     until(lambda: connector(fold, "run")["state"] == "misconfigured", 30)
     assert "No such file" in connector(fold, "run")["last_error"]
-    script(tmp_path, "later", 'cat >> "$1"; echo >> "$1"\n')
+    script(tmp_path, "later", 'cat >> "$1"\n')
     assert fold.cli("connector", "pause", "run").returncode == 0
     until(lambda: connector(fold, "run")["state"] == "paused", 20)
     assert fold.cli("connector", "resume", "run").returncode == 0
@@ -294,7 +294,7 @@ def test_a_command_that_is_not_there_buries_nothing(tmp_path, origin, foldback):
 
 def test_a_reload_changes_the_command(tmp_path, origin, foldback):
     one, two = tmp_path / "one", tmp_path / "two"
-    run = script(tmp_path, "run", 'cat >> "$1"; echo >> "$1"\n')
+    run = script(tmp_path, "run", 'cat >> "$1"\n')
     line = "  run: { command: [%s, %s], events: [request], from: start }"
     fold = foldback(config(origin, line % (run, one)))
     send_many(fold.port, 3)
