@@ -259,7 +259,7 @@ enum thin_step tls_thin_read(struct tls_thin *t, struct thin_read *r)
         }
         is = open_record(t, r->aead, &r->alert);
         if (is == THIN_FAILED || is == THIN_ENDED)
-            return is;
+            return (enum thin_step)is;
         if (is == THIN_GOT)
             continue;
         if (*r->is_drained)

@@ -90,12 +90,11 @@ static void fly(struct world *w, struct one *o)
     w->n.waited += begin_us - w->now_us > 100 * US_PER_MS;
     w->n.fetched++;
     w->n.second[(w->now_us - w->start_us) / US_PER_S % (RUN_MS / 1000)]++;
-    for (uint32_t i = 0; i < FLYING_MAX; i++)
-        if (!w->flying[i]) {
-            w->flying[i] = o;
-            return;
-        }
-    fb_assert(!"more in flight than there are places");
+    uint32_t free_at = 0;
+    while (free_at < FLYING_MAX && w->flying[free_at])
+        free_at++;
+    fb_assert(free_at < FLYING_MAX);
+    w->flying[free_at] = o;
 }
 
 /* The owner has no answer: the gate had no room for it. */
