@@ -251,6 +251,15 @@ static void quantiles_are_within_one_percent(void **state)
     assert_true(fabs(atof(ask("SELECT p999(total_us / 1000.0) FROM request")) - 19.98) <= 0.2);
     assert_true(fabs(atof(ask("SELECT quantile(total_us, 0.25) FROM request")) - 5000) <= 50);
     assert_string_equal(ask("SELECT p99(total_us) FROM request WHERE status = 1"), "");
+    /* not times only: zero, less than zero, far above and both kinds of numbers at once */
+    assert_true(atof(ask("SELECT p50(total_us * 0) FROM request")) == 0);
+    assert_true(atof(ask("SELECT p50(-7) FROM request")) == -7);
+    assert_true(fabs(atof(ask("SELECT p50(-total_us) FROM request")) + 10000) <= 100);
+    assert_true(fabs(atof(ask("SELECT p50(total_us * 1000000000) FROM request")) - 1e13) <= 1e11);
+    assert_true(fabs(atof(ask("SELECT p50(total_us / 1e9) FROM request")) - 1e-5) <= 1e-7);
+    assert_true(fabs(atof(ask("SELECT p99(CASE WHEN total_us < 5000 THEN 1 ELSE total_us + 0.5 END)"
+                              " FROM request")) -
+                     19800) <= 198);
     assert_non_null(strstr(ask("SELECT quantile(total_us, 7) FROM request"), "at most 1"));
     assert_non_null(strstr(ask("SELECT p50(reason) FROM request"), "numbers"));
 }
