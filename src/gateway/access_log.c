@@ -167,7 +167,7 @@ static void line_combined(struct buf *out, bool with_query, const struct access_
     put_or_dash(out, e->method, ACCESS_SHORT_BYTES);
     buf_putc(out, ' ');
     put_or_dash(out, target_of(e, with_query), ACCESS_TARGET_BYTES);
-    buf_printf(out, " HTTP/1.%u\" %u %llu \"", e->version_minor, e->status,
+    buf_printf(out, " HTTP/%u.%u\" %u %llu \"", e->version_major, e->version_minor, e->status,
                (unsigned long long)e->bytes);
     put_or_dash(out, e->referer, ACCESS_VALUE_BYTES);
     buf_puts(out, "\" \"");
@@ -233,6 +233,7 @@ static void line_fields(struct buf *out, enum escape how, bool with_query,
     dress_text(&d, "method", e->method, ACCESS_SHORT_BYTES);
     dress_text(&d, "host", e->host, ACCESS_SHORT_BYTES * 2);
     dress_text(&d, "target", target_of(e, with_query), ACCESS_TARGET_BYTES);
+    dress_number(&d, "http_major", e->version_major);
     dress_number(&d, "http_minor", e->version_minor);
     dress_number(&d, "status", e->status);
     dress_number(&d, "bytes", e->bytes);

@@ -34,8 +34,8 @@ struct access_entry {
     uint32_t queue_us, upstream_us, total_us;
     uint16_t status; /* 0: nothing was sent */
     uint8_t attempts;
-    uint8_t version_minor; /* HTTP/1.x */
-    bool is_cut;           /* the answer ended early */
+    uint8_t version_major, version_minor;
+    bool is_cut; /* the answer ended early */
 };
 
 struct access_log;

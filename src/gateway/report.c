@@ -283,14 +283,15 @@ static void report_access(struct request *req)
         .service = req->sv ? req->sv->name : "",
         .endpoint = req->ep ? memfile_name(w->gw->mem, EV_KIND_ENDPOINT, req->ep_number) : "",
         .reason = ev_reason_row(req->reason)->name,
-        .class = ev_class_name(req->ticket.class),
+        .class = req->route == ROUTE_NONE ? "" : ev_class_name(req->ticket.class),
         .bytes = req->sent_bytes,
         .queue_us = req->queue_us,
         .upstream_us = req->upstream_us,
         .total_us = fb_sat_u32(total_us),
         .status = req->status,
         .attempts = req->ticket.attempts,
-        .version_minor = req->version_minor,
+        .version_major = req->protocol == EV_PROTOCOL_HTTP2 ? 2 : 1,
+        .version_minor = req->protocol == EV_PROTOCOL_HTTP2 ? 0 : req->version_minor,
         .is_cut = req->is_aborted};
     access_buf_put(&w->access, &e, req->end_us);
 }

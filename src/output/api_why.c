@@ -108,9 +108,11 @@ static bool why_request(struct api_call *c, const char *q)
         reason->name ? reason->name : "unknown");
     if (r->status)
         say(c, "The client got status %u.", r->status);
-    say(c, "It was %s, of class %s.",
-        r->route == EV_NONE ? "matched by no route" : admin_name(a, EV_KIND_ROUTE, r->route),
-        ev_class_name(r->class));
+    if (r->route == EV_NONE)
+        say(c, "It was matched by no route.");
+    else
+        say(c, "It was %s, of class %s.", admin_name(a, EV_KIND_ROUTE, r->route),
+            ev_class_name(r->class));
     say_request_time(c, r);
     if (r->endpoint == EV_NONE)
         say(c, "No endpoint was touched.");
@@ -248,6 +250,9 @@ static void say_endpoint(struct api_call *c, uint16_t number)
     say(c,
         "It is %s: %u in flight of a limit of %u, first byte %.1f ms on average, %.2f %% failed.",
         ev_health_name(g->health), g->in_flight, g->limit, g->latency_us / 1e3, g->error_ppm / 1e4);
+    uint16_t reason = c->admin->metrics->endpoint[number].health_reason;
+    if (g->health != EV_HEALTH_OK && reason)
+        say(c, "%s (%s)", ev_reason_row(reason)->sentence, ev_reason_row(reason)->name);
     const struct memfile_gauge *now = &c->admin->source.memfile->gauges[number];
     if (memfile_in_flight(now) >= 0 && g->in_flight >= g->limit)
         say(c, "The limit binds: what comes now waits in the queue of the service.");

@@ -71,6 +71,12 @@ void metrics_feed(struct metrics *m, const struct ev_head *ev)
         m->wall_minus_mono_us = t->wall_us - ev->time_us;
         break;
     }
+    case EV_HEALTH: {
+        const struct ev_health *h = (const struct ev_health *)ev;
+        if (h->from != h->to)
+            m->endpoint[slot_of(h->endpoint)].health_reason = h->reason;
+        break;
+    }
     case EV_GAUGE:
         feed_gauge(m, (const struct ev_gauge *)ev);
         break;

@@ -65,7 +65,8 @@ struct metric_endpoint {
     uint64_t code[METRIC_CODE_CLASSES];
     uint64_t failures;
     uint16_t service;
-    struct ev_gauge gauge; /* last seen; type 0: none */
+    uint16_t health_reason; /* of the last change of its state; 0: none seen */
+    struct ev_gauge gauge;  /* last seen; type 0: none */
 };
 struct metric_version {
     uint64_t code[METRIC_CODE_CLASSES];

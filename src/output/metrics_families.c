@@ -9,6 +9,7 @@
 #include "base/assert.h"
 
 #include <inttypes.h>
+#include <string.h>
 
 static void write_routes(struct writer *w);
 static void write_caches(struct writer *w);
@@ -616,6 +617,16 @@ static void write_processes(struct writer *w)
     put_u64(w, METRIC_ID_BUILD, VALUES(FB_VERSION), 1);
 }
 
+/* Two listeners may have one file: a page must not have a series twice. */
+static bool is_told(const struct memfile_tls *t, uint32_t cert)
+{
+    for (uint32_t i = 0; i < cert; i++)
+        if (strcmp(t->certs[i].name, t->certs[cert].name) == 0 &&
+            strcmp(t->certs[i].file, t->certs[cert].file) == 0)
+            return true;
+    return false;
+}
+
 static void write_tls(struct writer *w)
 {
     const struct memfile_tls *t = &w->view->memfile->head->tls;
@@ -638,8 +649,9 @@ static void write_tls(struct writer *w)
     family(w, METRIC_ID_TLS_EXPIRY);
     uint32_t count = fb_min_u32(atomic_load(&t->cert_count), MEMFILE_CERTS_MAX);
     for (uint32_t i = 0; i < count; i++)
-        put_u64(w, METRIC_ID_TLS_EXPIRY, VALUES(t->certs[i].name, t->certs[i].file),
-                atomic_load(&t->certs[i].not_after_s));
+        if (!is_told(t, i))
+            put_u64(w, METRIC_ID_TLS_EXPIRY, VALUES(t->certs[i].name, t->certs[i].file),
+                    atomic_load(&t->certs[i].not_after_s));
 }
 
 static void write_protocols(struct writer *w)

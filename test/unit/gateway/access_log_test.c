@@ -36,6 +36,7 @@ static struct access_entry sample(void)
                                  .total_us = 22005,
                                  .status = 200,
                                  .attempts = 1,
+                                 .version_major = 1,
                                  .version_minor = 1};
 }
 
@@ -58,7 +59,7 @@ static void each_format_writes_its_line(void **state)
     line_is(
         CONF_LOG_LOGFMT, true, &e,
         "time=2026-10-14T17:46:40.123456Z client=\"192.0.2.7\" method=\"GET\" host=\"example.org\" "
-        "target=\"/a/b?token=secret\" http_minor=1 status=200 bytes=2326 "
+        "target=\"/a/b?token=secret\" http_major=1 http_minor=1 status=200 bytes=2326 "
         "referer=\"https://example.org/\" "
         "user_agent=\"curl/8.5\" request_id=\"4f1c\" route=\"shop /a/\" service=\"shop\" "
         "endpoint=\"shop 10.0.0.1:80\" "
@@ -86,7 +87,7 @@ static void queries_are_left_out_unless_wanted(void **state)
 static void empty_values_keep_the_columns_of_combined(void **state)
 {
     (void)state;
-    struct access_entry e = {.version_minor = 0};
+    struct access_entry e = {.version_major = 1};
     line_is(CONF_LOG_COMBINED, false, &e,
             "- - - [01/Jan/1970:00:00:00 +0000] \"- - HTTP/1.0\" 0 0 \"-\" \"-\"\n");
 }
@@ -175,6 +176,7 @@ static void the_longest_line_fits_a_pipe(void **state)
                                  .total_us = UINT32_MAX,
                                  .status = 599,
                                  .attempts = 255,
+                                 .version_major = 1,
                                  .version_minor = 9,
                                  .is_cut = true};
         for (size_t i = 0; i < FB_COUNT(formats); i++) {
