@@ -130,8 +130,11 @@ enum tls_step tls_handshake(struct tls_conn *c)
     int why = is == 1 ? SSL_ERROR_NONE : SSL_get_error(c->ssl, is);
     bool is_ticket = is == 1 && !c->client && !c->out && scratch->used <= TICKET_BYTES_MAX &&
                      SSL_version(c->ssl) == TLS1_3_VERSION;
-    if (is == 1 && c->thin)
-        tls_thin_begin(c->thin, c->ssl, (struct span){scratch->out, scratch->used});
+    if (is == 1 && c->thin &&
+        !tls_thin_begin(c->thin, c->ssl, (struct span){scratch->out, scratch->used})) {
+        tls_thin_free(c->thin);
+        c->thin = NULL;
+    }
     bool is_out = is_ticket ? hold(c) : push(c); /* also the alert that says why it failed */
     if (is == 1) {
         c->is_open = true;
@@ -166,7 +169,7 @@ ssize_t tls_write(struct tls_conn *c, const struct iovec *iov, int count)
         left[i] = iov[i];
         total += iov[i].iov_len;
     }
-    if (c->is_held)
+    if (c->is_held && !c->is_dead)
         unhold(c);
     if (!c->is_open || !write_kept(c)) {
         errno = c->is_dead ? EPIPE : EAGAIN;
@@ -200,6 +203,7 @@ ssize_t tls_write(struct tls_conn *c, const struct iovec *iov, int count)
         push(c);
     }
     if (c->is_dead) {
+        scratch->used = 0; /* the thread's next connection begins with nothing */
         errno = EPIPE;
         return -1;
     }
@@ -215,7 +219,7 @@ ssize_t tls_write(struct tls_conn *c, const struct iovec *iov, int count)
 bool tls_rest(struct tls_conn *c)
 {
     if (!c->thin || !c->ssl || !c->is_open || c->is_dead || c->has_ended || c->is_ending ||
-        c->out || !tls_thin_take(c->thin, c->ssl))
+        c->out || !tls_thin_take(c->thin, scratch->aead, c->ssl))
         return false;
     SSL_set_quiet_shutdown(c->ssl, 1);
     SSL_free(c->ssl);
@@ -435,6 +439,10 @@ static size_t write_some(struct tls_conn *c, struct iovec *iov, int *count)
         c->is_dead = true;
         return 0;
     }
+    if (c->ssl && c->thin) {
+        size_t last = (n - 1) / c->record_bytes * c->record_bytes;
+        tls_thin_meant(c->thin, (struct span){(const char *)from + last, n - last});
+    }
     c->burst_bytes += (uint32_t)n;
     return n;
 }
@@ -455,8 +463,10 @@ static void size_records(struct tls_conn *c)
     if (want == c->record_bytes)
         return;
     c->record_bytes = want;
-    if (c->ssl)
-        SSL_set_max_send_fragment(c->ssl, want);
+    if (!c->ssl)
+        return;
+    SSL_set_max_send_fragment(c->ssl, want);
+    SSL_set_split_send_fragment(c->ssl, want); /* falls with the other, does not rise with it */
 }
 
 static bool has_said(const struct tls_conn *c)
@@ -487,6 +497,7 @@ static bool push(struct tls_conn *c)
     scratch->used = 0;
     if (c->out && used && !keep(c, scratch->out, used))
         return false;
+    c->is_held = false; /* a next write would not find room for all of it */
     if (c->out)
         return write_kept(c);
     while (sent < used) {
@@ -671,12 +682,14 @@ static int bio_read(BIO *b, char *at, size_t room, size_t *got)
 
 static int bio_write(BIO *b, const char *at, size_t len, size_t *taken)
 {
-    (void)b;
+    const struct tls_conn *c = BIO_get_data(b);
     *taken = 0;
     if (len > OUT_BYTES - scratch->used)
         return 0; /* a certificate chain beyond all reason */
     memcpy(scratch->out + scratch->used, at, len);
     scratch->used += len;
+    if (c->thin && c->is_open)
+        tls_thin_saw(c->thin, (struct span){at, len});
     *taken = len;
     return 1;
 }

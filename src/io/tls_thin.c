@@ -23,7 +23,9 @@
 /* In a row; OpenSSL's bound for empty ones. */
 #define IDLE_RECORDS_MAX 32
 enum { TYPE_ALERT = 21, TYPE_HANDSHAKE = 22, TYPE_DATA = 23 };
-enum { MESSAGE_KEY_UPDATE = 24 };
+enum { MESSAGE_KEY_UPDATE = 24, KEY_UPDATE_BYTES = 5 };
+/* Of OpenSSL's last record; fewer than the least prove nothing. */
+enum { PROOF_BYTES = 16, PROOF_BYTES_MIN = 4 };
 enum {
     ALERT_CLOSE_NOTIFY = 0,
     ALERT_UNEXPECTED_MESSAGE = 10,
@@ -57,7 +59,11 @@ struct tls_thin {
     char *buf;                /* IN_BYTES while something lies in it */
     uint32_t from, to;        /* as it came */
     uint32_t plain, plain_to; /* of the record that is opened */
-    uint8_t idle_records;
+    uint8_t idle_records, message_bytes;
+    unsigned char message[KEY_UPDATE_BYTES]; /* in parts, as a peer may send it */
+    uint8_t proof_bytes;
+    unsigned char proof[PROOF_BYTES], proof_sealed[PROOF_BYTES];
+    uint64_t seen; /* records that OpenSSL wrote, counted by their heads */
     bool is_stuck; /* its state is not what we counted: it stays OpenSSL's */
     bool has_said_goodbye, is_update_due;
 };
@@ -65,12 +71,14 @@ struct tls_thin {
 static void on_record(int is_write, int version, int type, const void *at, size_t len, SSL *ssl,
                       void *arg);
 static const struct suite *suite_of(const SSL *ssl);
+static bool is_proven(struct tls_thin *t, EVP_CIPHER_CTX *aead);
 static void make_keys(const struct suite *s, const unsigned char *secret, struct way *w);
 static void update(struct tls_thin *t, bool is_out);
 static size_t seal(struct tls_thin *t, EVP_CIPHER_CTX *aead, int type, struct span text,
                    unsigned char *out);
 static int open_record(struct tls_thin *t, EVP_CIPHER_CTX *aead, int *alert);
 static int take_control(struct tls_thin *t, int type, struct span text, int *alert);
+static int take_message(struct tls_thin *t, struct span text, int *alert);
 static bool begin_record(struct tls_thin *t, const struct way *w, EVP_CIPHER_CTX *aead,
                          const unsigned char *head, bool is_out);
 static void let_go(struct tls_thin *t);
@@ -94,18 +102,39 @@ struct tls_secrets *tls_thin_secrets(struct tls_thin *t)
     return &t->secrets;
 }
 
-void tls_thin_begin(struct tls_thin *t, SSL *ssl, struct span sent)
+bool tls_thin_begin(struct tls_thin *t, SSL *ssl, struct span sent)
 {
-    const unsigned char *at = (const unsigned char *)sent.at;
-    for (size_t i = 0; i < sent.len;) { /* tickets */
-        size_t len = sent.len - i < HEAD_BYTES ? sent.len
-                                               : HEAD_BYTES + (size_t)(at[i + 3] << 8) + at[i + 4];
-        t->is_stuck |= at[i] != TYPE_DATA || len > sent.len - i;
-        t->out.records++;
-        i += len;
-    }
+    if (SSL_version(ssl) != TLS1_3_VERSION || SSL_get0_peer_certificate(ssl))
+        return false;
+    tls_thin_saw(t, sent); /* tickets */
+    t->out.records = t->seen;
     SSL_set_msg_callback(ssl, on_record);
     SSL_set_msg_callback_arg(ssl, t);
+    return true;
+}
+
+void tls_thin_saw(struct tls_thin *t, struct span records)
+{
+    t->proof_bytes = 0;
+    while (records.len) {
+        const unsigned char *at = (const unsigned char *)records.at;
+        size_t len =
+            records.len < HEAD_BYTES ? SIZE_MAX : HEAD_BYTES + (size_t)(at[3] << 8) + at[4];
+        t->is_stuck |= at[0] != TYPE_DATA || len > records.len;
+        if (t->is_stuck)
+            return;
+        t->seen++;
+        if (len >= HEAD_BYTES + PROOF_BYTES)
+            memcpy(t->proof_sealed, at + HEAD_BYTES, PROOF_BYTES);
+        records.at += len;
+        records.len -= len;
+    }
+}
+
+void tls_thin_meant(struct tls_thin *t, struct span text)
+{
+    t->proof_bytes = (uint8_t)(text.len < PROOF_BYTES ? text.len : PROOF_BYTES);
+    memcpy(t->proof, text.at, t->proof_bytes);
 }
 
 static void on_record(int is_write, int version, int type, const void *at, size_t len, SSL *ssl,
@@ -121,17 +150,35 @@ static void on_record(int is_write, int version, int type, const void *at, size_
         t->is_stuck = true;
 }
 
-bool tls_thin_take(struct tls_thin *t, SSL *ssl)
+bool tls_thin_take(struct tls_thin *t, EVP_CIPHER_CTX *aead, SSL *ssl)
 {
     const struct suite *s = suite_of(ssl);
     if (t->is_stuck || !s || !t->secrets.has_client || !t->secrets.has_server ||
-        SSL_version(ssl) != TLS1_3_VERSION || SSL_get_shutdown(ssl) != 0 || SSL_has_pending(ssl) ||
-        strcmp(SSL_rstate_string(ssl), "RH") != 0 || SSL_get0_peer_certificate(ssl))
+        !SSL_is_init_finished(ssl) || SSL_get_shutdown(ssl) != 0 || SSL_has_pending(ssl) ||
+        strcmp(SSL_rstate_string(ssl), "RH") != 0)
         return false;
     t->suite = s;
     make_keys(s, t->secrets.client, &t->in);
     make_keys(s, t->secrets.server, &t->out);
-    return true;
+    return is_proven(t, aead);
+}
+
+/* What is sealed here leaves this function never: it is the same text with the same nonce. */
+static bool is_proven(struct tls_thin *t, EVP_CIPHER_CTX *aead)
+{
+    static const unsigned char head[HEAD_BYTES];
+    unsigned char sealed[PROOF_BYTES];
+    struct way last = t->out;
+    int n = 0;
+    last.records--;
+    bool is = t->proof_bytes >= PROOF_BYTES_MIN && t->out.records > 0 &&
+              t->out.records == t->seen && begin_record(t, &last, aead, head, true) &&
+              EVP_EncryptUpdate(aead, sealed, &n, t->proof, t->proof_bytes) == 1 &&
+              n == t->proof_bytes && memcmp(sealed, t->proof_sealed, t->proof_bytes) == 0;
+    OPENSSL_cleanse(&last, sizeof last);
+    OPENSSL_cleanse(t->proof, sizeof t->proof);
+    t->proof_bytes = 0;
+    return is;
 }
 
 static const struct suite *suite_of(const SSL *ssl)
@@ -332,13 +379,17 @@ static int open_record(struct tls_thin *t, EVP_CIPHER_CTX *aead, int *alert)
     }
     t->in.records++;
     t->from += (uint32_t)(HEAD_BYTES + sealed);
-    while (len > 0 && text[len - 1] == 0) /* padding */
-        len--;
-    if (len == 0 || len - 1 > PLAIN_BYTES_MAX) {
-        *alert = len == 0 ? ALERT_UNEXPECTED_MESSAGE : ALERT_RECORD_OVERFLOW;
+    if (len > PLAIN_BYTES_MAX + 1) { /* with its padding */
+        *alert = ALERT_RECORD_OVERFLOW;
         return THIN_FAILED;
     }
-    int type = text[--len];
+    while (len > 0 && text[len - 1] == 0) /* padding */
+        len--;
+    int type = len ? text[--len] : 0;
+    if (type == 0 || (t->message_bytes && type != TYPE_HANDSHAKE)) { /* nothing comes between */
+        *alert = ALERT_UNEXPECTED_MESSAGE;
+        return THIN_FAILED;
+    }
     if (type != TYPE_DATA || len == 0) {
         if (++t->idle_records > IDLE_RECORDS_MAX) {
             *alert = ALERT_UNEXPECTED_MESSAGE;
@@ -362,22 +413,37 @@ static int take_control(struct tls_thin *t, int type, struct span text, int *ale
             return THIN_GOT;
         return at[1] == ALERT_CLOSE_NOTIFY ? THIN_ENDED : THIN_FAILED;
     }
-    *alert = ALERT_UNEXPECTED_MESSAGE;
-    if (type == TYPE_ALERT)
-        *alert = ALERT_DECODE_ERROR;
-    /* the only message that a client may send now; keys change at a record's end */
-    if (type != TYPE_HANDSHAKE || text.len == 0 || at[0] != MESSAGE_KEY_UPDATE)
+    if (type == TYPE_HANDSHAKE)
+        return take_message(t, text, alert);
+    *alert = type == TYPE_ALERT && text.len ? ALERT_DECODE_ERROR : ALERT_UNEXPECTED_MESSAGE;
+    return THIN_FAILED;
+}
+
+/* An update of its keys, the only message that a client may send now, whole or in parts; keys
+ * change at a record's end. */
+static int take_message(struct tls_thin *t, struct span text, int *alert)
+{
+    unsigned char *m = t->message;
+    size_t have = t->message_bytes;
+    if (text.len == 0 || text.len > KEY_UPDATE_BYTES - have ||
+        (have ? m[0] : (unsigned char)text.at[0]) != MESSAGE_KEY_UPDATE) {
+        *alert = ALERT_UNEXPECTED_MESSAGE;
         return THIN_FAILED;
-    if (text.len != 5 || at[1] != 0 || at[2] != 0 || at[3] != 1) {
+    }
+    memcpy(m + have, text.at, text.len);
+    t->message_bytes = (uint8_t)(have + text.len);
+    if (t->message_bytes >= 4 && (m[1] != 0 || m[2] != 0 || m[3] != 1)) {
         *alert = ALERT_DECODE_ERROR;
         return THIN_FAILED;
     }
-    if (at[4] > 1) {
+    if (t->message_bytes < KEY_UPDATE_BYTES)
+        return THIN_GOT;
+    if (m[4] > 1) {
         *alert = ALERT_ILLEGAL_PARAMETER;
         return THIN_FAILED;
     }
-    *alert = -1;
+    t->message_bytes = 0;
     update(t, false);
-    t->is_update_due |= at[4] == 1; /* with what is written next: many requests are one answer */
+    t->is_update_due |= m[4] == 1; /* with what is written next: many requests are one answer */
     return THIN_GOT;
 }

@@ -9,6 +9,8 @@
  * OpenSSL's ciphers and one cipher context per thread; the secrets come from our key schedule
  * (tls_kdf).  After the handshake a client may send data, alerts and updates of its keys: anything
  * else ends the connection.
+ * A counter that is too low would seal two texts with one nonce, so OpenSSL's last record is the
+ * proof: sealed by us with the counter that we believe in it must be the bytes that OpenSSL wrote.
  * Threads: a connection belongs to one. */
 #ifndef FB_IO_TLS_THIN_H
 #define FB_IO_TLS_THIN_H
@@ -28,17 +30,18 @@ struct thin_read {
     bool *is_drained; /* the kernel had less than we asked for */
     bool is_peek;
 };
-/* Most that one record is longer than its text, with the update of the key before it. */
-#define THIN_MORE_BYTES 64
 
 struct tls_thin *tls_thin_new(void); /* NULL without memory */
 void tls_thin_free(struct tls_thin *t);
 struct tls_secrets *tls_thin_secrets(struct tls_thin *t); /* for tls_kdf_watch */
 /* The handshake is over, and <sent> is what the server's last step of it wrote: from here on
- * records are counted. */
-void tls_thin_begin(struct tls_thin *t, SSL *ssl, struct span sent);
+ * records are counted.  False: <ssl> will never be given up (TLS 1.2, a client's certificate). */
+bool tls_thin_begin(struct tls_thin *t, SSL *ssl, struct span sent);
+/* What OpenSSL wrote since, and the text of the last record of it. */
+void tls_thin_saw(struct tls_thin *t, struct span records);
+void tls_thin_meant(struct tls_thin *t, struct span text);
 /* False: <ssl> holds something that we do not know, and stays.  True: it can be freed. */
-bool tls_thin_take(struct tls_thin *t, SSL *ssl);
+bool tls_thin_take(struct tls_thin *t, EVP_CIPHER_CTX *aead, SSL *ssl);
 
 /* Bytes that were put into <out>; 0 the connection is at its end. */
 size_t tls_thin_write(struct tls_thin *t, EVP_CIPHER_CTX *aead, struct span text, void *out);

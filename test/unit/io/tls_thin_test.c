@@ -3,7 +3,7 @@
 #include "io/tls_thin.h"
 
 #include "base/base.h"
-#include "io/tls.h"
+#include "io/tls_int.h"
 #include "io/tls_ticket.h"
 
 #include <errno.h>
@@ -159,13 +159,13 @@ static void a_rest_before_the_first_byte_and_one_after_many_count_the_same(void 
     struct pair p;
     (void)state;
     begin(&p, TLS1_3_VERSION, NULL);
-    answer(&p, 1); /* what is held back of the handshake is out */
+    answer(&p, 4); /* what is held back of the handshake is out */
     assert_true(tls_rest(p.conn));
     ask(&p, 20000, 4096);
     answer(&p, 20000);
     end(&p);
     begin(&p, TLS1_3_VERSION, NULL);
-    for (int i = 0; i < 20; i++) {
+    for (int i = 0; i < 40; i++) { /* through every size of records */
         ask(&p, 20000, 4096);
         answer(&p, 50000);
     }
@@ -203,6 +203,51 @@ static void keys_that_changed_before_the_rest_stay_with_openssl(void **state)
     answer(&p, 100);
     assert_false(tls_rest(p.conn));
     ask(&p, 100, 4096);
+    answer(&p, 100);
+    end(&p);
+}
+
+/* Whatever made the counter or a key wrong: nothing is sealed with it. */
+static void a_counter_or_a_key_that_is_not_openssls_is_found_out(void **state)
+{
+    (void)state;
+    for (int wrong = 0; wrong < 5; wrong++) {
+        struct pair p;
+        struct iovec iov = {text, 100};
+        begin(&p, TLS1_3_VERSION, suites[wrong % 3]);
+        if (wrong == 0) /* nobody tells of the records */
+            SSL_set_msg_callback(p.conn->ssl, NULL);
+        if (wrong == 3)
+            answer(&p, 3); /* too little to prove anything */
+        else
+            answer(&p, 5000);
+        if (wrong == 1) { /* both counts are one too high */
+            assert_int_equal(tls_write(p.conn, &iov, 1), 100);
+            static const char ticket[] = "\x17\x03\x03\x00\x01z";
+            assert_true(tls_thin_begin(p.conn->thin, p.conn->ssl, (struct span){ticket, 6}));
+            tls_thin_meant(p.conn->thin, (struct span){text, 16});
+        }
+        if (wrong == 2)
+            tls_thin_secrets(p.conn->thin)->server[31] ^= 1;
+        if (wrong == 4) /* a record of which we do not know the text */
+            assert_int_equal(SSL_write(p.conn->ssl, text, 100), 100);
+        assert_false(tls_rest(p.conn));
+        if (wrong == 4) {
+            tls_shutdown(p.conn); /* what lies there goes out */
+        } else {
+            assert_int_equal(tls_write(p.conn, &iov, 1), 100);
+            assert_non_null(p.conn->ssl);
+        }
+        end(&p);
+    }
+}
+
+static void nothing_is_kept_of_who_will_never_rest(void **state)
+{
+    struct pair p;
+    (void)state;
+    begin(&p, TLS1_2_VERSION, NULL);
+    assert_null(p.conn->thin);
     answer(&p, 100);
     end(&p);
 }
@@ -336,6 +381,8 @@ int main(void)
         cmocka_unit_test(a_rest_before_the_first_byte_and_one_after_many_count_the_same),
         cmocka_unit_test(keys_are_updated_when_the_client_says_so),
         cmocka_unit_test(keys_that_changed_before_the_rest_stay_with_openssl),
+        cmocka_unit_test(a_counter_or_a_key_that_is_not_openssls_is_found_out),
+        cmocka_unit_test(nothing_is_kept_of_who_will_never_rest),
         cmocka_unit_test(half_a_record_and_older_versions_stay_with_openssl),
         cmocka_unit_test(a_goodbye_is_said_and_heard_after_a_rest),
         cmocka_unit_test(the_last_answer_carries_the_goodbye_after_a_rest),
