@@ -70,7 +70,7 @@ struct tls_thin {
 
 static void on_record(int is_write, int version, int type, const void *at, size_t len, SSL *ssl,
                       void *arg);
-static const struct suite *suite_of(const SSL *ssl);
+static const struct suite *suite_of(uint16_t id);
 static bool is_proven(struct tls_thin *t, EVP_CIPHER_CTX *aead);
 static void make_keys(const struct suite *s, const unsigned char *secret, struct way *w);
 static void update(struct tls_thin *t, bool is_out);
@@ -86,6 +86,19 @@ static void let_go(struct tls_thin *t);
 struct tls_thin *tls_thin_new(void)
 {
     return calloc(1, sizeof(struct tls_thin));
+}
+
+struct tls_thin *tls_thin_of(uint16_t suite, const struct tls_secrets *secrets)
+{
+    const struct suite *s = suite_of(suite);
+    struct tls_thin *t = s ? tls_thin_new() : NULL;
+    if (!t)
+        return NULL;
+    t->suite = s;
+    t->secrets = *secrets;
+    make_keys(s, t->secrets.client, &t->in);
+    make_keys(s, t->secrets.server, &t->out);
+    return t;
 }
 
 void tls_thin_free(struct tls_thin *t)
@@ -152,7 +165,8 @@ static void on_record(int is_write, int version, int type, const void *at, size_
 
 bool tls_thin_take(struct tls_thin *t, EVP_CIPHER_CTX *aead, SSL *ssl)
 {
-    const struct suite *s = suite_of(ssl);
+    const SSL_CIPHER *cipher = SSL_get_current_cipher(ssl);
+    const struct suite *s = cipher ? suite_of(SSL_CIPHER_get_protocol_id(cipher)) : NULL;
     if (t->is_stuck || !s || !t->secrets.has_client || !t->secrets.has_server ||
         !SSL_is_init_finished(ssl) || SSL_get_shutdown(ssl) != 0 || SSL_has_pending(ssl) ||
         strcmp(SSL_rstate_string(ssl), "RH") != 0)
@@ -181,13 +195,12 @@ static bool is_proven(struct tls_thin *t, EVP_CIPHER_CTX *aead)
     return is;
 }
 
-static const struct suite *suite_of(const SSL *ssl)
+static const struct suite *suite_of(uint16_t id)
 {
-    const SSL_CIPHER *is = SSL_get_current_cipher(ssl);
-    for (size_t i = 0; is && i < FB_COUNT(suites); i++) {
+    for (size_t i = 0; i < FB_COUNT(suites); i++) {
         struct suite *s = &suites[i];
         EVP_CIPHER *none = NULL, *made;
-        if (SSL_CIPHER_get_protocol_id(is) != s->id)
+        if (id != s->id)
             continue;
         if (atomic_load_explicit(&s->cipher, memory_order_acquire))
             return s;

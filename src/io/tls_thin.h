@@ -32,6 +32,8 @@ struct thin_read {
 };
 
 struct tls_thin *tls_thin_new(void); /* NULL without memory */
+/* One that rests already, without an SSL before it; NULL also when the suite is not known. */
+struct tls_thin *tls_thin_of(uint16_t suite, const struct tls_secrets *secrets);
 void tls_thin_free(struct tls_thin *t);
 struct tls_secrets *tls_thin_secrets(struct tls_thin *t); /* for tls_kdf_watch */
 /* The handshake is over, and <sent> is what the server's last step of it wrote: from here on

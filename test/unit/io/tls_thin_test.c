@@ -2,6 +2,8 @@
 /* A connection of TLS 1.3 that gave up its SSL, against a client of OpenSSL. */
 #include "io/tls_thin.h"
 
+#include "thin_peer.h"
+
 #include "base/base.h"
 #include "io/tls_int.h"
 #include "io/tls_ticket.h"
@@ -374,6 +376,91 @@ static void updates_without_data_do_not_go_on_for_ever(void **state)
     end(&p);
 }
 
+#define TEXT(literal)                                                                              \
+    {                                                                                              \
+        (literal), sizeof(literal) - 1                                                             \
+    }
+/* What OpenSSL would not send: each text ends with its type. */
+static void rare_records_are_taken_or_refused_as_the_rfc_says(void **state)
+{
+    static const struct {
+        struct span inner[3];
+        enum thin_step step;
+        int alert;
+    } rows[] = {
+        {{TEXT("x\x17\0\0\0")}, THIN_GOT, -1},
+        {{TEXT("\x17"), TEXT("y\x17")}, THIN_GOT, -1},
+        {{TEXT("\0\0\0")}, THIN_FAILED, 10},
+        {{TEXT("\x16")}, THIN_FAILED, 10},
+        {{TEXT("\x15")}, THIN_FAILED, 10},
+        {{TEXT("\1\0\0\x15")}, THIN_FAILED, 50},
+        {{TEXT("\1\x14")}, THIN_FAILED, 10},
+        {{TEXT("\1\0\x15")}, THIN_ENDED, -1},
+        {{TEXT("\2\x28\x15")}, THIN_FAILED, -1},
+        {{TEXT("\1\x5a\x15"), TEXT("y\x17")}, THIN_GOT, -1},
+        {{TEXT("\x18\0\x16"), TEXT("\0\1\0\x16"), TEXT("y\x17")}, THIN_GOT, -1},
+        {{TEXT("\x18\0\x16"), TEXT("y\x17")}, THIN_FAILED, 10},
+        {{TEXT("\x18\0\0\1\0\x18\x16")}, THIN_FAILED, 10},
+        {{TEXT("\x18\0\0\2\x16")}, THIN_FAILED, 50},
+        {{TEXT("\x18\0\0\1\2\x16")}, THIN_FAILED, 47},
+        {{TEXT("\4\0\0\1\0\x16")}, THIN_FAILED, 10},
+    };
+    static const struct tls_secrets secrets = {.client = {1}, .server = {2}};
+    EVP_CIPHER_CTX *aead = EVP_CIPHER_CTX_new();
+    (void)state;
+    for (size_t i = 0; i < FB_COUNT(rows); i++) {
+        struct tls_thin *t = tls_thin_of(0x1301, &secrets);
+        struct thin_peer peer = {.secret = {1}};
+        unsigned char out[64];
+        int fd[2];
+        char at[8];
+        bool is_drained = false;
+        assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fd), 0);
+        for (int n = 0; n < 3 && rows[i].inner[n].len; n++) {
+            if (n == 2)
+                thin_peer_update(&peer);
+            size_t len = thin_peer_seal(&peer, rows[i].inner[n], out);
+            assert_int_equal(send(fd[0], out, len, 0), (ssize_t)len);
+        }
+        struct thin_read r = {
+            .aead = aead, .at = at, .room = 8, .fd = fd[1], .is_drained = &is_drained};
+        assert_int_equal(tls_thin_read(t, &r), rows[i].step);
+        assert_int_equal(r.alert, rows[i].alert);
+        tls_thin_free(t);
+        close(fd[0]);
+        close(fd[1]);
+    }
+    EVP_CIPHER_CTX_free(aead);
+}
+
+static void a_record_beyond_its_bound_is_refused_with_its_padding(void **state)
+{
+    static const struct tls_secrets secrets = {.client = {1}, .server = {2}};
+    static char inner[16386], at[16384];
+    static unsigned char out[sizeof inner + PEER_MORE_BYTES];
+    EVP_CIPHER_CTX *aead = EVP_CIPHER_CTX_new();
+    (void)state;
+    inner[0] = 'x';
+    inner[1] = 23;
+    for (size_t len = sizeof inner - 1; len <= sizeof inner; len++) {
+        struct tls_thin *t = tls_thin_of(0x1301, &secrets);
+        struct thin_peer peer = {.secret = {1}};
+        bool is_drained = false;
+        int fd[2];
+        assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fd), 0);
+        size_t n = thin_peer_seal(&peer, (struct span){inner, len}, out);
+        assert_int_equal(send(fd[0], out, n, 0), (ssize_t)n);
+        struct thin_read r = {
+            .aead = aead, .at = at, .room = sizeof at, .fd = fd[1], .is_drained = &is_drained};
+        assert_int_equal(tls_thin_read(t, &r), len == sizeof inner ? THIN_FAILED : THIN_GOT);
+        assert_int_equal(r.alert, len == sizeof inner ? 22 : -1);
+        tls_thin_free(t);
+        close(fd[0]);
+        close(fd[1]);
+    }
+    EVP_CIPHER_CTX_free(aead);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -388,6 +475,8 @@ int main(void)
         cmocka_unit_test(the_last_answer_carries_the_goodbye_after_a_rest),
         cmocka_unit_test(bad_records_end_the_connection_with_an_alert),
         cmocka_unit_test(a_peer_that_leaves_without_a_goodbye_is_an_end),
+        cmocka_unit_test(rare_records_are_taken_or_refused_as_the_rfc_says),
+        cmocka_unit_test(a_record_beyond_its_bound_is_refused_with_its_padding),
         cmocka_unit_test(updates_without_data_do_not_go_on_for_ever),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
