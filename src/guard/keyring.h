@@ -135,6 +135,7 @@ struct keyring_erasure {
     const struct keyring_text *texts;
     size_t count;
     const char *who;
+    uint32_t letters; /* dead letters that were removed, for the audit */
     uint64_t id;      /* out: number of the case, for the audit */
     uint32_t periods; /* out */
 };

@@ -242,8 +242,11 @@ static enum fb_code edit_erase(struct keyring *ring, struct keyset *set, void *a
         e->periods++;
     }
     audit(set, q,
-          (struct keyring_audit){
-              .op = KEYRING_OP_ERASED, .count = e->count, .period = e->periods, .erasure = e->id});
+          (struct keyring_audit){.op = KEYRING_OP_ERASED,
+                                 .key_id = e->letters, /* it is about no data key */
+                                 .count = e->count,
+                                 .period = e->periods,
+                                 .erasure = e->id});
     return FB_OK;
 }
 

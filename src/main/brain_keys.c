@@ -135,7 +135,10 @@ static void say_audit(struct brain *b, const struct keyring_audit *a)
     ev.period = a->period;
     memcpy(ev.who, a->who, strnlen(a->who, sizeof ev.who));
     brain_say(b, &ev.head);
-    if (a->op != KEYRING_OP_PERIOD_BEGAN && a->op != KEYRING_OP_PERIOD_ENDED)
+    if (a->op == KEYRING_OP_ERASED)
+        fb_log(FB_LOG_INFO, "keys: erased by %s (%llu texts, %u dead letters)", a->who,
+               (unsigned long long)a->count, a->key_id);
+    else if (a->op != KEYRING_OP_PERIOD_BEGAN && a->op != KEYRING_OP_PERIOD_ENDED)
         fb_log(FB_LOG_INFO, "keys: %s by %s (key %u)", keyring_op_name(a->op), a->who, a->key_id);
     /* Whoever was erased shall not be told again by what his requests are called. */
     if (a->op == KEYRING_OP_ERASED || a->op == KEYRING_OP_PERIOD_BEGAN)

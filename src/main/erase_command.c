@@ -2,8 +2,9 @@
 /* `foldback erase --subject TEXT`: makes a person's traces unreadable and proves it.
  *
  *   1. reads the whole log and notes every personal field that mentions TEXT
- *   2. destroys the keys of these fields, and of no other (guard/shred.h)
- *   3. reads the whole log again, with the keys that are left, until nothing mentions TEXT
+ *   2. takes the dead letters that mention TEXT out of their files (connectors/letters.h), and
+ *      destroys the keys of these fields, and of no other (guard/shred.h)
+ *   3. reads all again, with the keys that are left, until nothing mentions TEXT
  *   4. looks for TEXT in the bytes of every file of the state folder
  *
  * Figures, decisions and what a replay computes from do not change: they hold no personal field.
@@ -14,6 +15,7 @@
 #include "guard/personal.h"
 #include "main/key_command.h"
 #include "main/run.h"
+#include "stream/connectors/letters.h"
 #include "stream/reader.h"
 
 #include <dirent.h>
@@ -86,6 +88,59 @@ static bool mentions(const struct scan *s, struct span text)
         text.len = sizeof folded;
     size_t len = fold_text(text, folded);
     return memmem(folded, len, s->subject.at, s->subject.len) != NULL;
+}
+
+/* JSON spells one text in many ways: \u0040 is @.  <out> may be <in>. */
+static size_t unescape(struct span in, char *out)
+{
+    size_t len = 0;
+    for (size_t i = 0; i < in.len; i++) {
+        char c = in.at[i];
+        if (c != '\\' || i + 1 >= in.len) {
+            out[len++] = c;
+            continue;
+        }
+        c = in.at[++i];
+        uint32_t v = 0;
+        for (size_t k = 1; c == 'u' && k <= 4; k++) {
+            int d = i + k < in.len ? hex_of((char)(in.at[i + k] | 0x20)) : -1;
+            v = d < 0 ? UINT32_MAX : v << 4 | (uint32_t)d;
+            c = d < 0 ? 0 : c;
+        }
+        if (c != 'u') {
+            out[len++] = in.at[i];
+            continue;
+        }
+        i += 4;
+        if (v >= 0x800) {
+            out[len++] = (char)(0xe0 | v >> 12);
+            out[len++] = (char)(0x80 | (v >> 6 & 0x3f));
+        } else if (v >= 0x80) {
+            out[len++] = (char)(0xc0 | v >> 6);
+        }
+        out[len++] = (char)(v < 0x80 ? v : 0x80 | (v & 0x3f));
+    }
+    return len;
+}
+
+/* The same rules for what is in a dead letter: of any length, and JSON as often as not. */
+static bool letter_mentions(void *ctx, struct span text)
+{
+    struct scan *s = ctx;
+    char *plain = malloc(2 * text.len);
+    if (!plain) {
+        s->holes++;
+        return false;
+    }
+    char *folded = plain + text.len;
+    size_t len = fold_text(text, folded);
+    bool is_hit = memmem(folded, len, s->subject.at, s->subject.len) != NULL;
+    if (!is_hit && memchr(text.at, '\\', text.len)) {
+        len = fold_text((struct span){plain, unescape(text, plain)}, folded);
+        is_hit = memmem(folded, len, s->subject.at, s->subject.len) != NULL;
+    }
+    free(plain);
+    return is_hit;
 }
 
 /* ---- the log ---- */
@@ -205,6 +260,8 @@ static void search_dir(const char *dir, struct span raw, struct files *f)
 {
     char path[900];
     struct stat st;
+    const char *name = strrchr(dir, '/');
+    bool is_letters = name && strcmp(name, "/connectors") == 0;
     DIR *d = opendir(dir);
     for (struct dirent *e; d && (e = readdir(d));) {
         if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
@@ -214,6 +271,8 @@ static void search_dir(const char *dir, struct span raw, struct files *f)
             continue;
         if (S_ISDIR(st.st_mode))
             search_dir(path, raw, f);
+        if (is_letters && letters_is_file(e->d_name))
+            continue; /* decoded by look_at_letters; in base64 a short text is found by chance */
         int fd = S_ISREG(st.st_mode) ? open(path, O_RDONLY | O_CLOEXEC) : -1;
         if (fd >= 0) {
             search_file(fd, path, raw, f);
@@ -228,8 +287,17 @@ static void search_dir(const char *dir, struct span raw, struct files *f)
 
 struct result {
     uint64_t erased, periods, first_id;
+    uint64_t letters_removed;
+    struct letters letters; /* what the last look found */
     uint32_t rounds;
 };
+
+static enum fb_code look_at_letters(struct scan *s, const char *state_dir, bool is_removing,
+                                    struct letters *l, struct fb_err *err)
+{
+    *l = (struct letters){.is_meant = letter_mentions, .ctx = s, .is_removing = is_removing};
+    return letters_go_through(state_dir, l, err);
+}
 
 static enum fb_code destroy(struct scan *s, struct keyring *ring, const char *state_dir,
                             struct result *r, struct fb_err *err)
@@ -238,8 +306,14 @@ static enum fb_code destroy(struct scan *s, struct keyring *ring, const char *st
     enum fb_code code = FB_OK;
     command_who(who);
     /* The first round is audited even when it finds nothing: somebody asked. */
-    while (code == FB_OK && r->rounds < ROUNDS_MAX && (s->count || r->rounds == 0)) {
+    while (code == FB_OK && r->rounds < ROUNDS_MAX &&
+           (s->count || r->letters.meant || r->rounds == 0)) {
         struct keyring_erasure e = {.texts = s->texts, .count = s->count, .who = who};
+        code = look_at_letters(s, state_dir, true, &r->letters, err);
+        if (code != FB_OK)
+            break;
+        r->letters_removed += r->letters.meant;
+        e.letters = (uint32_t)fb_min_u64(r->letters.meant, UINT32_MAX);
         code = keyring_erase(ring, &e, err);
         if (code != FB_OK)
             break;
@@ -247,6 +321,8 @@ static enum fb_code destroy(struct scan *s, struct keyring *ring, const char *st
         r->erased += s->count;
         r->periods += e.periods;
         code = read_log(s, state_dir, err);
+        if (code == FB_OK)
+            code = look_at_letters(s, state_dir, false, &r->letters, err);
     }
     return code;
 }
@@ -269,7 +345,11 @@ static void print_json(const struct scan *s, const struct result *r, const struc
     json_key_u64(&j, "mentioned", mentioned);
     json_key_u64(&j, "erased", r->erased);
     json_key_u64(&j, "whole_periods", r->periods);
-    json_key_u64(&j, "left", s->count);
+    json_key_u64(&j, "left", s->count + r->letters.meant);
+    json_key_u64(&j, "dead_letters", r->letters.lines);
+    json_key_u64(&j, "dead_letters_mentioned", r->letters_removed + r->letters.meant);
+    json_key_u64(&j, "dead_letters_removed", r->letters_removed);
+    json_key_u64(&j, "dead_letters_unread", r->letters.unread);
     json_key_u64(&j, "unsealed", s->unsealed);
     json_key_u64(&j, "damaged", s->holes);
     json_key_u64(&j, "files", f->files);
@@ -297,25 +377,44 @@ static void print_text(const struct scan *s, const struct result *r, const struc
            "before)\n",
            (unsigned long long)s->events, (unsigned long long)s->fields,
            (unsigned long long)s->gone);
-    printf("mentioned in    %llu events\n", (unsigned long long)mentioned);
+    printf("mentioned in    %llu events and %llu dead letters\n", (unsigned long long)mentioned,
+           (unsigned long long)(r->letters_removed + r->letters.meant));
     if (!is_dry) {
         printf("erased          %llu: their keys are destroyed%s\n", (unsigned long long)r->erased,
                r->periods ? ", some with their whole period" : "");
-        printf("proof           %zu readable mentions left; %llu of %llu files (%llu bytes) hold "
+        printf("removed         %llu dead letters from their files\n",
+               (unsigned long long)r->letters_removed);
+        printf("proof           %llu readable mentions left; %llu of %llu files (%llu bytes) hold "
                "the text%s%s\n",
-               s->count, (unsigned long long)f->hits, (unsigned long long)f->files,
-               (unsigned long long)f->bytes, f->hits ? ", first " : "", f->first);
+               (unsigned long long)(s->count + r->letters.meant), (unsigned long long)f->hits,
+               (unsigned long long)f->files, (unsigned long long)f->bytes,
+               f->hits ? ", first " : "", f->first);
         printf("erasure         %016llx (in the audit event)\n", (unsigned long long)r->first_id);
     }
     for (size_t i = 0; i < s->open_count; i++)
         printf("%s    %llu x %s.%s mentions it and stays until retention takes it\n",
                s->open[i].is_personal ? "not sealed  " : "not personal",
                (unsigned long long)s->open[i].count, s->open[i].type, s->open[i].field);
+    if (r->letters.unread)
+        printf(
+            "not read        %llu dead letters hold a block that cannot be decoded; remove them\n",
+            (unsigned long long)r->letters.unread);
     if (s->holes)
         printf(
             "damaged         %llu places of the log cannot be read and may hold it; see foldback "
             "log check\n",
             (unsigned long long)s->holes);
+}
+
+/* Dead letters were decoded, the bytes of all other files are searched. */
+static void look_at_files(const struct cli_erase_args *args, const struct letters *l,
+                          struct files *f)
+{
+    f->files = l->files;
+    f->bytes = l->bytes;
+    f->hits = l->meant > 0;
+    snprintf(f->first, sizeof f->first, "%s", l->first);
+    search_dir(args->state, span_of(args->subject), f);
 }
 
 static enum fb_code run(const struct cli_erase_args *args, struct scan *s, bool *is_clean,
@@ -332,13 +431,16 @@ static enum fb_code run(const struct cli_erase_args *args, struct scan *s, bool 
     uint64_t mentioned = s->count;
     if (code == FB_OK && !args->is_dry)
         code = destroy(s, ring, args->state, &r, err);
+    if (code == FB_OK && args->is_dry)
+        code = look_at_letters(s, args->state, false, &r.letters, err);
     if (code == FB_OK && !args->is_dry)
-        search_dir(args->state, span_of(args->subject), &f);
+        look_at_files(args, &r.letters, &f);
     keyring_unref(ring);
     if (code != FB_OK)
         return code;
     (args->is_json ? print_json : print_text)(s, &r, &f, mentioned, args->is_dry);
-    *is_clean = args->is_dry || (s->count == 0 && f.hits == 0 && s->holes == 0 && s->unsealed == 0);
+    *is_clean = args->is_dry || (s->count == 0 && f.hits == 0 && s->holes == 0 &&
+                                 s->unsealed == 0 && r.letters.meant == 0 && r.letters.unread == 0);
     return FB_OK;
 }
 

@@ -28,8 +28,13 @@ static void put_key(const struct ev_key *ev, struct buf *out)
         "the data key was rotated",     "keys were sealed anew",
         "a key was destroyed",          "a period of pseudonyms began",
         "a period of pseudonyms ended", "a person was erased"};
-    buf_printf(out, "%s (key %u, by %.*s)", said[ev->op < FB_COUNT(said) ? ev->op : 0], ev->key_id,
-               (int)strnlen(ev->who, sizeof ev->who), ev->who);
+    if (ev->op == EV_KEY_ERASED)
+        buf_printf(out, "%s (%llu texts, %u dead letters, by %.*s)", said[EV_KEY_ERASED],
+                   (unsigned long long)ev->count, ev->key_id, (int)strnlen(ev->who, sizeof ev->who),
+                   ev->who);
+    else
+        buf_printf(out, "%s (key %u, by %.*s)", said[ev->op < FB_COUNT(said) ? ev->op : 0],
+                   ev->key_id, (int)strnlen(ev->who, sizeof ev->who), ev->who);
 }
 
 static void put_outcome(const struct filter_names *names, const struct ev_outcome *ev,

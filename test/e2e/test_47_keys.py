@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Encryption at rest, rotation, erasure: the whole program with keys, without them, and with the wrong ones."""
+import base64
 import hashlib
 import http.client
 import json
@@ -269,6 +270,78 @@ def test_without_a_master_key_personal_fields_are_sealed_and_erased_all_the_same
     assert json.loads(fold.cli("replay", "--verify", "--json").stdout)["is_equal"]
     assert on_disk(fold.state, CANARY, OTHER) == []
     origin.close()
+
+
+def letter(value, key=b"", reason="not JSON"):
+    return json.dumps({"time_ms": 1, "connector": "shop", "reason": reason, "topic": "t", "position": "1",
+                       "key_base64": base64.b64encode(key).decode(),
+                       "value_base64": base64.b64encode(value).decode()}, separators=(",", ":")) + "\n"
+
+
+def test_a_person_in_a_dead_letter_is_erased_and_the_others_stay(tmp_path):
+    origin = Origin(lambda r, w: ok())
+    incoming = tmp_path / "in.jsonl"
+    incoming.write_text("")
+    extra = "connectors:\n  shop: { type: file, direction: source, path: %s }\n" % incoming
+    fold = Foldback(tmp_path, config(origin, extra), state=str(tmp_path / "state")).start()
+    dead = os.path.join(fold.state, "connectors", "shop.dead.jsonl")
+
+    def bury(text):
+        size = os.path.getsize(dead) if os.path.exists(dead) else 0
+        with open(incoming, "a") as f:
+            f.write(text + "\n")
+        until(lambda: os.path.exists(dead) and os.path.getsize(dead) > size, 60, "a dead letter")
+
+    bury(f"no JSON about {OTHER}")
+    bury(f"no JSON about {CANARY}@example.org")
+    mine = [letter(b"x" * 5000 + CANARY.upper().encode()), letter(b"v", key=b"k " + CANARY.encode()),
+            letter(b'{"user":"canary\\u002d7f3a"}'), letter(b"/users/canary%2D7f3a"), letter(b"v", reason=CANARY),
+            letter(CANARY.encode() * 9)[:-30] + "\n"]  # a line that was cut short
+    kept = [letter(OTHER.encode()), "no line of ours\n"]
+    with open(dead + ".1", "w") as f:
+        f.writelines([kept[0], *mine, kept[1]])
+    os.chmod(dead + ".1", 0o640)
+    row = json.loads(fold.cli("erase", "--subject", CANARY, "--dry-run", "--json").stdout)
+    assert row["dead_letters_mentioned"] == 1 + len(mine) and row["dead_letters_removed"] == 0
+    done = fold.cli("erase", "--subject", CANARY, "--json")
+    row = json.loads(done.stdout)
+    assert done.returncode == 0 and row["left"] == 0, (done.stdout, done.stderr)
+    assert row["dead_letters_removed"] == 1 + len(mine)
+    with open(dead + ".1") as f:
+        assert f.readlines() == kept
+    assert stat.S_IMODE(os.stat(dead + ".1").st_mode) == 0o640
+    with open(dead) as f:
+        values = [base64.b64decode(json.loads(x)["value_base64"]).decode() for x in f]
+    assert [OTHER in x for x in values] == [True]
+    assert sorted(os.listdir(os.path.dirname(dead))) == ["shop.dead.jsonl", "shop.dead.jsonl.1"]
+    audits = []
+
+    def audited():
+        audits[:] = [e for e in events(fold) if e["type"] == "key" and e["op"] == 7]
+        return audits
+
+    until(audited, 60, "the erasure is audited")
+    assert audits[0]["key_id"] == 1 + len(mine)
+    bury(f"no JSON again about {CANARY}")  # into the file that is there now
+    text = fold.cli("erase", "--subject", CANARY).stdout
+    assert "removed         1 dead letters" in text, text
+    fold.stop()
+    origin.close()
+
+
+def test_the_proof_does_not_say_clean_while_a_dead_letter_cannot_be_taken_out(copy):
+    folder = os.path.join(copy.state, "connectors")
+    os.makedirs(folder, exist_ok=True)
+    dead = os.path.join(folder, "k.dead.jsonl")
+    with open(dead, "w") as f:
+        f.write(letter(CANARY.encode()))
+    os.makedirs(dead + ".new/in the way")  # a folder: the new file cannot be made, by root neither
+    done = copy.cli("erase", "--subject", CANARY)
+    assert done.returncode != 0 and dead in done.stderr, (done.stdout, done.stderr)
+    shutil.rmtree(dead + ".new")
+    done = copy.cli("erase", "--subject", CANARY, "--json")
+    assert done.returncode == 0 and json.loads(done.stdout)["dead_letters_removed"] == 1, (done.stdout, done.stderr)
+    assert os.path.getsize(dead) == 0
 
 
 def test_a_program_can_keep_the_master_key(tmp_path):

@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "guard/region.h"
 #include "stream/connectors/anchor.h"
+#include "stream/connectors/letters.h"
 #include "stream/connectors/load.h"
 #include "stream/connectors/runner_int.h"
 
@@ -247,6 +248,12 @@ bool runner_bury(struct runner *r, const struct dead_letter *letter)
     (void)mkdir(path, 0750); /* it is there, or the open below says why not */
     dead_path(r, path, sizeof path, "");
     dead_path(r, older, sizeof older, ".1");
+    int lock = letters_lock(r->setup->state_dir); /* foldback erase replaces these files */
+    if (lock < 0) {
+        fb_log(FB_LOG_ERROR, "connector %s: a dead letter waits, %s cannot be locked: %s",
+               r->c->name, path, strerror(errno));
+        return false;
+    }
     if (stat(path, &st) == 0 && st.st_size > (off_t)DEAD_BYTES_MAX && rename(path, older) != 0)
         fb_log(FB_LOG_WARN, "%s cannot be rotated: %s", path, strerror(errno));
     buf_init(&line, 2 * (letter->key.len + letter->value.len) + MIB);
@@ -262,8 +269,10 @@ bool runner_bury(struct runner *r, const struct dead_letter *letter)
                path, strerror(errno));
         if (is_open && truncate(path, st.st_size) != 0) /* it comes again: no half line before it */
             fb_log(FB_LOG_WARN, "half a line stays in %s: %s", path, strerror(errno));
-        return false;
     }
+    letters_unlock(lock);
+    if (!is_written)
+        return false;
     RUNNER_STATUS(r, {
         r->status.dead++;
         snprintf(r->status.last_error, sizeof r->status.last_error, "dead letter: %.200s",
