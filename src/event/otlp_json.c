@@ -43,7 +43,9 @@ static void read_points(struct reading *r, const json_t *points, struct otlp_sam
             s->value = number_at(p, "sum") / count;
         else
             s->value = isnan(value) ? number_at(p, "asInt") : value;
-        if (!isnan(s->value) && s->weight > 0)
+        bool is_there = json_object_get(p, "asDouble") || json_object_get(p, "asInt");
+        /* a value that is no number is told as one, and refused with the others */
+        if (s->kind == OTLP_MEAN ? !isnan(s->value) && s->weight > 0 : is_there)
             r->each(r->arg, s);
     }
 }
@@ -106,6 +108,31 @@ static json_t *load(struct span s, json_error_t *error)
     return root;
 }
 
+/* Lists down to <keys>; what is not there is an empty one.  Unknown fields are passed over, as the
+ * specification has it, but not a document of another signal. */
+static bool has_shape(const json_t *o, const char *const *keys, size_t depth, char why[160])
+{
+    const json_t *list = json_object_get(o, keys[0]);
+    size_t i;
+    const json_t *one;
+    if (!json_is_object(o) || (list && !json_is_array(list))) {
+        snprintf(why, 160,
+                 json_is_object(o) ? "%s is not a list" : "an entry above %s is no object",
+                 keys[0]);
+        return false;
+    }
+    json_array_foreach(list, i, one)
+    {
+        if (depth > 1 && !has_shape(one, keys + 1, depth - 1, why))
+            return false;
+        if (depth == 1 && !json_is_object(one)) {
+            snprintf(why, 160, "an entry of %s is no object", keys[0]);
+            return false;
+        }
+    }
+    return true;
+}
+
 bool otlp_read_json(enum otlp_signal signal, struct span bytes, otlp_each *each, void *arg,
                     char why[160])
 {
@@ -121,6 +148,17 @@ bool otlp_read_json(enum otlp_signal signal, struct span bytes, otlp_each *each,
     const json_t *part, *scope, *one;
     if (!json_is_object(root)) {
         snprintf(why, 160, root ? "not a JSON object" : "line %d: %.120s", error.line, error.text);
+        json_decref(root);
+        return false;
+    }
+    for (i = 0; i < FB_COUNT(keys); i++)
+        if (!json_object_get(root, keys[signal][0]) && json_object_get(root, keys[i][0])) {
+            snprintf(why, 160, "%s belongs to another path: this one takes %s", keys[i][0],
+                     keys[signal][0]);
+            json_decref(root);
+            return false;
+        }
+    if (!has_shape(root, keys[signal], FB_COUNT(keys[signal]), why)) {
         json_decref(root);
         return false;
     }

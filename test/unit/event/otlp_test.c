@@ -105,6 +105,17 @@ static void json_of_each_signal_is_read(void **state)
     assert_true(seen.at[0].value == 2.5);
     assert_false(otlp_read_json(OTLP_TRACES, SPAN("[1,"), note, &seen, why));
     assert_false(otlp_read_json(OTLP_TRACES, SPAN("[]"), note, &seen, why));
+    /* what looks like JSON and is no such document is refused, not passed over */
+    static const char *const wrong[] = {
+        "{\"resourceMetrics\":1}", "{\"resourceMetrics\":[1]}",
+        "{\"resourceMetrics\":[{\"scopeMetrics\":\"x\"}]}",
+        "{\"resourceMetrics\":[{\"scopeMetrics\":[{\"metrics\":{}}]}]}", "{\"resourceSpans\":[]}"};
+    for (size_t i = 0; i < FB_COUNT(wrong); i++) {
+        why[0] = '\0';
+        assert_false(otlp_read_json(OTLP_METRICS, span_of(wrong[i]), note, &seen, why));
+        assert_true(strlen(why) > 10);
+    }
+    assert_true(otlp_read_json(OTLP_METRICS, SPAN("{}"), note, &seen, why));
 }
 
 int main(void)
