@@ -203,8 +203,21 @@ static bool take(struct ask *a, const OSSL_PARAM *p)
         return take_digest(a, is);
     } else if (strcmp(p->key, OSSL_KDF_PARAM_MODE) == 0) {
         return OSSL_PARAM_get_int(p, &a->mode) == 1;
+    } else {
+        return strcmp(p->key, OSSL_KDF_PARAM_PROPERTIES) == 0; /* of the digest's maker */
     }
     return true;
+}
+
+/* What ours does not know, such as a later OpenSSL may ask. */
+static int ask_others(unsigned char *out, size_t len, const OSSL_PARAM params[])
+{
+    EVP_KDF *kdf = EVP_KDF_fetch(NULL, OSSL_KDF_NAME_TLS1_3_KDF, "provider!=" PROVIDER);
+    EVP_KDF_CTX *ctx = kdf ? EVP_KDF_CTX_new(kdf) : NULL;
+    int is = ctx ? EVP_KDF_derive(ctx, out, len, params) : 0;
+    EVP_KDF_CTX_free(ctx);
+    EVP_KDF_free(kdf);
+    return is;
 }
 
 static void watch(const struct ask *a, const unsigned char *out, size_t len)
@@ -237,7 +250,7 @@ static int derive(void *ctx, unsigned char *out, size_t len, const OSSL_PARAM pa
     OPENSSL_cleanse(&a.hash, sizeof a.hash);
     if (is_good && a.mode == EVP_KDF_HKDF_MODE_EXPAND_ONLY)
         watch(&a, out, len);
-    return is_good;
+    return is_good ? 1 : ask_others(out, len, params);
 }
 
 static void *new_ctx(void *provider)

@@ -254,6 +254,22 @@ static void nothing_is_kept_of_who_will_never_rest(void **state)
     end(&p);
 }
 
+static void a_dead_connection_leaves_nothing_to_the_next_one(void **state)
+{
+    struct pair dead, p;
+    struct iovec iov = {text, 100};
+    (void)state;
+    begin(&dead, TLS1_3_VERSION, NULL);
+    assert_true(dead.conn->is_held); /* its ticket */
+    dead.conn->is_dead = true;
+    assert_int_equal(tls_write(dead.conn, &iov, 1), -1);
+    begin(&p, TLS1_3_VERSION, NULL);
+    ask(&p, 100, 4096);
+    answer(&p, 5000);
+    end(&p);
+    end(&dead);
+}
+
 static void half_a_record_and_older_versions_stay_with_openssl(void **state)
 {
     struct pair p;
@@ -470,6 +486,7 @@ int main(void)
         cmocka_unit_test(keys_that_changed_before_the_rest_stay_with_openssl),
         cmocka_unit_test(a_counter_or_a_key_that_is_not_openssls_is_found_out),
         cmocka_unit_test(nothing_is_kept_of_who_will_never_rest),
+        cmocka_unit_test(a_dead_connection_leaves_nothing_to_the_next_one),
         cmocka_unit_test(half_a_record_and_older_versions_stay_with_openssl),
         cmocka_unit_test(a_goodbye_is_said_and_heard_after_a_rest),
         cmocka_unit_test(the_last_answer_carries_the_goodbye_after_a_rest),
