@@ -54,7 +54,7 @@ def setup_fields():
     """struct connector_setup as connector.h has it: fields that this file does not know are texts."""
     header = (ROOT / "src/stream/connectors/connector.h").read_text()
     body = re.sub(r"/\*.*?\*/", "", header.split("struct connector_setup {")[1].split("\n};")[0], flags=re.S)
-    known = {"is_source": c.c_bool, "was_fenced": c.c_bool, "trouble": c.c_void_p, "value": VALUE, "conf": c.c_void_p, "position": POSITION, "is_stopping": STOPPING,
+    known = {"is_source": c.c_bool, "was_fenced": c.c_bool, "trouble": c.c_void_p, "give_back": c.c_void_p, "value": VALUE, "conf": c.c_void_p, "position": POSITION, "is_stopping": STOPPING,
              "say": SAY, "ctx": c.c_void_p}
     for line in filter(str.strip, body.split(";")):
         name = (re.search(r"\(\*(\w+)\)", line) or re.search(r"(\w+)\s*$", line)).group(1)
