@@ -54,6 +54,23 @@ const struct custom_name *customs_find(const struct customs *c, const char *name
     return NULL;
 }
 
+static bool is_deploy(const struct custom_name *n)
+{
+    static const char word[] = "deploy";
+    size_t len = strnlen(n->name, sizeof n->name), tail = sizeof word - 1;
+    return len >= tail && memcmp(n->name + len - tail, word, tail) == 0 &&
+           (len == tail || n->name[len - tail - 1] == '.');
+}
+
+uint64_t customs_deploy_age_s(const struct customs *c)
+{
+    uint64_t age_s = UINT64_MAX;
+    for (uint32_t i = 0; i < c->count; i++)
+        if (c->name[i].total > 0 && is_deploy(&c->name[i]))
+            age_s = fb_min_u64(age_s, fb_sub_floor_u64(c->now_s, c->name[i].last_s));
+    return age_s;
+}
+
 /* A place for a new name; NULL: all are in use. */
 static struct custom_name *take_place(struct customs *c)
 {

@@ -44,7 +44,10 @@ struct custom_sum customs_sum(const struct customs *c, const struct custom_name 
 /* The second that began <ago> seconds before the open one, ago >= 1. */
 struct custom_sum customs_second(const struct customs *c, const struct custom_name *n,
                                  uint32_t ago);
-uint64_t customs_now_s(const struct customs *c);   /* the open second */
+uint64_t customs_now_s(const struct customs *c); /* the open second */
+/* Whole seconds since the last deploy marker: an event named `deploy` or `<anything>.deploy`.
+ * UINT64_MAX: none is known. */
+uint64_t customs_deploy_age_s(const struct customs *c);
 uint64_t customs_refused(const struct customs *c); /* events whose name found no place */
 
 void customs_save(const struct customs *c, struct buf *out);

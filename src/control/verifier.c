@@ -16,6 +16,7 @@
 #define GAUGE_STEP_RATIO 1.0
 /* Load that moved by a quarter explains any effect: like is compared with like only. */
 #define LOAD_STEP_RATIO 0.25
+#define DEPLOY_EXPLAINS_S 60
 /* After a bad verdict a loop rests for 20 dwells (shed 10 s, timeout and retry 20 s): the next try
  * should meet another second.  Protective moves do not wait. */
 #define REST_DWELLS 20
@@ -134,6 +135,13 @@ static bool did_load_move(const struct engine *e, const struct pending *p)
     return fabs(now / p->offered_before - 1) > LOAD_STEP_RATIO;
 }
 
+/* Who deploys can say so (deploy markers).  What gets worse then may be the new version's doing:
+ * the move goes back all the same, but it is not counted against the loop. */
+static bool was_deployed(const struct engine *e)
+{
+    return customs_deploy_age_s(e->customs) <= DEPLOY_EXPLAINS_S;
+}
+
 static void verdict(struct engine *e, uint16_t knob, uint16_t target)
 {
     struct knob_layer *layer = control_layer(e, knob, target);
@@ -197,7 +205,7 @@ static void go_back(struct engine *e, const struct pending *p, struct ev_outcome
     m.d.value1 = o->after;
     m.d.threshold1 = o->before;
     m.d.n1 = o->n_after;
-    layer->misses++;
+    layer->misses = (uint8_t)(layer->misses + !was_deployed(e));
     layer->learned = m.d.to;
     layer->decision_id = arbiter_tell(e, &m.d);
     layer->learned_us = e->s.now_us;

@@ -5,6 +5,9 @@
  *                            worse -> knob goes back, misses + 1; at two: the loop rests here,
  * alert unknown (few samples, stale, or the load itself moved) -> nothing
  *
+ * Worse within a minute of a deploy marker (analytics/custom.h): the knob goes back, and no miss is
+ * counted.
+ *
  * Moves in one direction before the verdict make a chain: one verdict, one way back to where it
  * began.  A move in the other direction ends the chain: the loop has corrected itself.  What a
  * reflex did (the limit) gets a verdict but is not taken back: the learner judges itself at the

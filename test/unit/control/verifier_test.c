@@ -165,6 +165,42 @@ static void two_harms_in_a_row_freeze_the_loop_and_raise_an_alert(void **state)
     world_free(w);
 }
 
+static void deploy(struct world *w, const char *name)
+{
+    struct ev_custom ev = EV_INIT(CUSTOM, custom, w->now_us);
+    ev.value = 1;
+    snprintf(ev.name, sizeof ev.name, "%s", name);
+    engine_feed(w->e, &ev.head, NULL);
+}
+
+/* Bad twice in a row: what is left of the loop. */
+static bool is_frozen_after(const char *marker)
+{
+    struct world *w = world_by_hand();
+    decide(w, 9000);
+    second(w, 1000, 100);
+    if (marker)
+        deploy(w, marker);
+    second(w, 1000, 100);
+    assert_int_equal(outcome(w)->is_reverted, 1);
+    decide(w, 9000);
+    second(w, 1000, 500);
+    second(w, 1000, 500);
+    assert_int_equal(outcome(w)->is_reverted, 1);
+    bool is_frozen = world_layer(w, KNOB_TIMEOUT_MS, 0)->is_frozen;
+    world_free(w);
+    return is_frozen;
+}
+
+static void harm_beside_a_deploy_goes_back_and_is_not_counted_against_the_loop(void **state)
+{
+    (void)state;
+    assert_true(is_frozen_after(NULL));
+    assert_true(is_frozen_after("undeploy")); /* no marker */
+    assert_false(is_frozen_after("deploy"));
+    assert_false(is_frozen_after("shop.deploy"));
+}
+
 static void a_good_verdict_between_two_bad_ones_does_not_freeze(void **state)
 {
     (void)state;
@@ -239,6 +275,7 @@ int main(void)
         cmocka_unit_test(a_decision_that_harmed_goes_back_at_once),
         cmocka_unit_test(two_harms_in_a_row_freeze_the_loop_and_raise_an_alert),
         cmocka_unit_test(a_good_verdict_between_two_bad_ones_does_not_freeze),
+        cmocka_unit_test(harm_beside_a_deploy_goes_back_and_is_not_counted_against_the_loop),
         cmocka_unit_test(a_load_that_moved_explains_any_harm),
         cmocka_unit_test(a_chain_in_one_direction_is_judged_once_and_goes_back_to_its_start),
         cmocka_unit_test(a_pinned_knob_is_judged_but_not_turned),
