@@ -440,7 +440,9 @@ static size_t write_some(struct tls_conn *c, struct iovec *iov, int *count)
         return 0;
     }
     if (c->ssl && c->thin) {
-        size_t last = (n - 1) / c->record_bytes * c->record_bytes;
+        /* OpenSSL's records stay as small as the first ones were: its split_send_fragment falls with
+         * max_send_fragment and does not rise with it */
+        size_t last = (n - 1) / RECORD_SMALL_BYTES * RECORD_SMALL_BYTES;
         tls_thin_meant(c->thin, (struct span){(const char *)from + last, n - last});
     }
     c->burst_bytes += (uint32_t)n;
@@ -466,7 +468,6 @@ static void size_records(struct tls_conn *c)
     if (!c->ssl)
         return;
     SSL_set_max_send_fragment(c->ssl, want);
-    SSL_set_split_send_fragment(c->ssl, want); /* falls with the other, does not rise with it */
 }
 
 static bool has_said(const struct tls_conn *c)
