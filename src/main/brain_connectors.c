@@ -32,8 +32,11 @@ static uint32_t read_status(struct brain *b, struct connector_status *at, uint32
     sequencer_stats_read(b->sequencer, &ss);
     for (uint32_t i = 0; i < n; i++)
         if (!at[i].is_source && at[i].state != CONNECTOR_RUNNING &&
-            at[i].state != CONNECTOR_STARTING)
+            at[i].state != CONNECTOR_STARTING) {
             at[i].lag_events = fb_sub_floor_u64(ss.next_offset, at[i].offset);
+            if (at[i].lag_events > 0 && at[i].lag_us == 0) /* paused: since nothing waited */
+                at[i].lag_us = fb_sub_floor_u64(fb_wall_us(), at[i].level_wall_us);
+        }
     return n;
 }
 

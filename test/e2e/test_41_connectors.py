@@ -197,6 +197,8 @@ def test_pause_resume_and_reset(tmp_path, origin):
     # on the disk before the brain dies: what was said in its last 20 ms may be lost
     until(lambda: any(e["name"] == "foldback.connector.pause" for e in in_log(fold, "custom")), 30)
     send_many(fold.port, 20)
+    until(lambda: connector(fold, "out")["lag_s"] > 1, 30)  # what waits behind a pause is a lag
+    assert connector(fold, "out")["lag_events"] >= 20
     os.kill(brain_pid(fold), signal.SIGKILL)  # it is paused after that, too
     until(lambda: connector(fold, "out") and connector(fold, "out")["state"] == "paused", 30)
     assert len(lines(out)) == 30

@@ -357,6 +357,7 @@ static struct runner *runner_new(struct connectors *cs, const struct conf_connec
     snprintf(r->status.name, sizeof r->status.name, "%s", c->name);
     snprintf(r->status.type, sizeof r->status.type, "%s", c->type);
     r->status.is_source = c->is_source;
+    r->status.level_wall_us = fb_wall_us();
     r->status.lag_alert_us = c->lag_alert_ms * 1000;
     return r;
 }

@@ -194,6 +194,8 @@ static void note_lag(struct runner *r, bool is_end)
     RUNNER_STATUS(r, {
         r->status.lag_events = lag;
         r->status.oldest_wall_us = wall_us;
+        if (lag == 0)
+            r->status.level_wall_us = fb_wall_us();
     });
 }
 
