@@ -31,6 +31,7 @@
 struct one {
     struct gate_ticket ticket; /* first: the gate gives it back */
     struct one *next;          /* of those who wait for a page, by arrival */
+    struct one *newer, **link; /* all that are under way */
     uint64_t end_us, wait_until_us;
     uint32_t page, waits;
     uint8_t class;
@@ -45,6 +46,7 @@ struct count {
     double second[RUN_MS / 1000], hits[RUN_MS / 1000];
 };
 struct world {
+    struct one *all;
     struct gate *gate;
     struct rng rng;
     struct page page[PAGES];
@@ -57,6 +59,14 @@ struct world {
 
 static void go(struct world *w, struct one *o);
 static void arrive_at_cache(struct world *w, struct one *o);
+
+static void over(struct one *o)
+{
+    *o->link = o->newer;
+    if (o->newer)
+        o->newer->link = o->link;
+    free(o);
+}
 
 static uint32_t page_of(struct world *w)
 {
@@ -75,7 +85,7 @@ static uint32_t page_of(struct world *w)
 static void failed(struct world *w, struct one *o)
 {
     w->n.failed[o->class]++;
-    free(o);
+    over(o);
 }
 
 static void fly(struct world *w, struct one *o)
@@ -150,7 +160,7 @@ static void arrive_at_cache(struct world *w, struct one *o)
     struct page *p = &w->page[o->page];
     o->next = NULL;
     if (p->is_in) {
-        free(o);
+        over(o);
         return;
     }
     if (!p->owner) {
@@ -177,14 +187,14 @@ static void done(struct world *w, struct one *o)
     gate_done(w->gate, &o->ticket, GATE_OK, w->now_us);
     p->is_in = true;
     bool was_owner = o->is_owner;
-    free(o);
+    over(o);
     if (was_owner) {
         p->owner = NULL;
         struct one *list = p->waiters;
         p->waiters = NULL;
         while (list) {
             struct one *next = list->next;
-            free(list);
+            over(list);
             list = next;
         }
     }
@@ -214,6 +224,11 @@ static void ask(struct world *w)
     double u = rng_unit(&w->rng);
     struct one *o = calloc(1, sizeof *o);
     fb_assert(o != NULL);
+    o->newer = w->all;
+    o->link = &w->all;
+    if (o->newer)
+        o->newer->link = &o->newer;
+    w->all = o;
     while (u > share[o->class])
         o->class ++;
     o->page = page_of(w);
@@ -294,8 +309,8 @@ static struct count run(uint64_t seed, enum start start)
         if (n.hits[s] >= 0.9 * PER_MS * 1000)
             n.back_s = fmin(n.back_s, s + 1);
     }
-    for (uint32_t i = 0; i < FLYING_MAX; i++)
-        free(w->flying[i]);
+    while (w->all)
+        over(w->all);
     gate_free(w->gate);
     free(w);
     return n;
