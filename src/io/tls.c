@@ -440,8 +440,8 @@ static size_t write_some(struct tls_conn *c, struct iovec *iov, int *count)
         return 0;
     }
     if (c->ssl && c->thin) {
-        /* OpenSSL's records stay as small as the first ones were: its split_send_fragment falls with
-         * max_send_fragment and does not rise with it */
+        /* OpenSSL's records stay as small as the first ones were: its split_send_fragment falls
+         * with max_send_fragment and does not rise with it */
         size_t last = (n - 1) / RECORD_SMALL_BYTES * RECORD_SMALL_BYTES;
         tls_thin_meant(c->thin, (struct span){(const char *)from + last, n - last});
     }
