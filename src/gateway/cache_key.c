@@ -10,8 +10,6 @@
 #include "gateway/cache.h"
 #include "gateway/gateway_int.h"
 
-#include <stdio.h>
-
 #define PORT_HTTP 80
 #define PORT_HTTPS 443
 
@@ -30,9 +28,8 @@ static void put_origin(struct http1_out *w, const struct origin *o)
         if (w->at[i] >= 'A' && w->at[i] <= 'Z')
             w->at[i] = (char)(w->at[i] | 0x20);
     if (o->port && o->port != (o->is_https ? PORT_HTTPS : PORT_HTTP)) {
-        char text[8];
-        int len = snprintf(text, sizeof text, ":%u", o->port);
-        http1_put(w, (struct span){text, (size_t)len});
+        http1_put(w, SPAN(":"));
+        http1_put_u64(w, o->port);
     }
 }
 
