@@ -135,7 +135,7 @@ int cmd_config_diff(const struct cli_call *call)
         code = running_values(root, &now, &err);
     if (code == FB_OK)
         code = file_values(file, &then, &err);
-    int exit_code = 2;
+    int exit_code;
     if (code == FB_OK) {
         json_t *changes = compare(now, then);
         exit_code = json_array_size(changes) > 0;
@@ -149,7 +149,9 @@ int cmd_config_diff(const struct cli_call *call)
         }
         json_decref(changes);
     } else {
-        (void)cli_fail(&err);
+        exit_code = cli_fail(&err);
+        if (exit_code == 1) /* 1 stands for "different" */
+            exit_code = 2;
     }
     json_decref(now);
     json_decref(then);

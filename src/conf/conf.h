@@ -360,7 +360,7 @@ void conf_unref(struct conf *c); /* NULL is fine */
 /* The text that `foldback run --from A --to B ...` stands for.  Same key order always. */
 struct conf_run {
     const char *const *from;
-    size_t from_count; /* 0: ":8080" */
+    size_t from_count; /* 0: "127.0.0.1:8080", this machine only */
     const char *const *to;
     size_t to_count;
 };

@@ -533,7 +533,7 @@ static enum fb_code put_list(struct buf *out, const char *flag, const char *cons
 
 enum fb_code conf_run_text(const struct conf_run *run, struct buf *out, struct fb_err *err)
 {
-    static const char *const from_default[] = {":8080"};
+    static const char *const from_default[] = {"127.0.0.1:8080"};
     const char *const *from = run->from_count ? run->from : from_default;
     if (run->to_count == 0)
         return fb_fail(

@@ -324,7 +324,7 @@ def test_every_command_has_a_row_of_wrong_use():
 ASKING = [["status"], ["top", "--once"], ["tap"], ["decisions"], ["decisions", "tail"], ["decisions", "show", "1"],
           ["why", "x"], ["doctor"], ["get"], ["set", "limit", "x", "1"], ["pin", "limit", "x"], ["unpin", "limit", "x"],
           ["freeze"], ["unfreeze"], ["reset"], ["mode", "act"], ["drain", "x"], ["undrain", "x"], ["events", "tail"],
-          ["config", "show"], ["reload"], ["upgrade"],
+          ["config", "show"], ["config", "diff"], ["reload"], ["upgrade"],
           ["cache", "status"], ["cache", "purge", "x"], ["stream", "status"]]
 
 

@@ -377,7 +377,7 @@ static void run_to_is_a_configuration(void **state)
     conf_unref(c);
     buf_clear(&text);
     assert_int_equal(conf_text_for_run(NULL, 0, to, 1, &text, &err), FB_OK);
-    assert_non_null(strstr(buf_str(&text), "listen: [\":8080\"]"));
+    assert_non_null(strstr(buf_str(&text), "listen: [\"127.0.0.1:8080\"]"));
     static const char *const evil[] = {":1\"]\nmode: act # ", "", "a b"};
     for (size_t i = 0; i < FB_COUNT(evil); i++)
         assert_int_equal(conf_text_for_run(NULL, 0, &evil[i], 1, &text, &err), FB_E_USAGE);
