@@ -440,9 +440,7 @@ static size_t write_some(struct tls_conn *c, struct iovec *iov, int *count)
         return 0;
     }
     if (c->ssl && c->thin) {
-        /* OpenSSL's records stay as small as the first ones were: its split_send_fragment falls
-         * with max_send_fragment and does not rise with it */
-        size_t last = (n - 1) / RECORD_SMALL_BYTES * RECORD_SMALL_BYTES;
+        size_t last = (n - 1) / c->record_bytes * c->record_bytes; /* begins here */
         tls_thin_meant(c->thin, (struct span){(const char *)from + last, n - last});
     }
     c->burst_bytes += (uint32_t)n;
@@ -467,7 +465,9 @@ static void size_records(struct tls_conn *c)
     c->record_bytes = want;
     if (!c->ssl)
         return;
-    SSL_set_max_send_fragment(c->ssl, want);
+    /* not max_send_fragment: that is the room of a buffer, which OpenSSL keeps when it read a
+     * ticket or new keys in between, and a larger record would not fit */
+    SSL_set_split_send_fragment(c->ssl, want);
 }
 
 static bool has_said(const struct tls_conn *c)

@@ -117,7 +117,9 @@ struct tls_secrets *tls_thin_secrets(struct tls_thin *t)
 
 bool tls_thin_begin(struct tls_thin *t, SSL *ssl, struct span sent)
 {
-    if (SSL_version(ssl) != TLS1_3_VERSION || SSL_get0_peer_certificate(ssl))
+    const SSL_SESSION *session = SSL_get0_session(ssl);
+    if (SSL_version(ssl) != TLS1_3_VERSION || SSL_get0_peer_certificate(ssl) || !session ||
+        SSL_SESSION_get_max_fragment_length(session) != TLSEXT_max_fragment_length_DISABLED)
         return false;
     tls_thin_saw(t, sent); /* tickets */
     t->out.records = t->seen;

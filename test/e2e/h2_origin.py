@@ -10,6 +10,7 @@ import h2.connection
 import h2.errors
 import h2.events
 import h2.settings
+from tls_util import SharedTls
 
 
 class Stream:
@@ -37,16 +38,17 @@ class Stream:
         """In frames as the windows allow."""
         end = time.monotonic() + wait_s
         while True:
-            with self.conn.lock:
+            with self.conn.lock:  # the window is the connection's too: nobody else may use it up in between
                 room = min(self.conn.h2.local_flow_control_window(self.id), self.conn.h2.max_outbound_frame_size)
-            part = payload[:room]
-            if part or not payload:
-                payload = payload[len(part):]
-                self.conn.do(lambda c: c.send_data(self.id, part, end_stream=is_last and not payload))
-                self.conn.sent_bytes += len(part)
-                if not payload:
-                    return
-            else:
+                part = payload[:room]
+                is_open = bool(part) or not payload
+                if is_open:
+                    payload = payload[len(part):]
+                    self.conn.do(lambda c: c.send_data(self.id, part, end_stream=is_last and not payload))
+                    self.conn.sent_bytes += len(part)
+            if is_open and not payload:
+                return
+            if not is_open:
                 assert time.monotonic() < end, "the window stayed closed"
                 time.sleep(0.002)
 
@@ -89,7 +91,7 @@ class Conn:
     def serve(self):
         try:
             if self.origin.tls:
-                self.sock = self.origin.tls.wrap_socket(self.sock, server_side=True)
+                self.sock = SharedTls(self.sock, self.origin.tls)
             if self.origin.first:
                 self.origin.first(self)
             if self.origin.settings:

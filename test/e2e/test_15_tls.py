@@ -597,6 +597,63 @@ def test_a_flood_of_handshakes_leaves_open_connections_their_turn(secure, author
     assert waits[-1] < 10
 
 
+class Records:
+    """A client that sees the records: the length of each one that carries data for it, without its type and tag."""
+
+    def __init__(self, proxy, context):
+        self.sock = socket.create_connection(("127.0.0.1", proxy.port), WAIT_S)
+        self.came, self.goes = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self.came, self.goes, server_hostname="localhost")
+        self.left, self.sizes = b"", []
+        self.until(self.tls.do_handshake)
+
+    def until(self, act):
+        while True:
+            try:
+                return act()
+            except ssl.SSLWantReadError:
+                self.sock.sendall(self.goes.read())
+                data = self.sock.recv(1 << 20)
+                assert data, "it closed"
+                self.came.write(data)
+                self.left += data
+                while len(self.left) >= 5 and len(self.left) >= (n := 5 + int.from_bytes(self.left[3:5], "big")):
+                    self.sizes.append(n - 5 - 17)
+                    self.left = self.left[n:]
+            finally:
+                self.sock.sendall(self.goes.read())
+
+    def get(self, target, body_bytes):
+        """The sizes of the records of one answer."""
+        self.sizes.clear()
+        self.tls.write(b"GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n" % target.encode())
+        got = b""
+        while b"\r\n\r\n" not in got or len(got.split(b"\r\n\r\n", 1)[1]) < body_bytes:
+            got += self.until(lambda: self.tls.read(1 << 20))
+        assert got.split(b"\r\n\r\n", 1)[1] == b"x" * body_bytes
+        return list(self.sizes)
+
+
+@pytest.mark.parametrize("rests", [False, True])
+def test_records_are_small_at_first_large_in_bulk_and_small_again_after_silence(secure, authority, rests):
+    """A browser can use nothing of a record before its end, a slow start has few packets; bulk wants few records."""
+    _, proxy = secure(lambda r, w: ok(b"x" * int(r.target[1:])))
+    c = Records(proxy, authority.context(minimum_version=ssl.TLSVersion.TLSv1_3))
+    if rests:
+        c.get("/100", 100)
+        time.sleep(2.5)  # it gives up its SSL; if not, the sizes are the same
+    sizes = c.get("/5000000", 5000000)
+    assert max(sizes[:10]) <= 1300, sizes[:20]
+    for _ in range(10):  # a machine that stands still for a second in the middle begins anew
+        if 4096 in sizes and 16384 in sizes[sizes.index(4096):] and len(sizes) < 900:
+            break
+        sizes = c.get("/5000000", 5000000)
+    assert 4096 in sizes and 16384 in sizes[sizes.index(4096):] and len(sizes) < 900, sizes[:300]
+    time.sleep(1.5)
+    sizes = c.get("/10000", 10000)
+    assert max(sizes) <= 1300, sizes
+
+
 def test_an_alert_says_why_a_connection_ends_also_before_the_first_request(secure, authority):
     _, proxy = secure()
     context = authority.context()

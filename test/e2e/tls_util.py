@@ -4,6 +4,7 @@ import os
 import socket
 import ssl
 import subprocess
+import threading
 import time
 
 from conftest import Origin, Proxy, WAIT_S, Wire
@@ -84,6 +85,57 @@ class TlsProxy(Proxy):
         while (now := self.counters()[name]) != count and time.monotonic() < deadline:
             time.sleep(0.02)
         return now == count
+
+
+class SharedTls:
+    """The server's end of TLS for threads that read and write at once, which one object of the ssl module does not
+    stand: it is used under a lock and never waits, and the socket carries records only."""
+
+    def __init__(self, sock, context):
+        self.sock, self.lock, self.write_lock = sock, threading.Lock(), threading.Lock()
+        self.came, self.goes = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self.came, self.goes, server_side=True)
+        self.until_done(self.tls.do_handshake)
+
+    def until_done(self, act):
+        while True:
+            try:
+                with self.lock:
+                    done = act()
+                self.flush()
+                return done
+            except ssl.SSLWantReadError:
+                self.flush()
+                data = self.sock.recv(65536)
+                with self.lock:
+                    self.came.write(data) if data else self.came.write_eof()
+            except ssl.SSLError:
+                self.flush()  # the alert
+                raise
+
+    def flush(self):
+        with self.write_lock:
+            with self.lock:
+                data = self.goes.read()
+            if data:
+                self.sock.sendall(data)
+
+    def recv(self, room):
+        try:
+            return self.until_done(lambda: self.tls.read(room))
+        except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+            return b""
+
+    def sendall(self, data):
+        with self.lock:
+            self.tls.write(data)
+        self.flush()
+
+    def shutdown(self, how):
+        self.sock.shutdown(how)
+
+    def close(self):
+        self.sock.close()
 
 
 class TlsOrigin(Origin):

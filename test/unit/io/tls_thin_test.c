@@ -36,7 +36,7 @@ struct pair {
 };
 static char text[TEXT_BYTES];
 
-static void begin(struct pair *p, int version, const char *suites)
+static void begin_in(struct pair *p, int version, const char *suites, uint8_t fragments)
 {
     struct fb_err err = {0};
     *p = (struct pair){.dir = "/tmp/fb-thin-XXXXXX"};
@@ -56,6 +56,7 @@ static void begin(struct pair *p, int version, const char *suites)
     p->client = SSL_new(p->ctx);
     SSL_set_fd(p->client, p->fd[0]);
     SSL_set_connect_state(p->client);
+    SSL_set_tlsext_max_fragment_length(p->client, fragments);
     p->conn = tls_accept(p->server, p->fd[1]);
     assert_non_null(p->conn);
     for (int i = 0;; i++) {
@@ -66,6 +67,11 @@ static void begin(struct pair *p, int version, const char *suites)
         if (is == 1 && step == TLS_OK)
             break;
     }
+}
+
+static void begin(struct pair *p, int version, const char *suites)
+{
+    begin_in(p, version, suites, TLSEXT_max_fragment_length_DISABLED);
 }
 
 static void end(struct pair *p)
@@ -192,6 +198,47 @@ static void keys_are_updated_when_the_client_says_so(void **state)
         }
         end(&p);
     }
+}
+
+/* Reading new keys (or, of an endpoint, a ticket) makes OpenSSL keep the buffer of that moment. */
+static void records_grow_also_when_keys_changed_while_they_were_small(void **state)
+{
+    static const int versions[] = {TLS1_2_VERSION, TLS1_3_VERSION};
+    (void)state;
+    for (size_t i = 0; i < FB_COUNT(versions); i++) {
+        struct pair p;
+        begin(&p, versions[i], NULL);
+        answer(&p, 20000); /* in small ones; the next are larger */
+        if (versions[i] == TLS1_3_VERSION)
+            assert_int_equal(SSL_key_update(p.client, SSL_KEY_UPDATE_NOT_REQUESTED), 1);
+        ask(&p, 100, 4096);
+        for (int k = 0; k < 8; k++)
+            answer(&p, TEXT_BYTES);
+        assert_int_equal(p.conn->record_bytes, TLS_RECORD_BYTES);
+        end(&p);
+    }
+}
+
+/* A client with little memory (RFC 6066 section 4): OpenSSL keeps its promise, tls_thin would not.
+ */
+static void who_asked_for_short_records_gets_them_and_stays_with_openssl(void **state)
+{
+    struct pair p;
+    struct iovec iov = {text, 3000};
+    unsigned char wire[8192];
+    (void)state;
+    begin_in(&p, TLS1_3_VERSION, NULL, TLSEXT_max_fragment_length_512);
+    ask(&p, 100, 4096);
+    assert_int_equal(tls_write(p.conn, &iov, 1), 3000);
+    ssize_t got = recv(p.fd[0], wire, sizeof wire, MSG_PEEK);
+    for (ssize_t at = 0; at < got; at += 5 + (wire[at + 3] << 8) + wire[at + 4])
+        assert_true((wire[at + 3] << 8) + wire[at + 4] <= 512 + 17);
+    assert_true(got > 3000);
+    for (size_t n, all = 0; all < 3000; all += n)
+        assert_int_equal(SSL_read_ex(p.client, wire, 3000 - all, &n), 1);
+    answer(&p, 100);
+    assert_false(tls_rest(p.conn));
+    end(&p);
 }
 
 static void keys_that_changed_before_the_rest_stay_with_openssl(void **state)
@@ -484,6 +531,8 @@ int main(void)
         cmocka_unit_test(a_rest_before_the_first_byte_and_one_after_many_count_the_same),
         cmocka_unit_test(keys_are_updated_when_the_client_says_so),
         cmocka_unit_test(keys_that_changed_before_the_rest_stay_with_openssl),
+        cmocka_unit_test(records_grow_also_when_keys_changed_while_they_were_small),
+        cmocka_unit_test(who_asked_for_short_records_gets_them_and_stays_with_openssl),
         cmocka_unit_test(a_counter_or_a_key_that_is_not_openssls_is_found_out),
         cmocka_unit_test(nothing_is_kept_of_who_will_never_rest),
         cmocka_unit_test(a_dead_connection_leaves_nothing_to_the_next_one),
