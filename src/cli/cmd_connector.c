@@ -10,12 +10,14 @@
 static void put_lag(const json_t *k, char out[48])
 {
     const json_t *events = json_object_get(k, "lag_events");
+    bool is_source = strcmp(cli_str(k, "direction"), "source") == 0;
+    double lag_s = cli_num(k, "lag_s");
     if (!json_is_number(events))
-        snprintf(out, 48, "-");
-    else if (strcmp(cli_str(k, "direction"), "source") == 0)
+        snprintf(out, 48, lag_s > 0 ? "%.1f s" : "-", lag_s);
+    else if (is_source && !(lag_s > 0))
         snprintf(out, 48, "%.0f", json_number_value(events));
     else
-        snprintf(out, 48, "%.0f, %.1f s", json_number_value(events), cli_num(k, "lag_s"));
+        snprintf(out, 48, "%.0f, %.1f s", json_number_value(events), lag_s);
 }
 
 static void show(const json_t *root, struct buf *out)

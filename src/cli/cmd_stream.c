@@ -51,12 +51,16 @@ static void show_log(const json_t *status, struct buf *out)
 static void put_lag(const json_t *k, struct table *t)
 {
     const json_t *events = json_object_get(k, "lag_events");
-    if (!json_is_number(events))
+    bool is_source = strcmp(cli_str(k, "direction"), "source") == 0;
+    double lag_s = cli_num(k, "lag_s");
+    if (!json_is_number(events) && lag_s > 0)
+        table_putf(t, "%.1f s", lag_s);
+    else if (!json_is_number(events))
         table_put(t, "-");
-    else if (strcmp(cli_str(k, "direction"), "source") == 0)
+    else if (is_source && !(lag_s > 0))
         table_putf(t, "%.0f", json_number_value(events));
     else
-        table_putf(t, "%.0f, %.1f s", json_number_value(events), cli_num(k, "lag_s"));
+        table_putf(t, "%.0f, %.1f s", json_number_value(events), lag_s);
 }
 
 static void show_connectors(const json_t *list, struct buf *out)

@@ -57,15 +57,20 @@ static void watch_lag(struct words *w, struct connector_said *said,
                       const struct connector_seen *seen)
 {
     const struct connector_status *s = seen->status;
-    bool is_late = !s->is_source && s->lag_us > s->lag_alert_us;
+    bool is_late = s->lag_us > s->lag_alert_us;
     bool is_over = is_well(&said->lag_well_us, seen, is_late);
-    if (is_late && !said->is_lagging)
+    unsigned long long lag_s = s->lag_us / US_PER_S, count = s->lag_events;
+    if (is_late && !said->is_lagging && s->is_source && s->lag_events == UINT64_MAX)
         snprintf(say(w, REASON_ALERT_CONNECTOR_LAGGING, false), ROOM,
-                 "connector %s is %llu s and %llu events behind", said->name,
-                 (unsigned long long)(s->lag_us / US_PER_S), (unsigned long long)s->lag_events);
+                 "connector %s is %llu s behind: messages wait at the broker", said->name, lag_s);
+    else if (is_late && !said->is_lagging)
+        snprintf(say(w, REASON_ALERT_CONNECTOR_LAGGING, false), ROOM,
+                 s->is_source ? "connector %s is %llu s behind: %llu messages wait at the broker"
+                              : "connector %s is %llu s and %llu events behind",
+                 said->name, lag_s, count);
     else if (is_over && said->is_lagging)
-        snprintf(say(w, REASON_ALERT_CONNECTOR_LAGGING, true), ROOM, "connector %s has caught up",
-                 said->name);
+        snprintf(say(w, REASON_ALERT_CONNECTOR_LAGGING, true), ROOM, "connector %s %s", said->name,
+                 s->is_source && s->state == CONNECTOR_PAUSED ? "is paused" : "has caught up");
     said->is_lagging = is_late || (said->is_lagging && !is_over);
 }
 

@@ -47,9 +47,7 @@ static void write_connectors(struct writer *w)
                             at[i].lag_events);
     metrics_family(w, METRIC_ID_CONNECTOR_LAG);
     for (uint32_t i = 0; i < n; i++)
-        if (!at[i].is_source)
-            metrics_put_f64(w, METRIC_ID_CONNECTOR_LAG, VALUES(at[i].name),
-                            (double)at[i].lag_us / 1e6);
+        metrics_put_f64(w, METRIC_ID_CONNECTOR_LAG, VALUES(at[i].name), (double)at[i].lag_us / 1e6);
     metrics_family(w, METRIC_ID_CONNECTOR_IN_FLIGHT);
     for (uint32_t i = 0; i < n; i++)
         metrics_put_u64(w, METRIC_ID_CONNECTOR_IN_FLIGHT, VALUES(at[i].name), at[i].in_flight);

@@ -57,7 +57,7 @@ function Log({ look }) {
 
 function lag(c) {
   const events = count(c.lag_events);
-  return c.direction === 'source' || !(c.lag_s > 0) ? events : `${events}, ${ms(c.lag_s * 1000)}`;
+  return !(c.lag_s > 0) ? events : `${c.lag_events === null ? '' : `${events}, `}${ms(c.lag_s * 1000)}`;
 }
 
 function Connectors({ look }) {

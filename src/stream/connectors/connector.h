@@ -27,7 +27,7 @@
 #include "base/log.h"
 #include "base/span.h"
 
-#define CONNECTOR_ABI 4u
+#define CONNECTOR_ABI 5u
 #define CONNECTOR_SYMBOL "foldback_connector"
 #define CONNECTOR_HEADERS_MAX 16
 #define CONNECTOR_POSITION_BYTES 64
@@ -162,8 +162,8 @@ struct connector_type {
     enum fb_code (*open)(struct connector **c, const struct connector_setup *setup,
                          struct fb_err *err);
     void (*close)(struct connector *c); /* within 2 s, whatever the broker does */
-    /* Reaches the broker, authenticates, looks for the topic; writes nothing.  Before or without
-     * any send; within <timeout_ms>. */
+    /* Reaches the broker, authenticates, looks for the topic; writes nothing.  Of a sink also when
+     * it begins and has nothing to send; within <timeout_ms>, and 200 ms of a stop. */
     enum fb_code (*check)(struct connector *c, uint32_t timeout_ms, connector_step *step, void *arg,
                           struct fb_err *err);
     /* Sets <result> of each record.  FB_OK when the broker answered, whatever it said; else the
@@ -185,6 +185,9 @@ struct connector_type {
      * is moved forward to the broker's.  FB_E_NOT_FOUND: this one keeps none; FB_E_CONFLICT:
      * another process took over.  May be NULL. */
     enum fb_code (*mark)(struct connector *c, struct connector_mark *mark, struct fb_err *err);
+    /* How long the oldest message waits that this source has not received, where the broker says
+     * it; UINT64_MAX unknown: then <behind> and the times of what came tell.  May be NULL. */
+    uint64_t (*waits_us)(struct connector *c);
 };
 
 /* In exactly one file of a connector:  CONNECTOR_EXPORT = {.abi = CONNECTOR_ABI, ...}; */

@@ -409,12 +409,21 @@ static enum fb_code http_send(struct connector *c, struct connector_batch *batch
 }
 
 /* ---- check ---- */
+/* Each second or so, or sooner: not 0 ends the call. */
+static int on_check_progress(void *arg, curl_off_t a, curl_off_t b, curl_off_t x, curl_off_t y)
+{
+    const struct connector *c = arg;
+    (void)a, (void)b, (void)x, (void)y;
+    return c->setup.is_stopping(c->setup.ctx);
+}
+
 static enum fb_code http_check(struct connector *c, uint32_t timeout_ms, connector_step *step,
                                void *arg, struct fb_err *err)
 {
     char text[400];
-    CURL *e = c->call[0].easy;
-    curl_easy_reset(e);
+    CURL *e = curl_easy_init(); /* of its own: what it connected is closed behind it */
+    if (!e)
+        return fb_fail(err, FB_E_NOMEM, "no memory for the check of %s", c->setup.name);
     curl_easy_setopt(e, CURLOPT_URL, c->url);
     curl_easy_setopt(e, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(e, CURLOPT_PROXY, "");
@@ -423,7 +432,11 @@ static enum fb_code http_check(struct connector *c, uint32_t timeout_ms, connect
     curl_easy_setopt(e, CURLOPT_TIMEOUT_MS, (long)timeout_ms);
     if (c->ca[0])
         curl_easy_setopt(e, CURLOPT_CAINFO, c->ca);
+    curl_easy_setopt(e, CURLOPT_NOPROGRESS, 0L);
+    curl_easy_setopt(e, CURLOPT_XFERINFOFUNCTION, on_check_progress);
+    curl_easy_setopt(e, CURLOPT_XFERINFODATA, c);
     CURLcode how = curl_easy_perform(e);
+    curl_easy_cleanup(e);
     if (how != CURLE_OK) {
         enum fb_code code =
             fb_fail(err, is_wrong(how) ? FB_E_CONFIG : FB_E_AGAIN, "%s: %s; see the URL of %s",

@@ -63,7 +63,7 @@ static const struct rd_kafka_metadata *ask(struct connector *c, const char *topi
         if (got == RD_KAFKA_RESP_ERR_NO_ERROR || *code != FB_OK)
             break;
         m = NULL;
-        if (fb_mono_us() >= until_us)
+        if (fb_mono_us() >= until_us || c->setup.is_stopping(c->setup.ctx))
             *code = fb_fail(err, FB_E_TIMEOUT, "%.200s: no answer%s%.200s", c->brokers,
                             c->passing_text[0] ? ": " : "", c->passing_text);
     }

@@ -176,4 +176,5 @@ CONNECTOR_EXPORT = {.abi = CONNECTOR_ABI,
                     .send = kinesis_send,
                     .receive = kinesis_receive,
                     .commit = kinesis_commit,
-                    .behind = kinesis_behind};
+                    .behind = kinesis_behind,
+                    .waits_us = kinesis_waits_us};

@@ -112,5 +112,6 @@ enum fb_code kinesis_send(struct connector *c, struct connector_batch *batch, st
 enum fb_code kinesis_receive(struct connector *c, connector_each *each, void *arg,
                              uint32_t timeout_ms, struct fb_err *err);
 uint64_t kinesis_behind(struct connector *c);
+uint64_t kinesis_waits_us(struct connector *c);
 void kinesis_shards_free(struct connector *c);
 #endif

@@ -28,6 +28,7 @@ struct shard {
     uint32_t number;
     enum shard_state state;
     bool is_closed, is_listed, is_new, is_behind;
+    uint64_t behind_us; /* by the last answer */
     bool is_from_newest;
     char at[CONNECTOR_POSITION_BYTES]; /* given last; "" none */
     char iterator[1024];
@@ -319,8 +320,9 @@ static enum fb_code on_records(struct connector *c, struct shard *shard, json_t 
         return strange(c, "GetRecords", err);
     }
     shard->refused = 0;
-    shard->is_behind = json_number_value(json_object_get(root, "MillisBehindLatest")) > 0 ||
-                       json_array_size(records);
+    double behind_ms = json_number_value(json_object_get(root, "MillisBehindLatest"));
+    shard->behind_us = behind_ms > 0 ? (uint64_t)(behind_ms < 1e12 ? behind_ms * 1e3 : 1e15) : 0;
+    shard->is_behind = behind_ms > 0 || json_array_size(records);
     if (!shard->iterator[0]) { /* its children may begin when this answer was given out */
         shard->state = SHARD_OVER;
         s->list_us = 0;
@@ -517,4 +519,16 @@ uint64_t kinesis_behind(struct connector *c)
              (!s->shard[i].iterator[0] || s->shard[i].is_behind)))
             return UINT64_MAX;
     return 0;
+}
+
+uint64_t kinesis_waits_us(struct connector *c)
+{
+    const struct shards *s = c->shards;
+    uint64_t us = 0;
+    if (!s || !s->was_listed)
+        return UINT64_MAX;
+    for (uint32_t i = 0; i < s->count; i++)
+        if (s->shard[i].state == SHARD_READ && s->shard[i].behind_us > us)
+            us = s->shard[i].behind_us;
+    return us;
 }

@@ -94,7 +94,7 @@ static void fails(struct runner *r, const struct fb_err *err, enum connector_sta
     });
 }
 
-void runner_failed(struct runner *r, const struct fb_err *err)
+uint32_t runner_note_failure(struct runner *r, const struct fb_err *err)
 {
     bool needs_hand = err->code == FB_E_CONFIG || err->code == FB_E_DENIED ||
                       err->code == FB_E_NOT_FOUND || err->code == FB_E_VERSION ||
@@ -106,12 +106,17 @@ void runner_failed(struct runner *r, const struct fb_err *err)
     }
     r->is_marked = false;
     r->was_fenced |= err->code == FB_E_CONFLICT; /* whatever fails after it */
-    uint32_t wait_ms = needs_hand ? RUNNER_HAND_MS
-                                  : backoff_ms(r->attempt, r->c->backoff_max_ms, rng_unit(&r->rng));
+    uint32_t attempt = r->attempt++;
+    return needs_hand ? RUNNER_HAND_MS
+                      : backoff_ms(attempt, r->c->backoff_max_ms, rng_unit(&r->rng));
+}
+
+void runner_failed(struct runner *r, const struct fb_err *err)
+{
+    uint32_t wait_ms = runner_note_failure(r, err);
     bool must_end = atomic_load(&r->is_stopping) || atomic_load(&r->is_paused);
     bool waited = !must_end && runner_wait(r, wait_ms);
     r->was_fenced &= waited; /* woken: by a person */
-    r->attempt++;
 }
 
 void runner_works(struct runner *r)

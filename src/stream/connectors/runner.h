@@ -48,7 +48,7 @@ struct connector_status {
     bool is_source;
     enum connector_state state;
     uint64_t offset;                 /* sink: next event to deliver */
-    uint64_t oldest_wall_us;         /* sink: of the oldest event that waits, 0: none */
+    uint64_t oldest_wall_us;         /* of the oldest event (source: message) that waits, 0: none */
     uint64_t level_wall_us;          /* sink: when nothing waited last, or it began */
     uint64_t lag_events, lag_us;     /* UINT64_MAX events: unknown */
     uint64_t events, records, bytes; /* delivered, or taken in */

@@ -69,6 +69,7 @@ struct runner {
     uint64_t seen_offset; /* of the event read last */
     uint32_t seen_epoch;  /* ... and the start of foldback that wrote it; 0: none yet */
     uint64_t anchored, anchored_us;
+    uint64_t check_us; /* not before it: the next look at what there was nothing for to send */
     bool is_marked;  /* the broker's account was read since the last failure */
     bool keeps_mark; /* it has one */
     bool was_fenced;
@@ -78,7 +79,9 @@ struct runner {
 /* ---- runner.c, for the thread ---- */
 /* Library and connector are there; else it has waited.  False: stop or pause came. */
 bool runner_is_open(struct runner *r);
-/* Notes the failure and waits: backoff, or for a hand.  */
+/* Notes the failure; returns how long to wait in ms: backoff, or for a hand. */
+uint32_t runner_note_failure(struct runner *r, const struct fb_err *err);
+/* Notes the failure and waits. */
 void runner_failed(struct runner *r, const struct fb_err *err);
 void runner_works(struct runner *r); /* a call succeeded */
 /* Waits <ms>, less when something changes; false when the thread should look around. */

@@ -18,6 +18,7 @@
 #define SEND_MAX 4096
 /* A batch never holds more than this, however many blocks may be in flight. */
 #define BATCH_BYTES_MAX (16 * MIB)
+#define CHECK_MS 5000
 
 static bool collect(struct runner *r);
 static void deliver(struct runner *r);
@@ -102,6 +103,7 @@ enum fb_code sink_begin(struct runner *r, struct fb_err *err)
         .sentence = r->setup->sentence,
         .sentence_ctx = r->setup->names.ctx,
         .epoch = r->setup->epoch};
+    r->check_us = 0;
     if (!cut_init(&r->cut, &cc))
         return fb_fail(err, FB_E_NOMEM, "no memory for the connector %s", r->c->name);
     return open_reader(r, err);
@@ -151,6 +153,28 @@ static bool goes_on_at_mark(struct runner *r)
     return true;
 }
 
+static void say_no_step(void *arg, bool is_good, const char *text)
+{
+    (void)arg, (void)is_good, (void)text;
+}
+
+/* With nothing to send yet: could it be sent?  What comes meanwhile does not wait for it. */
+static void look_whether_it_works(struct runner *r)
+{
+    struct fb_err err;
+    if (r->status.state == CONNECTOR_RUNNING || r->cut.event_count > 0 ||
+        fb_mono_us() < r->check_us)
+        return;
+    uint32_t ms = fb_min_u32(r->c->timeout_ms, CHECK_MS);
+    enum fb_code code = r->type->check(r->connector, ms, say_no_step, NULL, &err);
+    if (!runner_may_go_on(r))
+        return;
+    if (code == FB_OK)
+        runner_works(r);
+    else
+        r->check_us = fb_mono_us() + runner_note_failure(r, &err) * US_PER_MS;
+}
+
 void sink_run(struct runner *r)
 {
     while (runner_may_go_on(r)) {
@@ -158,7 +182,10 @@ void sink_run(struct runner *r)
             continue;
         if (!collect(r)) {
             commit(r, false);
-            runner_wait(r, RUNNER_POLL_MS);
+            if (r->connector)
+                look_whether_it_works(r);
+            if (!runner_wait(r, RUNNER_POLL_MS))
+                r->check_us = 0; /* a person asks */
             continue;
         }
         cut_seal(&r->cut);

@@ -30,6 +30,10 @@
 #define END_SETTLE_MS 500
 #define EXACT_SETTLE_MS 5000
 #define GIVE_BACK_SETTLE_MS 10000
+/* Of a broker that does not say what waits: how long the age of a message that came is taken for
+ * that of those behind it. */
+#define AGE_KEPT_US (30 * US_PER_S)
+#define WALL_MIN_MS UINT64_C(946684800000) /* the year 2000: what is before it is no time */
 
 /* Messages whose events wait for the log together. */
 struct batch_in {
@@ -42,7 +46,9 @@ struct source {
     struct batch_in batch[BATCHES_MAX];
     uint32_t first, count; /* of batches that wait; the one that is being filled follows them */
     uint64_t events, messages, bytes;
-    bool is_unburied; /* a dead letter could not be written: its message comes again */
+    bool is_unburied;         /* a dead letter could not be written: its message comes again */
+    uint64_t since_us;        /* by the wall: what waits at the broker was written after it */
+    uint64_t age_us, came_us; /* of the message that came last, and when it did */
 };
 
 static bool settle_all(struct runner *r, uint32_t ms);
@@ -60,6 +66,7 @@ enum fb_code source_begin(struct runner *r, struct fb_err *err)
     if (!r->source)
         return fb_fail(err, FB_E_NOMEM, "no memory for the connector %s", r->c->name);
     buf_init(&r->source->records, BATCH_RECORD_BYTES);
+    r->source->since_us = fb_wall_us();
     positions_fini(&r->positions);
     positions_fini(&r->durable);
     if (atomic_exchange(&r->is_reset, false)) {
@@ -100,6 +107,10 @@ void source_end(struct runner *r)
     }
     free(s);
     r->source = NULL;
+    RUNNER_STATUS(r, { /* what waits while nobody asks is not known */
+                       r->status.lag_events = UINT64_MAX;
+                       r->status.oldest_wall_us = 0;
+    });
     exact_end(r);
     positions_fini(&r->positions);
     positions_fini(&r->durable);
@@ -189,6 +200,15 @@ static bool take_message(struct runner *r, const struct connector_message *m)
     return true;
 }
 
+static void note_age(struct source *s, const struct connector_message *m)
+{
+    if (m->wall_ms < WALL_MIN_MS || m->is_own)
+        return;
+    s->since_us = m->wall_ms * US_PER_MS;
+    s->age_us = fb_sub_floor_u64(fb_wall_us(), s->since_us);
+    s->came_us = fb_mono_us();
+}
+
 static bool on_message(void *arg, const struct connector_message *m)
 {
     struct runner *r = arg;
@@ -201,6 +221,7 @@ static bool on_message(void *arg, const struct connector_message *m)
         return false;
     if (!remember(r, b, m))
         return false;
+    note_age(s, m);
     RUNNER_STATUS(r, r->status.repeated += is_known);
     return true;
 }
@@ -291,12 +312,31 @@ static enum fb_code settle(struct runner *r, struct fb_err *err)
     return code;
 }
 
-static void note(struct runner *r)
+/* How long the oldest message waits that was not received, as far as it is known; 0: none does. */
+static uint64_t waiting_us(struct runner *r, uint64_t behind, uint64_t wall_us)
 {
+    struct source *s = r->source;
+    uint64_t us = r->type->waits_us ? r->type->waits_us(r->connector) : UINT64_MAX;
+    if (us != UINT64_MAX)
+        return us;
+    if (behind == 0)
+        s->since_us = wall_us;
+    if (behind != UINT64_MAX)
+        return fb_sub_floor_u64(wall_us, s->since_us);
+    return s->came_us && fb_mono_us() - s->came_us < AGE_KEPT_US ? s->age_us : 0;
+}
+
+static void note(struct runner *r, bool is_good)
+{
+    uint64_t wall_us = fb_wall_us();
     uint64_t behind = r->connector && r->type->behind ? r->type->behind(r->connector) : UINT64_MAX;
+    bool is_known = is_good && r->connector; /* else what waited still does */
+    uint64_t us = is_known ? waiting_us(r, behind, wall_us) : 0;
     RUNNER_STATUS(r, {
         r->status.lag_events = behind;
         r->status.in_flight = r->source->count;
+        if (is_known)
+            r->status.oldest_wall_us = us ? fb_sub_floor_u64(wall_us, us) : 0;
     });
 }
 
@@ -322,7 +362,7 @@ void source_run(struct runner *r)
             runner_failed(r, &err);
         if (was_full)
             runner_wait(r, 5);
-        note(r);
+        note(r, code == FB_OK);
     }
     settle_all(r, atomic_load(&r->is_last) ? LAST_SETTLE_MS
                   : r->exact.is_on         ? EXACT_SETTLE_MS

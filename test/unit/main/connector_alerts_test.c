@@ -125,6 +125,29 @@ static void a_lag_is_over_when_it_is_caught_up(void **state)
     expect(REASON_ALERT_CONNECTOR_LAGGING, true);
 }
 
+static void a_source_is_behind_when_messages_wait_at_its_broker(void **state)
+{
+    (void)state;
+    status.is_source = true;
+    status.lag_us = 61 * US_PER_S;
+    status.lag_events = 12;
+    assert_int_equal(connector_words(&said, &seen, words), 1);
+    assert_int_equal(words[0].reason, REASON_ALERT_CONNECTOR_LAGGING);
+    assert_string_equal(words[0].text,
+                        "connector out is 61 s behind: 12 messages wait at the broker");
+    status.lag_us = 0;
+    expect(REASON_ALERT_CONNECTOR_LAGGING, true);
+    status.lag_us = 61 * US_PER_S;
+    status.lag_events = UINT64_MAX;
+    assert_int_equal(connector_words(&said, &seen, words), 1);
+    assert_string_equal(words[0].text, "connector out is 61 s behind: messages wait at the broker");
+    status.lag_us = 0; /* of what waits while nobody asks nothing is known */
+    status.state = CONNECTOR_PAUSED;
+    assert_int_equal(connector_words(&said, &seen, words), 1);
+    assert_true(words[0].is_over);
+    assert_string_equal(words[0].text, "connector out is paused");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -136,6 +159,7 @@ int main(void)
         cmocka_unit_test_setup(dead_letters_are_told_until_their_file_is_gone, set_up),
         cmocka_unit_test_setup(a_loss_is_over_an_hour_after_the_last_one, set_up),
         cmocka_unit_test_setup(a_lag_is_over_when_it_is_caught_up, set_up),
+        cmocka_unit_test_setup(a_source_is_behind_when_messages_wait_at_its_broker, set_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -40,6 +40,9 @@ static struct {
     uint32_t refused, commits, opens, at_give_back;
     bool gives_back; /* at the next receive */
     char committed[CONNECTOR_POSITION_BYTES];
+    uint64_t behind, wall_ms, waits_us; /* what its broker says of what waits */
+    uint32_t checks;
+    bool is_away; /* for a check */
 } peer;
 
 struct connector {
@@ -133,6 +136,14 @@ static enum fb_code peer_mark(struct connector *c, struct connector_mark *mark, 
     return code;
 }
 
+static uint64_t read_peer(const uint64_t *at)
+{
+    pthread_mutex_lock(&peer.lock);
+    uint64_t value = *at;
+    pthread_mutex_unlock(&peer.lock);
+    return value;
+}
+
 static enum fb_code peer_receive(struct connector *c, connector_each *each, void *arg,
                                  uint32_t timeout_ms, struct fb_err *err)
 {
@@ -146,7 +157,8 @@ static enum fb_code peer_receive(struct connector *c, connector_each *each, void
         for (uint32_t i = 0, at = 0; i < per; i++)
             at += (uint32_t)snprintf(text + at, sizeof text - at,
                                      "{\"name\":\"order\",\"value\":%u}\n", c->next * per + i);
-        struct connector_message m = {.topic = "t", .value = span_of(text)};
+        struct connector_message m = {
+            .topic = "t", .value = span_of(text), .wall_ms = read_peer(&peer.wall_ms)};
         if (bad_at && c->next == bad_at)
             m.value = SPAN("rubbish");
         snprintf(m.position, sizeof m.position, "%u", c->next);
@@ -186,15 +198,42 @@ static enum fb_code peer_commit(struct connector *c, const struct connector_done
     return FB_OK;
 }
 
+static enum fb_code peer_check(struct connector *c, uint32_t timeout_ms, connector_step *step,
+                               void *arg, struct fb_err *err)
+{
+    (void)c, (void)timeout_ms;
+    pthread_mutex_lock(&peer.lock);
+    peer.checks++;
+    bool is_away = peer.is_away;
+    pthread_mutex_unlock(&peer.lock);
+    step(arg, !is_away, "looked");
+    return is_away ? fb_fail(err, FB_E_AGAIN, "nobody is there") : FB_OK;
+}
+
+static uint64_t peer_behind(struct connector *c)
+{
+    (void)c;
+    return read_peer(&peer.behind);
+}
+
+static uint64_t peer_waits_us(struct connector *c)
+{
+    (void)c;
+    return read_peer(&peer.waits_us);
+}
+
 static struct connector_type peer_type = {.abi = CONNECTOR_ABI,
                                           .bytes = sizeof(struct connector_type),
                                           .name = "kafka",
                                           .send_max = 64,
                                           .open = peer_open,
                                           .close = peer_close,
+                                          .check = peer_check,
                                           .send = peer_send,
                                           .receive = peer_receive,
                                           .commit = peer_commit,
+                                          .behind = peer_behind,
+                                          .waits_us = peer_waits_us,
                                           .mark = peer_mark};
 
 enum fb_code connector_load(const char *type, const char *package,
@@ -224,6 +263,7 @@ static void world_begin(struct world *w)
 {
     *w = (struct world){.take_max = UINT32_MAX};
     memset(&peer, 0, sizeof peer);
+    peer.behind = peer.waits_us = UINT64_MAX;
     pthread_mutex_init(&peer.lock, NULL);
     snprintf(w->state_dir, sizeof w->state_dir, "%s/fb-runner-test-XXXXXX",
              access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
@@ -579,6 +619,33 @@ static void a_call_that_waits_is_said_at_once(void **state)
     world_end(&w);
 }
 
+static void a_sink_that_has_nothing_to_send_says_whether_it_could(void **state)
+{
+    const struct connector_order order = {.verb = CONNECTOR_PAUSE, .name = "k"};
+    const struct connector_order back = {.verb = CONNECTOR_RESUME, .name = "k"};
+    struct world w;
+    struct fb_err err;
+    (void)state;
+    world_begin(&w);
+    peer.is_away = true;
+    connectors_begin(&w, SINK);
+    UNTIL(&w, status(&w).state == CONNECTOR_FAILING);
+    assert_non_null(strstr(status(&w).last_error, "nobody is there"));
+    pthread_mutex_lock(&peer.lock);
+    peer.is_away = false;
+    pthread_mutex_unlock(&peer.lock);
+    UNTIL(&w, status(&w).state == CONNECTOR_RUNNING);
+    assert_int_equal(PEER(peer.sends), 0);
+    uint64_t checks = PEER(peer.checks);
+    assert_int_equal(connectors_order(w.cs, &order, &err), FB_OK);
+    UNTIL(&w, status(&w).state == CONNECTOR_PAUSED);
+    assert_int_equal(connectors_order(w.cs, &back, &err), FB_OK);
+    UNTIL(&w, status(&w).state == CONNECTOR_RUNNING);
+    assert_int_equal(PEER(peer.checks), checks + 1); /* once per begin, not while it idles */
+    connectors_finish(&w);
+    world_end(&w);
+}
+
 /* ---- sources ---- */
 #define SOURCE "direction: source"
 #define EXACT "direction: source, transactions: true"
@@ -632,6 +699,40 @@ static void a_full_queue_holds_the_sender_back_and_loses_nothing(void **state)
     UNTIL(&w, w.count == 4000);
     connectors_finish(&w);
     in_order_and_once(&w, 4000);
+    world_end(&w);
+}
+
+static void set_waiting(uint64_t behind, uint64_t waits_us)
+{
+    pthread_mutex_lock(&peer.lock);
+    peer.behind = behind;
+    peer.waits_us = waits_us;
+    pthread_mutex_unlock(&peer.lock);
+}
+
+static void how_old_is_what_waits_at_the_broker_is_told_as_far_as_it_says(void **state)
+{
+    struct world w;
+    uint64_t hour_us = 3600 * US_PER_S;
+    (void)state;
+    world_begin(&w);
+    peer.messages = 10;
+    peer.wall_ms = (fb_wall_us() - hour_us) / US_PER_MS;
+    connectors_begin(&w, SOURCE);
+    UNTIL(&w, w.count == 10);
+    /* By the times of what came, when the broker says nothing, or how many there are. */
+    UNTIL(&w, status(&w).lag_us >= hour_us && status(&w).lag_events == UINT64_MAX);
+    set_waiting(5, UINT64_MAX);
+    UNTIL(&w, status(&w).lag_us >= hour_us && status(&w).lag_events == 5);
+    set_waiting(0, UINT64_MAX);
+    UNTIL(&w, status(&w).lag_us == 0 && status(&w).lag_events == 0);
+    /* Nothing waited until now: what waits came since. */
+    set_waiting(5, UINT64_MAX);
+    UNTIL(&w, status(&w).lag_us > 0 && status(&w).lag_us < hour_us / 2);
+    /* By the word of the broker. */
+    set_waiting(UINT64_MAX, 2 * hour_us);
+    UNTIL(&w, status(&w).lag_us >= 2 * hour_us);
+    connectors_finish(&w);
     world_end(&w);
 }
 
@@ -782,6 +883,8 @@ int main(void)
         cmocka_unit_test(a_reset_makes_the_mark_void),
         cmocka_unit_test(who_was_fenced_waits_for_a_person),
         cmocka_unit_test(a_call_that_waits_is_said_at_once),
+        cmocka_unit_test(a_sink_that_has_nothing_to_send_says_whether_it_could),
+        cmocka_unit_test(how_old_is_what_waits_at_the_broker_is_told_as_far_as_it_says),
         cmocka_unit_test(a_message_is_acknowledged_only_when_it_is_durable),
         cmocka_unit_test(a_full_queue_holds_the_sender_back_and_loses_nothing),
         cmocka_unit_test(rubbish_is_buried_and_what_lies_beside_it_taken),
