@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #define DEPTH_FLAGS (JSON_REJECT_DUPLICATES | JSON_DECODE_ANY)
+#define EXACT_MAX 9007199254740992.0 /* 2^53: a double holds each integer up to here */
 
 static void bad(struct intake *in, enum intake_fault fault, const char *field, const char *why)
 {
@@ -60,20 +61,48 @@ static const char *text_of(const json_t *o, const char *key)
     return text && text[0] ? text : NULL;
 }
 
-/* What is no name and no value, as JSON. */
-static void put_rest(struct ev_custom *ev, const json_t *o)
+/* The member that holds a number which may have been an integer beyond 2^53; NULL: none. */
+static const char *rounded_member(const json_t *v, const char *name)
 {
+    size_t i;
+    const char *key, *found = NULL;
+    json_t *one;
+    if (json_is_real(v))
+        return fabs(json_real_value(v)) >= EXACT_MAX ? name : NULL;
+    json_array_foreach(v, i, one)
+    {
+        if (!found)
+            found = rounded_member(one, name);
+    }
+    json_object_foreach((json_t *)(uintptr_t)v, key, one)
+    {
+        if (!found)
+            found = rounded_member(one, name[0] ? name : key);
+    }
+    return found;
+}
+
+/* What is no name and no value, as JSON. */
+static bool put_rest(struct intake *in, struct ev_custom *ev, const json_t *o)
+{
+    bool is_good = true;
     json_t *rest = json_copy((json_t *)(uintptr_t)o);
     static const char *const known[] = {"name", "event", "value"};
     for (size_t i = 0; i < FB_COUNT(known) && json_is_object(rest); i++)
         json_object_del(rest, known[i]);
-    if (!json_is_object(rest) || json_object_size(rest) > 0) {
+    const char *rounded = in->is_rounded && in->is_strict ? rounded_member(rest, "") : NULL;
+    if (rounded) {
+        bad(in, INTAKE_VALUE, rounded,
+            "an integer beyond 64 bits would be rounded: send it as text");
+        is_good = false;
+    } else if (!json_is_object(rest) || json_object_size(rest) > 0) {
         char *text = json_dumps(rest, JSON_COMPACT | JSON_ENCODE_ANY);
         if (text)
             put_text(ev->text, sizeof ev->text, text);
         free(text);
     }
     json_decref(rest);
+    return is_good;
 }
 
 /* foldback.<type>.v<n>: what another foldback writes as CloudEvents. */
@@ -98,6 +127,20 @@ static bool settle_own(struct intake *in, struct ev_custom *ev, const char *key,
     if (strcmp(key, "type") == 0 && is_told_type(ev->name))
         return true;
     bad(in, INTAKE_RESERVED, key, "names that begin with foldback. are foldback's own");
+    return false;
+}
+
+static bool is_version_good(struct intake *in, const json_t *o)
+{
+    const json_t *version = json_object_get(o, "specversion");
+    const char *text = json_string_value(version);
+    if (!version && !in->is_cloud)
+        return true;
+    if (version && (!in->is_strict || (text && strcmp(text, "1.0") == 0)))
+        return true;
+    bad(in, INTAKE_NOT_AN_EVENT, "specversion",
+        version ? "`specversion` must be the text \"1.0\": no other version is taken"
+                : "a CloudEvent has `specversion`: \"1.0\"");
     return false;
 }
 
@@ -128,7 +171,7 @@ static bool take_value(struct intake *in, struct ev_custom *ev, const json_t *bo
 {
     const json_t *value = json_is_object(body) ? json_object_get(body, "value") : body;
     if (json_is_number(value)) {
-        ev->value = json_number_value(value);
+        ev->value = json_number_value(value) + 0.0; /* no -0 */
     } else if (value && json_is_object(body)) {
         bad(in, INTAKE_VALUE, "value", "`value` is not a number");
         return false;
@@ -152,7 +195,7 @@ static bool take_text(struct intake *in, struct ev_custom *ev, const json_t *bod
     if (text)
         put_text(ev->text, sizeof ev->text, text);
     else if (body && !json_is_number(body))
-        put_rest(ev, body);
+        return put_rest(in, ev, body);
     return true;
 }
 
@@ -163,7 +206,14 @@ static void put_one(struct intake *in, const json_t *o)
         bad(in, INTAKE_NOT_AN_EVENT, "", "not a JSON object");
         return;
     }
-    const json_t *body = text_of(o, "specversion") ? json_object_get(o, "data") : o;
+    if (!is_version_good(in, o))
+        return;
+    bool is_cloud = text_of(o, "specversion") != NULL;
+    const json_t *body = is_cloud ? json_object_get(o, "data") : o;
+    if (is_cloud && in->is_strict && !body && json_object_get(o, "data_base64")) {
+        bad(in, INTAKE_TEXT, "data_base64", "`data_base64` is not taken: send it as `data`");
+        return;
+    }
     if (!take_name(in, &ev, o) || !take_value(in, &ev, body) || !take_text(in, &ev, body))
         return;
     buf_put(in->out, &ev, sizeof ev);
@@ -199,11 +249,12 @@ static void bad_json(struct intake *in, const char *what, const json_error_t *er
 
 /* An integer beyond 64 bits makes all integers of the document real numbers, not the document bad.
  */
-static json_t *load(struct span s, size_t flags, json_error_t *error)
+static json_t *load(struct intake *in, struct span s, json_error_t *error)
 {
-    json_t *root = json_loadb(s.at, s.len, flags, error);
-    if (!root && json_error_code(error) == json_error_numeric_overflow)
-        root = json_loadb(s.at, s.len, flags | JSON_DECODE_INT_AS_REAL, error);
+    json_t *root = json_loadb(s.at, s.len, DEPTH_FLAGS, error);
+    in->is_rounded = !root && json_error_code(error) == json_error_numeric_overflow;
+    if (in->is_rounded)
+        root = json_loadb(s.at, s.len, DEPTH_FLAGS | JSON_DECODE_INT_AS_REAL, error);
     return root;
 }
 
@@ -216,7 +267,7 @@ static void put_lines(struct intake *in, struct span bytes)
             line.len--;
         if (line.len == 0)
             continue;
-        json_t *root = load(line, DEPTH_FLAGS, &error);
+        json_t *root = load(in, line, &error);
         if (root)
             put_document(in, root);
         else
@@ -230,7 +281,7 @@ static void put_bytes(struct intake *in, struct span bytes)
 {
     json_error_t error;
     in->line = 1;
-    json_t *root = in->form == INTAKE_LINES ? NULL : load(bytes, DEPTH_FLAGS, &error);
+    json_t *root = in->form == INTAKE_LINES ? NULL : load(in, bytes, &error);
     if (root) {
         put_document(in, root);
         json_decref(root);
@@ -243,10 +294,58 @@ static void put_bytes(struct intake *in, struct span bytes)
         put_lines(in, bytes);
 }
 
+/* The JSON of the parts as one document; NULL after bad. */
+static json_t *document_of(struct intake *in, const struct intake_parts *p)
+{
+    json_error_t error;
+    json_t *data = NULL, *o = json_object();
+    bool is_good = o != NULL;
+    if (p->kind == INTAKE_DATA_JSON) {
+        data = load(in, p->data, &error);
+        if (!data)
+            bad_json(in, "the data is not JSON", &error);
+        is_good &= data != NULL && json_object_set_new(o, "data", data) == 0;
+    } else if (p->kind == INTAKE_DATA_TEXT) {
+        data = json_stringn(p->data.at, p->data.len);
+        if (!data)
+            bad(in, INTAKE_TEXT, "data", "the text is not UTF-8");
+        is_good &= data != NULL && json_object_set_new(o, "data", data) == 0;
+    }
+    if (p->specversion[0])
+        (void)json_object_set_new(o, "specversion", json_string(p->specversion));
+    if (p->type[0] && json_object_set_new(o, "type", json_string(p->type)) != 0 && is_good) {
+        bad(in, INTAKE_NAME, "type", "the type is not UTF-8");
+        is_good = false;
+    }
+    if (is_good)
+        return o;
+    json_decref(o);
+    return NULL;
+}
+
+bool intake_read_parts(struct intake *in, const struct intake_parts *parts)
+{
+    size_t was = in->out->len;
+    in->line = 1;
+    in->is_rounded = false;
+    json_t *o = document_of(in, parts);
+    if (o)
+        put_one(in, o);
+    json_decref(o);
+    if (!in->out->failed)
+        return true;
+    in->out->len = was;
+    in->out->failed = false;
+    in->events--;
+    return false;
+}
+
 bool intake_read(struct intake *in, struct span bytes)
 {
     size_t was = in->out->len;
     uint32_t events = in->events, refused = in->bad;
+    if (span_starts(bytes, SPAN("\xef\xbb\xbf"))) /* a byte order mark is no part of the text */
+        bytes = (struct span){bytes.at + 3, bytes.len - 3};
     if (bytes.len == 0)
         bad(in, INTAKE_NOT_JSON, "", "empty");
     else

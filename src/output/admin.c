@@ -179,7 +179,8 @@ static bool make_room(struct admin *a)
     struct conn *oldest = NULL;
     for (size_t i = 0; i < ADMIN_CONNS_MAX; i++) {
         struct conn *c = a->conn[i];
-        if (c && c->phase == CONN_READ && (!oldest || c->last_us < oldest->last_us))
+        bool is_free = c && (c->phase == CONN_READ || c->phase == CONN_LINGER);
+        if (is_free && (!oldest || c->last_us < oldest->last_us))
             oldest = c;
     }
     if (oldest)

@@ -4,6 +4,7 @@
  * A connection:
  *   READ --head and body complete--> (handler) --> WRITE --all sent--> READ | closed
  *                                        |--> WAIT for a query --(answer)--> WRITE
+ *        \--(body refused)--> WRITE --> LINGER: what still comes is read away --> closed
  *                                        \--> STREAM: fed by events and ticks until the peer leaves
  * Threads: the brain's loop. */
 #ifndef FB_OUTPUT_ADMIN_INT_H
@@ -33,12 +34,14 @@
 #define CONN_FIELDS_MAX 64
 #define CONN_IDLE_US (75 * US_PER_S)
 #define CONN_REQUEST_US                                                                            \
-    (10 * US_PER_S) /* for a whole request to arrive, for progress in writing                      \
-                     */
+    (10 * US_PER_S)                  /* for a whole request to arrive, for progress in writing     \
+                                      */
+#define CONN_LINGER_BYTES (16 * MIB) /* of a refused body, read so that the answer is seen */
+#define CONN_LINGER_US (5 * US_PER_S)
 #define BEACONS_PER_S 200
 #define STREAMS_MAX 32 /* half of the connections: the API stays reachable */
 
-enum conn_phase { CONN_FREE, CONN_READ, CONN_WAIT, CONN_WRITE, CONN_STREAM };
+enum conn_phase { CONN_FREE, CONN_READ, CONN_WAIT, CONN_WRITE, CONN_STREAM, CONN_LINGER };
 enum stream_kind { STREAM_LIVE, STREAM_TAP, STREAM_EVENTS };
 
 struct stream {
@@ -80,6 +83,9 @@ struct conn {
     bool is_closing;                         /* after the answer */
     bool wants_write;                        /* registered for EPOLLOUT */
     bool is_head_done;
+    bool is_unread; /* the body was refused: what comes of it is dropped */
+    size_t drained_bytes;
+    uint64_t linger_until_us;
     uint64_t last_us; /* of the last byte in either direction */
     struct buf in;    /* bytes from the peer, not yet consumed */
     struct http1_parser parser;
@@ -130,9 +136,10 @@ struct api_call {
     struct conn *conn;
     const struct http1_head *head;
     const struct api_row *row;
-    char param[2][200]; /* decoded {..} of the path, terminated */
-    struct buf *out;    /* body of the answer */
-    struct json j;      /* writes into <out> */
+    const struct api_refusal *refusal; /* NULL: the body is there */
+    char param[2][200];                /* decoded {..} of the path, terminated */
+    struct buf *out;                   /* body of the answer */
+    struct json j;                     /* writes into <out> */
     uint16_t status;
     const char *type;      /* Content-Type; JSON unless set */
     char header[400];      /* whole extra header lines */
@@ -173,6 +180,19 @@ bool api_window(struct api_call *c, enum fact_window *window);
 int api_kind_by_name(struct span name); /* -1 when unknown */
 /* What an empty cache of a route would mean (api_cache.c); false: not known. */
 bool api_cold(const struct admin *a, uint16_t route, struct cold_view *out);
+
+/* ---- bodies that bring events in (api_media.c) ---- */
+struct span api_media_type(const struct http1_head *h); /* without its parameters; "" none */
+/* UTF-8, as far as the head says; false after api_fail. */
+FB_MUST_USE
+bool api_charset_ok(struct api_call *c, enum ingest_via via);
+/* The body as it was before Content-Encoding, in <plain> where it came packed; plain->max is the
+ * bound then.  False after api_fail. */
+FB_MUST_USE
+bool api_unpack(struct api_call *c, enum ingest_via via, struct buf *plain, struct span *body);
+
+/* An error as exporters of OpenTelemetry read it: google.rpc.Status in the form of the request. */
+void api_otlp_status(struct api_call *c);
 
 /* Records of EV_CUSTOM into the queue, all or none; false after a 429 (api_ingest.c). */
 FB_MUST_USE
@@ -217,11 +237,22 @@ void conn_on_ready(struct conn *c, uint32_t events);
 void conn_flush(struct conn *c);
 void conn_want(struct conn *c, bool write); /* be told when there is room */
 void conn_check_idle(struct conn *c);
-void conn_on_answer(struct conn *c); /* in WAIT: a query has ended, perhaps this one */
+void conn_settle_head(struct conn *c); /* the spans of its head are good again */
+void conn_on_answer(struct conn *c);   /* in WAIT: a query has ended, perhaps this one */
 /* How large the body of this request may be (api.c). */
 size_t api_body_max(const struct admin *a, const struct http1_head *h);
 /* Dispatches a complete request; fills out/tail/stream of the connection (api.c). */
-void api_serve(struct conn *c);
+struct api_refusal {
+    uint16_t status;
+    enum ingest_refused why; /* counted when the call brings events in */
+    const char *text;
+};
+/* <refusal>: the body cannot be taken; whoever may not call hears that instead.  NULL: serve. */
+void api_serve(struct conn *c, const struct api_refusal *refusal);
+/* Is it worth to ask for the body that waits for 100 Continue? */
+bool api_may_send(const struct admin *a, const struct http1_head *h);
+/* The peer went away in the middle of a body. */
+void api_count_cut(struct conn *c);
 /* The answer of a connection in WAIT; false while there is none. */
 bool api_resume(struct conn *c);
 /* Fill <c> with the answer that its connection waits for; false while there is none. */

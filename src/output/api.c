@@ -9,12 +9,17 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#define API(method, path, run, ...) void api_run_##run(struct api_call *c);
+#include "output/api.def"
+#undef API
+
 static bool is_allowed(struct api_call *c);
 static struct auth_request auth_request_of(const struct api_call *c, bool is_write);
 static void run_row(struct api_call *c, struct span params[2]);
 static void serve_page(struct api_call *c);
 static void finish(struct api_call *c);
 static void write_answer(struct api_call *c);
+static enum fb_code code_of(uint16_t status);
 
 static struct span field(const struct http1_head *h, const char *name)
 {
@@ -33,14 +38,51 @@ size_t api_body_max(const struct admin *a, const struct http1_head *h)
                                                                 : CONN_BODY_MAX_BYTES;
 }
 
-void api_serve(struct conn *conn)
+/* -1: brings no events in. */
+static int via_of(const struct api_row *row)
+{
+    if (!row || (row->access != API_INGEST && row->run != api_run_beacon))
+        return -1;
+    return row->run == api_run_beacon   ? INGEST_BEACON
+           : row->run == api_run_ingest ? INGEST_PUSH
+                                        : INGEST_OTLP;
+}
+
+static void count_refusal(struct admin *a, const struct api_row *row, enum ingest_refused why)
+{
+    int via = via_of(row);
+    if (via >= 0 && a->source.ingress)
+        ingest_refuse(a->source.ingest, (enum ingest_via)via, why, 1);
+}
+
+bool api_may_send(const struct admin *a, const struct http1_head *h)
+{
+    struct span params[2];
+    bool is_path_known;
+    const struct api_row *row = api_find(h->method_text, h->path, params, &is_path_known);
+    return !row || row->access != API_INGEST || field(h, "cookie").len > 0 ||
+           auth_may_ingest(&a->auth, field(h, "authorization"));
+}
+
+void api_count_cut(struct conn *conn)
+{
+    const struct http1_head *h = &conn->parser.head;
+    struct span params[2];
+    bool is_path_known;
+    conn_settle_head(conn);
+    count_refusal(conn->admin, api_find(h->method_text, h->path, params, &is_path_known),
+                  INGEST_REFUSED_CUT_OFF);
+}
+
+void api_serve(struct conn *conn, const struct api_refusal *refusal)
 {
     struct admin *a = conn->admin;
     const struct http1_head *h = &conn->parser.head;
     struct api_call c = {.admin = a, .conn = conn, .head = h, .out = &a->scratch, .status = 200};
     buf_clear(c.out);
     json_init(&c.j, c.out);
-    conn->is_closing = !h->keep_alive;
+    c.refusal = refusal;
+    conn->is_closing = !h->keep_alive || refusal;
 
     struct span params[2] = {{"", 0}, {"", 0}};
     struct span method = h->method == HTTP1_HEAD ? SPAN("GET") : h->method_text;
@@ -65,6 +107,8 @@ static void finish(struct api_call *c)
         buf_clear(c->out);
         api_fail(c, FB_E_NOMEM, "the answer is larger than %zu bytes; ask for less", c->out->max);
     }
+    if (c->status >= 400 && via_of(c->row) == INGEST_OTLP)
+        api_otlp_status(c);
     write_answer(c);
 }
 
@@ -90,6 +134,11 @@ static void run_row(struct api_call *c, struct span params[2])
         }
     if (c->row->access != API_OPEN && !is_allowed(c))
         return;
+    if (c->refusal) {
+        count_refusal(c->admin, c->row, c->refusal->why);
+        api_fail_status(c, c->refusal->status, code_of(c->refusal->status), c->refusal->text);
+        return;
+    }
     bool is_ours = c->row->access == API_READ || c->row->access == API_WRITE;
     if (!is_ours || api_query_known(c))
         c->row->run(c);
@@ -135,12 +184,10 @@ static bool is_allowed(struct api_call *c)
     enum auth_result result = auth_check(&c->admin->auth, &r, c->admin->now_us);
     if (result == AUTH_INGEST && c->row->access == API_INGEST)
         result = AUTH_OK;
-    if (result != AUTH_OK && c->row->access == API_INGEST && c->admin->source.ingress)
-        ingest_refuse(c->admin->source.ingest,
-                      span_eq(c->head->path, SPAN("/v1/ingest")) ? INGEST_PUSH : INGEST_OTLP,
-                      INGEST_REFUSED_UNAUTHORIZED, 1);
-    if (result != AUTH_OK)
+    if (result != AUTH_OK) {
+        count_refusal(c->admin, c->row, INGEST_REFUSED_UNAUTHORIZED);
         fail_auth(c, result);
+    }
     return result == AUTH_OK;
 }
 
@@ -236,6 +283,14 @@ static void write_answer(struct api_call *c)
 }
 
 /* ---- problems ---- */
+static enum fb_code code_of(uint16_t status)
+{
+    return status == 413   ? FB_E_RANGE
+           : status == 401 ? FB_E_DENIED
+           : status == 408 ? FB_E_TIMEOUT
+                           : FB_E_FORMAT;
+}
+
 static uint16_t status_of(enum fb_code code)
 {
     switch (code) {

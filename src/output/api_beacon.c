@@ -71,12 +71,12 @@ static bool read_numbers(struct api_call *c, const struct jsonin *in, struct ev_
     return true;
 }
 
-static void take(struct api_call *c)
+static void take(struct api_call *c, struct span body)
 {
     struct jsonin in = {.count = 0};
     struct ev_custom out[JSONIN_FIELDS_MAX];
     struct fb_err err = {0};
-    if (jsonin_parse(&in, buf_span(&c->conn->body), &err) != FB_OK) {
+    if (jsonin_parse(&in, body, &err) != FB_OK) {
         refuse(c, INGEST_REFUSED_SYNTAX);
         api_fail(c, FB_E_FORMAT, "%s", err.text);
     } else if (read_numbers(c, &in, out) &&
@@ -129,6 +129,11 @@ RUN(beacon)
         snprintf(c->header + len, sizeof c->header - len, "Retry-After: 1\r\n");
         api_fail_status(c, 429, FB_E_AGAIN, "more than 200 beacons in a second; wait");
     } else {
-        take(c);
+        struct buf plain;
+        struct span body;
+        buf_init(&plain, BODY_MAX_BYTES);
+        if (api_charset_ok(c, INGEST_BEACON) && api_unpack(c, INGEST_BEACON, &plain, &body))
+            take(c, body);
+        buf_fini(&plain);
     }
 }

@@ -18,7 +18,7 @@
 
 struct told {
     struct intake_bad bad;
-    char why[160];
+    char why[160], field[40];
 };
 struct reading {
     struct ingest_stats *stats;
@@ -39,26 +39,61 @@ static void on_bad(void *arg, const struct intake_bad *bad)
     struct told *t = &r->told[r->count++];
     t->bad = *bad;
     snprintf(t->why, sizeof t->why, "%s", bad->why);
+    snprintf(t->field, sizeof t->field, "%.39s", bad->field);
+}
+
+/* How a body is to be read. */
+struct shape {
+    enum intake_form form;
+    bool is_cloud; /* CloudEvents and nothing else */
+    bool is_parts; /* one CloudEvent: attributes in ce- headers, data in the body */
+    enum intake_data data;
+};
+
+static bool ends_with(struct span s, struct span end)
+{
+    return s.len >= end.len && span_ieq((struct span){s.at + s.len - end.len, end.len}, end);
+}
+
+/* Binary mode: the type is one of the data. */
+static bool shape_of_parts(struct api_call *c, struct span type, struct shape *shape)
+{
+    *shape = (struct shape){.is_cloud = true, .is_parts = true};
+    if (c->conn->body.len == 0)
+        shape->data = INTAKE_NO_DATA;
+    else if (type.len == 0 || span_ieq(type, SPAN("application/json")) ||
+             span_ieq(type, SPAN("text/json")) || ends_with(type, SPAN("+json")))
+        shape->data = INTAKE_DATA_JSON;
+    else if (type.len > 5 && span_ieq((struct span){type.at, 5}, SPAN("text/")))
+        shape->data = INTAKE_DATA_TEXT;
+    else
+        return false;
+    return true;
 }
 
 /* False: a type that is none of ours. */
-static bool form_of(const struct http1_head *h, enum intake_form *form)
+static bool shape_of(struct api_call *c, struct shape *shape)
 {
     static const struct {
         const char *type;
-        enum intake_form form;
-    } types[] = {{"application/json", INTAKE_DOCUMENT},
-                 {"application/cloudevents+json", INTAKE_DOCUMENT},
-                 {"application/cloudevents-batch+json", INTAKE_DOCUMENT},
-                 {"application/x-ndjson", INTAKE_LINES},
-                 {"application/ndjson", INTAKE_LINES},
-                 {"application/jsonl", INTAKE_LINES},
-                 {"application/x-jsonlines", INTAKE_LINES}};
-    const struct http1_field *f = http1_find_name(h, SPAN("content-type"));
-    struct span rest, type = f ? span_trim(span_cut(f->value, ';', &rest)) : SPAN("");
-    for (size_t i = 0; i < FB_COUNT(types); i++)
-        if (span_ieq(type, span_of(types[i].type))) {
-            *form = types[i].form;
+        struct shape shape;
+    } rows[] = {{"application/json", {.form = INTAKE_DOCUMENT}},
+                {"text/json", {.form = INTAKE_DOCUMENT}},
+                {"application/cloudevents+json", {.form = INTAKE_DOCUMENT, .is_cloud = true}},
+                {"application/cloudevents-batch+json", {.form = INTAKE_DOCUMENT, .is_cloud = true}},
+                {"application/x-ndjson", {.form = INTAKE_LINES}},
+                {"application/ndjson", {.form = INTAKE_LINES}},
+                {"application/jsonl", {.form = INTAKE_LINES}},
+                {"application/json-lines", {.form = INTAKE_LINES}},
+                {"application/x-jsonlines", {.form = INTAKE_LINES}}};
+    struct span type = api_media_type(c->head);
+    bool is_cloud_type =
+        type.len > 23 && span_ieq((struct span){type.at, 23}, SPAN("application/cloudevents"));
+    if (!is_cloud_type && http1_find_name(c->head, SPAN("ce-specversion")))
+        return shape_of_parts(c, type, shape);
+    for (size_t i = 0; i < FB_COUNT(rows); i++)
+        if (span_ieq(type, span_of(rows[i].type))) {
+            *shape = rows[i].shape;
             return true;
         }
     return false;
@@ -74,8 +109,8 @@ static void put_told(struct json *j, const struct reading *r)
         json_key_u64(j, "line", t->bad.line);
         if (t->bad.element)
             json_key_u64(j, "element", t->bad.element);
-        if (t->bad.field[0])
-            json_key_str(j, "field", t->bad.field);
+        if (t->field[0])
+            json_key_str(j, "field", t->field);
         json_key_str(j, "why", t->why);
         json_object_end(j);
     }
@@ -128,21 +163,43 @@ bool api_ingest_put(struct api_call *c, enum ingest_via via, struct span records
     return false;
 }
 
-static void read_body(struct api_call *c, enum intake_form form, struct buf *records)
+/* The value of a ce- header, percent-decoded as the binding has it; "" when absent or malformed. */
+static void attribute(const struct api_call *c, const char *name, char out[200])
+{
+    const struct http1_field *f = http1_find_name(c->head, span_of(name));
+    if (!f || !api_decode(f->value, false, out, 200))
+        out[0] = '\0';
+}
+
+static bool read_events(struct api_call *c, const struct shape *shape, struct span body,
+                        struct intake *in)
+{
+    char version[200], type[200];
+    if (!shape->is_parts)
+        return intake_read(in, body);
+    attribute(c, "ce-specversion", version);
+    attribute(c, "ce-type", type);
+    const struct intake_parts parts = {version, type, shape->data, body};
+    return intake_read_parts(in, &parts);
+}
+
+static void take_events(struct api_call *c, const struct shape *shape, struct span body,
+                        struct buf *records)
 {
     struct admin_source *s = &c->admin->source;
     struct reading r = {.stats = s->ingest};
     struct intake in = {.now_us = c->admin->now_us,
                         .out = records,
                         .is_strict = true,
-                        .form = form,
+                        .is_cloud = shape->is_cloud,
+                        .form = shape->form,
                         .on_bad = on_bad,
                         .arg = &r};
-    if (!intake_read(&in, buf_span(&c->conn->body))) {
+    if (!read_events(c, shape, body, &in)) {
         ingest_refuse(s->ingest, INGEST_PUSH, INGEST_REFUSED_TOO_MANY, 1);
         api_fail_status(c, 413, FB_E_RANGE,
                         "more than 1024 events in one request; nothing was taken, send fewer");
-    } else if (in.bad > 0 && (form == INTAKE_DOCUMENT || in.events == 0)) {
+    } else if (in.bad > 0 && (shape->form == INTAKE_DOCUMENT || in.events == 0)) {
         fail_bad(c, &r, in.bad);
     } else if (in.events == 0 || api_ingest_put(c, INGEST_PUSH, buf_span(records))) {
         answer(c, &r, &in);
@@ -152,13 +209,14 @@ static void read_body(struct api_call *c, enum intake_form form, struct buf *rec
 RUN(ingest)
 {
     struct admin_source *s = &c->admin->source;
-    enum intake_form form = INTAKE_DOCUMENT;
-    struct buf records;
+    struct shape shape;
+    struct buf records, plain;
+    struct span body;
     if (!s->ingress) {
         api_fail_status(c, 501, FB_E_AGAIN, "this process takes no events");
         return;
     }
-    if (!form_of(c->head, &form)) {
+    if (!shape_of(c, &shape)) {
         ingest_refuse(s->ingest, INGEST_PUSH, INGEST_REFUSED_TYPE, 1);
         api_fail_status(c, 415, FB_E_USAGE,
                         "the body must be application/json, application/x-ndjson, "
@@ -166,7 +224,10 @@ RUN(ingest)
         return;
     }
     buf_init(&records, INGRESS_PUT_BYTES_MAX);
-    read_body(c, form, &records);
+    buf_init(&plain, CONN_INGEST_MAX_BYTES);
+    if (api_charset_ok(c, INGEST_PUSH) && api_unpack(c, INGEST_PUSH, &plain, &body))
+        take_events(c, &shape, body, &records);
+    buf_fini(&plain);
     buf_fini(&records);
 }
 

@@ -12,7 +12,6 @@
 #include <math.h>
 #include <stdio.h>
 #include <sys/random.h>
-#include <zlib.h>
 
 #define RUN(name) void api_run_##name(struct api_call *c)
 #define API(method, path, run, ...) RUN(run);
@@ -46,37 +45,6 @@ static void take(void *arg, const struct otlp_sample *o)
         s->rejected++;
 }
 
-/* The body as it was before it was packed, in <out>; false after api_fail. */
-static bool unzip(struct api_call *c, struct span in, struct buf *out)
-{
-    z_stream z = {.next_in = (Bytef *)(uintptr_t)in.at, .avail_in = (uInt)in.len};
-    unsigned char room[16 * KIB];
-    int code = inflateInit2(&z, 15 + 32); /* gzip, or deflate in its zlib frame */
-    bool is_started = code == Z_OK;
-    while (code == Z_OK && !out->failed) {
-        z.next_out = room;
-        z.avail_out = sizeof room;
-        code = inflate(&z, Z_NO_FLUSH);
-        if (code == Z_OK || code == Z_STREAM_END)
-            buf_put(out, room, sizeof room - z.avail_out);
-        if (code == Z_OK && z.avail_in == 0 && z.avail_out > 0)
-            code = Z_DATA_ERROR; /* it ends before its end */
-    }
-    if (is_started)
-        (void)inflateEnd(&z);
-    if (out->failed) {
-        ingest_refuse(c->admin->source.ingest, INGEST_OTLP, INGEST_REFUSED_TOO_LARGE, 1);
-        api_fail_status(c, 413, FB_E_RANGE, "the body is larger than 4 MiB when it is unpacked");
-        return false;
-    }
-    if (code != Z_STREAM_END) {
-        ingest_refuse(c->admin->source.ingest, INGEST_OTLP, INGEST_REFUSED_SYNTAX, 1);
-        api_fail(c, FB_E_FORMAT, "the body is no whole stream of its Content-Encoding");
-        return false;
-    }
-    return true;
-}
-
 static void put_varint(struct buf *out, uint64_t n)
 {
     for (; n >= 0x80; n >>= 7)
@@ -84,24 +52,48 @@ static void put_varint(struct buf *out, uint64_t n)
     buf_putc(out, (char)n);
 }
 
-/* Exporters that speak protobuf read a failure as google.rpc.Status: 1 code, 2 message. */
-static void put_status(struct api_call *c)
+/* 1 code (google.rpc.Code), 2 message. */
+static void put_status(struct api_call *c, uint64_t code, struct span text)
 {
+    c->type = "application/x-protobuf";
+    buf_putc(c->out, 1 << 3);
+    put_varint(c->out, code);
+    buf_putc(c->out, 2 << 3 | 2);
+    put_varint(c->out, text.len);
+    buf_put_span(c->out, text);
+}
+
+static void put_status_json(struct api_call *c, uint64_t code, struct span text)
+{
+    c->type = "application/json";
+    json_init(&c->j, c->out);
+    json_object_begin(&c->j);
+    json_key_u64(&c->j, "code", code);
+    json_key(&c->j, "message");
+    json_span(&c->j, text);
+    json_object_end(&c->j);
+}
+
+void api_otlp_status(struct api_call *c)
+{
+    struct span type = api_media_type(c->head);
     struct jsonin in = {.count = 0};
     struct fb_err err;
-    char text[400];
+    char text[480];
     if (jsonin_parse(&in, buf_span(c->out), &err) != FB_OK)
         return;
     const char *detail = jsonin_text(&in, "detail", "");
-    size_t len =
-        (size_t)snprintf(text, sizeof text, "%.*s", (int)sizeof text - 1, detail ? detail : "");
+    snprintf(text, sizeof text, "%s", detail ? detail : "");
+    uint64_t code = c->status == 429   ? 8  /* RESOURCE_EXHAUSTED */
+                    : c->status >= 500 ? 14 /* UNAVAILABLE */
+                    : c->status == 401 ? 16 /* UNAUTHENTICATED */
+                    : c->status == 403 ? 7  /* PERMISSION_DENIED */
+                                       : 3 /* INVALID_ARGUMENT */;
     buf_clear(c->out);
-    c->type = "application/x-protobuf";
-    buf_putc(c->out, 1 << 3);
-    buf_putc(c->out, c->status == 429 ? 8 : c->status >= 500 ? 14 : 3);
-    buf_putc(c->out, 2 << 3 | 2);
-    put_varint(c->out, fb_min_u64(len, sizeof text - 1));
-    buf_puts(c->out, text);
+    if (span_ieq(type, SPAN("application/x-protobuf")))
+        put_status(c, code, span_of(text));
+    else
+        put_status_json(c, code, span_of(text));
 }
 
 /* {"partialSuccess": {"rejectedDataPoints": "3", "errorMessage": "..."}}, or its wire form: field 1
@@ -172,10 +164,10 @@ static void take_all(struct api_call *c, struct summing *s, bool is_json)
     buf_fini(&records);
 }
 
-static void take_body(struct api_call *c, enum otlp_signal signal, bool is_json, bool is_packed)
+static void take_body(struct api_call *c, enum otlp_signal signal, bool is_json)
 {
     struct summing s = {.signal = signal};
-    struct span body = buf_span(&c->conn->body);
+    struct span body;
     struct buf plain;
     buf_init(&plain, PLAIN_MAX_BYTES);
     uint64_t key[2];
@@ -183,35 +175,25 @@ static void take_body(struct api_call *c, enum otlp_signal signal, bool is_json,
         s.tally = tally_new(key);
     if (!s.tally)
         api_fail(c, FB_E_NOMEM, "no memory to sum it up");
-    else if (!is_packed || unzip(c, body, &plain)) {
-        if (read_message(c, &s, is_packed ? buf_span(&plain) : body, is_json))
-            take_all(c, &s, is_json);
-    }
+    else if (api_unpack(c, INGEST_OTLP, &plain, &body) && read_message(c, &s, body, is_json))
+        take_all(c, &s, is_json);
     tally_free(s.tally);
     buf_fini(&plain);
 }
 
 static void run_signal(struct api_call *c, enum otlp_signal signal)
 {
-    const struct http1_field *type = http1_find_name(c->head, SPAN("content-type"));
-    const struct http1_field *coding = http1_find_name(c->head, SPAN("content-encoding"));
-    bool is_json = type && span_starts(type->value, SPAN("application/json"));
-    bool is_protobuf = type && span_starts(type->value, SPAN("application/x-protobuf"));
-    bool is_packed = coding && (span_ieq(coding->value, SPAN("gzip")) ||
-                                span_ieq(coding->value, SPAN("deflate")));
-    bool is_plain = !coding || span_ieq(coding->value, SPAN("identity"));
+    struct span type = api_media_type(c->head);
+    bool is_json = span_ieq(type, SPAN("application/json"));
     if (!c->admin->source.ingress) {
         api_fail_status(c, 501, FB_E_AGAIN, "this process takes no events");
-    } else if ((!is_json && !is_protobuf) || (!is_packed && !is_plain)) {
+    } else if (!is_json && !span_ieq(type, SPAN("application/x-protobuf"))) {
         ingest_refuse(c->admin->source.ingest, INGEST_OTLP, INGEST_REFUSED_TYPE, 1);
         api_fail_status(c, 415, FB_E_USAGE,
-                        "the body must be application/x-protobuf or application/json, plain or "
-                        "with Content-Encoding: gzip or deflate");
-    } else {
-        take_body(c, signal, is_json, is_packed);
+                        "the body must be application/x-protobuf or application/json");
+    } else if (!is_json || api_charset_ok(c, INGEST_OTLP)) {
+        take_body(c, signal, is_json);
     }
-    if (c->status >= 400 && is_protobuf)
-        put_status(c);
 }
 
 RUN(otlp_metrics)

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One connection: bytes in, one request at a time, bytes out.  Pipelined requests wait in <in>. */
+/* One connection: bytes in, one request at a time, bytes out.  Pipelined requests wait in <in>.
+ *
+ * A body that is refused is read away for a while after the answer: closing with unread bytes would
+ * be a reset, which takes the answer from the peer before it has read it. */
 #include "output/admin_int.h"
 
 #include "base/assert.h"
@@ -16,9 +19,11 @@ static const struct http1_limits head_limits = {
 static void conn_read(struct conn *c);
 static void serve_what_is_there(struct conn *c);
 static bool take_request(struct conn *c);
-static void settle_head(struct conn *c);
 static bool take_body(struct conn *c);
-static void refuse(struct conn *c, const char *status_line, const char *text);
+static void refuse_head(struct conn *c);
+static void refuse_body(struct conn *c, uint16_t status, enum ingest_refused why, const char *text);
+static void linger(struct conn *c);
+static void drain(struct conn *c);
 static bool send_some(struct conn *c, struct span bytes, size_t *sent);
 static void answer_is_sent(struct conn *c);
 
@@ -89,6 +94,10 @@ void conn_on_ready(struct conn *c, uint32_t events)
         conn_close(c);
         return;
     }
+    if (c->phase == CONN_LINGER) {
+        drain(c);
+        return;
+    }
     if (events & (EPOLLIN | EPOLLRDHUP)) {
         conn_read(c);
         return; /* may have closed it; what can be written is written at once or comes again */
@@ -109,11 +118,13 @@ static void conn_read(struct conn *c)
         return;
     /* A peer that shuts down its half before the answer is complete is rare; it gets none. */
     if (n <= 0) {
+        if (c->phase == CONN_READ && c->is_head_done)
+            api_count_cut(c);
         conn_close(c);
         return;
     }
     c->last_us = c->admin->now_us;
-    if (c->phase == CONN_STREAM)
+    if (c->phase == CONN_STREAM || c->is_unread)
         return; /* nothing is expected; dropped */
     buf_put(&c->in, bytes, (size_t)n);
     if (c->in.failed) {
@@ -127,7 +138,7 @@ static void serve_what_is_there(struct conn *c)
 {
     if (c->phase == CONN_READ && take_request(c)) {
         c->phase = CONN_WRITE;
-        api_serve(c);
+        api_serve(c, NULL);
         if (c->stream)
             c->phase = CONN_STREAM;
         if (c->waits_for)
@@ -141,7 +152,7 @@ void conn_on_answer(struct conn *c)
 {
     if (c->phase != CONN_WAIT)
         return;
-    settle_head(c);
+    conn_settle_head(c);
     if (!api_resume(c))
         return;
     c->last_us = c->admin->now_us;
@@ -153,8 +164,34 @@ static void begin_body(struct conn *c)
 {
     buf_clear(&c->body);
     c->body.max = api_body_max(c->admin, &c->parser.head);
-    /* what came early may fill it further than a small body would */
-    c->in.max = CONN_HEAD_MAX_BYTES + fb_max_u64(c->body.max, c->in.max - CONN_HEAD_MAX_BYTES);
+    http1_body_begin(&c->body_reader, &c->parser.head, NULL);
+}
+
+static void refuse_large(struct conn *c)
+{
+    refuse_body(c, 413, INGEST_REFUSED_TOO_LARGE,
+                c->body.max == CONN_BODY_MAX_BYTES
+                    ? "the body is larger than 64 KiB; nothing was taken"
+                    : "the body is larger than 1 MiB; nothing was taken, send it in parts");
+}
+
+/* What the head alone says: false with a refusal in <out>, before a byte of the body is asked for.
+ */
+static bool is_body_wanted(struct conn *c)
+{
+    const struct http1_head *h = &c->parser.head;
+    if (h->framing == HTTP1_BODY_LENGTH && h->body_bytes > c->body.max) {
+        refuse_large(c);
+        return false;
+    }
+    if (h->expect_continue && h->framing != HTTP1_BODY_NONE) {
+        if (!api_may_send(c->admin, h)) { /* waits for 100: need not send in vain */
+            refuse_body(c, 401, INGEST_REFUSED_UNAUTHORIZED, "a token is needed");
+            return false;
+        }
+        buf_puts(&c->out, HTTP1_CONTINUE);
+    }
+    return true;
 }
 
 /* True when a whole request is there.  A refusal is in <out>, with the phase WRITE. */
@@ -163,8 +200,7 @@ static bool take_request(struct conn *c)
     if (!c->is_head_done) {
         enum http1_step step = http1_parse(&c->parser, buf_span(&c->in));
         if (step == HTTP1_FAILED) {
-            refuse(c, "HTTP/1.1 400 Bad Request", http1_error_text(c->parser.error));
-            c->phase = CONN_WRITE; /* the caller sends it, which may end <c> */
+            refuse_head(c);
             return false;
         }
         if (step != HTTP1_DONE)
@@ -173,22 +209,33 @@ static bool take_request(struct conn *c)
         c->head_base = c->in.at;
         c->body_at = c->parser.head.head_bytes;
         begin_body(c);
-        http1_body_begin(&c->body_reader, &c->parser.head, NULL);
-        if (c->parser.head.expect_continue && c->parser.head.framing != HTTP1_BODY_NONE)
-            buf_puts(&c->out, HTTP1_CONTINUE);
+        if (!is_body_wanted(c))
+            return false;
     }
     return take_body(c);
 }
 
 /* <in> may have moved while the body came, and the head's spans point into it: read it once more.
  */
-static void settle_head(struct conn *c)
+void conn_settle_head(struct conn *c)
 {
     if (c->in.at == c->head_base)
         return;
     http1_request_begin(&c->parser, &head_limits, c->fields);
     enum http1_step step = http1_parse(&c->parser, buf_span(&c->in));
     fb_assert(step == HTTP1_DONE);
+}
+
+/* What the reader of the body took leaves <in>; the head stays in front. */
+static void drop_taken(struct conn *c)
+{
+    size_t head = c->parser.head.head_bytes;
+    if (c->body_at == head)
+        return;
+    fb_assert(c->body_at > head && c->body_at <= c->in.len);
+    memmove(c->in.at + head, c->in.at + c->body_at, c->in.len - c->body_at);
+    c->in.len -= c->body_at - head;
+    c->body_at = head;
 }
 
 static bool take_body(struct conn *c)
@@ -201,20 +248,20 @@ static bool take_body(struct conn *c)
         if (step == HTTP1_DATA)
             buf_put_span(&c->body, data);
         if (step == HTTP1_DONE && !c->body.failed) {
-            settle_head(c);
+            drop_taken(c);
+            conn_settle_head(c);
             return true;
         }
-        if (step == HTTP1_FAILED || c->body.failed) {
-            if (c->body.failed)
-                refuse(c, "HTTP/1.1 413 Content Too Large",
-                       c->body.max == CONN_BODY_MAX_BYTES ? "the body is larger than 64 KiB"
-                                                          : "the body is larger than 1 MiB");
-            else
-                refuse(c, "HTTP/1.1 400 Bad Request", http1_error_text(c->body_reader.error));
-            c->phase = CONN_WRITE; /* the caller sends it, which may end <c> */
+        if (c->body.failed) {
+            refuse_large(c);
+            return false;
+        }
+        if (step == HTTP1_FAILED) {
+            refuse_body(c, 400, INGEST_REFUSED_SYNTAX, http1_error_text(c->body_reader.error));
             return false;
         }
         if (step == HTTP1_MORE) {
+            drop_taken(c);
             if (c->out.len > c->out_sent) /* the 100 Continue */
                 (void)send_some(c, buf_span(&c->out), &c->out_sent);
             return false;
@@ -222,15 +269,31 @@ static bool take_body(struct conn *c)
     }
 }
 
-static void refuse(struct conn *c, const char *status_line, const char *text)
+/* Both leave an answer in <out>, phase WRITE; the caller sends it, which may end <c>. */
+static void refuse_head(struct conn *c)
 {
+    const char *text = http1_error_text(c->parser.error);
+    const char *status_line = c->parser.error == HTTP1_E_BAD_EXPECT
+                                  ? "HTTP/1.1 417 Expectation Failed"
+                                  : "HTTP/1.1 400 Bad Request";
+    c->is_closing = c->is_unread = true;
+    c->phase = CONN_WRITE;
     buf_clear(&c->out);
     c->out_sent = 0;
-    c->is_closing = true;
     buf_printf(&c->out,
                "%s\r\nContent-Type: text/plain\r\nContent-Length: %zu\r\nConnection: close\r\n"
                "X-Content-Type-Options: nosniff\r\n\r\n%s\n",
                status_line, strlen(text) + 1, text);
+}
+
+static void refuse_body(struct conn *c, uint16_t status, enum ingest_refused why, const char *text)
+{
+    const struct api_refusal refusal = {status, why, text};
+    conn_settle_head(c);
+    c->is_unread = true;
+    c->phase = CONN_WRITE;
+    api_serve(c, &refusal);
+    fb_assert(!c->stream && !c->waits_for);
 }
 
 /* Sends from <*sent> on; false when the connection broke. */
@@ -272,13 +335,12 @@ void conn_flush(struct conn *c)
 
 static void answer_is_sent(struct conn *c)
 {
+    if (c->is_closing && c->is_unread) {
+        linger(c);
+        return;
+    }
     if (c->is_closing) {
-        /* Half close first: a peer that still sends (a refused body) then sees the answer, no
-         * reset. */
         shutdown(c->fd, SHUT_WR);
-        char drain[4096];
-        while (recv(c->fd, drain, sizeof drain, MSG_DONTWAIT) > 0)
-            continue;
         conn_close(c);
         return;
     }
@@ -301,6 +363,35 @@ static void answer_is_sent(struct conn *c)
         serve_what_is_there(c); /* pipelined; depth is bounded by <in> / shortest request */
 }
 
+/* The peer sees the end of the answer, and what it still sends is read away: at most
+ * CONN_LINGER_BYTES in CONN_LINGER_US.  The memory of the request is given back at once. */
+static void linger(struct conn *c)
+{
+    shutdown(c->fd, SHUT_WR);
+    c->phase = CONN_LINGER;
+    c->linger_until_us = c->admin->now_us + CONN_LINGER_US;
+    c->drained_bytes = 0;
+    buf_fini(&c->in);
+    buf_fini(&c->body);
+    buf_fini(&c->out);
+    drain(c);
+}
+
+static void drain(struct conn *c)
+{
+    char bytes[16384];
+    ssize_t n = 0;
+    for (int i = 0; i < 16; i++) { /* 256 KiB of a turn of the loop */
+        n = recv(c->fd, bytes, sizeof bytes, MSG_DONTWAIT);
+        if (n <= 0)
+            break;
+        c->drained_bytes += (size_t)n;
+    }
+    bool is_waiting = n > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR));
+    if (!is_waiting || c->drained_bytes > CONN_LINGER_BYTES)
+        conn_close(c);
+}
+
 void conn_want(struct conn *c, bool write)
 {
     if (c->wants_write == write)
@@ -315,6 +406,17 @@ void conn_want(struct conn *c, bool write)
 void conn_check_idle(struct conn *c)
 {
     uint64_t quiet_us = fb_sub_floor_u64(c->admin->now_us, c->last_us);
+    if (c->phase == CONN_LINGER) {
+        if (c->admin->now_us >= c->linger_until_us)
+            conn_close(c);
+        return;
+    }
+    if (c->phase == CONN_READ && c->is_head_done && quiet_us > CONN_REQUEST_US) {
+        refuse_body(c, 408, INGEST_REFUSED_CUT_OFF,
+                    "the body did not go on for 10 s; nothing was taken, send it again");
+        conn_flush(c);
+        return;
+    }
     bool is_midway = c->phase == CONN_WRITE || (c->phase == CONN_READ && c->in.len > 0) ||
                      (c->phase == CONN_STREAM && c->out.len > 0);
     if (quiet_us > (is_midway ? CONN_REQUEST_US : CONN_IDLE_US) &&

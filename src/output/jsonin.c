@@ -158,6 +158,16 @@ static bool read_escape(struct reader *r)
     return put_code_point(r, cp);
 }
 
+/* The rest of a sequence of which the first byte was taken. */
+static bool put_sequence(struct reader *r)
+{
+    size_t len = span_utf8(r->bytes, r->at - 1);
+    bool is_put = len > 0 && put_byte(r, (unsigned char)r->bytes.at[r->at - 1]);
+    for (size_t i = 1; is_put && i < len; i++)
+        is_put = put_byte(r, (unsigned char)r->bytes.at[r->at++]);
+    return is_put;
+}
+
 static enum fb_code read_string(struct reader *r, const char **text)
 {
     *text = r->in->text + r->in->text_used;
@@ -170,12 +180,13 @@ static enum fb_code read_string(struct reader *r, const char **text)
             break;
         if (c < 0x20)
             return refuse(r, "control byte in a string");
-        bool is_put = c == '\\' ? read_escape(r) : put_byte(r, c);
+        bool is_put = c == '\\' ? read_escape(r) : c >= 0x80 ? put_sequence(r) : put_byte(r, c);
         if (!is_put)
-            return refuse(r, "bad escape, or more than 2048 bytes of text,");
+            return refuse(r,
+                          "bad escape, bytes that are not UTF-8, or more than 8192 bytes of text");
     }
     if (!put_byte(r, '\0'))
-        return refuse(r, "more than 2048 bytes of text");
+        return refuse(r, "more than 8192 bytes of text");
     return FB_OK;
 }
 

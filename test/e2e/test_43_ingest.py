@@ -313,7 +313,7 @@ def test_logs_and_traces_come_in_as_json(ingest):
     assert ingest.facts()["otel.logs.error"]["last"] == 2
     assert ingest.facts()["shop.get__cart"]["last"] == 20
     status, answer = post("/v1/traces", [])
-    assert (status, answer["detail"]) == (400, "not a JSON object; nothing was taken")
+    assert (status, answer) == (400, {"code": 3, "message": "not a JSON object; nothing was taken"})
 
 
 def test_beacons_of_listed_pages_are_taken_as_known_numbers_only(ingest):

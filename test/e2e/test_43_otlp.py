@@ -113,7 +113,7 @@ def test_what_is_refused_is_told_in_the_exporters_own_words(ingest):
     status_pb2 = pytest.importorskip("google.rpc.status_pb2")
     for body, more, status, says in [(b"\xff\xff\xff", {}, 400, "nothing was taken"),
                                      (b"\x1f\x8bno", {"Content-Encoding": "gzip"}, 400, "Content-Encoding"),
-                                     (b"", {"Content-Encoding": "br"}, 415, "gzip or deflate")]:
+                                     (b"", {"Content-Encoding": "br"}, 415, "gzip, deflate, zstd")]:
         answer = post(body, **more)
         assert (answer.status_code, answer.headers["Content-Type"]) == (status, "application/x-protobuf")
         told = status_pb2.Status.FromString(answer.content)

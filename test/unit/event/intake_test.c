@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "event/intake.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -11,7 +12,10 @@ static struct intake_bad seen;
 static void note(void *arg, const struct intake_bad *bad)
 {
     (void)arg;
+    static char field[40];
     seen = *bad;
+    snprintf(field, sizeof field, "%s", bad->field);
+    seen.field = field;
 }
 
 static struct intake strict(struct buf *out, enum intake_form form)
@@ -95,6 +99,68 @@ static void what_is_wrong_is_named_with_line_element_and_field(void **state)
     buf_fini(&out);
 }
 
+static void a_cloud_event_is_of_version_1_0(void **state)
+{
+    (void)state;
+    struct buf out;
+    buf_init(&out, MIB);
+    static const char *const bad[] = {
+        "{\"specversion\":\"0.3\",\"type\":\"a\"}", "{\"specversion\":1.0,\"type\":\"a\"}",
+        "{\"specversion\":\"\",\"type\":\"a\"}", "{\"name\":\"a\",\"specversion\":null}"};
+    for (size_t i = 0; i < FB_COUNT(bad); i++) {
+        struct intake in = strict(&out, INTAKE_DOCUMENT);
+        assert_true(intake_read(&in, span_of(bad[i])));
+        assert_int_equal(in.bad, 1);
+        assert_string_equal(seen.field, "specversion");
+    }
+    struct intake in = strict(&out, INTAKE_DOCUMENT);
+    in.is_cloud = true;
+    assert_true(intake_read(&in, SPAN("{\"name\":\"a\"}")));
+    assert_string_equal(seen.field, "specversion");
+    assert_true(intake_read(&in, SPAN("{\"specversion\":\"1.0\",\"type\":\"a\","
+                                      "\"data_base64\":\"AA==\"}")));
+    assert_string_equal(seen.field, "data_base64");
+    in = (struct intake){.out = &out}; /* a broker may have old ones */
+    assert_true(intake_read(&in, SPAN("{\"specversion\":\"0.3\",\"type\":\"a\"}")));
+    assert_int_equal(in.events, 1);
+    buf_fini(&out);
+}
+
+static void a_cloud_event_may_come_in_parts(void **state)
+{
+    (void)state;
+    struct buf out;
+    buf_init(&out, 3 * sizeof(struct ev_custom));
+    struct intake in = strict(&out, INTAKE_DOCUMENT);
+    struct intake_parts p = {"1.0", "Shop.Order", INTAKE_DATA_JSON, SPAN("{\"value\":3}")};
+    assert_true(intake_read_parts(&in, &p));
+    p = (struct intake_parts){"1.0", "shop.note", INTAKE_DATA_TEXT, SPAN("hello")};
+    assert_true(intake_read_parts(&in, &p));
+    p = (struct intake_parts){"1.0", "shop.bell", INTAKE_NO_DATA, SPAN("")};
+    assert_true(intake_read_parts(&in, &p));
+    assert_int_equal(in.events, 3);
+    assert_true(at(&out, 0)->value == 3);
+    assert_string_equal(at(&out, 1)->text, "hello");
+    assert_string_equal(at(&out, 2)->name, "shop.bell");
+    assert_false(intake_read_parts(&in, &p)); /* no room */
+    assert_int_equal(in.events, 3);
+    static const struct {
+        struct intake_parts p;
+        const char *field;
+    } bad[] = {{{"0.3", "a", INTAKE_NO_DATA, {"", 0}}, "specversion"},
+               {{"1.0", "", INTAKE_NO_DATA, {"", 0}}, "type"},
+               {{"1.0", "\xff", INTAKE_NO_DATA, {"", 0}}, "type"},
+               {{"1.0", "a", INTAKE_DATA_JSON, {"{", 1}}, ""},
+               {{"1.0", "a", INTAKE_DATA_TEXT, {"\xff", 1}}, "data"}};
+    for (size_t i = 0; i < FB_COUNT(bad); i++) {
+        in = strict(&out, INTAKE_DOCUMENT);
+        assert_true(intake_read_parts(&in, &bad[i].p));
+        assert_int_equal(in.bad, 1);
+        assert_string_equal(seen.field, bad[i].field);
+    }
+    buf_fini(&out);
+}
+
 static void a_broker_s_message_is_folded_instead_of_refused(void **state)
 {
     (void)state;
@@ -109,7 +175,7 @@ static void a_broker_s_message_is_folded_instead_of_refused(void **state)
     buf_fini(&out);
 }
 
-static void an_integer_beyond_64_bits_is_a_number(void **state)
+static void an_integer_beyond_64_bits_is_a_value_and_never_rounded_in_a_text(void **state)
 {
     (void)state;
     struct buf out;
@@ -120,9 +186,19 @@ static void an_integer_beyond_64_bits_is_a_number(void **state)
     assert_true(at(&out, 0)->value == 18446744073709551616.0);
     in = strict(&out, INTAKE_LINES);
     assert_true(
-        intake_read(&in, SPAN("{\"name\":\"a\",\"value\":7,\"id\":9999999999999999999}\n")));
+        intake_read(&in, SPAN("{\"name\":\"a\",\"value\":7,\"id\":[1,9999999999999999999]}\n"
+                              "{\"name\":\"b\",\"id\":9223372036854775807}\n")));
+    assert_int_equal(in.events, 1); /* its text holds it whole */
+    assert_string_equal(at(&out, 1)->text, "{\"id\":9223372036854775807}");
+    assert_int_equal(in.bad, 1);
+    assert_int_equal(seen.line, 1);
+    assert_string_equal(seen.field, "id");
+    in = (struct intake){.out = &out}; /* a broker's message is kept, rounded */
+    assert_true(intake_read(&in, SPAN("{\"name\":\"a\",\"id\":9999999999999999999}")));
     assert_int_equal(in.events, 1);
-    assert_true(at(&out, 1)->value == 7);
+    in = strict(&out, INTAKE_DOCUMENT);
+    assert_true(intake_read(&in, SPAN("{\"name\":\"a\",\"value\":-0}")));
+    assert_int_equal(signbit(at(&out, 3)->value), 0);
     in = strict(&out, INTAKE_DOCUMENT);
     assert_true(intake_read(&in, SPAN("{\"name\":\"a\",\"value\":1e999}")));
     assert_int_equal(in.bad, 1);
@@ -179,8 +255,10 @@ int main(void)
         cmocka_unit_test(a_list_and_lines_become_events),
         cmocka_unit_test(a_cloud_event_has_its_type_as_name),
         cmocka_unit_test(what_is_wrong_is_named_with_line_element_and_field),
+        cmocka_unit_test(a_cloud_event_is_of_version_1_0),
+        cmocka_unit_test(a_cloud_event_may_come_in_parts),
         cmocka_unit_test(a_broker_s_message_is_folded_instead_of_refused),
-        cmocka_unit_test(an_integer_beyond_64_bits_is_a_number),
+        cmocka_unit_test(an_integer_beyond_64_bits_is_a_value_and_never_rounded_in_a_text),
         cmocka_unit_test(without_room_nothing_is_taken),
         cmocka_unit_test(names_of_foldback_s_own_are_refused),
     };

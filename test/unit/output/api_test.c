@@ -88,6 +88,10 @@ static void a_body_is_one_flat_object(void **state)
                                       "{\"a\" 1}",
                                       "{\"a\":1,}",
                                       "{\"a\":1e999}",
+                                      "{\"a\":\"\xff\"}",
+                                      "{\"a\":\"\xc3\"}",
+                                      "{\"a\":\"\xc3\xa4\xa4\"}",
+                                      "{\"a\":\"\x80\"}",
                                       "{\"a\":\"\x01\"}"};
     for (size_t i = 0; i < FB_COUNT(bad); i++)
         if (jsonin_parse(&in, span_of(bad[i]), NULL) == FB_OK)
