@@ -69,6 +69,12 @@ struct cli_key_args {
     const char *master; /* rewrap: the new one, NULL: as it is */
     bool is_json;
 };
+struct cli_letters_args {
+    const char *verb; /* "list" | "show" | "remove" */
+    const char *state;
+    const char *name; /* connector or handler, NULL: all */
+    bool is_json;
+};
 struct cli_erase_args {
     const char *state, *subject;
     bool is_dry, is_json;
@@ -90,6 +96,7 @@ struct cli_hooks {
     int (*query)(const struct cli_query_args *args);
     int (*export)(const struct cli_export_args *args);
     int (*key)(const struct cli_key_args *args);
+    int (*letters)(const struct cli_letters_args *args);
     int (*erase)(const struct cli_erase_args *args);
     /* Reference page by name ("config", "events", "knobs", "facts", "metrics", "reasons",
      * "errors"), Markdown; false: no such page.  Pages of tables that cli/ may not include; the

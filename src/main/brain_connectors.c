@@ -68,6 +68,7 @@ enum fb_code brain_connectors_start(struct brain *b, struct conf *conf, struct f
                                      .epoch = b->epoch,
                                      .log_end = b->log_end,
                                      .ingress = b->ingress,
+                                     .keys = b->keys,
                                      .names = {name_of, &b->mem},
                                      .sentence = say_event};
     b->connectors = b->ingress ? connectors_new(&setup) : NULL;
@@ -203,7 +204,8 @@ static void hear_standing(struct brain *b)
         bool is_lagging = reason == REASON_ALERT_CONNECTOR_LAGGING;
         bool is_dead = reason == REASON_ALERT_CONNECTOR_DEAD;
         bool is_lost = reason == REASON_ALERT_CONNECTOR_LOST;
-        if (x->over_us || !(is_failing || is_lagging || is_dead || is_lost) ||
+        bool is_displaced = reason == REASON_ALERT_CONNECTOR_DISPLACED;
+        if (x->over_us || !(is_failing || is_lagging || is_dead || is_lost || is_displaced) ||
             !name_of_alert(&x->alert, name))
             continue;
         struct connector_said *said = said_of(b, name);
@@ -211,7 +213,9 @@ static void hear_standing(struct brain *b)
         said->is_lagging |= is_lagging;
         said->is_dead |= is_dead;
         said->is_lost |= is_lost;
+        said->is_displaced |= is_displaced;
         said->lost_us = is_lost ? x->alert.head.time_us : said->lost_us;
+        said->displaced_us = is_displaced ? x->alert.head.time_us : said->displaced_us;
     }
     b->has_heard = true;
 }

@@ -82,7 +82,7 @@ static void watch_dead(struct words *w, struct connector_said *said,
         said->is_dead = true;
         snprintf(say(w, REASON_ALERT_CONNECTOR_DEAD, false), ROOM,
                  "connector %s: %llu records that nobody takes are in connectors/%s.dead.jsonl; "
-                 "look at them, then remove the file",
+                 "see `foldback letters list`",
                  said->name, (unsigned long long)(s->dead - said->dead), said->name);
     } else if (said->is_dead && !seen->has_letters) {
         said->is_dead = false;
@@ -110,6 +110,22 @@ static void watch_lost(struct words *w, struct connector_said *said,
     }
 }
 
+static void watch_displaced(struct words *w, struct connector_said *said,
+                            const struct connector_seen *seen)
+{
+    const struct connector_status *s = seen->status;
+    if (s && s->displaced > said->displaced) {
+        said->is_displaced = true;
+        said->displaced_us = seen->now_us;
+        snprintf(say(w, REASON_ALERT_CONNECTOR_DISPLACED, false), ROOM, "%s", s->displaced_text);
+    } else if (said->is_displaced &&
+               fb_sub_floor_u64(seen->now_us, said->displaced_us) >= CONNECTOR_LOST_US) {
+        said->is_displaced = false;
+        snprintf(say(w, REASON_ALERT_CONNECTOR_DISPLACED, true), ROOM,
+                 "connector %s goes on in this log for an hour now", said->name);
+    }
+}
+
 static void end(struct words *w, struct connector_said *said, uint16_t reason, bool *stands)
 {
     if (*stands)
@@ -126,16 +142,17 @@ size_t connector_words(struct connector_said *said, const struct connector_seen 
         end(&w, said, REASON_ALERT_CONNECTOR_FAILING, &said->is_failing);
         end(&w, said, REASON_ALERT_CONNECTOR_LAGGING, &said->is_lagging);
         end(&w, said, REASON_ALERT_CONNECTOR_LOST, &said->is_lost);
+        end(&w, said, REASON_ALERT_CONNECTOR_DISPLACED, &said->is_displaced);
     } else if (seen->status) {
         watch_failing(&w, said, seen);
         watch_lag(&w, said, seen);
     }
     watch_dead(&w, said, seen); /* a connector may go, its letters stay */
-    if (seen->is_configured)
+    if (seen->is_configured) {
         watch_lost(&w, said, seen);
+        watch_displaced(&w, said, seen);
+    }
     const struct connector_status *s = seen->status;
-    if (s && s->displaced > said->displaced)
-        snprintf(say(&w, REASON_ALERT_CONNECTOR_DISPLACED, false), ROOM, "%s", s->displaced_text);
     if (s) { /* a restarted connector counts anew */
         said->displaced = s->displaced;
         said->dead = s->dead;

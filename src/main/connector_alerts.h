@@ -5,21 +5,22 @@
  *   lagging  behind its lag_alert             over: it has caught up, or is not configured
  *   dead     letters were written             over: their files are gone or empty
  *   lost     retention took unsent events     over: for an hour nothing more was lost
+ *   displaced  its position is of another log  over: for an hour it happened no more
  *
  * Pure: what stands is the caller's, who says what comes out.  Threads: any. */
 #ifndef FB_MAIN_CONNECTOR_ALERTS_H
 #define FB_MAIN_CONNECTOR_ALERTS_H
 #include "stream/connectors/runner.h"
 
-#define CONNECTOR_LOST_US (3600 * US_PER_S)
-#define CONNECTOR_WORDS_MAX 5
+#define CONNECTOR_LOST_US (3600 * US_PER_S) /* what cannot be undone stands so long */
+#define CONNECTOR_WORDS_MAX 6
 
 /* What stands about one connector. */
 struct connector_said {
     char name[48]; /* "" nobody */
-    bool is_failing, is_lagging, is_dead, is_lost;
+    bool is_failing, is_lagging, is_dead, is_lost, is_displaced;
     uint64_t dead, lost, displaced;        /* counts that were seen */
-    uint64_t lost_us;                      /* when the last loss was seen */
+    uint64_t lost_us, displaced_us;        /* when the last one was seen */
     uint64_t failing_well_us, lag_well_us; /* well since then, 0: it is not */
 };
 struct connector_word {

@@ -41,6 +41,7 @@ struct open_hit {
 };
 struct scan {
     struct span subject;
+    struct keyring *keys;       /* of the folder */
     struct keyring_text *texts; /* that mention it */
     size_t count, cap;
     uint64_t events, fields, gone; /* personal fields: readable, destroyed before */
@@ -295,7 +296,8 @@ struct result {
 static enum fb_code look_at_letters(struct scan *s, const char *state_dir, bool is_removing,
                                     struct letters *l, struct fb_err *err)
 {
-    *l = (struct letters){.is_meant = letter_mentions, .ctx = s, .is_removing = is_removing};
+    *l = (struct letters){
+        .keys = s->keys, .is_meant = letter_mentions, .ctx = s, .is_removing = is_removing};
     return letters_go_through(state_dir, l, err);
 }
 
@@ -396,9 +398,9 @@ static void print_text(const struct scan *s, const struct result *r, const struc
                s->open[i].is_personal ? "not sealed  " : "not personal",
                (unsigned long long)s->open[i].count, s->open[i].type, s->open[i].field);
     if (r->letters.unread)
-        printf(
-            "not read        %llu dead letters hold a block that cannot be decoded; remove them\n",
-            (unsigned long long)r->letters.unread);
+        printf("not read        %llu dead letters cannot be opened, or hold a block that cannot be "
+               "decoded; remove them\n",
+               (unsigned long long)r->letters.unread);
     if (s->holes)
         printf(
             "damaged         %llu places of the log cannot be read and may hold it; see foldback "
@@ -424,6 +426,7 @@ static enum fb_code run(const struct cli_erase_args *args, struct scan *s, bool 
     struct result r = {0};
     struct files f = {0};
     enum fb_code code = keyring_open(&ring, args->state, err);
+    s->keys = ring;
     if (code == FB_OK && command_is_running(args->state))
         usleep(UNDER_WAY_US);
     if (code == FB_OK)
@@ -436,6 +439,7 @@ static enum fb_code run(const struct cli_erase_args *args, struct scan *s, bool 
     if (code == FB_OK && !args->is_dry)
         look_at_files(args, &r.letters, &f);
     keyring_unref(ring);
+    s->keys = NULL;
     if (code != FB_OK)
         return code;
     (args->is_json ? print_json : print_text)(s, &r, &f, mentioned, args->is_dry);

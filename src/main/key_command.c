@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "main/run.h"
+#include "stream/connectors/letters.h"
 #include "stream/segment.h"
 #include "stream/state.h"
 
@@ -23,7 +24,7 @@
 
 /* What still needs a key. */
 struct need {
-    uint64_t blocks, bytes;
+    uint64_t blocks, bytes, letters;
     uint32_t segments, snapshots, last_segment;
 };
 struct needs {
@@ -34,6 +35,14 @@ struct needs {
     size_t segments;
     bool has_state;
 };
+
+static struct need *need_of(struct needs *needs, uint32_t key_id)
+{
+    for (size_t k = 0; k < needs->count; k++)
+        if (needs->keys[k].id == key_id)
+            return &needs->of[k];
+    return key_id ? &needs->unknown : &needs->clear;
+}
 
 static void count_block(struct need *n, const struct block_head *head)
 {
@@ -77,17 +86,18 @@ static enum fb_code count_blocks(const char *state_dir, struct needs *needs, str
                                   found == FB_E_IO ? strerror(errno) : "a newer version wrote it");
             if (found != FB_OK)
                 break;
-            struct need *n = head.key_id ? &needs->unknown : &needs->clear;
-            for (size_t k = 0; k < needs->count; k++)
-                if (needs->keys[k].id == head.key_id)
-                    n = &needs->of[k];
-            count_block(n, &head);
+            count_block(need_of(needs, head.key_id), &head);
         }
         if (fd >= 0)
             close(fd);
     }
     segment_list_fini(&list);
     return code;
+}
+
+static void count_letter(void *ctx, const struct letter_view *letter)
+{
+    need_of(ctx, letter->key_id)->letters++;
 }
 
 static enum fb_code count_needs(const char *state_dir, struct keyring *ring, struct needs *needs,
@@ -98,6 +108,9 @@ static enum fb_code count_needs(const char *state_dir, struct keyring *ring, str
     needs->count = keyring_list(ring, needs->keys, KEYRING_KEYS_MAX);
     char path[600];
     enum fb_code code = count_blocks(state_dir, needs, err);
+    struct letters letters = {.each = count_letter, .ctx = needs, .is_closed = true};
+    if (code == FB_OK)
+        code = letters_go_through(state_dir, &letters, err);
     snprintf(path, sizeof path, "%s/state.db", state_dir);
     needs->has_state = access(path, F_OK) == 0;
     if (code == FB_OK && needs->has_state)
@@ -126,19 +139,21 @@ static void print_text(const struct needs *needs, const struct keyring_view *v, 
 {
     buf_printf(out, "master key  %s\n", v->master[0] ? v->master : "none");
     buf_printf(out, "encryption  %s\n",
-               v->is_sealing ? "on: blocks and snapshots" : "off: only personal fields are sealed");
+               v->is_sealing ? "on: blocks, snapshots and dead letters"
+                             : "off: only personal fields are sealed");
     buf_printf(out, "periods     %u with readable personal fields\n\n", v->period_count);
     if (needs->count)
         buf_puts(out, "KEY   STATE    SINCE                RETIRED              SEGMENTS  BLOCKS   "
-                      "   MIB   SNAPSHOTS\n");
+                      "   MIB   SNAPSHOTS   LETTERS\n");
     for (size_t i = 0; i < needs->count; i++) {
         const struct keyring_key *k = &needs->keys[i];
         const struct need *n = &needs->of[i];
         buf_printf(out, "%-5u %-8s ", k->id, k->is_retired ? "retired" : "active");
         put_time(out, k->created_us);
         put_time(out, k->retired_us);
-        buf_printf(out, "%8u  %6llu %8.1f  %10u\n", n->segments, (unsigned long long)n->blocks,
-                   (double)n->bytes / (double)MIB, n->snapshots);
+        buf_printf(out, "%8u  %6llu %8.1f  %10u  %8llu\n", n->segments,
+                   (unsigned long long)n->blocks, (double)n->bytes / (double)MIB, n->snapshots,
+                   (unsigned long long)n->letters);
     }
     if (needs->clear.blocks)
         buf_printf(out, "not encrypted: %llu blocks in %u segments\n",
@@ -146,6 +161,12 @@ static void print_text(const struct needs *needs, const struct keyring_view *v, 
     if (needs->unknown.blocks)
         buf_printf(out, "under keys that are gone: %llu blocks in %u segments\n",
                    (unsigned long long)needs->unknown.blocks, needs->unknown.segments);
+    if (needs->clear.letters)
+        buf_printf(out, "not encrypted: %llu dead letters\n",
+                   (unsigned long long)needs->clear.letters);
+    if (needs->unknown.letters)
+        buf_printf(out, "under keys that are gone: %llu dead letters\n",
+                   (unsigned long long)needs->unknown.letters);
 }
 
 static void put_need(struct json *j, const struct need *n)
@@ -154,6 +175,7 @@ static void put_need(struct json *j, const struct need *n)
     json_key_u64(j, "blocks", n->blocks);
     json_key_u64(j, "bytes", n->bytes);
     json_key_u64(j, "snapshots", n->snapshots);
+    json_key_u64(j, "dead_letters", n->letters);
 }
 
 static void print_json(const struct needs *needs, const struct keyring_view *v, struct buf *out)
@@ -180,6 +202,8 @@ static void print_json(const struct needs *needs, const struct keyring_view *v, 
     json_array_end(&j);
     json_key_u64(&j, "clear_blocks", needs->clear.blocks);
     json_key_u64(&j, "unknown_blocks", needs->unknown.blocks);
+    json_key_u64(&j, "clear_dead_letters", needs->clear.letters);
+    json_key_u64(&j, "unknown_dead_letters", needs->unknown.letters);
     json_object_end(&j);
     buf_putc(out, '\n');
 }
@@ -215,7 +239,7 @@ static enum fb_code prune(const struct cli_key_args *args, struct keyring *ring,
                        args->state, needs.segments ? "state.db" : "event log");
     for (size_t i = 0; i < needs.count && code == FB_OK; i++) {
         const struct need *n = &needs.of[i];
-        if (!needs.keys[i].is_retired || n->blocks || n->snapshots)
+        if (!needs.keys[i].is_retired || n->blocks || n->snapshots || n->letters)
             continue;
         code = keyring_destroy(ring, needs.keys[i].id, who, err);
         gone += code == FB_OK;

@@ -26,6 +26,7 @@ int main(int argc, char **argv)
         .query = query_command,
         .export = export_command,
         .key = key_command,
+        .letters = letters_command,
         .erase = erase_command,
         .reference = reference_page,
     };

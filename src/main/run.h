@@ -11,6 +11,7 @@ int log_command(const struct cli_log_args *args);
 int export_command(const struct cli_export_args *args);
 int query_command(const struct cli_query_args *args);
 int key_command(const struct cli_key_args *args);
+int letters_command(const struct cli_letters_args *args);
 int erase_command(const struct cli_erase_args *args);
 bool reference_page(const char *page, struct buf *out);
 #endif

@@ -10,6 +10,7 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 
 import pytest
 from conftest import Origin, ok
@@ -273,7 +274,7 @@ def test_without_a_master_key_personal_fields_are_sealed_and_erased_all_the_same
 
 
 def letter(value, key=b"", reason="not JSON"):
-    return json.dumps({"time_ms": 1, "connector": "shop", "reason": reason, "topic": "t", "position": "1",
+    return json.dumps({"time_ms": int(time.time() * 1000), "connector": "shop", "reason": reason, "topic": "t", "position": "1",
                        "key_base64": base64.b64encode(key).decode(),
                        "value_base64": base64.b64encode(value).decode()}, separators=(",", ":")) + "\n"
 
@@ -465,3 +466,102 @@ def test_the_key_file_of_another_folder_is_refused(copy, tmp_path):
     assert done.returncode == 4 and "is not the one of this log" in done.stderr, done.stderr
     done = copy.cli("log", "repair", "--apply")
     assert {n: open(os.path.join(log, n), "rb").read() for n in os.listdir(log) if n.endswith(".fbl")} == before
+
+
+def test_dead_letters_are_encrypted_shown_counted_erased_and_removed(tmp_path):
+    origin, key = Origin(lambda r, w: ok()), write_key(tmp_path / "master.key")
+    incoming = tmp_path / "in.jsonl"
+    incoming.write_text("")
+    extra = encryption(key) + "connectors:\n  shop: { type: file, direction: source, path: %s }\n" % incoming
+    fold = Foldback(tmp_path, config(origin, extra), state=str(tmp_path / "state")).start()
+    dead = os.path.join(fold.state, "connectors", "shop.dead.jsonl")
+
+    def letters():
+        rows = json.loads(fold.cli("letters", "list", "--json").stdout)["dead_letters"]
+        return rows[0]["letters"] if rows else 0
+
+    def bury(text):
+        count = letters()
+        with open(incoming, "a") as f:
+            f.write(text + "\n")
+        until(lambda: letters() > count, 60, "a dead letter")
+
+    def alerts():
+        return [a for a in fold.api("GET", "/v1/alerts")["alerts"]
+                if a["reason"] == "alert_connector_dead" and not a["over"]]
+
+    bury(f"no JSON about {CANARY}")
+    bury(f"no JSON about {OTHER}")
+    coded = [base64.b64encode(f"no JSON about {w}".encode()).decode() for w in (CANARY, OTHER)]
+    assert on_disk(fold.state, CANARY, OTHER, *coded) == []
+    shown = [json.loads(x) for x in fold.cli("letters", "show", "shop").stdout.splitlines()]
+    assert [base64.b64decode(x["value_base64"]).decode() for x in shown] == [f"no JSON about {w}" for w in (CANARY, OTHER)]
+    assert "reason" in shown[0] and shown[0]["connector"] == "shop"
+    row = json.loads(fold.cli("letters", "list", "--json").stdout)["dead_letters"][0]
+    assert row["name"] == "shop" and row["encrypted"] == 2 and row["newest_ms"] >= row["oldest_ms"] > 0
+    assert "all" in fold.cli("letters", "list").stdout.splitlines()[1]
+
+    # a new key: old letters need the old one, and prune leaves it
+    assert fold.cli("key", "rotate").returncode == 0
+    until(lambda: fold.api("GET", "/v1/status")["stream"]["key_id"] == 2, 60, "the new key is used")
+    bury("no JSON at all")
+    keys = json.loads(fold.cli("key", "list", "--json").stdout)["keys"]
+    assert [k["dead_letters"] for k in keys] == [2, 1]
+    assert "LETTERS" in fold.cli("key", "list").stdout
+    done = fold.cli("erase", "--subject", CANARY, "--json")
+    row = json.loads(done.stdout)
+    assert done.returncode == 0 and row["dead_letters_removed"] == 1 and row["dead_letters"] == 2, (done.stdout, done.stderr)
+    assert [CANARY in base64.b64decode(json.loads(x)["value_base64"]).decode()
+            for x in fold.cli("letters", "show").stdout.splitlines()] == [False, False]
+
+    # without the master key, with another one, without the key file: one sentence, nothing lost
+    before = open(dead, "rb").read()
+    key.rename(tmp_path / "away")
+    done = fold.cli("letters", "show")
+    assert done.returncode == 4 and str(key) in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
+    assert letters() == 2
+    write_key(tmp_path / "master.key", "fedcba9876543210")
+    done = fold.cli("letters", "show")
+    assert done.returncode == 4 and len(done.stderr.splitlines()) == 1, done.stderr
+    os.unlink(key)
+    (tmp_path / "away").rename(key)
+    other = tmp_path / "other" / "connectors"  # letters without their keys
+    os.makedirs(other)
+    shutil.copy(dead, other)
+    done = subprocess.run([BIN, "letters", "show", "--state", str(tmp_path / "other")], capture_output=True, text=True,
+                          timeout=60)
+    assert done.returncode == 4 and "key 1" in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
+    assert open(dead, "rb").read() == before
+
+    until(alerts, 60, "the alert")
+    assert fold.cli("letters", "remove", "nobody").returncode == 1
+    assert "2 dead letters are removed" in fold.cli("letters", "remove", "shop").stdout
+    until(lambda: not alerts(), 60, "the alert is over")
+    fold.stop()
+    origin.close()
+
+
+def test_dead_letters_end_with_their_retention(tmp_path):
+    origin = Origin(lambda r, w: ok())
+    extra = "dead_letters: { retain_age: %s }\n"
+    fold = Foldback(tmp_path, config(origin, extra % "2d"), state=str(tmp_path / "state"))
+    folder = os.path.join(fold.state, "connectors")
+    os.makedirs(folder)
+    hour_ms = 3600 * 1000
+    now_ms = int(time.time() * 1000)
+    with open(os.path.join(folder, "shop.dead.jsonl"), "w") as f:
+        f.writelines(letter(b"x").replace(f'"time_ms":', f'"time_ms":{now_ms - age * hour_ms},"was":')
+                     for age in (50, 49, 30, 1))
+    fold.start()
+
+    def letters():
+        return sum(x["letters"] for x in json.loads(fold.cli("letters", "list", "--json").stdout)["dead_letters"])
+
+    until(lambda: letters() == 2, 60, "two are older than two days")
+    text = open(fold.file).read()
+    with open(fold.file, "w") as f:
+        f.write(text.replace(extra % "2d", extra % "1d"))
+    assert fold.cli("reload").returncode == 0
+    until(lambda: letters() == 1, 60, "a shorter retention is in force")
+    fold.stop()
+    origin.close()

@@ -1,20 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "stream/connectors/dead.h"
 
+#include "base/base64.h"
 #include "base/json.h"
 
 static void put_base64(struct json *j, const char *key, struct span s)
 {
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     struct buf text;
     buf_init(&text, s.len / 3 * 4 + 8);
-    for (size_t i = 0; i < s.len; i += 3) {
-        uint32_t v = 0;
-        for (size_t k = 0; k < 3; k++)
-            v = v << 8 | (i + k < s.len ? (unsigned char)s.at[i + k] : 0u);
-        for (size_t k = 0; k < 4; k++)
-            buf_putc(&text, i + k > s.len ? '=' : digits[v >> (18 - 6 * k) & 63]);
-    }
+    base64_put(&text, s);
     json_key_str(j, key, buf_str(&text));
     buf_fini(&text);
 }

@@ -1,92 +1,30 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "stream/connectors/letters.h"
 
+#include "base/base64.h"
 #include "stream/block.h"
+#include "stream/connectors/letter_line.h"
+#include "stream/connectors/letters_int.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#define LOCK_TRIES 1000
-#define LOCK_WAIT_US 10000
-#define NEW_END ".new"
-
-bool letters_is_file(const char *name)
-{
-    const char *end = strstr(name, ".dead.jsonl");
-    return end && end != name;
-}
-
-static bool is_new(const char *name)
-{
-    size_t len = strlen(name), end = sizeof NEW_END - 1;
-    return len > end && strcmp(name + len - end, NEW_END) == 0;
-}
-
-int letters_lock(const char *state_dir)
-{
-    char dir[700];
-    snprintf(dir, sizeof dir, "%s/connectors", state_dir);
-    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0)
-        return -1;
-    for (int i = 0; flock(fd, LOCK_EX | LOCK_NB) != 0; i++) {
-        int why = errno;
-        if (i == LOCK_TRIES || (why != EWOULDBLOCK && why != EINTR)) {
-            close(fd);
-            errno = why;
-            return -1;
-        }
-        usleep(LOCK_WAIT_US);
-    }
-    return fd;
-}
-
-void letters_unlock(int lock)
-{
-    close(lock);
-}
 
 /* ---- one line ---- */
 
 struct work {
     struct letters *l;
+    const char *path;
+    char connector[256];
     struct block_codec *codec;
     char *records; /* BLOCK_RAW_BYTES_MAX */
-    struct buf plain;
+    struct buf clear, plain;
+    const struct letters_cut *cut; /* then nothing else counts */
+    uint64_t at, time_ms;          /* of the line, of the one before */
 };
-
-static int digit_of(char c)
-{
-    if (c >= 'A' && c <= 'Z')
-        return c - 'A';
-    if (c >= 'a' && c <= 'z')
-        return c - 'a' + 26;
-    if (c >= '0' && c <= '9')
-        return c - '0' + 52;
-    return c == '+' ? 62 : c == '/' ? 63 : -1;
-}
-
-/* Up to the first byte that is no digit; returns how many digits. */
-static size_t decode(struct span text, struct buf *out)
-{
-    size_t i = 0;
-    uint32_t bits = 0, have = 0;
-    buf_clear(out);
-    for (int d; i < text.len && (d = digit_of(text.at[i])) >= 0; i++) {
-        bits = bits << 6 | (uint32_t)d;
-        if ((have += 6) < 8)
-            continue;
-        have -= 8;
-        buf_putc(out, (char)(bits >> have & 0xff));
-    }
-    return i;
-}
 
 static bool is_meant(const struct work *w, struct span text)
 {
@@ -108,7 +46,7 @@ static bool is_block_meant(struct work *w, struct span value)
 }
 
 /* No string of JSON holds a bare quote, so that these are the keys of the line and nothing else. */
-static bool is_line_meant(struct work *w, struct span line)
+static bool is_text_meant(struct work *w, struct span line)
 {
     static const char *const keys[] = {"\"key_base64\":\"", "\"value_base64\":\""};
     struct span rest = line;
@@ -120,7 +58,8 @@ static bool is_line_meant(struct work *w, struct span line)
         if (is_meant(w, (struct span){rest.at, (size_t)(at - rest.at)}))
             return true;
         rest = (struct span){at + key.len, rest.len - (size_t)(at - rest.at) - key.len};
-        size_t len = decode(rest, &w->plain);
+        buf_clear(&w->plain);
+        size_t len = base64_take(rest, &w->plain);
         if (w->plain.failed)
             w->l->unread++;
         else if (is_meant(w, buf_span(&w->plain)) || is_block_meant(w, buf_span(&w->plain)))
@@ -128,6 +67,44 @@ static bool is_line_meant(struct work *w, struct span line)
         rest = (struct span){rest.at + len, rest.len - len};
     }
     return is_meant(w, rest);
+}
+
+static bool is_line_meant(struct work *w, struct span line)
+{
+    struct letters *l = w->l;
+    struct letter_look look = letter_line_look(line);
+    struct letter_view view = {.path = w->path,
+                               .connector = w->connector,
+                               .time_ms = look.time_ms,
+                               .key_id = look.key_id,
+                               .stored = line,
+                               .clear = line};
+    buf_clear(&w->clear);
+    if (look.key_id && l->is_closed) {
+        view.code = FB_E_END;
+    } else if (look.key_id) {
+        view.code = letter_line_open(l->keys, &look, &w->clear);
+        view.clear = buf_span(&w->clear);
+    }
+    if (view.code == FB_E_NOT_FOUND)
+        l->gone++;
+    else if (view.code != FB_OK && view.code != FB_E_END)
+        l->unread++;
+    if (view.code != FB_OK)
+        view.clear = (struct span){"", 0};
+    if (l->each)
+        l->each(l->ctx, &view);
+    if (l->is_meant && l->is_closed)
+        return is_meant(w, line);
+    return l->is_meant && view.code == FB_OK && is_text_meant(w, view.clear);
+}
+
+/* A line without a time is as old as the one before it. */
+static bool is_line_cut(struct work *w, struct span line)
+{
+    uint64_t time_ms = letter_line_look(line).time_ms;
+    w->time_ms = time_ms ? time_ms : w->time_ms;
+    return w->time_ms < w->cut->before_ms || w->at < w->cut->skip_bytes;
 }
 
 /* ---- one file ---- */
@@ -138,13 +115,16 @@ static bool read_lines(struct work *w, FILE *in, FILE *out)
     char *line = NULL;
     size_t cap = 0;
     bool is_good = true;
+    w->at = w->time_ms = 0;
     for (ssize_t n; is_good && (n = getline(&line, &cap, in)) > 0;) {
+        struct span bytes = {line, (size_t)n};
         w->l->lines++;
         w->l->bytes += (uint64_t)n;
-        if (is_line_meant(w, (struct span){line, (size_t)n}))
+        if (w->cut ? is_line_cut(w, bytes) : is_line_meant(w, bytes))
             w->l->meant++;
         else if (out)
             is_good = fwrite(line, 1, (size_t)n, out) == (size_t)n;
+        w->at += (uint64_t)n;
     }
     free(line);
     return is_good && !ferror(in) && feof(in);
@@ -154,7 +134,7 @@ static bool write_rest(struct work *w, FILE *in, const char *path, int dir)
 {
     char made[960];
     struct stat st;
-    snprintf(made, sizeof made, "%s" NEW_END, path);
+    snprintf(made, sizeof made, "%s" LETTERS_NEW_END, path);
     if (fstat(fileno(in), &st) != 0 || (unlink(made) != 0 && errno != ENOENT))
         return false;
     int fd = open(made, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
@@ -183,6 +163,7 @@ static bool write_rest(struct work *w, FILE *in, const char *path, int dir)
 static bool file_done(struct work *w, const char *path, int dir)
 {
     struct letters before = *w->l;
+    w->path = path;
     int fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
     FILE *in = fd >= 0 ? fdopen(fd, "r") : NULL;
     if (!in) {
@@ -205,47 +186,64 @@ static bool file_done(struct work *w, const char *path, int dir)
     return is_good;
 }
 
+bool letters_cut_file(const char *path, int lock, const struct letters_cut *cut, uint64_t *removed)
+{
+    struct letters l = {.is_removing = true};
+    struct work w = {.l = &l, .cut = cut};
+    bool is_done = file_done(&w, path, lock);
+    if (is_done)
+        *removed += l.meant;
+    return is_done;
+}
+
 /* ---- the folder ---- */
 
-static enum fb_code dir_done(struct work *w, const char *state_dir, int lock, struct fb_err *err)
+static enum fb_code name_done(struct work *w, const char *state_dir, const char *name, int lock,
+                              struct fb_err *err)
 {
-    char path[900];
+    char path[LETTERS_PATH_BYTES];
     struct stat st;
+    bool is_new = letters_is_new(name);
+    letters_connector(name, w->connector);
+    if ((w->l->connector && strcmp(w->l->connector, w->connector) != 0) ||
+        snprintf(path, sizeof path, "%s/connectors/%s", state_dir, name) >= (int)sizeof path ||
+        lstat(path, &st) != 0 || !S_ISREG(st.st_mode) || (is_new && w->l->each))
+        return FB_OK;
+    /* Of a command that was stopped: its file is whole without it. */
+    bool is_good = w->l->is_removing && is_new ? unlink(path) == 0 : file_done(w, path, lock);
+    return is_good ? FB_OK
+                   : fb_fail(err, FB_E_IO, "the dead letters in %s cannot be gone through: %s",
+                             path, strerror(errno));
+}
+
+static enum fb_code all_done(struct work *w, const char *state_dir, int lock, struct fb_err *err)
+{
+    struct letters_names names;
     enum fb_code code = FB_OK;
-    snprintf(path, sizeof path, "%s/connectors", state_dir);
-    DIR *d = opendir(path);
-    if (!d)
-        return fb_fail(err, FB_E_IO, "%s cannot be read: %s", path, strerror(errno));
-    for (struct dirent *e; code == FB_OK && (e = readdir(d));) {
-        if (!letters_is_file(e->d_name) ||
-            snprintf(path, sizeof path, "%s/connectors/%s", state_dir, e->d_name) >=
-                (int)sizeof path ||
-            lstat(path, &st) != 0 || !S_ISREG(st.st_mode))
-            continue;
-        /* Of a command that was stopped: its file is whole without it. */
-        bool is_good =
-            w->l->is_removing && is_new(e->d_name) ? unlink(path) == 0 : file_done(w, path, lock);
-        if (!is_good)
-            code = fb_fail(err, FB_E_IO, "the dead letters in %s cannot be gone through: %s", path,
-                           strerror(errno));
-    }
-    closedir(d);
+    if (!letters_names_read(&names, state_dir))
+        return fb_fail(err, FB_E_IO, "%s/connectors cannot be read: %s", state_dir,
+                       strerror(errno));
+    for (size_t i = 0; i < names.count && code == FB_OK; i++)
+        code = name_done(w, state_dir, names.at[i], lock, err);
+    letters_names_fini(&names);
     return code;
 }
 
 enum fb_code letters_go_through(const char *state_dir, struct letters *l, struct fb_err *err)
 {
-    int lock = letters_lock(state_dir);
+    int lock = letters_lock(state_dir, LETTERS_WAIT_MS);
     if (lock < 0 && errno == ENOENT)
         return FB_OK; /* no connector ever had one */
     if (lock < 0)
         return fb_fail(err, FB_E_IO, "%s/connectors cannot be locked: %s; try again", state_dir,
                        strerror(errno));
     struct work w = {.l = l, .codec = block_codec_new(), .records = malloc(BLOCK_RAW_BYTES_MAX)};
+    buf_init(&w.clear, 512 * MIB);
     buf_init(&w.plain, 512 * MIB);
     enum fb_code code = w.codec && w.records
-                            ? dir_done(&w, state_dir, lock, err)
+                            ? all_done(&w, state_dir, lock, err)
                             : fb_fail(err, FB_E_NOMEM, "no memory to read dead letters");
+    buf_fini(&w.clear);
     buf_fini(&w.plain);
     free(w.records);
     block_codec_free(w.codec);

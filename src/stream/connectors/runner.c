@@ -19,7 +19,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -31,6 +30,7 @@ struct connectors {
     struct conf *conf;
     struct runner *at[2 * CONNECTORS_MAX]; /* ended ones stay until their thread is over */
     uint32_t count;
+    struct letters_keeper *keeper;
 };
 
 static void *run(void *arg);
@@ -237,47 +237,17 @@ bool runner_is_open(struct runner *r)
 }
 
 /* ---- dead letters ---- */
-#define DEAD_BYTES_MAX (64 * MIB)
-
-static void dead_path(const struct runner *r, char *out, size_t size, const char *end)
-{
-    snprintf(out, size, "%s/connectors/%s.dead.jsonl%s", r->setup->state_dir, r->c->name, end);
-}
-
 bool runner_bury(struct runner *r, const struct dead_letter *letter)
 {
-    char path[700], older[700];
-    struct buf line;
-    struct stat st;
-    snprintf(path, sizeof path, "%s/connectors", r->setup->state_dir);
-    (void)mkdir(path, 0750); /* it is there, or the open below says why not */
-    dead_path(r, path, sizeof path, "");
-    dead_path(r, older, sizeof older, ".1");
-    int lock = letters_lock(r->setup->state_dir); /* foldback erase replaces these files */
-    if (lock < 0) {
-        fb_log(FB_LOG_ERROR, "connector %s: a dead letter waits, %s cannot be locked: %s",
-               r->c->name, path, strerror(errno));
+    const struct letters_box box = {.state_dir = r->setup->state_dir,
+                                    .connector = r->c->name,
+                                    .keys = r->setup->keys,
+                                    .bytes_max = r->conf->p.dead_letters_retain_bytes};
+    struct fb_err err;
+    if (letters_put(&box, letter, fb_wall_us(), &err) != FB_OK) {
+        fb_log(FB_LOG_ERROR, "connector %s: %s", r->c->name, err.text);
         return false;
     }
-    if (stat(path, &st) == 0 && st.st_size > (off_t)DEAD_BYTES_MAX && rename(path, older) != 0)
-        fb_log(FB_LOG_WARN, "%s cannot be rotated: %s", path, strerror(errno));
-    buf_init(&line, 2 * (letter->key.len + letter->value.len) + MIB);
-    dead_put(letter, r->c->name, fb_wall_us() / 1000, &line);
-    FILE *f = fopen(path, "ae");
-    bool is_open = f && fstat(fileno(f), &st) == 0;
-    bool is_written = is_open && !line.failed && fwrite(line.at, 1, line.len, f) == line.len;
-    if (f && fclose(f) != 0)
-        is_written = false;
-    buf_fini(&line);
-    if (!is_written) {
-        fb_log(FB_LOG_ERROR, "connector %s: a dead letter could not be kept in %s: %s", r->c->name,
-               path, strerror(errno));
-        if (is_open && truncate(path, st.st_size) != 0) /* it comes again: no half line before it */
-            fb_log(FB_LOG_WARN, "half a line stays in %s: %s", path, strerror(errno));
-    }
-    letters_unlock(lock);
-    if (!is_written)
-        return false;
     RUNNER_STATUS(r, {
         r->status.dead++;
         snprintf(r->status.last_error, sizeof r->status.last_error, "dead letter: %.200s",
@@ -413,6 +383,9 @@ struct connectors *connectors_new(const struct connectors_setup *setup)
     snprintf(cs->node, sizeof cs->node, "%s", setup->node);
     cs->setup.state_dir = cs->state_dir;
     cs->setup.node = cs->node;
+    cs->keeper = letters_keeper_new(cs->state_dir);
+    if (!cs->keeper)
+        fb_log(FB_LOG_ERROR, "dead letters are kept for ever: no thread could be started");
     struct fb_err err;
     if (anchor_scan(cs->state_dir, setup->log_end, &err) != FB_OK)
         fb_log(FB_LOG_WARN, "connectors: positions beyond the log were not looked for: %s",
@@ -466,6 +439,9 @@ void connectors_apply(struct connectors *cs, struct conf *conf)
     uint64_t regions = regions_of(conf);
     cs->conf = conf_ref(conf);
     conf_unref(was);
+    if (cs->keeper)
+        letters_keeper_bounds(cs->keeper, conf->p.dead_letters_retain_age,
+                              conf->p.dead_letters_retain_bytes);
     for (uint32_t i = 0; i < cs->count; i++) {
         bool is_wanted = false;
         for (size_t k = 0; k < conf->connector_count; k++)
@@ -514,6 +490,7 @@ void connectors_free(struct connectors *cs, void (*settle)(void *arg), void *arg
 {
     if (!cs)
         return;
+    letters_keeper_free(cs->keeper);
     for (uint32_t i = 0; i < cs->count; i++) {
         atomic_store(&cs->at[i]->is_last, true);
         stop_runner(cs->at[i]);

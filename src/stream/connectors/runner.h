@@ -12,12 +12,13 @@
  * before that position is dropped.  A dead, slow or refusing broker stops its own thread only.
  *
  * Threads: every function here belongs to the brain's loop and never waits, except connectors_free
- * (at most 1.5 s). */
+ * (at most 3.5 s). */
 #ifndef FB_STREAM_CONNECTORS_RUNNER_H
 #define FB_STREAM_CONNECTORS_RUNNER_H
 #include "conf/conf.h"
 #include "event/filter.h"
 #include "event/ingress.h"
+#include "guard/keyring.h"
 
 #define CONNECTORS_MAX 32
 
@@ -29,6 +30,7 @@ struct connectors_setup {
      * another log. */
     uint64_t log_end;
     struct ingress *ingress;   /* where sources put events */
+    struct keyring *keys;      /* dead letters are sealed with it; NULL: none */
     struct filter_names names; /* called from the threads */
     /* An event for people, with the names' ctx; from the threads. */
     void (*sentence)(void *ctx, const struct ev_head *ev, struct buf *out);

@@ -148,6 +148,24 @@ static void a_source_is_behind_when_messages_wait_at_its_broker(void **state)
     assert_string_equal(words[0].text, "connector out is paused");
 }
 
+static void a_displaced_position_stands_for_an_hour(void **state)
+{
+    (void)state;
+    status.displaced = 1;
+    snprintf(status.displaced_text, sizeof status.displaced_text, "connector out: position 7");
+    expect(REASON_ALERT_CONNECTOR_DISPLACED, false);
+    seen.now_us += CONNECTOR_LOST_US - 1;
+    assert_int_equal(connector_words(&said, &seen, words), 0);
+    status.displaced = 2; /* again: the hour begins anew */
+    expect(REASON_ALERT_CONNECTOR_DISPLACED, false);
+    seen.now_us += CONNECTOR_LOST_US;
+    expect(REASON_ALERT_CONNECTOR_DISPLACED, true);
+    said.is_displaced = true; /* heard from the timeline of an earlier run */
+    seen.is_configured = false;
+    seen.status = NULL;
+    expect(REASON_ALERT_CONNECTOR_DISPLACED, true);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -160,6 +178,7 @@ int main(void)
         cmocka_unit_test_setup(a_loss_is_over_an_hour_after_the_last_one, set_up),
         cmocka_unit_test_setup(a_lag_is_over_when_it_is_caught_up, set_up),
         cmocka_unit_test_setup(a_source_is_behind_when_messages_wait_at_its_broker, set_up),
+        cmocka_unit_test_setup(a_displaced_position_stands_for_an_hour, set_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* `foldback letters list | show | remove`: dead letters of connectors and handlers, for people.
+ *
+ * Works on the files, running foldback or not: it appends to what it finds under its lock. */
+#include "base/json.h"
+#include "main/key_command.h"
+#include "main/run.h"
+#include "stream/connectors/letters.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#define BOXES_MAX 256
+
+struct box {
+    char connector[256];
+    uint64_t letters, bytes, sealed, unread;
+    uint64_t first_ms, last_ms;
+};
+struct look {
+    struct box box[BOXES_MAX];
+    size_t count;
+    uint64_t shown;
+    struct letter_view bad; /* the first one that does not open; its path borrowed */
+    char bad_path[900];
+};
+
+static struct box *box_of(struct look *look, const char *connector)
+{
+    for (size_t i = 0; i < look->count; i++)
+        if (strcmp(look->box[i].connector, connector) == 0)
+            return &look->box[i];
+    if (look->count == BOXES_MAX)
+        return NULL;
+    struct box *box = &look->box[look->count++];
+    snprintf(box->connector, sizeof box->connector, "%s", connector);
+    return box;
+}
+
+static void count_letter(void *ctx, const struct letter_view *letter)
+{
+    struct box *box = box_of(ctx, letter->connector);
+    if (!box)
+        return;
+    box->letters++;
+    box->bytes += letter->stored.len;
+    box->sealed += letter->key_id != 0;
+    if (letter->time_ms && (!box->first_ms || letter->time_ms < box->first_ms))
+        box->first_ms = letter->time_ms;
+    if (letter->time_ms > box->last_ms)
+        box->last_ms = letter->time_ms;
+}
+
+static void show_letter(void *ctx, const struct letter_view *letter)
+{
+    struct look *look = ctx;
+    if (letter->code == FB_OK) {
+        fwrite(letter->clear.at, 1, letter->clear.len, stdout);
+        look->shown++;
+        return;
+    }
+    if (look->bad.path)
+        return;
+    look->bad = *letter;
+    snprintf(look->bad_path, sizeof look->bad_path, "%s", letter->path);
+    look->bad.path = look->bad_path;
+}
+
+/* ---- list ---- */
+
+static void put_time(struct buf *out, uint64_t time_ms)
+{
+    char text[40] = "-";
+    time_t s = (time_t)(time_ms / 1000);
+    struct tm tm;
+    if (time_ms && gmtime_r(&s, &tm))
+        strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &tm);
+    buf_printf(out, "%-21s", text);
+}
+
+static void print_text(const struct look *look, struct buf *out)
+{
+    if (look->count == 0) {
+        buf_puts(out, "No dead letters.\n");
+        return;
+    }
+    buf_printf(out, "%-24s %8s %9s  %-21s%-21s%s\n", "NAME", "LETTERS", "KIB", "OLDEST", "NEWEST",
+               "ENCRYPTED");
+    for (size_t i = 0; i < look->count; i++) {
+        const struct box *box = &look->box[i];
+        buf_printf(out, "%-24s %8llu %9.1f  ", box->connector, (unsigned long long)box->letters,
+                   (double)box->bytes / (double)KIB);
+        put_time(out, box->first_ms);
+        put_time(out, box->last_ms);
+        buf_printf(out, "%s\n",
+                   box->sealed == box->letters ? "all"
+                   : box->sealed               ? "some"
+                                               : "none");
+    }
+}
+
+static void print_json(const struct look *look, struct buf *out)
+{
+    struct json j;
+    json_init(&j, out);
+    json_object_begin(&j);
+    json_key(&j, "dead_letters");
+    json_array_begin(&j);
+    for (size_t i = 0; i < look->count; i++) {
+        const struct box *box = &look->box[i];
+        json_object_begin(&j);
+        json_key_str(&j, "name", box->connector);
+        json_key_u64(&j, "letters", box->letters);
+        json_key_u64(&j, "bytes", box->bytes);
+        json_key_u64(&j, "encrypted", box->sealed);
+        json_key_u64(&j, "oldest_ms", box->first_ms);
+        json_key_u64(&j, "newest_ms", box->last_ms);
+        json_object_end(&j);
+    }
+    json_array_end(&j);
+    json_object_end(&j);
+    buf_putc(out, '\n');
+}
+
+static enum fb_code list(const struct cli_letters_args *args, struct look *look, struct fb_err *err)
+{
+    struct letters letters = {.each = count_letter, .ctx = look, .is_closed = true};
+    struct buf out;
+    enum fb_code code = letters_go_through(args->state, &letters, err);
+    if (code != FB_OK)
+        return code;
+    buf_init(&out, MIB);
+    (args->is_json ? print_json : print_text)(look, &out);
+    fputs(buf_str(&out), stdout);
+    buf_fini(&out);
+    return FB_OK;
+}
+
+/* ---- show ---- */
+
+static enum fb_code show(const struct cli_letters_args *args, struct look *look, struct fb_err *err)
+{
+    struct letters letters = {.each = show_letter, .ctx = look, .connector = args->name};
+    enum fb_code code = keyring_open(&letters.keys, args->state, err);
+    if (code != FB_OK && code != FB_E_NOT_FOUND) /* clear letters need none */
+        return code;
+    code = letters_go_through(args->state, &letters, err);
+    keyring_unref(letters.keys);
+    if (code != FB_OK || !look->bad.path)
+        return code;
+    const struct letter_view *bad = &look->bad;
+    if (bad->code == FB_E_NOT_FOUND)
+        return fb_fail(err, FB_E_NOT_FOUND,
+                       "%llu dead letters, the first in %s, are under key %u, which was destroyed: "
+                       "nobody can read them any more",
+                       (unsigned long long)letters.gone, bad->path, bad->key_id);
+    if (bad->code == FB_E_KEY)
+        return fb_fail(err, FB_E_KEY,
+                       "%llu dead letters, the first in %s, are encrypted, and %s/keys does not "
+                       "have key %u; put the newest copy of it back",
+                       (unsigned long long)letters.unread, bad->path, args->state, bad->key_id);
+    return fb_fail(err, bad->code,
+                   "%llu dead letters, the first in %s, are not what was written, or %s/keys is "
+                   "of another folder; the others are above",
+                   (unsigned long long)letters.unread, bad->path, args->state);
+}
+
+/* ---- remove ---- */
+
+static bool is_any(void *ctx, struct span text)
+{
+    (void)ctx, (void)text;
+    return true;
+}
+
+static enum fb_code remove_all(const struct cli_letters_args *args, struct fb_err *err)
+{
+    struct letters letters = {
+        .is_meant = is_any, .connector = args->name, .is_removing = true, .is_closed = true};
+    enum fb_code code = letters_go_through(args->state, &letters, err);
+    if (code == FB_OK && letters.files == 0)
+        code = fb_fail(err, FB_E_NOT_FOUND,
+                       "%s has no dead letters of %s; see `foldback letters "
+                       "list`",
+                       args->state, args->name);
+    if (code == FB_OK)
+        printf("%llu dead letters are removed\n", (unsigned long long)letters.meant);
+    return code;
+}
+
+int letters_command(const struct cli_letters_args *args)
+{
+    static struct look look;
+    struct fb_err err = {0};
+    enum fb_code code = strcmp(args->verb, "show") == 0     ? show(args, &look, &err)
+                        : strcmp(args->verb, "remove") == 0 ? remove_all(args, &err)
+                                                            : list(args, &look, &err);
+    return code == FB_OK ? 0 : command_fail(&err, code);
+}
