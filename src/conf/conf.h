@@ -249,6 +249,41 @@ struct conf_mirror {
 };
 enum conf_hedge { CONF_HEDGE_ON, CONF_HEDGE_OFF };
 
+/* What a route changes on the way, refuses, or answers by itself.  A value may hold {host} and the
+ * like (conf_var_next); names are valid field names, none that foldback itself answers for. */
+struct conf_field {
+    const char *name, *value;
+};
+struct conf_fields {
+    const struct conf_field *set, *add;
+    const char *const *remove;
+    size_t set_count, add_count, remove_count;
+};
+enum conf_own { CONF_OWN_NONE, CONF_OWN_HTTPS, CONF_OWN_REDIRECT, CONF_OWN_RESPOND };
+struct conf_rules {
+    struct conf_fields request, response;
+    const char *strip_prefix, *add_prefix; /* no / at the end; "" none */
+    const struct conf_prefix *allow, *deny;
+    size_t allow_count, deny_count;
+    uint8_t own;                  /* enum conf_own; from CONF_OWN_REDIRECT on: without a service */
+    uint16_t status;              /* of the redirect or the answer */
+    const char *to, *body, *type; /* "" none */
+};
+enum conf_var {
+    CONF_VAR_NONE, /* the end, or plain text */
+    CONF_VAR_CLIENT_ADDRESS,
+    CONF_VAR_HOST,
+    CONF_VAR_PATH,
+    CONF_VAR_QUERY, /* with its ?; "" without */
+    CONF_VAR_TARGET,
+    CONF_VAR_SCHEME,
+    CONF_VAR_REQUEST_ID,
+    CONF_VAR_UNKNOWN /* {word} of small letters that is none of them */
+};
+/* The next piece of <rest>: plain text up to a {word} (CONF_VAR_NONE), or the {word} itself; false
+ * at the end.  Braces around anything but small letters and _ are plain text. */
+bool conf_var_next(struct span *rest, struct span *piece, enum conf_var *var);
+
 struct conf_route {
     const char *name; /* as in ev_name: "SERVICE MATCH", unique */
     const char *host; /* lower case; "" any; "*.example.org" any subdomain */
@@ -275,8 +310,15 @@ struct conf_route {
     enum conf_hedge hedge;
     uint64_t hedge_delay_ms; /* fixed; 0: the loop finds it */
     struct conf_tune hedge_tune;
+    const struct conf_rules *rules; /* NULL: none */
     bool is_stream; /* long answers: no timeout after the first byte but tunnel_idle_timeout */
 };
+
+/* It answers by itself and has no service: its `service` is 0 and means nothing. */
+static inline bool conf_route_is_own(const struct conf_route *rt)
+{
+    return rt->rules && rt->rules->own >= CONF_OWN_REDIRECT;
+}
 
 /* One key of a connector, of any type, in the form that its library gets (connector.h). */
 struct conf_connector_value {

@@ -22,6 +22,7 @@
 #define CONF_PROBLEMS_MAX 100
 #define CONF_LISTENS_MAX 64
 #define CONF_PREFIXES_MAX 64 /* in one list: it is walked for each connection */
+#define CONF_FIELDS_MAX 64   /* in `set`, `add` or `remove` of a route */
 #define CONF_CERTS_MAX 1024  /* of one listener */
 #define CONF_NAME_BYTES_MAX                                                                        \
     40 /* of a service: leaves room for "SERVICE ENDPOINT" in the registry */
@@ -189,6 +190,9 @@ bool read_bool(struct reader *rd, const struct node *n, bool *value);
 bool read_word(struct reader *rd, const struct node *n, const char *words, int *index);
 /* A list of words, or one alone: a bit per word of <words>; [] is none of them. */
 bool read_words(struct reader *rd, const struct node *n, const char *words, uint64_t *bits);
+/* Networks; <example> for messages. */
+bool read_prefixes(struct reader *rd, const struct node *n, const struct conf_prefix **at,
+                   size_t *count);
 /* The key of a map's child at this level, or -1 after a message. */
 int read_key(struct reader *rd, const struct node *child, enum conf_level level);
 
@@ -245,6 +249,14 @@ void check_scrape(struct reader *rd, const struct node *n, struct conf_connector
 /* ---- parse_tls.c ---- */
 void parse_tls(struct reader *rd, const struct node *n, struct conf_tls *tls);
 void parse_tls_out(struct reader *rd, const struct node *n, struct conf_tls_out *tls);
+/* parse_rules.c */
+struct rules_nodes { /* of one route */
+    const struct node *allow, *deny, *request, *response, *rewrite, *redirect, *respond;
+};
+/* NULL: there are none, or without memory.  <has_service>: `service` is given. */
+const struct conf_rules *parse_rules(struct reader *rd, const struct rules_nodes *at,
+                                     bool has_service);
+const char *parse_path_fault(struct span s); /* NULL: a path as requests have it */
 /* parse_compress.c */
 void compress_default(struct conf_compress *c);
 void parse_compress(struct reader *rd, const struct node *n, struct conf_compress *c);

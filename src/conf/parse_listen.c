@@ -205,27 +205,7 @@ static void read_proxy_protocol(struct reader *rd, const struct node *n, struct 
 
 static void read_trusted(struct reader *rd, const struct node *n, struct conf_listen *l)
 {
-    static const char example[] = "[10.0.0.0/8, \"fd00::/8\"]";
-    char path[NODE_PATH_BYTES];
-    if (!read_is(rd, n, NODE_LIST, example))
-        return;
-    if (n->count == 0 || n->count > CONF_PREFIXES_MAX) {
-        problem(rd, n, "%s must have 1..%d prefixes, got %u", node_path(n, path), CONF_PREFIXES_MAX,
-                n->count);
-        return;
-    }
-    struct conf_prefix *at = arena_get(rd->keep, n->count * sizeof *at);
-    if (!at)
-        return;
-    for (const struct node *k = n->first; k; k = k->next) {
-        struct span s;
-        if (read_scalar(rd, k, &s) && !conf_prefix_read(s, &at[l->trusted_count++]))
-            problem(rd, k,
-                    "%s must be an address, or a network such as 10.0.0.0/8 with no bit set "
-                    "behind its length, got \"%.*s\"",
-                    node_path(k, path), SHOWN(s));
-    }
-    l->trusted = at;
+    (void)read_prefixes(rd, n, &l->trusted, &l->trusted_count);
 }
 
 static void read_tls(struct reader *rd, const struct node *n, struct conf_listen *l)

@@ -39,8 +39,9 @@ const char *conf_route_region(const struct conf *conf, const struct conf_route *
 {
     if (rt->region && rt->region[0])
         return rt->region;
-    return rt->service < conf->service_count ? conf_service_region(&conf->services[rt->service])
-                                             : "";
+    return !conf_route_is_own(rt) && rt->service < conf->service_count
+               ? conf_service_region(&conf->services[rt->service])
+               : "";
 }
 
 /* <what> carries <region>: may this node write its events? */
@@ -82,7 +83,7 @@ static void check_routes(struct reader *rd, bool *has_any)
     char what[160];
     for (size_t i = 0; i < conf->route_count; i++) {
         const struct conf_route *rt = &conf->routes[i];
-        if (rt->service >= conf->service_count)
+        if (rt->service >= conf->service_count || conf_route_is_own(rt))
             continue;
         const struct conf_service *sv = &conf->services[rt->service];
         const char *region = conf_route_region(conf, rt), *service = conf_service_region(sv);

@@ -197,6 +197,7 @@ bool parse_is_token(struct span s)
 /* Keys that are read after the others. */
 struct route_rest {
     const struct node *split, *rates;
+    struct rules_nodes rules;
     bool is_good; /* no error so far */
 };
 
@@ -273,6 +274,27 @@ static void parse_route(struct reader *rd, const struct node *n, size_t index)
         case KEY_ROUTE_tune:
             route_tune(rd, k, rt);
             break;
+        case KEY_ROUTE_allow:
+            rest.rules.allow = k;
+            break;
+        case KEY_ROUTE_deny:
+            rest.rules.deny = k;
+            break;
+        case KEY_ROUTE_request_headers:
+            rest.rules.request = k;
+            break;
+        case KEY_ROUTE_response_headers:
+            rest.rules.response = k;
+            break;
+        case KEY_ROUTE_rewrite:
+            rest.rules.rewrite = k;
+            break;
+        case KEY_ROUTE_redirect:
+            rest.rules.redirect = k;
+            break;
+        case KEY_ROUTE_respond:
+            rest.rules.respond = k;
+            break;
         default:
             break;
         }
@@ -289,9 +311,12 @@ static void route_finish(struct reader *rd, const struct node *n, size_t index,
     const uint32_t *lines = rd->private->route_line[index];
     if (!lines[KEY_ROUTE_match])
         problem(rd, n, "a route needs `match`; `match: /` matches everything");
-    if (!lines[KEY_ROUTE_service])
-        problem(rd, n, "a route needs `service`, a name under `services`");
-    bool is_good = rest->is_good && lines[KEY_ROUTE_match] && lines[KEY_ROUTE_service];
+    rt->rules = parse_rules(rd, &rest->rules, lines[KEY_ROUTE_service] != 0);
+    bool is_own = conf_route_is_own(rt);
+    if (!lines[KEY_ROUTE_service] && !is_own && !rest->rules.redirect && !rest->rules.respond)
+        problem(rd, n,
+                "a route needs `service`, a name under `services`, or `redirect` or `respond`");
+    bool is_good = rest->is_good && lines[KEY_ROUTE_match] && (lines[KEY_ROUTE_service] || is_own);
     if (is_good && rd->conf->service_count)
         route_name(rd, rt);
     if (rest->split && is_good)
@@ -309,7 +334,7 @@ static int hex_of(char c)
 
 /* Requests are matched in normal form (http1_target.h): a path in another form would never match.
  */
-static const char *path_fault(struct span s)
+const char *parse_path_fault(struct span s)
 {
     if (s.len == 0 || s.at[0] != '/')
         return "must begin with /";
@@ -345,7 +370,7 @@ static void match_path(struct reader *rd, const struct node *n, struct conf_rout
     char path[NODE_PATH_BYTES];
     if (!read_scalar(rd, n, &s))
         return;
-    const char *fault = path_fault(s);
+    const char *fault = parse_path_fault(s);
     if (fault) {
         problem(rd, n, "%s %s, got \"%.*s\"", node_path(n, path), fault, SHOWN(s));
         return;
@@ -479,8 +504,10 @@ static void route_name(struct reader *rd, struct conf_route *rt)
     struct buf name;
     char cut[CONF_TARGET_NAME_BYTES];
     buf_init(&name, 16 * KIB);
-    buf_printf(&name, "%s %s%s%s%s", rd->services[rt->service].name, rt->method,
-               *rt->method ? " " : "", rt->host, rt->path);
+    const char *first = !conf_route_is_own(rt)                ? rd->services[rt->service].name
+                        : rt->rules->own == CONF_OWN_REDIRECT ? "redirect"
+                                                              : "respond";
+    buf_printf(&name, "%s %s%s%s%s", first, rt->method, *rt->method ? " " : "", rt->host, rt->path);
     for (size_t i = 0; i < rt->header_count; i++)
         buf_printf(&name, "[%s=%s]", rt->headers[i].name, rt->headers[i].value);
     const char *full = buf_str(&name);

@@ -269,6 +269,33 @@ static void unknown_key(struct reader *rd, const struct node *key, enum conf_lev
                 SHOWN(key->text), level == LEVEL_TOP ? "at" : "under", where);
 }
 
+bool read_prefixes(struct reader *rd, const struct node *n, const struct conf_prefix **out,
+                   size_t *count)
+{
+    char path[NODE_PATH_BYTES];
+    if (!read_is(rd, n, NODE_LIST, "[10.0.0.0/8, \"fd00::/8\"]"))
+        return false;
+    if (n->count == 0 || n->count > CONF_PREFIXES_MAX) {
+        problem(rd, n, "%s must have 1..%d prefixes, got %u", node_path(n, path), CONF_PREFIXES_MAX,
+                n->count);
+        return false;
+    }
+    struct conf_prefix *at = arena_get(rd->keep, n->count * sizeof *at);
+    if (!at)
+        return false;
+    size_t errors = rd->report->error_count;
+    for (const struct node *k = n->first; k; k = k->next) {
+        struct span s;
+        if (read_scalar(rd, k, &s) && !conf_prefix_read(s, &at[(*count)++]))
+            problem(rd, k,
+                    "%s must be an address, or a network such as 10.0.0.0/8 with no bit set "
+                    "behind its length, got \"%.*s\"",
+                    node_path(k, path), SHOWN(s));
+    }
+    *out = at;
+    return rd->report->error_count == errors;
+}
+
 int read_key(struct reader *rd, const struct node *child, enum conf_level level)
 {
     for (int k = 0; k < KEY_COUNT; k++) {

@@ -267,6 +267,33 @@ static void other_schema(struct json *j, enum conf_key key)
     case KEY_ROUTE_mirror:
         ref(j, "mirror");
         return;
+    case KEY_ROUTE_allow:
+    case KEY_ROUTE_deny:
+        texts_of(j, 1, CONF_PREFIXES_MAX);
+        return;
+    case KEY_ROUTE_request_headers:
+    case KEY_ROUTE_response_headers:
+        ref(j, "fields");
+        return;
+    case KEY_FIELDS_set:
+    case KEY_FIELDS_add:
+        json_key_str(j, "type", "object");
+        json_key_u64(j, "maxProperties", CONF_FIELDS_MAX);
+        json_key(j, "additionalProperties");
+        json_raw(j, SPAN("{\"type\":[\"string\",\"number\",\"boolean\"]}"));
+        return;
+    case KEY_FIELDS_remove:
+        texts_of(j, 1, CONF_FIELDS_MAX);
+        return;
+    case KEY_ROUTE_rewrite:
+        ref(j, "rewrite");
+        return;
+    case KEY_ROUTE_redirect:
+        words_or_map(j, "https", NULL, "redirect");
+        return;
+    case KEY_ROUTE_respond:
+        ref(j, "respond");
+        return;
     case KEY_MIRROR_percent:
         text_type(j, "^[0-9.]+ *%$");
         return;
@@ -629,7 +656,11 @@ void conf_schema(struct buf *out)
     level_schema(&j, LEVEL_QUEUE, "queue", NULL);
     level_schema(&j, LEVEL_HEALTH, "health", NULL);
     level_schema(&j, LEVEL_TUNE, "tune", NULL);
-    level_schema(&j, LEVEL_ROUTE, "route", "match|service");
+    level_schema(&j, LEVEL_ROUTE, "route", "match");
+    level_schema(&j, LEVEL_FIELDS, "fields", NULL);
+    level_schema(&j, LEVEL_REWRITE, "rewrite", NULL);
+    level_schema(&j, LEVEL_REDIRECT, "redirect", "to");
+    level_schema(&j, LEVEL_RESPOND, "respond", NULL);
     level_schema(&j, LEVEL_RATE, "rate_limit", NULL);
     level_schema(&j, LEVEL_CACHE, "cache", NULL);
     level_schema(&j, LEVEL_COMPRESS, "compress", NULL);

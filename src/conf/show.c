@@ -385,6 +385,72 @@ static void show_compress(struct show *s, const struct conf_compress *c, uint32_
     show_number(s, "compress.level", CONF_TYPE_u32, c->level, line);
 }
 
+static void show_fields(struct show *s, const char *name, const struct conf_fields *f,
+                        uint32_t line)
+{
+    char key[240];
+    for (size_t i = 0; i < f->set_count; i++) {
+        snprintf(key, sizeof key, "%s.set.%.200s", name, f->set[i].name);
+        show_value(s, key, f->set[i].value, line);
+    }
+    for (size_t i = 0; i < f->add_count; i++) {
+        snprintf(key, sizeof key, "%s.add.%.200s", name, f->add[i].name);
+        show_value(s, key, f->add[i].value, line);
+    }
+    for (size_t i = 0; i < f->remove_count; i++) {
+        snprintf(key, sizeof key, "%s.remove[%zu]", name, i);
+        show_value(s, key, f->remove[i], line);
+    }
+}
+
+static void show_prefixes(struct show *s, const char *name, const struct conf_prefix *at,
+                          size_t count, uint32_t line)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct buf text;
+        char key[48];
+        buf_init(&text, KIB);
+        snprintf(key, sizeof key, "%s[%zu]", name, i);
+        conf_prefix_print(&at[i], &text);
+        show_value(s, key, buf_str(&text), line);
+        buf_fini(&text);
+    }
+}
+
+/* One line, as it would stand in quotes. */
+static void show_body(struct show *s, const char *body, uint32_t line)
+{
+    struct buf text;
+    buf_init(&text, 256 * KIB);
+    for (const char *c = body; *c; c++)
+        if (*c == '\n' || *c == '\t')
+            buf_puts(&text, *c == '\n' ? "\\n" : "\\t");
+        else
+            buf_putc(&text, *c);
+    show_value(s, "respond.body", buf_str(&text), line);
+    buf_fini(&text);
+}
+
+static void show_rules(struct show *s, const struct conf_rules *r, const uint32_t *lines)
+{
+    show_prefixes(s, "allow", r->allow, r->allow_count, lines[KEY_ROUTE_allow]);
+    show_prefixes(s, "deny", r->deny, r->deny_count, lines[KEY_ROUTE_deny]);
+    show_fields(s, "request_headers", &r->request, lines[KEY_ROUTE_request_headers]);
+    show_fields(s, "response_headers", &r->response, lines[KEY_ROUTE_response_headers]);
+    if (r->strip_prefix[0])
+        show_value(s, "rewrite.strip_prefix", r->strip_prefix, lines[KEY_ROUTE_rewrite]);
+    if (r->add_prefix[0])
+        show_value(s, "rewrite.add_prefix", r->add_prefix, lines[KEY_ROUTE_rewrite]);
+    if (r->own == CONF_OWN_HTTPS || r->own == CONF_OWN_REDIRECT) {
+        show_value(s, "redirect.to", r->to, lines[KEY_ROUTE_redirect]);
+        show_number(s, "redirect.status", CONF_TYPE_u32, r->status, lines[KEY_ROUTE_redirect]);
+    } else if (r->own == CONF_OWN_RESPOND) {
+        show_number(s, "respond.status", CONF_TYPE_u32, r->status, lines[KEY_ROUTE_respond]);
+        show_value(s, "respond.type", r->type, lines[KEY_ROUTE_respond]);
+        show_body(s, r->body, lines[KEY_ROUTE_respond]);
+    }
+}
+
 static void show_route(struct show *s, const struct conf_route *rt, const uint32_t *lines)
 {
     char key[240];
@@ -398,6 +464,10 @@ static void show_route(struct show *s, const struct conf_route *rt, const uint32
         snprintf(key, sizeof key, "match.header.%s", rt->headers[i].name);
         show_value(s, key, *rt->headers[i].value ? rt->headers[i].value : "*", line);
     }
+    if (rt->rules)
+        show_rules(s, rt->rules, lines);
+    if (conf_route_is_own(rt))
+        return; /* no other key has anything to do there */
     show_value(s, "service", s->conf->services[rt->service].name, lines[KEY_ROUTE_service]);
     show_word(s, "priority", KEY_ROUTE_priority, rt->class, lines[KEY_ROUTE_priority]);
     if (rt->timeout_ms)

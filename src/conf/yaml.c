@@ -220,8 +220,11 @@ static void yaml_scalar(struct yaml *y, struct fy_token *token)
     n->is_empty = !at || (n->is_plain && len == 0);
     n->text =
         (struct span){arena_text(&y->rd->scratch, (struct span){at, at ? len : 0}), at ? len : 0};
+    bool may_break = y->key_waiting && span_eq(y->key_waiting->text, SPAN("body"));
     for (size_t i = 0; i < n->text.len; i++) {
         unsigned char c = (unsigned char)n->text.at[i];
+        if (may_break && (c == '\n' || c == '\t'))
+            continue; /* routes[].respond.body: the one text that is no single line */
         if (c < 0x20 || c == 0x7f) {
             yaml_refuse(y, token, "a value must not hold control characters or line breaks");
             return;

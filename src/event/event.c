@@ -223,7 +223,8 @@ bool ev_reason_is_mirror(uint16_t reason)
 
 bool ev_reason_is_rule(uint16_t reason)
 {
-    return reason == REASON_RATE_LIMITED || reason == REASON_QUOTA_EXCEEDED;
+    return reason == REASON_RATE_LIMITED || reason == REASON_QUOTA_EXCEEDED ||
+           reason == REASON_ADDRESS_DENIED;
 }
 
 static void field_to_json(struct json *j, const struct ev_field_row *f, const unsigned char *at)

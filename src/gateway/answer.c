@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* answer: what foldback says itself: refusals and failures, short, with the reason for machines
  * (Proxy-Status, RFC 9209) and for people. */
-#include "gateway/gateway_int.h"
+#include "gateway/rules.h"
 
 #include <stdio.h>
 #include <sys/uio.h>
@@ -58,6 +58,10 @@ void answer_local(struct request *req, uint16_t reason)
         req->is_keep_alive = false; /* what follows on such a connection is not to be trusted */
     if (!req->is_in_done && !body_is_droppable(req))
         req->is_keep_alive = false;
+    if (reason == REASON_REDIRECTED || reason == REASON_RESPONDED) {
+        rules_say(req);
+        return;
+    }
     if (grpc_refuse(req, reason))
         return;
     req->framing_out = HTTP1_BODY_LENGTH;
@@ -135,6 +139,8 @@ static void build(struct worker *w, struct request *req, uint16_t reason, bool w
         snprintf(text, sizeof text, "%016llx", (unsigned long long)req->request_id);
         http1_put(&out, (struct span){text, 16});
         http1_put(&out, SPAN("\r\n"));
+        if (rules_of(req))
+            rules_put_set(req, true, &out);
     }
     if (is_closing)
         http1_put(&out, SPAN("Connection: close\r\n"));

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Looking up and serving. */
 #include "gateway/cache.h"
+#include "gateway/rules.h"
 
 #include "base/assert.h"
 
@@ -372,8 +373,10 @@ static void put_head(struct request *req, const struct cache_entry *e, uint16_t 
                      struct http1_out *w)
 {
     int64_t age_s = cache_age_s(e, loop_now_us(req->worker->loop));
+    const struct conf_rules *rules = rules_of(req);
+    bool is_short = status == 304 || status == 416;
     http1_put_status_line(w, status);
-    if (status != 304 && status != 416) {
+    if (!is_short && !rules) {
         http1_put(w, e->head);
     } else {
         struct span rest = e->head;
@@ -383,10 +386,13 @@ static void put_head(struct request *req, const struct cache_entry *e, uint16_t 
             struct span line = {from, (size_t)(rest.at - from)};
             if (rest.len == 0)
                 line.len = (size_t)(e->head.at + e->head.len - from);
-            if (is_of_short_answer(line))
+            if ((!is_short || is_of_short_answer(line)) &&
+                (!rules || rules_keeps(rules, span_cut(line, ':', &(struct span){0}))))
                 http1_put(w, line);
         }
     }
+    if (rules)
+        rules_put_set(req, false, w);
     http1_put_field_u64(w, SPAN("Age"), (uint64_t)(age_s > 0 ? age_s : 0));
     cache_put_status(req, w);
     char line[] = "X-Request-Id: 0123456789abcdef\r\n";

@@ -51,7 +51,7 @@ struct generation *generation_new(struct gw *gw, struct conf *conf, struct fb_er
         goto no_memory;
     for (size_t i = 0; i < conf->route_count; i++) {
         const struct conf_route *r = &conf->routes[i];
-        uint16_t parent = gen->services[r->service]->number;
+        uint16_t parent = conf_route_is_own(r) ? EV_NONE : gen->services[r->service]->number;
         gen->route_numbers[i] = memfile_number(gw->mem, EV_KIND_ROUTE, r->name, parent);
         report_name(&gw->workers[0], r->name,
                     &(struct naming){

@@ -6,7 +6,7 @@
  * behind it belongs to TLS, to HTTP or to nobody we know.  A connection that breaks the rule is
  * closed without an answer: nobody who speaks HTTP is there to read one. */
 #include "base/assert.h"
-#include "gateway/gateway_int.h"
+#include "gateway/rules.h"
 #include "proto/proxy_protocol.h"
 
 #include <errno.h>
@@ -14,7 +14,6 @@
 #include <xxhash.h>
 
 static bool is_v4(const struct sock_addr *a);
-static void to_v6(const struct sock_addr *a, unsigned char out[16]);
 static struct sock_addr from_bytes(unsigned family, const unsigned char *at, uint16_t port);
 static bool cut(struct client *c, size_t received_bytes);
 static size_t build(const struct client *c, uint8_t version, char out[PROXY_WRITE_MAX_BYTES]);
@@ -26,7 +25,7 @@ bool proxied_is_trusted(const struct conf_listen *conf, const struct sock_addr *
     unsigned char address[16];
     if (!conf->is_proxied || conf->trusted_count == 0)
         return true;
-    to_v6(peer, address);
+    proxied_address(peer, address);
     return conf_prefix_has(conf->trusted, conf->trusted_count, address);
 }
 
@@ -114,8 +113,8 @@ static size_t build(const struct client *c, uint8_t version, char out[PROXY_WRIT
     else if (!sock_local(c->link.fd, &target))
         return proxy_write(&head, out);
     unsigned char source_v6[16], target_v6[16];
-    to_v6(&c->peer, source_v6);
-    to_v6(&target, target_v6);
+    proxied_address(&c->peer, source_v6);
+    proxied_address(&target, target_v6);
     bool is_short = is_v4(&c->peer) && is_v4(&target);
     size_t skip = is_short ? sizeof v4_in_v6 : 0;
     head.family = is_short ? PROXY_IPV4 : PROXY_IPV6;
@@ -140,7 +139,7 @@ static bool is_v4(const struct sock_addr *a)
             memcmp(&a->v6.sin6_addr, v4_in_v6, sizeof v4_in_v6) == 0);
 }
 
-static void to_v6(const struct sock_addr *a, unsigned char out[16])
+void proxied_address(const struct sock_addr *a, unsigned char out[16])
 {
     memset(out, 0, 16);
     if (a->any.sa_family == AF_INET6) {

@@ -2,7 +2,7 @@
 /* rate: whom a request is counted for, and whether the limits of its route let it in.
  *
  * The table belongs to the process: all threads count in it, and it outlives configurations. */
-#include "gateway/gateway_int.h"
+#include "gateway/rules.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -13,8 +13,6 @@
 /* Less than the grace of fleet/lease.h. */
 #define RATE_BRAIN_GONE_US (5 * US_PER_S)
 
-static bool forwarded_address(const struct request *req, const struct http1_head *head,
-                              struct sock_addr *out);
 static struct span address_bytes(const struct sock_addr *a, const struct conf_who *who,
                                  unsigned char out[17]);
 static double share_of(const struct request *req);
@@ -49,7 +47,7 @@ uint64_t who_hash(const struct request *req, const struct http1_head *head,
     unsigned char bytes[17];
     if (value.len == 0) { /* who does not say who he is counts by where he comes from */
         struct sock_addr forwarded;
-        bool is_forwarded = forwarded_address(req, head, &forwarded);
+        bool is_forwarded = who_forwarded(req, head, &forwarded);
         by = CONF_WHO_ADDRESS;
         value = address_bytes(is_forwarded ? &forwarded : &req->client->peer, who, bytes);
     }
@@ -141,8 +139,7 @@ static struct rate_limit limit_of(const struct conf_rate *r, double share)
 }
 
 /* Behind a proxy of ours the client is whom that proxy saw: the last element is its word. */
-static bool forwarded_address(const struct request *req, const struct http1_head *head,
-                              struct sock_addr *out)
+bool who_forwarded(const struct request *req, const struct http1_head *head, struct sock_addr *out)
 {
     struct span last = {NULL, 0};
     if (!req->gen->conf->p.gateway_trust_forwarded || !http1_has(head, HTTP1_H_X_FORWARDED_FOR))

@@ -3,6 +3,7 @@
 #include "base/assert.h"
 #include "gateway/cache.h"
 #include "gateway/compress.h"
+#include "gateway/rules.h"
 
 /* More tries than this end to end mean that somebody before us retries retries. */
 #define ATTEMPTS_MAX 3
@@ -323,7 +324,12 @@ static uint16_t route(struct request *req, struct http1_head *head, struct http1
     if (req->route == ROUTE_NONE)
         return REASON_NO_ROUTE;
     const struct conf_route *r = &gen->conf->routes[req->route];
-    req->sv = gen->services[r->service];
+    const struct rules_where where = {head, host, target, path};
+    if (!conf_route_is_own(r))
+        req->sv = gen->services[r->service];
+    uint16_t ruled = r->rules ? rules_answer(req, &where) : REASON_NONE;
+    if (ruled)
+        return ruled;
     req->is_stream = r->is_stream;
     if (r->deadline_ms)
         req->deadline_us = fb_min_u64(req->deadline_us, req->start_us + r->deadline_ms * US_PER_MS);
@@ -348,9 +354,13 @@ static uint16_t route(struct request *req, struct http1_head *head, struct http1
         if (reason || (req->cw && req->cw->served && !req->cw->wants_refresh))
             return reason;
     }
+    struct span fields = {NULL, 0};
+    if (r->rules)
+        rules_request(req, &where, w, &target, &fields);
     struct http1_out out = http1_out(w->at + w->len, w->cap - w->len);
     request_head_build(req, head, &out, target);
-    if (out.failed)
+    http1_put(&out, fields);
+    if (out.failed || w->failed)
         return REASON_HEADERS_TOO_LARGE;
     req->head = chunk_take(&req->worker->chunks, out.len + CHUNK_SLACK_BYTES);
     if (!req->head)

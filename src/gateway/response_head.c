@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* response_head: the head that a client gets for an endpoint's answer. */
 #include "gateway/cache.h"
+#include "gateway/rules.h"
 
 #include <time.h>
 
@@ -11,7 +12,13 @@ static void put_server_timing(const struct request *req, struct http1_out *w);
 void response_head_build(struct request *req, const struct http1_head *head, struct http1_out *w)
 {
     http1_put_status_line(w, head->status);
-    http1_put_fields(w, head, HTTP1_SKIP_FRAMING);
+    const struct conf_rules *rules = rules_of(req);
+    if (FB_UNLIKELY(rules != NULL)) {
+        rules_put_kept(rules, head, HTTP1_SKIP_FRAMING, w);
+        rules_put_set(req, false, w);
+    } else {
+        http1_put_fields(w, head, HTTP1_SKIP_FRAMING);
+    }
     if (!http1_has(head, HTTP1_H_DATE))
         http1_put(w, worker_date(req->worker));
     put_own_framing(req, head, w);

@@ -178,7 +178,7 @@ static void feed_request(struct metrics *m, const struct ev_request *r)
     route->service = r->service;
     if (r->flags & EV_REQUEST_HEDGED)
         route->hedges[r->hedge == EV_HEDGE_WON]++;
-    if (is_rule)
+    if (is_rule && r->reason != REASON_ADDRESS_DENIED)
         route->limited[r->reason == REASON_QUOTA_EXCEEDED]++;
     route->split_fallbacks +=
         r->wanted != 0 && r->endpoint != EV_NONE && r->version != r->wanted - 1;

@@ -54,6 +54,11 @@ def _(fold, world):
     return send(fold, get("/rated/"))
 
 
+sends("address_denied", get("/denied/"))
+sends("redirected", get("/moved/"))
+sends("responded", get("/fixed/"))
+
+
 @row("shed_cap")
 def _(fold, world):
     first, = behind_one(fold, "/capped/slow500")
@@ -461,6 +466,9 @@ def plain_config(world, sink):
             "  - { match: /copied/, service: app, mirror: { service: door, percent: 100% } }\n"
             "  - { match: /lost/, service: app, mirror: { service: dead, percent: 100% } }\n"
             "  - { match: /rated/, service: app, rate_limits: [{ rate: 1/h, burst: 1 }] }\n"
+            "  - { match: /denied/, service: app, deny: [127.0.0.1] }\n"
+            "  - { match: /moved/, redirect: { to: \"https://example.org{target}\" } }\n"
+            "  - { match: /fixed/, respond: { body: fixed } }\n"
             "  - { match: /failing/, service: failing, key: X-User }\n"
             "  - { match: /capped/, service: app, concurrency: 1 }\n"
             "  - { match: /quota/, service: app, rate_limits: [{ quota: 1/d }] }\n" + routes)

@@ -1,0 +1,458 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a route changes on the way, refuses, or answers by itself: allow, deny, request_headers,
+ * response_headers, rewrite, redirect, respond. */
+#include "conf/conf_int.h"
+
+#include <ctype.h>
+#include <string.h>
+#include <strings.h>
+
+#define FIELD_VALUE_BYTES_MAX 4096
+#define BODY_BYTES_MAX (64 * KIB)
+
+/* On these rest framing, conditions, ranges, codings and the way of a request: they are foldback's
+ * own, and a rule that bends them would break what stands on them.  Lower case, sorted by cause. */
+static const char *const own_fields[] = {"connection",
+                                         "keep-alive",
+                                         "proxy-connection",
+                                         "transfer-encoding",
+                                         "content-length",
+                                         "te",
+                                         "trailer",
+                                         "upgrade",
+                                         "expect",
+                                         "host",
+                                         "date",
+                                         "age",
+                                         "cache-status",
+                                         "via",
+                                         "max-forwards",
+                                         "content-encoding",
+                                         "content-range",
+                                         "range",
+                                         "if-match",
+                                         "if-none-match",
+                                         "if-modified-since",
+                                         "if-unmodified-since",
+                                         "if-range",
+                                         "x-request-id",
+                                         "traceparent",
+                                         "x-forwarded-for",
+                                         "x-forwarded-proto",
+                                         "x-forwarded-host",
+                                         "x-forwarded-port",
+                                         "x-forwarded-prefix",
+                                         "forwarded",
+                                         "x-deadline-ms",
+                                         "x-attempt",
+                                         "x-client-cert-subject"};
+
+static const struct {
+    const char *word;
+    enum conf_var var;
+} vars[] = {{"client_address", CONF_VAR_CLIENT_ADDRESS},
+            {"host", CONF_VAR_HOST},
+            {"path", CONF_VAR_PATH},
+            {"query", CONF_VAR_QUERY},
+            {"target", CONF_VAR_TARGET},
+            {"scheme", CONF_VAR_SCHEME},
+            {"request_id", CONF_VAR_REQUEST_ID}};
+#define VARS_TEXT "{client_address}, {host}, {path}, {query}, {target}, {scheme}, {request_id}"
+
+static void read_fields(struct reader *rd, const struct node *n, struct conf_fields *out);
+static void read_rewrite(struct reader *rd, const struct node *n, struct conf_rules *rules);
+static void read_redirect(struct reader *rd, const struct node *n, struct conf_rules *rules);
+static void read_respond(struct reader *rd, const struct node *n, struct conf_rules *rules);
+static void check_own(struct reader *rd, const struct rules_nodes *at,
+                      const struct conf_rules *rules, bool has_service);
+
+const struct conf_rules *parse_rules(struct reader *rd, const struct rules_nodes *at,
+                                     bool has_service)
+{
+    if (!at->allow && !at->deny && !at->request && !at->response && !at->rewrite && !at->redirect &&
+        !at->respond)
+        return NULL;
+    struct conf_rules *rules = arena_get(rd->keep, sizeof *rules);
+    if (!rules)
+        return NULL;
+    *rules =
+        (struct conf_rules){.strip_prefix = "", .add_prefix = "", .to = "", .body = "", .type = ""};
+    if (at->allow)
+        (void)read_prefixes(rd, at->allow, &rules->allow, &rules->allow_count);
+    if (at->deny)
+        (void)read_prefixes(rd, at->deny, &rules->deny, &rules->deny_count);
+    if (at->request)
+        read_fields(rd, at->request, &rules->request);
+    if (at->response)
+        read_fields(rd, at->response, &rules->response);
+    if (at->rewrite)
+        read_rewrite(rd, at->rewrite, rules);
+    if (at->redirect)
+        read_redirect(rd, at->redirect, rules);
+    if (at->respond)
+        read_respond(rd, at->respond, rules);
+    check_own(rd, at, rules, has_service);
+    return rules;
+}
+
+/* Who answers: a service, or the route itself. */
+static void check_own(struct reader *rd, const struct rules_nodes *at,
+                      const struct conf_rules *rules, bool has_service)
+{
+    if (at->redirect && at->respond) {
+        problem(rd, at->respond->key,
+                "a route has `redirect` or `respond`, not both; remove one of the two");
+        return;
+    }
+    if (rules->own == CONF_OWN_HTTPS && !has_service)
+        problem(rd, at->redirect->key,
+                "`redirect: https` sends on only who comes in the clear: name the `service` of "
+                "those who come by https, or write { to: \"https://{host}{target}\" } for all");
+    bool is_alone = rules->own >= CONF_OWN_REDIRECT;
+    const struct node *own = at->redirect ? at->redirect : at->respond;
+    if (is_alone && has_service)
+        problem(rd, own->key, "the route answers by itself: remove its `service`, or this");
+    if (is_alone && (at->rewrite || at->request))
+        problem(rd, at->rewrite ? at->rewrite->key : at->request->key,
+                "the route answers by itself and asks no endpoint: this would do nothing");
+}
+
+/* ---- values with {words} ---- */
+
+bool conf_var_next(struct span *rest, struct span *piece, enum conf_var *var)
+{
+    *var = CONF_VAR_NONE;
+    if (rest->len == 0)
+        return false;
+    for (size_t i = 0; i < rest->len; i++) {
+        if (rest->at[i] != '{')
+            continue;
+        size_t end = i + 1;
+        while (end < rest->len && (islower((unsigned char)rest->at[end]) || rest->at[end] == '_'))
+            end++;
+        if (end == i + 1 || end == rest->len || rest->at[end] != '}')
+            continue;
+        if (i == 0) {
+            *piece = (struct span){rest->at + 1, end - 1};
+            *rest = (struct span){rest->at + end + 1, rest->len - end - 1};
+            *var = CONF_VAR_UNKNOWN;
+            for (size_t k = 0; k < FB_COUNT(vars); k++)
+                if (span_eq(*piece, span_of(vars[k].word)))
+                    *var = vars[k].var;
+            return true;
+        }
+        *piece = (struct span){rest->at, i};
+        *rest = (struct span){rest->at + i, rest->len - i};
+        return true;
+    }
+    *piece = *rest;
+    *rest = (struct span){rest->at + rest->len, 0};
+    return true;
+}
+
+/* The head of the request is gone when its answer comes. */
+static bool is_kept(enum conf_var var)
+{
+    return var == CONF_VAR_NONE || var == CONF_VAR_CLIENT_ADDRESS || var == CONF_VAR_SCHEME ||
+           var == CONF_VAR_REQUEST_ID;
+}
+
+static bool vars_are_known(struct reader *rd, const struct node *n, struct span text,
+                           bool is_response)
+{
+    struct span piece;
+    enum conf_var var;
+    char path[NODE_PATH_BYTES];
+    while (conf_var_next(&text, &piece, &var)) {
+        if (is_response ? is_kept(var) : var != CONF_VAR_UNKNOWN)
+            continue;
+        problem(rd, n, "%s: {%.*s} stands for nothing here; there are %s", node_path(n, path),
+                SHOWN(piece), is_response ? "{client_address}, {scheme}, {request_id}" : VARS_TEXT);
+        return false;
+    }
+    return true;
+}
+
+/* ---- fields ---- */
+
+static bool name_is_free(struct reader *rd, const struct node *n, struct span name)
+{
+    if (!parse_is_token(name)) {
+        problem(rd, n, "\"%.*s\" is not the name of a header field", SHOWN(name));
+        return false;
+    }
+    for (size_t i = 0; i < FB_COUNT(own_fields); i++) {
+        if (!span_ieq(name, span_of(own_fields[i])))
+            continue;
+        if (span_ieq(name, SPAN("host")))
+            problem(rd, n, "Host is set by `host` of the service, not by a rule");
+        else
+            problem(rd, n,
+                    "%.*s is a field that foldback itself answers for: no rule may change it",
+                    SHOWN(name));
+        return false;
+    }
+    return true;
+}
+
+/* Visible text, blanks inside. */
+static bool is_field_value(struct span s)
+{
+    for (size_t i = 0; i < s.len; i++) {
+        unsigned char ch = (unsigned char)s.at[i];
+        if ((ch < ' ' && ch != '\t') || ch == 0x7f)
+            return false;
+    }
+    return s.len <= FIELD_VALUE_BYTES_MAX;
+}
+
+static void read_pairs(struct reader *rd, const struct node *n, const struct conf_field **out,
+                       size_t *count)
+{
+    bool is_response = span_eq(n->parent->key->text, SPAN("response_headers"));
+    char path[NODE_PATH_BYTES];
+    if (!read_is(rd, n, NODE_MAP, "{ X-Env: prod }"))
+        return;
+    if (n->count == 0 || n->count > CONF_FIELDS_MAX) {
+        problem(rd, n, "%s must have 1..%d fields, got %u", node_path(n, path), CONF_FIELDS_MAX,
+                n->count);
+        return;
+    }
+    struct conf_field *at = arena_get(rd->keep, n->count * sizeof *at);
+    if (!at)
+        return;
+    for (const struct node *k = n->first; k; k = k->next) {
+        struct span s;
+        bool is_good = name_is_free(rd, k->key, k->key->text);
+        if (!read_scalar(rd, k, &s))
+            continue;
+        s = span_trim(s);
+        if (!is_field_value(s))
+            problem(rd, k, "%s must be one line of at most %d bytes without control characters",
+                    node_path(k, path), FIELD_VALUE_BYTES_MAX);
+        else if (vars_are_known(rd, k, s, is_response) && is_good)
+            at[(*count)++] =
+                (struct conf_field){arena_text(rd->keep, k->key->text), arena_text(rd->keep, s)};
+    }
+    *out = at;
+}
+
+static void read_removed(struct reader *rd, const struct node *n, struct conf_fields *out)
+{
+    char path[NODE_PATH_BYTES];
+    if (!read_is(rd, n, NODE_LIST, "[Server, X-Powered-By]"))
+        return;
+    if (n->count == 0 || n->count > CONF_FIELDS_MAX) {
+        problem(rd, n, "%s must have 1..%d names, got %u", node_path(n, path), CONF_FIELDS_MAX,
+                n->count);
+        return;
+    }
+    const char **at = arena_get(rd->keep, n->count * sizeof *at);
+    for (const struct node *k = n->first; k && at; k = k->next) {
+        struct span s;
+        if (read_scalar(rd, k, &s) && name_is_free(rd, k, s))
+            at[out->remove_count++] = arena_text(rd->keep, s);
+    }
+    out->remove = at;
+}
+
+static void read_fields(struct reader *rd, const struct node *n, struct conf_fields *out)
+{
+    if (!read_is(rd, n, NODE_MAP, "{ set: { X-Env: prod }, remove: [Cookie] }"))
+        return;
+    if (n->count == 0)
+        problem(rd, n, "nothing is set, added or removed; for example { set: { X-Env: prod } }");
+    for (const struct node *k = n->first; k; k = k->next) {
+        switch (read_key(rd, k, LEVEL_FIELDS)) {
+        case KEY_FIELDS_set:
+            read_pairs(rd, k, &out->set, &out->set_count);
+            break;
+        case KEY_FIELDS_add:
+            read_pairs(rd, k, &out->add, &out->add_count);
+            break;
+        case KEY_FIELDS_remove:
+            read_removed(rd, k, out);
+            break;
+        default:
+            break;
+        }
+    }
+}
+
+/* ---- rewrite ---- */
+
+/* Without a / at the end, so that what follows begins with one. */
+static void read_prefix(struct reader *rd, const struct node *n, const char **out)
+{
+    struct span s;
+    char path[NODE_PATH_BYTES];
+    if (!read_scalar(rd, n, &s))
+        return;
+    const char *fault = parse_path_fault(s);
+    if (fault) {
+        problem(rd, n, "%s %s, got \"%.*s\"", node_path(n, path), fault, SHOWN(s));
+        return;
+    }
+    while (s.len && s.at[s.len - 1] == '/')
+        s.len--;
+    if (s.len && s.at[1] == '/')
+        problem(rd, n, "%s must not begin with //: that would name another host",
+                node_path(n, path));
+    *out = arena_text(rd->keep, s);
+}
+
+static void read_rewrite(struct reader *rd, const struct node *n, struct conf_rules *rules)
+{
+    if (!read_is(rd, n, NODE_MAP, "{ strip_prefix: /api }"))
+        return;
+    if (n->count == 0)
+        problem(rd, n, "rewrite is empty; for example { strip_prefix: /api }");
+    for (const struct node *k = n->first; k; k = k->next) {
+        switch (read_key(rd, k, LEVEL_REWRITE)) {
+        case KEY_REWRITE_strip_prefix:
+            read_prefix(rd, k, &rules->strip_prefix);
+            break;
+        case KEY_REWRITE_add_prefix:
+            read_prefix(rd, k, &rules->add_prefix);
+            break;
+        default:
+            break;
+        }
+    }
+}
+
+/* ---- redirect, respond ---- */
+
+/* Behind "scheme://" a host must be fixed or the client's own, and "/" must not become "//": else
+ * whoever writes a link chooses where our name leads to. */
+static bool is_safe_target(struct span s)
+{
+    for (size_t i = 0; i < s.len; i++)
+        if ((unsigned char)s.at[i] <= ' ' || (unsigned char)s.at[i] >= 0x7f || s.at[i] == '\\')
+            return false;
+    struct span rest = s;
+    if (span_starts(s, SPAN("https://")))
+        rest = (struct span){s.at + 8, s.len - 8};
+    else if (span_starts(s, SPAN("http://")))
+        rest = (struct span){s.at + 7, s.len - 7};
+    else
+        return s.len > 0 && s.at[0] == '/' && (s.len == 1 || (s.at[1] != '/' && s.at[1] != '{'));
+    if (span_starts(rest, SPAN("{host}"))) {
+        rest = (struct span){rest.at + 6, rest.len - 6};
+    } else {
+        size_t n = 0;
+        while (n < rest.len && (isalnum((unsigned char)rest.at[n]) || strchr(".-_[]", rest.at[n])))
+            n++;
+        if (n == 0)
+            return false;
+        rest = (struct span){rest.at + n, rest.len - n};
+    }
+    if (rest.len && rest.at[0] == ':') { /* a port */
+        size_t n = 1;
+        while (n < rest.len && isdigit((unsigned char)rest.at[n]))
+            n++;
+        rest = (struct span){rest.at + n, rest.len - n};
+    }
+    return rest.len == 0 || rest.at[0] == '/' || rest.at[0] == '?' ||
+           span_starts(rest, SPAN("{path}")) || span_starts(rest, SPAN("{target}")) ||
+           span_starts(rest, SPAN("{query}"));
+}
+
+static void read_target(struct reader *rd, const struct node *n, struct conf_rules *rules)
+{
+    struct span s;
+    if (!read_scalar(rd, n, &s) || !vars_are_known(rd, n, s, false))
+        return;
+    if (s.len > 2048 || !is_safe_target(s))
+        problem(
+            rd, n,
+            "to must be https://HOST..., http://HOST... or /PATH, without blanks, where HOST is "
+            "a name or {host} and {path} or {target} follows it at once, for example "
+            "\"https://example.org{target}\"; got \"%.*s\"",
+            SHOWN(s));
+    else
+        rules->to = arena_text(rd->keep, s);
+}
+
+static void read_redirect(struct reader *rd, const struct node *n, struct conf_rules *rules)
+{
+    struct span s;
+    uint64_t number;
+    rules->status = 308;
+    if (n->kind == NODE_SCALAR) {
+        rules->to = "https://{host}{target}";
+        if (read_scalar(rd, n, &s) && span_eq(s, SPAN("https")))
+            rules->own = CONF_OWN_HTTPS;
+        else
+            problem(rd, n,
+                    "redirect must be https, or { to: \"https://example.org{target}\" }, got "
+                    "\"%.*s\"",
+                    SHOWN(s));
+        return;
+    }
+    rules->own = CONF_OWN_REDIRECT;
+    if (!read_is(rd, n, NODE_MAP, "https, or { to: \"https://example.org{target}\" }"))
+        return;
+    bool has_target = false;
+    for (const struct node *k = n->first; k; k = k->next) {
+        switch (read_key(rd, k, LEVEL_REDIRECT)) {
+        case KEY_REDIRECT_to:
+            has_target = true;
+            read_target(rd, k, rules);
+            break;
+        case KEY_REDIRECT_status:
+            if (!read_key_number(rd, k, KEY_REDIRECT_status, &number))
+                break;
+            if (number > 303 && number != 307 && number != 308)
+                problem(rd, k, "status must be 301, 302, 303, 307 or 308, got %u",
+                        (unsigned)number);
+            rules->status = (uint16_t)number;
+            break;
+        default:
+            break;
+        }
+    }
+    if (!has_target)
+        problem(rd, n, "redirect needs `to`, for example { to: \"https://example.org{target}\" }");
+}
+
+static void read_respond(struct reader *rd, const struct node *n, struct conf_rules *rules)
+{
+    struct span s;
+    uint64_t number;
+    char path[NODE_PATH_BYTES];
+    rules->own = CONF_OWN_RESPOND;
+    rules->status = 200;
+    rules->type = "text/plain; charset=utf-8";
+    if (!read_is(rd, n, NODE_MAP, "{ status: 200, body: ok }"))
+        return;
+    for (const struct node *k = n->first; k; k = k->next) {
+        switch (read_key(rd, k, LEVEL_RESPOND)) {
+        case KEY_RESPOND_status:
+            if (read_key_number(rd, k, KEY_RESPOND_status, &number))
+                rules->status = (uint16_t)number;
+            break;
+        case KEY_RESPOND_body:
+            if (!read_is(rd, k, NODE_SCALAR, "a text"))
+                break;
+            s = k->text; /* with its line breaks */
+            if (s.len > BODY_BYTES_MAX)
+                problem(rd, k, "%s must have at most %u bytes, got %zu", node_path(k, path),
+                        (unsigned)BODY_BYTES_MAX, s.len);
+            rules->body = arena_text(rd->keep, s);
+            break;
+        case KEY_RESPOND_type:
+            if (!read_scalar(rd, k, &s))
+                break;
+            if (s.len == 0 || s.len > 200 || !is_field_value(s) || !memchr(s.at, '/', s.len))
+                problem(rd, k, "%s must be a media type such as text/html, got \"%.*s\"",
+                        node_path(k, path), SHOWN(s));
+            rules->type = arena_text(rd->keep, s);
+            break;
+        default:
+            break;
+        }
+    }
+    if (rules->body[0] && (rules->status == 204 || rules->status == 304))
+        problem(rd, n, "an answer with status %u has no body: remove `body`", rules->status);
+}

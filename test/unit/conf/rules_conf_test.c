@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a configuration may say about fields, rewrites, redirects and own answers, and what it may
+ * not. */
+#include "conf/conf.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+/* cmocka.h needs some of the above */
+#include <cmocka.h>
+
+static struct conf *with_route(const char *route, char problem[400])
+{
+    struct buf text;
+    struct conf *c = NULL;
+    struct conf_report report;
+    buf_init(&text, 64 * KIB);
+    buf_printf(&text,
+               "listen: [\":8080\"]\nservices: { app: { endpoints: [\"10.0.0.1:80\"] } }\n"
+               "routes: [{ match: /x/, %s }, { match: /, service: app }]\n",
+               route);
+    enum fb_code code = conf_parse(buf_span(&text), "t.yaml", &c, &report);
+    problem[0] = 0;
+    if (report.error_count)
+        snprintf(problem, 400, "%s", report.at[0].text);
+    assert_int_equal(code == FB_OK, report.error_count == 0);
+    conf_report_fini(&report);
+    buf_fini(&text);
+    return c;
+}
+
+static void rules_are_read(void **state)
+{
+    (void)state;
+    char problem[400];
+    struct conf *c = with_route(
+        "service: app, allow: [10.0.0.0/8], deny: [10.1.0.0/16, \"::1\"], redirect: https, "
+        "request_headers: { set: { X-A: \"{host}\", Report-To: '{\"group\":\"a\"}' }, remove: "
+        "[Cookie] }, "
+        "response_headers: { add: { Link: x } }, rewrite: { strip_prefix: /api/, add_prefix: /v2 }",
+        problem);
+    assert_string_equal(problem, "");
+    const struct conf_rules *r = c->routes[0].rules;
+    assert_int_equal(r->allow_count, 1);
+    assert_int_equal(r->deny_count, 2);
+    assert_int_equal(r->own, CONF_OWN_HTTPS);
+    assert_string_equal(r->strip_prefix, "/api");
+    assert_string_equal(r->add_prefix, "/v2");
+    assert_string_equal(r->request.set[1].value, "{\"group\":\"a\"}");
+    assert_string_equal(r->request.remove[0], "Cookie");
+    assert_string_equal(r->response.add[0].name, "Link");
+    assert_false(conf_route_is_own(&c->routes[0]));
+    assert_null(c->routes[1].rules);
+    conf_unref(c);
+    c = with_route("redirect: { to: \"https://e.example{target}\", status: 302 }", problem);
+    assert_string_equal(problem, "");
+    assert_true(conf_route_is_own(&c->routes[0]));
+    assert_string_equal(c->routes[0].name, "redirect /x/");
+    assert_int_equal(c->routes[0].rules->status, 302);
+    conf_unref(c);
+    c = with_route("respond: { body: \"a\\n\\tb\\n\" }", problem);
+    assert_string_equal(problem, "");
+    assert_string_equal(c->routes[0].rules->body, "a\n\tb\n");
+    conf_unref(c);
+    assert_null(with_route("service: \"a\\nb\"", problem));
+    assert_non_null(strstr(problem, "line breaks"));
+}
+
+static void what_would_harm_is_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *route, *says;
+    } rows[] = {
+        {"service: app, request_headers: { set: { Host: a } }", "`host` of the service"},
+        {"service: app, request_headers: { set: { content-length: 3 } }", "foldback itself"},
+        {"service: app, request_headers: { remove: [Transfer-Encoding] }", "foldback itself"},
+        {"service: app, response_headers: { remove: [Content-Encoding] }", "foldback itself"},
+        {"service: app, request_headers: { set: { \"X A\": b } }", "not the name"},
+        {"service: app, request_headers: { set: { X-A: \"a\\r\\nB: c\" } }", "control characters"},
+        {"service: app, request_headers: { set: { X-A: \"{hots}\" } }",
+         "{hots} stands for nothing"},
+        {"service: app, response_headers: { set: { X-A: \"{path}\" } }", "stands for nothing here"},
+        {"service: app, request_headers: {}", "nothing is set"},
+        {"service: app, request_headers: { put: { A: b } }", "put"},
+        {"service: app, rewrite: { strip_prefix: api }", "must begin with /"},
+        {"service: app, rewrite: { add_prefix: //evil }", "another host"},
+        {"service: app, rewrite: {}", "empty"},
+        {"service: app, allow: []", "1..64"},
+        {"service: app, deny: [10.0.0.1/8]", "no bit set"},
+        {"redirect: https", "name the `service`"},
+        {"redirect: { to: \"https://a{path}\" }, service: app", "remove its `service`"},
+        {"redirect: { to: \"{path}\" }", "to must be"},
+        {"redirect: { to: \"/{path}\" }", "to must be"},
+        {"redirect: { to: //evil }", "to must be"},
+        {"redirect: { to: \"https://{path}\" }", "to must be"},
+        {"redirect: { to: \"https://{host}.evil/\" }", "to must be"},
+        {"redirect: { to: \"https://a.example{host}\" }", "to must be"},
+        {"redirect: { to: \"javascript:alert(1)\" }", "to must be"},
+        {"redirect: { to: \"https://a/\", status: 304 }", "301, 302, 303, 307 or 308"},
+        {"redirect: { to: \"https://a/\", status: 300 }", "status"},
+        {"redirect: { status: 301 }", "needs `to`"},
+        {"redirect: http", "must be https"},
+        {"respond: { status: 199 }", "status"},
+        {"respond: { status: 204, body: x }", "no body"},
+        {"respond: { type: html }", "media type"},
+        {"respond: { status: 200 }, redirect: { to: \"https://a/\" }", "not both"},
+        {"respond: {}, rewrite: { strip_prefix: /x }", "do nothing"},
+        {"priority: critical", "`redirect` or `respond`"},
+    };
+    for (size_t i = 0; i < FB_COUNT(rows); i++) {
+        char problem[400];
+        conf_unref(with_route(rows[i].route, problem));
+        if (!strstr(problem, rows[i].says))
+            fail_msg("%s: \"%s\" does not say \"%s\"", rows[i].route, problem, rows[i].says);
+    }
+}
+
+static void words_in_braces_are_found(void **state)
+{
+    (void)state;
+    struct span rest = SPAN("a{b {host}{x_y}{}{A}"), piece;
+    static const struct {
+        const char *text;
+        enum conf_var var;
+    } want[] = {{"a{b ", CONF_VAR_NONE},
+                {"host", CONF_VAR_HOST},
+                {"x_y", CONF_VAR_UNKNOWN},
+                {"{}{A}", CONF_VAR_NONE}};
+    enum conf_var var;
+    for (size_t i = 0; i < FB_COUNT(want); i++) {
+        assert_true(conf_var_next(&rest, &piece, &var));
+        assert_int_equal(var, want[i].var);
+        assert_true(span_eq(piece, span_of(want[i].text)));
+    }
+    assert_false(conf_var_next(&rest, &piece, &var));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(rules_are_read),
+        cmocka_unit_test(what_would_harm_is_refused),
+        cmocka_unit_test(words_in_braces_are_found),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
