@@ -204,6 +204,35 @@ struct route_rest {
 static void route_finish(struct reader *rd, const struct node *n, size_t index,
                          const struct route_rest *rest);
 
+static void rules_node(struct rules_nodes *at, int key, const struct node *n)
+{
+    switch (key) {
+    case KEY_ROUTE_allow:
+        at->allow = n;
+        break;
+    case KEY_ROUTE_deny:
+        at->deny = n;
+        break;
+    case KEY_ROUTE_request_headers:
+        at->request = n;
+        break;
+    case KEY_ROUTE_response_headers:
+        at->response = n;
+        break;
+    case KEY_ROUTE_rewrite:
+        at->rewrite = n;
+        break;
+    case KEY_ROUTE_redirect:
+        at->redirect = n;
+        break;
+    case KEY_ROUTE_respond:
+        at->respond = n;
+        break;
+    default:
+        break;
+    }
+}
+
 static void parse_route(struct reader *rd, const struct node *n, size_t index)
 {
     struct conf_route *rt = &rd->routes[index];
@@ -274,28 +303,8 @@ static void parse_route(struct reader *rd, const struct node *n, size_t index)
         case KEY_ROUTE_tune:
             route_tune(rd, k, rt);
             break;
-        case KEY_ROUTE_allow:
-            rest.rules.allow = k;
-            break;
-        case KEY_ROUTE_deny:
-            rest.rules.deny = k;
-            break;
-        case KEY_ROUTE_request_headers:
-            rest.rules.request = k;
-            break;
-        case KEY_ROUTE_response_headers:
-            rest.rules.response = k;
-            break;
-        case KEY_ROUTE_rewrite:
-            rest.rules.rewrite = k;
-            break;
-        case KEY_ROUTE_redirect:
-            rest.rules.redirect = k;
-            break;
-        case KEY_ROUTE_respond:
-            rest.rules.respond = k;
-            break;
         default:
+            rules_node(&rest.rules, key, k);
             break;
         }
     }

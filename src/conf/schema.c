@@ -239,8 +239,58 @@ static void texts_of(struct json *j, uint64_t min, uint64_t max)
     json_raw(j, SPAN("{\"type\":\"string\"}"));
 }
 
+/* Of routes. */
+static bool route_schema(struct json *j, enum conf_key key)
+{
+    switch ((int)key) {
+    case KEY_ROUTE_allow:
+    case KEY_ROUTE_deny:
+        texts_of(j, 1, CONF_PREFIXES_MAX);
+        return true;
+    case KEY_ROUTE_request_headers:
+    case KEY_ROUTE_response_headers:
+        ref(j, "fields");
+        return true;
+    case KEY_FIELDS_set:
+    case KEY_FIELDS_add:
+        json_key_str(j, "type", "object");
+        json_key_u64(j, "maxProperties", CONF_FIELDS_MAX);
+        json_key(j, "additionalProperties");
+        json_raw(j, SPAN("{\"type\":[\"string\",\"number\",\"boolean\"]}"));
+        return true;
+    case KEY_FIELDS_remove:
+        texts_of(j, 1, CONF_FIELDS_MAX);
+        return true;
+    case KEY_ROUTE_rewrite:
+        ref(j, "rewrite");
+        return true;
+    case KEY_ROUTE_redirect:
+        words_or_map(j, "https", NULL, "redirect");
+        return true;
+    case KEY_ROUTE_respond:
+        ref(j, "respond");
+        return true;
+    case KEY_ROUTE_mirror:
+        ref(j, "mirror");
+        return true;
+    case KEY_MIRROR_percent:
+        text_type(j, "^[0-9.]+ *%$");
+        return true;
+    case KEY_ROUTE_hedge:
+        text_type(j, "^(on|off|[0-9.]+ *(ms|s|m)?)$");
+        return true;
+    case KEY_ROUTE_hash:
+        text_type(j, "^(address|path|(header|cookie|query) +[^ ]+)$");
+        return true;
+    default:
+        return false;
+    }
+}
+
 static void other_schema(struct json *j, enum conf_key key)
 {
+    if (route_schema(j, key))
+        return;
     switch (key) {
     case KEY_SERVICE_endpoints:
         list_of(j, "endpoint", KNOB_TARGETS_MAX);
@@ -263,45 +313,6 @@ static void other_schema(struct json *j, enum conf_key key)
         return;
     case KEY_SERVICE_agent_check:
         ref(j, "agent_check");
-        return;
-    case KEY_ROUTE_mirror:
-        ref(j, "mirror");
-        return;
-    case KEY_ROUTE_allow:
-    case KEY_ROUTE_deny:
-        texts_of(j, 1, CONF_PREFIXES_MAX);
-        return;
-    case KEY_ROUTE_request_headers:
-    case KEY_ROUTE_response_headers:
-        ref(j, "fields");
-        return;
-    case KEY_FIELDS_set:
-    case KEY_FIELDS_add:
-        json_key_str(j, "type", "object");
-        json_key_u64(j, "maxProperties", CONF_FIELDS_MAX);
-        json_key(j, "additionalProperties");
-        json_raw(j, SPAN("{\"type\":[\"string\",\"number\",\"boolean\"]}"));
-        return;
-    case KEY_FIELDS_remove:
-        texts_of(j, 1, CONF_FIELDS_MAX);
-        return;
-    case KEY_ROUTE_rewrite:
-        ref(j, "rewrite");
-        return;
-    case KEY_ROUTE_redirect:
-        words_or_map(j, "https", NULL, "redirect");
-        return;
-    case KEY_ROUTE_respond:
-        ref(j, "respond");
-        return;
-    case KEY_MIRROR_percent:
-        text_type(j, "^[0-9.]+ *%$");
-        return;
-    case KEY_ROUTE_hedge:
-        text_type(j, "^(on|off|[0-9.]+ *(ms|s|m)?)$");
-        return;
-    case KEY_ROUTE_hash:
-        text_type(j, "^(address|path|(header|cookie|query) +[^ ]+)$");
         return;
     case KEY_ROUTE_split:
         json_key_str(j, "type", "object");
@@ -441,6 +452,11 @@ static void level_schema(struct json *j, enum conf_level level, const char *name
         for (struct span rest = span_of(required); rest.len;)
             json_span(j, span_cut(rest, '|', &rest));
         json_array_end(j);
+    }
+    if (level == LEVEL_ROUTE) {
+        json_key(j, "anyOf");
+        json_raw(j, SPAN("[{\"required\":[\"service\"]},{\"required\":[\"redirect\"]},"
+                         "{\"required\":[\"respond\"]}]"));
     }
     json_key(j, "properties");
     json_object_begin(j);
