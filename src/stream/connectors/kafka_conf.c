@@ -209,25 +209,10 @@ static void set_key(struct settings *s, const struct connector *c, const char *n
         set(s, name, value);
 }
 
-static void set_oauth(struct settings *s, const struct connector *c)
+static void set_oauth(struct settings *s)
 {
-    char secret[2400];
-    struct fb_err err;
     set(s, "sasl.mechanisms", "OAUTHBEARER");
-    if (!kafka_value(c, "token_url")[0]) {
-        rd_kafka_conf_set_oauthbearer_token_refresh_cb(s->conf, kafka_token);
-        return;
-    }
-    set(s, "sasl.oauthbearer.method", "oidc");
-    set_key(s, c, "sasl.oauthbearer.token.endpoint.url", "token_url");
-    set_key(s, c, "sasl.oauthbearer.client.id", "client_id");
-    set_key(s, c, "sasl.oauthbearer.scope", "scope");
-    if (kafka_secret(c, "client_secret_file", secret, sizeof secret, &err) != FB_OK) {
-        s->is_bad = true;
-        snprintf(s->why, sizeof s->why, "%.250s", err.text);
-        return;
-    }
-    set(s, "sasl.oauthbearer.client.secret", secret);
+    rd_kafka_conf_set_oauthbearer_token_refresh_cb(s->conf, kafka_token);
 }
 
 static void set_security(struct settings *s, struct connector *c)
@@ -254,7 +239,7 @@ static void set_security(struct settings *s, struct connector *c)
     }
 #endif
     if (is_oauth) {
-        set_oauth(s, c);
+        set_oauth(s);
     } else if (is_sasl) {
         set(s, "sasl.mechanisms", mechanism);
         c->is_scram = strncmp(mechanism, "SCRAM", 5) == 0;

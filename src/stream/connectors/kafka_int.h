@@ -53,6 +53,10 @@ enum fb_code kafka_conf_read(struct connector *c, struct fb_err *err);
 FB_MUST_USE
 enum fb_code kafka_secret(const struct connector *c, const char *key, char *out, size_t size,
                           struct fb_err *err);
+/* kafka_oidc.c: a token of `token_url`, and how long it is good by the answer; 0 unsaid. */
+FB_MUST_USE
+enum fb_code kafka_oidc(struct connector *c, char out[KAFKA_TOKEN_BYTES], uint32_t *life_s,
+                        struct fb_err *err);
 /* kafka_token.c: the library wants a token. */
 void kafka_token(rd_kafka_t *rk, const char *config, void *opaque);
 FB_MUST_USE

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Bearer tokens (OAUTHBEARER): from a file that something else keeps fresh, or from a command that
- * prints one.
+/* Bearer tokens (OAUTHBEARER): from an identity provider (kafka_oidc.c), from a file that something
+ * else keeps fresh, or from a command that prints one.
  *
  * The library asks for the first one when it connects, and again when four fifths of the time of
- * the newest are over.  A command that fails before the old token ends is run again at four fifths
- * of what is left, until then with a line in the log; a token that has ended is an error for a
- * person.  Threads: the connector's, within the calls of the library. */
+ * the newest are over.  What fails before the old token ends is tried again at four fifths of what
+ * is left, until then with a line in the log; a token that has ended is an error for a person, a
+ * provider that is away one that passes.  Threads: the connector's, within the calls of the
+ * library. */
 #include "base/clock.h"
 #include "stream/connectors/exec_call.h"
 #include "stream/connectors/kafka_int.h"
@@ -160,47 +161,84 @@ static enum fb_code run_command(struct connector *c, char out[TOKEN_BYTES], stru
     return code;
 }
 
-static enum fb_code read_token(struct connector *c, char out[TOKEN_BYTES], struct fb_err *err)
+struct token_now {
+    char text[TOKEN_BYTES];
+    int64_t end_ms; /* since 1970 */
+};
+
+/* Which of the three keys tells where tokens come from. */
+static const char *source_of(const struct connector *c)
 {
-    out[0] = '\0';
-    bool is_command = kafka_value(c, "token_command")[0] != '\0';
-    enum fb_code code = is_command ? run_command(c, out, err)
-                                   : kafka_secret(c, "token_file", out, TOKEN_BYTES, err);
-    if (code == FB_OK && !out[0])
-        return fb_fail(err, FB_E_DENIED, "no token: neither `token_command` nor `token_file`");
-    if (code == FB_OK && token_end_ms(out) <= now_ms())
+    return kafka_value(c, "token_url")[0]       ? "token_url"
+           : kafka_value(c, "token_command")[0] ? "token_command"
+                                                : "token_file";
+}
+
+static enum fb_code read_token(struct connector *c, struct token_now *out, struct fb_err *err)
+{
+    const char *from = source_of(c);
+    uint32_t life_s = 0;
+    out->text[0] = '\0';
+    enum fb_code code = strcmp(from, "token_url") == 0 ? kafka_oidc(c, out->text, &life_s, err)
+                        : strcmp(from, "token_command") == 0
+                            ? run_command(c, out->text, err)
+                            : kafka_secret(c, from, out->text, TOKEN_BYTES, err);
+    if (code == FB_OK && !out->text[0])
+        return fb_fail(err, FB_E_DENIED,
+                       "no token: none of `token_url`, `token_command` and `token_file`");
+    if (code != FB_OK)
+        return code;
+    out->end_ms = token_end_ms(out->text);
+    if (life_s) /* by the answer: a token need not be a JWT, and clocks differ */
+        out->end_ms = now_ms() + (int64_t)life_s * 1000;
+    if (out->end_ms <= now_ms())
         return fb_fail(err, FB_E_DENIED, "the token has ended: %s",
-                       is_command ? "the command prints an old one"
-                                  : "what keeps its file fresh does not");
-    return code;
+                       strcmp(from, "token_url") == 0       ? "the provider gives an old one"
+                       : strcmp(from, "token_command") == 0 ? "the command prints an old one"
+                                                            : "what keeps its file fresh does not");
+    return FB_OK;
+}
+
+static bool is_passing(enum fb_code code)
+{
+    return code == FB_E_AGAIN || code == FB_E_TIMEOUT;
+}
+
+/* A token is there again: what its absence was said to be is over. */
+static void note_token(struct connector *c, const struct token_now *token)
+{
+    snprintf(c->token, sizeof c->token, "%s", token->text);
+    c->token_end_ms = token->end_ms;
+    if (is_passing(c->bad))
+        c->bad = FB_OK;
 }
 
 void kafka_token(rd_kafka_t *rk, const char *config, void *opaque)
 {
     struct connector *c = opaque;
     struct fb_err err = {.text = ""};
-    char token[TOKEN_BYTES], text[300];
+    struct token_now token;
+    char text[300];
     (void)config;
-    enum fb_code code = read_token(c, token, &err);
+    enum fb_code code = read_token(c, &token, &err);
     if (code != FB_OK && c->token[0] && c->token_end_ms - now_ms() > OLD_LEFT_MIN_MS) {
         snprintf(text, sizeof text, "%.230s; the old token is good for %d s", err.text,
                  (int)((c->token_end_ms - now_ms()) / 1000));
         c->setup.say(c->setup.ctx, FB_LOG_WARN, text);
-        snprintf(token, sizeof token, "%s", c->token);
     } else if (code == FB_OK) {
-        snprintf(c->token, sizeof c->token, "%s", token);
-        c->token_end_ms = token_end_ms(token);
+        note_token(c, &token);
     } else {
         c->token[0] = '\0';
     }
+    memset(token.text, 0, sizeof token.text);
     if (c->token[0] &&
-        rd_kafka_oauthbearer_set_token(rk, token, c->token_end_ms, "foldback", NULL, 0, text,
+        rd_kafka_oauthbearer_set_token(rk, c->token, c->token_end_ms, "foldback", NULL, 0, text,
                                        sizeof text) == RD_KAFKA_RESP_ERR_NO_ERROR)
         return;
     if (!c->token[0])
         snprintf(text, sizeof text, "%.290s", err.text);
-    c->bad = FB_E_DENIED;
+    c->bad = is_passing(code) ? FB_E_AGAIN : FB_E_DENIED;
     snprintf(c->bad_text, sizeof c->bad_text, "%.280s; see `%s` of connectors.%s", text,
-             kafka_value(c, "token_command")[0] ? "token_command" : "token_file", c->setup.name);
+             source_of(c), c->setup.name);
     rd_kafka_oauthbearer_set_token_failure(rk, text);
 }
