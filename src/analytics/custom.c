@@ -54,19 +54,25 @@ const struct custom_name *customs_find(const struct customs *c, const char *name
     return NULL;
 }
 
-static bool is_deploy(const struct custom_name *n)
+bool custom_is_deploy(const char name[40], char whose[40])
 {
     static const char word[] = "deploy";
-    size_t len = strnlen(n->name, sizeof n->name), tail = sizeof word - 1;
-    return len >= tail && memcmp(n->name + len - tail, word, tail) == 0 &&
-           (len == tail || n->name[len - tail - 1] == '.');
+    size_t len = strnlen(name, 40), tail = sizeof word - 1;
+    if (len < tail || memcmp(name + len - tail, word, tail) != 0 ||
+        (len > tail && name[len - tail - 1] != '.'))
+        return false;
+    size_t rest = len > tail ? len - tail - 1 : 0;
+    memset(whose, 0, 40);
+    memcpy(whose, name, rest);
+    return true;
 }
 
 uint64_t customs_deploy_age_s(const struct customs *c)
 {
     uint64_t age_s = UINT64_MAX;
+    char whose[40];
     for (uint32_t i = 0; i < c->count; i++)
-        if (c->name[i].total > 0 && is_deploy(&c->name[i]))
+        if (c->name[i].total > 0 && custom_is_deploy(c->name[i].name, whose))
             age_s = fb_min_u64(age_s, fb_sub_floor_u64(c->now_s, c->name[i].last_s));
     return age_s;
 }

@@ -45,6 +45,8 @@ struct custom_sum customs_sum(const struct customs *c, const struct custom_name 
 struct custom_sum customs_second(const struct customs *c, const struct custom_name *n,
                                  uint32_t ago);
 uint64_t customs_now_s(const struct customs *c); /* the open second */
+/* `deploy`, or `<anything>.deploy`; <whose> is that, "" when there is none. */
+bool custom_is_deploy(const char name[40], char whose[40]);
 /* Whole seconds since the last deploy marker: an event named `deploy` or `<anything>.deploy`.
  * UINT64_MAX: none is known. */
 uint64_t customs_deploy_age_s(const struct customs *c);

@@ -49,6 +49,7 @@
 #define LOWER_UPSTREAM_P95 "upstream_p95"
 #define LOWER_HEDGE_RATIO "hedge_ratio"
 #define LOWER_HEDGE_GAIN "hedge_gain"
+#define LOWER_SIGNAL "signal"
 
 static const struct fact_row rows[FACT_END] = {
 #define FACT(fname, fid, funit, says) [fid] = {.name = LOWER_##fname, .unit = funit, .what = says},

@@ -348,6 +348,15 @@ const struct conf_connector_row *conf_connector_row(const char *type); /* NULL u
 /* NULL: the type has no such key. */
 const char *conf_connector_value(const struct conf_connector *c, const char *key);
 
+/* A figure of an application: what `signals` says (analytics/signal.h). */
+#define CONF_SIGNALS_MAX 32
+struct conf_signal {
+    const char *name, *event, *service; /* service "" none */
+    uint8_t value, better;              /* index of its word */
+    double harm_pct;
+    uint32_t line[5]; /* of event, value, service, better, harm; 0: default */
+};
+
 struct conf {
     struct conf_params p;
     const struct conf_listen *listens;
@@ -358,6 +367,8 @@ struct conf {
     size_t route_count;
     const struct conf_connector *connectors;
     size_t connector_count;
+    const struct conf_signal *signals;
+    size_t signal_count;
     const char *text; /* what was parsed, terminated */
     size_t text_bytes;
     uint64_t hash;    /* xxh64 of text */

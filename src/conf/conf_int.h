@@ -239,6 +239,9 @@ void parse_handlers(struct reader *rd, const struct node *n);
 void parse_scrapes(struct reader *rd, const struct node *n);
 void check_url(struct reader *rd, const struct node *url, const struct conf_connector *c);
 
+/* ---- parse_signal.c: after the services ---- */
+void parse_signals(struct reader *rd, const struct node *n);
+
 /* ---- parse_scrape.c ---- */
 static inline bool is_scrape(const struct conf_connector *c)
 {

@@ -176,7 +176,7 @@ static void check_duplicates(struct reader *rd, const struct node *n)
 
 static void parse_top(struct reader *rd, const struct node *root)
 {
-    const struct node *listen = NULL, *services = NULL, *routes = NULL;
+    const struct node *listen = NULL, *services = NULL, *routes = NULL, *signals = NULL;
     check_duplicates(rd, root);
     for (const struct node *n = root->first; n; n = n->next) {
         size_t count;
@@ -213,6 +213,9 @@ static void parse_top(struct reader *rd, const struct node *root)
         case KEY_TOP_scrapes:
             parse_scrapes(rd, n);
             break;
+        case KEY_TOP_signals:
+            signals = n;
+            break;
         default:
             break;
         }
@@ -232,6 +235,8 @@ static void parse_top(struct reader *rd, const struct node *root)
         parse_routes(rd, routes);
     else if (services)
         parse_default_route(rd);
+    if (signals)
+        parse_signals(rd, signals);
     check_together(rd, root);
     check_regions(rd, find_node(root, "top", "connectors"));
 }

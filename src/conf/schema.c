@@ -612,6 +612,22 @@ static void connector_refs(struct json *j)
     json_object_end(j);
 }
 
+static void signal_refs(struct json *j)
+{
+    json_key(j, conf_key_row(KEY_TOP_signals)->name);
+    json_object_begin(j);
+    json_key_str(j, "description", conf_key_row(KEY_TOP_signals)->what);
+    json_key_str(j, "type", "object");
+    json_key_u64(j, "maxProperties", CONF_SIGNALS_MAX);
+    json_key(j, "propertyNames");
+    json_raw(j, SPAN("{\"pattern\":\"^[a-z0-9][a-z0-9_.-]{0,38}$\"}"));
+    json_key(j, "additionalProperties");
+    json_object_begin(j);
+    ref(j, "signal");
+    json_object_end(j);
+    json_object_end(j);
+}
+
 void conf_schema(struct buf *out)
 {
     struct json j;
@@ -645,6 +661,7 @@ void conf_schema(struct buf *out)
     connector_refs(&j);
     named_refs(&j, KEY_TOP_handlers, "handler");
     named_refs(&j, KEY_TOP_scrapes, "scrape");
+    signal_refs(&j);
     json_key(&j, "routes");
     json_object_begin(&j);
     json_key_str(&j, "description", conf_key_row(KEY_TOP_routes)->what);
@@ -681,6 +698,7 @@ void conf_schema(struct buf *out)
     level_schema(&j, LEVEL_CACHE, "cache", NULL);
     level_schema(&j, LEVEL_COMPRESS, "compress", NULL);
     level_schema(&j, LEVEL_MATCH, "match", NULL);
+    level_schema(&j, LEVEL_SIGNAL, "signal", NULL);
     connector_schemas(&j);
     handler_schema(&j);
     scrape_schema(&j);

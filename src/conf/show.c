@@ -520,6 +520,17 @@ static void show_listen(struct show *s, const struct conf_listen *l, uint32_t li
     buf_fini(&text);
 }
 
+static void show_signal(struct show *s, const struct conf_signal *sig)
+{
+    char text[32];
+    show_value(s, "event", sig->event, sig->line[0]);
+    show_word(s, "value", KEY_SIGNAL_value, sig->value, sig->line[1]);
+    show_value(s, "service", sig->service, sig->line[2]);
+    show_word(s, "better", KEY_SIGNAL_better, sig->better, sig->line[3]);
+    snprintf(text, sizeof text, "%.10g%%", sig->harm_pct);
+    show_value(s, "harm", text, sig->line[4]);
+}
+
 void conf_show(const struct conf *c, bool is_json, struct buf *out)
 {
     conf_show_running(c, (struct span){"", 0}, is_json, out);
@@ -559,6 +570,10 @@ void conf_show_running(const struct conf *c, struct span waiting, bool is_json, 
     for (size_t i = 0; i < c->route_count; i++) {
         snprintf(s.prefix, sizeof s.prefix, "routes[%zu].", i);
         show_route(&s, &c->routes[i], private->route_line[i]);
+    }
+    for (size_t i = 0; i < c->signal_count; i++) {
+        snprintf(s.prefix, sizeof s.prefix, "signals.%s.", c->signals[i].name);
+        show_signal(&s, &c->signals[i]);
     }
     for (size_t i = 0; i < c->connector_count; i++) {
         const struct conf_connector *k = &c->connectors[i];

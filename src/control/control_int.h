@@ -8,6 +8,7 @@
 #ifndef FB_CONTROL_CONTROL_INT_H
 #define FB_CONTROL_CONTROL_INT_H
 #include "analytics/curve.h"
+#include "analytics/signal.h"
 #include "control/engine.h"
 
 #define CONTROL_KINDS 5
@@ -97,6 +98,28 @@ struct hedge_loop {
 };
 _Static_assert(sizeof(struct hedge_loop) == 64, "no padding");
 
+/* What one signal is compared with: a release that is looked at, and what is usual. */
+enum watch_state { WATCH_OFF, WATCH_LOOKING, WATCH_HARMED };
+struct signal_watch {
+    struct signal_base base;  /* before the release */
+    struct signal_sum sum;    /* since */
+    double from, to;          /* share of the new versions, in per cent; 0, 100: a deploy marker */
+    uint64_t since_s, next_s; /* the release; first second that is not in <sum> yet */
+    uint64_t over_s;          /* harm: when the alert ends at the latest */
+    uint16_t route;           /* EV_NONE: a deploy marker */
+    uint8_t state, reserved[5];
+};
+struct signal_normal {
+    struct signal_base base; /* while abnormal: what was usual before */
+    uint64_t since_s;        /* abnormal since; 0: it is not */
+    uint32_t odd_s, calm_s;  /* seconds in a row out of and within the bounds */
+};
+struct signal_guard {
+    struct signal_watch watch;
+    struct signal_normal normal;
+};
+_Static_assert(sizeof(struct signal_guard) == 160, "no padding");
+
 struct change {
     double from;
     uint16_t knob, target, reserved[2];
@@ -120,6 +143,8 @@ struct engine_state {
     double objective[KNOB_TARGETS_MAX]; /* share of requests that must be in time; 0: none */
     uint8_t is_missed[KNOB_TARGETS_MAX];
     struct change change[CONTROL_CHANGES_MAX];
+    struct signal_guard guard[SIGNALS_MAX];
+    float split_seen[KNOB_TARGETS_MAX]; /* share of new versions + 1; 0: not looked at yet */
 };
 
 struct engine {
@@ -128,6 +153,7 @@ struct engine {
     struct facts *facts;
     struct curves *curves;
     struct customs *customs;
+    struct signals *signals;
     struct engine_target *targets; /* a copy of the configuration; not part of a snapshot */
     size_t target_count;
     struct engine_out *out; /* during engine_feed only; may be NULL */
@@ -170,6 +196,11 @@ void loop_hedge_run(struct engine *e);
 void loop_cache_feed(struct engine *e, const struct ev_cache_sample *s);
 void loop_cache_run(struct engine *e);
 void loop_fleet_feed(struct engine *e, const struct ev_fleet_share *s);
+/* release.c: does a release harm a signal?  <marker>: an event of a deploy. */
+void release_marker(struct engine *e, const struct ev_custom *marker);
+void release_run(struct engine *e);
+/* The place <i> has another signal now. */
+void release_forget(struct engine *e, uint32_t i);
 /* objective.c: each second. */
 void objective_run(struct engine *e);
 #endif

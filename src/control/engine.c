@@ -13,7 +13,7 @@
 #include <string.h>
 
 /* Changes with the layout of anything in struct engine_state. */
-#define ENGINE_LAYOUT UINT64_C(0x0004314743424c46) /* "FLBCG1", 4 */
+#define ENGINE_LAYOUT UINT64_C(0x0005314743424c46) /* "FLBCG1", 5 */
 #define ENGINE_SCOPES 1024
 
 static void feed_name(struct engine *e, const struct ev_name *n);
@@ -27,7 +27,8 @@ struct engine *engine_new(void)
     e->facts = facts_new(ENGINE_SCOPES);
     e->curves = curves_new();
     e->customs = customs_new();
-    if (!e->facts || !e->curves || !e->customs) {
+    e->signals = signals_new();
+    if (!e->facts || !e->curves || !e->customs || !e->signals) {
         engine_free(e);
         return NULL;
     }
@@ -43,6 +44,7 @@ void engine_free(struct engine *e)
         facts_free(e->facts);
     curves_free(e->curves);
     customs_free(e->customs);
+    signals_free(e->signals);
     free(e->targets);
     free(e);
 }
@@ -128,6 +130,20 @@ void control_apply_config(struct engine *e, enum ev_kind kind, uint16_t number)
     }
 }
 
+static void configure_signals(struct engine *e, const struct engine_conf *conf)
+{
+    struct signal_conf was[SIGNALS_MAX];
+    for (uint32_t i = 0; i < SIGNALS_MAX; i++)
+        was[i] = e->signals->place[i].conf;
+    signals_configure(e->signals, conf->signals, conf->signal_count);
+    for (uint32_t i = 0; i < SIGNALS_MAX; i++)
+        if (memcmp(&was[i], &e->signals->place[i].conf, sizeof was[i]) != 0)
+            release_forget(e, i);
+    for (uint16_t i = 0; i < e->s.top[EV_KIND_SERVICE]; i++)
+        if (e->s.name[EV_KIND_SERVICE][i].is_used)
+            signals_service(e->signals, e->s.name[EV_KIND_SERVICE][i].name, i, false);
+}
+
 void engine_configure(struct engine *e, const struct engine_conf *conf)
 {
     struct engine_target *copy = NULL;
@@ -142,6 +158,7 @@ void engine_configure(struct engine *e, const struct engine_conf *conf)
     e->target_count = conf->target_count;
     e->s.config_hash = conf->config_hash;
     e->s.mode = conf->mode;
+    configure_signals(e, conf);
     for (uint16_t kind = EV_KIND_ROUTE; kind < CONTROL_KINDS; kind++)
         for (uint16_t i = 0; i < e->s.top[kind]; i++)
             if (e->s.name[kind][i].is_used)
@@ -155,15 +172,21 @@ void engine_feed(struct engine *e, const struct ev_head *ev, struct engine_out *
     e->out = out;
     facts_feed(e->facts, ev);
     customs_feed(e->customs, ev);
+    signals_feed(e->signals, ev);
     switch (ev->type) {
     case EV_REQUEST: {
         const struct ev_request *r = (const struct ev_request *)ev;
+        if (FB_UNLIKELY(signals_is_counting(e->signals)))
+            signals_count_request(e->signals, r);
         loop_shed_feed(e, r);
         loop_timeout_feed(e, r);
         loop_retry_feed(e, r);
         loop_hedge_feed(e, r);
         break;
     }
+    case EV_CUSTOM:
+        release_marker(e, (const struct ev_custom *)ev);
+        break;
     case EV_CACHE_SAMPLE:
         loop_cache_feed(e, (const struct ev_cache_sample *)ev);
         break;
@@ -210,6 +233,7 @@ static void forget_target(struct engine *e, enum ev_kind kind, uint16_t number)
         memset(&e->s.timeout[number], 0, sizeof e->s.timeout[number]);
         curves_forget(e->curves, number);
         memset(&e->s.hedge[number], 0, sizeof e->s.hedge[number]);
+        e->s.split_seen[number] = 0;
     }
 }
 
@@ -220,6 +244,8 @@ static void feed_name(struct engine *e, const struct ev_name *n)
     struct name_cell *cell = &e->s.name[n->kind][n->number];
     if (n->is_gone) {
         if (cell->is_used) {
+            if (n->kind == EV_KIND_SERVICE)
+                signals_service(e->signals, cell->name, n->number, true);
             forget_target(e, (enum ev_kind)n->kind, n->number);
             memset(cell, 0, sizeof *cell);
         }
@@ -238,6 +264,8 @@ static void feed_name(struct engine *e, const struct ev_name *n)
     cell->is_used = 1;
     if (e->s.top[n->kind] <= n->number)
         e->s.top[n->kind] = (uint16_t)(n->number + 1);
+    if (n->kind == EV_KIND_SERVICE)
+        signals_service(e->signals, cell->name, n->number, false);
     control_apply_config(e, (enum ev_kind)n->kind, n->number);
 }
 
@@ -316,6 +344,8 @@ static void feed_tick(struct engine *e, const struct ev_tick *t)
         loop_hedge_run(e);
     if (is_due(e, LOOP_CACHE))
         loop_cache_run(e);
+    if (is_due(e, LOOP_RELEASE))
+        release_run(e);
     verifier_run(e);
     if (e->s.ticks % 10 == 0)
         objective_run(e);
@@ -335,6 +365,11 @@ const struct curves *engine_curves(const struct engine *e)
 const struct customs *engine_customs(const struct engine *e)
 {
     return e->customs;
+}
+
+const struct signals *engine_signals(const struct engine *e)
+{
+    return e->signals;
 }
 
 const struct knob_book *engine_book(const struct engine *e)
@@ -369,6 +404,7 @@ void engine_save(const struct engine *e, struct buf *out)
     pack_put(out, &e->book, sizeof e->book);
     curves_save(e->curves, out);
     customs_save(e->customs, out);
+    signals_save(e->signals, out);
     facts_save(e->facts, out);
 }
 
@@ -413,7 +449,8 @@ enum fb_code engine_load(struct engine *e, struct span bytes, struct fb_err *err
     unpack_get(&u, &e->s, sizeof e->s);
     unpack_get(&u, &e->book, sizeof e->book);
     enum fb_code code = FB_E_DAMAGED;
-    if (u.is_broken || !is_sane(e) || !curves_load(e->curves, &u) || !customs_load(e->customs, &u))
+    if (u.is_broken || !is_sane(e) || !curves_load(e->curves, &u) ||
+        !customs_load(e->customs, &u) || !signals_load(e->signals, &u))
         code = fb_fail(err, FB_E_DAMAGED, "engine: the snapshot is damaged; use the one before");
     else
         code = facts_load(e->facts, u.rest, err);

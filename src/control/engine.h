@@ -17,6 +17,7 @@
 #define FB_CONTROL_ENGINE_H
 #include "analytics/custom.h"
 #include "analytics/facts.h"
+#include "analytics/signal.h"
 #include "knob/knob.h"
 
 /* What configuration says of one target, by name, because numbers come later in ev_name events. */
@@ -34,6 +35,8 @@ struct engine_conf {
     uint64_t config_hash;
     const struct engine_target *targets; /* borrowed during the call */
     size_t target_count;
+    const struct signal_conf *signals; /* borrowed during the call; at most SIGNALS_MAX */
+    size_t signal_count;
     enum ev_mode mode; /* for targets that say nothing */
 };
 
@@ -56,6 +59,14 @@ const struct facts *engine_facts(const struct engine *e);
 const struct knob_book *engine_book(const struct engine *e);
 const struct curves *engine_curves(const struct engine *e);
 const struct customs *engine_customs(const struct engine *e);
+const struct signals *engine_signals(const struct engine *e);
+/* What control thinks of signal <i>. */
+struct engine_signal {
+    bool is_watched, is_harmed, is_abnormal;
+    double usual;  /* the ratio or share that it is compared with; NAN unknown */
+    double change; /* of the last minute against it; NAN unknown */
+};
+struct engine_signal engine_signal(const struct engine *e, uint32_t i);
 uint64_t engine_decision_count(const struct engine *e);
 /* Drain and undrain commands are the gateway's to carry out: state per endpoint number. */
 bool engine_is_drained(const struct engine *e, uint16_t endpoint);

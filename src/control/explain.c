@@ -239,6 +239,14 @@ static void because_reverted(const struct ev_decision *d, struct buf *out)
     put_fact(out, d->fact1, d->value1);
 }
 
+static void because_release(const struct ev_decision *d, struct buf *out)
+{
+    buf_printf(out, ", because signal %.39s went from %.4g to %.4g in the %u s after the release (",
+               d->note, d->threshold1, d->value1, d->window1_ms / 1000);
+    buf_printf(out, "%+.1f %% for its users, evidence %.3g, %.0f needed)", d->value2 * 100,
+               d->value3, d->threshold2);
+}
+
 static void because_operator(const struct ev_decision *d, struct buf *out)
 {
     static const struct {
@@ -296,6 +304,9 @@ static void because(const struct ev_decision *d, struct buf *out)
     case REASON_CACHE_GROW:
     case REASON_CACHE_SHRINK:
         because_cache(d, out);
+        break;
+    case REASON_RELEASE_HARMED:
+        because_release(d, out);
         break;
     case REASON_REVERTED:
         because_reverted(d, out);

@@ -78,13 +78,46 @@ static void cache_targets(const struct conf *conf, struct engine_target *routes)
     }
 }
 
+/* Bounds are not for releases: a share goes back to where it was. */
+static struct knob_setting split_of(const struct conf *conf, const struct conf_route *route)
+{
+    const struct conf_service *sv = &conf->services[route->service];
+    int mode = sv->tune[KNOB_SPLIT_PCT].mode;
+    return (struct knob_setting){.configured = fb_clamp(100 - route->split.parts[0].pct, 0, 100),
+                                 .min = NAN,
+                                 .max = NAN,
+                                 .mode = mode < 0 ? sv->mode : (enum ev_mode)mode};
+}
+
+static bool add_signals(struct engine_conf *out, const struct conf *conf)
+{
+    _Static_assert(CONF_SIGNALS_MAX == SIGNALS_MAX, "all have a place");
+    struct signal_conf *at = calloc(conf->signal_count ? conf->signal_count : 1, sizeof *at);
+    if (!at)
+        return false;
+    for (size_t i = 0; i < conf->signal_count; i++) {
+        const struct conf_signal *sig = &conf->signals[i];
+        snprintf(at[i].name, sizeof at[i].name, "%s", sig->name);
+        snprintf(at[i].event, sizeof at[i].event, "%s", sig->event);
+        snprintf(at[i].service, sizeof at[i].service, "%s", sig->service);
+        at[i].value = sig->value; /* the words of keys.def are in the order of the enums */
+        at[i].better = sig->better;
+        at[i].change_min = sig->harm_pct / 100;
+    }
+    out->signals = at;
+    out->signal_count = conf->signal_count;
+    return true;
+}
+
 enum fb_code engine_conf_init(struct engine_conf *out, const struct conf *conf, struct fb_err *err)
 {
     size_t count = conf->service_count * 2 + conf->route_count;
     struct engine_target *targets = calloc(count ? count : 1, sizeof *targets);
     *out = (struct engine_conf){.config_hash = conf->hash, .mode = (enum ev_mode)conf->p.top_mode};
-    if (!targets)
+    if (!targets || !add_signals(out, conf)) {
+        free(targets);
         return fb_fail(err, FB_E_NOMEM, "configuration: no memory for %zu targets", count);
+    }
     struct engine_target *at = targets;
     for (size_t i = 0; i < conf->service_count; i++)
         add_service(&at, conf, &conf->services[i]);
@@ -96,7 +129,7 @@ enum fb_code engine_conf_init(struct engine_conf *out, const struct conf *conf, 
         t->knob[KNOB_TIMEOUT_MS] = setting_of(
             &route->timeout_tune, conf->services[route->service].mode, (double)timeout_ms);
         if (route->split.count)
-            t->knob[KNOB_SPLIT_PCT].configured = fb_clamp(100 - route->split.parts[0].pct, 0, 100);
+            t->knob[KNOB_SPLIT_PCT] = split_of(conf, route);
         /* the configured timeout is what a person promised to wait: the loop never goes above it */
         if (isnan(t->knob[KNOB_TIMEOUT_MS].max))
             t->knob[KNOB_TIMEOUT_MS].max = t->knob[KNOB_TIMEOUT_MS].configured;
@@ -118,5 +151,6 @@ enum fb_code engine_conf_init(struct engine_conf *out, const struct conf *conf, 
 void engine_conf_fini(struct engine_conf *ec)
 {
     free((void *)(uintptr_t)ec->targets);
+    free((void *)(uintptr_t)ec->signals);
     *ec = (struct engine_conf){0};
 }

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Signals: orders that an application POSTs, a release that sells less, and what foldback does about it.
+
+A baseline needs a minute, so this file is one story."""
+import http.client
+import json
+import os
+import sys
+import threading
+import time
+
+from conftest import Origin, ok
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "fault"))
+from fb import Foldback, until  # noqa: E402
+
+
+def config(stable, canary, share):
+    return f"""mode: act
+upstream: {{ retries: 0 }}
+services:
+  shop:
+    endpoints:
+      - "127.0.0.1:{stable.port}"
+      - {{ address: "127.0.0.1:{canary.port}", version: canary }}
+    eject: false
+routes:
+  - {{ match: /, service: shop, key: header X-User, split: {{ stable: {100 - share}%, canary: {share}% }} }}
+signals:
+  orders: {{ event: orders.placed, service: shop, better: higher, harm: 10% }}
+  page_speed: {{ event: web.lcp, value: p75, better: lower }}
+"""
+
+
+class Shop:
+    """Visitors come one after the other; every second one buys, but for those who got the canary."""
+
+    def __init__(self, fold):
+        self.fold, self.is_on, self.orders, self.answers = fold, True, 0, 0
+        with open(os.path.join(fold.state, "admin.json")) as f:
+            self.admin = json.load(f)["address"]
+        self.token = fold.cli("token", "ingest").stdout.strip()
+        self.thread = threading.Thread(target=self.serve, daemon=True)
+        self.thread.start()
+
+    def post(self, events):
+        c = http.client.HTTPConnection(self.admin, timeout=20)
+        try:
+            c.request("POST", "/v1/ingest", json.dumps(events),
+                      {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"})
+            assert c.getresponse().status == 202
+        finally:
+            c.close()
+
+    def serve(self):
+        c = http.client.HTTPConnection("127.0.0.1", self.fold.port, timeout=20)
+        while self.is_on:
+            bought = 0
+            for _ in range(10):
+                try:
+                    c.request("GET", "/", headers={"X-User": f"u{self.answers % 997}"})
+                    who = c.getresponse().read()
+                except (OSError, http.client.HTTPException):
+                    c.close()
+                    continue
+                self.answers += 1
+                bought += who == b"stable" and self.answers % 2
+                time.sleep(0.01)
+            self.orders += bought
+            self.post([{"name": "orders.placed", "value": 19.9}] * bought + [{"name": "web.lcp", "value": 1200}])
+        c.close()
+
+    def stop(self):
+        self.is_on = False
+        self.thread.join(30)
+        assert not self.thread.is_alive()
+
+
+def reload(fold, text):
+    with open(fold.file) as f:
+        head = f.read().split("mode: act")[0]
+    with open(fold.file, "w") as f:
+        f.write(head + text)
+    assert "error" not in fold.api("POST", "/v1/reload")
+
+
+def split(fold):
+    return next(k for k in fold.api("GET", "/v1/knobs")["knobs"] if k["knob"] == "split_pct")
+
+
+def taken_back(fold):
+    return [d for d in fold.api("GET", "/v1/decisions?loop=release")["decisions"] if d["reason"] == "release_harmed"]
+
+
+def test_a_release_that_sells_less_is_taken_back_and_a_replay_says_the_same(tmp_path):
+    stable, canary = Origin(lambda r, w: ok(b"stable")), Origin(lambda r, w: ok(b"canary"))
+    fold = Foldback(tmp_path, config(stable, canary, 0)).start()
+    try:
+        shop = Shop(fold)
+        begin = time.monotonic()
+        until(lambda: time.monotonic() - begin > 75 and shop.orders > 50, 180, "a minute of orders")
+        assert not taken_back(fold)
+        reload(fold, config(stable, canary, 60))
+        assert split(fold)["value"] == 60
+        until(lambda: taken_back(fold), 240, "the release is taken back")
+        d = fold.api("GET", "/v1/decisions/%d" % taken_back(fold)[0]["id"])
+        assert d["from"] == 60 and d["to"] == 0 and d["is_applied"]
+        assert split(fold)["value"] == 0
+        why = fold.cli("why", str(d["id"])).stdout
+        assert "because signal orders went from" in why and "route shop /" in why, why
+        alerts = [a for a in fold.api("GET", "/v1/alerts")["alerts"] if a["reason"] == "alert_signal_harmed"]
+        assert len(alerts) == 1 and "the share went back" in alerts[0]["text"]
+        # the gateway follows: the canary is asked no more
+        before = len(canary.requests)
+        had = shop.answers
+        until(lambda: shop.answers > had + 200, 60, "more visitors")
+        assert len(canary.requests) <= before + 20
+        shop.stop()
+    finally:
+        fold.stop()
+        stable.close()
+        canary.close()
+    done = fold.cli("replay", "--verify", "--json", timeout_s=120)
+    verdict = json.loads(done.stdout)
+    assert done.returncode == 0 and verdict["differing"] == 0, verdict
+    assert verdict["recorded"] == verdict["derived"] > 0

@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* signal_scenarios: a release that harms a signal is taken back, and noise is not.
+ *
+ * The service answers 300 requests a second (Poisson), of which users of the old version place an
+ * order with 20 %; those of the new one with less.  Orders scatter more than chance: their rate
+ * wanders (an AR(1) process) by a few per cent.  Ten minutes before the release, ten after it.
+ * `--seeds N` runs N seeds instead of 40, `--long` 200.  TAP. */
+#include "base/rng.h"
+#include "control/arbiter.h"
+#include "control/control_int.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct plan {
+    const char *says;
+    double per_s, orders; /* requests per second, orders per request */
+    double drop;          /* share of orders that users of the new version do not place */
+    double share;         /* of users that get it, in per cent */
+    double wander;        /* of the order rate, relative standard deviation over minutes */
+    double slope;         /* of the request rate, relative per minute */
+};
+struct seen {
+    double back_s;   /* after the release; NAN: never */
+    double abnormal; /* alerts of anomalies before the release */
+};
+
+struct model {
+    struct engine *e;
+    struct rng rng;
+    uint64_t now_us, released_us;
+    double wander;
+    struct seen seen;
+};
+
+static int checks, failures;
+
+static void check(int is_ok, const char *what, double figure)
+{
+    checks++;
+    failures += !is_ok;
+    printf("%s %d - %s (%.4g)\n", is_ok ? "ok" : "not ok", checks, what, figure);
+}
+
+static void note(struct model *m, const union ev_any *ev)
+{
+    if (ev->head.type == EV_DECISION && ev->decision.reason == REASON_RELEASE_HARMED) {
+        m->seen.back_s = (double)(m->now_us - m->released_us) / 1e6;
+        if (getenv("FB_SIM_TRACE")) {
+            struct buf b;
+            buf_init(&b, 4096);
+            engine_explain(m->e, &ev->decision, &b);
+            printf("# %6.1f s %s\n", m->seen.back_s, buf_str(&b));
+            buf_fini(&b);
+        }
+    }
+    if (ev->head.type == EV_ALERT && getenv("FB_SIM_TRACE"))
+        printf("# %6.1f s %s\n", (double)m->now_us / 1e6, ev->alert.text);
+}
+
+static void feed(struct model *m, const struct ev_head *ev)
+{
+    static union ev_any room[256];
+    struct engine_out out = {.at = room, .max = 256};
+    engine_feed(m->e, ev, &out);
+    for (size_t i = 0; i < out.count; i++)
+        note(m, &room[i]);
+}
+
+static void configure(struct model *m, double share)
+{
+    struct engine_target t = {.kind = EV_KIND_ROUTE, .name = "shop /"};
+    for (int i = 0; i < KNOB_COUNT; i++)
+        t.knob[i] = (struct knob_setting){NAN, NAN, NAN, EV_MODE_ACT};
+    t.knob[KNOB_SPLIT_PCT].configured = share;
+    static const struct signal_conf orders = {.name = "orders",
+                                              .event = "orders.placed",
+                                              .service = "shop",
+                                              .value = SIGNAL_RATE,
+                                              .better = SIGNAL_HIGHER,
+                                              .change_min = 0.05};
+    struct engine_conf conf = {.targets = &t,
+                               .target_count = 1,
+                               .signals = &orders,
+                               .signal_count = 1,
+                               .mode = EV_MODE_ACT};
+    engine_configure(m->e, &conf);
+}
+
+static void name(struct model *m, enum ev_kind kind, uint16_t parent, const char *text)
+{
+    struct ev_name n = EV_INIT(NAME, name, m->now_us);
+    n.kind = (uint8_t)kind;
+    n.parent = parent;
+    n.version = EV_NONE;
+    snprintf(n.name, sizeof n.name, "%s", text);
+    feed(m, &n.head);
+}
+
+static uint32_t poisson(struct rng *r, double mean)
+{
+    double limit = exp(-mean), p = 1;
+    uint32_t k = 0;
+    for (p *= rng_unit(r); p > limit; p *= rng_unit(r))
+        k++;
+    return k;
+}
+
+static double share_now(const struct model *m)
+{
+    return knob_effective(knob_row(KNOB_SPLIT_PCT), &engine_book(m->e)->layer[KNOB_SPLIT_PCT][0],
+                          NULL);
+}
+
+static void step(struct model *m, const struct plan *p, double minutes)
+{
+    double per_tick = p->per_s / 10 * fmax(0.1, 1 + p->slope * minutes);
+    uint32_t n = poisson(&m->rng, per_tick);
+    /* correlated over 30 s */
+    double keep = exp(-0.1 / 30);
+    m->wander = keep * m->wander + sqrt(1 - keep * keep) * p->wander * rng_normal(&m->rng);
+    double share = m->released_us ? share_now(m) / 100 : 0;
+    for (uint32_t i = 0; i < n; i++) {
+        struct ev_request r = EV_INIT(REQUEST, request, m->now_us);
+        r.reason = REASON_ANSWERED;
+        r.upstream_us = r.total_us = 20000;
+        feed(m, &r.head);
+        double buys = p->orders * (1 + m->wander) * (rng_unit(&m->rng) < share ? 1 - p->drop : 1);
+        if (rng_unit(&m->rng) >= buys)
+            continue;
+        struct ev_custom c = EV_INIT(CUSTOM, custom, m->now_us);
+        c.value = 19.9;
+        snprintf(c.name, sizeof c.name, "orders.placed");
+        feed(m, &c.head);
+    }
+    m->now_us += 100000;
+    struct ev_tick t = EV_INIT(TICK, tick, m->now_us);
+    t.head.origin = EV_ORIGIN_BRAIN;
+    feed(m, &t.head);
+}
+
+static struct seen run(const struct plan *p, uint64_t seed)
+{
+    struct model m = {.now_us = 1000 * US_PER_S, .seen = {.back_s = NAN}};
+    m.e = engine_new();
+    if (!m.e)
+        exit(1);
+    rng_init(&m.rng, seed);
+    configure(&m, 0);
+    name(&m, EV_KIND_SERVICE, EV_NONE, "shop");
+    name(&m, EV_KIND_ROUTE, 0, "shop /");
+    for (int i = 0; i < 6000; i++)
+        step(&m, p, i / 600.0);
+    m.released_us = m.now_us;
+    configure(&m, p->share);
+    for (int i = 0; i < 6000 && isnan(m.seen.back_s); i++)
+        step(&m, p, 10 + i / 600.0);
+    engine_free(m.e);
+    return m.seen;
+}
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+/* Share of seeds that took it back, and the median and worst time of those that did. */
+static double scenario(const struct plan *p, unsigned seeds, double *median_s, double *worst_s)
+{
+    static double took[10000];
+    unsigned back = 0;
+    for (unsigned s = 1; s <= seeds; s++) {
+        struct seen seen = run(p, s);
+        if (!isnan(seen.back_s))
+            took[back++] = seen.back_s;
+    }
+    qsort(took, back, sizeof *took, by_value);
+    *median_s = back ? took[back / 2] : NAN;
+    *worst_s = back ? took[back - 1] : NAN;
+    printf("# %-58s %5.1f %% of %u back, median %.0f s, worst %.0f s\n", p->says,
+           100.0 * back / seeds, seeds, *median_s, *worst_s);
+    return 100.0 * back / seeds;
+}
+
+int main(int argc, char **argv)
+{
+    static const struct plan plans[] = {
+        {"10 % fewer orders, all users", 300, 0.2, 0.1, 100, 0.02, 0},
+        {"10 % fewer orders, half of the users", 300, 0.2, 0.1, 50, 0.02, 0},
+        {"30 % fewer orders, a fifth of the users", 300, 0.2, 0.3, 20, 0.02, 0},
+        {"harmless, all users", 300, 0.2, 0, 100, 0.02, 0},
+        {"harmless, half of the users", 300, 0.2, 0, 50, 0.02, 0},
+        {"harmless, half of the users, orders wander by 5 %", 300, 0.2, 0, 50, 0.05, 0},
+        {"harmless, all users, load falls by 5 % a minute", 300, 0.2, 0, 100, 0.02, -0.04},
+        {"harmless, few orders (3 a second)", 30, 0.1, 0, 100, 0.02, 0},
+    };
+    unsigned seeds = 40;
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--long") == 0)
+            seeds = 200;
+        if (strcmp(argv[i], "--seeds") == 0 && i + 1 < argc)
+            seeds = (unsigned)strtoul(argv[++i], NULL, 10);
+    }
+    double median_s, worst_s, back, wrong = 0;
+    back = scenario(&plans[0], seeds, &median_s, &worst_s);
+    check(back >= 99, "10 % fewer orders of all users are taken back: % of seeds", back);
+    check(median_s <= 120, "  median seconds", median_s);
+    back = scenario(&plans[1], seeds, &median_s, &worst_s);
+    check(back >= 40, "10 % fewer orders of half of the users: % of seeds", back);
+    back = scenario(&plans[2], seeds, &median_s, &worst_s);
+    check(back >= 60, "30 % fewer orders of a fifth of the users: % of seeds", back);
+    for (size_t i = 3; i < FB_COUNT(plans); i++)
+        wrong += scenario(&plans[i], seeds, &median_s, &worst_s) / (double)(FB_COUNT(plans) - 3);
+    check(wrong <= 1, "harmless releases that are taken back: %", wrong);
+    printf("1..%d\n", checks);
+    return failures > 0;
+}

@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "analytics/signal.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include <cmocka.h>
+
+static const struct signal_conf orders = {.name = "orders",
+                                          .event = "orders.placed",
+                                          .service = "shop",
+                                          .value = SIGNAL_RATE,
+                                          .better = SIGNAL_HIGHER,
+                                          .change_min = 0.05};
+
+static void say(struct signals *s, const char *name, double value)
+{
+    struct ev_custom ev = EV_INIT(CUSTOM, custom, 0);
+    ev.value = value;
+    snprintf(ev.name, sizeof ev.name, "%s", name);
+    signals_feed(s, &ev.head);
+}
+
+static void tick(struct signals *s, uint64_t second)
+{
+    struct ev_tick ev = EV_INIT(TICK, tick, second * US_PER_S);
+    signals_feed(s, &ev.head);
+}
+
+static void ask(struct signals *s, uint16_t service, uint16_t reason, uint32_t times)
+{
+    struct ev_request r = EV_INIT(REQUEST, request, 0);
+    r.service = service;
+    r.reason = reason;
+    for (uint32_t i = 0; i < times; i++)
+        signals_count_request(s, &r);
+}
+
+static struct signals *one(const struct signal_conf *conf)
+{
+    struct signals *s = signals_new();
+    tick(s, 1000);
+    signals_configure(s, conf, 1);
+    signals_service(s, "shop", 3, false);
+    tick(s, 1001);
+    return s;
+}
+
+static void orders_are_counted_per_request_of_their_service(void **state)
+{
+    (void)state;
+    struct signals *s = one(&orders);
+    for (uint64_t t = 1001; t < 1021; t++) {
+        ask(s, 3, REASON_ANSWERED, 50);
+        ask(s, 3, REASON_SHED_PRIORITY, 10); /* refused: nobody could order */
+        ask(s, 4, REASON_ANSWERED, 10);      /* another service */
+        say(s, "orders.placed", 19.9);
+        say(s, "orders.placed", 5);
+        say(s, "orders.lost", 1);
+        tick(s, t + 1);
+    }
+    const struct signal *g = signals_find(s, "orders");
+    struct signal_sum sum = signal_sum(s, g, 1001, 1021);
+    assert_int_equal(sum.seconds, 20);
+    assert_true(sum.x == 40);
+    assert_true(sum.r == 1000);
+    assert_true(signal_shown(s, g, 10) == 2);
+    assert_string_equal(signal_unit(g), "/s");
+    signals_free(s);
+}
+
+static void each_kind_of_value_is_a_quotient_of_its_own(void **state)
+{
+    (void)state;
+    static const struct {
+        uint8_t value;
+        double x, r;
+    } rows[] = {{SIGNAL_RATE, 2, 1}, {SIGNAL_SUM, 7, 1}, {SIGNAL_MEAN, 7, 2}, {SIGNAL_LAST, 4, 1}};
+    for (size_t i = 0; i < FB_COUNT(rows); i++) {
+        struct signal_conf conf = {.name = "a", .event = "a", .value = rows[i].value};
+        struct signals *s = one(&conf);
+        say(s, "a", 3);
+        say(s, "a", 4);
+        tick(s, 1002);
+        tick(s, 1003);
+        struct signal_sum sum = signal_sum(s, signals_find(s, "a"), 1001, 1002);
+        assert_true(sum.x == rows[i].x);
+        assert_true(sum.r == rows[i].r);
+        signals_free(s);
+    }
+}
+
+static void a_quantile_counts_what_is_above_the_level_of_before(void **state)
+{
+    (void)state;
+    struct signal_conf conf = {.name = "lcp", .event = "web.lcp", .value = SIGNAL_P75};
+    struct signals *s = one(&conf);
+    const struct signal *g = signals_find(s, "lcp");
+    uint64_t t = 1001;
+    for (; t < 1200; t++) {
+        for (int i = 1; i <= 20; i++)
+            say(s, "web.lcp", 100.0 * i);
+        tick(s, t + 1);
+    }
+    assert_true(fabs(g->level - 1500) < 30); /* the sketch is right within 1 % */
+    struct signal_sum sum = signal_sum(s, g, 1180, 1190);
+    assert_true(fabs(sum.x / sum.r - 0.25) < 0.06);
+    signals_hold(s, 0, true);
+    for (; t < 1400; t++) {
+        for (int i = 1; i <= 20; i++)
+            say(s, "web.lcp", 200.0 * i);
+        tick(s, t + 1);
+    }
+    assert_true(fabs(g->level - 1500) < 30); /* held */
+    sum = signal_sum(s, g, 1380, 1390);
+    assert_true(sum.x / sum.r > 0.55);
+    assert_true(fabs(signal_shown(s, g, 60) - 3000) < 60);
+    signals_free(s);
+}
+
+/* Blocks of a minute or two of <per_s> orders at 50 requests a second. */
+static uint64_t fill(struct signals *s, uint64_t from_s, uint64_t to_s, uint32_t per_s)
+{
+    for (uint64_t t = from_s; t < to_s; t++) {
+        ask(s, 3, REASON_ANSWERED, 50);
+        for (uint32_t i = 0; i < per_s; i++)
+            say(s, "orders.placed", 1);
+        tick(s, t + 1);
+    }
+    return to_s;
+}
+
+static void fewer_orders_are_evidence_and_more_are_not(void **state)
+{
+    (void)state;
+    struct signals *s = one(&orders);
+    const struct signal *g = signals_find(s, "orders");
+    struct signal_base base;
+    assert_false(signal_base(s, g, 1001, 1030, &base)); /* nothing yet */
+    uint64_t t = fill(s, 1001, 1200, 10);
+    assert_true(signal_base(s, g, 1001, t, &base));
+    assert_true(fabs(base.ratio - 0.2) < 1e-9);
+    assert_true(base.spread >= 0.2); /* counts scatter by chance at least */
+    uint64_t fewer = fill(s, t, t + 60, 5);
+    struct signal_sum sum = signal_sum(s, g, t, fewer);
+    struct signal_seen seen = signal_compare(g, &base, &sum);
+    assert_true(fabs(seen.change + 0.5) < 1e-9);
+    assert_true(seen.log_e > log(1000));
+    uint64_t more = fill(s, fewer, fewer + 60, 20);
+    sum = signal_sum(s, g, fewer, more);
+    seen = signal_compare(g, &base, &sum);
+    assert_true(seen.change > 0.9);
+    assert_true(seen.log_e == 0);
+    uint64_t same = fill(s, more, more + 60, 10);
+    sum = signal_sum(s, g, more, same);
+    assert_true(signal_compare(g, &base, &sum).log_e < log(20));
+    signals_free(s);
+}
+
+static void what_was_always_zero_is_harmed_by_what_stays_and_not_by_a_blip(void **state)
+{
+    (void)state;
+    struct signal_conf conf = {.name = "errors",
+                               .event = "api.errors",
+                               .value = SIGNAL_LAST,
+                               .better = SIGNAL_LOWER,
+                               .change_min = 0.05};
+    struct signals *s = one(&conf);
+    const struct signal *g = signals_find(s, "errors");
+    struct signal_base base;
+    uint64_t t = 1001;
+    for (; t < 1200; t++) {
+        say(s, "api.errors", 0);
+        tick(s, t + 1);
+    }
+    assert_true(signal_base(s, g, 1001, t, &base));
+    uint64_t from = t;
+    for (; t < 1260; t++) {
+        say(s, "api.errors", t == 1230 ? 3 : 0);
+        tick(s, t + 1);
+    }
+    struct signal_sum sum = signal_sum(s, g, from, t);
+    assert_true(signal_compare(g, &base, &sum).log_e < log(100));
+    from = t;
+    for (; t < 1320; t++) {
+        say(s, "api.errors", t % 2 ? 3 : 4);
+        tick(s, t + 1);
+    }
+    sum = signal_sum(s, g, from, t);
+    assert_true(signal_compare(g, &base, &sum).log_e > log(100));
+    signals_free(s);
+}
+
+static void a_reload_keeps_what_did_not_change(void **state)
+{
+    (void)state;
+    struct signal_conf both[2] = {orders, {.name = "b", .event = "b"}};
+    struct signals *s = signals_new();
+    tick(s, 1000);
+    signals_configure(s, both, 2);
+    signals_service(s, "shop", 3, false);
+    tick(s, 1001);
+    uint64_t t = fill(s, 1001, 1100, 10);
+    const struct signal *g = signals_find(s, "orders");
+    struct signal_conf now[2] = {{.name = "c", .event = "c"}, orders};
+    signals_configure(s, now, 2);
+    assert_ptr_equal(signals_find(s, "orders"), g);
+    assert_true(signal_sum(s, g, 1001, t).x > 0);
+    assert_null(signals_find(s, "b"));
+    now[1].change_min = 0.1;
+    signals_configure(s, now, 2);
+    assert_true(signal_sum(s, signals_find(s, "orders"), 1001, t).x == 0);
+    signals_service(s, "shop", 3, true); /* gone: nothing is counted for it */
+    assert_int_equal(signals_is_counting(s), 0);
+    signals_free(s);
+}
+
+static void a_time_without_ticks_says_nothing_and_a_new_clock_begins_anew(void **state)
+{
+    (void)state;
+    struct signals *s = one(&orders);
+    const struct signal *g = signals_find(s, "orders");
+    uint64_t t = fill(s, 1001, 1100, 10);
+    say(s, "orders.placed", 1);
+    tick(s, t + 30);
+    assert_int_equal(signal_sum(s, g, t, t + 30).seconds, 0);
+    t = fill(s, t + 30, t + 40, 10);
+    assert_int_equal(signal_sum(s, g, 1001, t).seconds, 99 + 10);
+    tick(s, 50);
+    assert_int_equal(signal_sum(s, g, 0, 2000).seconds, 0);
+    t = fill(s, 50, 60, 10);
+    assert_int_equal(signal_sum(s, g, 0, t).seconds, 9); /* the first one was not whole */
+    signals_free(s);
+}
+
+static void a_snapshot_comes_back_and_a_damaged_one_does_not(void **state)
+{
+    (void)state;
+    struct signals *s = one(&orders), *again = signals_new();
+    uint64_t t = fill(s, 1001, 1100, 10);
+    struct buf bytes, twice;
+    buf_init(&bytes, 8 * MIB);
+    buf_init(&twice, 8 * MIB);
+    signals_save(s, &bytes);
+    struct unpack u = {.rest = buf_span(&bytes)};
+    assert_true(signals_load(again, &u));
+    signals_save(again, &twice);
+    assert_int_equal(pack_hash(buf_span(&bytes)), pack_hash(buf_span(&twice)));
+    signals_configure(again, &orders, 1);
+    assert_true(signal_sum(again, signals_find(again, "orders"), 1001, t).x == 990);
+    u = (struct unpack){.rest = {bytes.at, bytes.len / 2}};
+    assert_false(signals_load(again, &u));
+    assert_true(u.is_broken);
+    assert_null(signals_find(again, "orders"));
+    buf_fini(&bytes);
+    buf_fini(&twice);
+    signals_free(s);
+    signals_free(again);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(orders_are_counted_per_request_of_their_service),
+        cmocka_unit_test(each_kind_of_value_is_a_quotient_of_its_own),
+        cmocka_unit_test(a_quantile_counts_what_is_above_the_level_of_before),
+        cmocka_unit_test(fewer_orders_are_evidence_and_more_are_not),
+        cmocka_unit_test(what_was_always_zero_is_harmed_by_what_stays_and_not_by_a_blip),
+        cmocka_unit_test(a_reload_keeps_what_did_not_change),
+        cmocka_unit_test(a_time_without_ticks_says_nothing_and_a_new_clock_begins_anew),
+        cmocka_unit_test(a_snapshot_comes_back_and_a_damaged_one_does_not),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
