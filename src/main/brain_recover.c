@@ -108,6 +108,8 @@ static void read_log_conf(const struct conf *conf, struct log_conf *lc)
     lc->segment_bytes = conf->p.log_segment_bytes;
     lc->retain_bytes = conf->p.log_retain_bytes;
     lc->retain_s = conf->p.log_retain_age / 1000;
+    lc->operational_s = conf->p.privacy_operational_age / 1000;
+    lc->operational_bytes = conf->p.privacy_operational_bytes;
     lc->group_us = (uint32_t)(conf->p.log_commit_interval * 1000);
     lc->group_bytes = (uint32_t)conf->p.log_commit_bytes;
 }

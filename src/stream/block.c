@@ -16,6 +16,7 @@
 #define BLOCK_VERSION_JOINED 3
 #define FLAG_ACKNOWLEDGED 1u
 #define FLAG_COUNTED 2u
+#define FLAG_CLEARED 4u
 
 /* The header as it stands on disk; x86-64 and AArch64 are little endian, so it is the machine's
  * form. */
@@ -297,7 +298,8 @@ static struct header header_of(const struct block_head *head)
                        .key_id = head->key_id,
                        .position = head->position,
                        .flags = (head->has_acknowledged ? FLAG_ACKNOWLEDGED : 0) |
-                                (head->has_counted ? FLAG_COUNTED : 0),
+                                (head->has_counted ? FLAG_COUNTED : 0) |
+                                (head->is_cleared ? FLAG_CLEARED : 0),
                        .acknowledged = head->has_acknowledged ? head->acknowledged : 0,
                        .first_us = head->first_us,
                        .last_us = head->last_us,
@@ -371,7 +373,7 @@ enum fb_code block_head_read(struct span bytes, struct block_head *head)
     if (h.version < BLOCK_VERSION_CLEAR || h.version > BLOCK_VERSION_JOINED ||
         h.codec > BLOCK_CODEC_COLUMNS || (is_clear && h.key_id != 0))
         return FB_E_VERSION;
-    if (h.flags & ~(FLAG_ACKNOWLEDGED | FLAG_COUNTED))
+    if (h.flags & ~(FLAG_ACKNOWLEDGED | FLAG_COUNTED | FLAG_CLEARED))
         return FB_E_VERSION;
     if (!(h.flags & FLAG_ACKNOWLEDGED) && h.acknowledged)
         return FB_E_DAMAGED;
@@ -399,6 +401,7 @@ enum fb_code block_head_read(struct span bytes, struct block_head *head)
                                 .last_us = h.last_us,
                                 .wall_minus_mono_us = h.wall_minus_mono_us,
                                 .has_counted = (h.flags & FLAG_COUNTED) != 0,
+                                .is_cleared = (h.flags & FLAG_CLEARED) != 0,
                                 .has_acknowledged = (h.flags & FLAG_ACKNOWLEDGED) != 0,
                                 .acknowledged = h.acknowledged,
                                 .body_crc = h.body_crc,

@@ -20,6 +20,7 @@
  * misplaced write, a payload that imitates us) are never taken for one.  With bit 0 of the flags,
  * every event below <acknowledged> was durable when the block was written: recovery tells by it
  * what was lost from what was only under way.  Bit 1: a column is of the mode COUNTED (column.h).
+ * Bit 2: operational fields are empty (guard/operational.h).
  *
  * Body of codec 1: u32 length of the columns, then one zstd frame of them (column.h draws them).
  * Personal fields of the records (guard/personal.h) are taken out before and stand sealed behind
@@ -66,6 +67,7 @@ struct block_head {
     uint64_t first_us, last_us; /* smallest and largest time_us, monotonic */
     int64_t wall_minus_mono_us; /* add to time_us for the wall clock */
     bool has_counted;           /* in a way that versions before this bit cannot read */
+    bool is_cleared;            /* of operational fields */
     bool has_acknowledged;
     uint64_t acknowledged; /* everything below was durable when the block was written */
     uint32_t body_crc;

@@ -3,6 +3,7 @@
 
 #include "base/assert.h"
 #include "base/clock.h"
+#include "guard/operational.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -89,6 +90,7 @@ void compact_segment(const struct compact_from *from, const struct segment *seg,
                  step == STEP_FAIL_READ ? "read" : "write",
                  step == STEP_FAIL_READ ? name : TMP_NAME, strerror(errno));
     result->is_done = step == STEP_ON;
+    result->is_cleared |= result->is_done && seg->wants_clear;
     result->has_failed = step == STEP_FAIL_READ || step == STEP_FAIL_WRITE;
     result->is_settled = step != STEP_STOP && step != STEP_FAIL_WRITE;
     result->bytes = result->is_done ? j.out_at : seg->bytes;
@@ -136,7 +138,7 @@ static enum step survey(struct job *j)
 {
     struct stat st;
     struct block_head head = {.count = 0};
-    uint64_t blocks = 0, raw_bytes = 0, expected = j->seg->first_offset;
+    uint64_t blocks = 0, cleared = 0, raw_bytes = 0, expected = j->seg->first_offset;
     j->in = open(j->path, O_RDONLY | O_CLOEXEC);
     if (j->in < 0 || fstat(j->in, &st) != 0)
         return errno == ENOENT ? STEP_LEAVE : STEP_FAIL_READ;
@@ -149,12 +151,19 @@ static enum step survey(struct job *j)
             return code == FB_E_IO ? STEP_FAIL_READ : STEP_LEAVE;
         if (blocks == 0)
             j->key_id = head.key_id;
-        if (head.first_offset < expected || head.key_id != j->key_id)
+        j->key_id = j->seg->wants_clear && head.key_id ? head.key_id : j->key_id;
+        cleared += head.is_cleared;
+        if (head.first_offset < expected || (head.key_id != j->key_id && !j->seg->wants_clear))
             return STEP_LEAVE;
         if (blocks % 1024 == 1023 && !rest(j))
             return STEP_STOP;
         expected = head.first_offset + head.count;
         raw_bytes += head.raw_bytes;
+    }
+    if (j->seg->wants_clear) {
+        bool is_sealing = j->from->keys && keyring_is_sealing(j->from->keys);
+        j->result->is_cleared = cleared == blocks;
+        return cleared < blocks && (is_sealing || j->key_id == 0) ? STEP_ON : STEP_LEAVE;
     }
     return compact_is_worth(blocks, raw_bytes) && is_key_same(j) ? STEP_ON : STEP_LEAVE;
 }
@@ -214,7 +223,7 @@ static enum step copy_blocks(struct job *j)
         step = take_block(j, at, &head);
     if (step == STEP_ON)
         step = flush(j);
-    if (step == STEP_ON && j->out_at >= j->seg->bytes)
+    if (step == STEP_ON && j->out_at >= j->seg->bytes && !j->seg->wants_clear)
         return STEP_LEAVE; /* nothing won */
     return step;
 }
@@ -225,6 +234,7 @@ static bool fits(const struct batch *b, const struct block_head *head, uint32_t 
     int64_t step_us =
         (int64_t)((uint64_t)head->wall_minus_mono_us - (uint64_t)b->head.wall_minus_mono_us);
     return head->node == b->head.node && head->epoch == b->head.epoch &&
+           head->is_cleared == b->head.is_cleared &&
            head->first_offset == b->head.first_offset + b->count &&
            b->raw_len + head->raw_bytes <= BLOCK_RAW_BYTES_MAX &&
            b->personal_len + head->personal_bytes <= PERSONAL_BYTES_SOFT &&
@@ -271,6 +281,8 @@ static enum step take_block(struct job *j, uint64_t position, struct block_head 
         if (code != FB_OK)
             return STEP_LEAVE;
     }
+    if (j->seg->wants_clear)
+        operational_clear(j->records, head->raw_bytes);
     if (b->raw_len == 0)
         b->head = *head;
     memcpy(b->raw + b->raw_len, j->records, head->raw_bytes);
@@ -338,6 +350,7 @@ static enum step flush(struct job *j)
                               .epoch = b->head.epoch,
                               .first_offset = b->head.first_offset,
                               .wall_minus_mono_us = b->parts[0].wall_minus_mono_us,
+                              .is_cleared = b->head.is_cleared || j->seg->wants_clear,
                               .has_acknowledged = true, /* all of it: the segment is finished */
                               .acknowledged = b->head.first_offset + b->count};
     struct block_joined joined = {.records = {(const char *)b->raw, b->raw_len},
@@ -349,7 +362,7 @@ static enum step flush(struct job *j)
     fb_assert(j->out_at <= UINT32_MAX);
     if (block_join(j->writer, &head, &joined, &block) != FB_OK ||
         block_seal(j->writer, &head, j->seg->number, (uint32_t)j->out_at) != FB_OK ||
-        head.key_id != j->key_id || !reads_back(j, block))
+        (head.key_id != j->key_id && !j->seg->wants_clear) || !reads_back(j, block))
         return STEP_LEAVE;
     enum step step = write_block(j, block);
     b->raw_len = b->personal_len = 0;

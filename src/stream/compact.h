@@ -11,6 +11,8 @@
  * Holds always: the same events under the same offsets, with the same wall clock, node, epoch and
  * key; personal fields are copied as they are sealed, so that what was erased stays erased and each
  * text keeps its period.  Each joined block is decoded again and compared before it counts.
+ * A segment that wants_clear is rewritten whatever its blocks are like, with its operational fields
+ * empty (guard/operational.h) and under the key that seals now; never from sealed to clear.
  * Left as they are: a segment with any damage, repaired or not (its bytes are evidence), and one
  * whose blocks are not all under the key that seals now (who destroys a key destroys its blocks).
  *
@@ -33,6 +35,7 @@ struct compact_result {
     uint32_t number;
     bool is_done;                 /* the segment was replaced; else it is as it was */
     bool is_settled;              /* there is no use in trying again */
+    bool is_cleared;              /* no operational field is left */
     bool has_failed;              /* <reason> says why */
     uint64_t bytes, before_bytes; /* of the file: now, before */
     uint64_t events, worked_us;

@@ -311,6 +311,8 @@ enum fb_code log_reconfigure(struct log *log, const struct log_conf *conf, struc
     log->conf.segment_bytes = conf->segment_bytes;
     log->conf.retain_bytes = conf->retain_bytes;
     log->conf.retain_s = conf->retain_s;
+    log->conf.operational_s = conf->operational_s;
+    log->conf.operational_bytes = conf->operational_bytes;
     log->conf.group_us = conf->group_us;
     log->conf.group_bytes = conf->group_bytes;
     pthread_cond_signal(&log->wake);
@@ -571,7 +573,8 @@ static void compact_step(struct log *log)
         writer_compacted(w, &result);
     if (w->busy_number)
         return;
-    const struct segment *seg = writer_to_compact(w);
+    const struct segment *seg = writer_to_clear(w);
+    seg = seg ? seg : writer_to_compact(w);
     if (seg)
         compactor_offer(log->compactor, seg);
 }
@@ -588,6 +591,8 @@ static void *writer_main(void *arg)
             log->writer.conf.segment_bytes = log->conf.segment_bytes;
             log->writer.conf.retain_bytes = log->conf.retain_bytes;
             log->writer.conf.retain_s = log->conf.retain_s;
+            log->writer.conf.operational_s = log->conf.operational_s;
+            log->writer.conf.operational_bytes = log->conf.operational_bytes;
             pthread_mutex_unlock(&log->lock);
             uint32_t durable = writer_commit(&log->writer, log->group.first, count);
             writer_expire(&log->writer);

@@ -46,10 +46,12 @@ struct log_conf {
     uint64_t segment_bytes;   /* 64 KiB .. 1 GiB; 64 MiB */
     uint64_t retain_bytes;    /* of all segments together; 0: no bound */
     uint64_t retain_s;        /* age; 0: no bound */
-    uint64_t queue_bytes;     /* records that wait for the disk; 512 KiB .. 1 GiB; 8 MiB */
-    uint32_t group_us;        /* longest wait of an event for its group; 20,000 */
-    uint32_t group_bytes;     /* of records: commit at once; 4 KiB .. 4 MiB; 256 KiB */
-    uint32_t retry_ms;        /* between tries on a failing disk; 1,000 */
+    uint64_t operational_s;   /* age of the operational fields in it; 0: no bound */
+    uint64_t operational_bytes; /* of the segments that have some; 0: no bound */
+    uint64_t queue_bytes;       /* records that wait for the disk; 512 KiB .. 1 GiB; 8 MiB */
+    uint32_t group_us;          /* longest wait of an event for its group; 20,000 */
+    uint32_t group_bytes;       /* of records: commit at once; 4 KiB .. 4 MiB; 256 KiB */
+    uint32_t retry_ms;          /* between tries on a failing disk; 1,000 */
     /* A segment of small blocks is finished after this long (longer where retain_s would then make
      * more than COMPACT_SEGMENTS_MAX of them; a fifth of it while the log is small), and finished
      * segments of small blocks are compacted (compact.h); 300 s; 0: neither. */

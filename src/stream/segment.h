@@ -19,7 +19,10 @@ struct segment {
     uint64_t first_offset;
     uint64_t bytes;
     uint64_t modified_wall_us;
-    bool is_settled; /* the writer's: it was compacted, or need not be */
+    /* The writer's: */
+    bool is_settled;  /* it was compacted, or need not be */
+    bool is_cleared;  /* of operational fields, or cannot be */
+    bool wants_clear; /* the next compaction shall */
 };
 struct segment_list {
     struct segment *at; /* ascending by number */

@@ -20,6 +20,9 @@
  * are a few hundred until the log is so large that it is none. */
 #define ROLL_EARLY 5
 #define ROLL_PART 16
+/* Operational fields are cleared by whole segments: one holds no more than this part of their age.
+ */
+#define CLEAR_PARTS 4
 /* What clocks are corrected by in normal life; more is a jump, and jumps do not age segments. */
 #define CLOCK_SLACK_US (3600 * US_PER_S)
 
@@ -161,10 +164,15 @@ static bool is_to_roll(const struct writer *w)
 {
     if (w->position >= w->conf.segment_bytes)
         return true;
-    if (!w->conf.compact_us || w->position < ROLL_BYTES_MIN ||
-        !compact_is_worth(w->open_blocks, w->open_raw_bytes))
+    if (w->position < ROLL_BYTES_MIN)
         return false;
     uint64_t age_us = fb_mono_us() - w->open_since_us;
+    uint64_t clear_us = w->conf.operational_s * US_PER_S / CLEAR_PARTS;
+    if (clear_us &&
+        age_us >= fb_max_u64(clear_us, w->conf.retain_s * (US_PER_S / COMPACT_SEGMENTS_MAX)))
+        return true;
+    if (!w->conf.compact_us || !compact_is_worth(w->open_blocks, w->open_raw_bytes))
+        return false;
     uint64_t age_us_max =
         fb_max_u64(w->conf.compact_us, w->conf.retain_s * (US_PER_S / COMPACT_SEGMENTS_MAX));
     return age_us >= age_us_max ||
@@ -339,6 +347,35 @@ const struct segment *writer_to_compact(struct writer *w)
     return NULL;
 }
 
+const struct segment *writer_to_clear(struct writer *w)
+{
+    return writer_to_clear_at(w, steady_wall_us(w));
+}
+
+/* The oldest first, as retention. */
+const struct segment *writer_to_clear_at(struct writer *w, uint64_t wall_us)
+{
+    uint64_t age_us = w->conf.operational_s * US_PER_S, left = 0;
+    fb_assert(w->busy_number == 0);
+    if ((!age_us && !w->conf.operational_bytes) || fb_mono_us() < w->next_compact_us)
+        return NULL;
+    for (size_t i = 0; i < w->list.count; i++)
+        left += w->list.at[i].is_cleared ? 0 : w->list.at[i].bytes;
+    for (size_t i = 0; i + 1 < w->list.count; i++) {
+        struct segment *seg = &w->list.at[i];
+        if (seg->is_cleared)
+            continue;
+        bool is_old = age_us && fb_sub_floor_u64(wall_us, seg->modified_wall_us) > age_us;
+        bool is_over = w->conf.operational_bytes && left > w->conf.operational_bytes;
+        if (!is_old && !is_over)
+            return NULL;
+        seg->wants_clear = true;
+        w->busy_number = seg->number;
+        return seg;
+    }
+    return NULL;
+}
+
 void writer_compacted(struct writer *w, const struct compact_result *result)
 {
     struct log_compacted *c = &w->compacted;
@@ -353,6 +390,8 @@ void writer_compacted(struct writer *w, const struct compact_result *result)
         w->log_bytes = w->log_bytes - seg->bytes + result->bytes;
         seg->bytes = result->bytes;
         seg->is_settled = result->is_settled;
+        seg->is_cleared |= result->is_cleared || (seg->wants_clear && result->is_settled);
+        seg->wants_clear = false;
     }
     if (result->is_done) {
         c->segments++;

@@ -64,6 +64,9 @@ void writer_publish(struct writer *w, uint64_t lost, bool is_degraded);
 /* The segment to compact next, or NULL: finished, told to readers, not looked at yet.  The caller
  * hands it on: retention keeps it until writer_compacted. */
 const struct segment *writer_to_compact(struct writer *w);
+/* The same for a segment whose operational fields are too old, or too many. */
+const struct segment *writer_to_clear(struct writer *w);
+const struct segment *writer_to_clear_at(struct writer *w, uint64_t wall_us);
 void writer_compacted(struct writer *w, const struct compact_result *result);
 /* Removes the oldest segments beyond retain_bytes and retain_s. */
 void writer_expire(struct writer *w);
