@@ -114,6 +114,12 @@ static const struct ev_reason_row reasons[REASON_END] = {
 #undef REASON
 static const struct ev_reason_row no_reason;
 
+static const struct ev_trait_row traits[EV_TRAIT_COUNT] = {
+#define TRAIT(upper, word, bit, text) [bit] = {.name = #word, .sentence = text},
+#include "event/traits.def"
+#undef TRAIT
+};
+
 const struct ev_type_row *ev_type_row(uint8_t type)
 {
     return type < EV_TYPE_END ? &types[type] : &no_type;
@@ -130,6 +136,12 @@ uint8_t ev_type_by_name(struct span name)
 const struct ev_reason_row *ev_reason_row(uint16_t reason)
 {
     return reason < REASON_END ? &reasons[reason] : &no_reason;
+}
+
+const struct ev_trait_row *ev_trait_row(unsigned trait)
+{
+    fb_assert(trait < EV_TRAIT_COUNT);
+    return &traits[trait];
 }
 
 uint16_t ev_reason_by_name(struct span name)
@@ -273,6 +285,16 @@ void ev_redact(struct ev_head *ev)
     }
 }
 
+void ev_traits_to_json(struct json *j, uint64_t bits)
+{
+    json_key(j, "trait_names");
+    json_array_begin(j);
+    for (unsigned i = 0; i < EV_TRAIT_COUNT; i++)
+        if (bits >> i & 1)
+            json_str(j, traits[i].name);
+    json_array_end(j);
+}
+
 void ev_to_json(struct json *j, const struct ev_head *ev, uint64_t offset, bool redact)
 {
     const struct ev_type_row *row = ev_type_row(ev->type);
@@ -298,6 +320,8 @@ void ev_to_json(struct json *j, const struct ev_head *ev, uint64_t offset, bool 
         const struct ev_request *r = (const struct ev_request *)ev;
         json_key_str(j, "reason_name", ev_reason_row(r->reason)->name);
         json_key_str(j, "class_name", ev_class_name(r->class));
+        if (r->traits)
+            ev_traits_to_json(j, r->traits);
     }
     json_object_end(j);
 }
@@ -325,6 +349,7 @@ static void schema_of_head(struct json *j, uint8_t type)
     if (type == EV_REQUEST) {
         schema_member(j, "reason_name", "string", "Name of the reason.");
         schema_member(j, "class_name", "string", "Name of the priority.");
+        schema_member(j, "trait_names", "array", "Names of its traits; absent without any.");
     }
 }
 

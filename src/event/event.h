@@ -95,6 +95,15 @@ enum ev_hedge {
     EV_HEDGE_CONTROL /* held out, to measure the gain */
 };
 
+/* Bits of ev_request.traits. */
+enum ev_trait {
+#define TRAIT(name, word, bit, sentence) EV_TRAIT_##name = bit,
+#include "event/traits.def"
+#undef TRAIT
+    EV_TRAIT_COUNT
+};
+#define EV_TRAIT_BIT(name) (UINT64_C(1) << EV_TRAIT_##name)
+
 enum ev_reason {
     REASON_NONE = 0,
 #define REASON(kind, name, word, id, status, proxy_status, sentence) REASON_##name = id,
@@ -219,7 +228,12 @@ bool ev_reason_is_shed(uint16_t reason);
  * service, and no fault of it. */
 bool ev_reason_is_rule(uint16_t reason);
 #define EV_CACHE_END 7
-const char *ev_cache_name(uint8_t cache); /* "hit"; "off" for what is none */
+struct ev_trait_row {
+    const char *name, *sentence;
+};
+const struct ev_trait_row *ev_trait_row(unsigned trait); /* below EV_TRAIT_COUNT */
+void ev_traits_to_json(struct json *j, uint64_t bits);   /* "trait_names": [...] */
+const char *ev_cache_name(uint8_t cache);                /* "hit"; "off" for what is none */
 /* Of a copy for a mirror: no request of a client. */
 bool ev_reason_is_mirror(uint16_t reason);
 /* Answered from memory. */

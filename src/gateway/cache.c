@@ -288,6 +288,7 @@ void cache_serve(struct request *req, struct cache_entry *e, enum ev_cache verdi
     uint64_t total = body ? body->bytes : 0;
     if (part.status == 200 && (cw->coded = cache_coded(req, e)) != NULL) {
         body = cw->coded;
+        req->traits |= EV_TRAIT_BIT(STORED_CODED);
         part.bytes = body->bytes;
     }
     if (part.status == 206 || part.status == 416) {

@@ -25,8 +25,8 @@ void proxied_late(struct client *c); /* it did not come in time; frees <c> */
 /* Requests with the same key may share a connection; 0: no header is sent. */
 uint64_t proxied_key(const struct request *req, const struct conf_service *conf);
 FB_MUST_USE
-bool proxied_write(int fd, const struct request *req, uint8_t version); /* false: of no use */
-size_t proxied_local(uint8_t version, char *out, size_t room);          /* for our own checks */
+bool proxied_write(int fd, struct request *req, uint8_t version); /* false: of no use */
+size_t proxied_local(uint8_t version, char *out, size_t room);    /* for our own checks */
 
 /* ---- h2_upstream.c: HTTP/2 towards endpoints; as the calls of upstream.c ---- */
 bool h2u_is_for(const struct request *req); /* this attempt speaks HTTP/2 */

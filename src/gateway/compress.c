@@ -74,11 +74,15 @@ static bool begin(struct request *req, enum coding coding, const struct facts *f
         req->encoder = z;
         if (is_open) {
             atomic_fetch_add_explicit(&m->answers, 1, memory_order_relaxed);
+            req->traits |= coding == CODING_GZIP ? EV_TRAIT_BIT(GZIP)
+                           : coding == CODING_BR ? EV_TRAIT_BIT(BROTLI)
+                                                 : EV_TRAIT_BIT(ZSTD);
             return true;
         }
         compress_end(req);
     }
     atomic_fetch_add_explicit(&m->refused, 1, memory_order_relaxed);
+    req->traits |= EV_TRAIT_BIT(NOT_CODED);
     return false;
 }
 
@@ -104,6 +108,7 @@ static void encode(struct request *req, const struct answer_piece *piece)
         return;
     }
     atomic_fetch_add_explicit(&m->in_bytes, in.len, memory_order_relaxed);
+    req->plain_bytes += in.len;
     enum encoder_step step = ENCODER_MORE;
     while (step == ENCODER_MORE && !req->client->is_broken) {
         now.payload = (struct span){room, sizeof room};
@@ -114,6 +119,7 @@ static void encode(struct request *req, const struct answer_piece *piece)
             break;
         }
         atomic_fetch_add_explicit(&m->out_bytes, now.payload.len, memory_order_relaxed);
+        req->coded_bytes += now.payload.len;
         now.is_last = piece->is_last && step == ENCODER_WHOLE;
         now.trailers = now.is_last ? piece->trailers : NULL;
         if (now.head.len || now.payload.len || now.is_last)

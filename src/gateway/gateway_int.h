@@ -296,6 +296,7 @@ struct client {
     bool is_cut;     /* at once after what is written: the answer is not whole */
     bool is_lingering, is_running, is_rested;
     bool is_first;    /* no request yet */
+    uint8_t traits;   /* of all its requests: PROXIED of enum ev_trait */
     bool is_parsed;   /* <in> holds no complete head */
     bool is_send_due; /* <out> is written at the end of this turn */
 };
@@ -357,10 +358,12 @@ struct request {
     uint64_t body_wait_us;     /* time that we waited for body bytes */
     uint64_t body_since_us;    /* since when we wait; 0: not */
     uint64_t sent_bytes, received_bytes;
-    uint64_t end_us;      /* when the client had its answer, or left; 0: not yet */
-    uint64_t backoff_us;  /* until then */
-    uint64_t hedge_at_us; /* then a second copy may be sent; 0: not */
-    uint32_t hedge_us;    /* from the first send to the second */
+    uint64_t end_us;                   /* when the client had its answer, or left; 0: not yet */
+    uint64_t traits;                   /* bits of enum ev_trait; some more are in the ticket */
+    uint64_t plain_bytes, coded_bytes; /* of the body of its answer: before and after its encoder */
+    uint64_t backoff_us;               /* until then */
+    uint64_t hedge_at_us;              /* then a second copy may be sent; 0: not */
+    uint32_t hedge_us;                 /* from the first send to the second */
     uint32_t queue_us, upstream_us, service_us;
     uint32_t head_sent; /* of head, in this attempt */
     uint32_t head_base; /* bytes of head without the fields of the attempt */
@@ -373,20 +376,22 @@ struct request {
     uint8_t phase; /* enum request_phase */
     uint8_t method;
     uint8_t version_minor;
-    uint8_t framing_out; /* enum http1_framing of the answer to the client */
-    uint8_t attempt_in;  /* of the attempt header */
-    uint8_t restarts;    /* sent again because nobody had seen it */
-    uint8_t outcome;     /* enum gate_outcome, as the answer's head says */
-    uint8_t protocol;    /* enum ev_protocol of the client */
-    uint8_t tls;         /* enum ev_tls of the client */
-    uint8_t cache;       /* enum ev_cache */
-    uint8_t hedge;       /* enum ev_hedge */
-    uint8_t coding;      /* enum coding that the client wants; NONE: nothing is compressed */
-    uint8_t held;        /* what cap_take took */
-    bool is_mirror;      /* a copy for another service: its event is not one of the route */
-    bool is_silent;      /* a copy: the event is the other one's */
-    bool is_ticket_live; /* the gate knows it */
-    bool is_in_done;     /* request body is complete, or given up */
+    uint8_t framing_out;    /* enum http1_framing of the answer to the client */
+    uint8_t attempt_in;     /* of the attempt header */
+    uint8_t restarts;       /* sent again because nobody had seen it */
+    uint8_t outcome;        /* enum gate_outcome, as the answer's head says */
+    uint8_t protocol;       /* enum ev_protocol of the client */
+    uint8_t tls;            /* enum ev_tls of the client */
+    uint8_t cache;          /* enum ev_cache */
+    uint8_t hedge;          /* enum ev_hedge */
+    uint8_t coding;         /* enum coding that the client wants; NONE: nothing is compressed */
+    uint8_t held;           /* what cap_take took */
+    uint8_t limit_used_pct; /* of the fullest limit that it counted in */
+    bool has_cookie;        /* its sticky cookie says something */
+    bool is_mirror;         /* a copy for another service: its event is not one of the route */
+    bool is_silent;         /* a copy: the event is the other one's */
+    bool is_ticket_live;    /* the gate knows it */
+    bool is_in_done;        /* request body is complete, or given up */
     bool is_chunked_in, is_replayable;
     bool is_cancelled;  /* its client left, and its endpoint was told so */
     bool is_kept;       /* somebody wants the bytes of the answer: they pass through memory */
@@ -562,23 +567,9 @@ void discover_tick(struct gw *gw);
 void discover_dns(struct gw *gw, const struct dns_change *change);
 void discover_fini(struct gw *gw);
 
-/* ---- sticky.c: sessions that stay at one endpoint ---- */
-void sticky_sync(struct service *sv);
-uint64_t sticky_pin(const struct endpoint *ep);
-void sticky_ticket(struct request *req, const struct http1_head *head);
-void sticky_answer(const struct request *req, uint16_t status, struct http1_out *w);
-
 /* ---- agent.c ---- */
 void agent_sync(struct service *sv, struct worker *w);
 void agent_stop(struct endpoint *ep);
-
-/* ---- place.c: the endpoint that a request belongs to ---- */
-void place_ticket(struct request *req, const struct http1_head *head, struct span target,
-                  struct span path);
-uint64_t place_identity(const struct endpoint *ep); /* for consistent hashing */
-/* Value of a cookie or of a query parameter; an empty span without address: there is none. */
-struct span place_cookie(const struct http1_head *head, struct span name);
-struct span place_query(struct span target, struct span name);
 
 /* ---- clone.c: the same bytes once more, for nobody ---- */
 struct request *request_clone(struct request *req, bool with_body); /* NULL without memory */
@@ -750,13 +741,6 @@ bool own_act(struct worker *w, uint64_t now_us); /* each 100 ms; false: accept n
 bool own_refuses(const struct request *req);
 bool own_ends_connections(const struct worker *w); /* after their answer, whatever they asked */
 
-/* ---- split.c: versions ---- */
-struct split_route;
-bool split_compile(struct generation *gen, struct gw *gw); /* false without memory */
-void split_free(struct generation *gen);
-void split_ticket(struct request *req, const struct http1_head *head);
-void split_note(struct endpoint *ep); /* its version has changed */
-
 /* ---- generation.c ---- */
 struct generation *generation_new(struct gw *gw, struct conf *conf, struct fb_err *err);
 void generation_leave(struct generation *gen,
@@ -797,4 +781,5 @@ bool worker_switch(struct worker *w, struct generation *gen);
 void probe_sync(struct service *sv, struct worker *w);
 void probe_stop(struct endpoint *ep);
 #include "gateway/carry_int.h"
+#include "gateway/place_int.h"
 #endif

@@ -40,6 +40,7 @@ void *h2_stream_open(struct h2_conn *conn, const struct h2_begin *begin)
     c->listener = socket->listener;
     c->since_us = conn->head_since_us ? conn->head_since_us : loop_now_us(w->loop);
     c->tls = socket->tls;
+    c->traits = socket->traits;
     c->proxied = socket->proxied; /* borrowed: the connection outlives its streams */
     st->next = conn->streams;
     st->prev = &conn->streams;

@@ -19,6 +19,7 @@ void mirror_request(struct request *req)
     if (m->pct <= 0 || !is_wanted(req, m))
         return;
     struct request *two = request_clone(req, true);
+    req->traits |= EV_TRAIT_BIT(NOT_COPIED); /* until it is */
     if (!two)
         return;
     uint64_t now_us = loop_now_us(two->worker->loop);
@@ -39,6 +40,7 @@ void mirror_request(struct request *req)
         request_free(two);
         return;
     }
+    req->traits ^= EV_TRAIT_BIT(NOT_COPIED) | EV_TRAIT_BIT(COPIED);
     upstream_start(two);
 }
 

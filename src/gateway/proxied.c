@@ -66,6 +66,7 @@ bool proxied_read(struct client *c)
             return cut(c, (size_t)n);
         struct sock_addr target = from_bytes(head.family, head.target, head.target_port);
         memcpy(c->proxied->at, &target, sizeof target);
+        c->traits = EV_TRAIT_BIT(PROXIED);
     }
     return true;
 }
@@ -86,12 +87,13 @@ uint64_t proxied_key(const struct request *req, const struct conf_service *conf)
     return XXH3_64bits_withSeed(text, len, req->worker->gw->key_seed) | 1;
 }
 
-bool proxied_write(int fd, const struct request *req, uint8_t version)
+bool proxied_write(int fd, struct request *req, uint8_t version)
 {
     char text[PROXY_WRITE_MAX_BYTES];
     if (!req || !req->client)
         return false;
     size_t len = build(req->client, version, text);
+    req->traits |= EV_TRAIT_BIT(INTRODUCED);
     /* the first bytes of a fresh connection always fit; more follow at once */
     return send(fd, text, len, MSG_NOSIGNAL | MSG_MORE) == (ssize_t)len;
 }

@@ -17,6 +17,7 @@ static struct span address_bytes(const struct sock_addr *a, const struct conf_wh
                                  unsigned char out[17]);
 static double share_of(const struct request *req);
 static struct rate_limit limit_of(const struct conf_rate *r, double share);
+static uint8_t used_pct(const struct rate_limit *l, const struct rate_verdict *v, uint8_t most);
 
 bool rate_prepare(struct gw *gw, const struct conf *conf)
 {
@@ -68,6 +69,7 @@ uint16_t rate_check(struct request *req, const struct http1_head *head)
         struct rate_verdict v = rate_take(gw->rates, &limit, keys[i], now_us);
         if (v.has_pushed)
             atomic_fetch_add_explicit(&w->rates_pushed, 1, memory_order_relaxed);
+        req->limit_used_pct = used_pct(&limit, &v, req->limit_used_pct);
         if (v.is_passed)
             continue;
         /* what another limit refuses is not counted in this one */
@@ -136,6 +138,14 @@ static struct rate_limit limit_of(const struct conf_rate *r, double share)
         l.burst = fb_max_u64((uint64_t)((double)r->burst * share), 1);
     }
     return l;
+}
+
+/* What this request and those before it took of the limit; <most> when another was fuller. */
+static uint8_t used_pct(const struct rate_limit *l, const struct rate_verdict *v, uint8_t most)
+{
+    uint64_t all = fb_max_u64(l->is_quota ? l->count : l->burst, 1);
+    double left = v->is_passed ? (double)fb_min_u64(v->left, all) / (double)all : 0;
+    return (uint8_t)fmax(most, 100 - 100 * left);
 }
 
 /* Behind a proxy of ours the client is whom that proxy saw: the last element is its word. */

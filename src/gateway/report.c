@@ -64,6 +64,10 @@ void report_request(struct request *req)
     ev.grpc_status = req->grpc_status;
     ev.wanted = req->ticket.wanted;
     ev.version = req->ep ? req->ep_version : EV_NONE;
+    ev.traits = req->traits | req->ticket.traits;
+    ev.plain_bytes = req->plain_bytes;
+    ev.coded_bytes = req->coded_bytes;
+    ev.limit_used_pct = req->limit_used_pct;
     if (req->is_mirror) {
         bool is_answered = req->first_byte_us && !req->is_failed;
         ev.route = EV_NONE;

@@ -236,6 +236,7 @@ struct request *request_open(struct client *c, const struct http1_head *head)
         return NULL;
     *req = (struct request){.worker = w,
                             .tls = c->tls,
+                            .traits = c->traits,
                             .client = c,
                             .gen = w->gen,
                             .timer = {.on_due = forward_timer},

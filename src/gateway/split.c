@@ -69,6 +69,8 @@ void split_ticket(struct request *req, const struct http1_head *head)
     }
     if (part == s->count && r->split.cookie[0])
         part = part_of_name(s, place_cookie(head, span_of(r->split.cookie)));
+    if (part < s->count)
+        req->traits |= EV_TRAIT_BIT(SPLIT_NAMED);
     struct split_part parts[SPLIT_VERSIONS_MAX];
     const struct split_part *of = shares_now(req, s, parts);
     if (part == s->count) /* no secret seed: a user keeps his version over restarts and nodes */

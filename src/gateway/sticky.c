@@ -75,9 +75,10 @@ void sticky_ticket(struct request *req, const struct http1_head *head)
         pin = pin << 4 | (uint64_t)digit;
     }
     req->ticket.pin = pin;
+    req->has_cookie = pin != 0;
 }
 
-void sticky_answer(const struct request *req, uint16_t status, struct http1_out *w)
+void sticky_answer(struct request *req, uint16_t status, struct http1_out *w)
 {
     static const char *const sites[] = {
         [CONF_SITE_LAX] = "; SameSite=Lax",
@@ -89,8 +90,13 @@ void sticky_answer(const struct request *req, uint16_t status, struct http1_out 
     if (!sticky || !req->ep || status >= 500)
         return;
     uint64_t pin = atomic_load_explicit(&req->ep->pin, memory_order_relaxed);
-    if (pin == 0 || pin == req->ticket.pin)
+    if (pin == 0)
         return;
+    if (pin == req->ticket.pin) {
+        req->traits |= EV_TRAIT_BIT(STICKY_KEPT);
+        return;
+    }
+    req->traits |= req->has_cookie ? EV_TRAIT_BIT(STICKY_MOVED) : EV_TRAIT_BIT(STICKY_NEW);
     bool is_secure = sticky->secure == CONF_SECURE_ON ||
                      (sticky->secure == CONF_SECURE_AUTO && req->tls != EV_TLS_NONE);
     char value[VALUE_DIGITS];

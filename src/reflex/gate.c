@@ -124,6 +124,7 @@ enum gate_answer gate_retry_send(struct gate *g, struct gate_ticket *t, uint64_t
 static enum gate_answer place(struct gate *g, struct gate_ticket *t, uint64_t now_us)
 {
     t->reason = REASON_NONE;
+    t->traits = 0;
     if (g->in_use == 0)
         return shed(t, REASON_NO_ENDPOINT);
     if (deadline_is_over(t->deadline_us, now_us))

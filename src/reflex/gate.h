@@ -72,6 +72,7 @@ struct gate_ticket {
     bool is_at_pin;      /* queued for its own endpoint, <endpoint> */
     bool is_hedge;       /* the second copy of another one */
     bool is_for_others;  /* it has a whole answer: a retry only where it was not yet */
+    uint8_t traits;      /* of the last attempt: HOME, AWAY, FAR_ZONE of enum ev_trait */
     struct limit_tag tag;
 };
 enum gate_state { GATE_NEW, GATE_QUEUED, GATE_IN_FLIGHT, GATE_ENDED };

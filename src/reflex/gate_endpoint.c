@@ -187,7 +187,7 @@ uint32_t gate_limit_of(const struct gate *g, const struct endpoint *ep)
 
 /* ---- choosing ---- */
 
-struct endpoint *gate_choose(struct gate *g, const struct gate_ticket *t, uint64_t now_us)
+struct endpoint *gate_choose(struct gate *g, struct gate_ticket *t, uint64_t now_us)
 {
     if (g->conf.balance == GATE_BALANCE_HASH && t->place_hash && !t->is_hedge &&
         has_untried(g, t, false))
@@ -351,6 +351,7 @@ void gate_start(struct gate *g, struct gate_ticket *t, struct endpoint *ep, uint
     g->in_flight++;
     g->sends += 1;
     g->far_sends += ep->place.is_far;
+    t->traits |= (uint8_t)(ep->place.is_far << EV_TRAIT_FAR_ZONE);
     t->is_trial = ep->eject.state == EV_HEALTH_HALF_OPEN;
     if (t->is_trial)
         ep->eject.trials++;

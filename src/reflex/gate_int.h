@@ -63,10 +63,10 @@ struct gate {
     union ev_any events[GATE_EVENTS];
 };
 
-/* The endpoint for <t>, NULL: none has room. */
-struct endpoint *gate_choose(struct gate *g, const struct gate_ticket *t, uint64_t now_us);
+/* The endpoint for <t>, NULL: none has room.  Sets HOME or AWAY of t->traits. */
+struct endpoint *gate_choose(struct gate *g, struct gate_ticket *t, uint64_t now_us);
 /* gate_place.c: the same for a ticket with a key. */
-struct endpoint *gate_choose_home(struct gate *g, const struct gate_ticket *t, uint64_t now_us);
+struct endpoint *gate_choose_home(struct gate *g, struct gate_ticket *t, uint64_t now_us);
 /* The version that <t> must go to now: the one that it wants while an endpoint of it can take it;
  * 0: any. */
 uint16_t gate_version_for(const struct gate *g, const struct gate_ticket *t);

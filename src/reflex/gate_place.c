@@ -214,7 +214,7 @@ uint16_t gate_version_for(const struct gate *g, const struct gate_ticket *t)
     return 0;
 }
 
-struct endpoint *gate_choose_home(struct gate *g, const struct gate_ticket *t, uint64_t now_us)
+struct endpoint *gate_choose_home(struct gate *g, struct gate_ticket *t, uint64_t now_us)
 {
     struct endpoint *of[GATE_ENDPOINTS_MAX];
     struct hash_seat seats[GATE_ENDPOINTS_MAX];
@@ -263,5 +263,8 @@ struct endpoint *gate_choose_home(struct gate *g, const struct gate_ticket *t, u
     fb_assert(c.home < n);
     if (!gate_endpoint_has_room(g, of[c.home]))
         of[c.home]->spill_us = now_us;
-    return c.at < n ? of[c.at] : NULL;
+    if (c.at == n)
+        return NULL;
+    t->traits = c.at == c.home ? EV_TRAIT_BIT(HOME) : EV_TRAIT_BIT(AWAY);
+    return of[c.at];
 }

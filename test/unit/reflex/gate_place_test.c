@@ -230,10 +230,26 @@ static void own_zone_is_filled_first(void **state)
         assert_int_equal(gate_arrive(g, &t[i], now_us), GATE_SEND);
         bool is_far = t[i].endpoint == ep[2] || t[i].endpoint == ep[3];
         assert_int_equal(is_far, i >= 6);
+        assert_int_equal(t[i].traits, is_far ? EV_TRAIT_BIT(FAR_ZONE) : 0);
     }
     struct gate_view view;
     gate_view(g, &view);
     assert_true(view.far_share > 0.49 && view.far_share < 0.51);
+}
+
+static void a_ticket_says_whether_it_is_at_home(void **state)
+{
+    (void)state;
+    open_gate(3, 1);
+    conf.balance = GATE_BALANCE_HASH;
+    gate_reconfigure(g, &conf);
+    for (int i = 0; i < 2; i++) {
+        t[i].place_hash = 77;
+        assert_int_equal(gate_arrive(g, &t[i], now_us), GATE_SEND);
+        assert_int_equal(t[i].traits, i == 0 ? EV_TRAIT_BIT(HOME) : EV_TRAIT_BIT(AWAY));
+    }
+    assert_int_equal(gate_arrive(g, &t[2], now_us), GATE_SEND);
+    assert_int_equal(t[2].traits, 0);
 }
 
 static void a_spill_is_said_and_its_end_too(void **state)
@@ -401,6 +417,7 @@ int main(void)
         cmocka_unit_test_teardown(list_of_those_who_wait_is_bounded, close_gate),
         cmocka_unit_test_teardown(a_retry_leaves_the_pin, close_gate),
         cmocka_unit_test_teardown(own_zone_is_filled_first, close_gate),
+        cmocka_unit_test_teardown(a_ticket_says_whether_it_is_at_home, close_gate),
         cmocka_unit_test_teardown(a_spill_is_said_and_its_end_too, close_gate),
         cmocka_unit_test_teardown(a_bad_own_zone_is_left, close_gate),
         cmocka_unit_test_teardown(spare_tier_waits_for_the_first_to_fail, close_gate),
