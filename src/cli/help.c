@@ -133,8 +133,8 @@ void cli_reference(struct buf *out)
 
 int cmd_reference(const struct cli_call *call)
 {
-    static const char *const pages[] = {"config",  "commands", "events", "knobs",   "facts",
-                                        "metrics", "reasons",  "errors", "asyncapi"};
+    static const char *const pages[] = {"config",  "commands", "events", "knobs",    "facts",
+                                        "metrics", "reasons",  "errors", "features", "asyncapi"};
     struct buf out;
     const char *page = call->arg_count ? call->arg[0] : NULL;
     bool is_known = true;

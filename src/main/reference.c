@@ -6,6 +6,7 @@
 #include "event/event.h"
 #include "knob/knob.h"
 #include "main/run.h"
+#include "output/feature.h"
 #include "output/metrics.h"
 
 #include <string.h>
@@ -30,6 +31,43 @@ static void page_events(struct buf *out)
                            : f->privacy == EV_PSEUDONYM ? " Pseudonym."
                                                         : "");
         }
+    }
+    buf_puts(out, "\n## Traits of a request\n\nBits of `traits`; as JSON the names stand in "
+                  "`trait_names`.\n\n| bit | trait | meaning |\n| --- | --- | --- |\n");
+    for (unsigned i = 0; i < EV_TRAIT_COUNT; i++)
+        buf_printf(out, "| %u | `%s` | %s |\n", i, ev_trait_row(i)->name,
+                   ev_trait_row(i)->sentence);
+}
+
+/* "a,b" as `a`, `b` */
+static void put_words(struct buf *out, const char *list)
+{
+    struct span rest = span_of(list);
+    for (bool is_first = true; rest.len > 0; is_first = false) {
+        struct span one = span_cut(rest, ',', &rest);
+        buf_printf(out, "%s`%.*s`", is_first ? "" : ", ", SPAN_ARG(one));
+    }
+}
+
+static void page_features(struct buf *out)
+{
+    buf_puts(out,
+             "# Features: where each one shows\n\n`foldback why NAME` says in words what a "
+             "feature did so far, `GET /v1/features` in figures, the view *Features* of the "
+             "dashboard with rates; of one route or service `foldback why` says it too, of "
+             "one request its traits ([rows](events.md#traits-of-a-request)).\n\n"
+             "| `foldback why` | what it says | of each | keys | metrics | reasons | how to |\n"
+             "| --- | --- | --- | --- | --- | --- | --- |\n");
+    for (unsigned i = 0; i < FEATURE_COUNT; i++) {
+        const struct feature_row *row = feature_row(i);
+        buf_printf(out, "| `%s` | %s: %s | %s | ", row->name, row->title, row->what,
+                   row->kind == EV_KIND_NONE ? "node" : ev_kind_name((uint8_t)row->kind));
+        put_words(out, row->keys);
+        buf_puts(out, " | ");
+        put_words(out, row->metrics);
+        buf_puts(out, " | ");
+        put_words(out, row->reasons);
+        buf_printf(out, " | [guide](../guide/%s.md) |\n", row->page);
     }
 }
 
@@ -128,9 +166,10 @@ bool reference_page(const char *page, struct buf *out)
     static const struct {
         const char *name;
         void (*print)(struct buf *out);
-    } pages[] = {{"config", conf_reference}, {"events", page_events},   {"knobs", page_knobs},
-                 {"facts", page_facts},      {"reasons", page_reasons}, {"errors", page_errors},
-                 {"metrics", page_metrics},  {"asyncapi", asyncapi_put}};
+    } pages[] = {
+        {"config", conf_reference}, {"events", page_events},    {"knobs", page_knobs},
+        {"facts", page_facts},      {"reasons", page_reasons},  {"errors", page_errors},
+        {"metrics", page_metrics},  {"asyncapi", asyncapi_put}, {"features", page_features}};
     for (size_t i = 0; i < FB_COUNT(pages); i++)
         if (strcmp(page, pages[i].name) == 0) {
             pages[i].print(out);

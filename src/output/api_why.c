@@ -4,7 +4,7 @@
  * The subject is found in this order: request id, "decision 17" or a bare decision number,
  * endpoint, service, route, knob.  Names are unique within a kind; a bare word that fits two kinds
  * takes the first. */
-#include "output/admin_int.h"
+#include "output/why_int.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -13,14 +13,13 @@
 
 void api_run_why(struct api_call *c);
 
-/* Sentences are written one by one into a JSON array. */
-static void say(struct api_call *c, const char *fmt, ...) FB_PRINTF(2, 3);
+#define say why_say
 static bool why_request(struct api_call *c, const char *q);
 static bool why_decision(struct api_call *c, const char *q);
 static bool why_target(struct api_call *c, const char *q);
 static bool why_knob(struct api_call *c, const char *q);
 
-static void say(struct api_call *c, const char *fmt, ...)
+void why_say(struct api_call *c, const char *fmt, ...)
 {
     char text[600];
     va_list args;
@@ -46,10 +45,12 @@ void api_run_why(struct api_call *c)
         api_fail(c, FB_E_USAGE, "say what to explain: ?q=REQUEST_ID, a decision number, or a name");
         return;
     }
-    if (!why_request(c, q) && !why_decision(c, q) && !why_target(c, q) && !why_knob(c, q))
+    if (!why_request(c, q) && !why_decision(c, q) && !why_target(c, q) && !why_knob(c, q) &&
+        !why_feature(c, q))
         api_fail_unknown(
             c,
-            "\"%s\" is no recent request, decision, endpoint, service, route or knob; requests "
+            "\"%s\" is no recent request, decision, endpoint, service, route, knob or feature; "
+            "requests "
             "older than the last %d are in the log: `foldback events tail --from-offset 0`",
             q, RECENT_REQUESTS_MAX);
 }
@@ -131,6 +132,7 @@ static bool why_request(struct api_call *c, const char *q)
             r->endpoint == EV_NONE || r->version == r->wanted - 1
                 ? ""
                 : ", which had no endpoint that could take it, so another version served it");
+    why_say_traits(c, r);
     if (ev_reason_is_rule(r->reason))
         say(c,
             "It counts against `rate_limits` of its route in the configuration; its user has the "
@@ -321,17 +323,7 @@ static bool why_target(struct api_call *c, const char *q)
         say_fact(c, (struct fact_scope){kind, number}, facts[i]);
     if (kind == EV_KIND_ROUTE)
         say_cold(c, number);
-    if (kind == EV_KIND_ROUTE) {
-        const uint64_t *limited = c->admin->metrics->route[number].limited;
-        if (limited[0] + limited[1])
-            say(c,
-                "Its limits refused %" PRIu64 " requests for their rate and %" PRIu64
-                " for their quota since the brain began.",
-                limited[0], limited[1]);
-        if (c->admin->metrics->route[number].split_fallbacks)
-            say(c, "%" PRIu64 " requests went to another version than its split chose.",
-                c->admin->metrics->route[number].split_fallbacks);
-    }
+    why_say_features(c, kind, number);
     json_array_end(&c->j);
     put_target_knobs(c, kind, number);
     put_target_decisions(c, kind, number);

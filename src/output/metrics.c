@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Counting.  Writing is in metrics_families.c. */
-#include "output/metrics.h"
+#include "output/metrics_int.h"
 
 #include "base/assert.h"
 
@@ -69,6 +69,7 @@ void metrics_feed(struct metrics *m, const struct ev_head *ev)
         m->tick_cpu_us += t->loop_us;
         m->tick_lag_us = t->lag_us;
         m->wall_minus_mono_us = t->wall_us - ev->time_us;
+        m->now_us = ev->time_us;
         break;
     }
     case EV_HEALTH: {
@@ -162,6 +163,7 @@ static void count_protocol(struct metrics *m, const struct ev_request *r)
 
 static void feed_request(struct metrics *m, const struct ev_request *r)
 {
+    metrics_feed_traits(m, r);
     if (ev_reason_is_mirror(r->reason)) { /* no client asked: it is counted by its reason */
         m->ends[r->reason]++;
         return;

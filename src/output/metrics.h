@@ -41,6 +41,15 @@ struct metric_histogram {
     uint64_t bucket[METRIC_BUCKETS + 1]; /* not cumulative here */
     uint64_t sum_us, count;
 };
+struct metric_traits { /* requests by what features did for them */
+    uint64_t count[EV_TRAIT_COUNT];
+};
+/* The highest value of this span of METRIC_PEAK_US and of the one before it. */
+#define METRIC_PEAK_US (10 * US_PER_S)
+struct metric_peak {
+    uint64_t span;
+    uint8_t now, before;
+};
 struct metric_route {
     uint64_t code[METRIC_CODE_CLASSES];
     struct metric_histogram duration;
@@ -51,7 +60,11 @@ struct metric_route {
     uint64_t cache[EV_CACHE_END];      /* requests by enum ev_cache */
     uint64_t stored, evicted, refused; /* summed over restarts of the gateway */
     struct ev_cache_use use;           /* last seen; type 0: none */
-    uint16_t service;                  /* of the last request; the name decides when there is one */
+    struct metric_traits did;
+    uint64_t plain_bytes, coded_bytes; /* of answers that were compressed on the way */
+    uint64_t split;                    /* requests that a split chose a version for */
+    struct metric_peak limit_used_pct;
+    uint16_t service; /* of the last request; the name decides when there is one */
 };
 #define METRIC_SHED_REASONS 11
 struct metric_service {
@@ -60,6 +73,9 @@ struct metric_service {
     uint64_t retries;
     struct metric_histogram wait;
     struct ev_gauge gauge; /* last seen; type 0: none */
+    struct metric_traits did;
+    uint64_t mirror[2];                      /* copies that it got as a mirror: answered, failed */
+    uint64_t tcp[2], tcp_received, tcp_sent; /* passed connections: well, failed; bytes */
 };
 struct metric_endpoint {
     uint64_t code[METRIC_CODE_CLASSES];
@@ -95,11 +111,16 @@ struct metrics {
     uint32_t tick_lag_us;
     uint64_t dropped; /* by live streams */
     uint64_t start_wall_us, wall_minus_mono_us;
+    uint64_t now_us; /* of the last tick, stream time */
 };
 
 struct metrics *metrics_new(uint64_t start_wall_us); /* NULL without memory */
 void metrics_free(struct metrics *m);
 void metrics_feed(struct metrics *m, const struct ev_head *ev);
+/* 0 .. 100, of METRIC_PEAK_US to twice that before the last tick. */
+unsigned metrics_peak(const struct metrics *m, const struct metric_peak *p);
+/* Its requests that a trait with a bit in <bits> was seen of; of several traits the sum. */
+uint64_t metrics_did(const struct metric_traits *did, uint64_t bits);
 
 /* The keys of stored data. */
 struct metrics_keys {

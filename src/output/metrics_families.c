@@ -48,6 +48,7 @@ void metrics_write(const struct metrics_view *view, struct buf *out, bool is_ope
     write_protocols(&w);
     write_h2(&w);
     write_compress(&w);
+    metrics_write_traits(&w);
     metrics_write_feeds(&w);
     if (is_openmetrics)
         buf_puts(out, "# EOF\n");
@@ -188,6 +189,16 @@ static const char *route_service(const struct writer *w, uint32_t i)
     if (i >= KNOB_TARGETS_MAX)
         return "_none";
     return name_of(w, EV_KIND_SERVICE, w->view->memfile->routes[i].parent);
+}
+
+/* For metrics_traits.c. */
+const char *metrics_name(const struct writer *w, enum ev_kind kind, uint32_t number)
+{
+    return name_of(w, kind, number);
+}
+const char *metrics_route_service(const struct writer *w, uint32_t route)
+{
+    return route_service(w, route);
 }
 
 /* ---- families ---- */

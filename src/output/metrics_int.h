@@ -19,4 +19,10 @@ void metrics_family(struct writer *w, enum metric_id id);
 void metrics_put_u64(struct writer *w, enum metric_id id, const char *const values[], uint64_t v);
 void metrics_put_f64(struct writer *w, enum metric_id id, const char *const values[], double v);
 void metrics_write_feeds(struct writer *w);
+void metrics_write_traits(struct writer *w); /* metrics_traits.c */
+/* "_none" for no number, "_gone" for one that has lost its name. */
+const char *metrics_name(const struct writer *w, enum ev_kind kind, uint32_t number);
+const char *metrics_route_service(const struct writer *w, uint32_t route);
+/* metrics_traits.c: what of a request metrics_feed counts there. */
+void metrics_feed_traits(struct metrics *m, const struct ev_request *r);
 #endif

@@ -72,7 +72,7 @@ def test_an_operator_moves_users_and_is_told_what_was_limited(tmp_path):
         why = fold.api("GET", "/v1/why?q=" + refused.get("x-request-id"))
         assert any("rate_limits" in s for s in why["sentences"])
         why = fold.api("GET", "/v1/why?q=shop%20%2Flimited%2F")
-        assert any("refused 3 requests for their rate" in s for s in why["sentences"])
+        assert any("Rate limits and quotas: 3 over rate" in s for s in why["sentences"])
         chosen = get(fold, "/", "V: canary")
         time.sleep(0.3)
         why = fold.api("GET", "/v1/why?q=" + chosen.get("x-request-id"))

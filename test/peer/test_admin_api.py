@@ -77,7 +77,7 @@ CALLS = [
     ("POST", "/v1/freeze", {"loop": "shed", "service": "shop"}), ("POST", "/v1/unfreeze", {"loop": "shed", "service": "shop"}),
     ("POST", "/v1/reset", {"loop": "timeout"}), ("POST", "/v1/drain", {"endpoint": "10.0.1.2:80"}),
     ("POST", "/v1/undrain", {"endpoint": "10.0.1.2:80"}), ("GET", "/v1/decisions?limit=20&service=shop&since=3600", None),
-    ("GET", "/v1/alerts", None), ("GET", "/v1/why?q=shop", None), ("GET", "/v1/why?q=limit", None), ("GET", "/v1/doctor", None),
+    ("GET", "/v1/alerts", None), ("GET", "/v1/why?q=shop", None), ("GET", "/v1/why?q=limit", None), ("GET", "/v1/why?q=sticky", None), ("GET", "/v1/features", None), ("GET", "/v1/doctor", None),
     ("POST", "/v1/events", {"name": "deploy.done", "value": 2, "text": "v2"}), ("GET", "/v1/config", None),
     ("GET", "/v1/reference", None), ("GET", "/v1/cache", None),
     ("POST", "/v1/events/query", {"sql": "SELECT service, count(*) FROM request GROUP BY 1", "limit": 10, "redact": True}),

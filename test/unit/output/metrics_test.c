@@ -151,6 +151,76 @@ static void accept_chooses_the_format(void **state)
     assert_false(metrics_wants_openmetrics(SPAN("*/*")));
 }
 
+static void features_are_counted_from_the_traits_of_requests(void **state)
+{
+    struct fixture *f = *state;
+    struct ev_request r = EV_INIT(REQUEST, request, 25 * US_PER_S);
+    assert_null(strstr(written(f, false), "foldback_sticky_requests_total{"));
+    r.traits = EV_TRAIT_BIT(STICKY_KEPT) | EV_TRAIT_BIT(COPIED) | EV_TRAIT_BIT(ZSTD);
+    r.plain_bytes = 1000;
+    r.coded_bytes = 100;
+    r.limit_used_pct = 80;
+    r.wanted = 1;
+    metrics_feed(f->metrics, &r.head);
+    r.traits = EV_TRAIT_BIT(STICKY_NEW) | EV_TRAIT_BIT(SPLIT_NAMED) | EV_TRAIT_BIT(AWAY) |
+               EV_TRAIT_BIT(FAR_ZONE) | EV_TRAIT_BIT(PROXIED) | EV_TRAIT_BIT(INTRODUCED);
+    r.limit_used_pct = 20;
+    metrics_feed(f->metrics, &r.head);
+    const char *text = written(f, false);
+    expect(text, "foldback_sticky_requests_total{service=\"sh\\\"op\",result=\"kept\"} 1\n");
+    expect(text, "foldback_sticky_requests_total{service=\"sh\\\"op\",result=\"moved\"} 0\n");
+    expect(text, "foldback_sticky_requests_total{service=\"sh\\\"op\",result=\"new\"} 1\n");
+    expect(text, "foldback_hash_requests_total{service=\"sh\\\"op\",result=\"away\"} 1\n");
+    expect(text, "foldback_cross_zone_requests_total{service=\"sh\\\"op\"} 1\n");
+    expect(text, "foldback_proxy_headers_sent_total{service=\"sh\\\"op\"} 1\n");
+    expect(text, "foldback_proxied_requests_total{route=\"shop /\",service=\"sh\\\"op\"} 1\n");
+    expect(text, "{route=\"shop /\",service=\"sh\\\"op\",result=\"copied\"} 1\n");
+    expect(text, "{route=\"shop /\",service=\"sh\\\"op\",by=\"share\"} 1\n");
+    expect(text, "{route=\"shop /\",service=\"sh\\\"op\",by=\"name\"} 1\n");
+    expect(text, "{route=\"shop /\",service=\"sh\\\"op\",by=\"zstd\"} 1\n");
+    expect(text,
+           "foldback_route_compress_in_bytes_total{route=\"shop /\",service=\"sh\\\"op\"} 2000\n");
+    expect(text,
+           "foldback_route_compress_out_bytes_total{route=\"shop /\",service=\"sh\\\"op\"} 200\n");
+    expect(text, "foldback_rate_limit_used_ratio{route=\"shop /\",service=\"sh\\\"op\"} 0.8\n");
+}
+
+static void how_full_a_limit_was_is_forgotten(void **state)
+{
+    struct fixture *f = *state;
+    struct ev_request r = EV_INIT(REQUEST, request, 25 * US_PER_S);
+    struct ev_tick tick = EV_INIT(TICK, tick, 39 * US_PER_S);
+    r.limit_used_pct = 80;
+    metrics_feed(f->metrics, &r.head);
+    metrics_feed(f->metrics, &tick.head);
+    assert_int_equal(metrics_peak(f->metrics, &f->metrics->route[0].limit_used_pct), 80);
+    tick.head.time_us = 40 * US_PER_S;
+    metrics_feed(f->metrics, &tick.head);
+    assert_int_equal(metrics_peak(f->metrics, &f->metrics->route[0].limit_used_pct), 0);
+}
+
+static void mirrors_and_passed_connections_count_for_their_service(void **state)
+{
+    struct fixture *f = *state;
+    struct ev_request r = EV_INIT(REQUEST, request, 5);
+    r.route = EV_NONE;
+    r.reason = REASON_MIRRORED;
+    metrics_feed(f->metrics, &r.head);
+    r.reason = REASON_MIRROR_FAILED;
+    metrics_feed(f->metrics, &r.head);
+    r.reason = REASON_TCP_ENDED;
+    r.protocol = EV_PROTOCOL_TCP;
+    r.received_bytes = 7;
+    r.sent_bytes = 9;
+    metrics_feed(f->metrics, &r.head);
+    const char *text = written(f, false);
+    expect(text, "foldback_mirror_copies_total{service=\"sh\\\"op\",result=\"answered\"} 1\n");
+    expect(text, "foldback_mirror_copies_total{service=\"sh\\\"op\",result=\"failed\"} 1\n");
+    expect(text, "foldback_tcp_connections_total{service=\"sh\\\"op\",result=\"passed\"} 1\n");
+    expect(text, "foldback_tcp_bytes_total{service=\"sh\\\"op\",direction=\"from_client\"} 7\n");
+    expect(text, "foldback_tcp_bytes_total{service=\"sh\\\"op\",direction=\"to_client\"} 9\n");
+}
+
 static void requests_count_for_the_version_that_answered(void **state)
 {
     struct fixture *f = *state;
@@ -174,6 +244,9 @@ int main(void)
 #define TEST(t) cmocka_unit_test_setup_teardown(t, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         TEST(requests_count_for_the_version_that_answered),
+        TEST(features_are_counted_from_the_traits_of_requests),
+        TEST(how_full_a_limit_was_is_forgotten),
+        TEST(mirrors_and_passed_connections_count_for_their_service),
         TEST(requests_are_counted_by_route_and_bucket),
         TEST(openmetrics_differs_where_it_must),
         TEST(every_family_of_the_table_is_written),
