@@ -27,7 +27,8 @@ static void put_values(const char *command, struct buf *out)
     else if (strcmp(command, "completion") == 0)
         buf_puts(out, "bash zsh fish");
     else if (strcmp(command, "reference") == 0)
-        buf_puts(out, "config commands events knobs facts metrics reasons errors features asyncapi");
+        buf_puts(out,
+                 "config commands events knobs facts metrics reasons errors features asyncapi");
     else if (strcmp(command, "get") == 0 || strcmp(command, "set") == 0 ||
              strcmp(command, "pin") == 0 || strcmp(command, "unpin") == 0)
         for (uint16_t i = 0; i < KNOB_COUNT; i++) {
