@@ -87,5 +87,5 @@ size_t check_start(const struct conf *conf, check_start_fn *fn, void *arg)
         fn(arg, 0, err.text);
         count++;
     }
-    return count;
+    return count + check_ingest(conf, fn, arg);
 }

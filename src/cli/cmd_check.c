@@ -40,6 +40,7 @@ int cmd_check(const struct cli_call *call)
     struct conf *conf = check_config(call, &probes, &is_ours);
     if (conf) {
         probe_ports(&probes, conf, is_ours);
+        probe_ingest(&probes, call, conf, is_ours);
         probe_endpoints(&probes, conf, 1000);
         probe_certs(&probes, conf);
         (void)check_start(conf, on_fault, &probes);

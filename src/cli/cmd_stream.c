@@ -102,10 +102,10 @@ static void put_reasons(const json_t *reasons, struct table *t)
     buf_fini(&text);
 }
 
-/* Ways that nobody has used are left out. */
+/* Ways that nobody has used are left out, but for one that cannot be opened. */
 static void show_ingest(const json_t *ingest, struct buf *out)
 {
-    static const char *const heads[] = {"INGEST",   ">EVENTS",  ">SAMPLES",
+    static const char *const heads[] = {"INGEST",   "STATE",    ">EVENTS", ">SAMPLES",
                                         ">REFUSED", ">PUT OFF", "REASONS"};
     const json_t *list = json_object_get(ingest, "sources");
     struct table t;
@@ -113,9 +113,11 @@ static void show_ingest(const json_t *ingest, struct buf *out)
     table_init(&t, heads, FB_COUNT(heads));
     for (size_t i = 0; i < json_array_size(list); i++) {
         const json_t *k = json_array_get(list, i);
-        if (!(cli_num(k, "events") > 0) && !(cli_num(k, "refused") > 0))
+        bool is_failing = strcmp(cli_str(k, "state"), "failing") == 0;
+        if (!(cli_num(k, "events") > 0) && !(cli_num(k, "refused") > 0) && !is_failing)
             continue;
         table_put(&t, cli_str(k, "via"));
+        table_put(&t, cli_str(k, "state"));
         table_putf(&t, "%.0f", cli_num(k, "events"));
         table_putf(&t, "%.0f", cli_num(k, "samples"));
         table_putf(&t, "%.0f", cli_num(k, "refused"));
@@ -127,6 +129,10 @@ static void show_ingest(const json_t *ingest, struct buf *out)
         buf_putc(out, '\n');
         table_print(&t, false, out);
     }
+    for (size_t i = 0; i < json_array_size(list); i++)
+        if (*cli_str(json_array_get(list, i), "error"))
+            buf_printf(out, "%s; it is tried again every 5 s.\n",
+                       cli_str(json_array_get(list, i), "error"));
     if (cli_num(ingest, "queued_bytes") > 0)
         buf_printf(out, "%.0f of %.0f KiB wait for the brain.\n",
                    cli_num(ingest, "queued_bytes") / (double)KIB,

@@ -12,6 +12,12 @@ static const char *const refused_names[] = {
 #undef REFUSED
 };
 
+const char *ingest_state_name(enum ingest_state state)
+{
+    static const char *const names[] = {"off", "open", "failing"};
+    return names[state];
+}
+
 const char *ingest_via_name(enum ingest_via via)
 {
     return via_names[via];

@@ -21,13 +21,19 @@ enum ingest_refused {
     INGEST_REFUSED_COUNT
 };
 
+/* How a way in is. */
+enum ingest_state { INGEST_OFF, INGEST_OPEN, INGEST_FAILING };
+
 struct ingest_stats {
     _Atomic uint64_t events[INGEST_VIAS];  /* put into the queue */
     _Atomic uint64_t samples[INGEST_VIAS]; /* what they were made of: datagram lines, data points */
     _Atomic uint64_t put_off[INGEST_VIAS]; /* times that sums waited because the queue was full */
     _Atomic uint64_t refused[INGEST_VIAS][INGEST_REFUSED_COUNT];
+    enum ingest_state state[INGEST_VIAS]; /* this and the next: the brain's loop only */
+    char error[320];                      /* of the one that is failing, "" none */
 };
 
+const char *ingest_state_name(enum ingest_state state); /* "off", "open", "failing" */
 const char *ingest_via_name(enum ingest_via via);
 const char *ingest_refused_name(enum ingest_refused refused);
 static inline void ingest_count(struct ingest_stats *s, enum ingest_via via, uint64_t events,

@@ -301,6 +301,7 @@ static void tick(struct brain *b, uint64_t now_us)
         brain_watch_keys(b);
         brain_watch_privacy(b, b->fold.conf && b->fold.conf->p.privacy_raw_addresses);
         brain_connectors_tick(b);
+        brain_ingest_tick(b);
         b->next_resource_us = now_us + BRAIN_RESOURCE_US;
     }
     struct ev_tick ev = EV_INIT(TICK, tick, now_us);

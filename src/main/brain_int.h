@@ -44,6 +44,8 @@ struct brain {
     struct ingest_stats ingest;
     struct statsd *statsd;
     char statsd_as[512]; /* the settings that it runs with */
+    uint64_t statsd_retry_us;
+    bool has_heard_doors, is_door_bad; /* as the alert says */
     struct connectors *connectors;
     struct connector_said said[CONNECTORS_SAID_MAX];
     bool has_heard;             /* what stood at the start is in it */
@@ -114,6 +116,7 @@ enum fb_code brain_on_connector_order(void *ctx, const struct admin_connector_or
                                       struct fb_err *err);
 /* brain_ingest.c: tokens and listeners as <conf> says; NULL: as by default. */
 void brain_ingest_reload(struct brain *b, const struct conf *conf);
+void brain_ingest_tick(struct brain *b); /* once a second: opens what could not be opened */
 void brain_ingest_stop(struct brain *b); /* before the queue is emptied for the last time */
 void brain_publish(struct brain *b);
 #endif

@@ -149,6 +149,7 @@ static const char *next_of(uint16_t reason)
         const char *prefix, *command;
     } next[] = {{"alert_connector_", "foldback connector list"},
                 {"alert_fleet_", "foldback fleet status"},
+                {"alert_ingest_", "foldback stream status"},
                 {"alert_key_", "foldback key list"},
                 {"alert_log_", "foldback stream status"},
                 {"alert_disk", "foldback stream status"}};

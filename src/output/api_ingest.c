@@ -236,6 +236,8 @@ static void put_source(struct json *j, const struct ingest_stats *s, enum ingest
     uint64_t refused = 0;
     json_object_begin(j);
     json_key_str(j, "via", ingest_via_name(via));
+    json_key_str(j, "state", ingest_state_name(s->state[via]));
+    json_key_str(j, "error", s->state[via] == INGEST_FAILING ? s->error : "");
     json_key_u64(j, "events", atomic_load(&s->events[via]));
     json_key_u64(j, "samples", atomic_load(&s->samples[via]));
     json_key(j, "reasons");

@@ -84,6 +84,11 @@ static void put_vias(struct writer *w, enum metric_id metric, const _Atomic uint
 static void write_ingest(struct writer *w)
 {
     struct ingest_stats *s = w->view->ingest;
+    metrics_family(w, METRIC_ID_INGEST_UP);
+    for (unsigned via = 0; s && via < INGEST_VIAS; via++)
+        if (s->state[via] != INGEST_OFF)
+            metrics_put_u64(w, METRIC_ID_INGEST_UP, VALUES(ingest_via_name(via)),
+                            s->state[via] == INGEST_OPEN);
     put_vias(w, METRIC_ID_INGEST_EVENTS, s ? s->events : NULL);
     put_vias(w, METRIC_ID_INGEST_SAMPLES, s ? s->samples : NULL);
     put_vias(w, METRIC_ID_INGEST_PUT_OFF, s ? s->put_off : NULL);

@@ -7,18 +7,19 @@ import { bytes, count, dash } from './format.js';
 
 const facts_shown = 60;
 const says = { syntax: 'not well formed', no_event: 'no event', media_type: 'type of the body or line', too_large: 'too large', too_many: 'too many at once', too_fast: 'too fast',
-  queue_full: 'queue full', names_full: 'no place for the name', tags_dropped: 'tags dropped', reserved: 'name of foldback itself', origin: 'page not listed' };
+  queue_full: 'queue full', names_full: 'no place for the name', tags_dropped: 'tags dropped', reserved: 'name of foldback itself', origin: 'page not listed',
+  cut_off: 'body cut off', coding: 'coding not taken or broken', charset: 'charset' };
 const of_source = (via, pick) => (look) => pick(look.ingest.sources.find((x) => x.via === via) ?? {});
 const reasons = (all) => Object.entries(all).map(([why, n]) => `${says[why] ?? why} ${count(n)}`).join(', ') || dash;
 
 export function Sources({ look, per_second }) {
-  const used = look.ingest.sources.filter((x) => x.events > 0 || x.refused > 0);
+  const used = look.ingest.sources.filter((x) => x.events > 0 || x.refused > 0 || x.state === 'failing');
   return html`<section class="panel" aria-labelledby="ingest-h">
     <header><h2 id="ingest-h">Ways in</h2><p class="hint">${bytes(look.ingest.queued_bytes)} of ${bytes(look.ingest.queue_bytes_max)} wait for the brain.</p><span class="grow"></span><${CopyCli} text="foldback stream status" /></header>
     ${used.length === 0
       ? html`<p class="empty">Nothing came in: applications push JSON, OTLP, StatsD or beacons; <code>scrapes</code> in the configuration reads their metrics.</p>`
       : html`<${Table} label="Ways in" head=${[['Way'], ['Events per s', 'n'], ['Samples per s', 'n'], ['Refused per s', 'n'], ['Events', 'n'], ['Refused', 'n'], ['Put off', 'n'], ['Why']]}>
-        ${used.map((x) => html`<tr key=${x.via}><th scope="row">${x.via}</th>
+        ${used.map((x) => html`<tr key=${x.via}><th scope="row">${x.via}${x.state === 'failing' ? html` <span class="t-warn">${x.error}</span>` : ''}</th>
           <td class="n">${count(per_second(of_source(x.via, (y) => y.events)))}</td><td class="n">${count(per_second(of_source(x.via, (y) => y.samples)))}</td>
           <td class="n">${count(per_second(of_source(x.via, (y) => y.refused)))}</td><td class="n">${count(x.events)}</td>
           <td class=${'n' + (x.refused ? ' t-warn' : '')}>${count(x.refused)}</td><td class="n">${count(x.put_off)}</td><td>${reasons(x.reasons)}</td></tr>`)}
