@@ -102,10 +102,11 @@ CONNECTORS = {"connectors": [
     {"name": "api", "type": "prometheus", "direction": "source", "state": "failing", "lag_events": None, "lag_s": 0,
      "events": 40, "errors": 3, "dead": 0, "last_error": "http://10.0.0.5:9100/metrics answers 503"}]}
 INGEST = {"sources": [
-    {"via": "push", "events": 1200, "samples": 1200, "refused": 1003, "put_off": 0,
+    {"via": "push", "state": "open", "error": "", "events": 1200, "samples": 1200, "refused": 1003, "put_off": 0,
      "reasons": {"value": 3, "queue_full": 1000}},
-    {"via": "statsd", "events": 60, "samples": 90000, "refused": 0, "put_off": 4, "reasons": {"tags_dropped": 7}},
-    {"via": "otlp", "events": 0, "samples": 0, "refused": 0, "put_off": 0, "reasons": {}}],
+    {"via": "statsd", "state": "failing", "error": "ingest.statsd: cannot listen on 127.0.0.1:8125 (UDP): Address already in use",
+     "events": 60, "samples": 90000, "refused": 0, "put_off": 4, "reasons": {"tags_dropped": 7}},
+    {"via": "otlp", "state": "open", "error": "", "events": 0, "samples": 0, "refused": 0, "put_off": 0, "reasons": {}}],
     "queued_bytes": 65536, "queue_bytes_max": 4194304}
 
 
