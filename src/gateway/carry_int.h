@@ -1,8 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* carry_int: the second part of gateway_int.h: what carries requests besides HTTP/1 on a plain
- * connection: PROXY headers, passed connections, HTTP/2 towards endpoints.  Included by it only. */
+ * connection: tunnels, PROXY headers, passed connections, HTTP/2 towards endpoints.  Included by it
+ * only. */
 #ifndef FB_GATEWAY_CARRY_INT_H
 #define FB_GATEWAY_CARRY_INT_H
+
+/* ---- tunnel.c: bytes that are not ours to understand, both ways ---- */
+/* A client and an endpoint that are both fast would keep the thread to themselves: so many reads of
+ * an answer, or of one direction of a tunnel, are one turn's. */
+#define READS_PER_TURN 4
+void tunnel_begin(struct request *req);
+void tunnel_run(struct request *req);
 
 /* ---- tcp.c: connections that are passed through ---- */
 bool tcp_begin(struct client *c); /* a step of the client: false when it is gone */

@@ -685,10 +685,6 @@ enum gate_outcome grpc_head(struct request *req, const struct http1_head *head,
 void grpc_end(struct request *req, const struct http1_trailers *trailers); /* the answer is whole */
 bool grpc_refuse(struct request *req, uint16_t reason); /* false: it is no call */
 
-/* ---- tunnel.c ---- */
-void tunnel_begin(struct request *req);
-void tunnel_run(struct request *req);
-
 /* ---- service.c, sync.c: gates under their locks ---- */
 enum gate_answer service_arrive(struct request *req, bool is_retry);
 bool service_mirror(struct request *two); /* sent at once, or not at all */

@@ -16,6 +16,7 @@ static bool from_upstream(struct request *req);
 static bool in_bulk(struct request *req);
 static bool out_bulk(struct request *req);
 static bool flush(struct request *req);
+static bool rests(struct request *req, uint32_t reads);
 static void end(struct request *req, uint16_t reason);
 
 void tunnel_begin(struct request *req)
@@ -43,7 +44,8 @@ void tunnel_run(struct request *req)
     struct client *c = req->client;
     struct upstream *up = req->up;
     fb_assert(c != NULL);
-    bool goes_on = flush(req) && from_client(req) && from_upstream(req);
+    bool had_its_turn = up->again.is_queued;
+    bool goes_on = flush(req) && (had_its_turn || (from_client(req) && from_upstream(req)));
     if (!goes_on || c->is_broken || up->is_broken) {
         bool is_cut = c->is_broken || up->is_broken;
         end(req, is_cut                             ? REASON_TUNNEL_CUT
@@ -92,7 +94,9 @@ static bool from_client(struct request *req)
     struct worker *w = req->worker;
     if (c->kind == CLIENT_H2)
         return from_stream(req);
-    while (c->can_read && !up->out) {
+    for (uint32_t reads = 0; c->can_read && !up->out; reads++) {
+        if (rests(req, reads))
+            return true;
         if (req->is_in_bulk && up->can_write && in_bulk(req))
             continue;
         ssize_t n = link_recv(&c->link, w->in, CHUNK_BODY_BYTES);
@@ -116,6 +120,16 @@ static bool from_client(struct request *req)
         if (!chunk_append(&w->chunks, &up->out, (struct span){w->in, (size_t)n}) || !flush(req))
             return false;
     }
+    return true;
+}
+
+/* True after <reads> of one direction in a row: the thread's other connections come first.  What a
+ * stream of HTTP/2 may send or take is bounded by its window. */
+static bool rests(struct request *req, uint32_t reads)
+{
+    if (reads < READS_PER_TURN || req->up->kind == UPSTREAM_H2)
+        return false;
+    loop_defer(req->worker->loop, &req->up->again);
     return true;
 }
 
@@ -198,7 +212,9 @@ static bool from_upstream(struct request *req)
     struct worker *w = req->worker;
     if (up->kind == UPSTREAM_H2)
         return h2u_tunnel_read(req);
-    while (up->can_read && !c->out) {
+    for (uint32_t reads = 0; up->can_read && !c->out; reads++) {
+        if (rests(req, reads))
+            return true;
         if (req->is_out_bulk && c->can_write && out_bulk(req)) {
             if (c->is_broken)
                 return false;

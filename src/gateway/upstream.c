@@ -12,9 +12,6 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-/* A client and an endpoint that are both fast would keep the thread to themselves. */
-#define READS_PER_TURN 4
-
 static struct upstream *connect_new(struct request *req, const struct link *ready);
 static void start_http1(struct request *req, const struct link *ready);
 static void run(struct upstream *up, struct request *req);
