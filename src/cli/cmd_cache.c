@@ -78,6 +78,25 @@ int cmd_cache_status(const struct cli_call *call)
     return code;
 }
 
+static void say_purged(const json_t *root)
+{
+    const json_t *purged = json_object_get(root, "purged");
+    long long count = json_integer_value(purged);
+    const char *answers = count == 1 ? "answer" : "answers";
+    if (!purged)
+        printf("The purge is under way; `foldback cache status` shows what is left.");
+    else if (count == 0)
+        printf("No answer in memory fits: nothing was purged; `foldback cache status` shows what "
+               "there is.");
+    else if (cli_is(root, "is_paced"))
+        printf("Purged %lld %s: each is fetched anew when it is asked for and there is room; --now "
+               "drops them at once.",
+               count, answers);
+    else
+        printf("Purged %lld %s.", count, answers);
+    printf("%s%s\n", cli_str(root, "warning")[0] ? "  " : "", cli_str(root, "warning"));
+}
+
 int cmd_cache_purge(const struct cli_call *call)
 {
     const char *url = call->arg_count ? call->arg[0] : NULL, *tag = call->option[OPT_TAG];
@@ -105,8 +124,7 @@ int cmd_cache_purge(const struct cli_call *call)
     if (code == 0 && call->is_json)
         cli_print_json(root);
     else if (code == 0)
-        printf("The purge is under way; `foldback cache status` shows what is left.%s%s\n",
-               cli_str(root, "warning")[0] ? "  " : "", cli_str(root, "warning"));
+        say_purged(root);
     json_decref(root);
     json_decref(body);
     return code;

@@ -111,6 +111,18 @@ static void put_waiting(const json_t *root, struct buf *out)
                    cli_str(one, "waiting"));
 }
 
+/* Endpoints beside the file: as comments, so that the whole can be saved as a file. */
+static void print_own(const json_t *root)
+{
+    size_t i;
+    json_t *one;
+    json_array_foreach(json_object_get(root, "api_endpoints"), i, one)
+        printf("# by the admin API: services.%s.endpoints has %s too, weight %.6g%%; `foldback "
+               "endpoint list %s`\n",
+               cli_str(one, "service"), cli_str(one, "address"), cli_num(one, "weight_pct"),
+               cli_str(one, "service"));
+}
+
 /* The text is that of the file: what of it is not in force yet stands above it. */
 static void print_text(const json_t *root)
 {
@@ -120,6 +132,7 @@ static void print_text(const json_t *root)
     json_array_foreach(json_object_get(root, "needs_restart"), i, one)
         printf("# waits for the next start: %s; in force is \"%s\", below stands \"%s\"\n",
                cli_str(one, "key"), cli_str(one, "in_force"), cli_str(one, "waiting"));
+    print_own(root);
     printf("%s%s", text, text[0] && text[strlen(text) - 1] == '\n' ? "" : "\n");
 }
 
@@ -141,6 +154,7 @@ static int show_running(const struct cli_call *call)
         struct buf waiting;
         buf_init(&waiting, MIB);
         put_waiting(root, &waiting);
+        print_own(root);
         code = show_conf(call, conf, buf_span(&waiting));
         buf_fini(&waiting);
     } else {

@@ -397,6 +397,11 @@ enum fb_code conf_parse(struct span text, const char *file, struct conf **out,
 FB_MUST_USE
 enum fb_code conf_load(const char *file, struct conf **out, struct conf_report *report,
                        struct fb_err *err);
+/* Where the endpoints lie that the admin API added to a service: a list as below.  The brain writes
+ * it, the gateway reads it. */
+#define CONF_OWN_FOLDER "endpoints"
+#define CONF_OWN_PATH_BYTES 700
+void conf_own_path(const char *state_dir, const char *service, char path[CONF_OWN_PATH_BYTES]);
 /* A list of endpoints alone, or a map with `endpoints`, in YAML or JSON: services[0] of *out has
  * them. Names in it may be dns:// and dns+srv://, not file://. */
 FB_MUST_USE

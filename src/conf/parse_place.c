@@ -195,3 +195,8 @@ enum fb_code conf_parse_endpoints(struct span text, const char *file, struct con
 {
     return conf_parse_with(text, file, endpoint_list, out, report);
 }
+
+void conf_own_path(const char *state_dir, const char *service, char path[CONF_OWN_PATH_BYTES])
+{
+    snprintf(path, CONF_OWN_PATH_BYTES, "%s/" CONF_OWN_FOLDER "/%s.yaml", state_dir, service);
+}

@@ -308,7 +308,13 @@ void parse_endpoints(struct reader *rd, const struct node *n, struct conf_servic
     if (!read_is(rd, n, NODE_LIST, "[\"127.0.0.1:3000\"]"))
         return;
     if (n->count == 0) {
-        problem(rd, n, "%s is empty: a service needs at least one endpoint", node_path(n, path));
+        node_path(n, path);
+        if (rd->is_list)
+            problem(rd, n, "%s is empty: a service needs at least one endpoint", path);
+        else
+            problem_warn(rd, n,
+                         "%s is empty: requests get 503 until `foldback endpoint add` brings one",
+                         path);
         return;
     }
     rd->endpoint_total += n->count;

@@ -103,10 +103,11 @@ static void ref(struct json *j, const char *level)
     json_key_str(j, "$ref", text);
 }
 
-static void list_of(struct json *j, const char *level, size_t max)
+static void list_of(struct json *j, const char *level, size_t min, size_t max)
 {
     json_key_str(j, "type", "array");
-    json_key_u64(j, "minItems", 1);
+    if (min)
+        json_key_u64(j, "minItems", min);
     json_key_u64(j, "maxItems", max);
     json_key(j, "items");
     json_object_begin(j);
@@ -293,7 +294,7 @@ static void other_schema(struct json *j, enum conf_key key)
         return;
     switch (key) {
     case KEY_SERVICE_endpoints:
-        list_of(j, "endpoint", KNOB_TARGETS_MAX);
+        list_of(j, "endpoint", 0, KNOB_TARGETS_MAX);
         return;
     case KEY_SERVICE_objective:
         ref(j, "objective");
@@ -644,7 +645,7 @@ void conf_schema(struct buf *out)
     json_key(&j, "listen");
     json_object_begin(&j);
     json_key_str(&j, "description", conf_key_row(KEY_TOP_listen)->what);
-    list_of(&j, "listen", CONF_LISTENS_MAX);
+    list_of(&j, "listen", 1, CONF_LISTENS_MAX);
     json_object_end(&j);
     json_key(&j, "services");
     json_object_begin(&j);

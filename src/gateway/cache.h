@@ -125,8 +125,10 @@ FB_MUST_USE
 bool cache_key_of_reference(struct http1_out *w, struct span own, struct span ref);
 
 /* ---- cache_purge.c ---- */
-/* As it came from the operator: url, prefix, tag or all; thread 0. */
-void cache_purge(struct gw *gw, uint16_t kind, bool is_paced, struct span text);
+/* As it came from the operator: url, prefix, tag or all; returns how many answers it hit.  Thread
+ * 0.
+ */
+uint64_t cache_purge(struct gw *gw, uint16_t kind, bool is_paced, struct span text);
 
 /* ---- cache_knobs.c: memory and budgets ---- */
 void cache_configure(struct gw *gw); /* after a generation came into force; first thread */

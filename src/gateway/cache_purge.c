@@ -9,15 +9,17 @@
 
 #define SCHEMES 2
 
-static void purge_key(struct gw *gw, struct span text)
+static uint64_t purge_key(struct gw *gw, struct span text)
 {
+    uint64_t hit = 0;
     for (uint32_t i = 0; i < KNOB_TARGETS_MAX; i++) {
         struct cache_key k = {.route = (uint16_t)i, .text = text};
         if (!cache_has_route(gw->cache, k.route))
             continue;
         k.hash = cache_hash(gw->cache, k.route, k.text);
-        cache_remove_key(gw->cache, &k);
+        hit += cache_remove_key(gw->cache, &k);
     }
+    return hit;
 }
 
 static uint64_t purge_walk(struct gw *gw, const struct cache_purge *p)
@@ -28,7 +30,7 @@ static uint64_t purge_walk(struct gw *gw, const struct cache_purge *p)
     return hit;
 }
 
-void cache_purge(struct gw *gw, uint16_t kind, bool is_paced, struct span text)
+uint64_t cache_purge(struct gw *gw, uint16_t kind, bool is_paced, struct span text)
 {
     struct cache_purge p = {.kind = (enum cache_purge_kind)kind, .text = text};
     bool is_url = kind == CACHE_PURGE_URL || kind == CACHE_PURGE_PREFIX;
@@ -36,20 +38,21 @@ void cache_purge(struct gw *gw, uint16_t kind, bool is_paced, struct span text)
     uint32_t count = is_url && !cache_url_has_scheme(text) ? SCHEMES : 1;
     uint64_t hit = 0;
     if (kind > CACHE_PURGE_TAG)
-        return;
+        return 0;
     p.paced_us = is_paced ? loop_now_us(gw->workers[0].loop) : 0;
     for (uint32_t i = 0; i < count; i++) {
         char key[CONTROL_TEXT_BYTES + 32];
         struct http1_out w = http1_out(key, sizeof key);
         if (is_url && !cache_key_of_url(&w, text, i == 1))
-            return;
+            return 0;
         if (is_url)
             p.text = http1_out_span(&w);
         if (kind == CACHE_PURGE_URL && !is_paced)
-            purge_key(gw, p.text);
+            hit += purge_key(gw, p.text);
         else
             hit += purge_walk(gw, &p);
     }
     if (kind != CACHE_PURGE_URL || is_paced)
         fb_log(FB_LOG_INFO, "cache: a purge hit %llu answers", (unsigned long long)hit);
+    return hit;
 }

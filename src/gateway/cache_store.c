@@ -329,10 +329,11 @@ static void drop_list(struct cache_store *s, struct cache_entry *list)
     }
 }
 
-void cache_remove_key(struct cache_store *s, const struct cache_key *key)
+uint32_t cache_remove_key(struct cache_store *s, const struct cache_key *key)
 {
     struct cache_shard *sh = cache_shard_of(s, key->hash);
     struct cache_entry *out = NULL;
+    uint32_t count = 0;
     spin_lock(&sh->lock);
     struct cache_entry *e = sh->buckets ? *bucket_of(sh, key->hash) : NULL;
     while (e) {
@@ -340,11 +341,13 @@ void cache_remove_key(struct cache_store *s, const struct cache_key *key)
         if (is_key(e, key) && unlink_entry(sh, e)) {
             e->next = out;
             out = e;
+            count++;
         }
         e = next;
     }
     spin_unlock(&sh->lock);
     drop_list(s, out);
+    return count;
 }
 
 /* Twice as many buckets; without memory the chains grow longer. */

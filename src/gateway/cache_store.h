@@ -125,7 +125,7 @@ uint64_t cache_cost(struct cache_entry *e); /* all that it takes, its coded form
 bool cache_add_coded(struct cache_store *s, struct cache_entry *e, uint32_t coding,
                      struct cache_body *coded);
 void cache_remove(struct cache_store *s, struct cache_entry *e);
-void cache_remove_key(struct cache_store *s, const struct cache_key *key);
+uint32_t cache_remove_key(struct cache_store *s, const struct cache_key *key); /* how many */
 
 /* ---- collapsing ---- */
 struct cache_waiter {

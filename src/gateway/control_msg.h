@@ -5,7 +5,8 @@
  * supervisor supervisor --DRAIN--> gateway --DRAINED--> supervisor (then the gateway's gateway_run
  * returns) supervisor --STOP--> gateway (returns at once, requests in flight are cut) gateway
  * --READY--> supervisor, once, when it accepts supervisor --ENDPOINT--> gateway: an operator drains
- * an endpoint or puts it back; no answer
+ * an endpoint or puts it back; no answer; supervisor --PURGE, LIST--> gateway --TOLD--> supervisor:
+ * from the API and back to it
  *
  * One message is one packet; the end of the file is a DRAIN: the supervisor died.
  * Threads: the gateway's first thread; any in the supervisor. */
@@ -27,15 +28,20 @@ enum control_kind {
     CONTROL_RETIRE,     /* another gateway serves now: end what is there, without haste */
     CONTROL_LISTEN,     /* before a RELOAD; number: its place in the new `listen`; new sockets ride
                            along, one per thread */
-    CONTROL_PURGE = 16, /* number: enum cache_purge_kind, value: 1 paced, text: what */
+    CONTROL_PURGE = 16, /* number: enum cache_purge_kind, value: CONTROL_PURGE_VALUE, text: what */
     CONTROL_VERDICT,    /* of a reload, to the brain; number: its newest RELOAD that this answers,
                            value: enum control_verdict, text: name of the file, then lines of TAB
                            separated parts */
+    CONTROL_LIST,       /* number: ticket, 0 none; text: SERVICE, line end, ADDRESS: the list of
+                           endpoints that the API added to that service is another one */
     CONTROL_READY = 64,
     CONTROL_RELOADED, /* text: what needs a restart, "" when nothing */
     CONTROL_REFUSED,  /* text: every problem, as conf_report_print writes it */
-    CONTROL_DRAINED
+    CONTROL_DRAINED,
+    CONTROL_TOLD /* number: ticket of a PURGE or LIST; value: answers hit, or 1: the service has the
+                    endpoint at that address */
 };
+#define CONTROL_PURGE_VALUE(is_paced, ticket) ((uint32_t)(is_paced) | (uint32_t)(ticket) << 1)
 
 enum control_verdict {
     VERDICT_REFUSED,  /* lines: LINE, COLUMN, what is wrong; 0 and 0 for no place */

@@ -4,6 +4,7 @@
  *   configuration --> name (A, AAAA)                      --> addresses
  *                 --> SRV name --> one name per record    --> addresses, with weight, port and tier
  *                 --> list file --> addresses, names, SRV names
+ *   admin API     --> own list, a file in the state folder that the brain writes --> addresses
  *
  * Each arrow is a watch with its parent.  A source that fails or reads badly keeps what it gave
  * last and says why.  A name that is not wanted any more goes when its successors have had an
@@ -36,8 +37,9 @@ struct watch {
     struct service *sv;
     struct watch *parent; /* NULL: the configuration */
     enum conf_endpoint_kind kind;
-    char host[256]; /* name or path */
+    char host[CONF_OWN_PATH_BYTES]; /* name or path */
     uint16_t port;
+    bool is_own;     /* the list of what the API added: no file means none */
     bool is_named;   /* its parent wants it */
     bool is_settled; /* it had an answer, or a failure */
     struct wish wish;
@@ -52,6 +54,7 @@ struct watch {
 
 static struct watch *want_source(struct watch *parent, struct service *sv,
                                  const struct conf_endpoint *e);
+static void want_own(struct service *sv);
 static bool open_source(struct watch *x);
 static void close_source(struct watch *x);
 static void prune(struct service *sv);
@@ -96,6 +99,8 @@ void discover_sync(struct service *sv)
         if (x && x->kind == CONF_ENDPOINT_FILE)
             list_read(x); /* a reload reads lists anew */
     }
+    if (sv->conf && sv->gw->setup->state_dir && sv->gw->setup->state_dir[0])
+        want_own(sv);
     prune(sv);
 }
 
@@ -167,6 +172,23 @@ void discover_fini(struct gw *gw)
         close(gw->inotify_handle.fd);
 }
 
+bool discover_own(struct gw *gw, struct span what)
+{
+    struct span address, name = span_cut(what, '\n', &address);
+    struct sock_addr addr;
+    struct fb_err err;
+    struct service *sv = gw->services;
+    while (sv && !span_eq(name, span_of(sv->name)))
+        sv = sv->next;
+    for (struct watch *x = gw->watches; sv && x; x = x->next)
+        if (x->sv == sv && x->is_own) {
+            list_read(x);
+            changed(sv);
+            break;
+        }
+    return sv && sock_parse(address, &addr, &err) == FB_OK && service_has(sv, &addr);
+}
+
 /* ---- the tree of sources ---- */
 
 /* The one that there is, or a new one; NULL: it cannot be, which is said. */
@@ -201,6 +223,34 @@ static struct watch *want_source(struct watch *parent, struct service *sv,
     wish_of(e, parent ? &parent->wish : NULL, &x->wish);
     x->is_named = true;
     return x;
+}
+
+static void want_own(struct service *sv)
+{
+    struct gw *gw = sv->gw;
+    struct watch *x = gw->watches;
+    while (x && !(x->sv == sv && x->is_own))
+        x = x->next;
+    if (!x) {
+        x = calloc(1, sizeof *x);
+        if (!x) {
+            fb_log(FB_LOG_ERROR, "service %s: no memory for the endpoints of the admin API",
+                   sv->name);
+            return;
+        }
+        *x = (struct watch){.sv = sv,
+                            .kind = CONF_ENDPOINT_FILE,
+                            .is_own = true,
+                            .is_settled = true,
+                            .inotify = -1,
+                            .wish = {.weight_pct = 100},
+                            .next = gw->watches};
+        conf_own_path(gw->setup->state_dir, sv->name, x->host);
+        gw->watches = x;
+        list_watch(x);
+    }
+    x->is_named = true;
+    list_read(x);
 }
 
 static bool open_source(struct watch *x)
@@ -323,7 +373,7 @@ static void on_srv(struct watch *x, const struct dns_change *change)
 static void list_watch(struct watch *x)
 {
     struct gw *gw = x->sv->gw;
-    char folder[256];
+    char folder[CONF_OWN_PATH_BYTES];
     if (!gw->inotify_handle.on_ready) {
         int fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
         gw->inotify_handle = (struct loop_handle){.on_ready = on_inotify, .fd = -1};
@@ -446,6 +496,12 @@ static void list_read(struct watch *x)
     char why[400] = "no memory";
     char *text = malloc(LIST_BYTES_MAX + 1);
     x->read = x->seen = stamp_of(x->host);
+    if (x->is_own && !x->read.inode) {
+        conf_unref(x->list);
+        x->list = NULL;
+        free(text);
+        return;
+    }
     struct conf *list = text ? list_parse(x, text, why) : NULL;
     free(text);
     if (!list) {

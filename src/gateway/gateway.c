@@ -21,6 +21,7 @@ static void stop_all(struct gw *gw);
 static void on_control(struct loop_handle *h, uint32_t events);
 static void on_dns(struct loop_handle *h, uint32_t events);
 static void on_dns_change(void *arg, const struct dns_change *change);
+static void tell(struct gw *gw, uint32_t ticket, uint64_t value);
 static void begin_drain(struct gw *gw);
 static void retire(struct gw *gw);
 static void reload(struct gw *gw, const struct control_msg *m, int fd);
@@ -262,7 +263,11 @@ static void on_control(struct loop_handle *h, uint32_t events)
                 service_knobs(sv, &gw->workers[0]);
             break;
         case CONTROL_PURGE:
-            cache_purge(gw, m.number, m.value != 0, (struct span){m.text, m.text_bytes});
+            tell(gw, m.value >> 1,
+                 cache_purge(gw, m.number, m.value & 1, (struct span){m.text, m.text_bytes}));
+            break;
+        case CONTROL_LIST:
+            tell(gw, m.number, discover_own(gw, (struct span){m.text, m.text_bytes}));
             break;
         case CONTROL_RESET:
             service_reset(gw, m.number);
@@ -273,6 +278,13 @@ static void on_control(struct loop_handle *h, uint32_t events)
         for (size_t i = 0; i < fds.count; i++)
             close(fds.at[i]);
     }
+}
+
+/* Who asked through the API hears what became of it. */
+static void tell(struct gw *gw, uint32_t ticket, uint64_t value)
+{
+    if (ticket)
+        control_send(gw->setup->control_fd, CONTROL_TOLD, (uint16_t)ticket, fb_sat_u32(value), "");
 }
 
 static void begin_drain(struct gw *gw)

@@ -564,6 +564,8 @@ void wish_of(const struct conf_endpoint *e, const struct wish *from, struct wish
 void discover_sync(struct service *sv); /* sources as its configuration names them */
 bool discover_walk(struct service *sv); /* service_want for each; true: some are not known yet */
 void discover_tick(struct gw *gw);
+/* "SERVICE\nADDRESS": the brain has written the service's own list anew.  Is the address in? */
+bool discover_own(struct gw *gw, struct span what);
 void discover_dns(struct gw *gw, const struct dns_change *change);
 void discover_fini(struct gw *gw);
 
@@ -711,6 +713,7 @@ void service_retire(struct gw *gw,
 void service_resync(struct service *sv);
 void service_ask(struct service *sv);
 void service_want(struct service *sv, const struct sock_addr *addr, const struct wish *wish);
+bool service_has(struct service *sv, const struct sock_addr *addr);
 void service_sweep(struct service *sv); /* thread 0 */
 /* The endpoint with this number begins anew, as if it were new. */
 void service_reset(struct gw *gw, uint16_t number);

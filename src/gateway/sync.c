@@ -180,6 +180,11 @@ void service_want(struct service *sv, const struct sock_addr *addr, const struct
     version_leave(sv, was);
 }
 
+bool service_has(struct service *sv, const struct sock_addr *addr)
+{
+    return find(sv, addr) != NULL;
+}
+
 /* Those that are asked how they are: probes, agents. */
 void service_ask(struct service *sv)
 {

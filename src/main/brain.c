@@ -95,6 +95,7 @@ static enum fb_code start(struct brain *b, struct fb_err *err)
     if (code != FB_OK)
         return code;
     brain_publish(b);
+    brain_endpoints_start(b);
     if (b->setup->admin_fd >= 0) {
         code = brain_admin_start(b, err);
         if (code != FB_OK)
@@ -120,6 +121,7 @@ static void stop(struct brain *b)
     }
     if (b->admin)
         admin_free(b->admin);
+    brain_endpoints_stop(b);
     brain_query_free(b->query);
     if (b->history)
         log_reader_close(b->history);
@@ -472,6 +474,10 @@ static void read_control(struct brain *b)
         }
     } else if (m.kind == CONTROL_VERDICT) {
         brain_on_verdict(b, &m);
+    } else if (m.kind == CONTROL_TOLD) {
+        brain_endpoints_told(b, m.number, m.value);
+        if (b->admin)
+            admin_on_told(b->admin, m.number, m.value);
     }
     if (fd >= 0)
         close(fd);

@@ -181,11 +181,13 @@ void brain_on_verdict(struct brain *b, const struct control_msg *m)
         admin_on_verdict(b->admin, &verdict);
 }
 
-static enum fb_code on_purge(void *ctx, uint16_t kind, bool is_paced, const char *text,
+static enum fb_code on_purge(void *ctx, const struct admin_purge *what, uint32_t *ticket,
                              struct fb_err *err)
 {
     struct brain *b = ctx;
-    if (!control_send(b->setup->control_fd, CONTROL_PURGE, kind, is_paced, text))
+    *ticket = brain_ticket(b);
+    if (!control_send(b->setup->control_fd, CONTROL_PURGE, what->kind,
+                      CONTROL_PURGE_VALUE(what->is_paced, *ticket), what->text))
         return fb_fail(err, FB_E_UNREACHABLE, "the supervisor is gone; start foldback again");
     return FB_OK;
 }
@@ -242,6 +244,8 @@ enum fb_code brain_admin_start(struct brain *b, struct fb_err *err)
                    .config_schema = on_config_schema,
                    .reload = on_reload,
                    .purge = on_purge,
+                   .endpoint_order = brain_on_endpoint_order,
+                   .endpoint_at = brain_on_endpoint_at,
                    .connectors = brain_on_connectors,
                    .connector_order = brain_on_connector_order},
     };

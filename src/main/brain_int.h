@@ -66,7 +66,8 @@ struct brain {
     bool is_disk_bad, is_compact_bad, is_stopping, is_node_stopping, is_keys_bad, is_key_near,
         is_raw;
     struct brain_fleet *fleet; /* NULL: never configured */
-    uint16_t reload_number;    /* of the newest reload that the API asked for */
+    struct brain_endpoints *endpoints;
+    uint16_t reload_number; /* of the newest reload that the API asked for */
     char waiting[CONTROL_TEXT_BYTES +
                  1]; /* values for the next start, as CONTROL_VERDICT has them */
     /* a snapshot that waits for its offset to be durable */
@@ -114,6 +115,13 @@ void brain_take_ingress(struct brain *b);
 uint32_t brain_on_connectors(void *ctx, struct admin_connector *out, uint32_t max);
 enum fb_code brain_on_connector_order(void *ctx, const struct admin_connector_order *order,
                                       struct fb_err *err);
+/* brain_endpoints.c: endpoints that the admin API adds to services */
+void brain_endpoints_start(struct brain *b);
+void brain_endpoints_stop(struct brain *b);
+uint16_t brain_ticket(struct brain *b); /* of a question to the gateway; 0: none can be asked */
+void brain_endpoints_told(struct brain *b, uint16_t ticket, uint32_t value);
+enum fb_code brain_on_endpoint_order(void *ctx, struct admin_endpoint_order *o, struct fb_err *err);
+const struct admin_endpoint *brain_on_endpoint_at(void *ctx, uint32_t index);
 /* brain_ingest.c: tokens and listeners as <conf> says; NULL: as by default. */
 void brain_ingest_reload(struct brain *b, const struct conf *conf);
 void brain_ingest_tick(struct brain *b); /* once a second: opens what could not be opened */

@@ -372,12 +372,17 @@ static void read_control(struct supervisor *s, struct child *c)
             control_send(s->gateway.control_fd, (enum control_kind)m.kind, m.number, m.value, "");
         break;
     case CONTROL_PURGE:
+    case CONTROL_LIST:
         if (c == &s->brain) {
             char text[CONTROL_TEXT_BYTES + 1];
             memcpy(text, m.text, m.text_bytes);
             text[m.text_bytes] = '\0';
-            control_send(s->gateway.control_fd, CONTROL_PURGE, m.number, m.value, text);
+            control_send(s->gateway.control_fd, (enum control_kind)m.kind, m.number, m.value, text);
         }
+        break;
+    case CONTROL_TOLD: /* and back */
+        if (c == &s->gateway)
+            control_send(s->brain.control_fd, CONTROL_TOLD, m.number, m.value, "");
         break;
     default:
         break;

@@ -205,7 +205,9 @@ void admin_tick(struct admin *a, uint64_t now_us)
     stream_tick(a);
     for (size_t i = 0; i < ADMIN_CONNS_MAX; i++) {
         struct conn *c = a->conn[i];
-        if (c && c->waits_for == CONN_WAIT_RELOAD && now_us >= c->wait_until_us)
+        bool is_due = c && c->waits_for && c->waits_for != CONN_WAIT_QUERY &&
+                      (now_us >= c->wait_until_us || c->waits_for == CONN_WAIT_EVENT);
+        if (is_due)
             conn_on_answer(c);
         if (a->conn[i])
             conn_check_idle(a->conn[i]);

@@ -69,6 +69,26 @@ struct admin_connector_order {
     uint64_t offset; /* reset of a sink: 0 oldest, UINT64_MAX end */
 };
 
+#define ADMIN_SERVICE_BYTES 64
+/* An endpoint that came through the API. */
+struct admin_endpoint {
+    char service[ADMIN_SERVICE_BYTES], address[72]; /* "10.0.0.1:80" */
+    char version[32], zone[32];                     /* "" none */
+    double weight_pct;
+};
+enum { ADMIN_ENDPOINT_ADD, ADMIN_ENDPOINT_CHANGE, ADMIN_ENDPOINT_REMOVE };
+struct admin_endpoint_order {
+    struct admin_endpoint of; /* address: as written, then as foldback writes it; weight NAN, texts
+                                 "": as it is, or the default */
+    uint8_t verb;             /* an ADD of one that is there becomes a CHANGE */
+    uint32_t ticket;          /* what comes of it: admin_on_told; 0: nobody will tell */
+};
+struct admin_purge {
+    uint16_t kind; /* 0 all, 1 url, 2 prefix, 3 tag */
+    bool is_paced;
+    const char *text;
+};
+
 /* A question to the log in SQL, answered on a thread of its own. */
 struct admin_query {
     const char *sql;
@@ -123,9 +143,14 @@ struct admin_source {
     /* Asks for the file to be read again; what became of it comes with admin_on_verdict. */
     enum fb_code (*reload)(void *ctx, uint16_t *number, struct fb_err *err);
     void (*fleet)(void *ctx, struct json *j); /* one JSON object: Fleet in api_schemas.json */
-    /* Tells the gateway what to drop from memory; <kind>: 0 all, 1 url, 2 prefix, 3 tag. */
-    enum fb_code (*purge)(void *ctx, uint16_t kind, bool is_paced, const char *text,
+    /* Tells the gateway what to drop from memory; how many answers that were comes with
+     * admin_on_told; ticket 0: nobody will tell. */
+    enum fb_code (*purge)(void *ctx, const struct admin_purge *what, uint32_t *ticket,
                           struct fb_err *err);
+    /* Errors: NOT_FOUND, CONFLICT, RANGE, IO, NOMEM.  Told is 1 when the service has the endpoint.
+     */
+    enum fb_code (*endpoint_order)(void *ctx, struct admin_endpoint_order *o, struct fb_err *err);
+    const struct admin_endpoint *(*endpoint_at)(void *ctx, uint32_t index); /* NULL: no more */
     /* Connectors in the order of their names; returns how many. */
     uint32_t (*connectors)(void *ctx, struct admin_connector *out, uint32_t max);
     enum fb_code (*connector_order)(void *ctx, const struct admin_connector_order *order,
@@ -185,6 +210,8 @@ void admin_on_event(struct admin *a, const struct ev_head *ev, uint64_t offset, 
 const struct timeline_alert *admin_alert_at(const struct admin *a, uint64_t index);
 
 void admin_on_verdict(struct admin *a, const struct admin_verdict *v);
+/* The gateway's answer to a purge or an order about an endpoint. */
+void admin_on_told(struct admin *a, uint32_t ticket, uint32_t value);
 
 /* "127.0.0.1:9180" with the port that was taken; borrowed. */
 const char *admin_address(const struct admin *a);

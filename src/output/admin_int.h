@@ -3,7 +3,7 @@
  *
  * A connection:
  *   READ --head and body complete--> (handler) --> WRITE --all sent--> READ | closed
- *                                        |--> WAIT for a query --(answer)--> WRITE
+ *        |                               |--> WAIT --(an answer, or it takes too long)--> WRITE
  *        \--(body refused)--> WRITE --> LINGER: what still comes is read away --> closed
  *                                        \--> STREAM: fed by events and ticks until the peer leaves
  * Threads: the brain's loop. */
@@ -64,7 +64,16 @@ struct stream {
 };
 
 /* What a connection in WAIT waits for. */
-enum conn_wait { CONN_WAIT_NONE, CONN_WAIT_QUERY, CONN_WAIT_RELOAD };
+enum conn_wait {
+    CONN_WAIT_NONE,
+    CONN_WAIT_QUERY,
+    CONN_WAIT_RELOAD,
+    CONN_WAIT_TOLD, /* a word of the gateway */
+    CONN_WAIT_EVENT /* of a request that has just ended */
+};
+struct api_call;
+/* <told> NULL: it did not answer in time. */
+typedef void api_told_fn(struct api_call *c, const uint32_t *told);
 #define CONN_RELOAD_US (10 * US_PER_S)
 #define VERDICT_MAX_BYTES 4096
 
@@ -100,8 +109,10 @@ struct conn {
     size_t tail_sent;
     struct stream *stream; /* in STREAM */
     enum conn_wait waits_for;
-    uint32_t ticket;        /* in WAIT: of the query, or number of the reload */
-    uint64_t wait_until_us; /* in WAIT for a reload */
+    uint32_t ticket;        /* in WAIT: of the query or question, or number of the reload */
+    uint64_t wait_until_us; /* in WAIT, but for a query */
+    api_told_fn *on_told;   /* in WAIT for the gateway */
+    struct admin_endpoint_order order; /* the same, when it is about an endpoint */
 };
 
 struct admin {
@@ -116,6 +127,7 @@ struct admin {
     struct conn *conn[ADMIN_CONNS_MAX];
     uint32_t conn_count, stream_count;
     struct verdict last, in_force; /* of reloads: the last one; the last that was taken */
+    uint32_t told_ticket, told;    /* while admin_on_told runs; 0: it does not */
     struct timeline timeline;
     struct history history;
     struct recent *recent;
@@ -258,6 +270,18 @@ bool api_resume(struct conn *c);
 /* Fill <c> with the answer that its connection waits for; false while there is none. */
 bool api_query_answer(struct api_call *c);
 bool api_reload_answer(struct api_call *c);
+bool api_told_answer(struct api_call *c);
+bool api_event_answer(struct api_call *c);
+/* Lets the connection wait for the gateway's word; <on_told> makes the answer, at once when there
+ * is no ticket. */
+void api_wait_told(struct api_call *c, uint32_t ticket, api_told_fn *on_told);
+/* True: it waits, for a second at most. */
+bool api_wait_event(struct api_call *c);
+/* False: the event of the request may still come. */
+bool api_why(struct api_call *c);
+void api_put_own_endpoints(struct api_call *c); /* member "api_endpoints" */
+/* How the API added an endpoint; NULL: it did not. */
+const struct admin_endpoint *api_own_endpoint(const struct admin *a, uint16_t number);
 /* Members of an object: "needs_restart": the keys, or with <has_values> each with both values. */
 void put_needs_restart(struct json *j, const struct admin *a, bool has_values);
 #endif

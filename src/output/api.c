@@ -119,7 +119,11 @@ bool api_resume(struct conn *conn)
         .admin = a, .conn = conn, .head = &conn->parser.head, .out = &a->scratch, .status = 200};
     buf_clear(c.out);
     json_init(&c.j, c.out);
-    if (!(conn->waits_for == CONN_WAIT_QUERY ? api_query_answer(&c) : api_reload_answer(&c)))
+    static bool (*const answers[])(struct api_call *) = {[CONN_WAIT_QUERY] = api_query_answer,
+                                                         [CONN_WAIT_RELOAD] = api_reload_answer,
+                                                         [CONN_WAIT_TOLD] = api_told_answer,
+                                                         [CONN_WAIT_EVENT] = api_event_answer};
+    if (!answers[conn->waits_for](&c))
         return false;
     finish(&c);
     return true;

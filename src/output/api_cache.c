@@ -168,58 +168,80 @@ static bool is_url(const char *text)
     return len > 0 && (scheme || host[len] == '/');
 }
 
+/* What to drop, and whether at once; false after api_fail. */
+static bool read_purge(struct api_call *c, struct jsonin *in, struct admin_purge *p)
+{
+    static const char *const kinds[] = {"all", "url", "prefix", "tag"};
+    uint16_t count = 0;
+    *p = (struct admin_purge){.text = ""};
+    if (!api_body(c, in))
+        return false;
+    for (uint16_t i = 0; i < FB_COUNT(kinds); i++) {
+        const struct jsonin_field *f = jsonin_find(in, kinds[i]);
+        if (!f || (i == 0 && !(f->kind == JSONIN_BOOL && f->number != 0)))
+            continue;
+        count++;
+        p->kind = i;
+        p->text = i ? jsonin_text(in, kinds[i], "") : "";
+    }
+    if (count != 1 || !p->text || (p->kind && !p->text[0]) || strlen(p->text) > 2000) {
+        api_fail(c, FB_E_USAGE,
+                 "say what to drop: one of url, prefix, tag (text of 1 to 2000 bytes), all: true");
+        return false;
+    }
+    const struct jsonin_field *now = jsonin_find(in, "now");
+    if ((p->kind == 1 || p->kind == 2) && !is_url(p->text)) {
+        api_fail(c, FB_E_RANGE,
+                 "\"%.200s\" is no %s; write http://HOST/PATH or HOST/PATH (of a prefix: where it "
+                 "begins; on the command line it ends with *), or name a tag",
+                 p->text, kinds[p->kind]);
+        return false;
+    }
+    if (now && now->kind != JSONIN_BOOL) {
+        api_fail(c, FB_E_RANGE, "now must be true or false");
+        return false;
+    }
+    p->is_paced = !((now && now->number != 0) || p->kind == 1);
+    return true;
+}
+
+static void on_purged(struct api_call *c, const uint32_t *told)
+{
+    struct jsonin in;
+    struct admin_purge p;
+    if (!read_purge(c, &in, &p))
+        return;
+    c->status = told ? 200 : 202;
+    json_object_begin(&c->j);
+    json_key_str(&c->j, "verb", "purge");
+    if (told)
+        json_key_u64(&c->j, "purged", *told);
+    json_key_bool(&c->j, "is_paced", p.is_paced);
+    if (p.kind != 1)
+        put_warning(c, !p.is_paced);
+    json_object_end(&c->j);
+}
+
 RUN(cache_purge)
 {
     static const char *const kinds[] = {"all", "url", "prefix", "tag"};
     struct jsonin in;
+    struct admin_purge p;
     struct fb_err err = {0};
     struct admin_source *s = &c->admin->source;
-    const char *text = "", *key = NULL;
-    uint16_t kind = 0, count = 0;
-    if (!api_body(c, &in))
+    uint32_t ticket = 0;
+    if (!read_purge(c, &in, &p))
         return;
-    for (uint16_t i = 0; i < FB_COUNT(kinds); i++) {
-        const struct jsonin_field *f = jsonin_find(&in, kinds[i]);
-        if (!f || (i == 0 && !(f->kind == JSONIN_BOOL && f->number != 0)))
-            continue;
-        count++;
-        kind = i;
-        key = kinds[i];
-        text = i ? jsonin_text(&in, kinds[i], "") : "";
-    }
-    if (count != 1 || !text || (kind && !text[0]) || strlen(text) > 2000) {
-        api_fail(c, FB_E_USAGE,
-                 "say what to drop: one of url, prefix, tag (text of 1 to 2000 bytes), all: true");
-        return;
-    }
-    const struct jsonin_field *now = jsonin_find(&in, "now");
-    if ((kind == 1 || kind == 2) && !is_url(text)) {
-        api_fail(c, FB_E_RANGE,
-                 "\"%.200s\" is no %s; write http://HOST/PATH or HOST/PATH (of a prefix: where it "
-                 "begins; on the command line it ends with *), or name a tag",
-                 text, kinds[kind]);
-        return;
-    }
-    if (now && now->kind != JSONIN_BOOL) {
-        api_fail(c, FB_E_RANGE, "now must be true or false");
-        return;
-    }
-    bool is_now = (now && now->kind == JSONIN_BOOL && now->number != 0) || kind == 1;
     if (!s->purge) {
         api_fail_status(c, 501, FB_E_AGAIN, "this process has no cache");
         return;
     }
-    if (s->purge(s->ctx, kind, !is_now, text, &err) != FB_OK) {
+    if (s->purge(s->ctx, &p, &ticket, &err) != FB_OK) {
         api_fail_err(c, &err);
         return;
     }
     char what[120];
-    snprintf(what, sizeof what, "%s %.100s", key, text);
+    snprintf(what, sizeof what, "%s %.100s", kinds[p.kind], p.text);
     note_purge(c, &in, what);
-    c->status = 202;
-    json_object_begin(&c->j);
-    json_key_str(&c->j, "verb", "purge");
-    if (kind != 1)
-        put_warning(c, is_now);
-    json_object_end(&c->j);
+    api_wait_told(c, ticket, on_purged);
 }

@@ -367,6 +367,7 @@ RUN(config)
     json_key(&c->j, "file");
     json_span(&c->j, c->admin->in_force.of.file);
     put_needs_restart(&c->j, c->admin, true);
+    api_put_own_endpoints(c);
     buf_clear(&part);
     if (s->config_effective)
         s->config_effective(s->ctx, &part);

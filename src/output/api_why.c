@@ -14,6 +14,7 @@
 void api_run_why(struct api_call *c);
 
 #define say why_say
+static bool parse_request_id(const char *q, uint64_t *id);
 static bool why_request(struct api_call *c, const char *q);
 static bool why_decision(struct api_call *c, const char *q);
 static bool why_target(struct api_call *c, const char *q);
@@ -40,19 +41,30 @@ static void begin(struct api_call *c, const char *kind, const char *subject)
 
 void api_run_why(struct api_call *c)
 {
+    (void)api_why(c);
+}
+
+bool api_why(struct api_call *c)
+{
     char q[200];
+    uint64_t id;
     if (!api_query(c, "q", q, sizeof q) || q[0] == '\0') {
         api_fail(c, FB_E_USAGE, "say what to explain: ?q=REQUEST_ID, a decision number, or a name");
-        return;
+        return true;
     }
-    if (!why_request(c, q) && !why_decision(c, q) && !why_target(c, q) && !why_knob(c, q) &&
-        !why_feature(c, q))
+    bool is_found = why_request(c, q) || why_decision(c, q) || why_target(c, q) || why_knob(c, q) ||
+                    why_feature(c, q);
+    /* Whoever has just got the answer is faster than the event of it. */
+    if (!is_found && parse_request_id(q, &id) && api_wait_event(c))
+        return false;
+    if (!is_found)
         api_fail_unknown(
             c,
             "\"%s\" is no recent request, decision, endpoint, service, route, knob or feature; "
             "requests "
             "older than the last %d are in the log: `foldback events tail --from-offset 0`",
             q, RECENT_REQUESTS_MAX);
+    return true;
 }
 
 /* ---- a request ---- */
@@ -242,8 +254,23 @@ static void say_place(struct api_call *c, uint16_t number, const struct memfile_
         say(c, "Its weight in force is %.1f %% of an even one.", weight / 10.0);
 }
 
+/* Where it comes from, when that is not the configuration; and whether it is still there. */
+static void say_origin(struct api_call *c, uint16_t number)
+{
+    const struct admin_endpoint *own = api_own_endpoint(c->admin, number);
+    const struct memfile_name *row = &c->admin->source.memfile->endpoints[number];
+    if (own)
+        say(c,
+            "It was added through the admin API with weight %.6g %% and stays until `foldback "
+            "endpoint remove %s %s`.",
+            own->weight_pct, own->service, own->address);
+    if (row->version == EV_NONE)
+        say(c, "It is not in its service any more; what follows is what was seen last.");
+}
+
 static void say_endpoint(struct api_call *c, uint16_t number)
 {
+    say_origin(c, number);
     const struct ev_gauge *g = &c->admin->metrics->endpoint[number].gauge;
     if (g->head.type == 0) {
         say(c, "The gateway has said nothing about it yet.");

@@ -119,6 +119,46 @@ def test_the_stream_is_shown_with_its_connectors(fake, name, args):
     shown(fake, name, *args)
 
 
+OWN = {"service": "shop", "endpoints": [
+    {"address": "10.0.0.1:80", "source": "configuration", "weight_pct": 100.0, "health": "ok", "is_drained": False,
+     "in_flight": 11, "is_in_force": True},
+    {"address": "10.0.0.5:8080", "source": "api", "weight_pct": 50.0, "health": "ok", "is_drained": True, "in_flight": 0,
+     "is_in_force": True},
+    {"address": "[2001:db8::7]:8080", "source": "api", "weight_pct": None, "health": "unknown", "is_drained": False,
+     "in_flight": 0, "is_in_force": False}]}
+CHANGED = {"verb": "add", "service": "shop", "address": "10.0.0.5:8080", "weight_pct": 50.0, "is_in_force": True}
+
+
+@pytest.mark.short
+@pytest.mark.parametrize("name,args", [
+    ("endpoint_list", ["endpoint", "list"]), ("endpoint_list_json", ["endpoint", "list", "shop", "--json"]),
+    ("endpoint_add", ["endpoint", "add", "shop", "10.0.0.5:8080", "--weight", "50", "--zone", "a", "--why", "more room"]),
+    ("endpoint_remove", ["endpoint", "remove", "shop", "10.0.0.5:8080"])])
+def test_endpoints_are_shown_added_and_removed(fake, name, args):
+    path = "/v1/services/shop/endpoints"
+    fake.answers[("GET", path)] = OWN
+    fake.answers[("GET", "/v1/services/blog/endpoints")] = {"service": "blog", "endpoints": []}
+    fake.answers[("POST", path)] = (201, CHANGED)
+    fake.answers[("DELETE", path + "/10.0.0.5%3A8080")] = {
+        "verb": "remove", "service": "shop", "address": "10.0.0.5:8080", "is_in_force": True,
+        "warning": "3 requests in flight there end by themselves."}
+    shown(fake, name, *args)
+    if args[1] == "add":
+        assert json.loads(fake.asked[-1][2]) == {"address": "10.0.0.5:8080", "weight_pct": 50.0, "zone": "a",
+                                                 "why": "more room"}
+
+
+@pytest.mark.short
+@pytest.mark.parametrize("answer,says", [
+    ({"purged": 3, "is_paced": False}, "Purged 3 answers."), ({"purged": 1, "is_paced": False}, "Purged 1 answer."),
+    ({"purged": 7, "is_paced": True, "warning": "Mind."}, "fetched anew when it is asked for and there is room; --now drops them at once.  Mind."),
+    ({"purged": 0, "is_paced": False}, "nothing was purged"), ({"is_paced": False}, "under way")])
+def test_a_purge_tells_how_many_answers_it_hit(fake, answer, says):
+    fake.answers[("POST", "/v1/cache/purge")] = {"verb": "purge", **answer}
+    done = fake.run("cache", "purge", "--tag", "a")
+    assert done.returncode == 0 and says in done.stdout, done
+
+
 @pytest.mark.short
 def test_a_stream_without_connectors_says_how_to_get_one(fake):
     fake.answers[("GET", "/v1/connectors")] = {"connectors": []}
@@ -302,6 +342,9 @@ WRONG = [
     (["reference", "knob"], 2, "did you mean knobs"),
     (["completion", "tcsh"], 2, "bash, zsh and fish"),
     (["man", "x"], 2, "does not know"),
+    (["endpoint", "list", "a", "b"], 2, "does not know"), (["endpoint", "add", "shop"], 2, "needs SERVICE ADDRESS"),
+    (["endpoint", "add", "shop", "10.0.0.5:80", "--weight", "1001"], 2, "0..1000 percent"),
+    (["endpoint", "remove", "shop"], 2, "needs SERVICE ADDRESS"),
     (["version", "2"], 2, "does not know"), (["token", "mine"], 2, "is no role"),
 ]
 
@@ -329,7 +372,8 @@ ASKING = [["status"], ["top", "--once"], ["tap"], ["decisions"], ["decisions", "
           ["why", "x"], ["doctor"], ["get"], ["set", "limit", "x", "1"], ["pin", "limit", "x"], ["unpin", "limit", "x"],
           ["freeze"], ["unfreeze"], ["reset"], ["mode", "act"], ["drain", "x"], ["undrain", "x"], ["events", "tail"],
           ["config", "show"], ["config", "diff"], ["reload"], ["upgrade"],
-          ["cache", "status"], ["cache", "purge", "x"], ["stream", "status"]]
+          ["cache", "status"], ["cache", "purge", "x"], ["stream", "status"],
+          ["endpoint", "list"], ["endpoint", "add", "shop", "10.0.0.5:80"], ["endpoint", "remove", "shop", "10.0.0.5:80"]]
 
 
 @pytest.mark.parametrize("args", ASKING, ids=[" ".join(a) for a in ASKING])

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an operator is told is what happened: reload, config diff, orders to the admin API, purges, checks, tokens."""
+import concurrent.futures
 import http.client
 import json
 import os
@@ -232,11 +233,81 @@ def test_what_is_no_url_is_not_purged(fold, body):
     assert status == 422 and ("HOST/PATH" in problem["detail"] or "now" in problem["detail"]), problem
 
 
-def test_a_purge_says_that_it_is_under_way(fold):
+def test_a_purge_that_hits_nothing_says_so(fold):
     for what in ("http://a/b", "a/b", "a/*", "https://a"):
-        done = fold.cli("cache", "purge", what)
-        assert done.returncode == 0 and "under way" in done.stdout, done
+        done = fold.cli("cache", "purge", what, "--timeout", "30")
+        assert done.returncode == 0 and "nothing was purged" in done.stdout, done
     assert fold.cli("cache", "purge", "http://*").returncode == 2
+
+
+class Pages(Origin):
+    """Pages that may be kept; those below /a/ have the tag `news`."""
+
+    def __init__(self):
+        super().__init__()
+
+        def answer(handler):
+            self.hits += 1
+            handler.send_response(200)
+            handler.send_header("Content-Length", "3")
+            handler.send_header("Cache-Control", "max-age=3600")
+            if handler.path.startswith("/a/"):
+                handler.send_header("Surrogate-Key", "news")
+            handler.end_headers()
+            handler.wfile.write(b"ok\n")
+        self.server.RequestHandlerClass.do_GET = answer
+
+
+def test_a_purge_says_how_many_answers_it_hit(tmp_path):
+    pages = Pages()
+    fold = Foldback(tmp_path, conf(pages).replace("service: app }", "service: app, cache: on }"))
+    fold.start()
+
+    def fill():
+        for path in ("/a/1", "/a/2", "/a/3", "/b/1", "/b/2"):
+            for _ in range(2):
+                assert fold.get(path) == 200
+    try:
+        site = "http://127.0.0.1:%d" % fold.port
+        for body, count in (({"url": site + "/b/1"}, 1), ({"url": site + "/nowhere"}, 0),
+                            ({"prefix": site + "/a/", "now": True}, 3), ({"prefix": site + "/b/"}, 2),
+                            ({"tag": "news", "now": True}, 3), ({"tag": "other"}, 0), ({"all": True, "now": True}, 5)):
+            assert ask(fold, "POST", "/v1/cache/purge", {"all": True, "now": True})[0] == 200
+            fill()
+            status, answer = ask(fold, "POST", "/v1/cache/purge", body)
+            assert status == 200 and answer["purged"] == count, (body, answer)
+            assert answer["is_paced"] == ("now" not in body and "url" not in body), answer
+        fill()
+        done = fold.cli("cache", "purge", "--tag", "news", "--now", "--timeout", "30")
+        assert done.returncode == 0 and done.stdout.startswith("Purged 3 answers."), done
+        done = fold.cli("cache", "purge", "--all", "--timeout", "30")
+        assert done.returncode == 0 and "Purged 2 answers: each is fetched anew" in done.stdout, done
+    finally:
+        fold.stop()
+        pages.stop()
+
+
+# ---- why, straight after the answer ----
+
+def test_why_of_a_request_is_known_when_its_answer_is(fold):
+    c = http.client.HTTPConnection("127.0.0.1", fold.port, timeout=30)
+    for i in range(30):
+        c.request("GET", "/just/%d" % i)
+        r = c.getresponse()
+        r.read()
+        status, told = ask(fold, "GET", "/v1/why?q=" + r.getheader("X-Request-Id"))
+        assert status == 200 and told["kind"] == "request", told
+    c.close()
+
+
+def test_why_of_a_request_that_never_was_is_refused_and_holds_nobody_up(fold):
+    until(lambda: ask(fold, "GET", "/v1/why?q=0123456789abcdef")[0] == 404, 60, "404 once the names are known")
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        waits = [pool.submit(ask, fold, "GET", "/v1/why?q=fedcba987654321%d" % i) for i in range(3)]
+        assert ask(fold, "GET", "/v1/status")[0] == 200
+        for w in waits:
+            status, problem = w.result()
+            assert status == 404 and "no recent request" in problem["detail"], problem
 
 
 # ---- checks before a start ----

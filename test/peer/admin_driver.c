@@ -225,13 +225,32 @@ static enum fb_code on_connector_order(void *ctx, const struct admin_connector_o
                : fb_fail(err, FB_E_NOT_FOUND, "no connector is called %s", order->name);
 }
 
-static enum fb_code on_purge(void *ctx, uint16_t kind, bool is_paced, const char *text,
+static enum fb_code on_purge(void *ctx, const struct admin_purge *what, uint32_t *ticket,
                              struct fb_err *err)
 {
     (void)ctx;
     (void)err;
-    fprintf(stderr, "purge %u %d %s\n", kind, is_paced, text);
+    *ticket = 0;
+    fprintf(stderr, "purge %u %d %s\n", what->kind, what->is_paced, what->text);
     return FB_OK;
+}
+
+/* Written down, and nobody tells: the whole program has the rest. */
+static enum fb_code on_endpoint_order(void *ctx, struct admin_endpoint_order *o, struct fb_err *err)
+{
+    (void)ctx;
+    o->ticket = 0;
+    return strcmp(o->of.service, "shop") == 0
+               ? FB_OK
+               : fb_fail(err, FB_E_NOT_FOUND, "there is no service \"%s\"", o->of.service);
+}
+
+static const struct admin_endpoint *on_endpoint_at(void *ctx, uint32_t index)
+{
+    static const struct admin_endpoint one = {
+        .service = "shop", .address = "10.0.8.8:80", .weight_pct = 100};
+    (void)ctx;
+    return index == 0 ? &one : NULL;
 }
 
 static enum fb_code on_reload(void *ctx, uint16_t *number, struct fb_err *err)
@@ -645,6 +664,8 @@ int main(int argc, char **argv)
                                            .config_schema = on_schema,
                                            .reload = on_reload,
                                            .purge = on_purge,
+                                           .endpoint_order = on_endpoint_order,
+                                           .endpoint_at = on_endpoint_at,
                                            .connectors = on_connectors,
                                            .connector_order = on_connector_order,
                                            .query_begin = on_query_begin,

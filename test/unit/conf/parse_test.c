@@ -370,8 +370,6 @@ static const struct {
         .want = "a service name is 1..40"),
     ROW("no endpoints", .text = LISTEN "services: { shop: {} }\n",
         .want = "services.shop has no endpoints"),
-    ROW("empty endpoints", .text = LISTEN "services: { shop: { endpoints: [] } }\n",
-        .want = "is empty"),
     ROW("endpoint port", .text = LISTEN "services: { shop: { endpoints: [\"10.0.0.1\"] } }\n",
         .want = "services.shop.endpoints[0] must be HOST:PORT"),
     ROW("endpoint port 0", .text = LISTEN "services: { shop: { endpoints: [\"10.0.0.1:0\"] } }\n",

@@ -1,0 +1,463 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* brain_endpoints: endpoints that operators add to services through the admin API.
+ *
+ *   API --order--> list of the service, a file in the state folder --LIST--> gateway, which reads
+ * it
+ *    ^------------------------------- TOLD (is the address in?) <------------------'
+ *
+ * The file is the truth: the gateway reads it at its start, at a reload and in an upgrade without
+ * asking anybody (gateway/discover.c), and it is read again before each change.  What does not fit
+ * into the service any more is taken out again.
+ *
+ * Threads: the brain's loop. */
+#include "base/clock.h"
+#include "base/log.h"
+#include "io/socket.h"
+#include "main/brain_int.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define FILE_BYTES_MAX (1 * MIB)
+#define ASKED_MAX ADMIN_CONNS_MAX
+
+struct own {
+    struct admin_endpoint of;
+    bool is_backup;
+    uint32_t in_flight_max;
+};
+struct brain_endpoints {
+    uint32_t count;
+    struct own at[KNOB_TARGETS_MAX];
+    uint16_t ticket;     /* the last one; purges have theirs from here too */
+    struct asked {       /* what the gateway has not answered yet */
+        uint16_t ticket; /* 0: it has */
+        bool is_added;
+        struct admin_endpoint of;
+    } asked[ASKED_MAX];
+};
+
+static const struct conf_service *service_of(const struct brain *b, const char *name);
+static bool read_address(const char *text, struct sock_addr *out);
+static struct own *find(struct brain_endpoints *x, const char *service, const char *address);
+static bool is_there(const struct brain *b, const struct admin_endpoint *e);
+static enum fb_code load(struct brain *b, const char *service, struct fb_err *err);
+static enum fb_code save(struct brain *b, const char *service, struct fb_err *err);
+static void take_out(struct brain_endpoints *x, struct own *o);
+static enum fb_code add(struct brain *b, struct admin_endpoint_order *o, struct fb_err *err);
+static enum fb_code drop(struct brain *b, const struct admin_endpoint_order *o, struct fb_err *err);
+static uint16_t number_of(const struct brain *b, const struct admin_endpoint *e);
+static void undrain(struct brain *b, const struct admin_endpoint *e);
+
+void brain_endpoints_start(struct brain *b)
+{
+    char path[CONF_OWN_PATH_BYTES];
+    struct fb_err err;
+    b->endpoints = calloc(1, sizeof *b->endpoints);
+    snprintf(path, sizeof path, "%s/" CONF_OWN_FOLDER, b->setup->state_dir);
+    if (mkdir(path, 0700) < 0 && errno != EEXIST)
+        fb_log(FB_LOG_WARN, "cannot make %s: %s; endpoints cannot be added through the API", path,
+               strerror(errno));
+    DIR *folder = opendir(path);
+    if (!b->endpoints || !folder) {
+        if (folder)
+            closedir(folder);
+        return;
+    }
+    for (const struct dirent *d; (d = readdir(folder)) != NULL;) {
+        char name[ADMIN_SERVICE_BYTES];
+        size_t len = strlen(d->d_name);
+        if (len <= 5 || len - 5 >= sizeof name || strcmp(d->d_name + len - 5, ".yaml") != 0)
+            continue;
+        memcpy(name, d->d_name, len - 5);
+        name[len - 5] = '\0';
+        if (load(b, name, &err) != FB_OK)
+            fb_log(FB_LOG_WARN, "%s", err.text);
+    }
+    closedir(folder);
+}
+
+void brain_endpoints_stop(struct brain *b)
+{
+    free(b->endpoints);
+    b->endpoints = NULL;
+}
+
+uint16_t brain_ticket(struct brain *b)
+{
+    if (!b->endpoints)
+        return 0;
+    if (++b->endpoints->ticket == 0)
+        b->endpoints->ticket = 1;
+    return b->endpoints->ticket;
+}
+
+const struct admin_endpoint *brain_on_endpoint_at(void *ctx, uint32_t index)
+{
+    const struct brain *b = ctx;
+    return b->endpoints && index < b->endpoints->count ? &b->endpoints->at[index].of : NULL;
+}
+
+static void tell_gateway(struct brain *b, uint16_t ticket, const struct admin_endpoint *e)
+{
+    char text[ADMIN_SERVICE_BYTES + SOCK_TEXT_BYTES + 2];
+    snprintf(text, sizeof text, "%s\n%s", e->service, e->address);
+    control_send(b->setup->control_fd, CONTROL_LIST, ticket, 0, text);
+}
+
+enum fb_code brain_on_endpoint_order(void *ctx, struct admin_endpoint_order *o, struct fb_err *err)
+{
+    struct brain *b = ctx;
+    struct sock_addr addr;
+    if (!b->endpoints)
+        return fb_fail(err, FB_E_NOMEM, "there is no memory for endpoints of the API");
+    if (!service_of(b, o->of.service))
+        return fb_fail(err, FB_E_NOT_FOUND,
+                       "there is no service \"%s\"; `foldback status` lists the services",
+                       o->of.service);
+    if (!read_address(o->of.address, &addr))
+        return fb_fail(err, FB_E_RANGE,
+                       "\"%s\" is no address: write IP:PORT with a port of 1..65535, such as "
+                       "10.0.0.5:8080 or [::1]:8080; a name belongs into services.%s.endpoints of "
+                       "the file as dns://NAME:PORT",
+                       o->of.address, o->of.service);
+    sock_format(&addr, o->of.address);
+    enum fb_code code = load(b, o->of.service, err);
+    if (code == FB_OK)
+        code = o->verb == ADMIN_ENDPOINT_REMOVE ? drop(b, o, err) : add(b, o, err);
+    if (code != FB_OK)
+        return code;
+    o->ticket = brain_ticket(b);
+    bool is_added = o->verb == ADMIN_ENDPOINT_ADD;
+    b->endpoints->asked[o->ticket % ASKED_MAX] =
+        (struct asked){.ticket = (uint16_t)o->ticket, .is_added = is_added, .of = o->of};
+    if (is_added)
+        undrain(b, &o->of);
+    tell_gateway(b, (uint16_t)o->ticket, &o->of);
+    return FB_OK;
+}
+
+/* What the gateway has no room for is not kept either. */
+void brain_endpoints_told(struct brain *b, uint16_t ticket, uint32_t value)
+{
+    struct fb_err err;
+    struct asked *asked = b->endpoints ? &b->endpoints->asked[ticket % ASKED_MAX] : NULL;
+    if (!ticket || !asked || asked->ticket != ticket)
+        return;
+    asked->ticket = 0;
+    if (value || !asked->is_added || load(b, asked->of.service, &err) != FB_OK)
+        return;
+    struct own *o = find(b->endpoints, asked->of.service, asked->of.address);
+    if (!o)
+        return;
+    take_out(b->endpoints, o);
+    if (save(b, asked->of.service, &err) == FB_OK)
+        tell_gateway(b, 0, &asked->of);
+    else
+        fb_log(FB_LOG_WARN, "%s", err.text);
+}
+
+/* ---- orders ---- */
+
+static enum fb_code add(struct brain *b, struct admin_endpoint_order *o, struct fb_err *err)
+{
+    struct brain_endpoints *x = b->endpoints;
+    struct own *old = find(x, o->of.service, o->of.address);
+    if (!old && is_there(b, &o->of))
+        return fb_fail(err, FB_E_CONFLICT,
+                       "%s has %s from its configuration already; change it there, or for now with "
+                       "`foldback set weight_pct '%s %s' PERCENT` or `foldback drain`",
+                       o->of.service, o->of.address, o->of.service, o->of.address);
+    if (!old && x->count == KNOB_TARGETS_MAX)
+        return fb_fail(err, FB_E_CONFLICT,
+                       "%d endpoints have been added through the API, which is the most; remove "
+                       "one first: `foldback endpoint list`",
+                       KNOB_TARGETS_MAX);
+    o->verb = old ? ADMIN_ENDPOINT_CHANGE : ADMIN_ENDPOINT_ADD;
+    struct own was = {.of = {.weight_pct = 100}};
+    struct own *to = old ? old : &x->at[x->count++];
+    if (old)
+        was = *old;
+    struct admin_endpoint now = o->of;
+    if (isnan(now.weight_pct))
+        now.weight_pct = was.of.weight_pct;
+    if (!now.zone[0])
+        memcpy(now.zone, was.of.zone, sizeof now.zone);
+    if (!now.version[0])
+        memcpy(now.version, was.of.version, sizeof now.version);
+    *to = was;
+    to->of = o->of = now;
+    enum fb_code code = save(b, o->of.service, err);
+    if (code != FB_OK && old)
+        *old = was;
+    else if (code != FB_OK)
+        x->count--;
+    return code;
+}
+
+static enum fb_code drop(struct brain *b, const struct admin_endpoint_order *o, struct fb_err *err)
+{
+    struct own *old = find(b->endpoints, o->of.service, o->of.address);
+    if (!old && is_there(b, &o->of))
+        return fb_fail(err, FB_E_CONFLICT,
+                       "%s of %s comes from the configuration; take it out there and `foldback "
+                       "reload`, or for now `foldback drain '%s %s'`",
+                       o->of.address, o->of.service, o->of.service, o->of.address);
+    if (!old)
+        return fb_fail(err, FB_E_NOT_FOUND,
+                       "%s has no endpoint %s; `foldback endpoint list %s` shows those that it has",
+                       o->of.service, o->of.address, o->of.service);
+    struct own was = *old;
+    take_out(b->endpoints, old);
+    enum fb_code code = save(b, o->of.service, err);
+    if (code != FB_OK)
+        b->endpoints->at[b->endpoints->count++] = was;
+    return code;
+}
+
+/* In the registry; EV_NONE: it was never there. */
+static uint16_t number_of(const struct brain *b, const struct admin_endpoint *e)
+{
+    char name[104];
+    snprintf(name, sizeof name, "%.60s %.40s", e->service, e->address);
+    for (uint16_t i = 0; i < KNOB_TARGETS_MAX; i++)
+        if (strcmp(memfile_name(&b->mem, EV_KIND_ENDPOINT, i), name) == 0)
+            return i;
+    return EV_NONE;
+}
+
+/* Whoever adds an endpoint wants requests there, whatever was said of that address before. */
+static void undrain(struct brain *b, const struct admin_endpoint *e)
+{
+    uint16_t number = number_of(b, e);
+    if (number == EV_NONE || !engine_is_drained(b->fold.engine, number))
+        return;
+    struct ev_command ev = EV_INIT(COMMAND, command, fb_mono_us());
+    ev.verb = EV_VERB_UNDRAIN;
+    ev.target = number;
+    ev.target_kind = EV_KIND_ENDPOINT;
+    ev.knob = ev.loop = EV_NONE;
+    memcpy(ev.actor, "admin", 6);
+    memcpy(ev.why, "added anew", 11);
+    brain_say(b, &ev.head);
+}
+
+/* ---- what there is ---- */
+
+static const struct conf_service *service_of(const struct brain *b, const char *name)
+{
+    const struct conf *conf = b->fold.conf;
+    for (size_t i = 0; conf && i < conf->service_count; i++)
+        if (strcmp(conf->services[i].name, name) == 0)
+            return &conf->services[i];
+    return NULL;
+}
+
+/* ":3000" is the port of a program on this machine, as in the configuration. */
+static bool read_address(const char *text, struct sock_addr *out)
+{
+    char own[SOCK_TEXT_BYTES + 16];
+    struct fb_err err;
+    if (text[0] == '*' || strlen(text) >= SOCK_TEXT_BYTES)
+        return false;
+    snprintf(own, sizeof own, "%s%s", text[0] == ':' ? "127.0.0.1" : "", text);
+    return sock_parse(span_of(own), out, &err) == FB_OK && sock_port(out) != 0;
+}
+
+static struct own *find(struct brain_endpoints *x, const char *service, const char *address)
+{
+    for (uint32_t i = 0; i < x->count; i++)
+        if (strcmp(x->at[i].of.service, service) == 0 && strcmp(x->at[i].of.address, address) == 0)
+            return &x->at[i];
+    return NULL;
+}
+
+/* Has the service this address from its file, a list or a name?  Only asked of what is not ours. */
+static bool is_there(const struct brain *b, const struct admin_endpoint *e)
+{
+    const struct conf_service *sv = service_of(b, e->service);
+    struct sock_addr mine, its;
+    if (!sv || !read_address(e->address, &mine))
+        return false;
+    for (size_t i = 0; i < sv->endpoint_count; i++)
+        if (sv->endpoints[i].kind == CONF_ENDPOINT_ADDRESS &&
+            sock_parse_host(span_of(sv->endpoints[i].host), sv->endpoints[i].port, &its) &&
+            sock_eq(&mine, &its))
+            return true;
+    for (size_t i = 0; i < ASKED_MAX; i++) {
+        const struct asked *asked = &b->endpoints->asked[i];
+        if (asked->ticket && strcmp(asked->of.service, e->service) == 0 &&
+            strcmp(asked->of.address, e->address) == 0)
+            return false; /* taken out a moment ago: the gateway does not know it yet */
+    }
+    uint16_t number = number_of(b, e);
+    return number != EV_NONE && b->mem.endpoints[number].version != EV_NONE;
+}
+
+/* ---- the file ---- */
+
+static char *read_file(const char *path, size_t *bytes)
+{
+    char *text = malloc(FILE_BYTES_MAX + 1);
+    int fd = text ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+    ssize_t n = 0;
+    *bytes = 0;
+    while (fd >= 0 && (n = read(fd, text + *bytes, FILE_BYTES_MAX + 1 - *bytes)) > 0)
+        *bytes += (size_t)n;
+    bool is_bad = fd < 0 || n < 0;
+    int why = errno;
+    if (fd >= 0)
+        close(fd);
+    if (is_bad) {
+        free(text);
+        errno = text ? why : ENOMEM;
+        return NULL;
+    }
+    return text;
+}
+
+static void take_out(struct brain_endpoints *x, struct own *o)
+{
+    size_t at = (size_t)(o - x->at);
+    memmove(o, o + 1, (x->count - at - 1) * sizeof *o);
+    x->count--;
+}
+
+/* Somebody may have edited the file: nothing of his is lost, and nothing is written over what
+ * cannot be read. */
+static enum fb_code load(struct brain *b, const char *service, struct fb_err *err)
+{
+    struct brain_endpoints *x = b->endpoints;
+    char path[CONF_OWN_PATH_BYTES];
+    size_t bytes;
+    struct conf *conf = NULL;
+    struct conf_report report = {0};
+    conf_own_path(b->setup->state_dir, service, path);
+    char *text = read_file(path, &bytes);
+    if (!text && errno != ENOENT)
+        return fb_fail(err, FB_E_IO, "the endpoints of the API in %s cannot be read: %s", path,
+                       strerror(errno));
+    enum fb_code code =
+        text ? conf_parse_endpoints((struct span){text, bytes}, path, &conf, &report) : FB_OK;
+    free(text);
+    if (code != FB_OK) {
+        const struct conf_problem *p = report.count ? &report.at[0] : NULL;
+        fb_fail(err, FB_E_CONFLICT, "%s, line %u: %s; mend it, or remove the file", path,
+                p ? p->line : 0, p ? p->text : "no memory");
+        conf_report_fini(&report);
+        return FB_E_CONFLICT;
+    }
+    for (uint32_t i = x->count; i-- > 0;)
+        if (strcmp(x->at[i].of.service, service) == 0)
+            take_out(x, &x->at[i]);
+    for (size_t i = 0; conf && i < conf->services[0].endpoint_count; i++) {
+        const struct conf_endpoint *e = &conf->services[0].endpoints[i];
+        struct sock_addr addr;
+        if (x->count == KNOB_TARGETS_MAX || e->kind != CONF_ENDPOINT_ADDRESS ||
+            !sock_parse_host(span_of(e->host), e->port, &addr)) {
+            code = fb_fail(err, FB_E_CONFLICT,
+                           "%s: \"%.100s\" has no place there: a list of the API has addresses "
+                           "only, and all together %d at most; mend it, or remove the file",
+                           path, e->host, KNOB_TARGETS_MAX);
+            break;
+        }
+        struct own *o = &x->at[x->count++];
+        *o = (struct own){.of = {.weight_pct = e->weight_pct},
+                          .is_backup = e->is_backup,
+                          .in_flight_max = e->in_flight_max};
+        snprintf(o->of.service, sizeof o->of.service, "%s", service);
+        sock_format(&addr, o->of.address);
+        memcpy(o->of.version, e->version, sizeof o->of.version);
+        memcpy(o->of.zone, e->zone, sizeof o->of.zone);
+    }
+    conf_unref(conf);
+    conf_report_fini(&report);
+    return code;
+}
+
+static void write_list(const struct brain_endpoints *x, const char *service, struct buf *out)
+{
+    buf_puts(out, "# What `foldback endpoint` and the admin API added; foldback writes this file.\n"
+                  "endpoints:\n");
+    for (uint32_t i = 0; i < x->count; i++) {
+        const struct own *o = &x->at[i];
+        if (strcmp(o->of.service, service) != 0)
+            continue;
+        buf_printf(out, "  - { address: \"%s\", weight: %.6g%%", o->of.address, o->of.weight_pct);
+        if (o->of.zone[0])
+            buf_printf(out, ", zone: \"%s\"", o->of.zone);
+        if (o->of.version[0])
+            buf_printf(out, ", version: \"%s\"", o->of.version);
+        if (o->is_backup)
+            buf_puts(out, ", backup: true");
+        if (o->in_flight_max)
+            buf_printf(out, ", max_in_flight: %u", o->in_flight_max);
+        buf_puts(out, " }\n");
+    }
+}
+
+/* Whole or not at all, and on the disk before anybody hears that it is done. */
+static bool replace_file(const char *path, struct span text)
+{
+    char draft[CONF_OWN_PATH_BYTES + 8];
+    snprintf(draft, sizeof draft, "%s.new", path);
+    int fd = open(draft, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return false;
+    bool is_good = write(fd, text.at, text.len) == (ssize_t)text.len && fsync(fd) == 0;
+    int why = errno;
+    is_good &= close(fd) == 0;
+    if (is_good && rename(draft, path) == 0)
+        return true;
+    if (!is_good)
+        errno = why;
+    why = errno;
+    unlink(draft);
+    errno = why;
+    return false;
+}
+
+/* Checked as the gateway will read it: an unknown character in a zone must not cost the list. */
+static enum fb_code check(struct span text, const char *path, struct fb_err *err)
+{
+    struct conf *conf = NULL;
+    struct conf_report report = {0};
+    enum fb_code code = conf_parse_endpoints(text, path, &conf, &report);
+    if (code != FB_OK)
+        fb_fail(err, FB_E_RANGE, "%s", report.count ? report.at[0].text : "no memory");
+    else
+        conf_unref(conf);
+    conf_report_fini(&report);
+    return code == FB_OK ? FB_OK : FB_E_RANGE;
+}
+
+static enum fb_code save(struct brain *b, const char *service, struct fb_err *err)
+{
+    char path[CONF_OWN_PATH_BYTES];
+    const struct brain_endpoints *x = b->endpoints;
+    uint32_t count = 0;
+    conf_own_path(b->setup->state_dir, service, path);
+    for (uint32_t i = 0; i < x->count; i++)
+        count += strcmp(x->at[i].of.service, service) == 0;
+    if (count == 0) {
+        if (unlink(path) == 0 || errno == ENOENT)
+            return FB_OK;
+        return fb_fail(err, FB_E_IO, "cannot remove %s: %s", path, strerror(errno));
+    }
+    struct buf text;
+    buf_init(&text, FILE_BYTES_MAX);
+    write_list(x, service, &text);
+    enum fb_code code = check(buf_span(&text), path, err);
+    if (code == FB_OK && !replace_file(path, buf_span(&text)))
+        code = fb_fail(err, FB_E_IO, "cannot write %s: %s; nothing was changed", path,
+                       strerror(errno));
+    buf_fini(&text);
+    return code;
+}
