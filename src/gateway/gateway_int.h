@@ -74,12 +74,9 @@ struct endpoint {
     uint16_t index;           /* in the gate */
     uint16_t number;          /* in the registry */
     _Atomic uint16_t version; /* number of its version; thread 0 writes */
-    uint16_t conf_port;
     bool is_dns;
-    bool is_named;               /* thread 0: its name event is out */
     bool is_drained;             /* thread 0: as told to the gate */
     uint32_t seen;               /* generation in which the configuration named it */
-    uint32_t dns_watch;          /* that brought it, 0 none */
     _Atomic bool is_gone;        /* left the service: pools close what they hold */
     _Atomic uint32_t refs;       /* the service, and each upstream connection */
     struct memfile_gauge *gauge; /* NULL when the registry is full */
