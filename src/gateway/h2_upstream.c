@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "gateway/h2_upstream.h"
 
+#include "gateway/blame.h"
+
 #include "base/assert.h"
 #include "io/tls.h"
 
@@ -350,7 +352,8 @@ static void on_ready(struct loop_handle *h, uint32_t events)
         conn->can_write = true;
     if (conn->phase == H2U_CONNECTING) {
         int why = sock_error(h->fd);
-        if (why || (events & LOOP_ERROR)) {
+        bool is_broken = why || (events & LOOP_ERROR);
+        if (is_broken && !conn->link.tls) { /* else an alert may say why */
             conn_lost(conn, upstream_reason_of(why ? why : ECONNRESET), GATE_CONNECT_FAILED);
             return;
         }
@@ -363,8 +366,8 @@ static void on_ready(struct loop_handle *h, uint32_t events)
         }
         uint16_t reason = REASON_NONE;
         if (!introduce(conn, first->up.req, &reason)) {
-            if (reason)
-                conn_lost(conn, reason, GATE_CONNECT_FAILED);
+            if (reason || is_broken)
+                conn_lost(conn, reason ? reason : REASON_UPSTREAM_TLS, GATE_CONNECT_FAILED);
             return;
         }
         events |= LOOP_READ; /* what came behind a handshake lies in TLS, not in the socket */
@@ -402,6 +405,10 @@ static bool introduce(struct h2u_conn *conn, struct request *req, uint16_t *reas
     conn->is_http1 = step == TLS_OK && request_conf(req)->protocol == CONF_PROTOCOL_AUTO;
     if (conn->is_http1)
         return true;
+    if (step == TLS_OK) {
+        why = REASON_UPSTREAM_NOT_HTTP2;
+        blame_say(conn->worker, conn->ep, &conn->link, why);
+    }
     if (step != TLS_WAIT)
         *reason = why;
     return false;
@@ -417,6 +424,7 @@ static void read_all(struct h2u_conn *conn)
         if (n < 0 && errno == EAGAIN)
             return;
         if (n <= 0) {
+            blame_h2(conn, (struct span){NULL, 0});
             conn_lost(conn, REASON_UPSTREAM_RESET, GATE_FAILED);
             return;
         }
@@ -428,6 +436,7 @@ static void read_all(struct h2u_conn *conn)
             settle(conn);
         run_dirty(conn);
         if (!is_good) {
+            blame_h2(conn, (struct span){w->in, (size_t)n});
             bool is_http2 = h2_client_is_settled(conn->session);
             for (struct h2u_stream *st = conn->streams; st && !is_http2; st = st->next)
                 if (!st->is_gone) {
@@ -449,6 +458,7 @@ static void on_job(struct loop_job *job)
         return;
     }
     if (!flush(conn)) {
+        blame_h2_unheard(conn);
         conn_lost(conn, REASON_UPSTREAM_RESET, GATE_FAILED);
         return;
     }
@@ -663,8 +673,9 @@ static void fail(struct h2u_stream *st)
     /* A connection that ended just when its next request was written, without a word to it. */
     bool is_stale = why == H2_GONE_RESET && st->conn->phase == H2U_LOST && up->is_reused &&
                     req->ticket.is_idempotent && req->restarts == 0;
-    bool may_restart = is_untouched && req->is_replayable && req->restarts < RESTARTS_MAX &&
-                       (why == H2_GONE_UNSENT || is_stale);
+    uint16_t blame = has_head ? REASON_NONE : st->conn->blame;
+    bool may_restart = is_untouched && !blame && req->is_replayable &&
+                       req->restarts < RESTARTS_MAX && (why == H2_GONE_UNSENT || is_stale);
     upstream_close(up);
     if (may_restart) {
         req->restarts++;
@@ -677,10 +688,11 @@ static void fail(struct h2u_stream *st)
     if (why == H2_GONE_NO_TUNNEL && h2u_refuse_tunnel(req))
         return;
     uint16_t reason = has_head                   ? REASON_UPSTREAM_CUT
+                      : blame                    ? blame
                       : why == H2_GONE_BAD       ? REASON_UPSTREAM_BAD
                       : why == H2_GONE_TOO_LARGE ? REASON_UPSTREAM_HEADERS_TOO_LARGE
                                                  : REASON_UPSTREAM_RESET;
-    bool is_unsent = why == H2_GONE_UNSENT && req->is_replayable;
+    bool is_unsent = (why == H2_GONE_UNSENT || blame) && req->is_replayable;
     forward_failed(req, reason, is_unsent ? GATE_CONNECT_FAILED : GATE_FAILED);
 }
 

@@ -55,6 +55,7 @@ struct h2u_conn {
     uint64_t ping_us;     /* when it was asked whether it lives; 0: it has answered */
     uint64_t ping_gap_us; /* of silence until it is asked */
     uint64_t idle_us;     /* since when it has no stream */
+    uint16_t blame;       /* why it never spoke HTTP/2, if that is known */
     uint32_t stream_count;
     uint32_t put_bytes; /* in the worker's scratch memory, while frames are made */
     uint8_t phase;

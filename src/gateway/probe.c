@@ -5,7 +5,7 @@
  *
  * Threads: thread 0. */
 #include "base/assert.h"
-#include "gateway/gateway_int.h"
+#include "gateway/blame.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -145,6 +145,8 @@ static void on_ready(struct loop_handle *h, uint32_t events)
         enum tls_step step = secure(p);
         if (step == TLS_WAIT)
             return;
+        if (step == TLS_FAILED && p->link.tls && tls_fault_of(p->link.tls) != TLS_FAULT_NONE)
+            blame_say(p->worker, p->ep, &p->link, REASON_UPSTREAM_TLS);
         if (step == TLS_FAILED || !ask(p)) {
             end(p, false, 0);
             return;
@@ -164,6 +166,9 @@ static void on_ready(struct loop_handle *h, uint32_t events)
     if (n < 0 && errno == EAGAIN && !(events & LOOP_ERROR))
         return;
     if (n <= 0) {
+        uint16_t blame = blame_end(&p->link, (struct span){p->answer, p->got}, false);
+        if (blame)
+            blame_say(p->worker, p->ep, &p->link, blame);
         end(p, false, 0);
         return;
     }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* relay: an answer on its way from the endpoint to the client: heads, interim answers, body. */
 #include "base/assert.h"
+#include "gateway/blame.h"
 #include "gateway/cache.h"
 
 #include <errno.h>
@@ -40,8 +41,13 @@ bool relay_head(struct upstream *up, struct request *req, struct span bytes)
             enum http1_error e = w->answer_parser.error;
             bool is_large = e == HTTP1_E_HEADERS_TOO_LARGE || e == HTTP1_E_TOO_MANY_HEADERS ||
                             e == HTTP1_E_LINE_TOO_LONG;
+            uint16_t blame = blame_end(&up->link, bytes, false);
+            if (blame)
+                blame_say(w, up->ep, &up->link, blame);
             return relay_bad(up, req,
-                             is_large ? REASON_UPSTREAM_HEADERS_TOO_LARGE : REASON_UPSTREAM_BAD);
+                             blame      ? blame
+                             : is_large ? REASON_UPSTREAM_HEADERS_TOO_LARGE
+                                        : REASON_UPSTREAM_BAD);
         }
         struct span rest = {bytes.at + head->head_bytes, bytes.len - head->head_bytes};
         if (head->status == 101)

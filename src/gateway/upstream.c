@@ -6,7 +6,7 @@
  * bytes waiting nothing is read here: that is the whole of backpressure, one read of at most
  * CHUNK_BODY_BYTES ahead. */
 #include "base/assert.h"
-#include "gateway/gateway_int.h"
+#include "gateway/blame.h"
 
 #include <errno.h>
 #include <sys/uio.h>
@@ -322,16 +322,18 @@ static bool finish_connect(struct upstream *up, struct request *req)
     int why = sock_error(up->handle.fd);
     if (why == 0 && !up->can_write)
         return false;
-    if (why) {
+    if (why && !up->link.tls) {
         upstream_close(up);
         forward_failed(req, upstream_reason_of(why), GATE_CONNECT_FAILED);
         return false;
     }
-    if (request_tls(req)) {
+    if (request_tls(req)) { /* a reset may follow an alert that says why */
         uint16_t reason;
         enum tls_step step = upstream_secure(up, &reason);
-        if (step == TLS_WAIT)
+        if (step == TLS_WAIT && !why)
             return false;
+        if (step == TLS_WAIT)
+            step = TLS_FAILED;
         if (step == TLS_FAILED) {
             up->is_broken = true;
             upstream_close(up);
@@ -400,6 +402,9 @@ static void lost(struct upstream *up, struct request *req)
     }
     bool starts_over = may_start_over(up, req);
     bool is_cut = up->has_head;
+    uint16_t blame = is_cut ? REASON_NONE : blame_end(&up->link, chunk_span(up->in), false);
+    if (blame)
+        blame_say(up->worker, up->ep, &up->link, blame);
     upstream_close(up);
     if (starts_over) {
         /* The endpoint closed a free connection just when we took it: not its failure, and no
@@ -416,7 +421,10 @@ static void lost(struct upstream *up, struct request *req)
         }
         return;
     }
-    forward_failed(req, is_cut ? REASON_UPSTREAM_CUT : REASON_UPSTREAM_RESET, GATE_FAILED);
+    if (blame) /* nobody worked on it */
+        forward_failed(req, blame, req->is_replayable ? GATE_CONNECT_FAILED : GATE_FAILED);
+    else
+        forward_failed(req, is_cut ? REASON_UPSTREAM_CUT : REASON_UPSTREAM_RESET, GATE_FAILED);
 }
 
 /* Sent on a kept connection, nothing came back, and sending it twice is harmless or it was never

@@ -1,16 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* upstream_tls: TLS on connections to endpoints; the handshake is a part of connecting. */
 #include "base/assert.h"
-#include "base/clock.h"
-#include "gateway/gateway_int.h"
+#include "gateway/blame.h"
 #include "io/tls.h"
 
 #include <errno.h>
-
-/* A wrong certificate fails at each try: one line per worker and this time says enough. */
-#define SAY_GAP_US (5 * US_PER_S)
-
-static void say(const struct request *req, const struct link *link);
 
 struct tls_client *request_tls(const struct request *req)
 {
@@ -62,9 +56,8 @@ enum tls_step request_secure(struct request *req, struct link *link, uint16_t *r
     enum tls_step step = tls_handshake(link->tls);
     if (step != TLS_FAILED)
         return step;
-    if (tls_fault_of(link->tls) == TLS_FAULT_CERT)
-        *reason = REASON_UPSTREAM_CERT;
-    say(req, link);
+    *reason = blame_handshake(req, link->tls);
+    blame_say(req->worker, req->ep, link, *reason);
     return TLS_FAILED;
 }
 
@@ -73,16 +66,4 @@ bool upstream_is_quiet(struct upstream *up)
     char byte;
     return up->link.tls && !up->has_ended && !up->is_broken && link_peek(&up->link, &byte, 1) < 0 &&
            errno == EAGAIN;
-}
-
-static void say(const struct request *req, const struct link *link)
-{
-    struct worker *w = req->worker;
-    const struct endpoint *ep = req->ep;
-    uint64_t now_us = loop_now_us(w->loop);
-    if (w->tls_said_us && now_us - w->tls_said_us < SAY_GAP_US)
-        return;
-    w->tls_said_us = now_us;
-    fb_log(FB_LOG_WARN, "service %s: TLS with %s (%s) failed: %s: %s", ep->sv->name, ep->text,
-           ep->host, tls_fault_name(tls_fault_of(link->tls)), tls_fault_text(link->tls));
 }

@@ -28,6 +28,8 @@
 #define BURST_SMALL_BYTES (16 * KIB)
 #define BURST_MIDDLE_BYTES (1 * MIB)
 #define BURST_QUIET_MS 1000
+/* Records that are read to find an alert behind them. */
+#define LAST_RECORDS 64
 /* It becomes a field of each request. */
 #define SUBJECT_BYTES_MAX 1024
 /* Without a client certificate in it a ticket has 300 bytes. */
@@ -365,6 +367,23 @@ static ssize_t read_more(struct tls_conn *c, void *at, size_t room, bool is_peek
         return 0;
     errno = c->is_dead ? ECONNRESET : EAGAIN;
     return -1;
+}
+
+void tls_last_word(struct tls_conn *c)
+{
+    char bytes[1024];
+    size_t n;
+    int is = 1;
+    if (!c->ssl || !c->is_open || c->has_ended || c->fault != TLS_FAULT_NONE)
+        return;
+    c->is_drained = false;
+    for (int i = 0; i < LAST_RECORDS && is == 1; i++)
+        is = SSL_read_ex(c->ssl, bytes, sizeof bytes, &n);
+    if (is != 1 && SSL_get_error(c->ssl, is) == SSL_ERROR_SSL)
+        tls_fault_set(c, SSL_ERROR_SSL);
+    ERR_clear_error();
+    scratch->used = 0; /* nobody hears an answer */
+    c->is_dead = true;
 }
 
 /* Some bytes of the peer; an SSL_ERROR. */

@@ -123,6 +123,12 @@ enum tls_step tls_handshake(struct tls_conn *c);
 bool tls_is_open(const struct tls_conn *c);
 enum tls_fault tls_fault_of(const struct tls_conn *c);
 const char *tls_fault_text(const struct tls_conn *c); /* what is known beyond the fault */
+unsigned tls_alert(const struct tls_conn *c);         /* of the peer (RFC 8446 section 6); 0 none */
+/* An endpoint refused our certificate, or wanted one and got none.  With TLS 1.3 it says so after
+ * the handshake. */
+bool tls_is_cert_refused(const struct tls_conn *c);
+/* The connection broke: an alert that came before that is taken note of. */
+void tls_last_word(struct tls_conn *c);
 /* It spoke HTTP without TLS. */
 bool tls_is_plain_http(const struct tls_conn *c);
 

@@ -6,7 +6,21 @@
 #include <openssl/x509_vfy.h>
 #include <stdio.h>
 
+/* RFC 8446 section 6.2: what a server says that does not like the client's certificate. */
+enum {
+    ALERT_HANDSHAKE_FAILURE = 40,
+    ALERT_BAD_CERTIFICATE = 42,
+    ALERT_UNSUPPORTED_CERTIFICATE = 43,
+    ALERT_CERTIFICATE_REVOKED = 44,
+    ALERT_CERTIFICATE_EXPIRED = 45,
+    ALERT_CERTIFICATE_UNKNOWN = 46,
+    ALERT_UNKNOWN_CA = 48,
+    ALERT_ACCESS_DENIED = 49,
+    ALERT_CERTIFICATE_REQUIRED = 116
+};
+
 static enum tls_fault fault_of_reason(int reason);
+static bool is_about_our_cert(SSL *ssl, unsigned alert);
 
 const char *tls_fault_name(enum tls_fault fault)
 {
@@ -27,6 +41,9 @@ void tls_fault_set(struct tls_conn *c, int ssl_error)
         reason != SSL_R_UNEXPECTED_EOF_WHILE_READING) {
         c->fault = (uint8_t)fault_of_reason(reason);
         c->is_plain_http = reason == SSL_R_HTTP_REQUEST;
+        c->alert =
+            (uint8_t)(c->fault == TLS_FAULT_ALERT ? (unsigned)reason - SSL_AD_REASON_OFFSET : 0u);
+        c->is_cert_refused = c->client && is_about_our_cert(c->ssl, c->alert);
         const char *text = ERR_reason_error_string(code);
         if (reason == SSL_R_CERTIFICATE_VERIFY_FAILED && verified != X509_V_OK)
             text = X509_verify_cert_error_string(verified);
@@ -37,6 +54,37 @@ void tls_fault_set(struct tls_conn *c, int ssl_error)
         snprintf(c->text, sizeof c->text, "%s", text ? text : "unknown");
     }
     ERR_clear_error();
+}
+
+unsigned tls_alert(const struct tls_conn *c)
+{
+    return c->alert;
+}
+
+bool tls_is_cert_refused(const struct tls_conn *c)
+{
+    return c->is_cert_refused;
+}
+
+static bool is_about_our_cert(SSL *ssl, unsigned alert)
+{
+    const uint8_t *types;
+    switch (alert) {
+    case ALERT_BAD_CERTIFICATE:
+    case ALERT_UNSUPPORTED_CERTIFICATE:
+    case ALERT_CERTIFICATE_REVOKED:
+    case ALERT_CERTIFICATE_EXPIRED:
+    case ALERT_CERTIFICATE_UNKNOWN:
+    case ALERT_UNKNOWN_CA:
+    case ALERT_ACCESS_DENIED:
+    case ALERT_CERTIFICATE_REQUIRED:
+        return true;
+    case ALERT_HANDSHAKE_FAILURE: /* TLS 1.2 has no word of its own for a missing one */
+        return SSL_version(ssl) == TLS1_2_VERSION && !SSL_get_certificate(ssl) &&
+               SSL_get0_certificate_types(ssl, &types) > 0;
+    default:
+        return false;
+    }
 }
 
 const char *tls_why(char *out, size_t room)

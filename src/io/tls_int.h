@@ -25,11 +25,12 @@ struct tls_conn {
     uint16_t record_bytes;
     int fd;
     uint8_t fault; /* enum tls_fault */
+    uint8_t alert; /* of the peer, 0 none */
     bool is_open;
     bool is_held;    /* <out> waits for the first answer, not for the kernel */
     bool is_drained; /* the kernel had less than we asked for */
     bool is_ending;  /* what is written now is the last */
-    bool has_ended, is_dead, is_plain_http;
+    bool has_ended, is_dead, is_plain_http, is_cert_refused;
     char *subject; /* of the peer, once it was asked for */
     char text[96]; /* about the fault */
 };

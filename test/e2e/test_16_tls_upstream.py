@@ -77,7 +77,22 @@ def test_an_endpoint_that_speaks_without_tls_is_a_502_with_its_own_reason(world)
     origin = world.origin(raw=lambda w: w.send("HTTP/1.1 400 no\r\n\r\n") and w.rest())
     proxy = world.proxy(config(origin, service="    tls: on\n"), 1)
     m = proxy.get("/")
+    assert (m.status, why(m)) == (502, "upstream_not_tls")
+
+
+def test_an_endpoint_that_leaves_in_the_handshake_is_a_502(world):
+    origin = world.origin(raw=lambda w: w.fill())
+    proxy = world.proxy(config(origin, service="    tls: on\n"), 1)
+    m = proxy.get("/")
     assert (m.status, why(m)) == (502, "upstream_tls")
+
+
+def test_an_endpoint_that_speaks_tls_where_we_do_not_is_a_502_with_its_own_reason(world):
+    origin = world.origin(raw=lambda w: w.fill() and w.send(b"\x15\x03\x03\x00\x02\x02\x0a"))
+    proxy = world.proxy(config(origin), 1)
+    m = proxy.get("/")
+    assert (m.status, why(m)) == (502, "upstream_wants_tls")
+    assert "https://" in proxy.log()
 
 
 def test_an_endpoint_that_never_ends_its_handshake_is_given_up_in_time(world):
@@ -113,6 +128,34 @@ def test_we_show_our_certificate_where_the_endpoint_asks_for_it(world, authority
         assert proxy.get("/").status == status
         if status == 200:
             assert origin.peers[0]["subject"][0][0] == ("commonName", "gateway.example")
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("shows", ["none", "another"])
+def test_an_endpoint_that_refuses_our_certificate_says_so(world, authority, stranger, version, shows):
+    """With TLS 1.3 the handshake is over for us when the endpoint looks; a body may be under way already."""
+    cert, key = authority.leaf("127.0.0.1")
+    more = ", cert: %s, key: %s" % stranger.leaf("gateway.example") if shows == "another" else ""
+    origin = TlsOrigin(server_context(cert, key, ca=authority.cert, maximum_version=version))
+    world.origins.append(origin)
+    proxy = world.proxy(config(origin, service="    tls: { ca: %s%s }\n    eject: false\n" % (authority.cert, more)), 1)
+    for body in (b"", b"x" * 1000, os.urandom(200000)):
+        m = proxy.get("/", method="POST" if body else "GET", body=body)
+        assert (m.status, why(m)) == (502, "upstream_cert_refused"), len(body)
+        assert 'error=tls_alert_received' in m.get("proxy-status")
+    assert origin.requests == []
+    assert "failed: alert" in proxy.log()
+
+
+def test_a_health_check_that_fails_for_its_certificate_is_in_the_log(world, authority):
+    cert, key = authority.leaf("127.0.0.1")
+    origin = TlsOrigin(server_context(cert, key, ca=authority.cert))
+    world.origins.append(origin)
+    proxy = world.proxy(config(origin, service="    tls: { ca: %s }\n    health: { path: /, interval: 100ms, timeout: 5s }\n" % authority.cert), 1)
+    deadline = time.monotonic() + 30
+    while "failed: alert" not in proxy.log() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert "failed: alert" in proxy.log()
 
 
 def test_sessions_are_resumed_with_an_endpoint(pair):

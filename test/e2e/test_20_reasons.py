@@ -196,7 +196,12 @@ sends("shed_attempts", get("/app/", "X-Attempt: 9"))
 sends("connect_refused", get("/dead/"))
 sends("connect_timeout", get("/hole/"))
 sends("connect_failed", get("/far/"))
-sends("upstream_tls", get("/clear/"))
+sends("upstream_tls", get("/curt/"))
+sends("upstream_not_tls", get("/clear/"))
+sends("upstream_wants_tls", get("/secret/"))
+sends("upstream_cert_refused", get("/closed/"))
+sends("upstream_not_http2", get("/old/"))
+sends("upstream_wants_http2", get("/new/"))
 sends("upstream_cert", get("/stranger/"))
 sends("no_websocket", get("/talk/", "Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13",
                           "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="))
@@ -443,6 +448,12 @@ def stranger(folder):
     return TlsOrigin(server_context(*Authority(str(folder)).leaf("127.0.0.1")))
 
 
+def members_only(folder):
+    """An endpoint that wants a certificate of its own authority."""
+    ca = Authority(str(folder))
+    return TlsOrigin(server_context(*ca.leaf("127.0.0.1"), ca=ca.cert))
+
+
 def plain_config(world, sink):
     here = "127.0.0.1:%d" % world.origin.port
     rows = [("app", here, WIDE), ("dead", "127.0.0.1:%d" % free_port(), WIDE),
@@ -451,6 +462,11 @@ def plain_config(world, sink):
             ("name", "dns://nothing.invalid:80", WIDE), ("out", here, WIDE), ("door", here, WIDE),
             ("clear", "https://127.0.0.1:%d" % Origin(raw=no_tls).port, WIDE),
             ("stranger", "https://127.0.0.1:%d" % stranger(world.folder("ca")).port, WIDE)]
+    rows += [("curt", "https://127.0.0.1:%d" % Origin(raw=lambda w: w.fill()).port, WIDE),
+             ("secret", "127.0.0.1:%d" % Origin(raw=lambda w: w.fill() and w.send(b"\x15\x03\x03\0\2\2\x0a")).port, WIDE),
+             ("closed", "127.0.0.1:%d" % members_only(world.folder("members")).port, WIDE + ", tls: { verify: false }"),
+             ("old", "127.0.0.1:%d" % Origin(raw=lambda w: w.fill() and w.send("HTTP/1.1 400 no\r\n\r\n")).port, WIDE + ", protocol: h2c"),
+             ("new", "127.0.0.1:%d" % H2Origin().port, WIDE)]
     rows.append(("talk", "127.0.0.1:%d" % H2Origin().port, WIDE + ", protocol: h2c"))
     rows.append(("failing", here, WIDE + ", success_floor: 50%"))
     rows += [("queue1", here, ONE + ", queue: { wait: 3s, capacity: 5 }"),

@@ -472,8 +472,45 @@ def test_an_endpoint_that_does_not_agree_on_http2_is_refused(world, origins, aut
         origin = origins(tls=secure(authority, *alpn))
         proxy = world.proxy(tls_config(authority, origin), 1)
         m = proxy.get()
-        assert m.status == 502 and "upstream_tls" in m.get("proxy-status")
+        assert m.status == 502 and "upstream_not_http2" in m.get("proxy-status")
         assert origin.requests == []
+
+
+def test_an_endpoint_that_knows_no_protocol_of_ours_is_refused(world, authority):
+    """It ends the handshake with an alert, as RFC 7301 wants it."""
+    origin = world.origin(raw=lambda w: w.fill() and w.send(b"\x15\x03\x03\x00\x02\x02\x78"))
+    proxy = world.proxy(tls_config(authority, origin), 1)
+    m = proxy.get()
+    assert m.status == 502 and "upstream_not_http2" in m.get("proxy-status")
+
+
+@pytest.mark.parametrize("says", [b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n", b""])
+def test_an_endpoint_without_http2_is_told_as_that(world, says):
+    """It answers in its own way, or closes; some of our frames may be unread then, which is a reset."""
+    origin = world.origin(raw=lambda w: w.fill() and says and w.send(says))
+    proxy = world.proxy(config(origin, service="    protocol: h2c\n    eject: false\n"), 1)
+    for body in (b"", b"x" * 100000):
+        m = proxy.get(method="POST" if body else "GET", body=body)
+        assert m.status == 502 and 'details="upstream_not_http2"' in m.get("proxy-status")
+        assert "error=http_protocol_error" in m.get("proxy-status")
+    assert "did not speak HTTP/2" in proxy.log()
+
+
+def test_an_endpoint_that_closes_but_speaks_http2_is_a_reset(world, origins):
+    origin = origins(lambda st: st.ok())
+    proxy = world.proxy(config(origin, service="    protocol: h2c\n    eject: false\n", extra="upstream: { retries: 0 }\n"), 1)
+    assert proxy.get().status == 200
+    origin.first = lambda conn: conn.sock.shutdown(socket.SHUT_RDWR)
+    origin.drop()
+    until(lambda: "upstream_reset" in (proxy.get().get("proxy-status") or ""))
+
+
+def test_an_endpoint_of_http2_that_is_asked_in_http1_is_told_as_that(world, origins):
+    origin = origins()
+    proxy = world.proxy(config(origin, service="    eject: false\n"), 1)
+    m = proxy.get()
+    assert m.status == 502 and 'details="upstream_wants_http2"' in m.get("proxy-status")
+    assert "h2c" in proxy.log()
 
 
 def test_a_certificate_of_somebody_else_is_refused(world, origins, authority, tmp_path):
