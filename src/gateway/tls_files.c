@@ -274,6 +274,8 @@ static void show_certs(struct gw *gw)
             memcpy(c->file, info[i].file, sizeof c->file);
         }
         atomic_store_explicit(&c->not_after_s, info[i].not_after_s, memory_order_relaxed);
+        atomic_store_explicit(&c->staple_made_s, info[i].staple_made_s, memory_order_relaxed);
+        atomic_store_explicit(&c->staple_until_s, info[i].staple_until_s, memory_order_relaxed);
     }
     atomic_store_explicit(&shown->cert_count, (uint32_t)count, memory_order_release);
 }

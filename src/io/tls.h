@@ -76,9 +76,10 @@ enum tls_poll { TLS_POLL_SAME, TLS_POLL_NEW, TLS_POLL_REFUSED };
  * <err> says why, once per change. */
 enum tls_poll tls_server_poll(struct tls_server *s, struct fb_err *err);
 struct tls_cert_info {
-    char name[64];        /* first name in it */
-    char file[128];       /* the end of its path */
-    uint64_t not_after_s; /* since 1970 */
+    char name[64];                          /* first name in it */
+    char file[128];                         /* the end of its path */
+    uint64_t not_after_s;                   /* since 1970 */
+    uint64_t staple_made_s, staple_until_s; /* of its OCSP answer; 0: none */
 };
 /* How many of <room> were filled. */
 size_t tls_server_certs(struct tls_server *s, struct tls_cert_info *out, size_t room);

@@ -202,13 +202,15 @@ static const char *judge_ocsp(struct tls_cert *c, OCSP_RESPONSE *r)
     for (int i = 0; basic && i < OCSP_resp_count(basic); i++) {
         OCSP_SINGLERESP *one = OCSP_resp_get0(basic, i);
         ASN1_INTEGER *serial = NULL;
+        ASN1_GENERALIZEDTIME *made = NULL;
         ASN1_GENERALIZEDTIME *next = NULL;
         OCSP_id_get0_info(NULL, NULL, NULL, &serial,
                           (OCSP_CERTID *)(uintptr_t)OCSP_SINGLERESP_get0_id(one));
         if (!serial || ASN1_INTEGER_cmp(serial, X509_get0_serialNumber(c->leaf)) != 0)
             continue;
-        int status = OCSP_single_get0_status(one, NULL, NULL, NULL, &next);
+        int status = OCSP_single_get0_status(one, NULL, NULL, &made, &next);
         why = status == V_OCSP_CERTSTATUS_GOOD ? NULL : "the OCSP answer says that it is revoked";
+        c->ocsp_made_s = made ? tls_time_s(made) : 0;
         c->ocsp_until_s = next ? tls_time_s(next) : UINT64_MAX;
         break;
     }

@@ -17,7 +17,7 @@ struct tls_cert {
     EVP_PKEY *key;
     unsigned char *ocsp; /* DER, NULL none */
     size_t ocsp_bytes;
-    uint64_t ocsp_until_s; /* it may be shown until then */
+    uint64_t ocsp_made_s, ocsp_until_s; /* since when it says so; it may be shown until then */
     uint64_t not_before_s, not_after_s;
 };
 

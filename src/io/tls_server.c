@@ -156,6 +156,10 @@ size_t tls_server_certs(struct tls_server *s, struct tls_cert_info *out, size_t 
             continue;
         size_t len = strlen(file), most = sizeof out[n].file - 1;
         out[n] = (struct tls_cert_info){.not_after_s = st->certs[i].not_after_s};
+        if (st->certs[i].ocsp) {
+            out[n].staple_made_s = st->certs[i].ocsp_made_s;
+            out[n].staple_until_s = st->certs[i].ocsp_until_s;
+        }
         snprintf(out[n].file, sizeof out[n].file, "%s", len > most ? file + (len - most) : file);
         tls_cert_names(st->certs[i].leaf, put_first_name, &out[n++]);
     }

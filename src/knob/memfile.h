@@ -16,7 +16,7 @@
 #include "knob/knob.h"
 
 #define MEMFILE_MAGIC UINT64_C(0x314b4342444c4f46) /* "FOLDBCK1" */
-#define MEMFILE_VERSION 9
+#define MEMFILE_VERSION 10
 #define MEMFILE_THREADS_MAX 64
 #define MEMFILE_OWN_RESOURCES 4
 /* Gateways at work at once: one serves, those before it end what they have (an upgrade).  Each has
@@ -31,6 +31,8 @@
 struct memfile_cert {
     char name[64], file[128];
     _Atomic uint64_t not_after_s; /* since 1970 */
+    /* Of its OCSP answer: made, may be shown until (UINT64_MAX: for ever); 0: it has none. */
+    _Atomic uint64_t staple_made_s, staple_until_s;
 };
 struct memfile_tls {
     _Atomic uint64_t full, resumed; /* handshakes of clients that succeeded */
@@ -43,6 +45,14 @@ struct memfile_tls {
     _Atomic uint64_t warn_s;                        /* tls.expiry_warning */
     _Atomic uint32_t cert_count;
     struct memfile_cert certs[MEMFILE_CERTS_MAX];
+};
+
+/* The program that renews certificates; the supervisor's to write.  Times since 1970, 0: none. */
+struct memfile_renew {
+    _Atomic uint64_t good, failed; /* runs */
+    _Atomic uint64_t begun_s, next_s;
+    _Atomic uint32_t is_running, is_failing; /* <is_failing>: the last one that ended */
+    _Atomic uint32_t last_code;              /* exit code, 128 + number of a signal */
 };
 
 /* HTTP/2 of clients; counters live as long as the supervisor. */
@@ -94,6 +104,7 @@ struct memfile_head {
     struct memfile_tls tls;
     struct memfile_h2 h2;
     struct memfile_compress compress;
+    struct memfile_renew renew;
     /* What subjects in events are mixed with; random, only ever in this memory, renewed by the
      * brain with each period (privacy.period) and each erasure: an old subject leads to nobody. */
     _Atomic uint64_t pseudonym;

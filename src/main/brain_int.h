@@ -61,7 +61,9 @@ struct brain {
     uint64_t lost_said;  /* events lost when an alert last said so */
     uint32_t epoch, generation, gateway_epoch;
     pid_t supervisor_pid;
-    uint8_t cert_state[MEMFILE_CERTS_MAX]; /* 1 ends soon, 2 has ended: as the alert says */
+    uint8_t cert_state[MEMFILE_CERTS_MAX];   /* 1 ends soon, 2 has ended: as the alert says */
+    uint8_t staple_state[MEMFILE_CERTS_MAX]; /* the same of its stapled OCSP answer */
+    bool is_renew_failing;
     bool is_tls_refused[MEMFILE_LISTENS_MAX], is_tls_out_refused[KNOB_TARGETS_MAX];
     bool is_disk_bad, is_compact_bad, is_stopping, is_node_stopping, is_keys_bad, is_key_near,
         is_raw;

@@ -10,6 +10,8 @@
 #define DAY_S 86400
 
 static void watch_expiry(struct brain *b, uint32_t index, uint64_t wall_s);
+static void watch_staple(struct brain *b, uint32_t index, uint64_t wall_s);
+static void watch_renewal(struct brain *b);
 static void watch_files(struct brain *b, uint32_t listener);
 static void watch_services(struct brain *b, uint16_t service);
 
@@ -19,8 +21,11 @@ void brain_watch_tls(struct brain *b)
     uint32_t count =
         fb_min_u32(atomic_load_explicit(&t->cert_count, memory_order_acquire), MEMFILE_CERTS_MAX);
     uint64_t wall_s = fb_wall_us() / US_PER_S;
-    for (uint32_t i = 0; i < count; i++)
+    for (uint32_t i = 0; i < count; i++) {
         watch_expiry(b, i, wall_s);
+        watch_staple(b, i, wall_s);
+    }
+    watch_renewal(b);
     for (uint32_t i = 0; i < MEMFILE_LISTENS_MAX; i++)
         watch_files(b, i);
     for (uint16_t i = 0; i < KNOB_TARGETS_MAX; i++)
@@ -33,6 +38,8 @@ void brain_recall_tls(struct brain *b, const struct ev_alert *told)
         b->is_tls_refused[told->target] = !told->is_over;
     if (told->reason == REASON_ALERT_CERT_OUT_REFUSED && told->target < KNOB_TARGETS_MAX)
         b->is_tls_out_refused[told->target] = !told->is_over;
+    if (told->reason == REASON_ALERT_RENEW_FAILED)
+        b->is_renew_failing = !told->is_over;
 }
 
 static void watch_expiry(struct brain *b, uint32_t index, uint64_t wall_s)
@@ -67,6 +74,62 @@ static void watch_expiry(struct brain *b, uint32_t index, uint64_t wall_s)
     b->cert_state[index] = state;
     brain_say(b, &ev.head);
     fb_log(state ? FB_LOG_ERROR : FB_LOG_INFO, "%.207s", ev.text);
+}
+
+/* In the last quarter of its life nobody has fetched a new one: whoever does it is late. */
+static void watch_staple(struct brain *b, uint32_t index, uint64_t wall_s)
+{
+    const struct memfile_cert *c = &b->mem.head->tls.certs[index];
+    uint64_t made_s = atomic_load_explicit(&c->staple_made_s, memory_order_relaxed);
+    uint64_t until_s = atomic_load_explicit(&c->staple_until_s, memory_order_relaxed);
+    uint64_t left_s = fb_sub_floor_u64(until_s, wall_s);
+    bool is_due = left_s < fb_sub_floor_u64(until_s, made_s) / 4;
+    uint8_t state = until_s == 0 || until_s == UINT64_MAX ? 0 : left_s == 0 ? 2 : is_due ? 1 : 0;
+    if (state == b->staple_state[index])
+        return;
+    struct ev_alert ev = EV_INIT(ALERT, alert, fb_mono_us());
+    ev.reason = REASON_ALERT_STAPLE_OLD;
+    ev.target = (uint16_t)index;
+    ev.loop = 255;
+    ev.severity = 1;
+    ev.is_over = state == 0;
+    ev.value = (double)left_s;
+    if (state == 2)
+        snprintf(ev.text, sizeof ev.text,
+                 "the OCSP answer of %.63s (%.70s) has ended and is not stapled: fetch a new one",
+                 c->name, c->file);
+    else if (state == 1)
+        snprintf(ev.text, sizeof ev.text,
+                 "the OCSP answer of %.63s (%.70s) ends in %u hours: fetch a new one", c->name,
+                 c->file, (unsigned)fb_min_u64(left_s / 3600, 99999));
+    else
+        snprintf(ev.text, sizeof ev.text, "the OCSP answer of %.63s is fresh", c->name);
+    b->staple_state[index] = state;
+    brain_say(b, &ev.head);
+    fb_log(state ? FB_LOG_WARN : FB_LOG_INFO, "%.207s", ev.text);
+}
+
+static void watch_renewal(struct brain *b)
+{
+    const struct memfile_renew *m = &b->mem.head->renew;
+    bool is_failing = atomic_load_explicit(&m->is_failing, memory_order_acquire) != 0;
+    if (is_failing == b->is_renew_failing)
+        return;
+    struct ev_alert ev = EV_INIT(ALERT, alert, fb_mono_us());
+    ev.reason = REASON_ALERT_RENEW_FAILED;
+    ev.loop = 255;
+    ev.severity = 1;
+    ev.is_over = !is_failing;
+    ev.value = atomic_load_explicit(&m->last_code, memory_order_relaxed);
+    if (is_failing)
+        snprintf(ev.text, sizeof ev.text,
+                 "the program of tls.renew_exec ended with code %u; it is tried again within the "
+                 "hour, or start it by hand to see what it says",
+                 atomic_load_explicit(&m->last_code, memory_order_relaxed));
+    else
+        snprintf(ev.text, sizeof ev.text, "the program of tls.renew_exec ended well");
+    b->is_renew_failing = is_failing;
+    brain_say(b, &ev.head);
 }
 
 static void watch_files(struct brain *b, uint32_t listener)

@@ -39,6 +39,28 @@ static _Noreturn void child(const struct supervisor *s)
     _exit(127);
 }
 
+/* What others may see of it. */
+static void show(const struct supervisor *s)
+{
+    const struct renew *r = &s->renew;
+    struct memfile_renew *m = &s->mem.head->renew;
+    uint64_t wall_us = fb_wall_us(), now_us = fb_mono_us();
+    uint64_t next_us = wall_us + fb_sub_floor_u64(r->next_us, now_us);
+    atomic_store(&m->is_running, r->pid != 0);
+    atomic_store(&m->begun_s, (wall_us - fb_sub_floor_u64(now_us, r->begun_us)) / US_PER_S);
+    atomic_store(&m->next_s, next_us / US_PER_S);
+}
+
+static void show_end(const struct supervisor *s, int status)
+{
+    struct memfile_renew *m = &s->mem.head->renew;
+    uint32_t code = (uint32_t)(WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
+    atomic_store(&m->last_code, code);
+    atomic_store(&m->is_failing, code != 0);
+    atomic_fetch_add(code ? &m->failed : &m->good, 1);
+    show(s);
+}
+
 uint64_t renew_due_us(const struct supervisor *s)
 {
     if (!s->conf->p.tls_renew_exec[0] || s->phase != PHASE_RUN || !s->is_announced)
@@ -68,6 +90,7 @@ void renew_advance(struct supervisor *s, uint64_t now_us)
     else
         fb_log(FB_LOG_ERROR, "%s cannot be started: %s", s->conf->p.tls_renew_exec,
                strerror(errno));
+    show(s);
 }
 
 bool renew_reaped(struct supervisor *s, pid_t pid, int status)
@@ -78,9 +101,11 @@ bool renew_reaped(struct supervisor *s, pid_t pid, int status)
     r->pid = 0;
     if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
         fb_log(FB_LOG_INFO, "%s ended well", s->conf->p.tls_renew_exec);
+        show_end(s, status);
         return true;
     }
     r->next_us = fb_min_u64(r->next_us, fb_mono_us() + AGAIN_US);
+    show_end(s, status);
     fb_log(FB_LOG_ERROR, "%s ended with %s %d; it is tried again within the hour",
            s->conf->p.tls_renew_exec, WIFEXITED(status) ? "code" : "signal",
            WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status));

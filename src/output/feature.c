@@ -257,6 +257,41 @@ static void of_own(const struct admin *a, struct figures *f)
     put(f, "refused", (double)a->metrics->ends[REASON_SHED_OWN_LOAD]);
 }
 
+static void of_staples(const struct admin *a, struct figures *f)
+{
+    const struct memfile_tls *t = &a->source.memfile->head->tls;
+    uint32_t count = fb_min_u32(atomic_load(&t->cert_count), MEMFILE_CERTS_MAX), staples = 0;
+    double wall_s = (double)(fb_wall_us() / US_PER_S), oldest_s = 0, first_s = INFINITY;
+    for (uint32_t i = 0; i < count; i++) {
+        uint64_t until_s = atomic_load(&t->certs[i].staple_until_s);
+        if (!until_s)
+            continue;
+        staples++;
+        oldest_s = fmax(oldest_s, wall_s - (double)atomic_load(&t->certs[i].staple_made_s));
+        if (until_s != UINT64_MAX)
+            first_s = fmin(first_s, (double)until_s);
+    }
+    if (staples == 0)
+        return;
+    put(f, "staples", staples);
+    put(f, "oldest_made_before_s", oldest_s);
+    if (isfinite(first_s))
+        put(f, "first_ends_days", (first_s - wall_s) / 86400);
+}
+
+static void of_renewals(const struct admin *a, struct figures *f)
+{
+    const struct memfile_renew *r = &a->source.memfile->head->renew;
+    uint64_t next_s = atomic_load(&r->next_s), wall_s = fb_wall_us() / US_PER_S;
+    put(f, "runs_that_ended_well", (double)atomic_load(&r->good));
+    put(f, "failed", (double)atomic_load(&r->failed));
+    put(f, "running", atomic_load(&r->is_running));
+    put(f, "last_code", atomic_load(&r->last_code));
+    if (next_s)
+        put(f, "next_run_in_s", (double)fb_sub_floor_u64(next_s, wall_s));
+    put(f, "challenges_answered", (double)a->metrics->ends[REASON_ACME_CHALLENGE]);
+}
+
 static void of_node(const struct admin *a, unsigned id, struct figures *f)
 {
     if (id == FEATURE_OWN) {
@@ -270,6 +305,10 @@ static void of_node(const struct admin *a, unsigned id, struct figures *f)
         of_tls(a, f);
     } else if (id == FEATURE_CERTIFICATES) {
         of_certificates(a, f);
+    } else if (id == FEATURE_OCSP) {
+        of_staples(a, f);
+    } else if (id == FEATURE_ACME) {
+        of_renewals(a, f);
     }
 }
 
@@ -286,6 +325,16 @@ static void put_bytes(struct buf *out, double value)
     for (; value >= 1000 && u + 1 < FB_COUNT(units); u++)
         value /= 1000;
     buf_printf(out, "%.4g %s", value, units[u]);
+}
+
+static void put_span(struct buf *out, double s)
+{
+    if (s >= 2 * 86400)
+        buf_printf(out, "%.1f days", s / 86400);
+    else if (s >= 2 * 3600)
+        buf_printf(out, "%.1f h", s / 3600);
+    else
+        buf_printf(out, "%.0f s", s);
 }
 
 static void put_words(struct buf *out, struct span label)
@@ -306,7 +355,9 @@ static bool put_with_unit(struct buf *out, const struct feature_figure *f)
         label.len -= strlen(units[u][0]);
         put_words(out, label);
         buf_putc(out, ' ');
-        if (units[u][1][0])
+        if (u == 3)
+            put_span(out, f->value);
+        else if (units[u][1][0])
             buf_printf(out, "%.1f %s", f->value, units[u][1]);
         else
             put_bytes(out, f->value);

@@ -7,6 +7,7 @@
 #include "output/metrics_int.h"
 
 #include "base/assert.h"
+#include "base/clock.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -23,6 +24,7 @@ static void write_stream(struct writer *w);
 static void write_processes(struct writer *w);
 static void write_own(struct writer *w);
 static void write_tls(struct writer *w);
+static void write_staples(struct writer *w);
 static void write_protocols(struct writer *w);
 static void write_compress(struct writer *w);
 static void write_h2(struct writer *w);
@@ -45,6 +47,7 @@ void metrics_write(const struct metrics_view *view, struct buf *out, bool is_ope
     write_processes(&w);
     write_own(&w);
     write_tls(&w);
+    write_staples(&w);
     write_protocols(&w);
     write_h2(&w);
     write_compress(&w);
@@ -663,6 +666,32 @@ static void write_tls(struct writer *w)
         if (!is_told(t, i))
             put_u64(w, METRIC_ID_TLS_EXPIRY, VALUES(t->certs[i].name, t->certs[i].file),
                     atomic_load(&t->certs[i].not_after_s));
+}
+
+static void write_staples(struct writer *w)
+{
+    const struct memfile_tls *t = &w->view->memfile->head->tls;
+    const struct memfile_renew *r = &w->view->memfile->head->renew;
+    uint64_t wall_s = fb_wall_us() / US_PER_S, next_s = atomic_load(&r->next_s);
+    uint32_t count = fb_min_u32(atomic_load(&t->cert_count), MEMFILE_CERTS_MAX);
+    for (int until = 0; until < 2; until++) {
+        enum metric_id id = until ? METRIC_ID_STAPLE_UNTIL : METRIC_ID_STAPLE_AGE;
+        family(w, id);
+        for (uint32_t i = 0; i < count; i++) {
+            const struct memfile_cert *c = &t->certs[i];
+            uint64_t made_s = atomic_load(&c->staple_made_s);
+            uint64_t until_s = atomic_load(&c->staple_until_s);
+            if (until_s && (!until || until_s != UINT64_MAX) && !is_told(t, i))
+                put_u64(w, id, VALUES(c->name, c->file),
+                        until ? until_s : fb_sub_floor_u64(wall_s, made_s));
+        }
+    }
+    family(w, METRIC_ID_RENEWALS);
+    put_u64(w, METRIC_ID_RENEWALS, VALUES("ok"), atomic_load(&r->good));
+    put_u64(w, METRIC_ID_RENEWALS, VALUES("failed"), atomic_load(&r->failed));
+    family(w, METRIC_ID_RENEWAL_NEXT);
+    if (next_s)
+        put_u64(w, METRIC_ID_RENEWAL_NEXT, NULL, next_s);
 }
 
 static void write_protocols(struct writer *w)

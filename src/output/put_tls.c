@@ -4,7 +4,17 @@
 #include "io/tls.h"
 #include "output/admin_int.h"
 
+#include <math.h>
 #include <stdatomic.h>
+
+/* Age and what is left of the stapled OCSP answer; null: none, or it does not say. */
+static void put_staple(struct json *j, const struct memfile_cert *c, uint64_t wall_s)
+{
+    uint64_t made_s = atomic_load(&c->staple_made_s), until_s = atomic_load(&c->staple_until_s);
+    bool ends = until_s != 0 && until_s != UINT64_MAX;
+    json_key_f64(j, "staple_age_s", until_s ? (double)wall_s - (double)made_s : NAN);
+    json_key_f64(j, "staple_left_s", ends ? (double)until_s - (double)wall_s : NAN);
+}
 
 void put_tls(struct json *j, const struct admin *a)
 {
@@ -28,6 +38,7 @@ void put_tls(struct json *j, const struct admin *a)
         json_key_str(j, "file", t->certs[i].file);
         put_time(j, "ends", ends_s * US_PER_S);
         json_key_f64(j, "days_left", ((double)ends_s - (double)wall_s) / 86400);
+        put_staple(j, &t->certs[i], wall_s);
         json_object_end(j);
     }
     json_array_end(j);

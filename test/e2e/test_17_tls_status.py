@@ -5,6 +5,7 @@ import json
 import os
 import ssl
 import sys
+import time
 
 import pytest
 from tls_util import Authority
@@ -110,6 +111,45 @@ def test_an_alert_stands_while_changed_files_are_not_good(started, authority):
     until(lambda: alerts(fold, "alert_cert_refused")[0]["over"], 10, "the end of the alert")
 
 
+def staple(authority, cert, path, made_h, until_h):
+    """An OCSP answer about <cert>, from <made_h> hours from now until <until_h> from now."""
+    import datetime
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.x509 import ocsp
+    now = datetime.datetime.now(datetime.timezone.utc)
+    with open(cert, "rb") as leaf, open(authority.cert, "rb") as ca, open(authority.key, "rb") as key:
+        leaf, ca = (x509.load_pem_x509_certificate(f.read()) for f in (leaf, ca))
+        key = serialization.load_pem_private_key(key.read(), None)
+    answer = ocsp.OCSPResponseBuilder().add_response(
+        cert=leaf, issuer=ca, algorithm=hashes.SHA1(), cert_status=ocsp.OCSPCertStatus.GOOD,
+        this_update=now + datetime.timedelta(hours=made_h), next_update=now + datetime.timedelta(hours=until_h),
+        revocation_time=None, revocation_reason=None).responder_id(ocsp.OCSPResponderEncoding.HASH, ca)
+    with open(path + ".new", "wb") as f:
+        f.write(answer.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.DER))
+    os.replace(path + ".new", path)
+
+
+def test_an_old_ocsp_answer_is_told_until_a_fresh_one_comes(started, authority, tmp_path):
+    cert, key = authority.leaf("localhost", days=100)
+    path = str(tmp_path / "answer.der")
+    staple(authority, cert, path, -7 * 24 + 20, 20)
+    fold = started(cert, key, tls="{ cert: %s, key: %s, ocsp: %s }" % (cert, key, path))
+    until(lambda: alerts(fold, "alert_staple_old"), 30, "the last quarter of its week")
+    assert "ends in" in alerts(fold, "alert_staple_old")[0]["text"]
+    age = float(metric(fold, 'foldback_tls_staple_age_seconds{name="localhost"')[0].rsplit(" ", 1)[1])
+    assert abs(age - (7 * 24 - 20) * 3600) < 600
+    ends = float(metric(fold, 'foldback_tls_staple_until_seconds{name="localhost"')[0].rsplit(" ", 1)[1])
+    assert abs(ends - time.time() - 20 * 3600) < 600
+    shown = fold.api("GET", "/v1/status")["tls"]["certificates"][0]
+    assert abs(shown["staple_left_s"] - 20 * 3600) < 600
+    assert "1 staples" in fold.cli("why", "ocsp").stdout
+    staple(authority, cert, path, -1, 7 * 24)
+    until(lambda: alerts(fold, "alert_staple_old")[0]["over"], 30, "the end of the alert")
+    assert get(fold, authority.context()) == 200
+
+
 def test_a_start_with_a_certificate_that_is_none_says_why(tmp_path, authority):
     cert, key = authority.leaf("localhost")
     with open(cert, "w") as f:
@@ -144,3 +184,18 @@ def test_a_renewal_program_that_fails_or_is_missing_is_told_and_harms_nothing(st
         fold = started(*authority.leaf("localhost"), "tls: { renew_exec: %s, renew_every: 1s }\n" % program)
         until(lambda: says in fold.text(), 10, says)
         assert get(fold, authority.context()) == 200
+
+
+def test_a_renewal_that_fails_is_an_alert_with_its_code_until_one_ends_well(started, authority, tmp_path):
+    script, good = tmp_path / "renew.sh", tmp_path / "good"
+    script.write_text("#!/bin/sh\n[ -e %s ] || exit 3\n" % good)
+    script.chmod(0o755)
+    fold = started(*authority.leaf("localhost"), "tls: { renew_exec: %s, renew_every: 1s }\n" % script)
+    until(lambda: alerts(fold, "alert_renew_failed"), 30, "the alert")
+    assert "ended with code 3" in alerts(fold, "alert_renew_failed")[0]["text"]
+    assert float(metric(fold, 'foldback_tls_renewals_total{result="failed"}')[0].rsplit(" ", 1)[1]) >= 1
+    assert "failed" in fold.cli("why", "acme").stdout
+    good.touch()
+    until(lambda: alerts(fold, "alert_renew_failed")[0]["over"], 30, "the end of the alert")
+    until(lambda: not metric(fold, 'foldback_tls_renewals_total{result="ok"} 0'), 30, "the good run is counted")
+    assert float(metric(fold, "foldback_tls_renewal_next_seconds ")[0].rsplit(" ", 1)[1]) > time.time() - 60

@@ -76,12 +76,15 @@ static void figures_become_words_with_units(void **state)
                                        {"before_bytes", 12300},
                                        {"fullest_pct", 80},
                                        {"first_ends_days", 89.25},
-                                       {"by_class", 1}};
+                                       {"by_class", 1},
+                                       {"next_run_in_s", 9000},
+                                       {"age_s", 40}};
     struct buf out;
     buf_init(&out, 1024);
     feature_text(f, FB_COUNT(f), &out);
-    assert_string_equal(buf_str(&out), "12 kept, before 12.3 kB, fullest 80.0 %, "
-                                       "first ends 89.2 days, 1 by class");
+    assert_string_equal(buf_str(&out),
+                        "12 kept, before 12.3 kB, fullest 80.0 %, "
+                        "first ends 89.2 days, 1 by class, next run in 2.5 h, age 40 s");
     buf_fini(&out);
 }
 
