@@ -323,8 +323,37 @@ static void count_protocols(struct driver *d)
         snprintf(c->name, sizeof c->name, "%s", names[i]);
         snprintf(c->file, sizeof c->file, "/etc/foldback/%s.pem", i ? "api" : "shop");
         atomic_store(&c->not_after_s, d->wall_us / US_PER_S + (i ? 9U : 81U) * UINT64_C(86400));
+        if (i == 0) { /* in the last quarter of its seven days */
+            atomic_store(&c->staple_made_s, d->wall_us / US_PER_S - 6 * UINT64_C(86400));
+            atomic_store(&c->staple_until_s, d->wall_us / US_PER_S + UINT64_C(86400));
+        }
     }
     atomic_store(&h->tls.cert_count, 2);
+    atomic_store(&h->renew.good, 2);
+    atomic_store(&h->renew.next_s, d->wall_us / US_PER_S + 9 * 3600);
+}
+
+/* What features did: cookies and a mirror at shop, compression and a limit at search. */
+static void put_traits(struct ev_request *r, size_t e)
+{
+    uint64_t bits = r->request_id >> 16;
+    if (r->endpoint == EV_NONE)
+        return;
+    if (e < 3) {
+        r->traits = bits % 50 == 0   ? EV_TRAIT_BIT(STICKY_MOVED)
+                    : bits % 10 == 0 ? EV_TRAIT_BIT(STICKY_NEW)
+                                     : EV_TRAIT_BIT(STICKY_KEPT);
+        r->traits |= bits % 20 == 3 ? EV_TRAIT_BIT(COPIED) : 0;
+        r->wanted = (uint16_t)(r->version + 1);
+        return;
+    }
+    r->traits = bits % 8 == 0 ? EV_TRAIT_BIT(AWAY) : EV_TRAIT_BIT(HOME);
+    r->limit_used_pct = 40 + bits % 53;
+    if (bits % 3 == 0) {
+        r->traits |= bits % 2 ? EV_TRAIT_BIT(ZSTD) : EV_TRAIT_BIT(GZIP);
+        r->plain_bytes = 24000;
+        r->coded_bytes = 5200;
+    }
 }
 
 /* From the bits of its id, so that the random sequence stays. */
@@ -336,6 +365,7 @@ static void put_protocol(const struct driver *d, struct ev_request *r, size_t e)
     r->grpc_status =
         r->protocol == EV_PROTOCOL_HTTP2 && bits / 10 % 4 == 0 ? bits / 40 % 50 == 0 : EV_NONE;
     r->version = e < 3 ? d->version[e == 2] : EV_NONE;
+    put_traits(r, e);
     if (bits / 2000 % 100 == 0 && r->status == 200) {
         r->flags |= EV_REQUEST_HEDGED;
         r->hedge = bits / 200000 % 3 ? EV_HEDGE_WON : EV_HEDGE_LOST;

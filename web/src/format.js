@@ -30,6 +30,13 @@ export function bytes(v) {
     if (v >= size) return (v / size).toFixed(v >= 100 * size ? 0 : 1) + ' ' + unit;
   return v + ' B';
 }
+// Seconds that nobody would count: 40 s, 12 min, 9 h, 6 days.
+export function span(s) {
+  if (!known(s)) return dash;
+  if (s >= 172_800) return `${Math.round(s / 86_400).toLocaleString('en')} days`;
+  if (s >= 7200) return `${Math.round(s / 3600)} h`;
+  return s >= 120 ? `${Math.round(s / 60)} min` : `${Math.max(0, Math.round(s))} s`;
+}
 // A knob's value in its unit.
 export function value(v, unit) {
   if (!known(v)) return dash;
@@ -41,7 +48,8 @@ export function ago(time_ms, now_ms) {
   const s = Math.max(0, Math.round((now_ms - time_ms) / 1000));
   if (s < 60) return `${s} s ago`;
   if (s < 3600) return `${Math.floor(s / 60)} min ago`;
-  return clock(time_ms);
+  if (s < 72_000) return clock(time_ms);
+  return new Date(time_ms).toISOString().slice(0, 10); // a time of day would be taken for today's
 }
 // "shop 10.0.0.1:80" beside its service "shop" is "10.0.0.1:80".
 export const short = (name, service) =>

@@ -5,12 +5,13 @@ import { signal, effect } from '@preact/signals';
 import { useState } from 'preact/hooks';
 import * as s from './state.js';
 import { Cache } from './cache.js';
+import { Features } from './features.js';
 import { Fleet } from './fleet.js';
 import { Protocols } from './protocols.js';
 import { Stream } from './stream.js';
 import { Endpoints, Knobs, Overview, Requests, System } from './views.js';
 
-const views = { overview: ['Overview', Overview], endpoints: ['Endpoints', Endpoints], protocols: ['Protocols', Protocols], cache: ['Cache', Cache], stream: ['Stream', Stream], fleet: ['Fleet', Fleet], knobs: ['Knobs', Knobs], requests: ['Requests', Requests], system: ['System', System] };
+const views = { overview: ['Overview', Overview], endpoints: ['Endpoints', Endpoints], protocols: ['Protocols', Protocols], cache: ['Cache', Cache], features: ['Features', Features], stream: ['Stream', Stream], fleet: ['Fleet', Fleet], knobs: ['Knobs', Knobs], requests: ['Requests', Requests], system: ['System', System] };
 // "#/knobs": with the slash no reader takes it for a place on this page.
 const of_url = () => (location.hash.slice(2) in views ? location.hash.slice(2) : 'overview');
 const view = signal(of_url());

@@ -3,7 +3,7 @@
 import { html } from 'htm/preact';
 import * as s from './state.js';
 import { CopyCli, Pairs, Table, Tile, use_poll } from './parts.js';
-import { count, dash, pct } from './format.js';
+import { count, dash, pct, span } from './format.js';
 
 const causes = { client_cert: 'client certificate', not_tls: 'not TLS' };
 const words = (name) => causes[name] ?? name.replaceAll('_', ' ');
@@ -75,13 +75,21 @@ function left(days) {
 }
 const cert_tone = (days) => (days < 7 ? 'bad' : days < 14 ? 'warn' : 'good');
 
+// "2.1 d old, 4.9 d left": what is left of it is what matters, so it has the colour.
+function staple(c) {
+  if (typeof c.staple_age_s !== 'number') return html`<span class="muted">none</span>`;
+  if (typeof c.staple_left_s !== 'number') return `${span(c.staple_age_s)} old`;
+  if (c.staple_left_s <= 0) return html`<span class="chip t-bad">over</span>`;
+  return html`${span(c.staple_age_s)} old, <span class=${c.staple_left_s < (c.staple_age_s + c.staple_left_s) / 4 ? 'chip t-warn' : ''}>${span(c.staple_left_s)} left</span>`;
+}
+
 function Certificates({ all }) {
   const sorted = [...all].sort((a, b) => a.days_left - b.days_left);
   return html`<section class="panel" aria-labelledby="certs-h">
     <header><h2 id="certs-h">Certificates</h2><p class="hint">The one that ends first comes first.</p></header>
-    <${Table} label="Certificates" head=${[['Left'], ['Name'], ['Ends'], ['File']]}>
+    <${Table} label="Certificates" head=${[['Left'], ['Name'], ['Ends'], ['OCSP answer'], ['File']]}>
       ${sorted.map((c) => html`<tr key=${c.file + c.name}><td><span class=${'chip t-' + cert_tone(c.days_left)}>${left(c.days_left)}</span></td><th scope="row">${c.name}</th>
-        <td>${c.ends?.slice(0, 10) ?? dash}</td><td class="muted">${c.file}</td></tr>`)}
+        <td>${c.ends?.slice(0, 10) ?? dash}</td><td>${staple(c)}</td><td class="muted">${c.file}</td></tr>`)}
     <//></section>`;
 }
 

@@ -21,6 +21,7 @@ export const decisions = signal([]); // newest first
 export const selected = signal(0);
 export const versions = signal([]);
 export const protocols = signal([]); // status of the last minute, oldest first
+export const features = signal([]); // /v1/features of the last minute, oldest first
 export const caches = signal([]); // of the last minute, oldest first, each with time_ms
 export const fleet = signal(null);
 export const fleet_decisions = signal([]); // newest first
@@ -86,6 +87,12 @@ export async function load_protocols() {
     status.value = next;
     protocols.value = [...(is_new_brain ? [] : protocols.value), next].slice(-minute_points);
   });
+}
+export async function load_features() {
+  const next = await get('/v1/features');
+  const sum = (x) => x.features.reduce((a, f) => f.seen.reduce((b, y) => b + (f.kind === 'node' ? 0 : Object.entries(y.figures).reduce((c, [k, n]) => c + (/_(pct|days|s)$/.test(k) ? 0 : n), 0)), a), 0);
+  const last = features.value.at(-1);
+  features.value = [...(last && sum(next) < sum(last) ? [] : features.value), next].slice(-minute_points);
 }
 export async function load_cache() {
   const next = { ...(await get('/v1/cache')), time_ms: Date.now() };
