@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Handlers: events are posted to a URL or given to a command, at least once and in order; what the receiver refuses
 is kept, what it cannot take now is sent again."""
+import base64
 import hashlib
 import hmac
 import http.server
@@ -10,6 +11,7 @@ import signal
 import ssl
 import subprocess
 import threading
+import time
 
 import pytest
 from conftest import Origin, ok
@@ -138,6 +140,41 @@ def test_each_event_is_posted_once_in_order_as_a_signed_cloudevent(tmp_path, ori
         assert hmac.compare_digest(v1, want)
         assert headers["foldback-offset"] == event["id"].split("/")[1]
     assert connector(fold, "hook")["type"] == "http"
+
+
+def is_standard(secret, headers, body):
+    """As the specification of Standard Webhooks has it."""
+    key = base64.b64decode(secret.removeprefix("whsec_")) if secret.startswith("whsec_") else secret.encode()
+    signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
+    want = "v1," + base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
+    return hmac.compare_digest(headers["webhook-signature"], want) and abs(time.time() - int(headers["webhook-timestamp"])) < 300
+
+
+@pytest.mark.parametrize("secret", ["whsec_" + base64.b64encode(b"twenty-four bytes or so!").decode(), KEY])
+def test_receivers_of_standard_webhooks_can_verify_it_also_when_it_comes_again(tmp_path, origin, receivers, foldback, secret):
+    hook = receivers(lambda event, times: 503 if times == 1 else 204)
+    key = tmp_path / "sign.key"
+    key.write_text(secret + "\n")
+    fold = foldback(config(origin, '  hook: { url: "%s", events: [request], from: start, backoff_max: 100ms, sign_key_file: %s }'
+                           % (hook.url, key)))
+    send_many(fold.port, 5)
+    until(lambda: len(hook.taken()) >= 5, 30)
+    ids = {}
+    for status, event, headers, body in list(hook.seen):
+        assert is_standard(secret, headers, body)
+        assert not is_standard(secret, headers, body + b" ")
+        assert headers["webhook-id"] == event["id"]
+        ids.setdefault(event["id"], []).append(status)
+    assert all(got == [503, 204] for got in ids.values())
+
+
+def test_a_key_that_is_no_base64_is_told(tmp_path, origin, receivers, foldback):
+    hook = receivers()
+    key = tmp_path / "sign.key"
+    key.write_text("whsec_not base64 at all\n")
+    fold = foldback(config(origin, '  hook: { url: "%s", events: [request], from: start, sign_key_file: %s }' % (hook.url, key)))
+    until(lambda: "behind whsec_ comes base64" in (connector(fold, "hook") or {}).get("last_error", ""), 30)
+    assert not hook.seen
 
 
 def test_what_fails_is_sent_again_and_the_order_stays(origin, receivers, foldback):

@@ -13,6 +13,20 @@
 FB_MUST_USE
 bool hook_sign(struct span key, uint64_t at_s, struct span body, char line[HOOK_SIGNATURE_BYTES]);
 
+/* The key as standardwebhooks.com has it: behind "whsec_" base64, anything else as it is.  False:
+ * more than <cap> bytes, or no base64. */
+FB_MUST_USE
+bool hook_key(struct span text, unsigned char *key, size_t cap, size_t *len);
+/* webhook-signature: v1,BASE64, HMAC-SHA256 of "<id>.<at_s>.<body>".  False: no memory. */
+struct hook_message {
+    struct span id; /* the same each time that the message is sent */
+    uint64_t at_s;
+    struct span body;
+};
+FB_MUST_USE
+bool hook_sign_standard(struct span key, const struct hook_message *m,
+                        char line[HOOK_SIGNATURE_BYTES]);
+
 enum hook_answer {
     HOOK_TAKEN,
     HOOK_AGAIN,      /* later it may be taken */

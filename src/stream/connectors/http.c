@@ -8,7 +8,8 @@
  * after the other, so it is waited for.  Requests of one send go out together, at most
  * <concurrency>; the runner gives one record per key, which keeps the order of a key.
  *
- * A signature is HMAC-SHA256 over "TIME.BODY":  Foldback-Signature: t=1764000000,v1=HEX. */
+ * A signature is HMAC-SHA256 over "TIME.BODY":  Foldback-Signature: t=1764000000,v1=HEX; and the
+ * same over "ID.TIME.BODY" as standardwebhooks.com has it. */
 #include "stream/connectors/connector.h"
 #include "stream/connectors/hook.h"
 
@@ -47,6 +48,8 @@ struct connector {
     char ca[1024];
     char sign_key[SECRET_BYTES_MAX], bearer[SECRET_BYTES_MAX];
     size_t sign_key_len;
+    unsigned char standard_key[SECRET_BYTES_MAX]; /* of it, for the headers webhook-* */
+    size_t standard_key_len;
     const char *content_type;
     uint32_t concurrency, rate_per_s;
     double tokens; /* of the rate, at most one second's worth */
@@ -97,6 +100,7 @@ static void http_close(struct connector *c)
     if (c->multi)
         curl_multi_cleanup(c->multi);
     OPENSSL_cleanse(c->sign_key, sizeof c->sign_key);
+    OPENSSL_cleanse(c->standard_key, sizeof c->standard_key);
     OPENSSL_cleanse(c->bearer, sizeof c->bearer);
     free(c);
 }
@@ -127,6 +131,10 @@ static enum fb_code http_open(struct connector **out, const struct connector_set
     if (code == FB_OK && c->sign_key_len && c->sign_key_len < SIGN_KEY_BYTES_MIN)
         code = fb_fail(err, FB_E_CONFIG, "%s: a key has at least %d bytes; see `sign_key_file`",
                        value(c, "sign_key_file"), SIGN_KEY_BYTES_MIN);
+    if (code == FB_OK && !hook_key((struct span){c->sign_key, c->sign_key_len}, c->standard_key,
+                                   sizeof c->standard_key, &c->standard_key_len))
+        code = fb_fail(err, FB_E_CONFIG, "%s: behind whsec_ comes base64; see `sign_key_file`",
+                       value(c, "sign_key_file"));
     c->multi = curl_multi_init();
     for (uint32_t i = 0; i < c->concurrency; i++)
         c->call[i].easy = curl_easy_init();
@@ -202,14 +210,42 @@ static bool add_header(struct call *call, const char *text)
     return more != NULL;
 }
 
+static struct span header_of(const struct connector_record *r, const char *name)
+{
+    for (uint32_t i = 0; i < r->header_count; i++)
+        if (strcmp(r->headers[i].name, name) == 0)
+            return r->headers[i].value;
+    return SPAN("");
+}
+
+/* The three headers of standardwebhooks.com; its id is the one of the first event. */
+static bool add_standard(const struct connector *c, struct call *call, uint64_t at_s)
+{
+    char id[96], line[HOOK_SIGNATURE_BYTES];
+    struct span node = header_of(call->record, "foldback-node");
+    struct span offset = header_of(call->record, "foldback-offset");
+    struct span key = {(const char *)c->standard_key, c->standard_key_len};
+    snprintf(id, sizeof id, "%.*s/%.*s", (int)fb_min_u64(node.len, 60), node.at,
+             (int)fb_min_u64(offset.len, 30), offset.at);
+    const struct hook_message m = {span_of(id), at_s, call->record->value};
+    if (!hook_sign_standard(key, &m, line) || !add_header(call, line))
+        return false;
+    snprintf(line, sizeof line, "webhook-id: %s", id);
+    if (!add_header(call, line))
+        return false;
+    snprintf(line, sizeof line, "webhook-timestamp: %llu", (unsigned long long)at_s);
+    return add_header(call, line);
+}
+
 static bool add_signature(const struct connector *c, struct call *call)
 {
     char line[HOOK_SIGNATURE_BYTES];
+    uint64_t at_s = fb_wall_us() / US_PER_S;
     struct span key = {c->sign_key, c->sign_key_len};
     if (!key.len)
         return true;
-    return hook_sign(key, fb_wall_us() / US_PER_S, call->record->value, line) &&
-           add_header(call, line);
+    return hook_sign(key, at_s, call->record->value, line) && add_header(call, line) &&
+           add_standard(c, call, at_s);
 }
 
 static bool add_headers(const struct connector *c, struct call *call)

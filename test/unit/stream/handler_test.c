@@ -184,9 +184,34 @@ static void a_dead_letter_without_room_says_so(void **state)
     buf_fini(&out);
 }
 
+/* The example of the specification's own libraries. */
+static void a_signature_is_one_of_standard_webhooks_too(void **state)
+{
+    (void)state;
+    unsigned char key[64];
+    size_t len = 0;
+    char line[HOOK_SIGNATURE_BYTES];
+    assert_true(hook_key(SPAN("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"), key, sizeof key, &len));
+    assert_int_equal(len, 24);
+    const struct hook_message m = {SPAN("msg_p5jXN8AQM9LWM0D4loKWxJek"), 1614265330,
+                                   SPAN("{\"test\": 2432232314}")};
+    assert_true(hook_sign_standard((struct span){(const char *)key, len}, &m, line));
+    assert_string_equal(line, "webhook-signature: v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
+    assert_true(hook_key(SPAN("a key as it is"), key, sizeof key, &len));
+    assert_int_equal(len, 14);
+    assert_memory_equal(key, "a key as it is", 14);
+    assert_true(hook_key(SPAN("whsec_YWI="), key, sizeof key, &len));
+    assert_int_equal(len, 2);
+    static const char *const bad[] = {"whsec_", "whsec_abc", "whsec_ab!d", "whsec_===="};
+    for (size_t i = 0; i < FB_COUNT(bad); i++)
+        assert_false(hook_key(span_of(bad[i]), key, sizeof key, &len));
+    assert_false(hook_key(SPAN("longer than it"), key, 4, &len));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_signature_is_one_of_standard_webhooks_too),
         cmocka_unit_test(a_signature_is_what_others_compute_too),
         cmocka_unit_test(an_answer_means_taken_again_a_hand_or_never),
         cmocka_unit_test(waits_double_up_to_the_most_and_are_spread_below),
