@@ -3,6 +3,10 @@
  * request.1 -> resource part .1 resource, .2 scope part -> .2 metric, log record or span. */
 #include "event/otlp.h"
 
+#include "base/siphash.h"
+
+#include <math.h>
+
 enum wire { WIRE_VARINT = 0, WIRE_FIXED64 = 1, WIRE_BYTES = 2, WIRE_FIXED32 = 5 };
 
 struct field {
@@ -15,6 +19,7 @@ struct reading {
     otlp_each *each;
     void *arg;
     struct span service;
+    uint64_t resource, scope; /* sums of hashes */
     bool is_broken;
 };
 
@@ -91,6 +96,36 @@ static double as_double(uint64_t bits)
     return v;
 }
 
+uint64_t otlp_hash(struct span bytes)
+{
+    static const uint64_t key[2] = {1, 2}; /* who may choose attributes may choose names too */
+    return siphash(key, bytes);
+}
+
+uint64_t otlp_series(const uint64_t sums[3], struct span name)
+{
+    const uint64_t all[4] = {sums[0], sums[1], sums[2], otlp_hash(name)};
+    return otlp_hash((struct span){(const char *)all, sizeof all});
+}
+
+/* What all data points have: 2 start, 3 time, and attributes with a number of their own. */
+static void read_identity(struct reading *r, struct span in, uint32_t attributes,
+                          struct otlp_sample *s)
+{
+    struct field f;
+    uint64_t sums[3] = {r->resource, r->scope, 0};
+    s->start_ns = s->time_ns = 0;
+    while (next_field(r, &in, &f)) {
+        if (is_bytes(&f, attributes))
+            sums[2] += otlp_hash(f.bytes);
+        else if (f.number == 2 && f.wire == WIRE_FIXED64)
+            s->start_ns = f.value;
+        else if (f.number == 3 && f.wire == WIRE_FIXED64)
+            s->time_ns = f.value;
+    }
+    s->series = otlp_series(sums, s->name);
+}
+
 /* NumberDataPoint: 4 double, 6 signed integer, 8 flags (1: no value). */
 static void read_number(struct reading *r, struct span in, struct otlp_sample *s)
 {
@@ -111,11 +146,11 @@ static void read_number(struct reading *r, struct span in, struct otlp_sample *s
         r->each(r->arg, s);
 }
 
-/* Histograms and summaries: 4 count, 5 sum. */
+/* Histograms and summaries: 4 count, 5 sum, which a histogram may leave out. */
 static void read_mean(struct reading *r, struct span in, struct otlp_sample *s)
 {
     struct field f;
-    double sum = 0;
+    double sum = NAN;
     uint64_t count = 0;
     while (next_field(r, &in, &f)) {
         if (f.number == 4 && f.wire == WIRE_FIXED64)
@@ -126,15 +161,27 @@ static void read_mean(struct reading *r, struct span in, struct otlp_sample *s)
     if (count == 0 || r->is_broken)
         return;
     s->weight = (double)count;
-    s->value = sum / (double)count;
+    s->value = s->is_total ? sum : sum / (double)count;
     r->each(r->arg, s);
 }
 
-static void read_points(struct reading *r, struct span in, struct otlp_sample *s)
+/* <number>: of the kind in Metric; it says where a point has its attributes.  2 of a sum or
+ * histogram: 2 cumulative; 3 of a sum: it never falls.  A summary is cumulative. */
+static void read_points(struct reading *r, struct span in, uint32_t number, struct otlp_sample *s)
 {
     struct field f;
+    bool is_cumulative = number == 11, is_monotonic = number != 7;
+    for (struct span rest = in; next_field(r, &rest, &f);) {
+        if (f.number == 2 && f.wire == WIRE_VARINT)
+            is_cumulative = f.value == 2;
+        if (f.number == 3 && f.wire == WIRE_VARINT && number == 7)
+            is_monotonic = f.value != 0;
+    }
+    s->is_total = number != 5 && is_cumulative && is_monotonic;
     while (next_field(r, &in, &f))
         if (is_bytes(&f, 1)) {
+            if (s->is_total)
+                read_identity(r, f.bytes, number == 9 ? 9 : number == 10 ? 1 : 7, s);
             if (s->kind == OTLP_MEAN)
                 read_mean(r, f.bytes, s);
             else
@@ -155,7 +202,7 @@ static void read_metric(struct reading *r, struct span in)
         if (f.wire != WIRE_BYTES || !(f.number == 5 || f.number == 7 || is_mean))
             continue;
         s.kind = f.number == 5 ? OTLP_GAUGE : f.number == 7 ? OTLP_SUM : OTLP_MEAN;
-        read_points(r, f.bytes, &s);
+        read_points(r, f.bytes, f.number, &s);
     }
 }
 
@@ -225,16 +272,24 @@ static void read_resource_part(struct reading *r, enum otlp_signal signal, struc
     static void (*const read[])(struct reading *, struct span) = {read_metric, read_log, read_span};
     struct field f, inner;
     r->service = (struct span){"", 0};
+    r->resource = 0;
     for (struct span rest = in; next_field(r, &rest, &f);)
         for (struct span resource = is_bytes(&f, 1) ? f.bytes : SPAN("");
              next_field(r, &resource, &inner);)
-            if (is_bytes(&inner, 1))
+            if (is_bytes(&inner, 1)) {
                 read_attribute(r, inner.bytes);
-    while (next_field(r, &in, &f))
-        for (struct span scope = is_bytes(&f, 2) ? f.bytes : SPAN("");
-             next_field(r, &scope, &inner);)
+                r->resource += otlp_hash(inner.bytes);
+            }
+    while (next_field(r, &in, &f)) {
+        struct span scope = is_bytes(&f, 2) ? f.bytes : SPAN("");
+        r->scope = 0;
+        for (struct span rest = scope; next_field(r, &rest, &inner);)
+            if (is_bytes(&inner, 1))
+                r->scope = otlp_hash(inner.bytes);
+        while (next_field(r, &scope, &inner))
             if (is_bytes(&inner, 2))
                 read[signal](r, inner.bytes);
+    }
 }
 
 bool otlp_read(enum otlp_signal signal, struct span bytes, otlp_each *each, void *arg)

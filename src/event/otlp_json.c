@@ -11,6 +11,7 @@ struct reading {
     otlp_each *each;
     void *arg;
     struct span service;
+    uint64_t resource, scope; /* sums of hashes */
 };
 
 static struct span text_at(const json_t *o, const char *key)
@@ -31,6 +32,57 @@ static double number_at(const json_t *o, const char *key)
     return end && *end == '\0' ? number : NAN;
 }
 
+/* The same for the same, in whatever order its members come. */
+static uint64_t hash_of(const json_t *v)
+{
+    char *text = json_dumps(v, JSON_COMPACT | JSON_SORT_KEYS | JSON_ENCODE_ANY);
+    uint64_t hash = otlp_hash(text ? span_of(text) : SPAN(""));
+    free(text);
+    return hash;
+}
+
+static uint64_t hash_all(const json_t *attributes)
+{
+    uint64_t sum = 0;
+    size_t i;
+    const json_t *a;
+    json_array_foreach(attributes, i, a)
+    {
+        sum += hash_of(a);
+    }
+    return sum;
+}
+
+/* Nanoseconds since 1970, a 64-bit integer as text or number; 0 unknown. */
+static uint64_t time_at(const json_t *o, const char *key)
+{
+    const json_t *v = json_object_get(o, key);
+    uint64_t ns = 0;
+    if (json_is_integer(v))
+        return json_integer_value(v) > 0 ? (uint64_t)json_integer_value(v) : 0;
+    return json_is_string(v) && span_to_u64(text_at(o, key), &ns) ? ns : 0;
+}
+
+static void read_identity(const struct reading *r, const json_t *p, struct otlp_sample *s)
+{
+    const uint64_t sums[3] = {r->resource, r->scope, hash_all(json_object_get(p, "attributes"))};
+    s->start_ns = time_at(p, "startTimeUnixNano");
+    s->time_ns = time_at(p, "timeUnixNano");
+    s->series = otlp_series(sums, s->name);
+}
+
+/* A summary is cumulative; a sum that may fall is no total. */
+static bool is_total(const json_t *data, const char *kind)
+{
+    const json_t *t = json_object_get(data, "aggregationTemporality");
+    const char *name = json_string_value(t);
+    bool is_cumulative = json_integer_value(t) == 2 ||
+                         (name && strcmp(name, "AGGREGATION_TEMPORALITY_CUMULATIVE") == 0);
+    if (strcmp(kind, "sum") == 0)
+        return is_cumulative && json_is_true(json_object_get(data, "isMonotonic"));
+    return strcmp(kind, "summary") == 0 || (strcmp(kind, "gauge") != 0 && is_cumulative);
+}
+
 static void read_points(struct reading *r, const json_t *points, struct otlp_sample *s)
 {
     size_t i;
@@ -39,13 +91,15 @@ static void read_points(struct reading *r, const json_t *points, struct otlp_sam
     {
         double count = number_at(p, "count"), value = number_at(p, "asDouble");
         s->weight = s->kind == OTLP_MEAN ? count : 1;
+        if (s->is_total)
+            read_identity(r, p, s);
         if (s->kind == OTLP_MEAN)
-            s->value = number_at(p, "sum") / count;
+            s->value = number_at(p, "sum") / (s->is_total ? 1 : count);
         else
             s->value = isnan(value) ? number_at(p, "asInt") : value;
         bool is_there = json_object_get(p, "asDouble") || json_object_get(p, "asInt");
         /* a value that is no number is told as one, and refused with the others */
-        if (s->kind == OTLP_MEAN ? !isnan(s->value) && s->weight > 0 : is_there)
+        if (s->kind == OTLP_MEAN ? s->weight > 0 : is_there)
             r->each(r->arg, s);
     }
 }
@@ -63,7 +117,9 @@ static void read_metric(struct reading *r, const json_t *m)
     for (size_t i = 0; i < FB_COUNT(kinds); i++) {
         struct otlp_sample s = {
             .kind = kinds[i].kind, .service = r->service, .name = text_at(m, "name")};
-        read_points(r, json_object_get(json_object_get(m, kinds[i].key), "dataPoints"), &s);
+        const json_t *data = json_object_get(m, kinds[i].key);
+        s.is_total = is_total(data, kinds[i].key);
+        read_points(r, json_object_get(data, "dataPoints"), &s);
     }
 }
 
@@ -91,6 +147,7 @@ static void read_resource(struct reading *r, const json_t *part)
     size_t i;
     const json_t *a;
     r->service = (struct span){"", 0};
+    r->resource = hash_all(json_object_get(json_object_get(part, "resource"), "attributes"));
     json_array_foreach(json_object_get(json_object_get(part, "resource"), "attributes"), i, a)
     {
         if (span_eq(text_at(a, "key"), SPAN("service.name")))
@@ -167,6 +224,7 @@ bool otlp_read_json(enum otlp_signal signal, struct span bytes, otlp_each *each,
         read_resource(&r, part);
         json_array_foreach(json_object_get(part, keys[signal][1]), k, scope)
         {
+            r.scope = hash_of(json_object_get(scope, "scope"));
             json_array_foreach(json_object_get(scope, keys[signal][2]), n, one)
                 read[signal](&r, one);
         }

@@ -38,6 +38,7 @@ enum fb_code admin_new(struct admin **admin, const struct admin_setup *setup, st
     buf_init(&a->scratch2, CONN_STREAM_MAX_BYTES);
     history_init(&a->history);
     a->recent = recent_new();
+    a->born_wall_us = setup->wall_us;
     a->metrics = metrics_new(setup->wall_us);
     enum fb_code code = FB_E_NOMEM;
     if (!timeline_init(&a->timeline) || !a->recent || !a->metrics) {
@@ -104,6 +105,7 @@ void admin_free(struct admin *a)
     timeline_fini(&a->timeline);
     recent_free(a->recent);
     metrics_free(a->metrics);
+    series_free(a->series);
     buf_fini(&a->scratch);
     buf_fini(&a->scratch2);
     free(a);

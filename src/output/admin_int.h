@@ -12,6 +12,7 @@
 #include "analytics/cold.h"
 #include "base/json.h"
 #include "event/filter.h"
+#include "event/series.h"
 #include "io/socket.h"
 #include "output/admin.h"
 #include "output/api.h"
@@ -119,6 +120,8 @@ struct admin {
     struct admin_source source;
     struct auth auth;
     char beacon_origins[1024];
+    struct series *series;       /* totals that exporters told; NULL: none did yet */
+    uint64_t born_wall_us;       /* wall clock at the start */
     uint64_t beacon_us, beacons; /* in the second that began then */
     int listener, epoll;
     char address[80];

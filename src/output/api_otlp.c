@@ -23,9 +23,28 @@
 struct summing {
     enum otlp_signal signal;
     struct tally *tally;
+    struct series *series;
     uint64_t samples, rejected;
     uint64_t reserved; /* of them: under a name of foldback's own */
 };
+
+/* What a total grew by, as a sample like any other; false: there is nothing to add. */
+static bool grow(struct summing *s, const struct otlp_sample *o, struct tally_sample *t)
+{
+    bool is_mean = o->kind == OTLP_MEAN;
+    struct series_point p = {.id = o->series,
+                             .start_ns = o->start_ns,
+                             .time_ns = o->time_ns,
+                             .value = o->value,
+                             .count = is_mean ? o->weight : 0};
+    enum series_result r = s->series ? series_grow(s->series, &p) : SERIES_FULL;
+    s->rejected += r == SERIES_FULL;
+    if (r != SERIES_GREW || (is_mean && p.count <= 0))
+        return false;
+    t->value = is_mean ? p.value / p.count : p.value;
+    t->weight = is_mean ? p.count : 1;
+    return true;
+}
 
 static void take(void *arg, const struct otlp_sample *o)
 {
@@ -41,7 +60,9 @@ static void take(void *arg, const struct otlp_sample *o)
     bool is_named = o->name.len > 0 && intake_name(name, span_of(text));
     bool is_own = is_named && ev_name_is_own(name);
     s->reserved += is_own;
-    if (!is_named || is_own || !isfinite(o->value) || !tally_add(s->tally, &t))
+    if (!is_named || is_own || !isfinite(o->value))
+        s->rejected++;
+    else if ((!o->is_total || grow(s, o, &t)) && !tally_add(s->tally, &t))
         s->rejected++;
 }
 
@@ -102,7 +123,8 @@ static void answer(struct api_call *c, const struct summing *s, bool is_json)
 {
     static const char *const keys[] = {"rejectedDataPoints", "rejectedLogRecords", "rejectedSpans"};
     static const char why[] = "no name, no finite value, a name that begins with foldback. (its "
-                              "own), or more than 512 names in one request";
+                              "own), more than 512 names in one request, or more than 8192 "
+                              "cumulative series";
     uint64_t n = s->rejected;
     if (is_json) {
         char number[24];
@@ -140,6 +162,8 @@ static bool read_message(struct api_call *c, struct summing *s, struct span body
     bool is_good = is_json ? otlp_read_json(s->signal, body, take, s, why)
                            : otlp_read(s->signal, body, take, s);
     if (!is_good) {
+        if (s->series)
+            series_undo(s->series);
         ingest_refuse(c->admin->source.ingest, INGEST_OTLP, INGEST_REFUSED_SYNTAX, 1);
         api_fail(c, FB_E_FORMAT, "%s; nothing was taken", why);
     }
@@ -160,8 +184,20 @@ static void take_all(struct api_call *c, struct summing *s, bool is_json)
         if (s->reserved)
             ingest_refuse(stats, INGEST_OTLP, INGEST_REFUSED_RESERVED, s->reserved);
         answer(c, s, is_json);
+    } else if (s->series) {
+        series_undo(s->series); /* it comes again */
     }
     buf_fini(&records);
+}
+
+/* Made with the first metrics that come; without memory totals are rejected. */
+static struct series *series_of(struct admin *a, const uint64_t key[2])
+{
+    if (!a->series)
+        a->series = series_new(key, a->born_wall_us * 1000);
+    if (a->series)
+        series_begin(a->series, a->now_us / US_PER_S);
+    return a->series;
 }
 
 static void take_body(struct api_call *c, enum otlp_signal signal, bool is_json)
@@ -173,6 +209,7 @@ static void take_body(struct api_call *c, enum otlp_signal signal, bool is_json)
     uint64_t key[2];
     if (getrandom(key, sizeof key, 0) == (ssize_t)sizeof key)
         s.tally = tally_new(key);
+    s.series = signal == OTLP_METRICS && s.tally ? series_of(c->admin, key) : NULL;
     if (!s.tally)
         api_fail(c, FB_E_NOMEM, "no memory to sum it up");
     else if (api_unpack(c, INGEST_OTLP, &plain, &body) && read_message(c, &s, body, is_json))
