@@ -131,6 +131,28 @@ static const struct node *child(const struct node *n, const char *name)
     return NULL;
 }
 
+/* Both kinds of handlers are known by one key each: what the other one has is told by that. */
+static bool is_of_other_handler(struct reader *rd, const struct node *k,
+                                const struct conf_connector_row *type)
+{
+    bool is_http = strcmp(type->name, "http") == 0, is_exec = strcmp(type->name, "exec") == 0;
+    if (!is_http && !is_exec)
+        return false;
+    const struct conf_connector_row *other = conf_connector_row(is_http ? "exec" : "http");
+    for (int i = 0; i < KEY_COUNT; i++) {
+        const struct conf_key_row *row = conf_key_row((enum conf_key)i);
+        if (row->level != other->level || !span_eq(k->key->text, span_of(row->name)))
+            continue;
+        problem(rd, k->key,
+                "`%.*s` is a key of handlers with `%s` (connectors of type %s), and this one has "
+                "`%s`: remove it",
+                SHOWN(k->key->text), is_http ? "command" : "url", other->name,
+                is_http ? "url" : "command");
+        return true;
+    }
+    return false;
+}
+
 /* Which row the key is: of the type, or common; -1 after a message. */
 static int key_of(struct reader *rd, const struct node *k, const struct conf_connector_row *type)
 {
@@ -144,6 +166,8 @@ static int key_of(struct reader *rd, const struct node *k, const struct conf_con
         if (row->level == LEVEL_CONNECTOR && span_eq(k->key->text, span_of(row->name)))
             return i;
     }
+    if (type && is_of_other_handler(rd, k, type))
+        return -1;
     if (type) {
         struct near near = {.word = k->key->text};
         for (int i = 0; i < KEY_COUNT; i++) {

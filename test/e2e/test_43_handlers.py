@@ -367,6 +367,9 @@ def test_a_reload_adds_and_removes_handlers(origin, receivers, foldback):
     ("  x: { url: 'https://a/', sign_key_file: /does/not/exist }", "No such file"),
     ("  x: { url: 'https://a/', sgn_key_file: abc }", "did you mean `sign_key_file`"),
     ("  x: { command: [true] }", "full path of a program"),
+    ("  x: { command: [/bin/true], concurrency: 4 }", "`concurrency` is a key of handlers with `url` (connectors of type http)"),
+    ("  x: { command: [/bin/true], sign_key_file: /etc/hostname }", "`sign_key_file` is a key of handlers with `url`"),
+    ("  x: { url: 'https://a/', tries: 3 }", "`tries` is a key of handlers with `command` (connectors of type exec)"),
     ("  x: { command: [/bin/true], tries: 0 }", "tries"),
     ("  x: { url: 'https://a/', format: binary }", "leave out `format: binary`"),
 ])
