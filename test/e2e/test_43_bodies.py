@@ -261,16 +261,6 @@ def test_cloud_events_in_binary_mode(ingest, given, kind, body, status, says):
         until(lambda: ingest.facts().get("cloud.parts", {}).get("total") == before + 1, 30, "the facts know")
 
 
-def test_the_sdk_of_cloud_events_is_understood(ingest):
-    http = pytest.importorskip("cloudevents.http")
-    event = http.CloudEvent({"type": "cloud.sdk", "source": "/sdk"}, {"value": 5, "text": "by the SDK"})
-    for made in (http.to_structured, http.to_binary):
-        headers, body = made(event)
-        headers["Authorization"] = "Bearer " + ingest.token
-        assert ingest.call("POST", "/v1/ingest", body, token="", **headers)[0] == 202
-    until(lambda: ingest.facts().get("cloud.sdk", {}).get("total_sum") == 10, 30, "both came")
-
-
 @pytest.mark.parametrize(("line", "reason", "says"), [
     ('{"name": "n", "value": NaN}', "syntax", "column"),
     ('{"name": "n", "value": -Infinity}', "syntax", "column"),
