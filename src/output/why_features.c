@@ -4,6 +4,7 @@
 #include "output/why_int.h"
 
 #include <inttypes.h>
+#include <stdatomic.h>
 
 void api_run_features(struct api_call *c);
 
@@ -67,6 +68,16 @@ static void put_list(struct json *j, const char *key, const char *list)
     json_array_end(j);
 }
 
+static void say_given_up(struct api_call *c)
+{
+    static const char *const stages[] = {
+        "nothing", "free memory and free connections to endpoints", "idle client connections too",
+        "requests of the lowest classes too", "new connections too: they wait in the kernel"};
+    const struct memfile_head *h = c->admin->source.memfile->head;
+    uint32_t stage = atomic_load(&h->own_stage);
+    why_say(c, "Given up now: %s.", stages[stage < FB_COUNT(stages) ? stage : 0]);
+}
+
 bool why_feature(struct api_call *c, const char *q)
 {
     unsigned id = feature_by_name(span_of(q));
@@ -81,6 +92,8 @@ bool why_feature(struct api_call *c, const char *q)
     why_say(c, "%s", row->what);
     if (say_all(c, id) == 0)
         why_say(c, "Nothing of it was seen so far.");
+    if (id == FEATURE_OWN)
+        say_given_up(c);
     why_say(c, "Its metrics: %s.", row->metrics);
     why_say(c, "How to use it: doc/guide/%s.md.", row->page);
     json_array_end(&c->j);

@@ -2,16 +2,19 @@
 // The view of features: what each one did so far and in the last minute, per route, service or endpoint.
 import { html } from 'htm/preact';
 import * as s from './state.js';
-import { CopyCli, Table, use_poll } from './parts.js';
+import { CopyCli, prose, Table, use_poll } from './parts.js';
 import { bytes, count, dash, span } from './format.js';
 
 const units = { _bytes: bytes, _pct: (v) => count(v) + ' %', _days: (v) => count(Math.round(v * 10) / 10) + ' d', _s: span };
 const unit_of = (label) => Object.keys(units).find((u) => label.endsWith(u));
 const words = (label) => {
+  if (label === 'stage') return 'Given up';
   const text = label.slice(0, label.length - (unit_of(label) ?? '').length).replaceAll('_', ' ');
-  return text[0].toUpperCase() + text.slice(1);
+  return (text[0].toUpperCase() + text.slice(1)).replace(/^Cpu/, 'CPU');
 };
-const shown = (label, v) => (typeof v !== 'number' ? dash : unit_of(label) ? units[unit_of(label)](v) : count(v));
+// What is given up when foldback itself runs short.
+const stages = ['nothing', 'free memory', 'idle connections', 'lowest classes', 'new connections'];
+const shown = (label, v) => (label === 'stage' ? stages[v] ?? dash : typeof v !== 'number' ? dash : unit_of(label) ? units[unit_of(label)](v) : count(v));
 const heads = { route: 'Route', service: 'Service', endpoint: 'Endpoint' };
 // Stands still by itself: a rate of it would say nothing.
 const is_state = (label) => ['_pct', '_days', '_s'].includes(unit_of(label)) || ['stage', 'certificates', 'wants_none', 'files_not_good', 'running'].includes(label);
@@ -37,7 +40,7 @@ function Feature({ f }) {
   const labels = [...new Set(f.seen.flatMap((x) => Object.keys(x.figures)))];
   const id = 'feature-' + f.name;
   return html`<section class="panel" aria-labelledby=${id}>
-    <header><h2 id=${id}>${f.title}</h2><p class="hint">${f.what}</p><span class="grow"></span><${CopyCli} text=${'foldback why ' + f.name} /></header>
+    <header><h2 id=${id}>${f.title}</h2><p class="hint">${prose(f.what)}</p><span class="grow"></span><${CopyCli} text=${'foldback why ' + f.name} /></header>
     ${f.kind === 'node'
       ? html`<dl class="pairs wide">${labels.map((l) => html`<div key=${l}><dt>${words(l)}</dt><dd class=${tone(l, f.seen[0].figures[l]).trim()}>${shown(l, f.seen[0].figures[l])}</dd></div>`)}</dl>`
       : html`<${Table} label=${f.title} head=${[[heads[f.kind]], ...labels.map((l) => [words(l), 'n'])]}>

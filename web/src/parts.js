@@ -20,6 +20,9 @@ export function CopyCli({ text }) {
     <span aria-hidden="true">❯_</span> ${is_done ? 'Copied' : 'Copy as CLI'}</button>`;
 }
 
+// Sentences of the tables of the program, which set words of the configuration in backticks.
+export const prose = (text) => text.split('`').map((part, i) => (i % 2 ? html`<code key=${i}>${part}</code>` : part));
+
 export function Table({ label, head, children }) {
   return html`<div class="scroll" tabindex="0" role="region" aria-label=${label + ', table'}><table>
     <thead><tr>${head.map(([text, cls]) => html`<th key=${text} scope="col" class=${cls ?? ''}>${text || html`<span class="unseen">Actions</span>`}</th>`)}</tr></thead>

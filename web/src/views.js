@@ -4,7 +4,7 @@ import { html } from 'htm/preact';
 import { useEffect, useRef, useState } from 'preact/hooks';
 import * as s from './state.js';
 import { Problem, follow } from './api.js';
-import { CopyCli, Pairs, Table, Tile } from './parts.js';
+import { CopyCli, Pairs, prose, Table, Tile } from './parts.js';
 import { Extras, Versions } from './traffic.js';
 import { Chart, Heatmap, Lane, Spark, verdict_of } from './charts.js';
 import { ago, bytes, clock, count, dash, ms, pct, short, value } from './format.js';
@@ -253,7 +253,7 @@ export function Knobs() {
   ${names.map((name) => {
     const rows = s.knobs.value.filter((k) => k.knob === name);
     return html`<section class="panel" key=${name} aria-labelledby=${'knob-' + name}>
-      <header><h2 id=${'knob-' + name}>${name}</h2><p class="hint">${rows[0].what}</p><span class="grow"></span><${CopyCli} text=${'foldback get ' + name} /></header>
+      <header><h2 id=${'knob-' + name}>${name}</h2><p class="hint">${prose(rows[0].what)}</p><span class="grow"></span><${CopyCli} text=${'foldback get ' + name} /></header>
       <${Table} label=${'Knob ' + name} head=${[['Target'], ['In force', 'n'], ['Source'], ['Configured', 'n'], ['Learned', 'n'], ['Pinned', 'n'], ['Bounds', 'n'], ['Mode'], ['']]}>
         ${rows.map((k) => html`<${KnobRow} key=${k.target.number} k=${k} />`)}
       <//></section>`;

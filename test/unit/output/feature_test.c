@@ -44,6 +44,31 @@ static void each_reason_of_a_feature_exists(void **state)
         }
 }
 
+static const char *const keys[] = {
+#define KEY(level, name, ...) #name,
+#include "conf/keys.def"
+#undef KEY
+#define PARAM(section, name, ...) #section "." #name,
+#include "conf/params.def"
+#undef PARAM
+};
+
+static void each_key_of_a_feature_exists(void **state)
+{
+    (void)state;
+    for (unsigned id = 0; id < FEATURE_COUNT; id++)
+        for (struct span rest = span_of(feature_row(id)->keys); rest.len > 0;) {
+            struct span one = span_cut(rest, ',', &rest);
+            size_t i = 0;
+            while (i < FB_COUNT(keys) && !span_eq(one, span_of(keys[i])) &&
+                   !(span_starts(span_of(keys[i]), SPAN("top.")) &&
+                     span_eq(one, span_of(keys[i] + 4))))
+                i++;
+            if (i == FB_COUNT(keys))
+                fail_msg("%s: no key %.*s", feature_row(id)->name, SPAN_ARG(one));
+        }
+}
+
 static void each_feature_has_its_page(void **state)
 {
     (void)state;
@@ -124,6 +149,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_metric_of_a_feature_exists),
         cmocka_unit_test(each_reason_of_a_feature_exists),
+        cmocka_unit_test(each_key_of_a_feature_exists),
         cmocka_unit_test(each_feature_has_its_page),
         cmocka_unit_test(names_are_found_and_unique),
         cmocka_unit_test(figures_become_words_with_units),
