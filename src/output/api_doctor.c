@@ -147,11 +147,15 @@ static const char *next_of(uint16_t reason)
 {
     static const struct {
         const char *prefix, *command;
-    } next[] = {{"alert_connector_", "foldback connector list"},
+    } next[] = {{"alert_cert_", "foldback why certificates"},
+                {"alert_connector_", "foldback connector list"},
                 {"alert_fleet_", "foldback fleet status"},
                 {"alert_ingest_", "foldback stream status"},
                 {"alert_key_", "foldback key list"},
                 {"alert_log_", "foldback stream status"},
+                {"alert_own_", "foldback why own_overload"},
+                {"alert_renew_", "foldback why acme"},
+                {"alert_staple_", "foldback why ocsp"},
                 {"alert_disk", "foldback stream status"}};
     const char *name = ev_reason_row(reason)->name;
     for (size_t i = 0; name && i < FB_COUNT(next); i++)
@@ -278,8 +282,9 @@ static void check_knobs(struct findings *f, const struct admin *a)
             if (l->is_pinned) {
                 snprintf(command, sizeof command, "foldback unpin %s '%s'", knob_row(k)->name,
                          name);
-                SAY(add(f, SEVERITY_INFO, "pinned", command), "%s of %s is pinned to %.6g %s.",
-                    knob_row(k)->name, name, l->pinned, knob_row(k)->unit);
+                const char *unit = strcmp(knob_row(k)->unit, "level") ? knob_row(k)->unit : "";
+                SAY(add(f, SEVERITY_INFO, "pinned", command), "%s of %s is pinned to %.6g%s%s.",
+                    knob_row(k)->name, name, l->pinned, unit[0] ? " " : "", unit);
             }
         }
 }
