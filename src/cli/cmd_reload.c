@@ -32,9 +32,12 @@ static void print_errors(const json_t *problem)
 static void print_taken(const json_t *root)
 {
     size_t i;
-    json_t *key;
+    json_t *key, *one;
     const json_t *late = json_object_get(root, "needs_restart");
     puts("The file is in force.  `foldback config show` prints it.");
+    json_array_foreach(json_object_get(root, "warnings"), i, one)
+        fprintf(stderr, "%s:%lld: warning: %s\n", cli_str(root, "file"),
+                (long long)json_integer_value(json_object_get(one, "line")), cli_str(one, "text"));
     if (json_array_size(late) == 0)
         return;
     fputs("Only the next start takes: ", stdout);

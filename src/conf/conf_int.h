@@ -272,5 +272,7 @@ enum knob_id parse_knob_of_key(struct span key); /* KNOB_COUNT when none */
 /* parse_region.c */
 void parse_region(struct reader *rd, const struct node *n, const char **region);
 void check_regions(struct reader *rd, const struct node *connectors);
+/* effect.c: after everything else */
+void check_effect(struct reader *rd);
 bool conf_is_master_key(const char *text);
 #endif

@@ -239,6 +239,7 @@ static void parse_top(struct reader *rd, const struct node *root)
         parse_signals(rd, signals);
     check_together(rd, root);
     check_regions(rd, find_node(root, "top", "connectors"));
+    check_effect(rd);
 }
 
 static void parse_section(struct reader *rd, const struct node *n)

@@ -134,6 +134,7 @@ static void stop(struct brain *b)
     keyring_unref(b->keys);
     fold_fini(&b->fold);
     buf_fini(&b->snapshot);
+    buf_fini(&b->warnings);
     free(b->out_room);
     memfile_close(&b->mem);
 }

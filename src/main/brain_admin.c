@@ -154,6 +154,27 @@ static void on_config_schema(void *ctx, struct buf *out)
     conf_schema(out);
 }
 
+/* Read once more when it is asked for: who parsed it for us kept what is in force, not what was
+ * said of it. */
+static struct span on_config_warnings(void *ctx)
+{
+    struct brain *b = ctx;
+    const struct conf *now = b->fold.conf;
+    if (!now || !now->text || b->warnings_hash == now->hash)
+        return buf_span(&b->warnings);
+    struct conf *conf = NULL;
+    struct conf_report report = {0};
+    buf_fini(&b->warnings);
+    buf_init(&b->warnings, MIB);
+    if (conf_parse((struct span){now->text, now->text_bytes}, "", &conf, &report) == FB_OK)
+        for (size_t i = 0; i < report.count; i++)
+            buf_printf(&b->warnings, "%u\t%s\n", report.at[i].line, report.at[i].text);
+    b->warnings_hash = now->hash;
+    conf_report_fini(&report);
+    conf_unref(conf);
+    return buf_span(&b->warnings);
+}
+
 /* The supervisor reads the file, checks it and tells gateway and brain; what became of it comes as
  * a CONTROL_VERDICT. */
 static enum fb_code on_reload(void *ctx, uint16_t *number, struct fb_err *err)
@@ -242,6 +263,7 @@ enum fb_code brain_admin_start(struct brain *b, struct fb_err *err)
                    .config_text = on_config_text,
                    .config_effective = on_config_effective,
                    .config_schema = on_config_schema,
+                   .config_warnings = on_config_warnings,
                    .reload = on_reload,
                    .purge = on_purge,
                    .endpoint_order = brain_on_endpoint_order,

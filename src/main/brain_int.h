@@ -69,6 +69,8 @@ struct brain {
         is_raw;
     struct brain_fleet *fleet; /* NULL: never configured */
     struct brain_endpoints *endpoints;
+    struct buf warnings; /* of the file with this hash: lines LINE TAB text */
+    uint64_t warnings_hash;
     uint16_t reload_number; /* of the newest reload that the API asked for */
     char waiting[CONTROL_TEXT_BYTES +
                  1]; /* values for the next start, as CONTROL_VERDICT has them */

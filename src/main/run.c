@@ -46,6 +46,8 @@ static int load_file(const char *file, struct conf **conf)
     } else if (got != FB_OK) {
         fprintf(stderr, "foldback: %s\n", err.text);
         code = fb_error_row(got)->exit_code;
+    } else if (report.count) { /* warnings */
+        (void)print_report(&report, file, (struct span){NULL, 0});
     }
     conf_report_fini(&report);
     return code;

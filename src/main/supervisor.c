@@ -527,6 +527,9 @@ static void reload(struct supervisor *s)
                code == FB_E_CONFIG ? "errors above" : err.text);
         verdict_refused(s, &report, err.text);
     } else {
+        for (size_t i = 0; i < report.count; i++)
+            fb_log(FB_LOG_WARN, "reload: %s:%u:%u: warning: %s", s->setup->file, report.at[i].line,
+                   report.at[i].column, report.at[i].text);
         size_t left = conf_reload_needs_restart(s->conf_started, now, &text);
         if (left)
             fb_log(FB_LOG_WARN, "reload: takes effect at the next start: %s", buf_str(&text));

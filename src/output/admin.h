@@ -140,6 +140,8 @@ struct admin_source {
     void (*config_text)(void *ctx, struct buf *out);
     void (*config_effective)(void *ctx, struct buf *out);
     void (*config_schema)(void *ctx, struct buf *out); /* JSON Schema */
+    /* What is legal in it and does nothing: lines LINE TAB text; borrowed until the next call. */
+    struct span (*config_warnings)(void *ctx);
     /* Asks for the file to be read again; what became of it comes with admin_on_verdict. */
     enum fb_code (*reload)(void *ctx, uint16_t *number, struct fb_err *err);
     void (*fleet)(void *ctx, struct json *j); /* one JSON object: Fleet in api_schemas.json */

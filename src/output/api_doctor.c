@@ -30,6 +30,7 @@ static void check_processes(struct findings *f, const struct admin *a);
 static void check_stream(struct findings *f, const struct admin *a);
 static void check_alerts(struct findings *f, const struct admin *a);
 static void check_config(struct findings *f, const struct admin *a);
+static void check_warnings(struct findings *f, const struct admin *a);
 static void check_services(struct findings *f, const struct admin *a);
 static void check_endpoints(struct findings *f, const struct admin *a);
 static void check_knobs(struct findings *f, const struct admin *a);
@@ -62,6 +63,7 @@ void api_run_doctor(struct api_call *c)
     check_stream(&f, c->admin);
     check_alerts(&f, c->admin);
     check_config(&f, c->admin);
+    check_warnings(&f, c->admin);
     check_services(&f, c->admin);
     check_endpoints(&f, c->admin);
     check_knobs(&f, c->admin);
@@ -200,6 +202,20 @@ static void check_config(struct findings *f, const struct admin *a)
             "%.*s waits for the next start: the file says \"%.*s\", in force is \"%.*s\".",
             SPAN_ARG(key), (int)fb_min_u64(waits.len, 80), waits.at, (int)fb_min_u64(now.len, 80),
             now.at);
+    }
+}
+
+/* Keys that do nothing as the rest of the file is. */
+#define WARNINGS_MAX 8
+static void check_warnings(struct findings *f, const struct admin *a)
+{
+    struct span rest = {"", 0}, text;
+    if (a->source.config_warnings)
+        rest = a->source.config_warnings(a->source.ctx);
+    for (size_t i = 0; rest.len && i < WARNINGS_MAX; i++) {
+        struct span line = span_cut(rest, '\n', &rest), number = span_cut(line, '\t', &text);
+        SAY(add(f, SEVERITY_INFO, "config", "foldback config check FILE"), "Line %.*s: %.*s.",
+            SPAN_ARG(number), (int)fb_min_u64(text.len, 300), text.at);
     }
 }
 

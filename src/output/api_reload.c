@@ -121,6 +121,24 @@ static void fail_refused(struct api_call *c, const struct admin_verdict *v)
     json_object_end(&c->j);
 }
 
+static void put_warnings(struct json *j, const struct admin *a)
+{
+    struct span rest = {"", 0};
+    if (a->source.config_warnings)
+        rest = a->source.config_warnings(a->source.ctx);
+    json_key(j, "warnings");
+    json_array_begin(j);
+    while (rest.len) {
+        struct span text, line = span_cut(rest, '\n', &rest);
+        json_object_begin(j);
+        json_key_u64(j, "line", number_of(span_cut(line, '\t', &text)));
+        json_key(j, "text");
+        json_span(j, text);
+        json_object_end(j);
+    }
+    json_array_end(j);
+}
+
 bool api_reload_answer(struct api_call *c)
 {
     struct admin *a = c->admin;
@@ -148,6 +166,7 @@ bool api_reload_answer(struct api_call *c)
         json_key(&c->j, "file");
         json_span(&c->j, v->file);
         put_needs_restart(&c->j, a, false);
+        put_warnings(&c->j, a);
         json_object_end(&c->j);
     }
     return true;

@@ -67,7 +67,7 @@ def test_a_reload_says_that_the_file_is_in_force_when_it_is(fold):
     shown = fold.cli("config", "show", "--effective").stdout
     assert [x.split()[1] for x in shown.splitlines() if x.startswith("limits.header_count ")] == ["77"]
     assert ask(fold, "POST", "/v1/reload") == (200, {"verb": "reload", "is_in_force": True, "file": fold.file,
-                                                     "needs_restart": []})
+                                                     "needs_restart": [], "warnings": []})
 
 
 @pytest.mark.parametrize("new, said", [
