@@ -265,11 +265,12 @@ static size_t distance(const char *a, const char *b)
     return row[n];
 }
 
-/* A third of the letters may be wrong: "staus" finds status, "x" finds nothing. */
+/* A third of the letters may be wrong, of a short word one: "staus" finds status, "nope" not top.
+ */
 const char *cli_closest(const char *typed, const char *const *words, size_t count)
 {
     const char *best = NULL;
-    size_t best_distance = (strlen(typed) + 2) / 3 + 1;
+    size_t len = strlen(typed), best_distance = len <= 2 ? 1 : len <= 5 ? 2 : (len + 2) / 3 + 1;
     for (size_t i = 0; i < count; i++) {
         size_t d = distance(typed, words[i]);
         if (d < best_distance) {

@@ -104,8 +104,11 @@ int cmd_cache_purge(const struct cli_call *call)
     json_t *body = json_object(), *root;
     if ((url != NULL) + (tag != NULL) + is_all != 1) {
         json_decref(body);
-        return cli_usage(call,
-                         "say what to drop: a URL, a prefix that ends with *, --tag or --all");
+        return cli_usage(call, "needs one of: a URL, a prefix that ends with *, --tag TAG, --all");
+    }
+    if ((tag && !tag[0]) || (url && !url[0])) {
+        json_decref(body);
+        return cli_usage(call, "needs a text of 1 to 2000 bytes, got \"\"");
     }
     size_t len = url ? strlen(url) : 0;
     if (url && len > 1 && url[len - 1] == '*')

@@ -118,6 +118,6 @@ int cmd_connector_check(const struct cli_call *call)
                                       .timeout_ms = (uint32_t)seconds * 1000,
                                       .is_json = call->is_json};
     if (!args.config)
-        return cli_usage(call, "say which configuration: --config foldback.yaml");
+        return cli_usage(call, "needs the file that has them: --config foldback.yaml");
     return call->hooks->connector_check ? call->hooks->connector_check(&args) : 1;
 }

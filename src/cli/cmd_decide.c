@@ -228,15 +228,32 @@ int cmd_decisions_show(const struct cli_call *call)
 }
 
 /* ---- why ---- */
+/* Where a value comes from, in words. */
+static const char *meaning_of(const char *source)
+{
+    static const struct {
+        const char *source, *meaning;
+    } all[] = {{"safe", "the default"},
+               {"configured", "from the configuration"},
+               {"learned", "learned"},
+               {"pinned", "set by an operator"}};
+    for (size_t i = 0; i < FB_COUNT(all); i++)
+        if (strcmp(source, all[i].source) == 0)
+            return all[i].meaning;
+    return source;
+}
+
 static void show_numbers(const json_t *why, struct buf *out)
 {
     const json_t *knobs = json_object_get(why, "knobs"), *r = json_object_get(why, "request");
     char a[CLI_ROOM], b[CLI_ROOM], c[CLI_ROOM];
     for (size_t i = 0; i < json_array_size(knobs); i++) {
         const json_t *k = json_array_get(knobs, i);
-        buf_printf(out, "  %s %s %s, %s, bounds %s to %s\n", cli_str(k, "knob"),
-                   cli_count(cli_num(k, "value"), a), cli_str(k, "unit"), cli_str(k, "source"),
-                   cli_count(cli_num(k, "min"), b), cli_count(cli_num(k, "max"), c));
+        buf_printf(out, "%s  %-16s %s %s (%s; legal are %s to %s)\n",
+                   i == 0 ? "Settings in force:\n" : "", cli_str(k, "knob"),
+                   cli_count(cli_num(k, "value"), a), cli_str(k, "unit"),
+                   meaning_of(cli_str(k, "source")), cli_count(cli_num(k, "min"), b),
+                   cli_count(cli_num(k, "max"), c));
     }
     if (r)
         buf_printf(out, "  %s  status %.0f  total %s  queue %s  upstream %s  %s%s%s\n",
@@ -251,6 +268,8 @@ int cmd_why(const struct cli_call *call)
 {
     json_t *root;
     struct buf path;
+    if (!call->arg[0][0])
+        return cli_usage(call, "needs %s, got \"\"", call->command->args);
     buf_init(&path, 4096);
     buf_puts(&path, "/v1/why");
     cli_query(&path, "q", call->arg[0]);

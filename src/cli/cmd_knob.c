@@ -264,12 +264,17 @@ bool cli_knows_loop(const struct cli_call *call)
     const char *words[LOOP_COUNT], *name = call->option[OPT_LOOP];
     if (!name || loop_by_name(span_of(name)) != EV_NONE)
         return true;
-    for (uint16_t i = 0; i < LOOP_COUNT; i++)
-        words[i] = loop_row(i)->name;
-    const char *close = cli_closest(name, words, LOOP_COUNT);
-    cli_usage(call, "knows no loop \"%s\"; %s%s", name,
-              close ? "did you mean " : "there are limit, shed, timeout, retry",
-              close ? close : "");
+    size_t count = 0;
+    struct buf all;
+    buf_init(&all, 1024);
+    for (uint16_t i = 1; i < LOOP_COUNT; i++) { /* 0 is none */
+        words[count++] = loop_row(i)->name;
+        buf_printf(&all, "%s%s", i > 1 ? ", " : "", loop_row(i)->name);
+    }
+    const char *close = cli_closest(name, words, count);
+    cli_usage(call, "knows no loop \"%s\"; %s%s", name, close ? "did you mean " : "there are ",
+              close ? close : buf_str(&all));
+    buf_fini(&all);
     return false;
 }
 

@@ -136,7 +136,19 @@ struct tap {
     size_t held_count;
     char seen[TAP_SEEN][20]; /* ids that were printed */
     size_t seen_next;
+    bool has_heading;
 };
+
+/* Not before the filter was taken. */
+static void print_heading(struct tap *t)
+{
+    if (t->has_heading || t->call->is_json)
+        return;
+    t->has_heading = true;
+    printf("%-12s %3s %-9s %-9s %-8s %s\n", "TIME", "ST.", "TOTAL", "QUEUE", "CLASS",
+           "ROUTE -> ENDPOINT METHOD HOST/PATH REASON ID");
+    fflush(stdout);
+}
 
 /* time, status, total, queue, class, route -> endpoint, method host/path, reason, id: the id last,
  * where `foldback why` wants it copied from. */
@@ -163,6 +175,7 @@ static void print_request(const struct cli_call *call, const json_t *r)
 static void print_oldest(struct tap *t)
 {
     json_t *r = t->held[0];
+    print_heading(t);
     t->held_count--;
     memmove(t->held, t->held + 1, t->held_count * sizeof t->held[0]);
     if (t->left == 0) { /* held beyond --limit */
@@ -181,6 +194,7 @@ static void print_oldest(struct tap *t)
 static bool print_held(void *arg)
 {
     struct tap *t = arg;
+    print_heading(t);
     while (t->held_count > 0)
         print_oldest(t);
     return t->left > 0;
@@ -236,11 +250,6 @@ int cmd_tap(const struct cli_call *call)
     cli_query(&path, "filter", call->option[OPT_FILTER]);
     cli_query(&path, "rate", call->option[OPT_RATE]);
     cli_query(&path, "redact", call->option[OPT_NO_REDACT] ? "false" : NULL);
-    if (!call->is_json) {
-        printf("%-12s %3s %-9s %-9s %-8s %s\n", "TIME", "ST.", "TOTAL", "QUEUE", "CLASS",
-               "ROUTE -> ENDPOINT METHOD HOST/PATH REASON ID");
-        fflush(stdout);
-    }
     struct cli_follow follow = {.on_message = on_request, .on_idle = print_held, .arg = &t};
     int code = cli_follow(call, buf_str(&path), &follow);
     buf_fini(&path);

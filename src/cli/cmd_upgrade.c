@@ -72,7 +72,9 @@ static enum fb_code pick_binary(const struct cli_call *call, char path[PATH_MAX]
 {
     const char *wanted = call->option[OPT_BINARY] ? call->option[OPT_BINARY] : "/proc/self/exe";
     if (!realpath(wanted, path))
-        return fb_fail(err, FB_E_NOT_FOUND, "--binary %s: %s", wanted, strerror(errno));
+        return fb_fail(err, FB_E_NOT_FOUND,
+                       "--binary %s: %s; name the program that is to take over", wanted,
+                       strerror(errno));
     if (access(path, X_OK) < 0)
         return fb_fail(err, FB_E_DENIED, "--binary %s cannot be executed: %s", path,
                        strerror(errno));

@@ -91,7 +91,7 @@ enum fb_code conf_load(const char *file, struct conf **out, struct conf_report *
     if (!f)
         return fb_fail(
             err, FB_E_CONFIG,
-            "%s: %s; name a configuration with --config FILE, or use `foldback run --to :3000`",
+            "%s: %s; name a file that is there, or start without one: `foldback run --to :3000`",
             file, strerror(errno));
     buf_init(&text, CONF_TEXT_BYTES_MAX + sizeof block);
     while ((got = fread(block, 1, sizeof block, f)) > 0 && text.len <= CONF_TEXT_BYTES_MAX)

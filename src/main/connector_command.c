@@ -71,9 +71,13 @@ int connector_check_command(const struct cli_connector_args *args)
     if (args->is_json && !args->step)
         printf("%s\n", buf_str(&out));
     buf_fini(&out);
-    conf_unref(conf);
-    if (seen == 0 && !args->step)
-        fprintf(stderr, "foldback: %s has no connector%s%s\n", args->config,
+    if (seen == 0 && !args->step) {
+        fprintf(stderr, "foldback: %s has no connector%s%s", args->config,
                 args->name ? " called " : "s", args->name ? args->name : "");
+        for (size_t i = 0; args->name && i < conf->connector_count; i++)
+            fprintf(stderr, "%s%s", i ? ", " : "; it has ", conf->connectors[i].name);
+        fprintf(stderr, "%s\n", conf->connector_count ? "" : "; add one under `connectors`");
+    }
+    conf_unref(conf);
     return p.bad || (seen == 0 && args->name) ? 1 : 0;
 }

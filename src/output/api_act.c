@@ -32,8 +32,9 @@ static bool asked_knob(struct api_call *c, uint16_t *knob, uint16_t *target)
     enum ev_kind kind = knob_row(*knob)->kind;
     *target = api_target(c->admin, kind, c->param[1]);
     if (*target == EV_NONE || !c->admin->source.book->layer[*knob][*target].is_used) {
-        api_fail_unknown(c, "knob %s has no target \"%s\"; it belongs to each %s", c->param[0],
-                         c->param[1], ev_kind_name((uint8_t)kind));
+        api_fail_unknown(
+            c, "knob %s has no target \"%s\"; each %s has one: `foldback get %s` lists them",
+            c->param[0], c->param[1], ev_kind_name((uint8_t)kind), c->param[0]);
         return false;
     }
     return true;

@@ -218,16 +218,67 @@ static bool why_decision(struct api_call *c, const char *q)
 }
 
 /* ---- endpoint, service, route ---- */
-static void say_fact(struct api_call *c, struct fact_scope scope, enum fact_id id)
+static struct fact minute(const struct api_call *c, struct fact_scope scope, enum fact_id id)
 {
-    struct fact f = facts_get(c->admin->source.facts, scope, id, FACT_60S);
-    const struct fact_row *row = fact_row((uint16_t)id);
-    if (f.state == FACT_OK)
-        say(c, "%s in the last minute: %.4g%s%s (n = %" PRIu64 "). %s", row->name, f.value,
-            row->unit[0] ? " " : "", row->unit, f.n, row->what);
+    return facts_get(c->admin->source.facts, scope, id, FACT_60S);
+}
+
+static bool is_above_zero(struct fact f)
+{
+    return f.state == FACT_OK && f.value > 0;
+}
+
+/* What became of the last minute's requests, in words for who sees them for the first time. */
+static void say_traffic(struct api_call *c, struct fact_scope scope)
+{
+    struct fact rate = minute(c, scope, FACT_RATE), p99 = minute(c, scope, FACT_LATENCY_P99);
+    struct fact errors = minute(c, scope, FACT_ERROR_RATIO);
+    struct fact shed = minute(c, scope, FACT_SHED_RATIO);
+    struct fact wait = minute(c, scope, FACT_QUEUE_WAIT_P99);
+    if (!is_above_zero(rate) && !is_above_zero(shed)) {
+        say(c, "It had no requests in the last minute.");
+        return;
+    }
+    say(c, "In the last minute it had %" PRIu64 " requests, %.4g per second.", rate.n, rate.value);
+    if (p99.state == FACT_OK)
+        say(c, "99 %% of them took less than %.4g ms, from arrival to the end of the answer.",
+            p99.value);
+    if (is_above_zero(errors))
+        say(c, "%.3g %% of them failed (5xx, 429, reset, timeout).", errors.value * 100);
+    else if (errors.state == FACT_OK)
+        say(c, "None of them failed.");
+    if (is_above_zero(shed))
+        say(c, "foldback refused %.3g %% of what came, because more came than could be served.",
+            shed.value * 100);
+    if (wait.state == FACT_OK && wait.value >= 1)
+        say(c, "Up to %.4g ms of that (99 %%) was waiting in the queue for a free endpoint.",
+            wait.value);
+}
+
+/* How many of its endpoints take requests, and what ails the others. */
+static void say_members(struct api_call *c, uint16_t service)
+{
+    const struct admin *a = c->admin;
+    uint32_t count = 0, good = 0;
+    for (uint16_t i = 0; i < KNOB_TARGETS_MAX; i++) {
+        const struct memfile_name *row = &a->source.memfile->endpoints[i];
+        if (!admin_name(a, EV_KIND_ENDPOINT, i)[0] || row->parent != service ||
+            row->version == EV_NONE)
+            continue;
+        const struct ev_gauge *g = &a->metrics->endpoint[i].gauge;
+        count++;
+        good += g->head.type && g->health == EV_HEALTH_OK &&
+                !(a->source.is_drained && a->source.is_drained(a->source.ctx, i));
+    }
+    if (count == 0)
+        say(c, "It has no endpoint: requests get 503 until it has one.");
+    else if (good == count)
+        say(c, "All of its endpoints (%u) take requests.", count);
     else
-        say(c, "%s: %s (have %" PRIu64 ", need %" PRIu64 ").", row->name, fact_state_name(f.state),
-            f.n, f.n_needed);
+        say(c,
+            "%u of its %u endpoints take requests; `foldback status` shows what is with the "
+            "others.",
+            good, count);
 }
 
 /* Where it stands among its peers, as far as that is not plain. */
@@ -242,7 +293,7 @@ static void say_place(struct api_call *c, uint16_t number, const struct memfile_
     if (name->zone[0])
         say(c, "It stands in zone %.32s%s.", name->zone,
             place & MEMFILE_PLACE_FAR
-                ? ", not that of this node: it is used when the own zone is full or fails"
+                ? ", not in that of this node: it gets requests when the own zone is full or fails"
                 : "");
     if (place & MEMFILE_PLACE_SPARE)
         say(c, "It is a spare one: used when none of the first is healthy.");
@@ -273,18 +324,20 @@ static void say_endpoint(struct api_call *c, uint16_t number)
     say_origin(c, number);
     const struct ev_gauge *g = &c->admin->metrics->endpoint[number].gauge;
     if (g->head.type == 0) {
-        say(c, "The gateway has said nothing about it yet.");
+        say(c, "Nothing is known of it yet: it is new, or the gateway is just starting.");
         return;
     }
     say(c,
-        "It is %s: %u in flight of a limit of %u, first byte %.1f ms on average, %.2f %% failed.",
+        "It is %s. %u requests are in flight there now; its limit is %u at once. Its first byte "
+        "comes after %.1f ms on average; of late %.2f %% failed.",
         ev_health_name(g->health), g->in_flight, g->limit, g->latency_us / 1e3, g->error_ppm / 1e4);
     uint16_t reason = c->admin->metrics->endpoint[number].health_reason;
     if (g->health != EV_HEALTH_OK && reason)
         say(c, "%s (%s)", ev_reason_row(reason)->sentence, ev_reason_row(reason)->name);
     const struct memfile_gauge *now = &c->admin->source.memfile->gauges[number];
     if (memfile_in_flight(now) >= 0 && g->in_flight >= g->limit)
-        say(c, "The limit binds: what comes now waits in the queue of the service.");
+        say(c, "It is full: what comes now goes to another endpoint or waits in the queue of the "
+               "service.");
     say_place(c, number, now);
 }
 
@@ -330,11 +383,23 @@ static void put_target_knobs(struct api_call *c, enum ev_kind kind, uint16_t num
     json_array_end(&c->j);
 }
 
+/* The service that it belongs to, or is: what was decided there, and what may be turned. */
+static void say_next(struct api_call *c, enum ev_kind kind, uint16_t number)
+{
+    const struct memfile *m = c->admin->source.memfile;
+    uint16_t service = kind == EV_KIND_SERVICE ? number
+                       : kind == EV_KIND_ROUTE ? m->routes[number].parent
+                                               : m->endpoints[number].parent;
+    const char *name = admin_name(c->admin, EV_KIND_SERVICE, service);
+    if (kind != EV_KIND_SERVICE)
+        say(c, "foldback why '%s'", name);
+    say(c, "foldback decisions --service '%s'", name);
+    say(c, "foldback get --service '%s'", name);
+}
+
 static bool why_target(struct api_call *c, const char *q)
 {
     static const enum ev_kind kinds[] = {EV_KIND_ENDPOINT, EV_KIND_SERVICE, EV_KIND_ROUTE};
-    static const enum fact_id facts[] = {FACT_RATE, FACT_LATENCY_P99, FACT_ERROR_RATIO,
-                                         FACT_SHED_RATIO, FACT_QUEUE_WAIT_P99};
     uint16_t number = EV_NONE;
     enum ev_kind kind = EV_KIND_NONE;
     for (size_t i = 0; i < FB_COUNT(kinds) && number == EV_NONE; i++) {
@@ -346,8 +411,9 @@ static bool why_target(struct api_call *c, const char *q)
     begin(c, ev_kind_name((uint8_t)kind), admin_name(c->admin, kind, number));
     if (kind == EV_KIND_ENDPOINT)
         say_endpoint(c, number);
-    for (size_t i = 0; i < FB_COUNT(facts); i++)
-        say_fact(c, (struct fact_scope){kind, number}, facts[i]);
+    if (kind == EV_KIND_SERVICE)
+        say_members(c, number);
+    say_traffic(c, (struct fact_scope){kind, number});
     if (kind == EV_KIND_ROUTE)
         say_cold(c, number);
     why_say_features(c, kind, number);
@@ -356,8 +422,7 @@ static bool why_target(struct api_call *c, const char *q)
     put_target_decisions(c, kind, number);
     json_key(&c->j, "next");
     json_array_begin(&c->j);
-    say(c, "foldback decisions");
-    say(c, "foldback get");
+    say_next(c, kind, number);
     json_array_end(&c->j);
     json_object_end(&c->j);
     return true;

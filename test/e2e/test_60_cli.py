@@ -30,8 +30,8 @@ def shown(fake, name, *args):
 
 WHY = {"kind": "endpoint", "subject": "shop 10.0.0.1:80",
        "sentences": ["It is ok: 11 in flight of a limit of 18, first byte 3.1 ms on average, 0.05 % failed.",
-                     "rate in the last minute: 640 /s (n = 38400). Requests that ended, per second."],
-       "knobs": [cli_util.KNOBS[0]], "decisions": [decision()], "next": ["foldback decisions", "foldback get"]}
+                     "In the last minute it had 38400 requests, 640 per second."],
+       "knobs": [cli_util.KNOBS[0]], "decisions": [decision()], "next": ["foldback why 'shop'", "foldback decisions --service 'shop'", "foldback get --service 'shop'"]}
 WHY_REQUEST = {"kind": "request", "subject": REQUEST["id"],
                "sentences": ["Answered by the endpoint. (answered)", "It took 12.3 ms: 0.0 ms in the queue."],
                "request": {**REQUEST, "method": "GET", "host": "shop", "path": "/cart"}, "offset": 480,
@@ -298,8 +298,8 @@ WRONG = [
     (["mode", "acting"], 2, "observe, recommend or act"),
     (["cache", "status", "x"], 2, "cache status"),
     (["fleet", "status", "x"], 2, "fleet status"),
-    (["cache", "purge"], 2, "say what to drop"),
-    (["cache", "purge", "x", "--all"], 2, "say what to drop"),
+    (["cache", "purge"], 2, "needs one of: a URL"),
+    (["cache", "purge", "x", "--all"], 2, "needs one of: a URL"),
     (["stream", "status", "x"], 2, "stream status"),
     (["connector", "list", "x"], 2, "connector list"),
     (["connector", "pause"], 2, "needs NAME"),
@@ -345,6 +345,9 @@ WRONG = [
     (["endpoint", "list", "a", "b"], 2, "does not know"), (["endpoint", "add", "shop"], 2, "needs SERVICE ADDRESS"),
     (["endpoint", "add", "shop", "10.0.0.5:80", "--weight", "1001"], 2, "0..1000 percent"),
     (["endpoint", "remove", "shop"], 2, "needs SERVICE ADDRESS"),
+    (["why", ""], 2, "needs REQUEST_ID"), (["cache", "purge", "--tag", ""], 2, "1 to 2000 bytes"),
+    (["freeze", "--loop", "nope"], 2, "there are limit, shed, timeout"), (["mode", "fast"], 2, "observe, recommend or act"),
+    (["events", "tail", "--type", "nope"], 2, "foldback reference events"), (["nope"], 2, "`foldback help` lists them"),
     (["version", "2"], 2, "does not know"), (["token", "mine"], 2, "is no role"),
 ]
 

@@ -186,7 +186,7 @@ def test_decision_of_a_pin_is_shown_everywhere(fold):
     shown = fold.run("decisions", "show", str(root["id"]))
     assert shown.returncode == 0 and "half a machine" in shown.stdout and "100 -> 50 %" in shown.stdout
     assert fold.run("why", f"decision {root['id']}").returncode == 0
-    assert "weight_pct 50 %" in fold.run("why", fold.endpoint(1)).stdout
+    assert "weight_pct       50 % (set by an operator; legal are" in fold.run("why", fold.endpoint(1)).stdout
     lines = fold.run("events", "tail", "--type", "decision", "--limit", "1").stdout.splitlines()
     assert len(lines) == 1 and json.loads(lines[0])["type"] == "decision"
     fold.run("unpin", "weight_pct", name)
@@ -249,6 +249,20 @@ def test_the_cache_is_shown_and_purged(fold):
     assert fold.run("cache", "purge", "--all").returncode == 0
     assert fold.run("cache", "purge").returncode == 2
     assert fold.run("cache", "purge", "x", "--all").returncode == 2
+
+
+def test_why_speaks_plainly_of_service_route_and_endpoint(fold):
+    fold.traffic(20)
+    until(lambda: "In the last minute it had" in fold.run("why", "app").stdout, 30)
+    told = fold.run("why", "app").stdout
+    assert "endpoints" in told and "99 % of them took less than" in told, told
+    assert "foldback decisions --service 'app'" in told and "foldback get --service 'app'" in told, told
+    route = fold.run("why", "app /").stdout
+    assert "In the last minute it had" in route and "Next: foldback why 'app'" in route, route
+    one = fold.run("why", fold.endpoint()).stdout
+    assert "requests are in flight there now; its limit is" in one and "Settings in force:" in one, one
+    for text in (told, route, one):
+        assert "insufficient_data" not in text and "_p99" not in text and "nan" not in text, text
 
 
 def test_why_of_a_request_by_its_id(fold):

@@ -223,6 +223,32 @@ def test_config_diff_names_each_value_and_when_it_applies(fold):
     assert done.returncode == 2 and "mode" in done.stderr and done.stdout == "", done
 
 
+# ---- keys without effect ----
+
+def test_keys_without_effect_are_told_everywhere_and_nothing_is_refused(tmp_path, origin):
+    fold = Foldback(tmp_path, conf(origin, "cache: { memory: 2MiB }\nupstream: { retries: 0, retry_on: [connect] }\n"))
+    said = ("cache.memory has no effect: no route keeps answers: write `cache: on` at a route, or remove it",
+            "upstream.retry_on has no effect: upstream.retries is 0: write 1..3, or remove it")
+    done = fold.cli("config", "check", fold.file)
+    assert done.returncode == 0 and all("warning: " + x in done.stderr for x in said), done
+    assert ":10:1: warning: cache.memory" in done.stderr, done.stderr
+    fold.start()
+    try:
+        assert all("warning: " + x in fold.text() for x in said), fold.text()
+        done = fold.cli("reload")
+        assert done.returncode == 0 and all(x in done.stderr for x in said), done
+        status, answer = ask(fold, "POST", "/v1/reload")
+        assert status == 200 and [w["text"] for w in answer["warnings"]] == list(said), answer
+        assert answer["warnings"][0]["line"] == 10, answer
+        found = json.dumps(fold.api("GET", "/v1/doctor"))
+        assert said[0] in found and said[1] in found, found
+        change(fold, "cache: { memory: 2MiB }\n", "")
+        status, answer = ask(fold, "POST", "/v1/reload")
+        assert status == 200 and [w["text"] for w in answer["warnings"]] == [said[1]], answer
+    finally:
+        fold.stop()
+
+
 # ---- purges ----
 
 @pytest.mark.parametrize("body", [
