@@ -384,8 +384,9 @@ static enum fb_code load(struct brain *b, const char *service, struct fb_err *er
 
 static void write_list(const struct brain_endpoints *x, const char *service, struct buf *out)
 {
-    buf_puts(out, "# What `foldback endpoint add` and the admin API added; foldback writes this file.\n"
-                  "endpoints:\n");
+    buf_puts(out,
+             "# What `foldback endpoint add` and the admin API added; foldback writes this file.\n"
+             "endpoints:\n");
     for (uint32_t i = 0; i < x->count; i++) {
         const struct own *o = &x->at[i];
         if (strcmp(o->of.service, service) != 0)
