@@ -194,6 +194,9 @@ static bool start(struct gw *gw, const struct gateway_setup *setup, struct fb_er
     struct generation *gen = generation_new(gw, setup->conf, err);
     if (!gen)
         return false;
+    /* What a gateway before this one had and this one has not: it was taken out in between. */
+    for (uint32_t i = 0; i < KNOB_TARGETS_MAX; i++)
+        atomic_store_explicit(&gw->mem->endpoints[i].has_left, 1, memory_order_relaxed);
     put_in_force(gw, gen);
     for (uint32_t i = 0; i < gw->thread_count; i++) {
         access_buf_init(&gw->workers[i].access, gw->log);

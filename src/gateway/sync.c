@@ -307,8 +307,11 @@ static void say_endpoint(struct endpoint *ep, bool is_gone)
     struct gw *gw = ep->sv->gw;
     char name[104];
     endpoint_name(ep, name);
-    if (ep->number != EV_NONE)
+    if (ep->number != EV_NONE) {
         gw->mem->endpoints[ep->number].version = is_gone ? EV_NONE : ep->version;
+        atomic_store_explicit(&gw->mem->endpoints[ep->number].has_left, is_gone,
+                              memory_order_relaxed);
+    }
     report_name(&gw->workers[0], name,
                 &(struct naming){.kind = EV_KIND_ENDPOINT,
                                  .number = ep->number,

@@ -121,8 +121,8 @@ struct memfile_name {
     _Atomic uint16_t version; /* of an endpoint: number of its version, EV_NONE when it left */
     uint64_t seen_us;
     _Atomic uint32_t is_drained; /* endpoints: an operator took it out; the brain's to write */
-    uint32_t reserved;
-    char zone[32]; /* endpoints; the gateway's first thread writes it */
+    _Atomic uint32_t has_left;   /* endpoints: 1: its service has it no more */
+    char zone[32];               /* endpoints; the gateway's first thread writes it */
 };
 
 /* What a new gateway takes over from a dead one, per endpoint; written each tick. */

@@ -298,7 +298,8 @@ static bool is_there(const struct brain *b, const struct admin_endpoint *e)
             return false; /* taken out a moment ago: the gateway does not know it yet */
     }
     uint16_t number = number_of(b, e);
-    return number != EV_NONE && b->mem.endpoints[number].version != EV_NONE;
+    return number != EV_NONE &&
+           !atomic_load_explicit(&b->mem.endpoints[number].has_left, memory_order_relaxed);
 }
 
 /* ---- the file ---- */

@@ -298,3 +298,9 @@ bool admin_is_ready(const struct admin *a)
     return has_ticked && fb_sub_floor_u64(a->now_us, beat_us) < 2 * US_PER_S &&
            !atomic_load_explicit(&h->gateway_is_draining, memory_order_relaxed);
 }
+
+bool admin_has_left(const struct admin *a, uint16_t endpoint)
+{
+    return atomic_load_explicit(&a->source.memfile->endpoints[endpoint].has_left,
+                                memory_order_relaxed) != 0;
+}

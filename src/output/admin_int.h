@@ -283,6 +283,8 @@ bool api_wait_event(struct api_call *c);
 /* False: the event of the request may still come. */
 bool api_why(struct api_call *c);
 void api_put_own_endpoints(struct api_call *c); /* member "api_endpoints" */
+/* Its service has it no more. */
+bool admin_has_left(const struct admin *a, uint16_t endpoint);
 /* How the API added an endpoint; NULL: it did not. */
 const struct admin_endpoint *api_own_endpoint(const struct admin *a, uint16_t number);
 /* Members of an object: "needs_restart": the keys, or with <has_values> each with both values. */

@@ -259,7 +259,7 @@ static void check_endpoints(struct findings *f, const struct admin *a)
     for (uint16_t i = 0; i < KNOB_TARGETS_MAX; i++) {
         const struct ev_gauge *g = &a->metrics->endpoint[i].gauge;
         const char *name = admin_name(a, EV_KIND_ENDPOINT, i);
-        if (name[0] == '\0' || g->head.type == 0)
+        if (name[0] == '\0' || g->head.type == 0 || admin_has_left(a, i))
             continue;
         snprintf(command, sizeof command, "foldback why '%s'", name);
         if (g->health == EV_HEALTH_EJECTED || g->health == EV_HEALTH_HALF_OPEN)

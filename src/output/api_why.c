@@ -263,7 +263,7 @@ static void say_members(struct api_call *c, uint16_t service)
     for (uint16_t i = 0; i < KNOB_TARGETS_MAX; i++) {
         const struct memfile_name *row = &a->source.memfile->endpoints[i];
         if (!admin_name(a, EV_KIND_ENDPOINT, i)[0] || row->parent != service ||
-            row->version == EV_NONE)
+            admin_has_left(a, i))
             continue;
         const struct ev_gauge *g = &a->metrics->endpoint[i].gauge;
         count++;
@@ -309,13 +309,12 @@ static void say_place(struct api_call *c, uint16_t number, const struct memfile_
 static void say_origin(struct api_call *c, uint16_t number)
 {
     const struct admin_endpoint *own = api_own_endpoint(c->admin, number);
-    const struct memfile_name *row = &c->admin->source.memfile->endpoints[number];
     if (own)
         say(c,
             "It was added through the admin API with weight %.6g %% and stays until `foldback "
             "endpoint remove %s %s`.",
             own->weight_pct, own->service, own->address);
-    if (row->version == EV_NONE)
+    if (admin_has_left(c->admin, number))
         say(c, "It is not in its service any more; what follows is what was seen last.");
 }
 

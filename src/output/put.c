@@ -228,7 +228,8 @@ void put_endpoints(struct json *j, const struct admin *a, enum fact_window windo
 {
     json_array_begin(j);
     for (uint16_t i = 0; i < KNOB_TARGETS_MAX; i++)
-        if (admin_name(a, EV_KIND_ENDPOINT, i)[0])
+        if (admin_name(a, EV_KIND_ENDPOINT, i)[0] &&
+            !(admin_has_left(a, i) && memfile_in_flight(&a->source.memfile->gauges[i]) <= 0))
             put_endpoint(j, a, i, window);
     json_array_end(j);
 }
