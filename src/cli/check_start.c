@@ -55,6 +55,44 @@ static enum fb_code check_service(const struct conf_service *sv, struct fb_err *
     return FB_OK;
 }
 
+/* Authorities, certificate and key, as they would be read when it connects. */
+static enum fb_code check_connector(const struct conf_connector *k, struct fb_err *err)
+{
+    static const char *const none[] = {"exec", "file"};
+    struct tls_client *client = NULL;
+    const char *ca = conf_connector_value(k, "ca_file");
+    const char *cert = conf_connector_value(k, "cert_file");
+    const char *key = cert ? conf_connector_value(k, "key_file") : NULL; /* of Pub/Sub: JSON */
+    const char *token_ca = conf_connector_value(k, "token_ca_file");
+    for (size_t i = 0; i < FB_COUNT(none); i++)
+        if (strcmp(k->type, none[i]) == 0)
+            return FB_OK;
+    for (int i = 0; i < 2; i++) {
+        struct fb_err why = {0};
+        const struct tls_client_conf c = {.ca = (i ? token_ca : ca) ? (i ? token_ca : ca) : "",
+                                          .name = "",
+                                          .cert = cert && !i ? cert : "",
+                                          .key = key && !i ? key : "",
+                                          .alpn = ""};
+        if (!c.ca[0] && !c.cert[0])
+            continue;
+        enum fb_code code = tls_client_new(&c, &client, &why);
+        if (code != FB_OK)
+            return fb_fail(err, code, "%s.%s.%s: %.380s", k->section, k->name,
+                           i ? "token_ca_file" : "ca_file, cert_file or key_file", why.text);
+        tls_client_unref(client);
+    }
+    return FB_OK;
+}
+
+static uint32_t line_of(const struct conf_connector *k, const char *text)
+{
+    for (size_t i = 0; i < k->value_count; i++)
+        if (k->values[i].line && k->values[i].value[0] == '/' && strstr(text, k->values[i].value))
+            return k->values[i].line;
+    return 0;
+}
+
 static bool is_server(struct span one)
 {
     struct sock_addr at;
@@ -75,6 +113,11 @@ size_t check_start(const struct conf *conf, check_start_fn *fn, void *arg)
     for (size_t i = 0; i < conf->service_count; i++)
         if (check_service(&conf->services[i], &err) != FB_OK) {
             fn(arg, 0, err.text);
+            count++;
+        }
+    for (size_t i = 0; i < conf->connector_count; i++)
+        if (check_connector(&conf->connectors[i], &err) != FB_OK) {
+            fn(arg, line_of(&conf->connectors[i], err.text), err.text);
             count++;
         }
     for (struct span rest = span_of(conf->p.dns_servers); rest.len;) {

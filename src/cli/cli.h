@@ -81,7 +81,7 @@ struct cli_erase_args {
 };
 struct cli_connector_args {
     const char *config, *name; /* name NULL: all */
-    uint32_t timeout_ms;
+    uint32_t timeout_ms; /* 0: libraries and what they read are looked at, no broker is asked */
     bool is_json;
     /* Instead of printing; may be NULL. */
     void (*step)(void *arg, const char *connector, bool is_good, const char *text);

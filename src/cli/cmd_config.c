@@ -7,8 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Loads <file>; prints what is wrong with it (to stderr, or as JSON with <is_json>). */
-static int load(const char *file, bool is_json, struct conf **conf);
+/* Loads the file; prints what is wrong with it (to stderr, or as JSON). */
+static int load(const struct cli_call *call, struct conf **conf);
 
 struct start_faults { /* what check_start says */
     const char *file;
@@ -46,7 +46,7 @@ static json_t *problems_of(const struct conf_report *r)
 int cmd_config_check(const struct cli_call *call)
 {
     struct conf *conf = NULL;
-    int code = load(call->arg[0], call->is_json, &conf);
+    int code = load(call, &conf);
     if (code == 0 && !call->is_json) {
         size_t endpoints = 0;
         for (size_t i = 0; i < conf->service_count; i++)
@@ -58,15 +58,69 @@ int cmd_config_check(const struct cli_call *call)
     return code;
 }
 
-static int load(const char *file, bool is_json, struct conf **conf)
+/* The line of the key that <text> names, else of the connector's type or first key. */
+static uint32_t line_of(const struct conf_connector *c, const char *text)
 {
+    uint32_t line = 0;
+    for (size_t i = c->value_count; i-- > 0;) {
+        const struct conf_connector_value *v = &c->values[i];
+        if (!v->line)
+            continue;
+        if (strstr(text, v->key))
+            return v->line;
+        line = v->line;
+    }
+    return line;
+}
+
+struct opening {
+    const struct conf *conf;
+    struct start_faults *faults;
+    uint32_t count;
+};
+
+static void on_opened(void *arg, const char *name, bool is_good, const char *text)
+{
+    struct opening *o = arg;
+    char whole[700];
+    if (is_good)
+        return;
+    o->count++;
+    for (size_t i = 0; i < o->conf->connector_count; i++) {
+        const struct conf_connector *c = &o->conf->connectors[i];
+        if (strcmp(c->name, name) != 0)
+            continue;
+        snprintf(whole, sizeof whole, "%s.%s", c->section, name);
+        if (strstr(text, whole))
+            snprintf(whole, sizeof whole, "%s", text);
+        else
+            snprintf(whole, sizeof whole, "%s.%s: %s", c->section, name, text);
+        on_fault(o->faults, line_of(c, text), whole);
+    }
+}
+
+/* What their libraries, which must be there, say to keys, certificates and other files. */
+static uint32_t open_connectors(const struct cli_call *call, const struct conf *conf,
+                                struct start_faults *faults)
+{
+    struct opening o = {.conf = conf, .faults = faults};
+    struct cli_connector_args args = {.config = call->arg[0], .step = on_opened, .arg = &o};
+    if (conf->connector_count && call->hooks->connector_check)
+        (void)call->hooks->connector_check(&args);
+    return o.count;
+}
+
+static int load(const struct cli_call *call, struct conf **conf)
+{
+    const char *file = call->arg[0];
+    bool is_json = call->is_json;
     struct conf_report report = {0};
     struct fb_err err = {0};
     struct buf out;
     enum fb_code code = conf_load(file, conf, &report, &err);
     bool is_read = code == FB_OK;
     struct start_faults faults = {file, is_json, problems_of(&report)};
-    if (is_read && check_start(*conf, on_fault, &faults))
+    if (is_read && check_start(*conf, on_fault, &faults) + open_connectors(call, *conf, &faults))
         code = FB_E_CONFIG;
     buf_init(&out, 4 * MIB);
     if (is_json && (is_read || report.count)) {

@@ -242,6 +242,9 @@ void check_url(struct reader *rd, const struct node *url, const struct conf_conn
 /* ---- parse_signal.c: after the services ---- */
 void parse_signals(struct reader *rd, const struct node *n);
 
+/* ---- parse_broker.c ---- */
+void check_broker(struct reader *rd, const struct node *n, const struct conf_connector *c);
+
 /* ---- parse_scrape.c ---- */
 static inline bool is_scrape(const struct conf_connector *c)
 {

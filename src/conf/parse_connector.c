@@ -517,6 +517,7 @@ static void check_one(struct reader *rd, const struct node *n, struct conf_conne
         check_handler(rd, n, c);
     if (is_scrape(c))
         check_scrape(rd, n, c);
+    check_broker(rd, n, c);
     const char *command = conf_connector_value(c, "token_command");
     if (command && command[0] && command[0] != '/')
         problem(rd, child(n, "token_command"),

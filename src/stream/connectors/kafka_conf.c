@@ -53,6 +53,31 @@ static void string_part(const char *text, const char *name, char *out, size_t si
         }
 }
 
+/* What the endpoint would refuse without saying why. */
+static enum fb_code read_rights(const struct connector *c, const char *hub, struct fb_err *err)
+{
+    static const char *const parts[] = {"SharedAccessKeyName", "SharedAccessKey"};
+    const char *topic = kafka_value(c, "topic");
+    char part[600];
+    for (size_t i = 0; i < FB_COUNT(parts); i++) {
+        string_part(c->password, parts[i], part, sizeof part);
+        bool is_there = part[0] != '\0';
+        memset(part, 0, sizeof part);
+        if (!is_there)
+            return fb_fail(err, FB_E_CONFIG,
+                           "connectors.%s.connection_string_file has no %s=...; copy the whole "
+                           "string that the portal shows",
+                           c->setup.name, parts[i]);
+    }
+    if (hub[0] && topic[0] && strcmp(hub, topic) != 0)
+        return fb_fail(err, FB_E_CONFIG,
+                       "connectors.%s.connection_string_file is for the event hub %.100s "
+                       "(EntityPath), `topic` says %.100s: take the string of that one, or of the "
+                       "namespace",
+                       c->setup.name, hub, topic);
+    return FB_OK;
+}
+
 /* Endpoint=sb://NAME.servicebus.windows.net/;SharedAccessKeyName=...;EntityPath=HUB */
 static enum fb_code read_place(struct connector *c, struct fb_err *err)
 {
@@ -76,6 +101,10 @@ static enum fb_code read_place(struct connector *c, struct fb_err *err)
                        "connectors.%s.connection_string_file has no Endpoint=sb://...; copy the "
                        "whole string that the portal shows",
                        c->setup.name);
+    if (c->password[0])
+        code = read_rights(c, hub, err);
+    if (code != FB_OK)
+        return code;
     if (!c->brokers[0])
         return fb_fail(
             err, FB_E_CONFIG,
@@ -335,7 +364,12 @@ enum fb_code kafka_start(struct connector *c, struct fb_err *err)
         set_sink(&s, c);
     enum fb_code code =
         make(c, &s, c->setup.is_source ? RD_KAFKA_CONSUMER : RD_KAFKA_PRODUCER, &c->rk, err);
-    return code == FB_OK && c->setup.is_source ? kafka_subscribe(c, err) : code;
+    /* A check looks on from outside: to join the group would take partitions from its members. */
+    if (code == FB_OK && c->setup.is_source && !c->setup.state_dir[0])
+        rd_kafka_poll_set_consumer(c->rk);
+    else if (code == FB_OK && c->setup.is_source)
+        code = kafka_subscribe(c, err);
+    return code;
 }
 
 enum fb_code kafka_asker(struct connector *c, const char *group, rd_kafka_t **out,

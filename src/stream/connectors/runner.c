@@ -608,12 +608,17 @@ enum fb_code connectors_check(const struct conf_connector *c, uint32_t timeout_m
                                     .position = no_position,
                                     .is_stopping = go_on,
                                     .say = say_nothing};
-    code = type->open(&connector, &setup, err);
+    if (!(type->can & (c->is_source ? CONNECTOR_SOURCE : CONNECTOR_SINK)) && !c->is_fleet)
+        code = fb_fail(err, FB_E_CONFIG, "connectors.%s: %s cannot be a %s", c->name, c->type,
+                       c->is_source ? "source" : "sink");
+    else
+        code = type->open(&connector, &setup, err);
     if (code != FB_OK) {
         step(arg, false, err->text);
         return code;
     }
-    code = type->check(connector, timeout_ms, step, arg, err);
+    if (timeout_ms)
+        code = type->check(connector, timeout_ms, step, arg, err);
     type->close(connector);
     return code;
 }

@@ -93,7 +93,7 @@ enum fb_code connectors_order(struct connectors *cs, const struct connector_orde
                               struct fb_err *err);
 
 /* Opens connector <c> of a configuration outside of a running foldback and checks it; for the
- * command line.  Blocks for <timeout_ms> at most. */
+ * command line.  Blocks for <timeout_ms> at most; 0: it is opened only, no broker is asked. */
 struct connector_type;
 typedef void connectors_step(void *arg, bool is_good, const char *text);
 FB_MUST_USE

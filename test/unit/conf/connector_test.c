@@ -37,6 +37,60 @@ static void each_mistake_is_one_sentence(void **state)
         {"{ type: file, path: x, block: 1KiB }", "must be 4KiB..256KiB"},
         {"{ type: file, path: x, delay: 5 }", "needs a unit"},
         {"7", "must be a map"},
+        {"{ type: kafka, brokers: \"b:9092,b:99999\", topic: t }", "\"b:99999\" is no address"},
+        {"{ type: kafka, brokers: \"kafka://b\", topic: t }", "is no address"},
+        {"{ type: kafka, brokers: \"[fd00::1]:9092,[fd00::2]\", topic: t/u }",
+         "is no name of a topic: 1..249 letters"},
+        {"{ type: kafka, brokers: b, topic: .. }", "is no name of a topic"},
+        {"{ type: kafka, brokers: b, topic: [t, u] }", "a sink has one topic, got 2"},
+        {"{ type: kafka, brokers: b, topic: t, ca_file: /dev/null }", "without `tls: true`"},
+        {"{ type: kafka, brokers: b, topic: t, tls: true, cert_file: /dev/null }",
+         "needs `key_file`"},
+        {"{ type: kafka, brokers: b, topic: t, sasl: plain, username: u }",
+         "needs `password_file`"},
+        {"{ type: kafka, brokers: b, topic: t, password_file: /dev/null }",
+         "without `sasl: plain`"},
+        {"{ type: kafka, brokers: b, topic: t, sasl: oauthbearer }", "needs one of `token_url`"},
+        {"{ type: kafka, brokers: b, topic: t, sasl: oauthbearer, token_url: login, client_id: i, "
+         "client_secret_file: /dev/null }",
+         "is no URL"},
+        {"{ type: kafka, brokers: b, topic: t, sasl: oauthbearer, token_url: \"https://l/t\", "
+         "client_id: i }",
+         "needs `client_secret_file`"},
+        {"{ type: kafka, brokers: b, topic: t, sasl: oauthbearer, token_file: /dev/null, scope: s "
+         "}",
+         "without `token_url`"},
+        {"{ type: kafka, brokers: b, topic: t, transactions: true, acks: 1 }", "need `acks: all`"},
+        {"{ type: eventhubs, topic: t }", "needs `connection_string_file`, or `brokers`"},
+        {"{ type: eventhubs, connection_string_file: /dev/null, token_file: /dev/null }",
+         "that holds a key"},
+        {"{ type: eventhubs, connection_string_file: /dev/null, topic: hub- }",
+         "is no name of an event hub"},
+        {"{ type: kinesis, stream: a b, aws_region: eu-central-1 }", "is no name of a stream"},
+        {"{ type: kinesis, stream: s, aws_region: Frankfurt }", "is no region of AWS"},
+        {"{ type: kinesis, stream: \"arn:aws:kinesis:us-east-1:1:stream/s\", aws_region: "
+         "eu-central-1 }",
+         "they must be the same"},
+        {"{ type: kinesis, stream: \"arn:aws:kinesis:eu-central-1:1:s\", aws_region: eu-central-1 "
+         "}",
+         "is no ARN of a stream"},
+        {"{ type: kinesis, stream: s, aws_region: eu-central-1, credentials: file }",
+         "needs `credentials_file`"},
+        {"{ type: kinesis, stream: s, aws_region: eu-central-1, pack: kpl }",
+         "a block is one record"},
+        {"{ type: kinesis, stream: s, aws_region: eu-central-1, endpoint: localhost }",
+         "is no URL"},
+        {"{ type: pubsub, project: p }", "needs `topic` in a sink"},
+        {"{ type: pubsub, project: p, topic: t1 }", "3..255 letters"},
+        {"{ type: pubsub, topic: events }", "needs `project`"},
+        {"{ type: pubsub, topic: projects/p/subscriptions/events }",
+         "projects/PROJECT/topics/NAME"},
+        {"{ type: pubsub, project: p, topic: goog-events }", "is no name of a topic"},
+        {"{ type: pubsub, project: p, topic: events, endpoint: \"a:b\" }", "is no address"},
+        {"{ type: redis, address: localhost, stream: s }", "write HOST:PORT"},
+        {"{ type: redis, address: \"r:6379\", stream: s, ca_file: /dev/null }",
+         "without `tls: true`"},
+        {"{ type: redis, address: \"r:6379\", stream: s, user: u }", "needs `password_file`"},
     };
     for (size_t i = 0; i < FB_COUNT(rows); i++) {
         struct conf_report report;
@@ -50,6 +104,34 @@ static void each_mistake_is_one_sentence(void **state)
                           report.count ? report.at[0].text : "");
         assert_true(is_said);
         assert_int_equal(report.error_count, 1);
+        conf_report_fini(&report);
+    }
+}
+
+static void what_a_broker_takes_is_good(void **state)
+{
+    (void)state;
+    static const char *const rows[] = {
+        "{ type: kafka, brokers: [\"b-1:9092\", \"[fd00::1]:9092\", b], topic: a.b_c-D }",
+        "{ type: kafka, direction: source, brokers: b, topic: [t, u], group: g, start: earliest }",
+        "{ type: kafka, brokers: b, topic: t, tls: true, sasl: oauthbearer, client_id: i,"
+        " token_url: \"https://l/t\", client_secret_file: /dev/null, scope: s }",
+        "{ type: eventhubs, connection_string_file: /dev/null }",
+        "{ type: eventhubs, brokers: \"n.servicebus.windows.net:9093\", topic: hub,"
+        " token_command: [/bin/true] }",
+        "{ type: kinesis, stream: \"arn:aws-cn:kinesis:cn-north-1:1:stream/s\","
+        " aws_region: cn-north-1 }",
+        "{ type: kinesis, stream: s, aws_region: us-gov-west-1, per: event, pack: kpl }",
+        "{ type: pubsub, topic: projects/example.com:p/topics/events }",
+        "{ type: pubsub, direction: source, project: p, subscription: shop, pull_max: 5 }",
+        "{ type: redis, address: [\"/run/redis.sock\", \"r:6379\"], stream: \"a:{node}\" }",
+    };
+    for (size_t i = 0; i < FB_COUNT(rows); i++) {
+        struct conf_report report;
+        struct conf *c = parse(rows[i], &report);
+        if (!c || report.count)
+            fail_msg("%s: %s", rows[i], report.count ? report.at[0].text : "");
+        conf_unref(c);
         conf_report_fini(&report);
     }
 }
@@ -146,6 +228,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_mistake_is_one_sentence),
+        cmocka_unit_test(what_a_broker_takes_is_good),
         cmocka_unit_test(events_of_an_edge_node_stay_in_its_region),
         cmocka_unit_test(values_come_in_one_normal_form),
         cmocka_unit_test(each_type_has_a_level_and_a_word),
