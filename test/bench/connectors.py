@@ -26,6 +26,9 @@ sys.path[:0] = [str(ROOT / "test" / "fault"), str(ROOT / "test" / "peer")]
 from fb import Foldback  # noqa: E402
 
 
+ORDER = json.dumps({"name": "order.placed", "value": 19.9, "text": "basket of three things"}).encode()
+
+
 class RedisPeer:
     def start(self, folder):
         import test_redis
@@ -40,7 +43,7 @@ class RedisPeer:
 
     def fill(self, count):
         c = self.server.client()
-        value = json.dumps({"name": "order.placed", "value": 19.9, "text": "basket of three things"}).encode()
+        value = ORDER
         one = b"*5\r\n$4\r\nXADD\r\n$5\r\nbench\r\n$1\r\n*\r\n$4\r\ndata\r\n$%d\r\n%s\r\n" % (len(value), value)
         for _ in range(count // 100):
             c.sock.sendall(one * 100)
@@ -71,13 +74,17 @@ class KinesisPeer:
     def start(self, folder):
         from kinesis_shim import Shim
         self.shim, self.version = Shim(shards=2), "shim"
-        self.shim.rate = 1e9
+        self.shim.rate, self.shim.page, self.shim.reads_per_s = 1e9, 10000, 1e9
         self.keys = folder / "credentials"
         self.keys.write_text("[default]\naws_access_key_id=AKIATEST\naws_secret_access_key=test-secret-of-the-shim\n")
 
     def lines(self):
         return "type: kinesis, stream: shop, aws_region: eu-central-1, endpoint: '%s', credentials_file: %s" % (
             self.shim.url, self.keys)
+
+    def fill(self, count):
+        for i in range(count):
+            self.shim.put("k%d" % (i % 100), ORDER)
 
     def pid(self):
         return os.getpid()
@@ -98,14 +105,13 @@ class KafkaPeer:
         self.version = "4.3.1"
 
     def lines(self):
-        return "type: kafka, brokers: ['%s'], topic: bench, start: earliest" % self.server.brokers
+        return "type: kafka, brokers: ['%s'], topic: bench%s" % (self.server.brokers, ", start: earliest" if self.is_source else "")
 
     def pid(self):
         return self.server.process.pid
 
     def fill(self, count):
-        value = json.dumps({"name": "order.placed", "value": 19.9, "text": "basket of three things"}).encode()
-        self.server.produce("bench", [value] * count)
+        self.server.produce("bench", [ORDER] * count)
 
     def stored(self, count):
         reader, seen = self.server.reader("bench"), -1
@@ -120,7 +126,50 @@ class KafkaPeer:
         self.server.stop()
 
 
-PEERS = {"kafka": KafkaPeer, "kinesis": KinesisPeer, "redis": RedisPeer}
+class EventHubsPeer(KafkaPeer):
+    """The same broker through TLS and SASL PLAIN, as the Kafka endpoint of Event Hubs is set up."""
+
+    def start(self, folder):
+        super().start(folder)
+        from kafka_server import CONNECTION
+        self.string = folder / "connection"
+        self.string.write_text(CONNECTION + "\n")
+
+    def lines(self):
+        return "type: eventhubs, brokers: '127.0.0.1:%d', topic: bench, ca_file: %s, connection_string_file: %s%s" % (
+            self.server.sasl, self.server.folder / "ca.pem", self.string, ", start: earliest" if self.is_source else "")
+
+
+class PubSubPeer:
+    """pubsub_server.py, in this process: a Python server."""
+
+    def start(self, folder):
+        from pubsub_server import PROJECT, Client, Server, topic_path
+        self.server, self.project, self.topic, self.version = Server(), PROJECT, topic_path("bench"), "test server"
+        self.client = Client(self.server.address)
+        self.client.make("bench", ordered=False, deadline_s=600)
+
+    def lines(self):
+        return "type: pubsub, project: %s, %s: bench, endpoint: 'http://%s'" % (
+            self.project, "subscription" if self.is_source else "topic", self.server.address)
+
+    def pid(self):
+        return os.getpid()
+
+    def fill(self, count):
+        for i in range(0, count, 1000):
+            self.client.publish("bench", [ORDER] * min(1000, count - i))
+
+    def stored(self, count):
+        return [(m.publish_time.ToMicroseconds() / 1e6, event_time(json.loads(x))) for m in self.server.topics[self.topic]
+                for x in m.data.splitlines()][-count:]
+
+    def stop(self):
+        self.client.close()
+        self.server.stop()
+
+
+PEERS = {"eventhubs": EventHubsPeer, "kafka": KafkaPeer, "kinesis": KinesisPeer, "pubsub": PubSubPeer, "redis": RedisPeer}
 
 
 def event_time(event):
@@ -172,6 +221,7 @@ def main():
     ap.add_argument("--events", type=int, default=100000, help="messages that wait for a source")
     args = ap.parse_args()
     peer = PEERS[args.type]()
+    peer.is_source = args.source
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         peer.start(folder)

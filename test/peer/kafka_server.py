@@ -41,8 +41,9 @@ def make_certificates(folder):
 
 
 class Kafka:
-    def __init__(self, folder, host="127.0.0.1", within=()):
-        """<within>: a command that runs the command behind it somewhere else, where <host> is."""
+    def __init__(self, folder, host="127.0.0.1", within=(), fronts=()):
+        """<within>: a command that runs the command behind it somewhere else, where <host> is.  <fronts>: two ports of
+        proxies; clients that come through them (plain; TLS and SASL) are told to stay there."""
         self.folder, self.within = folder, list(within)
         try:
             self.libs = fetch_all(HERE / "kafka.lock")
@@ -52,18 +53,22 @@ class Kafka:
             pytest.skip(f"Kafka cannot be fetched from Maven Central: {str(e)[:300]}")
         folder.mkdir(exist_ok=True)
         make_certificates(folder)
-        self.plain, self.tls, self.sasl, control = free_ports(4)
+        self.plain, self.tls, self.sasl, control, self.slow, self.slow_sasl = free_ports(6)
         self.brokers = f"{host}:{self.plain}"
+        behind = ["", "", ""]
+        if fronts:
+            behind = [f",SLOW://{host}:{self.slow},SLOWSASL://{host}:{self.slow_sasl}",
+                      f",SLOW://{host}:{fronts[0]},SLOWSASL://{host}:{fronts[1]}", ",SLOW:PLAINTEXT,SLOWSASL:SASL_SSL"]
         users = "".join(f' user_{name}="{secret}"' for name, secret in USERS.items())
         (folder / "server.properties").write_text(f"""
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{control}
-listeners=PLAINTEXT://{host}:{self.plain},CONTROLLER://127.0.0.1:{control},SSL://{host}:{self.tls},SASL_SSL://{host}:{self.sasl}
-advertised.listeners=PLAINTEXT://{host}:{self.plain},SSL://{host}:{self.tls},SASL_SSL://{host}:{self.sasl}
+listeners=PLAINTEXT://{host}:{self.plain},CONTROLLER://127.0.0.1:{control},SSL://{host}:{self.tls},SASL_SSL://{host}:{self.sasl}{behind[0]}
+advertised.listeners=PLAINTEXT://{host}:{self.plain},SSL://{host}:{self.tls},SASL_SSL://{host}:{self.sasl}{behind[1]}
 inter.broker.listener.name=PLAINTEXT
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_SSL:SASL_SSL
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_SSL:SASL_SSL{behind[2]}
 log.dirs={folder}/data
 num.partitions=4
 auto.create.topics.enable=false
@@ -87,6 +92,8 @@ listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.se
 listener.name.sasl_ssl.oauthbearer.sasl.jaas.config=org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub="broker";
 listener.name.sasl_ssl.oauthbearer.connections.max.reauth.ms=3600000
 listener.name.sasl_ssl.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required{users};
+listener.name.slowsasl.sasl.enabled.mechanisms=PLAIN
+listener.name.slowsasl.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required{users};
 """)
         self.java("kafka.tools.StorageTool", "format", "-t", "AAAAAAAAAAAAAAAAAAAAAQ", "-c", "server.properties",
                   *(x for m in ("256", "512") for x in ("--add-scram", f"SCRAM-SHA-{m}=[name=bob,password={USERS['bob']}]")))

@@ -91,6 +91,7 @@ class Shim:
         self.refused, self.throttled, self.requests, self.early_reads, self.most_records = 0, 0, 0, 0, 0
         self.iterators, self.made, self.iterator_reads = {}, 0, 10**9  # reads until an iterator is too old
         self.role_life_s, self.roles, self.ended = 3600, 0, set()
+        self.page, self.reads_per_s = 7, 5  # small answers: many of them
         self.lies = []  # (status, body) of the next answers
         self.shards = []
         self.reset(shards)
@@ -308,10 +309,10 @@ class Shim:
             raise Refused("ExpiredIteratorException", "Iterator expired.")
         now = time.monotonic()
         s.read_at = [t for t in s.read_at if now - t < 1] + [now]
-        if len(s.read_at) > 5:
+        if len(s.read_at) > self.reads_per_s:
             self.early_reads += 1
             raise Refused("ProvisionedThroughputExceededException", "Rate exceeded for shard " + s.id)
-        rows = s.records[index:index + 7]  # small answers: many of them
+        rows = s.records[index:index + self.page]
         end = index + len(rows)
         out = {"Records": [{"SequenceNumber": n, "PartitionKey": k, "Data": base64.b64encode(d).decode(),
                             "ApproximateArrivalTimestamp": t} for n, k, d, t in rows],
