@@ -82,12 +82,15 @@ static int order(const struct cli_call *call, const char *verb, json_t *body, co
 
 int cmd_connector_pause(const struct cli_call *call)
 {
-    return order(call, "pause", json_object(), "Paused; events wait in the log until it resumes.");
+    return order(call, "pause", json_object(),
+                 "Paused, over restarts too, until `foldback connector resume`: events wait in "
+                 "the log, messages at their broker.");
 }
 
 int cmd_connector_resume(const struct cli_call *call)
 {
-    return order(call, "resume", json_object(), "Resumed.");
+    return order(call, "resume", json_object(),
+                 "Resumed; `foldback connector list` tells how it is.");
 }
 
 int cmd_connector_reset(const struct cli_call *call)
@@ -105,7 +108,13 @@ int cmd_connector_reset(const struct cli_call *call)
         }
         json_object_set_new(body, "offset", json_integer(offset));
     }
-    return order(call, "reset", body, "Reset.");
+    return order(
+        call, "reset", body,
+        at && strcmp(at, "end") == 0     ? "Reset: a sink goes on at the end of the log; what was "
+                                           "not sent yet is left out."
+        : at && strcmp(at, "start") != 0 ? "Reset: a sink goes on at that offset."
+                                         : "Reset: a sink sends all again that the log has; a "
+                                           "source forgets where it was.");
 }
 
 int cmd_connector_check(const struct cli_call *call)

@@ -129,7 +129,7 @@ static struct connector *begin(struct world *w, bool is_source, bool was_fenced)
     struct connector *c = NULL;
     struct connector_setup setup = {.name = "k",
                                     .node = "n1",
-                                    .state_dir = "",
+                                    .state_dir = "/nowhere",
                                     .is_source = is_source,
                                     .was_fenced = was_fenced,
                                     .value = value,
