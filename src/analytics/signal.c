@@ -57,6 +57,12 @@ const char *signal_value_name(uint8_t value)
     return value < FB_COUNT(names) ? names[value] : "?";
 }
 
+const char *signal_state_name(enum signal_state state)
+{
+    static const char *const names[] = {"ok", "insufficient_data", "watched", "unusual", "harmed"};
+    return (size_t)state < FB_COUNT(names) ? names[state] : "?";
+}
+
 const char *signal_better_name(uint8_t better)
 {
     static const char *const names[] = {"none", "higher", "lower"};

@@ -122,6 +122,23 @@ struct signal_seen {
 struct signal_seen signal_compare(const struct signal *g, const struct signal_base *base,
                                   const struct signal_sum *sum);
 
+/* A signal as people see it; control fills it in. */
+enum signal_state {
+    SIGNAL_STATE_OK,
+    SIGNAL_STATE_INSUFFICIENT, /* too little is known to say what is usual */
+    SIGNAL_STATE_WATCHED,      /* a release is being looked at */
+    SIGNAL_STATE_UNUSUAL,
+    SIGNAL_STATE_HARMED /* by a release */
+};
+struct signal_view {
+    const struct signal *signal; /* borrowed */
+    double now, minute, usual;   /* the last 10 s, 60 s, and what it should be at this load; NAN */
+    double change;               /* relative, of the last minute against usual; NAN */
+    uint64_t age_s;              /* of the newest event */
+    enum signal_state state;
+};
+const char *signal_state_name(enum signal_state state); /* "ok", "insufficient_data" .. */
+
 void signals_save(const struct signals *s, struct buf *out);
 FB_MUST_USE
 bool signals_load(struct signals *s, struct unpack *u);

@@ -123,6 +123,7 @@ int cli_follow(const struct cli_call *call, const char *path, const struct cli_f
 void show_services(const json_t *services, bool has_color, struct buf *out);
 void show_endpoints(const json_t *endpoints, bool has_color, struct buf *out);
 /* Nothing while every service has one version. */
+void show_signals(const json_t *signals, bool has_color, struct buf *out);
 void show_versions(const json_t *versions, bool has_color, struct buf *out);
 void show_summary(const json_t *status, struct buf *out);
 

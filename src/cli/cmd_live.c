@@ -113,6 +113,8 @@ int cmd_status(const struct cli_call *call)
         buf_putc(&out, '\n');
         show_endpoints(json_object_get(root, "endpoints"), call->has_color, &out);
         show_versions(json_object_get(root, "versions"), call->has_color, &out);
+        show_signals(json_object_get(json_object_get(root, "status"), "signals"), call->has_color,
+                     &out);
         if (alerts)
             buf_puts(&out, "\nNext: foldback doctor\n");
         cli_flush(&out);

@@ -4,6 +4,7 @@
 #include "cli/table.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 /* Passed connections have no limit, unless one is set. */
@@ -89,6 +90,40 @@ void show_versions(const json_t *versions, bool has_color, struct buf *out)
         table_put(&t, cli_ms(cli_num(f, "latency_p50"), a));
         table_put(&t, cli_ms(cli_num(f, "latency_p99"), a));
         table_put(&t, cli_pct(cli_num(f, "in_time_ratio"), a));
+    }
+    buf_putc(out, '\n');
+    table_print(&t, has_color, out);
+    table_fini(&t);
+}
+
+static const char *signal_text(double v, const char *unit, char room[CLI_ROOM])
+{
+    if (isnan(v))
+        return "-";
+    snprintf(room, CLI_ROOM, "%.4g%.4s", v, unit);
+    return room;
+}
+
+/* What applications say: only when the configuration names some. */
+void show_signals(const json_t *signals, bool has_color, struct buf *out)
+{
+    static const char *const heads[] = {"SIGNAL", ">NOW", ">USUAL", ">CHANGE", "BETTER", "STATE"};
+    struct table t;
+    char text[CLI_ROOM];
+    if (json_array_size(signals) == 0)
+        return;
+    table_init(&t, heads, FB_COUNT(heads));
+    for (size_t i = 0; i < json_array_size(signals); i++) {
+        const json_t *s = json_array_get(signals, i);
+        const char *unit = cli_str(s, "unit");
+        double change = cli_num(s, "change");
+        table_put(&t, cli_str(s, "name"));
+        table_put(&t, signal_text(cli_num(s, "now"), unit, text));
+        table_put(&t, signal_text(cli_num(s, "usual"), unit, text));
+        snprintf(text, sizeof text, "%+.1f %%", change * 100);
+        table_put(&t, isnan(change) ? "-" : text);
+        table_put(&t, cli_str(s, "better"));
+        table_put(&t, cli_str(s, "state"));
     }
     buf_putc(out, '\n');
     table_print(&t, has_color, out);

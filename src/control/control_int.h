@@ -201,6 +201,8 @@ void release_marker(struct engine *e, const struct ev_custom *marker);
 void release_run(struct engine *e);
 /* The place <i> has another signal now. */
 void release_forget(struct engine *e, uint32_t i);
+/* anomaly.c: each second. */
+void anomaly_run(struct engine *e);
 /* objective.c: each second. */
 void objective_run(struct engine *e);
 #endif

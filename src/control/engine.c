@@ -347,8 +347,10 @@ static void feed_tick(struct engine *e, const struct ev_tick *t)
     if (is_due(e, LOOP_RELEASE))
         release_run(e);
     verifier_run(e);
-    if (e->s.ticks % 10 == 0)
+    if (e->s.ticks % 10 == 0) {
+        anomaly_run(e);
         objective_run(e);
+    }
 }
 
 /* ---- what it knows ---- */

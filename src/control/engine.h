@@ -60,13 +60,8 @@ const struct knob_book *engine_book(const struct engine *e);
 const struct curves *engine_curves(const struct engine *e);
 const struct customs *engine_customs(const struct engine *e);
 const struct signals *engine_signals(const struct engine *e);
-/* What control thinks of signal <i>. */
-struct engine_signal {
-    bool is_watched, is_harmed, is_abnormal;
-    double usual;  /* the ratio or share that it is compared with; NAN unknown */
-    double change; /* of the last minute against it; NAN unknown */
-};
-struct engine_signal engine_signal(const struct engine *e, uint32_t i);
+/* What control thinks of the signal in place <i>; false: it is free. */
+bool engine_signal(const struct engine *e, uint32_t i, struct signal_view *out);
 uint64_t engine_decision_count(const struct engine *e);
 /* Drain and undrain commands are the gateway's to carry out: state per endpoint number. */
 bool engine_is_drained(const struct engine *e, uint16_t endpoint);

@@ -209,15 +209,14 @@ static uint64_t take_back(struct engine *e, uint32_t i, const struct signal_seen
     const struct signal_watch *w = &e->s.guard[i].watch;
     struct fact after = {
         .value = w->sum.x / w->sum.r, .n = (uint64_t)fmin(w->sum.r, 4e9), .state = FACT_OK};
-    struct fact change = {.value = per_version(w, seen->change), .n = w->sum.seconds};
     struct move m;
     move_init(&m, e, KNOB_SPLIT_PCT, w->route);
     m.d.to = w->from;
     m.d.reason = REASON_RELEASE_HARMED;
     m.is_protective = true;
     move_evidence(&m, 0, FACT_SIGNAL, (uint32_t)(w->next_s - w->since_s) * 1000, &after);
-    move_evidence(&m, 1, FACT_SIGNAL, (uint32_t)(w->next_s - w->since_s) * 1000, &change);
     m.d.threshold1 = w->base.ratio;
+    m.d.value2 = change_of(e, g, w, seen); /* beside the evidence: it is no fact of its own */
     m.d.value3 = fmin(exp(seen->log_e), 1e9);
     m.d.threshold2 = E_MIN;
     snprintf(m.d.note, sizeof m.d.note, "%s", g->conf.name);
@@ -283,29 +282,4 @@ void release_run(struct engine *e)
         else if (state == WATCH_HARMED)
             wait_for_end(e, i);
     }
-}
-
-struct engine_signal engine_signal(const struct engine *e, uint32_t i)
-{
-    const struct signal *g = signals_at(e->signals, i);
-    const struct signal_guard *guard = &e->s.guard[i];
-    struct engine_signal out = {.usual = NAN, .change = NAN};
-    uint64_t now_s = signals_now_s(e->signals);
-    struct signal_base base = guard->watch.base;
-    if (!g)
-        return out;
-    out.is_watched = guard->watch.state == WATCH_LOOKING;
-    out.is_harmed = guard->watch.state == WATCH_HARMED;
-    out.is_abnormal = guard->normal.since_s > 0;
-    if (guard->watch.state == WATCH_OFF)
-        base = guard->normal.base;
-    if (guard->watch.state == WATCH_OFF && guard->normal.since_s == 0 &&
-        !signal_base(e->signals, g, fb_sub_floor_u64(now_s, SIGNAL_SECONDS),
-                     fb_sub_floor_u64(now_s, RECENT_S), &base))
-        return out;
-    struct signal_sum recent = signal_sum(e->signals, g, fb_sub_floor_u64(now_s, RECENT_S), now_s);
-    out.usual = base.ratio;
-    if (recent.r > 0 && base.ratio != 0)
-        out.change = recent.x / recent.r / base.ratio - 1;
-    return out;
 }

@@ -18,6 +18,12 @@ static void on_explain(void *ctx, const struct ev_decision *d, struct buf *out)
     engine_explain(b->fold.engine, d, out);
 }
 
+static bool on_signal(void *ctx, uint32_t i, struct signal_view *out)
+{
+    const struct brain *b = ctx;
+    return engine_signal(b->fold.engine, i, out);
+}
+
 static bool on_is_drained(void *ctx, uint16_t endpoint)
 {
     const struct brain *b = ctx;
@@ -251,6 +257,8 @@ enum fb_code brain_admin_start(struct brain *b, struct fb_err *err)
                    .book = engine_book(b->fold.engine),
                    .curves = engine_curves(b->fold.engine),
                    .customs = engine_customs(b->fold.engine),
+                   .signals = engine_signals(b->fold.engine),
+                   .signal = on_signal,
                    .ingress = b->ingress,
                    .ingest = &b->ingest,
                    .memfile = &b->mem,

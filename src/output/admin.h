@@ -22,6 +22,7 @@
 #include "analytics/curve.h"
 #include "analytics/custom.h"
 #include "analytics/facts.h"
+#include "analytics/signal.h"
 #include "base/error.h"
 #include "base/json.h"
 #include "event/ingest.h"
@@ -119,6 +120,7 @@ struct admin_source {
     const struct knob_book *book;
     const struct curves *curves;    /* of caches; NULL: none */
     const struct customs *customs;  /* facts of what applications send; NULL: none */
+    const struct signals *signals;  /* with <signal>; NULL: none */
     struct ingress *ingress;        /* where events go in; NULL: ingest answers 501 */
     struct ingest_stats *ingest;    /* with <ingress> */
     const struct memfile *memfile;  /* names, gauges, head */
@@ -127,6 +129,8 @@ struct admin_source {
     /* Sentence of a decision (engine_explain). */
     void (*explain)(void *ctx, const struct ev_decision *d, struct buf *out);
     bool (*is_drained)(void *ctx, uint16_t endpoint);
+    /* The signal in place <i>, below SIGNALS_MAX; false: the place is free. */
+    bool (*signal)(void *ctx, uint32_t i, struct signal_view *out);
     /* Publishes a COMMAND or CUSTOM event into the stream: it is sequenced, logged and fed to the
      * engine as any other.  May happen at once or at the next tick. */
     enum fb_code (*submit)(void *ctx, const struct ev_head *ev, struct fb_err *err);

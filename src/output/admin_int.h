@@ -229,6 +229,7 @@ void put_versions(struct json *j, const struct admin *a, enum fact_window window
 void put_stream(struct json *j, const struct admin *a);
 void put_protocols(struct json *j, const struct admin *a);
 void put_tls(struct json *j, const struct admin *a);
+void put_signals(struct json *j, const struct admin *a, bool with_points); /* api_signal.c */
 void put_cost(struct json *j, const struct admin *a);
 void put_totals(struct json *j, const struct admin *a, enum fact_window window);
 void put_request(struct json *j, const struct admin *a, const struct ev_request *r,

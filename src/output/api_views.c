@@ -52,6 +52,8 @@ RUN(metrics)
                                 .is_log_up = s.is_disk_ok,
                                 .connections = a->conn_count,
                                 .customs = a->source.customs,
+                                .signal = a->source.signal,
+                                .signal_ctx = a->source.ctx,
                                 .ingest = a->source.ingest,
                                 .connectors = connectors};
     if (a->source.ingress) {
@@ -199,6 +201,8 @@ RUN(status)
     put_stream(j, a);
     json_key(j, "cost");
     put_cost(j, a);
+    json_key(j, "signals");
+    put_signals(j, a, false);
     json_object_end(j);
 }
 

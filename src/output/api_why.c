@@ -19,6 +19,7 @@ static bool why_request(struct api_call *c, const char *q);
 static bool why_decision(struct api_call *c, const char *q);
 static bool why_target(struct api_call *c, const char *q);
 static bool why_knob(struct api_call *c, const char *q);
+static bool why_signal(struct api_call *c, const char *q);
 
 void why_say(struct api_call *c, const char *fmt, ...)
 {
@@ -53,15 +54,15 @@ bool api_why(struct api_call *c)
         return true;
     }
     bool is_found = why_request(c, q) || why_decision(c, q) || why_target(c, q) || why_knob(c, q) ||
-                    why_feature(c, q);
+                    why_feature(c, q) || why_signal(c, q);
     /* Whoever has just got the answer is faster than the event of it. */
     if (!is_found && parse_request_id(q, &id) && api_wait_event(c))
         return false;
     if (!is_found)
         api_fail_unknown(
             c,
-            "\"%s\" is no recent request, decision, endpoint, service, route, knob or feature; "
-            "requests "
+            "\"%s\" is no recent request, decision, endpoint, service, route, knob, feature or "
+            "signal; requests "
             "older than the last %d are in the log: `foldback events tail --from-offset 0`",
             q, RECENT_REQUESTS_MAX);
     return true;
@@ -457,6 +458,65 @@ static bool why_knob(struct api_call *c, const char *q)
     json_array_begin(&c->j);
     say(c, "foldback get %s", row->name);
     say(c, "foldback decisions --loop %s", loop_row((uint16_t)row->loop)->name);
+    json_array_end(&c->j);
+    json_object_end(&c->j);
+    return true;
+}
+
+/* ---- a signal: "orders" ---- */
+static void say_signal(struct api_call *c, const struct signal_view *v)
+{
+    const struct signal *g = v->signal;
+    const char *unit = signal_unit(g);
+    say(c, "%s of the events %s%s%s; better is %s.", signal_value_name(g->conf.value),
+        g->conf.event, g->conf.service[0] ? ", of service " : "", g->conf.service,
+        signal_better_name(g->conf.better));
+    if (isnan(v->minute))
+        say(c, "Nothing is known of it: %" PRIu64 " events came since the brain began.", g->total);
+    else if (isnan(v->usual))
+        say(c, "In the last minute it was %.4g%s; what is usual is known after two minutes.",
+            v->minute, unit);
+    else
+        say(c, "In the last minute it was %.4g%s; usual at this load is %.4g%s (%+.1f %%).",
+            v->minute, unit, v->usual, unit, v->change * 100);
+    switch (v->state) {
+    case SIGNAL_STATE_WATCHED:
+        say(c, "A release is being looked at: its share goes back if this gets worse.");
+        break;
+    case SIGNAL_STATE_HARMED:
+        say(c, "It got worse since a release.");
+        break;
+    case SIGNAL_STATE_UNUSUAL:
+        say(c, "That is not as usual.");
+        break;
+    default:
+        break;
+    }
+}
+
+static bool why_signal(struct api_call *c, const char *q)
+{
+    const struct admin_source *source = &c->admin->source;
+    struct signal_view v;
+    uint32_t i = 0;
+    while (source->signal && i < SIGNALS_MAX &&
+           !(source->signal(source->ctx, i, &v) && strcmp(v.signal->conf.name, q) == 0))
+        i++;
+    if (!source->signal || i == SIGNALS_MAX)
+        return false;
+    begin(c, "signal", q);
+    say_signal(c, &v);
+    const struct timeline_alert *a;
+    for (uint64_t k = 0; (a = timeline_alert_at(&c->admin->timeline, k)) != NULL; k++)
+        if (a->over_us == 0 && a->alert.target == i &&
+            (a->alert.reason == REASON_ALERT_SIGNAL_HARMED ||
+             a->alert.reason == REASON_ALERT_SIGNAL_UNUSUAL))
+            say(c, "%.*s", (int)strnlen(a->alert.text, sizeof a->alert.text), a->alert.text);
+    json_array_end(&c->j);
+    json_key(&c->j, "next");
+    json_array_begin(&c->j);
+    say(c, "foldback decisions --loop release");
+    say(c, "foldback status");
     json_array_end(&c->j);
     json_object_end(&c->j);
     return true;

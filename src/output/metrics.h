@@ -10,6 +10,7 @@
 #ifndef FB_OUTPUT_METRICS_H
 #define FB_OUTPUT_METRICS_H
 #include "analytics/custom.h"
+#include "analytics/signal.h"
 #include "event/event.h"
 #include "event/ingest.h"
 #include "knob/memfile.h"
@@ -140,8 +141,10 @@ struct metrics_view {
     struct metrics_keys keys;
     bool is_log_up;
     uint32_t connections;
-    const struct customs *customs; /* NULL: none */
-    const struct curves *curves;   /* of caches; NULL: none */
+    const struct customs *customs;                                  /* NULL: none */
+    bool (*signal)(void *ctx, uint32_t i, struct signal_view *out); /* NULL: none */
+    void *signal_ctx;
+    const struct curves *curves; /* of caches; NULL: none */
     const struct facts *facts;
     struct ingest_stats *ingest; /* NULL: none */
     uint64_t ingest_queued_bytes;

@@ -4,6 +4,8 @@
 #include "output/admin.h"
 #include "output/metrics_int.h"
 
+#include <math.h>
+
 static void write_connector_totals(struct writer *w)
 {
     static const struct {
@@ -103,9 +105,37 @@ static void write_ingest(struct writer *w)
     metrics_put_u64(w, METRIC_ID_INGEST_QUEUED, NULL, w->view->ingest_queued_bytes);
 }
 
+static void write_signals(struct writer *w)
+{
+    static struct signal_view none;
+    struct signal_view seen[SIGNALS_MAX];
+    uint32_t n = 0;
+    for (uint32_t i = 0; w->view->signal && i < SIGNALS_MAX; i++) {
+        seen[n] = none;
+        n += w->view->signal(w->view->signal_ctx, i, &seen[n]);
+    }
+    metrics_family(w, METRIC_ID_SIGNAL);
+    for (uint32_t i = 0; i < n; i++)
+        if (!isnan(seen[i].now))
+            metrics_put_f64(w, METRIC_ID_SIGNAL, VALUES(seen[i].signal->conf.name), seen[i].now);
+    metrics_family(w, METRIC_ID_SIGNAL_USUAL);
+    for (uint32_t i = 0; i < n; i++)
+        if (!isnan(seen[i].usual))
+            metrics_put_f64(w, METRIC_ID_SIGNAL_USUAL, VALUES(seen[i].signal->conf.name),
+                            seen[i].usual);
+    metrics_family(w, METRIC_ID_SIGNAL_STATE);
+    for (uint32_t i = 0; i < n; i++)
+        for (unsigned s = 0; s <= SIGNAL_STATE_HARMED; s++)
+            metrics_put_u64(
+                w, METRIC_ID_SIGNAL_STATE,
+                VALUES(seen[i].signal->conf.name, signal_state_name((enum signal_state)s)),
+                seen[i].state == (enum signal_state)s);
+}
+
 void metrics_write_feeds(struct writer *w)
 {
     write_connectors(w);
     write_customs(w);
+    write_signals(w);
     write_ingest(w);
 }

@@ -274,6 +274,8 @@ static void send_facts(struct admin *a)
             put_stream(&j, a);
             json_key(&j, "cost");
             put_cost(&j, a);
+            json_key(&j, "signals");
+            put_signals(&j, a, false);
             json_object_end(&j);
             is_made = true;
         }

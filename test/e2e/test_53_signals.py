@@ -5,6 +5,7 @@ A baseline needs a minute, so this file is one story."""
 import http.client
 import json
 import os
+import re
 import sys
 import threading
 import time
@@ -88,6 +89,16 @@ def split(fold):
     return next(k for k in fold.api("GET", "/v1/knobs")["knobs"] if k["knob"] == "split_pct")
 
 
+def metrics(fold):
+    with open(os.path.join(fold.state, "admin.json")) as f:
+        c = http.client.HTTPConnection(json.load(f)["address"], timeout=20)
+    try:
+        c.request("GET", "/metrics")
+        return c.getresponse().read().decode()
+    finally:
+        c.close()
+
+
 def taken_back(fold):
     return [d for d in fold.api("GET", "/v1/decisions?loop=release")["decisions"] if d["reason"] == "release_harmed"]
 
@@ -115,6 +126,14 @@ def test_a_release_that_sells_less_is_taken_back_and_a_replay_says_the_same(tmp_
         had = shop.answers
         until(lambda: shop.answers > had + 200, 60, "more visitors")
         assert len(canary.requests) <= before + 20
+        # where people see it
+        seen = {x["name"]: x for x in fold.api("GET", "/v1/signals")["signals"]}
+        assert seen["orders"]["state"] in ("harmed", "ok")
+        assert seen["page_speed"]["minute"] and len(seen["orders"]["points"]) == 60
+        assert re.search(r"^SIGNAL +NOW .*\norders ", fold.cli("status").stdout, re.M)
+        assert "rate of the events orders.placed, of service shop" in fold.cli("why", "orders").stdout
+        assert 'foldback_signal{signal="orders"}' in metrics(fold) and "foldback_signal_usual" in metrics(fold)
+        assert 'foldback_signal_state{signal="orders",state="unusual"}' in metrics(fold)
         shop.stop()
     finally:
         fold.stop()

@@ -116,6 +116,12 @@ static enum fb_code on_read(void *ctx, struct admin_read *read)
     return FB_OK;
 }
 
+static bool on_signal_of(void *ctx, uint32_t i, struct signal_view *out)
+{
+    const struct driver *d = ctx;
+    return engine_signal(d->engine, i, out);
+}
+
 static void on_explain(void *ctx, const struct ev_decision *decision, struct buf *out)
 {
     engine_explain(((struct driver *)ctx)->engine, decision, out);
@@ -551,6 +557,22 @@ static void say_resources(struct driver *d)
     }
 }
 
+static void say_signal(struct driver *d, const char *name, double value)
+{
+    struct ev_custom c = EV_INIT(CUSTOM, custom, d->now_us);
+    c.value = value;
+    snprintf(c.name, sizeof c.name, "%s", name);
+    feed(d, &c.head);
+}
+
+/* Of the application: orders, page speed that gets worse in the slow phase. */
+static void say_signals(struct driver *d)
+{
+    for (uint64_t i = rng_below(&d->rng, 4) + 1; i > 0; i--)
+        say_signal(d, "shop.sold", 19.9);
+    say_signal(d, "web.lcp", (is_slow_phase(d) ? 2400 : 1300) + 200 * rng_normal(&d->rng));
+}
+
 static void take_one(void *arg, struct ev_head *ev)
 {
     struct driver *d = arg;
@@ -569,6 +591,7 @@ static void step(struct driver *d)
             say_request(d, route);
     }
     say_gauges(d);
+    say_signals(d);
     if (d->tick % 23 == 0)
         say_proposal(d);
     if (d->tick % 10 == 0) {
@@ -615,8 +638,15 @@ static void configure(struct driver *d, enum ev_mode mode)
         for (size_t k = 0; k < KNOB_COUNT; k++)
             targets[i].knob[k] = (struct knob_setting){NAN, NAN, NAN, mode};
     }
-    struct engine_conf conf = {
-        .config_hash = 0x5eed, .targets = targets, .target_count = 2, .mode = mode};
+    static const struct signal_conf signals[] = {
+        {"orders", "shop.sold", "shop", SIGNAL_RATE, SIGNAL_HIGHER, {0, 0}, 0.05},
+        {"page_speed", "web.lcp", "shop", SIGNAL_P75, SIGNAL_LOWER, {0, 0}, 0.1}};
+    struct engine_conf conf = {.config_hash = 0x5eed,
+                               .targets = targets,
+                               .target_count = 2,
+                               .signals = signals,
+                               .signal_count = FB_COUNT(signals),
+                               .mode = mode};
     engine_configure(d->engine, &conf);
     free(targets);
 }
@@ -681,6 +711,8 @@ int main(int argc, char **argv)
                                            .book = engine_book(d.engine),
                                            .curves = engine_curves(d.engine),
                                            .customs = engine_customs(d.engine),
+                                           .signals = engine_signals(d.engine),
+                                           .signal = on_signal_of,
                                            .ingress = d.ingress,
                                            .ingest = &d.ingest,
                                            .memfile = &d.mem,

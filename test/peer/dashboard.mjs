@@ -55,6 +55,9 @@ try {
   await page.locator('.detail h2').waitFor();
   out.steps.evidence = (await page.locator('.detail table tbody tr').count()) > 0;
   await page.waitForTimeout(1300);
+  const sold = await page.getByRole('region', { name: 'Signals, table' }).locator('tr', { has: page.getByRole('rowheader', { name: 'shop orders', exact: true }) }).textContent();
+  out.steps.signals = (sold.includes('/s') && sold.includes('higher')) || sold;
+  if (process.env.FB_SHOTS) await page.screenshot({ path: `${process.env.FB_SHOTS}/overview-${colorScheme}-${width}.png`, fullPage: true });
   await check('overview');
   out.steps.canvases = await page.locator('.plot canvas').count();
   out.steps.rate = await page.locator('.tile .figure').first().textContent();

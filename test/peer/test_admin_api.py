@@ -83,7 +83,7 @@ CALLS = [
     ("POST", "/v1/events/query", {"sql": "SELECT service, count(*) FROM request GROUP BY 1", "limit": 10, "redact": True}),
     ("POST", "/v1/cache/purge", {"url": "http://shop/x", "why": "test"}),
     ("POST", "/v1/metrics", {"resourceMetrics": []}), ("POST", "/v1/logs", {}), ("POST", "/v1/traces", {}),
-    ("POST", "/v1/ingest", {"name": "orders.placed", "value": 3}), ("GET", "/v1/custom", None), ("GET", "/v1/ingest", None),
+    ("POST", "/v1/ingest", {"name": "orders.placed", "value": 3}), ("GET", "/v1/custom", None), ("GET", "/v1/signals", None), ("GET", "/v1/ingest", None),
     ("GET", "/v1/connectors", None), ("POST", "/v1/connectors/events/pause", {"why": "test"}),
     ("POST", "/v1/connectors/events/resume", {}), ("POST", "/v1/connectors/events/reset", {"to": "end"}),
     ("POST", "/v1/connectors/events/reset", {"offset": 12}),

@@ -23,14 +23,16 @@ struct plan {
     double slope;         /* of the request rate, relative per minute */
 };
 struct seen {
-    double back_s;   /* after the release; NAN: never */
-    double abnormal; /* alerts of anomalies before the release */
+    double back_s;    /* after the release; NAN: never */
+    double unusual_s; /* when an anomaly was told, after <changed_us>; NAN: never */
+    double usual_s;   /* when its end was told */
+    unsigned false_alarms;
 };
 
 struct model {
     struct engine *e;
     struct rng rng;
-    uint64_t now_us, released_us;
+    uint64_t now_us, released_us, changed_us;
     double wander;
     struct seen seen;
 };
@@ -55,6 +57,15 @@ static void note(struct model *m, const union ev_any *ev)
             printf("# %6.1f s %s\n", m->seen.back_s, buf_str(&b));
             buf_fini(&b);
         }
+    }
+    if (ev->head.type == EV_ALERT && ev->alert.reason == REASON_ALERT_SIGNAL_UNUSUAL) {
+        double after_s = m->changed_us ? (double)(m->now_us - m->changed_us) / 1e6 : NAN;
+        if (ev->alert.is_over)
+            m->seen.usual_s = after_s;
+        else if (m->changed_us && isnan(m->seen.unusual_s))
+            m->seen.unusual_s = after_s;
+        else
+            m->seen.false_alarms++;
     }
     if (ev->head.type == EV_ALERT && getenv("FB_SIM_TRACE"))
         printf("# %6.1f s %s\n", (double)m->now_us / 1e6, ev->alert.text);
@@ -141,16 +152,22 @@ static void step(struct model *m, const struct plan *p, double minutes)
     feed(m, &t.head);
 }
 
+static void begin(struct model *m, uint64_t seed)
+{
+    *m = (struct model){.now_us = 1000 * US_PER_S, .seen = {NAN, NAN, NAN, 0}};
+    m->e = engine_new();
+    if (!m->e)
+        exit(1);
+    rng_init(&m->rng, seed);
+    configure(m, 0);
+    name(m, EV_KIND_SERVICE, EV_NONE, "shop");
+    name(m, EV_KIND_ROUTE, 0, "shop /");
+}
+
 static struct seen run(const struct plan *p, uint64_t seed)
 {
-    struct model m = {.now_us = 1000 * US_PER_S, .seen = {.back_s = NAN}};
-    m.e = engine_new();
-    if (!m.e)
-        exit(1);
-    rng_init(&m.rng, seed);
-    configure(&m, 0);
-    name(&m, EV_KIND_SERVICE, EV_NONE, "shop");
-    name(&m, EV_KIND_ROUTE, 0, "shop /");
+    struct model m;
+    begin(&m, seed);
     for (int i = 0; i < 6000; i++)
         step(&m, p, i / 600.0);
     m.released_us = m.now_us;
@@ -159,6 +176,46 @@ static struct seen run(const struct plan *p, uint64_t seed)
         step(&m, p, 10 + i / 600.0);
     engine_free(m.e);
     return m.seen;
+}
+
+/* Half an hour in which nothing happens, then 30 % fewer orders for five minutes, and five more. */
+static struct seen watch(const struct plan *p, uint64_t seed)
+{
+    struct model m;
+    struct plan worse = *p;
+    worse.orders *= 1 - p->drop;
+    begin(&m, seed);
+    for (int i = 0; i < 18000; i++)
+        step(&m, p, 0);
+    m.changed_us = m.now_us;
+    for (int i = 0; i < 3000; i++)
+        step(&m, &worse, 0);
+    for (int i = 0; i < 3000; i++)
+        step(&m, p, 0);
+    engine_free(m.e);
+    return m.seen;
+}
+
+static void anomalies(const struct plan *p, unsigned seeds)
+{
+    unsigned told = 0, ended = 0, wrong = 0;
+    double sum_s = 0, worst_s = 0;
+    for (unsigned s = 1; s <= seeds; s++) {
+        struct seen seen = watch(p, s);
+        wrong += seen.false_alarms;
+        if (isnan(seen.unusual_s) || seen.unusual_s > 300)
+            continue;
+        told++;
+        sum_s += seen.unusual_s;
+        worst_s = fmax(worst_s, seen.unusual_s);
+        ended += seen.usual_s > 300;
+    }
+    printf("# %-58s told %u of %u, mean %.0f s, worst %.0f s; %u ended, %u wrong in %u hours\n",
+           p->says, told, seeds, told ? sum_s / told : NAN, worst_s, ended, wrong, seeds / 2);
+    check(told >= seeds * 95 / 100, "30 % fewer orders are told: seeds", told);
+    check(worst_s <= 120, "  after seconds at most", worst_s);
+    check(ended == told, "  and their end too: seeds", ended);
+    check(wrong <= seeds / 20, "  wrong alarms", wrong);
 }
 
 static int by_value(const void *a, const void *b)
@@ -215,6 +272,11 @@ int main(int argc, char **argv)
     for (size_t i = 3; i < FB_COUNT(plans); i++)
         wrong += scenario(&plans[i], seeds, &median_s, &worst_s) / (double)(FB_COUNT(plans) - 3);
     check(wrong <= 1, "harmless releases that are taken back: %", wrong);
+    anomalies(
+        &(struct plan){"30 % fewer orders for five minutes, wander 2 %", 300, 0.2, 0.3, 0, 0.02, 0},
+        seeds / 2);
+    anomalies(&(struct plan){"the same, orders wander by 5 %", 300, 0.2, 0.3, 0, 0.05, 0},
+              seeds / 2);
     printf("1..%d\n", checks);
     return failures > 0;
 }

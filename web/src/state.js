@@ -27,6 +27,7 @@ export const fleet = signal(null);
 export const fleet_decisions = signal([]); // newest first
 export const streams = signal([]); // of the last minute, oldest first: { stream, cost, brain, connectors, ingest, time_ms }
 export const customs = signal(null); // facts of applications, the newest look
+export const signals = signal([]); // with their last ten minutes
 export const budget_pct = signal(null); // of second copies
 export const knobs = signal([]);
 export const findings = signal(null);
@@ -107,6 +108,9 @@ export async function load_stream() {
   const last = streams.value.at(-1);
   const is_new_brain = last && next.brain.epoch !== last.brain.epoch; // it counts from 0
   streams.value = [...(is_new_brain ? [] : streams.value), next].slice(-minute_points);
+}
+export async function load_signals() {
+  signals.value = (await get('/v1/signals')).signals;
 }
 export async function load_fleet() {
   fleet.value = await get('/v1/fleet');

@@ -8,6 +8,7 @@ import { CopyCli, Pairs, prose, Table, Tile } from './parts.js';
 import { Extras, Versions } from './traffic.js';
 import { Chart, Heatmap, Lane, Spark, verdict_of } from './charts.js';
 import { ago, bytes, clock, count, dash, ms, pct, short, value } from './format.js';
+import { Signals } from './signals.js';
 
 const verdict_text = {
   better: 'better', none: 'no change', worse: 'worse', unknown: 'unknown', open: 'not judged yet', advice: 'advice only',
@@ -161,6 +162,7 @@ export function Overview() {
         <p class="legend marks" aria-hidden="true">${['better', 'none', 'worse', 'open', 'advice'].map((v) => html`<span class="key" key=${v}><span class=${'dot v-' + v}></span>${verdict_text[v]}</span>`)}</p>
       </section>
       <${Heatmap} />
+      <${Signals} />
       <${Services} />
       <${Extras} />
     </div>

@@ -221,9 +221,9 @@ static void outputs_are_what_the_engine_alone_makes(void **state)
     assert_false(fold_is_output(&a.head));
     for (uint16_t i = 1; i < REASON_END; i++) { /* of all alerts only these come of events */
         a.reason = i;
-        assert_int_equal(fold_is_output(&a.head), i == REASON_ALERT_LOOP_FROZEN ||
-                                                      i == REASON_ALERT_OBJECTIVE_MISSED ||
-                                                      i == REASON_ALERT_SIGNAL_HARMED);
+        assert_int_equal(fold_is_output(&a.head),
+                         i == REASON_ALERT_LOOP_FROZEN || i == REASON_ALERT_OBJECTIVE_MISSED ||
+                             i == REASON_ALERT_SIGNAL_HARMED || i == REASON_ALERT_SIGNAL_UNUSUAL);
     }
     d.head.origin = 0;
     assert_false(fold_is_output(&d.head));
