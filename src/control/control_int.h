@@ -29,15 +29,15 @@ struct name_cell {
 
 /* A decision that waits for its verdict. */
 struct pending {
-    uint64_t decision_id; /* 0: none waits */
-    uint64_t at_us;       /* when to look */
-    double from, to;      /* of the whole chain of moves in one direction */
+    uint64_t decision_id;    /* 0: none waits */
+    uint64_t from_us, at_us; /* the move; when to look */
+    double from, to;         /* of the whole chain of moves in one direction */
     double before, offered_before;
     uint64_t n_before;
     uint16_t fact, number;
     uint8_t expected, window, kind, loop;
 };
-_Static_assert(sizeof(struct pending) == 64, "no padding");
+_Static_assert(sizeof(struct pending) == 72, "no padding");
 
 /* What arbiter and verifier remember of one knob of one target. */
 struct cell {
@@ -52,7 +52,7 @@ struct cell {
     uint8_t mode_before, mode_configured; /* to go back to; as configuration said */
     uint8_t is_frozen_by_verifier, reserved[2];
 };
-_Static_assert(sizeof(struct cell) == 184, "no padding");
+_Static_assert(sizeof(struct cell) == 192, "no padding");
 
 /* The newest proposal of an endpoint's learner since the last tick. */
 struct limit_loop {
@@ -199,6 +199,10 @@ void loop_fleet_feed(struct engine *e, const struct ev_fleet_share *s);
 /* release.c: does a release harm a signal?  <marker>: an event of a deploy. */
 void release_marker(struct engine *e, const struct ev_custom *marker);
 void release_run(struct engine *e);
+/* A signal of <service> that a move at <from_us> harmed, NULL: none; <base>, <sum>: what was
+ * compared. */
+const struct signal *release_harmed(const struct engine *e, uint16_t service, uint64_t from_us,
+                                    struct signal_base *base, struct signal_sum *sum);
 /* The place <i> has another signal now. */
 void release_forget(struct engine *e, uint32_t i);
 /* anomaly.c: each second. */

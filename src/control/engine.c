@@ -13,7 +13,7 @@
 #include <string.h>
 
 /* Changes with the layout of anything in struct engine_state. */
-#define ENGINE_LAYOUT UINT64_C(0x0005314743424c46) /* "FLBCG1", 5 */
+#define ENGINE_LAYOUT UINT64_C(0x0006314743424c46) /* "FLBCG1", 6 */
 #define ENGINE_SCOPES 1024
 
 static void feed_name(struct engine *e, const struct ev_name *n);

@@ -233,6 +233,10 @@ static void because_reverted(const struct ev_decision *d, struct buf *out)
 {
     buf_printf(out, ", because decision %llu made it worse: ", (unsigned long long)d->supersedes);
     put_fact_name(out, d->fact1);
+    if (d->fact1 == FACT_SIGNAL) {
+        buf_printf(out, " %.39s went from %.4g to %.4g", d->note, d->threshold1, d->value1);
+        return;
+    }
     buf_puts(out, " went from ");
     put_fact(out, d->fact1, d->threshold1);
     buf_puts(out, " to ");

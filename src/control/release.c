@@ -22,6 +22,10 @@
 #define SUM_S_MIN 20
 #define E_MIN 100.0
 #define RECENT_S 60
+/* Loops move knobs all day, each is judged once and within seconds: ten times surer than a release,
+ * and as large as the verifier asks of other quantities. */
+#define MOVE_E_MIN 1000.0
+#define MOVE_CHANGE_MIN 0.2
 /* The share of a route moved by less than this: rounding, no step. */
 #define SHARE_STEP_MIN 0.01
 
@@ -282,4 +286,26 @@ void release_run(struct engine *e)
         else if (state == WATCH_HARMED)
             wait_for_end(e, i);
     }
+}
+
+/* ---- moves of other loops: the verifier asks ---- */
+
+const struct signal *release_harmed(const struct engine *e, uint16_t service, uint64_t from_us,
+                                    struct signal_base *base, struct signal_sum *sum)
+{
+    uint64_t from_s = from_us / US_PER_S, now_s = signals_now_s(e->signals);
+    for (uint32_t i = 0; i < SIGNALS_MAX && e->signals->used; i++) {
+        const struct signal *g = signals_at(e->signals, i);
+        /* while a release is looked at, it is the likelier cause */
+        if (!g || !g->conf.service[0] || g->service != service || g->conf.better == SIGNAL_NONE ||
+            e->s.guard[i].watch.state != WATCH_OFF ||
+            !signal_base(e->signals, g, fb_sub_floor_u64(from_s, BASE_S), from_s, base))
+            continue;
+        *sum = signal_sum(e->signals, g, from_s + 1, now_s);
+        struct signal_seen seen = signal_compare(g, base, sum);
+        if (sum->r > 0 && seen.log_e > log(MOVE_E_MIN) &&
+            fabs(seen.change) >= fmax(g->conf.change_min, MOVE_CHANGE_MIN))
+            return g;
+    }
+    return NULL;
 }

@@ -22,7 +22,10 @@
 #define REST_DWELLS 20
 
 static void verdict(struct engine *e, uint16_t knob, uint16_t target);
-static void go_back(struct engine *e, const struct pending *p, struct ev_outcome *o);
+static const struct signal *harmed_signal(const struct engine *e, const struct pending *p,
+                                          struct ev_outcome *o);
+static void go_back(struct engine *e, const struct pending *p, struct ev_outcome *o,
+                    const char *signal);
 static void freeze(struct engine *e, uint16_t knob, uint16_t target, struct ev_outcome *o);
 
 static bool is_ratio(enum fact_id fact)
@@ -66,6 +69,7 @@ void verifier_expect(struct engine *e, struct move *m)
         d->before = p->before;
     } else {
         memset(p, 0, sizeof *p);
+        p->from_us = e->s.now_us;
         p->at_us = e->s.now_us + m->verify_ms * US_PER_MS;
         p->from = d->from;
         p->to = d->to;
@@ -171,19 +175,47 @@ static void verdict(struct engine *e, uint16_t knob, uint16_t target)
     o.n_after = fb_sat_u32(after.n);
     bool is_ours =
         layer->is_learned && layer->mode == EV_MODE_ACT && !layer->is_pinned && !layer->is_frozen;
+    const struct signal *harmed = NULL;
+    if (is_ours && (seen == EV_OUTCOME_BETTER || seen == EV_OUTCOME_NONE))
+        harmed = harmed_signal(e, &p, &o);
+    if (harmed)
+        o.outcome = seen = EV_OUTCOME_WORSE;
     if (seen == EV_OUTCOME_BETTER || seen == EV_OUTCOME_NONE)
         layer->misses = 0;
-    if (seen == EV_OUTCOME_WORSE && is_ours && p.loop != LOOP_LIMIT) {
-        go_back(e, &p, &o);
-    }
+    if (seen == EV_OUTCOME_WORSE && is_ours && p.loop != LOOP_LIMIT)
+        go_back(e, &p, &o, harmed ? harmed->conf.name : "");
     o.knob_value = control_value(e, knob, target);
     control_emit(e, &o.head);
     if (o.is_frozen)
         freeze(e, knob, target, &o);
 }
 
+/* What the move promised may be kept while what people do suffers.  Shedding in an overload is the
+ * lesser evil, and the limit judges itself: these two are not asked. */
+static const struct signal *harmed_signal(const struct engine *e, const struct pending *p,
+                                          struct ev_outcome *o)
+{
+    struct signal_base base;
+    struct signal_sum sum;
+    uint16_t service = p->number;
+    if (p->loop == LOOP_LIMIT || p->loop == LOOP_SHED || did_load_move(e, p))
+        return NULL;
+    if (p->kind == EV_KIND_ROUTE || p->kind == EV_KIND_ENDPOINT)
+        service = e->s.name[p->kind][p->number].parent;
+    const struct signal *g = release_harmed(e, service, p->from_us, &base, &sum);
+    if (!g)
+        return NULL;
+    o->fact = FACT_SIGNAL;
+    o->before = base.ratio;
+    o->after = sum.x / sum.r;
+    o->n_before = fb_sat_u32((uint64_t)base.r);
+    o->n_after = fb_sat_u32((uint64_t)sum.r);
+    return g;
+}
+
 /* Back to where the chain began, and a rest, so that the same mistake is not made at once. */
-static void go_back(struct engine *e, const struct pending *p, struct ev_outcome *o)
+static void go_back(struct engine *e, const struct pending *p, struct ev_outcome *o,
+                    const char *signal)
 {
     uint16_t knob = o->knob;
     uint16_t target = o->target;
@@ -205,6 +237,7 @@ static void go_back(struct engine *e, const struct pending *p, struct ev_outcome
     m.d.value1 = o->after;
     m.d.threshold1 = o->before;
     m.d.n1 = o->n_after;
+    snprintf(m.d.note, sizeof m.d.note, "%s", signal);
     layer->misses = (uint8_t)(layer->misses + !was_deployed(e));
     layer->learned = m.d.to;
     layer->decision_id = arbiter_tell(e, &m.d);

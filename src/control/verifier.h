@@ -8,6 +8,9 @@
  * Worse within a minute of a deploy marker (analytics/custom.h): the knob goes back, and no miss is
  * counted.
  *
+ * A move that kept its promise is worse all the same when a signal of the service got worse (but of
+ * loops limit and shed).
+ *
  * Moves in one direction before the verdict make a chain: one verdict, one way back to where it
  * began.  A move in the other direction ends the chain: the loop has corrected itself.  What a
  * reflex did (the limit) gets a verdict but is not taken back: the learner judges itself at the

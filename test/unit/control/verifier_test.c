@@ -267,10 +267,80 @@ static void a_pinned_knob_is_judged_but_not_turned(void **state)
     world_free(w);
 }
 
+/* A second of 500 requests and <orders>. */
+static void sell(struct world *w, uint32_t orders)
+{
+    struct ev_custom c = EV_INIT(CUSTOM, custom, w->now_us);
+    snprintf(c.name, sizeof c.name, "orders.placed");
+    for (uint32_t i = 0; i < 10; i++) {
+        world_requests(w, REASON_ANSWERED, 20000, 50);
+        for (uint32_t k = 0; k < orders / 10; k++)
+            world_put(w, &c.head);
+        world_tick(w, 1);
+    }
+}
+
+/* A knob whose loop is silent here: it promises that latency stays. */
+static void shrink_cache(struct world *w)
+{
+    struct move m;
+    struct engine_out out = {.at = w->room + w->count, .max = FB_COUNT(w->room) - w->count};
+    w->e->out = &out;
+    move_init(&m, w->e, KNOB_CACHE_KIB, 0);
+    m.d.to = m.d.from / 2;
+    m.d.reason = REASON_CACHE_SHRINK;
+    move_expect(&m, EXPECT_KEEP, FACT_LATENCY_P50, FACT_1S, 2000);
+    assert_true(arbiter_submit(w->e, &m));
+    w->e->out = NULL;
+    w->count += out.count;
+}
+
+static void a_move_that_keeps_its_promise_and_harms_a_signal_goes_back(void **state)
+{
+    (void)state;
+    for (int is_harmful = 0; is_harmful < 2; is_harmful++) {
+        struct world *w = world_new(EV_MODE_ACT);
+        struct signal_conf orders = {.name = "orders",
+                                     .event = "orders.placed",
+                                     .service = "shop",
+                                     .value = SIGNAL_RATE,
+                                     .better = SIGNAL_HIGHER,
+                                     .change_min = 0.05};
+        struct engine_target t = {.kind = EV_KIND_ROUTE, .name = "shop /"};
+        for (size_t k = 0; k < KNOB_COUNT; k++)
+            t.knob[k] = (struct knob_setting){NAN, NAN, NAN, EV_MODE_ACT};
+        struct engine_conf conf = {
+            .targets = &t, .target_count = 1, .signals = &orders, .signal_count = 1};
+        conf.mode = EV_MODE_ACT;
+        engine_configure(w->e, &conf);
+        for (int s = 0; s < 120; s++)
+            sell(w, 200);
+        shrink_cache(w);
+        for (int s = 0; s < 4; s++)
+            sell(w, is_harmful ? 50 : 200);
+        const struct ev_decision *d = world_decision(w, REASON_REVERTED);
+        assert_true((d != NULL) == is_harmful);
+        if (d) {
+            assert_int_equal(d->fact1, FACT_SIGNAL);
+            assert_string_equal(d->note, "orders");
+            assert_near(d->threshold1, 0.4, 0.02);
+            assert_near(d->value1, 0.1, 0.5);
+            assert_int_equal(outcome(w)->outcome, EV_OUTCOME_WORSE);
+            struct buf text;
+            buf_init(&text, 4096);
+            engine_explain(w->e, d, &text);
+            assert_non_null(strstr(buf_str(&text), "made it worse: signal orders went from 0.4"));
+            buf_fini(&text);
+        }
+        world_free(w);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_verdict_follows_the_promise_and_the_noise),
+        cmocka_unit_test(a_move_that_keeps_its_promise_and_harms_a_signal_goes_back),
         cmocka_unit_test(a_decision_that_helped_stays),
         cmocka_unit_test(a_decision_that_harmed_goes_back_at_once),
         cmocka_unit_test(two_harms_in_a_row_freeze_the_loop_and_raise_an_alert),
