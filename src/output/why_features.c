@@ -128,7 +128,8 @@ static void put_feature(struct api_call *c, unsigned id)
     json_object_begin(&c->j);
     json_key_str(&c->j, "name", row->name);
     json_key_str(&c->j, "title", row->title);
-    json_key_str(&c->j, "kind", row->kind == EV_KIND_NONE ? "node" : ev_kind_name(row->kind));
+    json_key_str(&c->j, "kind",
+                 row->kind == EV_KIND_NONE ? "node" : ev_kind_name((uint8_t)row->kind));
     json_key_str(&c->j, "what", row->what);
     json_key_str(&c->j, "page", row->page);
     put_list(&c->j, "keys", row->keys);
