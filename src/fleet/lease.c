@@ -64,7 +64,8 @@ static void note_grants(struct fleet_limit *l, const struct fleet_decision *d,
     struct holding fresh = {
         .heard_us = now_us, .lease_us = own->lease_us, .safe_ppm = own->safe_ppm};
     for (uint32_t i = 0; i < d->count; i++) {
-        fresh.said_ppm = d->shares[i].share_ppm;
+        /* it said nothing yet: that somebody gave it a part that never held is not its word */
+        fresh.said_ppm = fb_min_u32(d->shares[i].share_ppm, own->safe_ppm);
         struct holding *h = holding_get(l, d->shares[i].node, &fresh);
         if (h)
             h->ppm = fb_max_u32(h->ppm, d->shares[i].share_ppm);
@@ -203,7 +204,9 @@ static bool is_news(const struct fleet_limit *l, const struct fleet_decision *d)
 
 /* Those who ask divide what the silent ones may hold.  More may be held than there is, when what
  * two halves of a fleet decided apart meets: then nobody gets more than he said that he has,
- * neither those who ask nor those who are silent and may hear it, until all have heard. */
+ * neither those who ask nor those who are silent and may hear it, until all have heard.  A silent
+ * one gets its safe part at most then: what it said may be old, its lease over, and what it had
+ * given to another. */
 static void divide(struct fleet_limit *l, const struct fleet_asked *in,
                    const struct fleet_lease *own, struct fleet_decision *d, uint64_t now_us)
 {
@@ -234,7 +237,7 @@ static void divide(struct fleet_limit *l, const struct fleet_asked *in,
             continue;
         left_ppm -= ppm;
         if (is_too_much)
-            ppm = fb_min_u32(ppm, h->said_ppm);
+            ppm = fb_min_u32(ppm, fb_min_u32(h->said_ppm, own->safe_ppm));
         d->shares[d->count++] = (struct fleet_share){h->node, ppm, 0};
     }
 }
