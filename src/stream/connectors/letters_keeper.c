@@ -134,7 +134,8 @@ static bool rest(struct letters_keeper *k, uint64_t ms)
     return goes_on;
 }
 
-static void look(struct letters_keeper *k, uint64_t wall_us, bool *was_bad)
+/* False: another has the lock, try again soon. */
+static bool look(struct letters_keeper *k, uint64_t wall_us, bool *was_bad)
 {
     struct fb_err err;
     uint64_t removed = 0;
@@ -147,6 +148,7 @@ static void look(struct letters_keeper *k, uint64_t wall_us, bool *was_bad)
     if (code != FB_OK && code != FB_E_AGAIN && !*was_bad)
         fb_log(FB_LOG_ERROR, "%s", err.text);
     *was_bad = code != FB_OK && code != FB_E_AGAIN;
+    return code != FB_E_AGAIN;
 }
 
 static void *run(void *arg)
@@ -163,8 +165,9 @@ static void *run(void *arg)
         bool is_new = age_ms != seen_age || bytes_max != seen_bytes;
         if ((age_ms || bytes_max) && (is_new || waited_ms >= every_ms)) {
             uint64_t passed_us = fb_sub_floor_u64(fb_mono_us(), mono0_us);
-            look(k, fb_min_u64(fb_wall_us(), wall0_us + passed_us + SLACK_US), &was_bad);
-            waited_ms = 0;
+            bool is_done =
+                look(k, fb_min_u64(fb_wall_us(), wall0_us + passed_us + SLACK_US), &was_bad);
+            waited_ms = is_done ? 0 : every_ms;
         }
         seen_age = age_ms;
         seen_bytes = bytes_max;
