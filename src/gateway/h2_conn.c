@@ -10,6 +10,9 @@
 #define OUT_FULL_BYTES CHUNK_BODY_BYTES
 /* A payload of this size goes to the socket from where it lies. */
 #define DIRECT_BYTES (4 * KIB)
+/* After so many of them the thread's other connections come first, and what is ready at the
+ * endpoints: else those streams would share the line whose bytes happened to be here already. */
+#define PUMPS_PER_TURN 8
 /* Between "no new streams, please" and refusing them: a round trip and more (RFC 9113 6.8). */
 #define GOAWAY_GAP_US (1 * US_PER_S)
 #define RATE_STEP_US (1 * US_PER_S)
@@ -54,6 +57,7 @@ void client_begin_h2(struct client *c, struct span bytes)
                              .worker = w,
                              .flush = {.on_run = on_flush},
                              .idle_us = c->since_us,
+                             .share_turn = 1,
                              .streams_max = conf.streams_max};
     c->h2 = conn;
     w->h2_conn_count++;
@@ -171,9 +175,18 @@ static void run_late(struct h2_conn *conn)
  * before another one gets its turn. */
 static void serve(struct h2_conn *conn)
 {
-    do
+    for (uint32_t pumps = 0;; pumps++) {
         run_dirty(conn);
-    while (pump_once(conn) && !conn->c->is_broken);
+        if (conn->had_its_turn)
+            return;
+        if (pumps == PUMPS_PER_TURN) {
+            conn->had_its_turn = true;
+            loop_defer(conn->worker->loop, &conn->flush);
+            return;
+        }
+        if (!pump_once(conn) || conn->c->is_broken)
+            return;
+    }
 }
 
 static bool is_full(const struct client *c)
@@ -253,6 +266,7 @@ bool h2_conn_put_payload(struct h2_conn *conn, struct span head, struct span pay
 static void on_flush(struct loop_job *job)
 {
     struct h2_conn *conn = FB_CONTAINER(job, struct h2_conn, flush);
+    conn->had_its_turn = false;
     serve(conn);
     client_run(conn->c);
 }
@@ -262,7 +276,7 @@ static bool flush(struct h2_conn *conn)
 {
     struct client *c = conn->c;
     while (write_out(c)) {
-        if (!conn->has_more || conn->is_busy)
+        if (!conn->has_more || conn->is_busy || conn->had_its_turn)
             return true;
         serve(conn);
         if (!c->out)
@@ -490,11 +504,12 @@ static void *on_head(void *arg, const struct h2_begin *begin)
     return h2_stream_open(conn, begin);
 }
 
-static void on_priority(void *arg, void *stream, bool is_incremental)
+static void on_priority(void *arg, void *stream, struct h2_priority priority)
 {
     struct h2_stream *st = stream;
     (void)arg;
-    st->is_incremental = is_incremental;
+    st->is_incremental = priority.is_incremental;
+    st->urgency = priority.urgency;
 }
 
 static void on_malformed(void *arg, size_t head_bytes)

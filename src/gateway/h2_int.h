@@ -35,6 +35,8 @@ struct h2_stream {
     bool is_stop_said;   /* it was told to send no more */
     bool is_incremental; /* RFC 9218 4.2: it shares with others of its urgency */
     bool is_late;        /* has bytes again, and waits until the others had their turn */
+    uint8_t urgency;     /* RFC 9218 4.1 */
+    uint64_t share_bytes, stepped_back; /* h2_share.c */
 };
 
 struct h2_conn {
@@ -51,8 +53,11 @@ struct h2_conn {
     uint64_t goaway_us;     /* when new streams are refused; 0: not draining */
     uint32_t late_count;    /* streams with is_late */
     size_t pumped_bytes;    /* of payload, in this call of h2_pump */
+    uint64_t share_bytes;   /* h2_share.c: what the last one served had before */
+    uint64_t share_turn;    /* counts what incremental streams sent, from 1 */
     bool is_busy;           /* inside h2_take or h2_pump */
     bool has_more;          /* frames wait in the session for room */
+    bool had_its_turn;      /* they go out in the next turn of the loop */
     bool is_goaway_final;
     bool has_streamed; /* a stream was seen */
 };
@@ -67,6 +72,11 @@ void h2_conn_touch(struct h2_conn *conn, struct h2_stream *st); /* it runs soon 
 void h2_conn_put(struct h2_conn *conn, struct span bytes);
 /* False: there is no room now. */
 bool h2_conn_put_payload(struct h2_conn *conn, struct span head, struct span payload);
+
+/* ---- h2_share.c ---- */
+void h2_share_ready(struct h2_stream *st);      /* it had nothing to send, and has now */
+bool h2_share_steps_back(struct h2_stream *st); /* another one is to go first; asked per frame */
+void h2_share_sent(struct h2_stream *st, size_t bytes);
 
 /* ---- h2_stream.c ---- */
 void *h2_stream_open(struct h2_conn *conn, const struct h2_begin *begin);

@@ -55,7 +55,9 @@ void *h2_stream_open(struct h2_conn *conn, const struct h2_begin *begin)
         answer_raw(c, reason, false);
     } else {
         const struct http1_field *f = http1_find_name(begin->head, SPAN("priority"));
-        st->is_incremental = f && h2_is_incremental(f->value);
+        struct h2_priority priority = h2_priority_of(f ? f->value : SPAN(""));
+        st->is_incremental = priority.is_incremental;
+        st->urgency = priority.urgency;
         conn->worker->h2_stream_count++;
         conn->used++; /* before it: the request may be over at once */
         size_t taken = request_begin(c, begin->head, SPAN(""));
@@ -115,9 +117,12 @@ struct h2_give h2_stream_give(void *arg, void *stream, size_t most)
 {
     struct h2_stream *st = stream;
     struct span ready = st->c.out ? chunk_span(st->c.out) : st->now;
-    (void)arg;
     if (ready.len == 0 && !st->is_all)
         return (struct h2_give){0};
+    if (ready.len && h2_share_steps_back(st)) {
+        h2_conn_late(arg, st);
+        return (struct h2_give){0};
+    }
     struct h2_give g = {.bytes = ready.len < most ? ready.len : most, .is_ready = true};
     g.is_last = st->is_all && g.bytes == ready.len;
     if (g.is_last)
@@ -135,6 +140,7 @@ bool h2_stream_put(void *arg, void *stream, struct span head, size_t bytes)
     fb_assert(bytes <= ready.len);
     if (!h2_conn_put_payload(conn, head, (struct span){ready.at, bytes}))
         return false;
+    h2_share_sent(st, bytes);
     c->written_bytes += bytes;
     if (!c->out) {
         st->now = (struct span){bytes < ready.len ? ready.at + bytes : NULL, ready.len - bytes};
@@ -209,6 +215,8 @@ static void say(struct h2_stream *st, const struct answer_piece *piece)
     st->is_all = piece->is_last;
     bool is_shared = st->is_incremental && conn->stream_count > 1 && !piece->head.len;
     bool is_now = !c->out && !conn->is_busy && !is_shared;
+    if (!c->out && piece->payload.len)
+        h2_share_ready(st);
     if (is_now)
         st->now = piece->payload;
     else if (!keep(st, piece->payload))

@@ -330,6 +330,11 @@ void h2_resume(struct h2 *s, int32_t id)
     (void)rv; /* not deferred: it is asked anyway */
 }
 
+bool h2_has_window(const struct h2 *s, int32_t id)
+{
+    return nghttp2_session_get_stream_remote_window_size(s->session, id) > 0;
+}
+
 void h2_consume(struct h2 *s, int32_t id, size_t bytes)
 {
     /* An error means that the connection or the stream is over, or that memory is: then it stands
@@ -631,7 +636,7 @@ static int on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, v
         stream = nghttp2_session_get_stream_user_data(session, p->stream_id);
         struct span value = {(const char *)p->field_value, p->field_value_len};
         if (stream)
-            s->hooks->on_priority(s->conn, stream, h2_is_incremental(value));
+            s->hooks->on_priority(s->conn, stream, h2_priority_of(value));
         return 0;
     }
     default:

@@ -77,6 +77,11 @@ struct h2_give {          /* what a stream can send now */
     bool is_ready;        /* false: nothing now; h2_resume says when */
 };
 
+struct h2_priority { /* RFC 9218 section 4 */
+    uint8_t urgency; /* 0 is the most urgent */
+    bool is_incremental;
+};
+
 struct h2_hooks {
     /* A head is complete.  Returns the owner of the stream, or NULL when it wants none (then it has
      * called h2_reset). */
@@ -87,7 +92,7 @@ struct h2_hooks {
      * a fault of the client. */
     void (*on_gone)(void *conn, void *stream, uint32_t code);
     /* A PRIORITY_UPDATE frame; the first value comes with the head. */
-    void (*on_priority)(void *conn, void *stream, bool is_incremental);
+    void (*on_priority)(void *conn, void *stream, struct h2_priority priority);
     /* A head that breaks RFC 9113 8.1.1 was answered with a reset; it has no stream. */
     void (*on_malformed)(void *conn, size_t head_bytes);
     struct h2_give (*give)(void *conn, void *stream, size_t most);
@@ -138,7 +143,8 @@ const struct h2_counts *h2_counts(const struct h2_shared *shared);
  * out.  <is_last>: no body follows.  Without, hooks.give is asked.  1xx: call again. */
 FB_MUST_USE
 bool h2_answer(struct h2 *s, const struct h2_owned *to, struct span head, bool is_last);
-void h2_resume(struct h2 *s, int32_t id); /* hooks.give has something */
+void h2_resume(struct h2 *s, int32_t id);           /* hooks.give has something */
+bool h2_has_window(const struct h2 *s, int32_t id); /* its client takes more of this stream */
 /* The owner took them: both windows open again. */
 void h2_consume(struct h2 *s, int32_t id, size_t bytes);
 void h2_consume_gone(struct h2 *s, size_t bytes); /* the same after its stream is gone */

@@ -8,6 +8,7 @@
 /* Lines that we add ourselves: upgrade, sec-websocket-key, and cookies written again. */
 #define OWN_BYTES 128
 #define KEY_BYTES 24
+#define URGENCY_DEFAULT 3 /* RFC 9218 section 4.1 */
 
 static void take_pseudo(struct h2_head *h, struct span name, struct span value);
 static void take_field(struct h2_head *h, struct span name, struct span value);
@@ -411,18 +412,21 @@ static void fail(struct h2_head *h, enum http1_error error)
 }
 
 /* A dictionary of RFC 8941: the last member of a name counts. */
-bool h2_is_incremental(struct span priority)
+struct h2_priority h2_priority_of(struct span field)
 {
-    bool is = false;
-    while (priority.len) {
+    struct h2_priority p = {.urgency = URGENCY_DEFAULT};
+    while (field.len) {
         struct span rest, parameters;
-        struct span member = span_cut(priority, ',', &rest);
+        struct span member = span_cut(field, ',', &rest);
         member = span_trim(span_cut(member, ';', &parameters));
         if (span_eq(member, SPAN("i")) || span_eq(member, SPAN("i=?1")))
-            is = true;
+            p.is_incremental = true;
         else if (span_eq(member, SPAN("i=?0")))
-            is = false;
-        priority = rest;
+            p.is_incremental = false;
+        else if (member.len == 3 && span_starts(member, SPAN("u=")) && member.at[2] >= '0' &&
+                 member.at[2] <= '7')
+            p.urgency = (uint8_t)(member.at[2] - '0');
+        field = rest;
     }
-    return is;
+    return p;
 }

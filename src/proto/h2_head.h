@@ -13,6 +13,7 @@
  * changes. Memory: the caller's; nothing is allocated.  Threads: any.  Units: bytes. */
 #ifndef FB_PROTO_H2_HEAD_H
 #define FB_PROTO_H2_HEAD_H
+#include "proto/h2.h"
 #include "proto/http1.h"
 
 struct h2_head {
@@ -48,6 +49,6 @@ enum http1_error h2_head_finish(struct h2_head *h, bool is_last, uint64_t seed);
 /* The texts lie at <text> now, or the fields at <fields>: the head waits for more in another place.
  */
 void h2_head_move(struct h2_head *h, char *text, struct http1_field *fields);
-/* Does a Priority field say that the answer is useful in parts (RFC 9218 section 4.2)? */
-bool h2_is_incremental(struct span priority);
+/* What a Priority field says, or a PRIORITY_UPDATE; an empty one: as if there were none. */
+struct h2_priority h2_priority_of(struct span field);
 #endif

@@ -145,11 +145,11 @@ static bool put_data(void *arg, void *stream, struct span head, size_t bytes)
     return true;
 }
 
-static void on_priority(void *conn, void *stream, bool is_incremental)
+static void on_priority(void *conn, void *stream, struct h2_priority priority)
 {
     (void)conn;
     (void)stream;
-    (void)is_incremental;
+    (void)priority;
 }
 
 static const struct h2_hooks hooks = {.on_head = on_head,

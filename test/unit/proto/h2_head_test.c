@@ -229,6 +229,26 @@ static void a_head_that_waits_may_move(void **state)
     assert_true(span_eq(h.p.head.fields[0].value, SPAN("1")));
 }
 
+static void a_priority_is_read_as_a_dictionary_with_its_defaults(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *field;
+        uint8_t urgency;
+        bool is_incremental;
+    } cases[] = {
+        {"", 3, false},         {"u=0", 0, false},           {"i", 3, true},
+        {"u=7, i", 7, true},    {"i=?1;x=1 ,u=5", 5, true},  {"i, i=?0", 3, false},
+        {"u=1, u=2", 2, false}, {"u=8", 3, false},           {"u=-1, i", 3, true},
+        {"u=22", 3, false},     {"u=, x=\"u=1\"", 3, false}, {"U=1", 3, false},
+    };
+    for (size_t i = 0; i < FB_COUNT(cases); i++) {
+        struct h2_priority p = h2_priority_of(span_of(cases[i].field));
+        assert_int_equal(p.urgency, cases[i].urgency);
+        assert_int_equal(p.is_incremental, cases[i].is_incremental);
+    }
+}
+
 static void trailers_have_no_pseudo_fields(void **state)
 {
     struct h2_head h;
@@ -255,6 +275,7 @@ int main(void)
         cmocka_unit_test(an_extended_connect_becomes_an_upgrade),
         cmocka_unit_test(lines_that_are_too_long_are_named),
         cmocka_unit_test(a_head_that_waits_may_move),
+        cmocka_unit_test(a_priority_is_read_as_a_dictionary_with_its_defaults),
         cmocka_unit_test(trailers_have_no_pseudo_fields),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
