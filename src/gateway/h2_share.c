@@ -3,14 +3,15 @@
  *
  * The library puts a stream that has bytes again at the front of those that wait, whatever it has
  * sent before: of three downloads one got 10 % and one 70 %.  So each stream counts what it has
- * sent, and one that is a frame ahead of another that could send lets that one go first.
+ * sent, and one that is a quantum ahead of another that could send lets that one go first.
  * A stream that had nothing to send does not save it up: it comes back at most LAG_BYTES behind
  * the one that was served last. Holds always: somebody goes; who stepped back once, and nobody
  * sent, steps back no more. */
 #include "base/assert.h"
 #include "gateway/h2_int.h"
 
-#define FRAME_BYTES (16 * KIB)
+/* Four frames: to change streams at each costs more CPU. */
+#define QUANTUM_BYTES (64 * KIB)
 #define LAG_BYTES (128 * KIB)
 
 static bool could_send(const struct h2_conn *conn, const struct h2_stream *st)
@@ -32,7 +33,7 @@ bool h2_share_steps_back(struct h2_stream *st)
         return false;
     for (const struct h2_stream *other = conn->streams; other; other = other->next) {
         if (!other->is_incremental || other->urgency != st->urgency ||
-            other->share_bytes + FRAME_BYTES > st->share_bytes || !could_send(conn, other))
+            other->share_bytes + QUANTUM_BYTES > st->share_bytes || !could_send(conn, other))
             continue;
         st->stepped_back = conn->share_turn;
         return true;

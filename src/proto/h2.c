@@ -81,12 +81,7 @@ static void mem_free(void *piece, void *mem)
 }
 static void *mem_calloc(size_t count, size_t size, void *mem)
 {
-    if (size && count > SIZE_MAX / size)
-        return NULL;
-    void *piece = h2_mem_take(mem, count * size);
-    if (piece)
-        memset(piece, 0, count * size);
-    return piece;
+    return h2_mem_take_zeroed(mem, count, size);
 }
 static void *mem_realloc(void *piece, size_t size, void *mem)
 {
@@ -326,8 +321,7 @@ bool h2_answer(struct h2 *s, const struct h2_owned *to, struct span head, bool i
 
 void h2_resume(struct h2 *s, int32_t id)
 {
-    int rv = nghttp2_session_resume_data(s->session, id);
-    (void)rv; /* not deferred: it is asked anyway */
+    (void)nghttp2_session_resume_data(s->session, id); /* not deferred: it is asked anyway */
 }
 
 bool h2_has_window(const struct h2 *s, int32_t id)

@@ -45,6 +45,16 @@ void *h2_mem_take(struct h2_mem *m, size_t bytes)
     return p->at;
 }
 
+void *h2_mem_take_zeroed(struct h2_mem *m, size_t count, size_t size)
+{
+    if (size && count > SIZE_MAX / size)
+        return NULL;
+    void *piece = h2_mem_take(m, count * size);
+    if (piece)
+        memset(piece, 0, count * size);
+    return piece;
+}
+
 void *h2_mem_resize(struct h2_mem *m, void *piece, size_t bytes)
 {
     if (!piece)

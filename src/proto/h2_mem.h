@@ -18,6 +18,7 @@ struct h2_mem {
     } classes[H2_MEM_CLASSES];
 };
 void *h2_mem_take(struct h2_mem *m, size_t bytes);
+void *h2_mem_take_zeroed(struct h2_mem *m, size_t count, size_t size); /* <count> of them */
 void *h2_mem_resize(struct h2_mem *m, void *piece, size_t bytes);
 void h2_mem_give(struct h2_mem *m, void *piece);
 void h2_mem_fini(struct h2_mem *m); /* all pieces must be back */

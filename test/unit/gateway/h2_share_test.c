@@ -37,14 +37,14 @@ static int begin(void **state)
     return 0;
 }
 
-static void one_that_is_a_frame_ahead_lets_the_others_go_first(void **state)
+static void one_that_is_a_quantum_ahead_lets_the_others_go_first(void **state)
 {
     (void)state;
-    h2_share_sent(&streams[0], FRAME_BYTES);
+    h2_share_sent(&streams[0], QUANTUM_BYTES);
     assert_true(h2_share_steps_back(&streams[0]));
     assert_false(h2_share_steps_back(&streams[1]));
-    h2_share_sent(&streams[1], FRAME_BYTES);
-    h2_share_sent(&streams[2], FRAME_BYTES);
+    h2_share_sent(&streams[1], QUANTUM_BYTES);
+    h2_share_sent(&streams[2], QUANTUM_BYTES);
     assert_false(h2_share_steps_back(&streams[0]));
 }
 
@@ -53,7 +53,7 @@ static void nobody_steps_back_for_one_that_cannot_send(void **state)
     (void)state;
     conn.streams = &streams[1];
     streams[2].next = NULL;
-    h2_share_sent(&streams[2], FRAME_BYTES);
+    h2_share_sent(&streams[2], QUANTUM_BYTES);
     without_window = streams[1].id;
     assert_false(h2_share_steps_back(&streams[2]));
     without_window = 0;
@@ -69,7 +69,7 @@ static void nobody_steps_back_for_one_that_cannot_send(void **state)
 static void nobody_steps_back_for_another_urgency_or_one_that_does_not_share(void **state)
 {
     (void)state;
-    h2_share_sent(&streams[0], FRAME_BYTES);
+    h2_share_sent(&streams[0], QUANTUM_BYTES);
     streams[1].urgency = 5;
     streams[2].is_incremental = false;
     assert_false(h2_share_steps_back(&streams[0]));
@@ -79,7 +79,7 @@ static void nobody_steps_back_for_another_urgency_or_one_that_does_not_share(voi
 static void who_stepped_back_and_nobody_went_goes(void **state)
 {
     (void)state;
-    h2_share_sent(&streams[0], FRAME_BYTES);
+    h2_share_sent(&streams[0], QUANTUM_BYTES);
     assert_true(h2_share_steps_back(&streams[0]));
     assert_false(h2_share_steps_back(&streams[0]));
 }
@@ -88,21 +88,21 @@ static void rest_is_not_saved_up(void **state)
 {
     (void)state;
     for (int i = 0; i < 100; i++)
-        h2_share_sent(&streams[0], FRAME_BYTES);
+        h2_share_sent(&streams[0], QUANTUM_BYTES);
     h2_share_ready(&streams[1]);
     int turns = 0;
     while (h2_share_steps_back(&streams[0])) {
-        h2_share_sent(&streams[1], FRAME_BYTES);
-        h2_share_sent(&streams[2], 64 * FRAME_BYTES);
+        h2_share_sent(&streams[1], QUANTUM_BYTES);
+        h2_share_sent(&streams[2], 64 * QUANTUM_BYTES);
         turns++;
     }
-    assert_in_range(turns, 1, LAG_BYTES / FRAME_BYTES + 1);
+    assert_in_range(turns, 1, LAG_BYTES / QUANTUM_BYTES + 1);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(one_that_is_a_frame_ahead_lets_the_others_go_first, begin),
+        cmocka_unit_test_setup(one_that_is_a_quantum_ahead_lets_the_others_go_first, begin),
         cmocka_unit_test_setup(nobody_steps_back_for_one_that_cannot_send, begin),
         cmocka_unit_test_setup(nobody_steps_back_for_another_urgency_or_one_that_does_not_share,
                                begin),
