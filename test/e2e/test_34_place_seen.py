@@ -101,7 +101,7 @@ def test_places_are_seen_and_weights_change_at_a_reload(tmp_path):
         assert 'foldback_cross_zone_ratio{service="app"} 0\n' in metrics
         assert 'foldback_endpoint_utilisation_ratio{service="app",endpoint="%s"} 0.25' % names[0] in metrics
         assert 'foldback_endpoint_weight_ratio{service="app",endpoint="%s"} 1\n' % names[1] in metrics
-        assert "zone west, not that of this node" in fb.why(names[1])
+        assert "zone west, not in that of this node" in fb.why(names[1])
         assert "spare one" in fb.why(names[2]) and "utilisation of 25.0 %" in fb.why(names[0])
         fb.reload(CONFIG % (ports[0], "200%", ports[1], ports[2]))
         fb.until(lambda: abs((fb.endpoints()[names[0]]["weight"] or 0) - 2) < 0.01)
