@@ -207,6 +207,7 @@ def test_pause_resume_and_reset(tmp_path, origin):
     assert len(lines(out)) == 50
     assert fold.cli("connector", "reset", "out", "--at", "start").returncode == 0
     until(lambda: len(lines(out)) >= 100, 30)
+    until(lambda: connector(fold, "out")["state"] == "running", 30)  # it began again
     listed = fold.cli("connector", "list")
     assert listed.returncode == 0 and "out" in listed.stdout and "running" in listed.stdout
     nobody = fold.cli("connector", "pause", "nobody")
