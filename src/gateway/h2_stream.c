@@ -40,6 +40,7 @@ void *h2_stream_open(struct h2_conn *conn, const struct h2_begin *begin)
     c->listener = socket->listener;
     c->since_us = conn->head_since_us ? conn->head_since_us : loop_now_us(w->loop);
     c->tls = socket->tls;
+    c->tls_cipher = socket->tls_cipher;
     c->traits = socket->traits;
     c->proxied = socket->proxied; /* borrowed: the connection outlives its streams */
     st->next = conn->streams;
@@ -465,6 +466,8 @@ static void close_stream(struct h2_stream *st)
     struct client *c = &st->c;
     struct request *req = c->req;
     struct h2 *session = st->conn->session;
+    if (!st->is_closed && st->is_out_over && !st->is_in_over)
+        h2_conn_pump(st->conn); /* a reset would take back an answer that waits in the session */
     if (!st->is_closed && !st->is_out_over)
         h2_reset(session, st->id,
                  req && req->reason == REASON_READER_TOO_SLOW ? H2_CANCEL : H2_INTERNAL_ERROR);

@@ -6,7 +6,7 @@ import time
 
 import h2.errors
 import pytest
-from conftest import WAIT_S, config
+from conftest import WAIT_S, config, free_port
 from h2_origin import H2Origin
 from h2_util import H2
 
@@ -61,6 +61,16 @@ def test_an_answer_that_is_only_trailers(both):
     assert a.fields["grpc-status"] == "5" and a.fields["grpc-message"] == "no such"
     event, = proxy.wait_events(1)
     assert event["grpc_status"] == 5 and event["reason_name"] == "answered" and not event["flags"] & 128
+
+
+def test_a_call_that_is_refused_before_its_message_came_hears_why(world):
+    """The answer goes out before the reset that ends the rest of the call."""
+    proxy = world.proxy(config(free_port()).replace("match: /,", "match: /other/,"), 1)
+    client = H2(proxy.port)
+    world.origins.append(client)
+    for _ in range(3):
+        a = client.wait(client.begin("/pkg.Service/Method", "POST", CALL, is_last=False))
+        assert a.fields.get("grpc-status") == "12", (a.reset, client.goaway)
 
 
 @pytest.mark.parametrize("status, is_failed", [(0, False), (1, False), (2, True), (3, False), (4, True), (8, True),
