@@ -1,19 +1,33 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a gateway would refuse at its start although the text of the file is right: certificates,
- * keys, ciphers, name servers.  Nothing is opened but the files that it names. */
+ * keys, ciphers.  Nothing is opened but the files that it names. */
 #include "cli/cli_int.h"
 #include "conf/conf.h"
-#include "io/socket.h"
 #include "io/tls.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
-static enum fb_code check_listen(const struct conf_listen *l, struct fb_err *err)
+/* The authority of `tls: internal` lies in the state folder; a start makes what is missing there.
+ */
+static bool has_authority(const char *state)
+{
+    static const char *const names[] = {"internal-ca.pem", "internal-ca.key"};
+    char file[600];
+    for (size_t i = 0; i < FB_COUNT(names); i++) {
+        snprintf(file, sizeof file, "%s/%s", state, names[i]);
+        if (access(file, R_OK) != 0)
+            return false;
+    }
+    return true;
+}
+
+static enum fb_code check_listen(const struct conf_listen *l, const char *state, struct fb_err *err)
 {
     const struct conf_tls *tls = &l->tls;
     struct tls_server *server = NULL;
-    if (!tls->is_on || tls->is_internal) /* its certificates are made at the start */
+    if (!tls->is_on)
         return FB_OK;
     struct tls_cert_files *files = calloc(tls->cert_count + 1, sizeof *files);
     if (!files)
@@ -23,7 +37,8 @@ static enum fb_code check_listen(const struct conf_listen *l, struct fb_err *err
             .cert = tls->certs[i].cert, .key = tls->certs[i].key, .ocsp = tls->certs[i].ocsp};
     const struct tls_server_conf c = {.certs = files,
                                       .cert_count = tls->cert_count,
-                                      .internal_dir = "",
+                                      .internal_dir =
+                                          tls->is_internal && has_authority(state) ? state : "",
                                       .client_ca = tls->client_ca,
                                       .verify = (enum tls_verify)tls->verify,
                                       .ciphers = tls->ciphers,
@@ -93,20 +108,15 @@ static uint32_t line_of(const struct conf_connector *k, const char *text)
     return 0;
 }
 
-static bool is_server(struct span one)
+size_t check_start(const struct conf *conf, const char *state, check_start_fn *fn, void *arg)
 {
-    struct sock_addr at;
-    struct fb_err err;
-    return sock_parse_host(one, 53, &at) ||
-           (one.len && one.at[0] != ':' && one.at[0] != '*' && sock_parse(one, &at, &err) == FB_OK);
-}
-
-size_t check_start(const struct conf *conf, check_start_fn *fn, void *arg)
-{
+    if (!state)
+        state =
+            conf->p.top_state[0] ? conf->p.top_state : "/var/lib/foldback"; /* of run --config */
     size_t count = 0;
     struct fb_err err = {0};
     for (size_t i = 0; i < conf->listen_count; i++)
-        if (check_listen(&conf->listens[i], &err) != FB_OK) {
+        if (check_listen(&conf->listens[i], state, &err) != FB_OK) {
             fn(arg, conf_listen_line(conf, i), err.text);
             count++;
         }
@@ -120,15 +130,5 @@ size_t check_start(const struct conf *conf, check_start_fn *fn, void *arg)
             fn(arg, line_of(&conf->connectors[i], err.text), err.text);
             count++;
         }
-    for (struct span rest = span_of(conf->p.dns_servers); rest.len;) {
-        struct span one = span_trim(span_cut(rest, ',', &rest));
-        if (is_server(one))
-            continue;
-        fb_fail(&err, FB_E_CONFIG,
-                "dns.servers: \"%.*s\" is no address; write IP or IP:PORT, separated by commas",
-                (int)fb_min_u64(one.len, 80), one.at);
-        fn(arg, 0, err.text);
-        count++;
-    }
     return count + check_ingest(conf, fn, arg);
 }

@@ -147,9 +147,10 @@ struct conf;
 void probe_ports(struct probes *p, const struct conf *conf, bool is_ours);
 void probe_endpoints(struct probes *p, const struct conf *conf, uint32_t timeout_ms);
 void probe_certs(struct probes *p, const struct conf *conf);
-/* What a gateway would refuse at its start; <line> 0: no place.  Returns how many. */
+/* What a gateway would refuse at its start; <line> 0: no place.  <state>: the folder that the start
+ * would have, NULL: the one of the file.  Returns how many. */
 typedef void check_start_fn(void *arg, uint32_t line, const char *text);
-size_t check_start(const struct conf *conf, check_start_fn *fn, void *arg);
+size_t check_start(const struct conf *conf, const char *state, check_start_fn *fn, void *arg);
 /* The same for the ways in besides the admin API. */
 size_t check_ingest(const struct conf *conf, check_start_fn *fn, void *arg);
 void probe_ingest(struct probes *p, const struct cli_call *call, const struct conf *conf,

@@ -43,7 +43,7 @@ int cmd_check(const struct cli_call *call)
         probe_ingest(&probes, call, conf, is_ours);
         probe_endpoints(&probes, conf, 1000);
         probe_certs(&probes, conf);
-        (void)check_start(conf, on_fault, &probes);
+        (void)check_start(conf, call->option[OPT_STATE], on_fault, &probes);
     }
     if (call->option[OPT_CONNECTORS])
         check_connectors(call, &probes, (uint32_t)timeout_s * 1000);

@@ -120,7 +120,8 @@ static int load(const struct cli_call *call, struct conf **conf)
     enum fb_code code = conf_load(file, conf, &report, &err);
     bool is_read = code == FB_OK;
     struct start_faults faults = {file, is_json, problems_of(&report)};
-    if (is_read && check_start(*conf, on_fault, &faults) + open_connectors(call, *conf, &faults))
+    if (is_read &&
+        check_start(*conf, NULL, on_fault, &faults) + open_connectors(call, *conf, &faults))
         code = FB_E_CONFIG;
     buf_init(&out, 4 * MIB);
     if (is_json && (is_read || report.count)) {

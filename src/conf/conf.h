@@ -429,6 +429,8 @@ enum fb_code conf_run_text(const struct conf_run *run, struct buf *out, struct f
 
 /* Where `listen` has it; 0: nowhere. */
 uint32_t conf_listen_line(const struct conf *c, size_t index);
+/* "http", "https", "tcp" or "tls" (passed through, with TLS towards clients). */
+const char *conf_listen_scheme(const struct conf_listen *l);
 /* RESTART params that differ: what a reload from <was> to <now> cannot do live, as text lines;
  * returns how many.  Listeners, services and routes are live. */
 size_t conf_reload_needs_restart(const struct conf *was, const struct conf *now, struct buf *out);

@@ -12,6 +12,21 @@
 static void parse_top(struct reader *rd, const struct node *root);
 static void parse_section(struct reader *rd, const struct node *n);
 static const struct node *find_node(const struct node *root, const char *section, const char *name);
+static void check_dns(struct reader *rd, const struct node *root)
+{
+    const struct node *n = find_node(root, "dns", "servers");
+    for (struct span rest = span_of(n ? rd->conf->p.dns_servers : ""); rest.len;) {
+        struct span one = span_trim(span_cut(rest, ',', &rest)), host = one;
+        uint16_t port = 53;
+        if (value_is_number_host(one) ||
+            (value_address(one, &host, &port) && port && value_is_number_host(host)))
+            continue;
+        problem(rd, n,
+                "dns.servers: \"%.*s\" is no address; write IP or IP:PORT, separated by commas",
+                SHOWN(one));
+    }
+}
+
 static void check_together(struct reader *rd, const struct node *root);
 static void check_duplicates(struct reader *rd, const struct node *n);
 static void read_root(struct reader *rd, const struct node *root);
@@ -409,6 +424,7 @@ static void check_together(struct reader *rd, const struct node *root)
     check_token_file(rd, root, "admin", p->admin_token_file);
     check_token_file(rd, root, "ingest", p->ingest_token_file);
     check_statsd(rd, root);
+    check_dns(rd, root);
     n = find_node(root, "top", "region");
     if (n && n->kind == NODE_SCALAR && !n->is_empty) {
         const char *region;

@@ -641,6 +641,13 @@ enum fb_code conf_run_text(const struct conf_run *run, struct buf *out, struct f
 
 /* ---- reload ---- */
 
+const char *conf_listen_scheme(const struct conf_listen *l)
+{
+    if (l->is_tcp)
+        return l->tls.is_on ? "tls" : "tcp";
+    return l->tls.is_on ? "https" : "http";
+}
+
 uint32_t conf_listen_line(const struct conf *c, size_t index)
 {
     return index < c->listen_count ? c->private->listen_line[index] : 0;

@@ -596,7 +596,8 @@ static void announce(struct supervisor *s)
             char where[SOCK_TEXT_BYTES] = "";
             if (sock_local(s->listen.fds[i], &at))
                 sock_format(&at, where);
-            printf("foldback %s serves http://%s  (mode %s, %u thread%s)\n", FB_VERSION, where,
+            printf("foldback %s serves %s://%s  (mode %s, %u thread%s)\n", FB_VERSION,
+                   conf_listen_scheme(&s->conf->listens[i]), where,
                    ev_mode_name(s->conf->p.top_mode), s->mem.head->threads,
                    s->mem.head->threads == 1 ? "" : "s");
         }

@@ -349,6 +349,7 @@ def test_why_of_a_request_that_never_was_is_refused_and_holds_nobody_up(fold):
     ("cert: a.pem, key: b.key", "", "b.key"),
     ("cert: a.pem, key: a.key, ocsp: junk.der", "", "junk.der"),
     ("cert: a.pem, key: a.key", "dns: { servers: zz }\n", "dns.servers"),
+    ("cert: a.pem, key: a.key", "dns: { servers: \"127.0.0.1, 127.0.0.2:99999\" }\n", "127.0.0.2:99999"),
     ("cert: a.pem, key: a.key", "", None),
 ])
 def test_config_check_finds_what_a_start_would_refuse(tmp_path, tls, more, said):
@@ -372,8 +373,40 @@ def test_config_check_finds_what_a_start_would_refuse(tmp_path, tls, more, said)
         return
     assert done.returncode == 2 and said in done.stderr, (done.stdout, done.stderr)
     assert looked.returncode == 1 and said in looked.stdout, looked.stdout
-    if "servers" in more:  # a start takes it: no name is ever found then
-        return
     begun = subprocess.run([BIN, "run", "--config", str(file), "--state", str(tmp_path / "state")],
                            capture_output=True, text=True, timeout=60)
     assert begun.returncode != 0 and "starting it again" not in begun.stdout + begun.stderr, begun
+
+
+def test_config_check_and_a_start_look_at_the_authority_of_tls_internal_alike(tmp_path):
+    state = tmp_path / "state"
+    state.mkdir()
+    file = tmp_path / "foldback.yaml"
+    file.write_text('listen: [{ address: "127.0.0.1:%d", tls: internal }]\nadmin: { listen: "127.0.0.1:0" }\nstate: %s\n'
+                    'services: { app: { endpoints: ["127.0.0.1:1"] } }\nroutes: [{ match: /, service: app }]\n' % (free_port(), state))
+
+    def check():
+        done = subprocess.run([BIN, "config", "check", str(file)], capture_output=True, text=True, timeout=60)
+        return done.returncode, done.stderr
+
+    assert check() == (0, "")  # a start makes it
+    for name in ("internal-ca.pem", "internal-ca.key"):
+        (state / name).write_text("junk")
+    code, said = check()
+    assert code == 2 and "internal-ca" in said and ":1: error" in said, said
+    begun = subprocess.run([BIN, "run", "--config", str(file)], capture_output=True, text=True, timeout=60)
+    assert begun.returncode != 0 and "internal-ca" in begun.stdout + begun.stderr, begun
+
+
+def test_the_banner_names_the_scheme_of_each_listener(tmp_path):
+    ports = [free_port() for _ in range(4)]
+    fold = Foldback(tmp_path, 'services: { app: { endpoints: ["127.0.0.1:1"] }, raw: { endpoints: ["127.0.0.1:1"] } }\n'
+                    'routes: [{ match: /, service: app }]\n',
+                    listen='["127.0.0.1:%%d", { address: "127.0.0.1:%d", tls: internal }, { address: "127.0.0.1:%d", '
+                    'protocol: tcp, service: raw }, { address: "127.0.0.1:%d", protocol: tcp, service: raw, tls: internal }]'
+                    % tuple(ports[1:])).start()
+    try:
+        for scheme, port in zip(("http", "https", "tcp", "tls"), [fold.port] + ports[1:]):
+            until(lambda: "serves %s://127.0.0.1:%d " % (scheme, port) in fold.text(), 20, scheme)
+    finally:
+        fold.stop()
