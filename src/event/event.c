@@ -209,6 +209,60 @@ const char *ev_verb_name(uint8_t verb)
     return name_at(verb_names, FB_COUNT(verb_names), verb);
 }
 
+const char *ev_protocol_name(uint8_t protocol)
+{
+    static const char *const names[] = {"HTTP/1", "HTTP/2", "TCP"};
+    return name_at(names, FB_COUNT(names), protocol);
+}
+
+const char *ev_tls_name(uint8_t tls)
+{
+    static const char *const names[] = {"", "1.2", "1.3"};
+    return name_at(names, FB_COUNT(names), tls);
+}
+
+const char *ev_cipher_name(uint64_t tls_cipher)
+{
+    static const struct {
+        uint16_t id;
+        const char *name;
+    } rows[] = {{0x1301, "TLS_AES_128_GCM_SHA256"},
+                {0x1302, "TLS_AES_256_GCM_SHA384"},
+                {0x1303, "TLS_CHACHA20_POLY1305_SHA256"},
+                {0xc02b, "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"},
+                {0xc02c, "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384"},
+                {0xc02f, "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"},
+                {0xc030, "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384"},
+                {0xcca8, "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256"},
+                {0xcca9, "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256"}};
+    for (size_t i = 0; i < FB_COUNT(rows); i++)
+        if (rows[i].id == (tls_cipher & 0xffff))
+            return rows[i].name;
+    return "another";
+}
+
+const char *ev_grpc_name(uint16_t status)
+{
+    static const char *const names[] = {"OK",
+                                        "CANCELLED",
+                                        "UNKNOWN",
+                                        "INVALID_ARGUMENT",
+                                        "DEADLINE_EXCEEDED",
+                                        "NOT_FOUND",
+                                        "ALREADY_EXISTS",
+                                        "PERMISSION_DENIED",
+                                        "RESOURCE_EXHAUSTED",
+                                        "FAILED_PRECONDITION",
+                                        "ABORTED",
+                                        "OUT_OF_RANGE",
+                                        "UNIMPLEMENTED",
+                                        "INTERNAL",
+                                        "UNAVAILABLE",
+                                        "DATA_LOSS",
+                                        "UNAUTHENTICATED"};
+    return status < FB_COUNT(names) ? names[status] : "unknown";
+}
+
 const char *ev_cache_name(uint8_t cache)
 {
     static const char *const names[EV_CACHE_END] = {"off",         "miss",      "hit",   "stale",

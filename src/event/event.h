@@ -78,6 +78,7 @@ enum ev_request_flag { /* bits 0-1: attempts - 1, at most 3 */
 
 enum ev_protocol { EV_PROTOCOL_HTTP1, EV_PROTOCOL_HTTP2, EV_PROTOCOL_TCP };
 enum ev_tls { EV_TLS_NONE, EV_TLS_12, EV_TLS_13 };
+#define EV_TLS_RESUMED 0x10000u /* in tls_cipher, above the number of the suite */
 enum ev_cache {
     EV_CACHE_OFF, /* the route has none, or the request may not be looked up */
     EV_CACHE_MISS,
@@ -233,6 +234,10 @@ struct ev_trait_row {
 };
 const struct ev_trait_row *ev_trait_row(unsigned trait); /* below EV_TRAIT_COUNT */
 void ev_traits_to_json(struct json *j, uint64_t bits);   /* "trait_names": [...] */
+const char *ev_protocol_name(uint8_t protocol);          /* "HTTP/2" */
+const char *ev_tls_name(uint8_t tls);                    /* "1.3"; "" without */
+const char *ev_cipher_name(uint64_t tls_cipher);         /* IANA's; "another" for unusual ones */
+const char *ev_grpc_name(uint16_t status);               /* "UNAVAILABLE"; "unknown" above 16 */
 const char *ev_cache_name(uint8_t cache);                /* "hit"; "off" for what is none */
 /* Of a copy for a mirror: no request of a client. */
 bool ev_reason_is_mirror(uint16_t reason);

@@ -282,9 +282,10 @@ struct client {
     struct chunk *proxied; /* a struct sock_addr: where the client connected to, if a PROXY header
                               said so */
     struct listener *listener;
-    uint8_t kind;      /* enum client_kind */
-    uint8_t tls;       /* enum ev_tls */
-    bool awaits_proxy; /* its PROXY header is not complete */
+    uint32_t tls_cipher; /* as in its events */
+    uint8_t kind;        /* enum client_kind */
+    uint8_t tls;         /* enum ev_tls */
+    bool awaits_proxy;   /* its PROXY header is not complete */
     bool can_read, can_write;
     bool has_ended;  /* it will send nothing more */
     bool is_broken;  /* reset, or it must be cut */
@@ -367,6 +368,7 @@ struct request {
     uint16_t route, reason, status;
     uint16_t in_flight, ep_number, ep_version;
     uint16_t hedge_endpoint; /* number of the endpoint whose answer was not needed */
+    uint32_t tls_cipher;     /* of the client, as in its event */
     uint16_t grpc_status;    /* EV_NONE: no gRPC */
     char peer_text[46]; /* the client's address: the client may be gone when the log is written */
     uint8_t peer_text_bytes;

@@ -151,6 +151,7 @@ static void step(struct client *c)
     count_end(c, TLS_FAULT_NONE);
     handshake_drop(c);
     c->tls = tls_version(c->link.tls) == 13 ? EV_TLS_13 : EV_TLS_12;
+    c->tls_cipher = tls_cipher(c->link.tls) | (tls_is_resumed(c->link.tls) ? EV_TLS_RESUMED : 0u);
     c->can_read = true; /* the request may have come with the end of the handshake */
     if (span_eq(tls_alpn(c->link.tls), SPAN("h2")))
         client_begin_h2(c, (struct span){NULL, 0});

@@ -54,6 +54,7 @@ void report_request(struct request *req)
         atomic_load_explicit(&req->worker->gw->mem->head->pseudonym, memory_order_relaxed));
     ev.protocol = req->protocol;
     ev.tls = req->tls;
+    ev.tls_cipher = req->tls_cipher;
     ev.cache = req->cache;
     ev.hedge = req->hedge;
     if (req->hedge == EV_HEDGE_LOST || req->hedge == EV_HEDGE_WON) {

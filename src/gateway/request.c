@@ -236,6 +236,7 @@ struct request *request_open(struct client *c, const struct http1_head *head)
         return NULL;
     *req = (struct request){.worker = w,
                             .tls = c->tls,
+                            .tls_cipher = c->tls_cipher,
                             .traits = c->traits,
                             .client = c,
                             .gen = w->gen,

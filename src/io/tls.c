@@ -285,6 +285,12 @@ struct span tls_alpn(const struct tls_conn *c)
     return (struct span){(const char *)at, len};
 }
 
+unsigned tls_cipher(const struct tls_conn *c)
+{
+    const SSL_CIPHER *cipher = c->ssl ? SSL_get_current_cipher(c->ssl) : NULL;
+    return cipher ? SSL_CIPHER_get_protocol_id(cipher) : 0;
+}
+
 bool tls_is_resumed(const struct tls_conn *c)
 {
     return c->ssl && SSL_session_reused(c->ssl) == 1;

@@ -150,6 +150,7 @@ bool tls_rest(struct tls_conn *c);
 /* 12, 13; 0 before the handshake. */
 unsigned tls_version(const struct tls_conn *c);
 struct span tls_alpn(const struct tls_conn *c); /* empty: none was agreed */
+unsigned tls_cipher(const struct tls_conn *c);  /* IANA's number, when the connection begins */
 bool tls_is_resumed(const struct tls_conn *c);
 /* The name that the client asked for, "" none. */
 const char *tls_sni(const struct tls_conn *c);

@@ -107,6 +107,19 @@ static void say_request_time(struct api_call *c, const struct ev_request *r)
         say(c, "No first byte came: the endpoint would have taken longer than it was given.");
 }
 
+static void say_client(struct api_call *c, const struct ev_request *r)
+{
+    if (r->tls == EV_TLS_NONE)
+        say(c, "Its client spoke %s without TLS.", ev_protocol_name(r->protocol));
+    else
+        say(c, "Its client spoke %s over TLS %s (%s), in a session that was %s.",
+            ev_protocol_name(r->protocol), ev_tls_name(r->tls), ev_cipher_name(r->tls_cipher),
+            r->tls_cipher & EV_TLS_RESUMED ? "resumed" : "new");
+    if (r->grpc_status != EV_NONE)
+        say(c, "The gRPC call ended with status %u (%s).", r->grpc_status,
+            ev_grpc_name(r->grpc_status));
+}
+
 static bool why_request(struct api_call *c, const char *q)
 {
     uint64_t id = 0, offset = 0;
@@ -122,6 +135,7 @@ static bool why_request(struct api_call *c, const char *q)
         reason->name ? reason->name : "unknown");
     if (r->status)
         say(c, "The client got status %u.", r->status);
+    say_client(c, r);
     if (r->route == EV_NONE)
         say(c, "It was matched by no route.");
     else

@@ -350,6 +350,14 @@ void put_request(struct json *j, const struct admin *a, const struct ev_request 
         json_key_str(j, "hedge", r->hedge == EV_HEDGE_WON ? "second" : "first");
     json_key_u64(j, "in_flight", r->in_flight);
     json_key_u64(j, "sent_bytes", r->sent_bytes);
+    json_key_str(j, "protocol", ev_protocol_name(r->protocol));
+    if (r->tls != EV_TLS_NONE) {
+        json_key_str(j, "tls", ev_tls_name(r->tls));
+        json_key_str(j, "tls_cipher", ev_cipher_name(r->tls_cipher));
+        json_key_bool(j, "tls_resumed", (r->tls_cipher & EV_TLS_RESUMED) != 0);
+    }
+    if (r->grpc_status != EV_NONE)
+        json_key_u64(j, "grpc_status", r->grpc_status);
     if (r->cache != EV_CACHE_OFF)
         json_key_str(j, "cache", ev_cache_name(r->cache));
     if (s) {

@@ -3,11 +3,14 @@
 import http.client
 import json
 import os
+import socket
 import ssl
 import sys
 import time
 
 import pytest
+from conftest import WAIT_S
+from h2_util import H2
 from tls_util import Authority
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "fault"))
@@ -199,3 +202,53 @@ def test_a_renewal_that_fails_is_an_alert_with_its_code_until_one_ends_well(star
     until(lambda: alerts(fold, "alert_renew_failed")[0]["over"], 30, "the end of the alert")
     until(lambda: not metric(fold, 'foldback_tls_renewals_total{result="ok"} 0'), 30, "the good run is counted")
     assert float(metric(fold, "foldback_tls_renewal_next_seconds ")[0].rsplit(" ", 1)[1]) > time.time() - 60
+
+
+def ask(fold, context, session=None):
+    """One request on a connection of its own: its session, and whether that was resumed."""
+    plain = socket.create_connection(("127.0.0.1", fold.port), WAIT_S)
+    with context.wrap_socket(plain, server_hostname="localhost", session=session) as s:
+        s.sendall(b"GET /app/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        while s.recv(65536):
+            pass
+        return s.session, s.session_reused
+
+
+def why_all(fold, count):
+    """What `why` says of each request, oldest first."""
+    def events():
+        done = fold.cli("events", "tail", "--from-offset", "0", "--type", "request", "--limit", "1000", "--json")
+        return [json.loads(x) for x in done.stdout.splitlines()]
+
+    until(lambda: len(events()) >= count, 30, "the events")
+    return [fold.api("GET", "/v1/why?q=%016x" % e["request_id"]) for e in events()]
+
+
+@pytest.mark.parametrize("version, name", [(ssl.TLSVersion.TLSv1_2, "1.2"), (ssl.TLSVersion.TLSv1_3, "1.3")])
+def test_why_tells_protocol_version_cipher_and_resumption(started, authority, version, name):
+    fold = started(*authority.leaf("localhost"))
+    context = authority.context(minimum_version=version, maximum_version=version)
+    session, _ = ask(fold, context)
+    _, is_resumed = ask(fold, context, session)
+    assert is_resumed
+    first, second = why_all(fold, 2)
+    for told, resumed in ((first, False), (second, True)):
+        r = told["request"]
+        assert (r["protocol"], r["tls"], r["tls_resumed"]) == ("HTTP/1", name, resumed), r
+        assert r["tls_cipher"].startswith("TLS_") and "grpc_status" not in r
+        assert any("HTTP/1 over TLS %s (%s), in a session that was %s." % (name, r["tls_cipher"], "resumed" if resumed else "new")
+                   in x for x in told["sentences"]), told["sentences"]
+
+
+def test_why_tells_the_status_of_a_grpc_call(started, authority):
+    fold = started(*authority.leaf("localhost"), more="routes: [{ match: /app/, service: app }]\n")
+    context = authority.context()
+    context.set_alpn_protocols(["h2"])
+    plain = socket.create_connection(("127.0.0.1", fold.port), WAIT_S)
+    c = H2(fold.port, sock=context.wrap_socket(plain, server_hostname="localhost"))
+    a = c.get("/other", "POST", [("content-type", "application/grpc")], b"\0\0\0\0\0")
+    assert a.fields.get("grpc-status") == "12", (a.reset, a.is_over, c.goaway, c.is_closed, fold.text()[-600:])
+    c.close()
+    [told] = why_all(fold, 1)
+    assert (told["request"]["protocol"], told["request"]["grpc_status"]) == ("HTTP/2", 12)
+    assert "The gRPC call ended with status 12 (UNIMPLEMENTED)." in told["sentences"]
