@@ -26,7 +26,7 @@ def walk(scheme, width, height):
         if "/assets/" not in request(driver, "GET", "/", token=None)[2]:
             return None
         done = subprocess.run(["node", HERE / "dashboard.mjs", driver.url, driver.token, scheme, str(width), str(height), WEB, CHROMIUM],
-                              capture_output=True, text=True, timeout=80)
+                              capture_output=True, text=True, timeout=300)
         return json.loads(done.stdout) if done.returncode == 0 else {"failed": done.stderr}
     finally:
         driver.stop()
