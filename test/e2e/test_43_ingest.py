@@ -34,7 +34,7 @@ class Ingest:
             given |= {k.replace("_", "-"): v for k, v in headers.items()}
             c.request(method, path, body, given)
             r = c.getresponse()
-            text = r.read().decode()
+            text = r.read().decode(errors="replace")  # protobuf, too
             try:
                 return r.status, json.loads(text), r
             except ValueError:
