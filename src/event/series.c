@@ -20,6 +20,7 @@ struct place {
 };
 struct series {
     uint64_t key[2], born_ns, now_s, request;
+    uint64_t lost_ns[BUCKETS]; /* newest point of a series that lost its place there */
     struct place place[BUCKETS][WAYS];
 };
 
@@ -44,17 +45,22 @@ void series_begin(struct series *s, uint64_t now_s)
     s->now_s = now_s;
 }
 
-static struct place *place_of(struct series *s, uint64_t id)
+static uint64_t bucket_of(const struct series *s, uint64_t id)
 {
     struct span text = {(const char *)&id, sizeof id};
-    struct place *bucket = s->place[siphash(s->key, text) % BUCKETS], *free_one = NULL;
+    return siphash(s->key, text) % BUCKETS;
+}
+
+static struct place *place_of(struct series *s, uint64_t id)
+{
+    struct place *bucket = s->place[bucket_of(s, id)], *free_one = NULL;
     for (uint32_t i = 0; i < WAYS; i++) {
         const struct total *t = &bucket[i].now;
         bool is_silent = fb_sub_floor_u64(s->now_s, t->seen_s) >= SERIES_SILENT_S;
         if (t->id == id)
             return &bucket[i];
-        if (!free_one && (t->id == 0 || is_silent))
-            free_one = &bucket[i];
+        if (t->id == 0 ? !free_one || free_one->now.id : is_silent && !free_one)
+            free_one = &bucket[i]; /* one that is empty rather than one that is silent */
     }
     return free_one;
 }
@@ -86,8 +92,12 @@ enum series_result series_grow(struct series *s, struct series_point *p)
     if (!is_new && is_old)
         return SERIES_NOTHING;
     put(s, place, p);
+    if (is_new && last.id) /* it may come back, and what it told until now was told */
+        s->lost_ns[bucket_of(s, p->id)] = fb_max_u64(s->lost_ns[bucket_of(s, p->id)], last.time_ns);
     if (is_new) /* what came before this process may have been told already */
-        return p->start_ns > s->born_ns ? SERIES_GREW : SERIES_NOTHING;
+        return p->start_ns > fb_max_u64(s->born_ns, s->lost_ns[bucket_of(s, p->id)])
+                   ? SERIES_GREW
+                   : SERIES_NOTHING;
     if (is_anew || p->count < last.count || (p->count <= 0 && p->value < last.value))
         return SERIES_GREW;
     p->value -= last.value;

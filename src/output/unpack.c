@@ -65,7 +65,7 @@ static enum unpack_result unpack_zstd(struct span in, struct buf *out)
         if (ZSTD_isError(left))
             break;
         buf_put(out, room, to.pos);
-        bool is_full = to.pos == sizeof room; /* it may hold back more */
+        bool is_full = left && to.pos == sizeof room; /* it may hold back more */
         if (from.pos == from.size && !is_full)
             break;
         if (from.pos == was && to.pos == 0)

@@ -123,8 +123,21 @@ static void many_series_are_bounded_and_silent_ones_make_room(void **state)
     }
     assert_int_equal(id - 1 - full, SERIES_MAX); /* each place is in use */
     series_begin(s, 1 + SERIES_SILENT_S);
-    struct series_point p = tell(id, BORN + 1, BORN + 10, 1);
-    assert_int_equal(series_grow(s, &p), SERIES_GREW);
+    struct series_point p = tell(id++, BORN + 20, BORN + 30, 1);
+    assert_int_equal(series_grow(s, &p), SERIES_GREW); /* it began after the one that went */
+    for (uint64_t last = id + 4 * SERIES_MAX; id < last; id++) {
+        p = tell(id, BORN + 20, BORN + 30, 1);
+        full += series_grow(s, &p) == SERIES_FULL;
+    }
+    /* who lost its place and comes back is known from its second point on: its total was told */
+    series_begin(s, 1 + 2 * SERIES_SILENT_S);
+    for (uint64_t back = 1; back <= 100; back++) {
+        p = tell(back, BORN + 1, BORN + 40, 1000);
+        assert_int_equal(series_grow(s, &p), SERIES_NOTHING);
+        p = tell(back, BORN + 1, BORN + 50, 1003);
+        assert_int_equal(series_grow(s, &p), SERIES_GREW);
+        assert_true(p.value == 3);
+    }
     series_free(s);
 }
 

@@ -63,6 +63,7 @@ static void what_was_packed_comes_out_also_in_several_parts(void **state)
 {
     (void)state;
     static const enum unpack_coding codings[] = {UNPACK_PLAIN, UNPACK_ZLIB, UNPACK_ZSTD};
+    static const size_t edges[] = {1, 16383, 16384, 16385, 32768}; /* of the decoder's steps */
     static char text[40000];
     for (size_t i = 0; i < sizeof text; i++)
         text[i] = (char)(i * i % 251);
@@ -82,6 +83,16 @@ static void what_was_packed_comes_out_also_in_several_parts(void **state)
         assert_memory_equal(out.at + sizeof text, text, sizeof text);
         buf_fini(&in);
         buf_fini(&out);
+    }
+    for (size_t i = 0; i < FB_COUNT(edges) * 2; i++) {
+        struct buf packed, plain;
+        buf_init(&packed, MIB);
+        buf_init(&plain, MIB);
+        pack(codings[1 + i % 2], &packed, (struct span){text, edges[i / 2]});
+        assert_int_equal(unpack(codings[1 + i % 2], buf_span(&packed), &plain), UNPACK_OK);
+        assert_int_equal(plain.len, edges[i / 2]);
+        buf_fini(&packed);
+        buf_fini(&plain);
     }
     struct buf in, out; /* deflate in its zlib frame */
     buf_init(&in, MIB);
