@@ -9,7 +9,9 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
+#include <unistd.h>
 
 #define BOXES_MAX 256
 
@@ -22,6 +24,7 @@ struct look {
     struct box box[BOXES_MAX];
     size_t count;
     uint64_t shown;
+    FILE *out;              /* what is shown, in memory: a pager must not hold the lock */
     struct letter_view bad; /* the first one that does not open; its path borrowed */
     char bad_path[900];
 };
@@ -56,7 +59,7 @@ static void show_letter(void *ctx, const struct letter_view *letter)
 {
     struct look *look = ctx;
     if (letter->code == FB_OK) {
-        fwrite(letter->clear.at, 1, letter->clear.len, stdout);
+        fwrite(letter->clear.at, 1, letter->clear.len, look->out);
         look->shown++;
         return;
     }
@@ -139,14 +142,36 @@ static enum fb_code list(const struct cli_letters_args *args, struct look *look,
 
 /* ---- show ---- */
 
+static bool copy_out(FILE *from)
+{
+    char room[16 * KIB];
+    bool is_good = fflush(from) == 0 && !ferror(from);
+    rewind(from);
+    for (size_t n; (n = fread(room, 1, sizeof room, from)) > 0;)
+        is_good &= fwrite(room, 1, n, stdout) == n;
+    return is_good && fflush(stdout) == 0;
+}
+
 static enum fb_code show(const struct cli_letters_args *args, struct look *look, struct fb_err *err)
 {
     struct letters letters = {.each = show_letter, .ctx = look, .connector = args->name};
     enum fb_code code = keyring_open(&letters.keys, args->state, err);
     if (code != FB_OK && code != FB_E_NOT_FOUND) /* clear letters need none */
         return code;
+    int fd = memfd_create("letters", MFD_CLOEXEC); /* never on a disk: it is in the clear */
+    look->out = fd < 0 ? NULL : fdopen(fd, "w+");
+    if (!look->out) {
+        keyring_unref(letters.keys);
+        if (fd >= 0)
+            close(fd);
+        return fb_fail(err, FB_E_NOMEM, "no memory to collect the dead letters");
+    }
     code = letters_go_through(args->state, &letters, err);
     keyring_unref(letters.keys);
+    bool is_whole = copy_out(look->out);
+    fclose(look->out);
+    if (code == FB_OK && !is_whole)
+        return fb_fail(err, FB_E_IO, "the dead letters could not all be collected or written");
     if (code != FB_OK || !look->bad.path)
         return code;
     const struct letter_view *bad = &look->bad;
