@@ -29,11 +29,14 @@
 /* The share of a route moved by less than this: rounding, no step. */
 #define SHARE_STEP_MIN 0.01
 
-static bool is_of(const struct engine *e, const struct signal *g, uint16_t service)
+/* A rate or sum of a service is taken per request; without a service it is per second, and falls
+ * with the traffic of the evening. */
+static bool is_of(const struct signal *g, uint16_t service)
 {
-    (void)e;
-    return g->conf.better != SIGNAL_NONE &&
-           (!g->conf.service[0] || service == EV_NONE || g->service == service);
+    if (g->conf.better == SIGNAL_NONE)
+        return false;
+    return g->conf.service[0] ? service == EV_NONE || g->service == service
+                              : g->conf.value != SIGNAL_RATE && g->conf.value != SIGNAL_SUM;
 }
 
 static void stop(struct engine *e, uint32_t i)
@@ -76,7 +79,7 @@ static void begin_all(struct engine *e, uint16_t service, uint16_t route, double
 {
     for (uint32_t i = 0; i < SIGNALS_MAX; i++) {
         const struct signal *g = signals_at(e->signals, i);
-        if (g && is_of(e, g, service))
+        if (g && is_of(g, service))
             begin(e, i, route, from, to);
     }
 }
@@ -105,7 +108,7 @@ void release_marker(struct engine *e, const struct ev_custom *marker)
         /* a split that is looked at says more than a marker beside it */
         bool is_split =
             e->s.guard[i].watch.state != WATCH_OFF && e->s.guard[i].watch.route != EV_NONE;
-        if (g && !is_split && is_of(e, g, service))
+        if (g && !is_split && is_of(g, service))
             begin(e, i, EV_NONE, 0, 100);
     }
 }
