@@ -135,6 +135,11 @@ static enum fb_code http_open(struct connector **out, const struct connector_set
                                    sizeof c->standard_key, &c->standard_key_len))
         code = fb_fail(err, FB_E_CONFIG, "%s: behind whsec_ comes base64; see `sign_key_file`",
                        value(c, "sign_key_file"));
+    if (code == FB_OK && c->sign_key_len && c->standard_key_len < SIGN_KEY_BYTES_MIN)
+        code = fb_fail(err, FB_E_CONFIG,
+                       "%s: behind whsec_ comes the base64 of a key of at least %d bytes; make one "
+                       "with `openssl rand -base64 24`",
+                       value(c, "sign_key_file"), SIGN_KEY_BYTES_MIN);
     c->multi = curl_multi_init();
     for (uint32_t i = 0; i < c->concurrency; i++)
         c->call[i].easy = curl_easy_init();
@@ -218,15 +223,19 @@ static struct span header_of(const struct connector_record *r, const char *name)
     return SPAN("");
 }
 
-/* The three headers of standardwebhooks.com; its id is the one of the first event. */
+/* The three headers of standardwebhooks.com; its id names the events: the first one, and how many
+ * when there are several, for after a restart the same first one may lead another batch. */
 static bool add_standard(const struct connector *c, struct call *call, uint64_t at_s)
 {
-    char id[96], line[HOOK_SIGNATURE_BYTES];
+    char id[112], line[HOOK_SIGNATURE_BYTES];
     struct span node = header_of(call->record, "foldback-node");
     struct span offset = header_of(call->record, "foldback-offset");
     struct span key = {(const char *)c->standard_key, c->standard_key_len};
-    snprintf(id, sizeof id, "%.*s/%.*s", (int)fb_min_u64(node.len, 60), node.at,
-             (int)fb_min_u64(offset.len, 30), offset.at);
+    struct span count = header_of(call->record, "foldback-count");
+    bool is_one = count.len == 0 || span_eq(count, SPAN("1"));
+    snprintf(id, sizeof id, "%.*s/%.*s%s%.*s", (int)fb_min_u64(node.len, 60), node.at,
+             (int)fb_min_u64(offset.len, 30), offset.at, is_one ? "" : "+",
+             is_one ? 0 : (int)fb_min_u64(count.len, 10), count.at);
     const struct hook_message m = {span_of(id), at_s, call->record->value};
     if (!hook_sign_standard(key, &m, line) || !add_header(call, line))
         return false;
