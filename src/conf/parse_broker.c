@@ -146,6 +146,13 @@ static void check_tokens(const struct one *o)
                                          "token_ca_file"};
     bool has_url = is_given(o, "token_url");
     check_url_of(o, "token_url", "https://login.example.com/oauth2/token");
+    struct span url = span_of(get(o, "token_url"));
+    if (has_url && span_starts(url, SPAN("http://")) && !span_starts(url, SPAN("http://127.")) &&
+        !span_starts(url, SPAN("http://localhost")) && !span_starts(url, SPAN("http://[::1]")))
+        WRONG(o, "token_url",
+              "https://...: the secret of the client would go through the net in the clear, got "
+              "\"%.120s\"",
+              get(o, "token_url"));
     for (size_t i = 0; i < FB_COUNT(of_url); i++)
         if (!has_url)
             must_not_be_given(o, of_url[i], "without `token_url`");

@@ -6,6 +6,8 @@
 /* A broker that restarts is away for some seconds: no reason to wake anybody. */
 #define FAILING_ALERT_US (10 * US_PER_S)
 #define WELL_US (15 * US_PER_S)
+/* Of a source: one message with an old time of its sender is no backlog. */
+#define LATE_US (5 * US_PER_S)
 
 struct words {
     struct connector_word *out;
@@ -57,8 +59,10 @@ static void watch_lag(struct words *w, struct connector_said *said,
                       const struct connector_seen *seen)
 {
     const struct connector_status *s = seen->status;
-    bool is_late = s->lag_us > s->lag_alert_us;
-    bool is_over = is_well(&said->lag_well_us, seen, is_late);
+    bool is_behind = s->lag_us > s->lag_alert_us;
+    said->late_us = !is_behind ? 0 : said->late_us ? said->late_us : seen->now_us;
+    bool is_late = is_behind && (!s->is_source || seen->now_us - said->late_us >= LATE_US);
+    bool is_over = is_well(&said->lag_well_us, seen, is_behind);
     unsigned long long lag_s = s->lag_us / US_PER_S, count = s->lag_events;
     if (is_late && !said->is_lagging && s->is_source && s->lag_events == UINT64_MAX)
         snprintf(say(w, REASON_ALERT_CONNECTOR_LAGGING, false), ROOM,

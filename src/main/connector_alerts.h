@@ -22,6 +22,7 @@ struct connector_said {
     uint64_t dead, lost, displaced;        /* counts that were seen */
     uint64_t lost_us, displaced_us;        /* when the last one was seen */
     uint64_t failing_well_us, lag_well_us; /* well since then, 0: it is not */
+    uint64_t late_us;                      /* behind since then, 0: it is not */
 };
 struct connector_word {
     uint16_t reason;

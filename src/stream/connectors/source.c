@@ -204,7 +204,7 @@ static void note_age(struct source *s, const struct connector_message *m)
 {
     if (m->wall_ms < WALL_MIN_MS || m->is_own)
         return;
-    s->since_us = m->wall_ms * US_PER_MS;
+    s->since_us = fb_min_u64(m->wall_ms * US_PER_MS, fb_wall_us()); /* its sender's clock */
     s->age_us = fb_sub_floor_u64(fb_wall_us(), s->since_us);
     s->came_us = fb_mono_us();
 }
