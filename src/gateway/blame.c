@@ -48,6 +48,7 @@ void blame_h2(struct h2u_conn *conn, struct span seen)
     if (h2_client_is_settled(conn->session))
         return; /* it speaks HTTP/2 */
     conn->blame = blame_end(&conn->link, seen, true);
+    conn->is_blame_sure = conn->blame != REASON_NONE;
     if (!conn->blame && !seen.len && !conn->link.tls && pool->h2_streams_max == 0)
         conn->blame = REASON_UPSTREAM_NOT_HTTP2; /* no word of it now, nor ever before */
     if (conn->blame)

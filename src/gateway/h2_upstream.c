@@ -676,6 +676,7 @@ static void fail(struct h2u_stream *st)
     uint16_t blame = has_head ? REASON_NONE : st->conn->blame;
     bool may_restart = is_untouched && !blame && req->is_replayable &&
                        req->restarts < RESTARTS_MAX && (why == H2_GONE_UNSENT || is_stale);
+    bool is_refused = blame && st->conn->is_blame_sure;
     upstream_close(up);
     if (may_restart) {
         req->restarts++;
@@ -692,7 +693,7 @@ static void fail(struct h2u_stream *st)
                       : why == H2_GONE_BAD       ? REASON_UPSTREAM_BAD
                       : why == H2_GONE_TOO_LARGE ? REASON_UPSTREAM_HEADERS_TOO_LARGE
                                                  : REASON_UPSTREAM_RESET;
-    bool is_unsent = (why == H2_GONE_UNSENT || blame) && req->is_replayable;
+    bool is_unsent = (why == H2_GONE_UNSENT || is_refused) && req->is_replayable;
     forward_failed(req, reason, is_unsent ? GATE_CONNECT_FAILED : GATE_FAILED);
 }
 

@@ -56,6 +56,7 @@ struct h2u_conn {
     uint64_t ping_gap_us; /* of silence until it is asked */
     uint64_t idle_us;     /* since when it has no stream */
     uint16_t blame;       /* why it never spoke HTTP/2, if that is known */
+    bool is_blame_sure;   /* by what it said; its silence may be a request that it took */
     uint32_t stream_count;
     uint32_t put_bytes; /* in the worker's scratch memory, while frames are made */
     uint8_t phase;

@@ -496,6 +496,22 @@ def test_an_endpoint_without_http2_is_told_as_that(world, says):
     assert "did not speak HTTP/2" in proxy.log()
 
 
+def test_a_post_that_an_endpoint_may_have_read_is_sent_once(world):
+    """Silence tells nothing: it may have read the request, worked, and died."""
+    seen = []
+
+    def read(wire):
+        data = b""
+        while b"the body" not in data:
+            data += wire.sock.recv(65536)
+        seen.append(1)
+    ends = [world.origin(raw=read) for _ in range(3)]
+    proxy = world.proxy(config(*ends, service="    protocol: h2c\n    eject: false\n"), 1)
+    m = proxy.get(method="POST", body=b"the body")
+    assert m.status == 502 and "upstream_not_http2" in m.get("proxy-status")
+    assert len(seen) == 1
+
+
 def test_an_endpoint_that_closes_but_speaks_http2_is_a_reset(world, origins):
     origin = origins(lambda st: st.ok())
     proxy = world.proxy(config(origin, service="    protocol: h2c\n    eject: false\n", extra="upstream: { retries: 0 }\n"), 1)
