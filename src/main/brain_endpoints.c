@@ -405,6 +405,24 @@ static void write_list(const struct brain_endpoints *x, const char *service, str
     }
 }
 
+/* A name that came or went is on the disk when its folder is. */
+static bool sync_folder(const char *path)
+{
+    char folder[CONF_OWN_PATH_BYTES];
+    snprintf(folder, sizeof folder, "%s", path);
+    char *slash = strrchr(folder, '/');
+    if (!slash)
+        return false;
+    *slash = '\0';
+    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    bool is_good = fd >= 0 && fsync(fd) == 0;
+    int why = errno;
+    if (fd >= 0)
+        close(fd);
+    errno = why;
+    return is_good;
+}
+
 /* Whole or not at all, and on the disk before anybody hears that it is done. */
 static bool replace_file(const char *path, struct span text)
 {
@@ -417,7 +435,7 @@ static bool replace_file(const char *path, struct span text)
     int why = errno;
     is_good &= close(fd) == 0;
     if (is_good && rename(draft, path) == 0)
-        return true;
+        return sync_folder(path);
     if (!is_good)
         errno = why;
     why = errno;
@@ -449,7 +467,7 @@ static enum fb_code save(struct brain *b, const char *service, struct fb_err *er
     for (uint32_t i = 0; i < x->count; i++)
         count += strcmp(x->at[i].of.service, service) == 0;
     if (count == 0) {
-        if (unlink(path) == 0 || errno == ENOENT)
+        if (unlink(path) == 0 ? sync_folder(path) : errno == ENOENT)
             return FB_OK;
         return fb_fail(err, FB_E_IO, "cannot remove %s: %s", path, strerror(errno));
     }

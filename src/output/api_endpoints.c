@@ -3,6 +3,7 @@
  * those that the API brings. */
 #include "output/admin_int.h"
 
+#include <ctype.h>
 #include <math.h>
 #include <stdio.h>
 
@@ -192,9 +193,12 @@ static void on_told(struct api_call *c, const uint32_t *told)
                  "%s takes no more endpoints: the most is 256, counting those that still end their "
                  "last requests; remove one (`foldback endpoint remove`), or use another service",
                  o->of.service);
+        struct admin_endpoint_order back =
+            *o; /* the order stands in the log, and so does its end */
+        back.verb = ADMIN_ENDPOINT_REMOVE;
+        note_order(c, &back);
         return;
     }
-    note_order(c, o);
     c->status = told ? (o->verb == ADMIN_ENDPOINT_ADD ? 201 : 200) : 202;
     json_object_begin(&c->j);
     json_key_str(&c->j, "verb", verbs[o->verb]);
@@ -205,6 +209,15 @@ static void on_told(struct api_call *c, const uint32_t *told)
     json_key_bool(&c->j, "is_in_force", told && is_in != is_removal);
     put_hint(c, o, told != NULL);
     json_object_end(&c->j);
+}
+
+/* It stands in quotes in the list that the gateway reads. */
+static bool is_word(const char *s)
+{
+    for (; *s; s++)
+        if (!isalnum((unsigned char)*s) && *s != '-' && *s != '_')
+            return false;
+    return true;
 }
 
 static bool copy_name(char *to, size_t cap, const char *from)
@@ -252,7 +265,8 @@ static bool read_order(struct api_call *c, struct admin_endpoint_order *o)
     if (weight)
         o->of.weight_pct = weight->number;
     if (!copy_name(o->of.version, sizeof o->of.version, jsonin_text(&in, "version", "")) ||
-        !copy_name(o->of.zone, sizeof o->of.zone, jsonin_text(&in, "zone", ""))) {
+        !copy_name(o->of.zone, sizeof o->of.zone, jsonin_text(&in, "zone", "")) ||
+        !is_word(o->of.version) || !is_word(o->of.zone)) {
         api_fail(c, FB_E_RANGE, "zone and version must be text of 1 to 31 letters, digits, - or _");
         return false;
     }
@@ -271,8 +285,10 @@ static void run_order(struct api_call *c, uint8_t verb)
         api_fail_status(c, 501, FB_E_AGAIN, "this process has no endpoints to change");
     else if (s->endpoint_order(s->ctx, o, &err) != FB_OK)
         api_fail_err(c, &err);
-    else
+    else {
+        note_order(c, o); /* now: the caller may hang up before it is told */
         api_wait_told(c, o->ticket, on_told);
+    }
 }
 
 RUN(service_endpoint_add)
