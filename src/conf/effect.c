@@ -72,13 +72,15 @@ static void check_services(struct reader *rd)
         const uint32_t *line = rd->private->service_line[i];
         check_tcp(rd, sv, line);
         if (sv->sticky.cookie && has_one_endpoint(sv))
-            warn(rd, line[KEY_SERVICE_sticky],
-                 "services.%s.sticky has no effect with one endpoint: add endpoints, or remove it",
-                 sv->name);
+            warn(
+                rd, line[KEY_SERVICE_sticky],
+                "services.%s.sticky has no effect as long as there is one endpoint: add endpoints, "
+                "or remove it",
+                sv->name);
         if (line[KEY_SERVICE_eject] && sv->is_ejecting && has_one_endpoint(sv))
             warn(rd, line[KEY_SERVICE_eject],
-                 "services.%s.eject has no effect with one endpoint, which is never taken out: add "
-                 "endpoints, or remove it",
+                 "services.%s.eject has no effect as long as there is one endpoint, which is never "
+                 "taken out: add endpoints, or remove it",
                  sv->name);
         for (size_t k = 0; k < sv->endpoint_count; k++) {
             double weight = sv->endpoints[k].weight_pct;
@@ -95,6 +97,20 @@ static void check_services(struct reader *rd)
 
 /* ---- routes ---- */
 
+/* A route that answers by itself comes to nothing else. */
+static void check_own_route(struct reader *rd, const struct conf_route *rt, const uint32_t *line)
+{
+    for (int k = 0; k < KEY_COUNT; k++) {
+        bool is_used = k == KEY_ROUTE_match || k == KEY_ROUTE_redirect || k == KEY_ROUTE_respond ||
+                       k == KEY_ROUTE_allow || k == KEY_ROUTE_deny ||
+                       k == KEY_ROUTE_response_headers;
+        const struct conf_key_row *row = conf_key_row((enum conf_key)k);
+        if (row->level == LEVEL_ROUTE && line[k] && !is_used)
+            warn(rd, line[k], "%s of %s has no effect: the route answers by itself; remove it",
+                 row->name, rt->name);
+    }
+}
+
 static void check_routes(struct reader *rd)
 {
     const struct conf *conf = rd->conf;
@@ -102,6 +118,10 @@ static void check_routes(struct reader *rd)
         const struct conf_route *rt = &conf->routes[i];
         const struct conf_service *sv = &conf->services[rt->service];
         const uint32_t *line = rd->private->route_line[i];
+        if (conf_route_is_own(rt)) {
+            check_own_route(rd, rt, line);
+            continue;
+        }
         if (line[KEY_ROUTE_hash] && sv->balance != CONF_BALANCE_HASH)
             warn(
                 rd, line[KEY_ROUTE_hash],

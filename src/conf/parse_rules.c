@@ -8,6 +8,7 @@
 #include <strings.h>
 
 #define FIELD_VALUE_BYTES_MAX 4096
+#define FIELDS_BYTES_MAX (8 * KIB) /* what any client and endpoint takes beside its own */
 #define BODY_BYTES_MAX (64 * KIB)
 
 /* On these rest framing, conditions, ranges, codings and the way of a request: they are foldback's
@@ -256,6 +257,19 @@ static void read_removed(struct reader *rd, const struct node *n, struct conf_fi
     out->remove = at;
 }
 
+static void check_size(struct reader *rd, const struct node *n, const struct conf_fields *f)
+{
+    size_t bytes = 0;
+    char path[NODE_PATH_BYTES];
+    for (size_t i = 0; i < f->set_count; i++)
+        bytes += strlen(f->set[i].name) + strlen(f->set[i].value) + 4;
+    for (size_t i = 0; i < f->add_count; i++)
+        bytes += strlen(f->add[i].name) + strlen(f->add[i].value) + 4;
+    if (bytes > FIELDS_BYTES_MAX)
+        problem(rd, n, "%s must have at most %u bytes in all, got %zu", node_path(n, path),
+                (unsigned)FIELDS_BYTES_MAX, bytes);
+}
+
 static void read_fields(struct reader *rd, const struct node *n, struct conf_fields *out)
 {
     if (!read_is(rd, n, NODE_MAP, "{ set: { X-Env: prod }, remove: [Cookie] }"))
@@ -277,6 +291,7 @@ static void read_fields(struct reader *rd, const struct node *n, struct conf_fie
             break;
         }
     }
+    check_size(rd, n, out);
 }
 
 /* ---- rewrite ---- */

@@ -147,6 +147,14 @@ static void build(struct worker *w, struct request *req, uint16_t reason, bool w
     else if (req && req->version_minor == 0)
         http1_put(&out, SPAN("Connection: keep-alive\r\n"));
     http1_put_end(&out);
+    if (out.failed) { /* with the fields of its route; the bare answer always fits */
+        out = http1_out(w->out, w->out_bytes);
+        http1_put_status_line(&out, status);
+        http1_put(&out, SPAN("Content-Length: 0\r\nConnection: close\r\n\r\n"));
+        body_bytes = 0;
+        if (req)
+            req->is_keep_alive = false;
+    }
     said->head = http1_out_span(&out);
     said->payload = (struct span){said->body, req && req->method == HTTP1_HEAD ? 0 : body_bytes};
 }

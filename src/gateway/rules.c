@@ -3,6 +3,8 @@
 
 #include "base/assert.h"
 
+#include <strings.h>
+
 static bool is_https(const struct request *req, const struct http1_head *head);
 static void put_value(const struct request *req, const struct rules_where *at, const char *text,
                       struct http1_out *w);
@@ -20,6 +22,8 @@ uint16_t rules_answer(struct request *req, const struct rules_where *at)
         return REASON_RESPONDED;
     if (rules->own == CONF_OWN_NONE || (rules->own == CONF_OWN_HTTPS && is_https(req, at->head)))
         return REASON_NONE;
+    if (!at->host.len && strstr(rules->to, "{host}"))
+        return REASON_BAD_HOST; /* HTTP/1.0 may leave it out */
     size_t most = strlen(rules->to) + at->host.len + 3 * at->target.len + CHUNK_SLACK_BYTES;
     req->head = chunk_take(&w->chunks, most);
     if (!req->head)
@@ -44,7 +48,7 @@ void rules_say(struct request *req)
     http1_put(&out, worker_date(req->worker));
     if (is_redirect)
         http1_put_field(&out, SPAN("Location"), chunk_span(req->head));
-    else if (body.len)
+    else if (body.len && rules_keeps(rules, SPAN("content-type")))
         http1_put_field(&out, SPAN("Content-Type"), span_of(rules->type));
     if (rules->status != 204 && rules->status != 304)
         http1_put_field_u64(&out, SPAN("Content-Length"), body.len);
@@ -159,7 +163,8 @@ void rules_put_set(const struct request *req, bool is_ours, struct http1_out *w)
 {
     const struct conf_fields *f = &rules_of(req)->response;
     for (size_t i = 0; i < f->set_count; i++)
-        if (!is_ours || !is_ours_already(span_of(f->set[i].name)))
+        if (!(is_ours && is_ours_already(span_of(f->set[i].name))) &&
+            !(req->reason == REASON_REDIRECTED && strcasecmp(f->set[i].name, "location") == 0))
             put_fields(req, NULL, &f->set[i], 1, w);
     put_fields(req, NULL, f->add, f->add_count, w);
 }

@@ -405,6 +405,10 @@ static void say_next(struct api_call *c, enum ev_kind kind, uint16_t number)
                        : kind == EV_KIND_ROUTE ? m->routes[number].parent
                                                : m->endpoints[number].parent;
     const char *name = admin_name(c->admin, EV_KIND_SERVICE, service);
+    if (!name[0]) { /* a route that answers by itself */
+        say(c, "foldback status");
+        return;
+    }
     if (kind != EV_KIND_SERVICE)
         say(c, "foldback why '%s'", name);
     say(c, "foldback decisions --service '%s'", name);

@@ -180,6 +180,22 @@ def test_a_route_answers_by_itself(world):
     assert len(origin.requests) == 1
 
 
+def test_what_is_set_stands_once_on_the_routes_own_answers_too(world):
+    _, proxy = ruled(world, [
+        "{ match: /a, respond: { body: '{}' }, response_headers: { set: { content-type: application/json } } }",
+        "{ match: /b, redirect: { to: \"https://a.example/\" }, response_headers: { set: { Location: /z } } }",
+        "{ match: /, service: app }"])
+    assert proxy.get("/a").all("content-type") == ["application/json"]
+    assert proxy.get("/b").all("location") == ["https://a.example/"]
+
+
+def test_a_redirect_to_its_own_host_needs_one(world):
+    _, proxy = ruled(world, ["{ match: /, service: app, redirect: https }"])
+    w = proxy.connect()
+    m = w.send("GET //evil.example/x HTTP/1.0\r\n\r\n").response()
+    assert m.status == 400 and m.get("location") is None
+
+
 def test_a_reload_changes_the_rules(world):
     origin, proxy = ruled(world, ["{ match: /, service: app }"])
     assert proxy.get("/").get("x-new") is None

@@ -15,6 +15,7 @@
 #define WITH(service) LISTEN "services:\n  shop: { " service " }\n"
 #define ROUTED(service, route) WITH(service) "routes:\n  - { match: /, service: shop, " route " }\n"
 #define BASE WITH(ONE)
+#define OWN(route) BASE "routes:\n  - { match: /q/, " route " }\n  - { match: /, service: shop }\n"
 
 struct row {
     const char *says, *text;
@@ -29,12 +30,16 @@ struct row {
 static const struct row rows[] = {
     ROW("nothing to say", .text = BASE),
     ROW("sticky with one endpoint", .text = WITH(ONE ", sticky: { cookie: a }"), .line = 3,
-        .want = "services.shop.sticky has no effect with one endpoint: add endpoints"),
+        .want =
+            "services.shop.sticky has no effect as long as there is one endpoint: add endpoints"),
     ROW("sticky with two", .text = WITH(TWO ", sticky: { cookie: a }")),
     ROW("sticky with a name", .text = WITH("endpoints: [\"dns://a.test:80\"], sticky: { cookie: a "
                                            "}")),
+    ROW("limits of a route that answers itself",
+        .text = OWN("respond: { body: a }, rate_limits: [{ rate: 1/s }], allow: [10.0.0.0/8]"),
+        .line = 5, .want = "rate_limits of respond /q/ has no effect: the route answers by itself"),
     ROW("eject with one endpoint", .text = WITH(ONE ", eject: true"),
-        .want = "services.shop.eject has no effect with one endpoint"),
+        .want = "services.shop.eject has no effect as long as there is one endpoint"),
     ROW("eject by default", .text = WITH(ONE)),
     ROW("weight with round-robin",
         .text = WITH("endpoints: [{ address: \"10.0.0.1:80\", weight: 50% }, \"10.0.0.2:80\"], "

@@ -116,6 +116,15 @@ static void what_would_harm_is_refused(void **state)
         if (!strstr(problem, rows[i].says))
             fail_msg("%s: \"%s\" does not say \"%s\"", rows[i].route, problem, rows[i].says);
     }
+    char route[9000], problem[400];
+    snprintf(route, sizeof route,
+             "service: app, response_headers: { set: { A: %04000d, B: %04000d } }", 1, 2);
+    conf_unref(with_route(route, problem));
+    assert_string_equal(problem, "");
+    snprintf(route, sizeof route,
+             "service: app, response_headers: { set: { A: %04096d, B: %04096d } }", 1, 2);
+    conf_unref(with_route(route, problem));
+    assert_non_null(strstr(problem, "8192 bytes in all, got"));
 }
 
 static void words_in_braces_are_found(void **state)
