@@ -141,6 +141,7 @@ static bool start_link(struct brain *b, const struct conf_connector *c)
                                      .conf = f->conf,
                                      .node =
                                          f->conf->p.top_node[0] ? f->conf->p.top_node : "foldback",
+                                     .state_dir = b->setup->state_dir,
                                      .node_id = fc.node};
     load_members(b);
     for (uint32_t i = 0; i < KNOB_TARGETS_MAX; i++)

@@ -34,7 +34,7 @@ struct fleet_link {
     const struct connector_type *type;
     const struct conf_connector *c;
     struct conf *conf;
-    char node[64], group[64];
+    char node[64], group[64], state_dir[4096];
     pthread_mutex_t lock; /* everything below */
     pthread_cond_t is_waiting;
     struct queue out, in;
@@ -146,6 +146,7 @@ enum fb_code fleet_link_open(struct fleet_link **link, const struct fleet_link_s
     k->out.last = &k->out.first;
     k->in.last = &k->in.first;
     snprintf(k->node, sizeof k->node, "%.63s", setup->node);
+    snprintf(k->state_dir, sizeof k->state_dir, "%s", setup->state_dir);
     snprintf(k->group, sizeof k->group, "foldback-fleet-%016llx",
              (unsigned long long)setup->node_id);
     pthread_mutex_init(&k->lock, NULL);
@@ -300,6 +301,7 @@ static struct connector_setup setup_of(struct fleet_link *k, bool is_source)
 {
     return (struct connector_setup){.name = k->c->name,
                                     .node = k->node,
+                                    .state_dir = k->state_dir,
                                     .is_source = is_source,
                                     .value = value_of,
                                     .conf = k,

@@ -17,6 +17,7 @@ struct fleet_link_setup {
     const struct conf_connector *connector; /* kept: see <conf> */
     struct conf *conf;                      /* its owner; a reference is taken */
     const char *node;                       /* name, for client ids */
+    const char *state_dir;                  /* where commands of the connector run */
     uint64_t node_id;
 };
 struct fleet_link;

@@ -107,8 +107,11 @@ static struct fleet_link *open_link(void)
     struct fleet_link *link = NULL;
     assert_int_equal(conf_parse(span_of(text), "t.yaml", &conf, &report), FB_OK);
     conf_report_fini(&report);
-    struct fleet_link_setup setup = {
-        .connector = &conf->connectors[0], .conf = conf, .node = "test", .node_id = 1};
+    struct fleet_link_setup setup = {.connector = &conf->connectors[0],
+                                     .conf = conf,
+                                     .node = "test",
+                                     .state_dir = "/nonexistent",
+                                     .node_id = 1};
     assert_int_equal(fleet_link_open(&link, &setup, &err), FB_OK);
     conf_unref(conf);
     return link;
