@@ -262,7 +262,8 @@ struct rules_nodes { /* of one route */
 /* NULL: there are none, or without memory.  <has_service>: `service` is given. */
 const struct conf_rules *parse_rules(struct reader *rd, const struct rules_nodes *at,
                                      bool has_service);
-const char *parse_path_fault(struct span s); /* NULL: a path as requests have it */
+/* parse_route.c: a path as requests have it, in normal form; false after a message. */
+bool parse_path(struct reader *rd, const struct node *n, struct span *path);
 /* parse_compress.c */
 void compress_default(struct conf_compress *c);
 void parse_compress(struct reader *rd, const struct node *n, struct conf_compress *c);

@@ -343,7 +343,7 @@ static int hex_of(char c)
 
 /* Requests are matched in normal form (http1_target.h): a path in another form would never match.
  */
-const char *parse_path_fault(struct span s)
+static const char *path_fault(struct span s)
 {
     if (s.len == 0 || s.at[0] != '/')
         return "must begin with /";
@@ -373,17 +373,22 @@ const char *parse_path_fault(struct span s)
     return NULL;
 }
 
+bool parse_path(struct reader *rd, const struct node *n, struct span *s)
+{
+    char path[NODE_PATH_BYTES];
+    if (!read_scalar(rd, n, s))
+        return false;
+    const char *fault = path_fault(*s);
+    if (fault)
+        problem(rd, n, "%s %s, got \"%.*s\"", node_path(n, path), fault, SHOWN(*s));
+    return !fault;
+}
+
 static void match_path(struct reader *rd, const struct node *n, struct conf_route *rt)
 {
     struct span s;
-    char path[NODE_PATH_BYTES];
-    if (!read_scalar(rd, n, &s))
+    if (!parse_path(rd, n, &s))
         return;
-    const char *fault = parse_path_fault(s);
-    if (fault) {
-        problem(rd, n, "%s %s, got \"%.*s\"", node_path(n, path), fault, SHOWN(s));
-        return;
-    }
     rt->path = arena_text(rd->keep, s);
     rt->path_kind = s.len == 1                 ? CONF_PATH_ANY
                     : memchr(s.at, '*', s.len) ? CONF_PATH_GLOB

@@ -301,13 +301,8 @@ static void read_prefix(struct reader *rd, const struct node *n, const char **ou
 {
     struct span s;
     char path[NODE_PATH_BYTES];
-    if (!read_scalar(rd, n, &s))
+    if (!parse_path(rd, n, &s))
         return;
-    const char *fault = parse_path_fault(s);
-    if (fault) {
-        problem(rd, n, "%s %s, got \"%.*s\"", node_path(n, path), fault, SHOWN(s));
-        return;
-    }
     while (s.len && s.at[s.len - 1] == '/')
         s.len--;
     if (s.len && s.at[1] == '/')

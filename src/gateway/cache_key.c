@@ -9,6 +9,7 @@
 #include "base/assert.h"
 #include "gateway/cache.h"
 #include "gateway/gateway_int.h"
+#include "gateway/rules.h"
 
 #define PORT_HTTP 80
 #define PORT_HTTPS 443
@@ -36,11 +37,10 @@ static void put_origin(struct http1_out *w, const struct origin *o)
 static struct origin origin_of(const struct request *req, const struct http1_head *head,
                                struct span host)
 {
-    struct origin o = {.is_https = req->tls, .host = host, .port = head->host_port};
+    struct origin o = {
+        .is_https = rules_is_https(req, head), .host = host, .port = head->host_port};
     if (!req->gen->conf->p.gateway_trust_forwarded)
         return o;
-    if (http1_has(head, HTTP1_H_X_FORWARDED_PROTO))
-        o.is_https = span_ieq(http1_find(head, HTTP1_H_X_FORWARDED_PROTO)->value, SPAN("https"));
     if (http1_has(head, HTTP1_H_X_FORWARDED_HOST)) {
         struct span name;
         uint16_t port;

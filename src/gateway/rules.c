@@ -5,7 +5,6 @@
 
 #include <strings.h>
 
-static bool is_https(const struct request *req, const struct http1_head *head);
 static void put_value(const struct request *req, const struct rules_where *at, const char *text,
                       struct http1_out *w);
 static uint16_t refuses(const struct request *req, const struct conf_rules *rules,
@@ -20,7 +19,8 @@ uint16_t rules_answer(struct request *req, const struct rules_where *at)
         return reason;
     if (rules->own == CONF_OWN_RESPOND)
         return REASON_RESPONDED;
-    if (rules->own == CONF_OWN_NONE || (rules->own == CONF_OWN_HTTPS && is_https(req, at->head)))
+    if (rules->own == CONF_OWN_NONE ||
+        (rules->own == CONF_OWN_HTTPS && rules_is_https(req, at->head)))
         return REASON_NONE;
     if (!at->host.len && strstr(rules->to, "{host}"))
         return REASON_BAD_HOST; /* HTTP/1.0 may leave it out */
@@ -186,8 +186,7 @@ static uint16_t refuses(const struct request *req, const struct conf_rules *rule
     return is_refused ? REASON_ADDRESS_DENIED : REASON_NONE;
 }
 
-/* As the client sees it: in front of a proxy of ours, what that one says. */
-static bool is_https(const struct request *req, const struct http1_head *head)
+bool rules_is_https(const struct request *req, const struct http1_head *head)
 {
     if (req->gen->conf->p.gateway_trust_forwarded && http1_has(head, HTTP1_H_X_FORWARDED_PROTO))
         return span_ieq(http1_find(head, HTTP1_H_X_FORWARDED_PROTO)->value, SPAN("https"));
@@ -213,7 +212,7 @@ static void put_value(const struct request *req, const struct rules_where *at, c
             piece = (struct span){hex, sizeof hex};
             break;
         case CONF_VAR_SCHEME:
-            piece = (at ? is_https(req, at->head) : req->tls) ? SPAN("https") : SPAN("http");
+            piece = (at ? rules_is_https(req, at->head) : req->tls) ? SPAN("https") : SPAN("http");
             break;
         case CONF_VAR_HOST:
             piece = at->host;
