@@ -457,6 +457,13 @@ def _tmp(tmp_path_factory):
 
 
 @pytest.fixture
+def origin():
+    o = Origin()
+    yield o
+    o.close()
+
+
+@pytest.fixture
 def world():
     """world.origin(...), world.proxy(...): closed at the end of the test, the proxy checked for a clean end."""
 

@@ -14,6 +14,7 @@ from h2_util import H2
 from tls_util import Authority
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "fault"))
+from ask import alerts  # noqa: E402
 from fb import Foldback, Origin, until  # noqa: E402
 
 
@@ -63,10 +64,6 @@ def scrape(fold):
     text = c.getresponse().read().decode()
     c.close()
     return text
-
-
-def alerts(fold, reason):
-    return [a for a in fold.api("GET", "/v1/alerts")["alerts"] if a["reason"] == reason]
 
 
 def test_handshakes_and_certificates_show_in_metrics_status_and_log(started, authority):

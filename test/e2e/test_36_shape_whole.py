@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 """Shaping in the whole program: what people and machines are told of it, and the knob of a split."""
-import http.client
-import json
 import os
 import socket
 import sys
@@ -10,6 +8,7 @@ import time
 from conftest import Origin, Wire, ok
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "fault"))
+from ask import metrics  # noqa: E402
 from fb import Foldback, until  # noqa: E402
 
 
@@ -20,18 +19,6 @@ def get(fold, path, *fields):
     m = w.response()
     w.close()
     return m
-
-
-def metrics(fold):
-    with open(os.path.join(fold.state, "admin.json")) as f:
-        where = json.load(f)
-    with open(where["token_file"]) as f:
-        token = f.read().strip()
-    c = http.client.HTTPConnection(where["address"], timeout=5)
-    c.request("GET", "/metrics", headers={"Authorization": "Bearer " + token})
-    text = c.getresponse().read().decode()
-    c.close()
-    return text
 
 
 def value_of(text, line_start):

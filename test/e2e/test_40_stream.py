@@ -14,6 +14,7 @@ import pytest
 from conftest import Origin, ok
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "fault"))
+from ask import metrics  # noqa: E402
 from fb import BIN, Foldback, until  # noqa: E402
 
 CLIENTS, EACH = 8, 400
@@ -70,16 +71,6 @@ def recorded(tmp_path_factory):
     fold.stop()
     origin.close()
     return fold
-
-
-def metrics(fold):
-    with open(os.path.join(fold.state, "admin.json")) as f:
-        host, port = json.load(f)["address"].rsplit(":", 1)
-    c = http.client.HTTPConnection(host, int(port), timeout=5)
-    c.request("GET", "/metrics")
-    text = c.getresponse().read().decode()
-    c.close()
-    return text
 
 
 def test_each_request_is_one_event(recorded):

@@ -12,38 +12,18 @@ import threading
 import time
 
 import pytest
-from conftest import Origin, ok
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "fault"))
-from fb import BIN, Foldback, until as until_says  # noqa: E402
+import ask  # noqa: E402
+from ask import connector, in_log, reconfigure, send_many, until  # noqa: E402
+from fb import BIN, Foldback  # noqa: E402
 
-import http.client  # noqa: E402
 import subprocess  # noqa: E402
-
-
-def until(fact, seconds):
-    """Other processes may be in the middle of a restart: what fails then is asked again."""
-    def is_so():
-        try:
-            return fact()
-        except (OSError, AssertionError, http.client.HTTPException, KeyError, TypeError):
-            return False
-    until_says(is_so, seconds, "see the line of the test")
 
 
 def config(origin, connectors):
     return ('mode: act\nservices:\n  app: { endpoints: ["127.0.0.1:%d"] }\nroutes:\n  - { match: /, service: app }\n'
             "connectors:\n%s\n" % (origin.port, connectors))
-
-
-def send_many(port, count):
-    c = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    for _ in range(count):
-        c.request("GET", "/item")
-        r = c.getresponse()
-        r.read()
-        assert r.status == 200
-    c.close()
 
 
 def lines(path):
@@ -54,43 +34,9 @@ def lines(path):
         return []
 
 
-def connector(fold, name):
-    for c in fold.api("GET", "/v1/connectors")["connectors"]:
-        if c["name"] == name:
-            return c
-    return None
-
-
 def metrics(fold):
-    with open(os.path.join(fold.state, "admin.json")) as f:
-        host, port = json.load(f)["address"].rsplit(":", 1)
-    c = http.client.HTTPConnection(host, int(port), timeout=10)
-    c.request("GET", "/metrics")
-    text = c.getresponse().read().decode()
-    c.close()
-    return {x.rsplit(" ", 1)[0]: float(x.rsplit(" ", 1)[1]) for x in text.splitlines() if x and x[0] != "#"}
-
-
-@pytest.fixture()
-def origin():
-    o = Origin(lambda r, w: ok())
-    yield o
-    o.close()
-
-
-def in_log(fold, type_name):
-    done = fold.cli("events", "tail", "--json", "--from-offset", "0", "--limit", "100000", "--type", type_name)
-    assert done.returncode == 0, done.stderr
-    return [json.loads(x) for x in done.stdout.splitlines()]
-
-
-def reconfigure(fold, text):
-    with open(fold.file) as f:
-        head = f.read().split("mode: act")[0]
-    with open(fold.file, "w") as f:
-        f.write(head + text)
-    done = fold.cli("reload")
-    assert done.returncode == 0, done.stderr
+    rows = [x.rsplit(" ", 1) for x in ask.metrics(fold).splitlines() if x and x[0] != "#"]
+    return {name: float(value) for name, value in rows}
 
 
 def brain_pid(fold):

@@ -79,13 +79,6 @@ class Receiver:
 
 
 @pytest.fixture()
-def origin():
-    o = Origin(lambda r, w: ok())
-    yield o
-    o.close()
-
-
-@pytest.fixture()
 def receivers():
     made = []
 

@@ -10,7 +10,6 @@ import threading
 
 import prometheus_client
 import pytest
-from conftest import Origin, ok
 from test_41_connectors import BIN, Foldback, connector, metrics, reconfigure, send_many, until
 from tls_util import Authority
 
@@ -61,13 +60,6 @@ class Target:
         self.release.set()
         self.server.shutdown()
         self.server.server_close()
-
-
-@pytest.fixture()
-def origin():
-    o = Origin(lambda r, w: ok())
-    yield o
-    o.close()
 
 
 @pytest.fixture()

@@ -8,28 +8,12 @@ import shutil
 import sys
 
 import pytest
-from conftest import Origin, ok
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "fault"))
-from fb import Foldback, until as until_says  # noqa: E402
+from ask import alerts, connector, in_log, reconfigure, until  # noqa: E402
+from fb import Foldback  # noqa: E402
 
 PERSON = "ada.lovelace@example.org"
-
-
-def until(fact, seconds=60):
-    def is_so():
-        try:
-            return fact()
-        except (OSError, AssertionError, http.client.HTTPException, KeyError, TypeError, ValueError):
-            return False
-    until_says(is_so, seconds, "see the line of the test")
-
-
-@pytest.fixture()
-def origin():
-    o = Origin(lambda r, w: ok())
-    yield o
-    o.close()
 
 
 @pytest.fixture()
@@ -52,31 +36,8 @@ def config(origin, connectors="", more=""):
             % (origin.port, "connectors:\n%s\n" % connectors if connectors else "", more))
 
 
-def reconfigure(fold, text):
-    with open(fold.file) as f:
-        head = f.read().split("mode: act")[0]
-    with open(fold.file, "w") as f:
-        f.write(head + text)
-    done = fold.cli("reload")
-    assert done.returncode == 0, done.stderr
-
-
-def in_log(fold, type_name):
-    done = fold.cli("events", "tail", "--json", "--from-offset", "0", "--limit", "100000", "--type", type_name)
-    assert done.returncode == 0, done.stderr
-    return [json.loads(x) for x in done.stdout.splitlines()]
-
-
-def alerts(fold, reason):
-    return [a for a in fold.api("GET", "/v1/alerts")["alerts"] if a["reason"] == reason]
-
-
 def stands(fold, reason):
     return any(not a["over"] for a in alerts(fold, reason))
-
-
-def connector(fold, name):
-    return next(c for c in fold.api("GET", "/v1/connectors")["connectors"] if c["name"] == name)
 
 
 @pytest.mark.parametrize("is_redacted", [True, False])

@@ -10,6 +10,7 @@ import pytest
 from conftest import Origin, ok
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "fault"))
+from ask import metrics  # noqa: E402
 from fb import Foldback, Load, until  # noqa: E402
 
 FAILS = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n"
@@ -33,16 +34,6 @@ routes:
 
 def versions(fold, window="10s"):
     return {v["name"]: v for v in fold.api("GET", "/v1/versions?window=" + window)["versions"]}
-
-
-def metrics(fold):
-    with open(os.path.join(fold.state, "admin.json")) as f:
-        c = http.client.HTTPConnection(json.load(f)["address"], timeout=3)
-    try:
-        c.request("GET", "/metrics")
-        return c.getresponse().read().decode()
-    finally:
-        c.close()
 
 
 def counted(fold, version, code_class):

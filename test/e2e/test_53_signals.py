@@ -13,6 +13,7 @@ import time
 from conftest import Origin, ok
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "fault"))
+from ask import metrics  # noqa: E402
 from fb import Foldback, until  # noqa: E402
 
 
@@ -87,16 +88,6 @@ def reload(fold, text):
 
 def split(fold):
     return next(k for k in fold.api("GET", "/v1/knobs")["knobs"] if k["knob"] == "split_pct")
-
-
-def metrics(fold):
-    with open(os.path.join(fold.state, "admin.json")) as f:
-        c = http.client.HTTPConnection(json.load(f)["address"], timeout=20)
-    try:
-        c.request("GET", "/metrics")
-        return c.getresponse().read().decode()
-    finally:
-        c.close()
 
 
 def taken_back(fold):

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the tests of the Kafka connector share: a broker per file, foldbacks with connectors, and how to look at them."""
-import http.client
 import json
 import os
 import signal
@@ -9,17 +8,9 @@ import sys
 import pytest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "fault"))
-from fb import Foldback, Origin, until as until_says  # noqa: E402
+from ask import connector, in_log, metrics, send_many, until  # noqa: E402,F401
+from fb import Foldback, Origin  # noqa: E402
 from kafka_server import Kafka  # noqa: E402
-
-
-def until(fact, seconds, what="see the line of the test"):
-    def is_so():
-        try:
-            return fact()
-        except (OSError, AssertionError, http.client.HTTPException, KeyError, TypeError):
-            return False
-    until_says(is_so, seconds, what)
 
 
 @pytest.fixture(scope="module")
@@ -55,41 +46,6 @@ def shop(tmp_path, origin):
 def config(origin, connectors):
     return ('mode: act\nservices:\n  app: { endpoints: ["127.0.0.1:%d"] }\nroutes:\n  - { match: /, service: app }\n'
             "connectors:\n%s\n" % (origin.port, connectors))
-
-
-def send_many(port, count):
-    c = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    for _ in range(count):
-        c.request("GET", "/item")
-        r = c.getresponse()
-        r.read()
-        assert r.status == 200
-    c.close()
-
-
-def connector(fold, name):
-    for c in fold.api("GET", "/v1/connectors", timeout_s=10)["connectors"]:
-        if c["name"] == name:
-            return c
-    return None
-
-
-def metrics(fold):
-    with open(os.path.join(fold.state, "admin.json")) as f:
-        where = json.load(f)
-    c = http.client.HTTPConnection(where["address"], timeout=10)
-    c.request("GET", "/metrics", headers={"Authorization": "Bearer " + open(where["token_file"]).read().strip()})
-    r = c.getresponse()
-    text = r.read().decode()
-    c.close()
-    assert r.status == 200, text
-    return text
-
-
-def in_log(fold, type_name):
-    done = fold.cli("events", "tail", "--json", "--no-redact", "--from-offset", "0", "--limit", "100000", "--type", type_name)
-    assert done.returncode == 0, done.stderr
-    return [json.loads(x) for x in done.stdout.splitlines()]
 
 
 def offsets(messages):

@@ -3,7 +3,6 @@
 kinesis-mock (npm kinesis-local) and moto in IAM mode (pip) for a second and third opinion."""
 import base64
 import contextlib
-import http.client
 import json
 import os
 import pathlib
@@ -20,19 +19,11 @@ from kinesis_shim import Shim, pack, unpack
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "test" / "fault"))
-from fb import BIN, Foldback, Origin, free_port, until as until_says  # noqa: E402
+from ask import connector as status, in_log, send_many as send_all, until  # noqa: E402
+from fb import BIN, Foldback, Origin, free_port  # noqa: E402
 
 PEERS = ROOT / "build" / "peers"
 SECRET = "test-secret-of-the-shim"
-
-
-def until(fact, seconds, what="see the line of the test"):
-    def is_so():
-        try:
-            return fact()
-        except (OSError, AssertionError, http.client.HTTPException, KeyError, TypeError):
-            return False
-    until_says(is_so, seconds, what)
 
 
 @pytest.fixture()
@@ -70,23 +61,7 @@ def config(origin, **connectors):
 
 
 def send_many(port, count):
-    c = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
-    for i in range(count):
-        c.request("GET", "/%s/%d" % (("red", "blue", "green")[i % 3], i))
-        r = c.getresponse()
-        r.read()
-        assert r.status == 200
-    c.close()
-
-
-def status(fold, name):
-    return next(c for c in fold.api("GET", "/v1/connectors")["connectors"] if c["name"] == name)
-
-
-def in_log(fold, kind):
-    done = fold.cli("events", "tail", "--json", "--from-offset", "0", "--limit", "100000", "--type", kind)
-    assert done.returncode == 0, done.stderr
-    return [json.loads(x) for x in done.stdout.splitlines()]
+    send_all(port, count, lambda i: "/%s/%d" % (("red", "blue", "green")[i % 3], i))
 
 
 def offsets(shim):

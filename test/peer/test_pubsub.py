@@ -12,6 +12,7 @@ import pytest
 from conftest import BUILD, ROOT
 
 sys.path[:0] = [str(ROOT / "test/fault"), str(ROOT / "test/peer")]
+from ask import connector as status, in_log  # noqa: E402
 from fb import BIN, Foldback, Origin  # noqa: E402
 import pubsub_library as lib  # noqa: E402
 from pubsub_library import Library  # noqa: E402
@@ -104,16 +105,6 @@ def run(tmp_path, origin):
 def requests(fold, count):
     for _ in range(count):
         assert fold.get("/item") == 200
-
-
-def status(fold, name):
-    return next(c for c in fold.api("GET", "/v1/connectors")["connectors"] if c["name"] == name)
-
-
-def in_log(fold, kind):
-    done = fold.cli("events", "tail", "--json", "--from-offset", "0", "--limit", "100000", "--type", kind)
-    assert done.returncode == 0, done.stderr
-    return [json.loads(x) for x in done.stdout.splitlines()]
 
 
 def offsets(messages):

@@ -17,6 +17,7 @@ import time
 import pytest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "fault"))
+from ask import connector, in_log, send_many  # noqa: E402
 from fb import BIN, Foldback, Origin, free_port  # noqa: E402
 
 pytestmark = pytest.mark.skipif(not shutil.which("redis-server"), reason="redis-server is not installed")
@@ -162,26 +163,6 @@ def world(tmp_path, origin):
 def sink(redis, more=""):
     return ("  out: { type: redis, address: '127.0.0.1:%d', stream: '%s', events: [request], delay: 50ms, from: start, "
             "timeout: 20s, backoff_max: 500ms%s }" % (redis.port, STREAM, more))
-
-
-def send_many(port, count):
-    c = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
-    for _ in range(count):
-        c.request("GET", "/item")
-        r = c.getresponse()
-        r.read()
-        assert r.status == 200
-    c.close()
-
-
-def in_log(fold, kind):
-    done = fold.cli("events", "tail", "--json", "--from-offset", "0", "--limit", "100000", "--type", kind)
-    assert done.returncode == 0, done.stderr
-    return [json.loads(x) for x in done.stdout.splitlines()]
-
-
-def connector(fold, name):
-    return next(c for c in fold.api("GET", "/v1/connectors")["connectors"] if c["name"] == name)
 
 
 def has_state(fold, name, state, says=""):
