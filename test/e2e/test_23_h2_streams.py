@@ -121,8 +121,11 @@ def test_the_urgent_stream_goes_first(world, how):
     r.send(frame(HEADERS, 5, 3, block("/soon", extra=soon if how == "field" else late)))
     if how == "update":
         r.send(frame(PRIORITY_UPDATE, 0, 0, b"\0\0\0\x03u=1"))
-    time.sleep(0.3)
-    while r.pump(0.2):
+    end = time.monotonic() + WAIT_S
+    while len(origin.requests) < 2:
+        assert time.monotonic() < end, "both are asked"
+        time.sleep(0.01)
+    while r.pump(0.6):  # time for its answer to come as far as it gets
         pass
     before = len(r.frames)
     assert {f[2] for f in r.frames if f[0] == DATA} == {1}  # the window of 65,535 bytes went to it

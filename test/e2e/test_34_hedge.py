@@ -41,6 +41,13 @@ def warm(proxy, n=60):
         assert proxy.get("/").status == 200
 
 
+def warm_and_told(proxy, n=60):
+    """The event of a request comes after its answer: the last one too is read before more is counted."""
+    warm(proxy, n)
+    told = proxy.wait_events(n)
+    assert len(told) == n
+
+
 def slow_gets(proxy, a, b, n=20, hold_s=0.5, method="GET", **kw):
     """n reads while only <a> is slow; their times."""
     took = []
@@ -53,37 +60,52 @@ def slow_gets(proxy, a, b, n=20, hold_s=0.5, method="GET", **kw):
     return took
 
 
+def rounds(proxy, play, n=60):
+    """Plays until it says that it saw what it came for: one read in ten is held out, and on a busy machine the budget
+    is spent while it is earned."""
+    for _ in range(5):
+        warm_and_told(proxy, n)
+        found = play()
+        if found:
+            return
+    pytest.fail(f"not in five rounds; of the last one: {proxy.last}")
+
+
 def test_a_slow_read_is_answered_by_the_second_endpoint(world):
     a, b, first, second, proxy = pair(world)
-    warm(proxy)
-    proxy.events()
-    before = asked(first, second)
-    took = slow_gets(proxy, a, b, 8)
-    events = proxy.wait_events(8)[-8:]
-    wanted = 8 + len([e for e in events if e["hedge"] in (1, 2)])
-    end = time.monotonic() + WAIT_S
-    while (sent := asked(first, second) - before) < wanted and time.monotonic() < end:
-        time.sleep(0.02)  # a copy that lost may be on its way still
-    won = [e for e in events if e["hedge"] == 2]
-    assert won, events
-    assert all(e["hedge_us"] >= 55000 and e["status"] == 200 for e in won)
-    assert all(e["hedge_endpoint"] != e["endpoint"] for e in won)
-    assert sent == wanted, "one event each, whatever was sent"
-    assert min(took) < (2 if proxy.is_sanitized else 0.4)
+
+    def play():
+        before = asked(first, second)
+        took = slow_gets(proxy, a, b, 8)
+        events = proxy.last = proxy.wait_events(8)
+        wanted = 8 + len([e for e in events if e["hedge"] in (1, 2)])
+        end = time.monotonic() + WAIT_S
+        while (sent := asked(first, second) - before) < wanted and time.monotonic() < end:
+            time.sleep(0.02)  # a copy that lost may be on its way still
+        assert len(events) == 8 and sent == wanted, "one event each, whatever was sent"
+        won = [e for e in events if e["hedge"] == 2]
+        assert all(e["hedge_us"] >= 55000 and e["status"] == 200 for e in won)
+        assert all(e["hedge_endpoint"] != e["endpoint"] for e in won)
+        if won:
+            assert min(took) < (2 if proxy.is_sanitized else 0.4)
+        return won
+    rounds(proxy, play)
 
 
 def test_the_faster_first_answer_wins_and_the_copy_is_forgotten(world):
     a, b, first, second, proxy = pair(world)
-    warm(proxy)
-    a.hold_s = b.hold_s = 0.15
-    got = [proxy.get("/") for _ in range(10)]
-    assert all(m.status == 200 for m in got)
-    events = proxy.wait_events(70)[-10:]
-    assert any(e["hedge"] == 1 for e in events), events
+
+    def play():
+        a.hold_s = b.hold_s = 0.15
+        got = [proxy.get("/") for _ in range(10)]
+        assert all(m.status == 200 for m in got)
+        proxy.last = proxy.wait_events(10)
+        a.hold_s = b.hold_s = 0
+        return any(e["hedge"] == 1 for e in proxy.last)
+    rounds(proxy, play)
     time.sleep(0.3)
-    a.hold_s = b.hold_s = 0
     assert proxy.get("/").status == 200
-    assert len(proxy.events()) <= 1, "copies say nothing"
+    assert len(proxy.wait_events(1)) == 1, "copies say nothing"
 
 
 def test_only_reads_without_a_body_are_copied(world):
@@ -118,22 +140,19 @@ def test_the_budget_is_two_percent(world):
 
 def test_a_first_that_fails_leaves_it_to_the_copy(world):
     a, b, first, second, proxy = pair(world, extra="upstream: { retries: 0, hedge_pct: 5 }\n")
-    for _ in range(5):  # one in ten is held out, and an endpoint that fails is left out for a while
-        a.fail, a.hold_s, b.hold_s = False, 0, 0
-        warm(proxy, 100)
-        proxy.events()
+
+    def play():  # an endpoint that fails is left out for a while
         a.fail, a.hold_s, b.hold_s = True, 0.12, 0.3
         statuses = [proxy.get("/").status for _ in range(6)]
-        events = proxy.wait_events(6)
-        if any(e["hedge"] == 2 and e["status"] == 200 for e in events):
-            return
-    pytest.fail(f"no copy took over: {statuses} {[(e['hedge'], e['status']) for e in events]}")
+        proxy.last = proxy.wait_events(6), statuses
+        a.fail, a.hold_s, b.hold_s = False, 0, 0
+        return any(e["hedge"] == 2 and e["status"] == 200 for e in proxy.last[0])
+    rounds(proxy, play, 100)
 
 
 def test_a_client_that_leaves_leaves_nothing_behind(world):
     a, b, first, second, proxy = pair(world)
-    warm(proxy)
-    proxy.events()
+    warm_and_told(proxy)
     a.hold_s = b.hold_s = 0.4
     for _ in range(6):
         c = proxy.connect()

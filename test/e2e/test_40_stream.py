@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The stream of real traffic: each request is an event, the log says when it is damaged, a replay decides again."""
+import collections
+import concurrent.futures
 import glob
 import http.client
 import json
@@ -26,15 +28,22 @@ def config(origin, extra="", service=""):
 
 
 def send_many(port, count, path="/item?secret=1", headers=None):
-    c = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    good = 0
+    """How many were answered with which status."""
+    c = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    seen = collections.Counter()
     for _ in range(count):
         c.request("GET", path, headers=headers or {})
         r = c.getresponse()
         r.read()
-        good += r.status == 200
+        seen[r.status] += 1
     c.close()
-    return good
+    return seen
+
+
+def send_from(clients, port, each):
+    """The same from several at once; all of them come to their end."""
+    with concurrent.futures.ThreadPoolExecutor(clients) as pool:
+        return sum(pool.map(lambda _: send_many(port, each), range(clients)), collections.Counter())
 
 
 def run(*args, timeout_s=60):
@@ -53,21 +62,18 @@ def recorded(tmp_path_factory):
     must not be changed by a test."""
     origin = Origin(lambda r, w: ok())
     fold = Foldback(tmp_path_factory.mktemp("stream"), config(origin, "log: { sample_rate: 200 }\n")).start()
-    good = []
-    threads = [threading.Thread(target=lambda: good.append(send_many(fold.port, EACH)), daemon=True)
-               for _ in range(CLIENTS)]
-    for t in threads:
-        t.start()
-    for t in threads:
-        t.join(40)
-    assert sum(good) == CLIENTS * EACH
+    seen = send_from(CLIENTS, fold.port, EACH)
     time.sleep(3.5)
-    send_many(fold.port, 50)
+    fold.seen = seen + send_many(fold.port, 50)
     time.sleep(0.5)
     fold.samples = tail(fold, "--type", "sample", "--limit", "20")
+    requests = tail(fold, "--type", "request", "--from-offset", "0", "--limit", "100000")
+    fold.told = collections.Counter(e["status"] for e in requests)
     fold.status = fold.api("GET", "/v1/status")
     fold.metrics = metrics(fold)
-    fold.sent = CLIENTS * EACH + 50
+    assert fold.seen.total() == CLIENTS * EACH + 50
+    # the origin is this process: on a busy machine it answers late, and foldback takes its limit down as it should
+    assert set(fold.seen) <= {200, 503} and fold.seen[200] > EACH, fold.seen
     fold.stop()
     origin.close()
     return fold
@@ -77,7 +83,8 @@ def test_each_request_is_one_event(recorded):
     done = recorded.cli("log", "stats", "--json")
     assert done.returncode == 0, done.stderr
     stats = json.loads(done.stdout)
-    assert stats["types"]["request"] == recorded.sent
+    assert stats["types"]["request"] == recorded.seen.total()
+    assert recorded.told == recorded.seen, "with the status that the clients saw"
     assert stats["holes"] == 0 and stats["missing_events"] == 0
     assert "gap" not in stats["types"]
     assert recorded.status["stream"]["events_lost"] == 0
@@ -94,7 +101,7 @@ def test_samples_hide_what_is_personal(recorded):
     for s in recorded.samples:
         assert s["path"] == "-"
         assert "secret" not in json.dumps(s)
-        assert s["method"] == "GET" and s["status"] == 200
+        assert s["method"] == "GET" and s["status"] in recorded.seen
 
 
 def test_a_replay_decides_the_same_bit_for_bit(recorded):
@@ -246,11 +253,7 @@ def test_retention_keeps_the_log_small(tmp_path):
     origin = Origin(lambda r, w: ok())
     fold = Foldback(tmp_path, config(origin, "log: { retain_bytes: 16MiB, segment_bytes: 1MiB, sample_rate: 1000 }\n")).start()
     try:
-        threads = [threading.Thread(target=send_many, args=(fold.port, 2500), daemon=True) for _ in range(4)]
-        for t in threads:
-            t.start()
-        for t in threads:
-            t.join(40)
+        send_from(4, fold.port, 2500)
         stream = fold.api("GET", "/v1/status")["stream"]
         size = sum(os.path.getsize(x) for x in glob.glob(fold.state + "/log/*"))
         assert stream["events"] >= 10000

@@ -203,17 +203,26 @@ def test_an_answer_that_breaks_off_is_cut_for_the_client_too(world, coding, leng
     assert not w.rest().endswith(b"0\r\n\r\n")
 
 
+def slow_get(proxy, path, coding):
+    """Reads nothing at first, then in drops, and the rest as it comes: drops to the end would take 20 s."""
+    w = proxy.connect()
+    w.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)
+    w.send("GET %s HTTP/1.1\r\nHost: test\r\nConnection: close\r\n" % path + accepts(coding) + "\r\n\r\n")
+    time.sleep(0.5)
+    m = w.head()
+    while len(w.buffer) < 256 << 10:
+        assert w.fill()
+    w.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+    return w.body(m)
+
+
 @pytest.mark.parametrize("coding", ["gzip", "br", "zstd"])
 def test_a_large_body_passes_a_slow_reader_whole(world, coding):
     import random
     rng = random.Random(1)
     body = bytes(rng.getrandbits(8) & 0x3f | 0x20 for _ in range(4 << 20))
     origin, proxy = world.pair(lambda r, w: ok(body, HTML), route=", compress: { level: 1 }")
-    w = proxy.connect()
-    w.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)
-    w.send("GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n" + accepts(coding) + "\r\n\r\n")
-    time.sleep(0.5)
-    m = w.response()
+    m = slow_get(proxy, "/", coding)
     assert m.get("content-encoding") == coding and decode(coding, m.body) == body
 
 
@@ -362,11 +371,7 @@ def test_a_kept_form_passes_a_slow_reader_whole(world):
     body = bytes(rng.getrandbits(8) & 0x3f | 0x20 for _ in range(3 << 20))
     origin, proxy = world.pair(lambda r, w: ok(body, HTML, "Cache-Control: max-age=60"), route=KEEP)
     stored(proxy, "zstd", body=body)
-    w = proxy.connect()
-    w.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)
-    w.send("GET /x HTTP/1.1\r\nHost: test\r\nConnection: close\r\n" + accepts("zstd") + "\r\n\r\n")
-    time.sleep(0.3)
-    m = w.response()
+    m = slow_get(proxy, "/x", "zstd")
     assert m.get("content-length") and decode("zstd", m.body) == body
 
 
