@@ -34,12 +34,18 @@ def note(text):
     print(text, flush=True)
 
 
+def fuzzers():
+    return sorted(f.removesuffix(".c") for f in os.listdir("test/fuzz") if f.endswith("_fuzz.c"))
+
+
 def build_now(folder, options, before=()):
     if not os.path.exists(f"{folder}/build.ninja"):
         done = subprocess.run([*before, "meson", "setup", folder, *options], capture_output=True, text=True)
         if done.returncode:
             return done.stdout[-3000:] + done.stderr[-1000:]
-    done = subprocess.run([*before, "ninja", "-C", folder, *(["-j2"] if before else [])], capture_output=True, text=True)
+    targets = [f"test/fuzz/{p}" for p in fuzzers()] if folder == "build-fuzz" else []  # of that tree nothing else is run
+    done = subprocess.run([*before, "ninja", "-C", folder, *(["-j2"] if before else []), *targets],
+                          capture_output=True, text=True)
     return "" if done.returncode == 0 else done.stdout[-4000:]
 
 
@@ -90,6 +96,9 @@ def without_bands(done):
     return name, int(not broken), int(bool(broken)), text if broken else ""
 
 
+SLOWEST = ("stream/kafka", "stream/compact", "stream/source", "stream/power", "fleet/lease", "stream/kill")  # of the units; they wait
+
+
 def c_suite(suite, folder, options, wanted, timeout_s=300, env=None, jobs=2, args=(), has_bands=True):
     start = time.time()
     broken = build(folder, options)
@@ -102,6 +111,7 @@ def c_suite(suite, folder, options, wanted, timeout_s=300, env=None, jobs=2, arg
     if not chosen:
         record(suite, 0, 1, [f"no test of {wanted} in {folder}"], start)
         return
+    chosen.sort(key=lambda t: not t["name"].endswith(SLOWEST))  # begin first, so that nobody waits for them at the end
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
         done = list(pool.map(lambda t: run_tap(t["name"], [*t["cmd"], *args], timeout_s,
                                                {**t.get("env", {}), **(env or {})}), chosen))
@@ -211,29 +221,34 @@ FUZZ_OPTIONS = ["--native-file", "test/clang.ini", "-Dfuzz=true", "-Db_sanitize=
                 "-Doptimization=1", "-Dc_args=-fsanitize=fuzzer-no-link"]
 
 
+def fuzz_one(stem, seconds):
+    """-> (row, 0 or 1 failed, text, begin)"""
+    begin = time.time()
+    work, corpus = f"build-fuzz/corpus-{stem}", f"test/fuzz/corpus/{stem}"
+    os.makedirs(work, exist_ok=True)
+    try:
+        done = subprocess.run([f"build-fuzz/test/fuzz/{stem}_fuzz", f"-max_total_time={seconds}", "-print_final_stats=1",
+                               "-rss_limit_mb=2048", work] + ([corpus] if os.path.isdir(corpus) else []),
+                              capture_output=True, text=True, errors="replace", timeout=seconds + 120)
+    except subprocess.TimeoutExpired:
+        return f"fuzz/{stem}", 1, f"no end after {seconds + 120} s: an input that takes for ever", begin
+    rate = re.search(r"average_exec_per_sec:\s+(\d+)", done.stderr)
+    return (f"fuzz/{stem} ({rate.group(1) if rate else '?'}/s)", int(done.returncode != 0),
+            done.stderr[-3000:] if done.returncode else "", begin)
+
+
 def fuzz(seconds, names):
+    """One on each core."""
     start = time.time()
     broken = build("build-fuzz", FUZZ_OPTIONS)
     if broken:
         record("fuzz", 0, 1, [broken], start)
         return
-    programs = sorted(f for f in os.listdir("build-fuzz/test/fuzz") if f.endswith("_fuzz"))
-    for p in [p for p in programs if not names or p.removesuffix("_fuzz") in names]:
-        begin = time.time()
-        stem = p.removesuffix("_fuzz")
-        work = f"build-fuzz/corpus-{stem}"
-        os.makedirs(work, exist_ok=True)
-        corpus = f"test/fuzz/corpus/{stem}"
-        try:
-            done = subprocess.run([f"build-fuzz/test/fuzz/{p}", f"-max_total_time={seconds}", "-print_final_stats=1",
-                                   "-rss_limit_mb=2048", work] + ([corpus] if os.path.isdir(corpus) else []),
-                                  capture_output=True, text=True, errors="replace", timeout=seconds + 120)
-        except subprocess.TimeoutExpired:
-            record(f"fuzz/{stem}", 0, 1, [f"no end after {seconds + 120} s: an input that takes for ever"], begin)
-            continue
-        rate = re.search(r"average_exec_per_sec:\s+(\d+)", done.stderr)
-        record(f"fuzz/{stem} ({rate.group(1) if rate else '?'}/s)", int(done.returncode == 0), int(done.returncode != 0),
-               [done.stderr[-3000:]] if done.returncode else [], begin)
+    stems = [p.removesuffix("_fuzz") for p in fuzzers()]
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        for row, failed, text, begin in pool.map(lambda s: fuzz_one(s, seconds),
+                                                 [s for s in stems if not names or s in names]):
+            record(row, 1 - failed, failed, [text] if failed else [], begin)
 
 
 def bench():
@@ -271,7 +286,7 @@ def main():
         if want("tools"):
             py_suite("tools", ["test/tools"], env=pyenv)
         if want("unit"):
-            c_suite("unit (gcc)", "build", [], ["unit"])
+            c_suite("unit (gcc)", "build", [], ["unit"], jobs=4)
         if want("sim"):
             c_suite("sim", "build", [], ["sim"], timeout_s=3600 if a.long else 300, env=long_env,
                     args=["--long"] if a.long else [])
@@ -280,17 +295,17 @@ def main():
         build_early([row[1:] for row in (("asan", "build-asan", ASAN), ("tsan", "build-tsan", TSAN),
                                          ("fuzz", "build-fuzz", FUZZ_OPTIONS)) if want(row[0])])
         if want("fault"):
-            py_suite("fault", ["test/fault"], env=pyenv, timeout_s=3600 if a.long else 600,
+            py_suite("fault", ["test/fault"], env=pyenv, timeout_s=3600 if a.long else 600, workers=2,
                      has_second_try=True)
         if want("peer"):
-            py_suite("peer", ["test/peer"], env=pyenv, timeout_s=1800, workers=2, has_second_try=True)
+            py_suite("peer", ["test/peer"], env=pyenv, timeout_s=1800, workers=3, has_second_try=True)
         if want("asan"):
-            c_suite("unit (clang, ASan + UBSan)", "build-asan", ASAN, ["unit"], timeout_s=600)
+            c_suite("unit (clang, ASan + UBSan)", "build-asan", ASAN, ["unit"], timeout_s=600, jobs=4)
             c_suite("sim (clang, ASan + UBSan)", "build-asan", ASAN, ["sim"], timeout_s=900, args=["--seeds", "2"],
                     env={"FB_SIM_SEEDS": "2"}, has_bands=False)
             e2e("build-asan", " (ASan + UBSan)", {**ENV, **long_env}, "short")
         if want("tsan"):
-            c_suite("unit (clang, TSan)", "build-tsan", TSAN, ["unit"], timeout_s=600)
+            c_suite("unit (clang, TSan)", "build-tsan", TSAN, ["unit"], timeout_s=600, jobs=4)
             e2e("build-tsan", " (TSan)", {**ENV, **long_env}, "short")
         if want("fuzz"):
             fuzz(60 if a.long else 5, [])

@@ -13,6 +13,15 @@ BUILD = pathlib.Path(os.environ.get("FB_BUILD", ROOT / "build"))
 TOKEN = "peer-test-token-0123456789"
 
 
+# Begin first, so that no worker has the others wait for it at the end.
+LONGEST = ["test_%s.py" % x for x in ("kafka", "slow", "kafka_exact", "refused", "kafka_oidc", "dashboard", "receivers", "pubsub",
+                                      "kinesis", "fleet_netns")]
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda i: (LONGEST + [i.path.name]).index(i.path.name))
+
+
 class Driver:
     def __init__(self, *options, past_s=130, seconds=120):
         binary = BUILD / "test/unit/output/admin_driver"
