@@ -3,6 +3,7 @@
 #include "base/assert.h"
 #include "base/clock.h"
 #include "base/mix.h"
+#include "base/sanitize.h"
 #include "gateway/cache.h"
 #include "gateway/h2_int.h"
 #include "gateway/h2_upstream.h"
@@ -253,7 +254,10 @@ static void trim(struct worker *w, uint64_t now_us)
         return;
     w->trimmed_bytes = freed;
     w->trimmed_us = now_us;
-    malloc_trim(64 * KIB);
+    /* The heap of a sanitizer is another; the library's own is then made by the first call, which
+     * two threads must not make at once. */
+    if (!FB_IS_SANITIZED)
+        malloc_trim(64 * KIB);
 }
 
 /* Room for heads as large as the limits of the present configuration allow. */
