@@ -36,6 +36,8 @@ static void on_timer(struct loop_timer *t);
 static void run(struct client *c);
 static bool secure(struct client *c);
 static bool step(struct client *c);
+static bool step_request(struct client *c, struct request *req);
+static bool rest(struct client *c);
 static bool is_last(const struct client *c);
 static bool flush(struct client *c);
 static bool is_slow_reader(struct client *c, uint64_t blocked_us);
@@ -310,7 +312,7 @@ static bool step(struct client *c)
         if (!c->handshake)
             return true;
         handshake_ready(c);
-        goto waits;
+        return rest(c);
     }
     if (c->is_lingering) {
         linger(c);
@@ -319,12 +321,9 @@ static bool step(struct client *c)
     if (c->h2)
         return h2_conn_step(c);
     if (c->is_send_due)
-        goto waits;
-    if (c->out && !flush(c)) {
-        if (c->is_broken)
-            return true;
-        goto waits;
-    }
+        return rest(c);
+    if (c->out && !flush(c))
+        return c->is_broken || rest(c);
     if (!req && c->kind == CLIENT_TCP)
         return tcp_begin(c);
     if (!req) {
@@ -334,11 +333,14 @@ static bool step(struct client *c)
         }
         return read_head(c);
     }
+    return step_request(c, req);
+}
+
+static bool step_request(struct client *c, struct request *req)
+{
     if (req->phase == REQUEST_TUNNEL) {
         tunnel_run(req);
-        if (c->is_broken || c->is_cut)
-            return true;
-        goto waits;
+        return c->is_broken || c->is_cut || rest(c);
     }
     if (!req->is_in_done && req->is_out_done && req->is_keep_alive && !req->is_discarding) {
         req->is_discarding = true;
@@ -356,9 +358,7 @@ static bool step(struct client *c)
         }
     }
     if (req->cw && req->phase == REQUEST_OVER && !req->is_out_done) {
-        if (cache_more(req))
-            return true;
-        goto waits;
+        return cache_more(req) || rest(c);
     }
     if (req->is_out_done && (req->is_in_done || !req->is_keep_alive)) {
         end_request(c);
@@ -373,7 +373,12 @@ static bool step(struct client *c)
         upstream_run(req->up); /* it was held back while <out> was full */
         return false;
     }
-waits:
+    return rest(c);
+}
+
+/* Until the next event. */
+static bool rest(struct client *c)
+{
     client_wait(c);
     c->is_running = false;
     return false;
