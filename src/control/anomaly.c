@@ -46,7 +46,7 @@ static void tell(struct engine *e, uint32_t i, const struct signal_sum *recent, 
     a.reason = REASON_ALERT_SIGNAL_UNUSUAL;
     a.target = (uint16_t)i;
     a.target_kind = EV_KIND_NONE;
-    a.loop = 255;
+    a.loop = EV_LOOP_NONE;
     a.severity = 1;
     a.is_over = is_over;
     a.value = now;

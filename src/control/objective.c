@@ -21,7 +21,7 @@ static void tell(struct engine *e, uint16_t service, const struct fact *seen, bo
     a.reason = REASON_ALERT_OBJECTIVE_MISSED;
     a.target = service;
     a.target_kind = EV_KIND_SERVICE;
-    a.loop = 255;
+    a.loop = EV_LOOP_NONE;
     a.severity = 1;
     a.is_over = is_over;
     a.value = seen->value;

@@ -361,7 +361,7 @@ void ev_to_json(struct json *j, const struct ev_head *ev, uint64_t offset, bool 
     json_key_u64(j, "sequence", ev->sequence);
     for (uint8_t i = 0; i < row->field_count; i++) {
         const struct ev_field_row *f = &row->fields[i];
-        if (strncmp(f->name, "reserved", 8) == 0)
+        if (ev_field_is_reserved(f))
             continue;
         json_key(j, f->name);
         if (redact && f->privacy == EV_PERSONAL)
@@ -424,7 +424,7 @@ void ev_schema(struct json *j, uint8_t type)
     schema_of_head(j, type);
     for (uint8_t i = 0; i < row->field_count; i++) {
         const struct ev_field_row *f = &row->fields[i];
-        if (strncmp(f->name, "reserved", 8) == 0)
+        if (ev_field_is_reserved(f))
             continue;
         json_key(j, f->name);
         json_object_begin(j);

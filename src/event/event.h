@@ -186,6 +186,11 @@ struct ev_field_row {
     enum ev_field_type type;
     enum ev_privacy privacy;
 };
+/* Room for later: no output names it. */
+static inline bool ev_field_is_reserved(const struct ev_field_row *f)
+{
+    return strncmp(f->name, "reserved", 8) == 0;
+}
 struct ev_type_row {
     const char *name; /* NULL: no such type */
     const char *what;
@@ -250,6 +255,21 @@ bool ev_reason_is_cached(uint16_t reason);
                                   .cells = sizeof(struct ev_##lower) / EV_CELL_BYTES,              \
                                   .version = 1,                                                    \
                                   .time_us = (when_us)}})
+#define EV_LOOP_NONE 255 /* of an alert */
+
+/* An alert that no loop raises; <severity> 1: to be seen, 2: to be acted on.  Value, threshold and
+ * text are the caller's. */
+static inline struct ev_alert ev_alert_init(uint16_t reason, uint16_t target, uint8_t severity,
+                                            bool is_over, uint64_t now_us)
+{
+    struct ev_alert ev = EV_INIT(ALERT, alert, now_us);
+    ev.reason = reason;
+    ev.target = target;
+    ev.loop = EV_LOOP_NONE;
+    ev.severity = severity;
+    ev.is_over = is_over;
+    return ev;
+}
 
 /* True when type, cells and version agree: the first check on any record from a ring, a file or a
  * peer. */

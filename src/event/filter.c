@@ -281,7 +281,7 @@ static bool find_field(struct filter_node *n, struct span name)
         const struct ev_type_row *row = ev_type_row(t);
         for (uint8_t i = 0; row->name && i < row->field_count; i++) {
             const struct ev_field_row *field = &row->fields[i];
-            if (!span_eq(name, span_of(field->name)) || strncmp(field->name, "reserved", 8) == 0)
+            if (!span_eq(name, span_of(field->name)) || ev_field_is_reserved(field))
                 continue;
             n->field[t] = (uint8_t)(i + 1);
             n->meaning = field->type == EV_FT_text ? MEANS_TEXT : field_meaning(name);

@@ -278,12 +278,8 @@ static void say(struct gw *gw, uint64_t now_us)
         return;
     bool is_acting = gw->gen->conf->p.overload_mode == CONF_OVERLOAD_ACT;
     enum overload_resource cause = is_over ? own->said.cause : v->cause;
-    struct ev_alert ev = EV_INIT(ALERT, alert, now_us);
-    ev.reason = REASON_ALERT_OWN_LOAD;
-    ev.target = EV_NONE;
-    ev.severity = v->stage >= OVERLOAD_REFUSE ? 2 : 1;
-    ev.is_over = is_over;
-    ev.loop = 255;
+    uint8_t severity = v->stage >= OVERLOAD_REFUSE ? 2 : 1;
+    struct ev_alert ev = ev_alert_init(REASON_ALERT_OWN_LOAD, EV_NONE, severity, is_over, now_us);
     ev.value = own->used[cause];
     ev.threshold = (double)v->threshold;
     snprintf(ev.text, sizeof ev.text, "foldback itself %s %s (%.0f %% in use): %s%s",

@@ -360,12 +360,7 @@ static void say_config(struct brain *b, struct conf *conf)
 
 static void alert(struct brain *b, uint16_t reason, bool is_over, double value, const char *text)
 {
-    struct ev_alert ev = EV_INIT(ALERT, alert, fb_mono_us());
-    ev.reason = reason;
-    ev.target = EV_NONE;
-    ev.severity = 2;
-    ev.is_over = is_over;
-    ev.loop = 255;
+    struct ev_alert ev = ev_alert_init(reason, EV_NONE, 2, is_over, fb_mono_us());
     ev.value = value;
     strncpy(ev.text, text, sizeof ev.text - 1);
     put_own(b, &ev.head);

@@ -237,12 +237,8 @@ static bool has_letters(const struct brain *b, const char *name)
 static void say(struct brain *b, const char *name, const struct connector_status *s,
                 const struct connector_word *word)
 {
-    struct ev_alert ev = EV_INIT(ALERT, alert, fb_mono_us());
-    ev.reason = word->reason;
-    ev.target = target_of(name);
-    ev.loop = 255;
-    ev.severity = word->is_over ? 1 : 2;
-    ev.is_over = word->is_over;
+    struct ev_alert ev = ev_alert_init(word->reason, target_of(name), word->is_over ? 1 : 2,
+                                       word->is_over, fb_mono_us());
     ev.value = s ? (double)s->lag_us / US_PER_S : 0;
     snprintf(ev.text, sizeof ev.text, "%.*s", (int)sizeof ev.text - 1, word->text);
     brain_say(b, &ev.head);

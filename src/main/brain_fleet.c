@@ -415,12 +415,7 @@ static void take_one(void *arg, struct span value)
 
 static void tell_alert(struct brain *b, uint16_t reason, bool is_over, const char *text)
 {
-    struct ev_alert ev = EV_INIT(ALERT, alert, fb_mono_us());
-    ev.reason = reason;
-    ev.target = EV_NONE;
-    ev.loop = 255;
-    ev.severity = 1;
-    ev.is_over = is_over;
+    struct ev_alert ev = ev_alert_init(reason, EV_NONE, 1, is_over, fb_mono_us());
     snprintf(ev.text, sizeof ev.text, "%.*s", (int)sizeof ev.text - 1, text);
     brain_say(b, &ev.head);
     fb_log(is_over ? FB_LOG_INFO : FB_LOG_WARN, "%s", text);

@@ -115,11 +115,7 @@ static void hear_standing(struct brain *b)
 
 static void say_door(struct brain *b, bool is_bad)
 {
-    struct ev_alert ev = EV_INIT(ALERT, alert, fb_mono_us());
-    ev.reason = REASON_ALERT_INGEST_DOOR;
-    ev.loop = 255;
-    ev.severity = 1;
-    ev.is_over = !is_bad;
+    struct ev_alert ev = ev_alert_init(REASON_ALERT_INGEST_DOOR, 0, 1, !is_bad, fb_mono_us());
     snprintf(ev.text, sizeof ev.text, "%.200s",
              is_bad ? b->ingest.error
              : b->ingest.state[INGEST_STATSD] == INGEST_OFF

@@ -207,12 +207,8 @@ void brain_watch_privacy(struct brain *b, bool is_raw)
 
 static void say_alert(struct brain *b, uint16_t reason, bool is_over, const char *text)
 {
-    struct ev_alert ev = EV_INIT(ALERT, alert, fb_mono_us());
-    ev.reason = reason;
-    ev.target = EV_NONE;
-    ev.severity = is_over ? 0 : reason == REASON_ALERT_RAW_ADDRESSES ? 1 : 2;
-    ev.is_over = is_over;
-    ev.loop = 255;
+    uint8_t severity = is_over ? 0 : reason == REASON_ALERT_RAW_ADDRESSES ? 1 : 2;
+    struct ev_alert ev = ev_alert_init(reason, EV_NONE, severity, is_over, fb_mono_us());
     snprintf(ev.text, sizeof ev.text, "%s", text);
     brain_say(b, &ev.head);
     fb_log(is_over ? FB_LOG_INFO : FB_LOG_WARN, "%s", text);

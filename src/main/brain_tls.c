@@ -52,12 +52,8 @@ static void watch_expiry(struct brain *b, uint32_t index, uint64_t wall_s)
     uint8_t state = ends_s <= wall_s ? 2 : left_s <= warn_s ? 1 : 0;
     if (ends_s == 0 || state == b->cert_state[index])
         return;
-    struct ev_alert ev = EV_INIT(ALERT, alert, fb_mono_us());
-    ev.reason = REASON_ALERT_CERT_EXPIRES;
-    ev.target = (uint16_t)index;
-    ev.loop = 255;
-    ev.severity = state == 2 ? 2 : 1;
-    ev.is_over = state == 0;
+    struct ev_alert ev = ev_alert_init(REASON_ALERT_CERT_EXPIRES, (uint16_t)index,
+                                       state == 2 ? 2 : 1, state == 0, fb_mono_us());
     ev.value = ((double)ends_s - (double)wall_s) / DAY_S;
     ev.threshold = (double)warn_s / DAY_S;
     int days = (int)fb_clamp(ev.value, -99999, 99999);
@@ -87,12 +83,8 @@ static void watch_staple(struct brain *b, uint32_t index, uint64_t wall_s)
     uint8_t state = until_s == 0 || until_s == UINT64_MAX ? 0 : left_s == 0 ? 2 : is_due ? 1 : 0;
     if (state == b->staple_state[index])
         return;
-    struct ev_alert ev = EV_INIT(ALERT, alert, fb_mono_us());
-    ev.reason = REASON_ALERT_STAPLE_OLD;
-    ev.target = (uint16_t)index;
-    ev.loop = 255;
-    ev.severity = 1;
-    ev.is_over = state == 0;
+    struct ev_alert ev =
+        ev_alert_init(REASON_ALERT_STAPLE_OLD, (uint16_t)index, 1, state == 0, fb_mono_us());
     ev.value = (double)left_s;
     if (state == 2)
         snprintf(ev.text, sizeof ev.text,
@@ -115,11 +107,7 @@ static void watch_renewal(struct brain *b)
     bool is_failing = atomic_load_explicit(&m->is_failing, memory_order_acquire) != 0;
     if (is_failing == b->is_renew_failing)
         return;
-    struct ev_alert ev = EV_INIT(ALERT, alert, fb_mono_us());
-    ev.reason = REASON_ALERT_RENEW_FAILED;
-    ev.loop = 255;
-    ev.severity = 1;
-    ev.is_over = !is_failing;
+    struct ev_alert ev = ev_alert_init(REASON_ALERT_RENEW_FAILED, 0, 1, !is_failing, fb_mono_us());
     ev.value = atomic_load_explicit(&m->last_code, memory_order_relaxed);
     if (is_failing)
         snprintf(ev.text, sizeof ev.text,
@@ -138,12 +126,8 @@ static void watch_files(struct brain *b, uint32_t listener)
     bool is_bad = atomic_load_explicit(&t->refused[listener], memory_order_acquire) != 0;
     if (is_bad == b->is_tls_refused[listener])
         return;
-    struct ev_alert ev = EV_INIT(ALERT, alert, fb_mono_us());
-    ev.reason = REASON_ALERT_CERT_REFUSED;
-    ev.target = (uint16_t)listener;
-    ev.loop = 255;
-    ev.severity = 2;
-    ev.is_over = !is_bad;
+    struct ev_alert ev =
+        ev_alert_init(REASON_ALERT_CERT_REFUSED, (uint16_t)listener, 2, !is_bad, fb_mono_us());
     if (is_bad)
         snprintf(ev.text, sizeof ev.text, "%.200s", t->why);
     else
@@ -158,13 +142,9 @@ static void watch_services(struct brain *b, uint16_t service)
     bool is_bad = atomic_load_explicit(&t->refused_out[service], memory_order_acquire) != 0;
     if (is_bad == b->is_tls_out_refused[service])
         return;
-    struct ev_alert ev = EV_INIT(ALERT, alert, fb_mono_us());
-    ev.reason = REASON_ALERT_CERT_OUT_REFUSED;
+    struct ev_alert ev =
+        ev_alert_init(REASON_ALERT_CERT_OUT_REFUSED, service, 2, !is_bad, fb_mono_us());
     ev.target_kind = EV_KIND_SERVICE;
-    ev.target = service;
-    ev.loop = 255;
-    ev.severity = 2;
-    ev.is_over = !is_bad;
     if (is_bad)
         snprintf(ev.text, sizeof ev.text, "%.200s", t->why_out);
     else

@@ -25,7 +25,7 @@ static void page_events(struct buf *out)
                    row->name, row->what, row->cells * EV_CELL_BYTES);
         for (uint8_t i = 0; i < row->field_count; i++) {
             const struct ev_field_row *f = &row->fields[i];
-            if (strncmp(f->name, "reserved", 8) != 0)
+            if (!ev_field_is_reserved(f))
                 buf_printf(out, "| `%s` | %s | %s%s |\n", f->name, f->unit, f->what,
                            f->privacy == EV_PERSONAL    ? " Personal: redacted by default."
                            : f->privacy == EV_PSEUDONYM ? " Pseudonym."

@@ -21,7 +21,7 @@ static void put_events(struct json *j)
         json_array_begin(j);
         for (uint8_t i = 0; i < row->field_count; i++) {
             const struct ev_field_row *f = &row->fields[i];
-            if (strncmp(f->name, "reserved", 8) == 0)
+            if (ev_field_is_reserved(f))
                 continue;
             json_object_begin(j);
             json_key_str(j, "name", f->name);

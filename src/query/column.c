@@ -93,7 +93,7 @@ static void make_table(struct column_table *t, uint8_t type)
             true;
     }
     for (uint8_t i = 0; i < row->field_count; i++)
-        if (strncmp(row->fields[i].name, "reserved", 8) != 0)
+        if (!ev_field_is_reserved(&row->fields[i]))
             add_field(t, row, i);
     add(t, COLUMN_STREAM_US, "stream_us",
         "Stream time, which never jumps; until_us, cause_us and the like are in it.")
