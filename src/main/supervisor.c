@@ -47,20 +47,26 @@ static void advance(struct supervisor *s, uint64_t now_us);
 static void announce(struct supervisor *s);
 static void cleanup(struct supervisor *s);
 
+void supervisor_init(struct supervisor *s, const struct supervisor_setup *setup)
+{
+    *s = (struct supervisor){.setup = setup,
+                             .admin_fd = -1,
+                             .signal_fd = -1,
+                             .lock_fd = -1,
+                             .conf_fd = -1,
+                             .conf_next_fd = -1,
+                             .gateway = {.name = "gateway", .control_fd = -1},
+                             .brain = {.name = "brain", .control_fd = -1},
+                             .upgrade = {.conf_fd = -1}};
+}
+
 int supervisor_run(const struct supervisor_setup *setup)
 {
-    struct supervisor s = {.setup = setup,
-                           .conf = conf_ref(setup->conf),
-                           .conf_started = conf_ref(setup->conf),
-                           .admin_fd = -1,
-                           .signal_fd = -1,
-                           .lock_fd = -1,
-                           .conf_fd = -1,
-                           .conf_next_fd = -1,
-                           .gateway = {.name = "gateway", .control_fd = -1},
-                           .brain = {.name = "brain", .control_fd = -1},
-                           .upgrade = {.conf_fd = -1}};
+    struct supervisor s;
     struct fb_err err;
+    supervisor_init(&s, setup);
+    s.conf = conf_ref(setup->conf);
+    s.conf_started = conf_ref(setup->conf);
     fb_log_init("supervisor", FB_LOG_INFO);
     if (prepare(&s, &err) != FB_OK) {
         fprintf(stderr, "foldback: %s\n", err.text);
@@ -232,6 +238,7 @@ static void turn(struct supervisor *s)
         fds[i + 1] = (struct pollfd){.fd = is_there ? own[i]->control_fd : -1, .events = POLLIN};
     }
     wake_us = fb_min_u64(wake_us, fb_min_u64(renew_due_us(s), exec_helper_due_us(s)));
+    wake_us = fb_min_u64(wake_us, silent_due_us(s));
     int wait_ms = wake_us <= now_us ? 0 : (int)((wake_us - now_us + 999) / 1000);
     if (poll(fds, FB_COUNT(fds), wait_ms) < 0)
         fb_assert(errno == EINTR);
@@ -450,6 +457,7 @@ static void advance(struct supervisor *s, uint64_t now_us)
 {
     renew_advance(s, now_us);
     exec_helper_advance(s, now_us);
+    silent_advance(s, now_us);
     struct child *children[] = {&s->brain, &s->gateway};
     if (s->phase == PHASE_RUN) {
         for (size_t i = 0; i < 2; i++)
@@ -460,9 +468,8 @@ static void advance(struct supervisor *s, uint64_t now_us)
             reload_again(s);
         return;
     }
-    bool is_late = s->phase_until_us && now_us >= s->phase_until_us;
     if (s->phase == PHASE_DRAIN) {
-        if (has_gateways(s) && is_late) {
+        if (has_gateways(s) && s->phase_until_us && now_us >= s->phase_until_us) {
             fb_log(FB_LOG_WARN, "the gateway did not drain in time; requests in flight are cut");
             kill_gateways(s);
             s->phase_until_us = now_us + US_PER_S;
@@ -472,8 +479,9 @@ static void advance(struct supervisor *s, uint64_t now_us)
             s->phase_until_us = now_us + BRAIN_STOP_US;
             control_send(s->brain.control_fd, CONTROL_STOP, CONTROL_STOP_NODE, 0, "");
         }
-    } else if (s->phase == PHASE_BRAIN_STOP) {
-        if (s->brain.pid && is_late) {
+    }
+    if (s->phase == PHASE_BRAIN_STOP) { /* in the same turn: a brain that is gone wakes nobody */
+        if (s->brain.pid && now_us >= s->phase_until_us) {
             kill(s->brain.pid, SIGKILL);
             s->phase_until_us = now_us + US_PER_S;
         }
@@ -614,6 +622,7 @@ static void announce(struct supervisor *s)
 
 static void cleanup(struct supervisor *s)
 {
+    silent_stop(s);
     forget_reload(s);
     upgrade_stop(s);
     listeners_close(&s->listen, NULL);

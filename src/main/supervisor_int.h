@@ -51,6 +51,20 @@ struct exec_helper {
     uint64_t conf_hash, next_us;
 };
 
+#define SILENT_CALLERS_MAX 32u
+struct silent_caller {
+    int fd;
+    uint64_t until_us;
+    bool is_answered;
+};
+/* Of the brain: its last tick, as it was looked at, and how long it has not moved. */
+struct silent {
+    uint64_t beat_us, looked_us, still_us;
+    struct silent_caller caller[SILENT_CALLERS_MAX];
+    uint32_t caller_count;
+    bool is_silent;
+};
+
 struct supervisor {
     const struct supervisor_setup *setup;
     struct conf *conf, *conf_next;        /* conf_next: sent to the gateway, not yet accepted */
@@ -66,6 +80,7 @@ struct supervisor {
     struct upgrade upgrade;
     struct renew renew;
     struct exec_helper exec;
+    struct silent silent;
     enum phase phase;
     uint64_t phase_until_us;
     int conf_next_fd;
@@ -75,6 +90,8 @@ struct supervisor {
 
 /* ---- supervisor.c ---- */
 /* Starts <c> as gateway (its slot is set) or brain; <binary> NULL: this one. */
+/* Nothing is open and nobody runs. */
+void supervisor_init(struct supervisor *s, const struct supervisor_setup *setup);
 void supervisor_start(struct supervisor *s, struct child *c, const char *binary, int conf_fd);
 /* The memory file says which process serves, or decides. */
 void supervisor_tell_pid(struct supervisor *s, const struct child *c);
@@ -111,6 +128,11 @@ void renew_stop(struct supervisor *s);                          /* foldback ends
 uint64_t exec_helper_due_us(const struct supervisor *s); /* UINT64_MAX: never */
 void exec_helper_advance(struct supervisor *s, uint64_t now_us);
 bool exec_helper_reaped(struct supervisor *s, pid_t pid); /* true: it was its process */
+
+/* ---- silent.c ---- */
+uint64_t silent_due_us(const struct supervisor *s); /* UINT64_MAX: never */
+void silent_advance(struct supervisor *s, uint64_t now_us);
+void silent_stop(struct supervisor *s);
 
 /* ---- upgrade_state.c ---- */
 /* This process becomes <binary>; returns only when that failed. */

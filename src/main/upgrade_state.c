@@ -147,15 +147,7 @@ int upgrade_resume_main(void)
         getenv(UPGRADE_BACK_ENV) != NULL; /* the new one could not go on: it is us again */
     fb_log_init("supervisor", FB_LOG_INFO);
     unsetenv(UPGRADE_ENV);
-    s = (struct supervisor){.setup = &setup,
-                            .admin_fd = -1,
-                            .signal_fd = -1,
-                            .lock_fd = -1,
-                            .conf_fd = -1,
-                            .conf_next_fd = -1,
-                            .gateway = {.name = "gateway", .control_fd = -1},
-                            .brain = {.name = "brain", .control_fd = -1},
-                            .upgrade = {.conf_fd = -1}};
+    supervisor_init(&s, &setup);
     enum fb_code code = read_state(state_fd, &s, &self_fd, &err);
     if (code == FB_OK)
         code = role_read_conf(s.conf_fd, &s.conf, &err);
