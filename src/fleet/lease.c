@@ -45,8 +45,11 @@ void fleet_limit_hear(struct fleet_limit *l, const struct fleet_report *r,
         return;
     h->ppm = held_ppm(h, own, now_us); /* a lease that was over stays so */
     /* until it has taken in all that was decided, it may hold any of it */
-    bool has_all = dm->heeded >= fb_max_u64(l->in_force.sequence, l->published);
-    h->ppm = has_all ? dm->share_ppm : fb_max_u32(h->ppm, dm->share_ppm);
+    bool has_all =
+        l->in_force.sequence && dm->heeded >= fb_max_u64(l->in_force.sequence, l->published);
+    /* up to its safe part also by one that is not known here any more */
+    uint32_t may_ppm = fb_max_u32(dm->share_ppm, r->safe_ppm);
+    h->ppm = has_all ? dm->share_ppm : fb_max_u32(h->ppm, may_ppm);
     if (r->is_leaving)
         h->ppm = 0;
     h->said_ppm = dm->share_ppm;
@@ -85,7 +88,10 @@ bool fleet_limit_heed(struct fleet_limit *l, const struct fleet_decision *d,
                       const struct fleet_lease *own, bool is_leased, uint64_t now_us)
 {
     note_grants(l, d, own, now_us);
-    /* its author knew nothing of what this one has just given */
+    /* who has just started cannot tell a decision that waited for long on its author's way from a
+     * new one; the author of the one after it has heard it in the log's order */
+    bool is_sure = is_leased && l->last_id;
+    /* its author knew nothing of what the one before it has just given */
     bool is_blind = l->last_id && d->after != l->last_id;
     l->last_id = id_of(d);
     if (is_blind || d->sequence <= l->in_force.sequence)
@@ -102,8 +108,8 @@ bool fleet_limit_heed(struct fleet_limit *l, const struct fleet_decision *d,
     uint32_t own_ppm = fb_min_u32(had_ppm, own->safe_ppm); /* of one that is not listed */
     for (uint32_t i = 0; i < d->count; i++)
         if (d->shares[i].node == own->node)
-            own_ppm = is_leased ? d->shares[i].share_ppm
-                                : fb_min_u32(d->shares[i].share_ppm, own->safe_ppm);
+            own_ppm = is_sure ? d->shares[i].share_ppm
+                              : fb_min_u32(d->shares[i].share_ppm, own->safe_ppm);
     l->own_ppm = own_ppm;
     l->is_given = true;
     return true;
@@ -202,11 +208,19 @@ static bool is_news(const struct fleet_limit *l, const struct fleet_decision *d)
     return false;
 }
 
+/* What one that has not taken in the last decision may be given while too much may be held: what it
+ * said may be old, its lease over, and what it had given to another; nor more than it has then. */
+static uint32_t unheard_ppm(const struct fleet_limit *l, uint64_t node, uint32_t said_ppm,
+                            const struct fleet_lease *own)
+{
+    uint32_t ppm = fb_min_u32(said_ppm, own->safe_ppm), given_ppm = share_in(&l->in_force, node);
+    return given_ppm ? fb_min_u32(ppm, given_ppm) : ppm;
+}
+
 /* Those who ask divide what the silent ones may hold.  More may be held than there is, when what
  * two halves of a fleet decided apart meets: then nobody gets more than he said that he has,
  * neither those who ask nor those who are silent and may hear it, until all have heard.  A silent
- * one gets its safe part at most then: what it said may be old, its lease over, and what it had
- * given to another. */
+ * one, and one that has not taken in the last decision, gets its safe part at most then. */
 static void divide(struct fleet_limit *l, const struct fleet_asked *in,
                    const struct fleet_lease *own, struct fleet_decision *d, uint64_t now_us)
 {
@@ -227,8 +241,12 @@ static void divide(struct fleet_limit *l, const struct fleet_asked *in,
     }
     fleet_divide(d->shares, d->count, in->whole_milli, whole_ppm);
     fleet_step(d->shares, in_force_ppm, d->count, whole_ppm);
-    for (uint32_t i = 0; i < in->count && is_too_much; i++)
-        d->shares[i].share_ppm = fb_min_u32(d->shares[i].share_ppm, in->askers[i].share_ppm);
+    for (uint32_t i = 0; i < in->count && is_too_much; i++) {
+        const struct asker *a = &in->askers[i];
+        bool is_current = a->heeded >= l->in_force.sequence;
+        uint32_t most_ppm = is_current ? a->share_ppm : unheard_ppm(l, a->node, a->share_ppm, own);
+        d->shares[i].share_ppm = fb_min_u32(d->shares[i].share_ppm, most_ppm);
+    }
     uint32_t left_ppm = FLEET_SHARE_ALL - whole_ppm;
     for (uint32_t i = 0; i < l->holding_count && d->count < FLEET_NODES_MAX; i++) {
         const struct holding *h = &l->holdings[i];
@@ -237,7 +255,7 @@ static void divide(struct fleet_limit *l, const struct fleet_asked *in,
             continue;
         left_ppm -= ppm;
         if (is_too_much)
-            ppm = fb_min_u32(ppm, fb_min_u32(h->said_ppm, own->safe_ppm));
+            ppm = fb_min_u32(ppm, unheard_ppm(l, h->node, h->said_ppm, own));
         d->shares[d->count++] = (struct fleet_share){h->node, ppm, 0};
     }
 }
