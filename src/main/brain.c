@@ -8,6 +8,7 @@
 #include "main/brain_keys.h"
 #include "main/resource.h"
 #include "main/role.h"
+#include "output/timeline.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -17,6 +18,10 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <unistd.h>
+
+/* What stood before this start is over when nothing was seen for so long: old segments are tried in
+ * the first seconds. */
+#define CLEAR_HEAR_US (120 * US_PER_S)
 
 static void turn(struct brain *b);
 static void drain(struct brain *b);
@@ -81,7 +86,7 @@ static enum fb_code start(struct brain *b, struct fb_err *err)
     if (code != FB_OK)
         return code;
     uint64_t now_us = fb_mono_us();
-    b->next_tick_us = now_us;
+    b->begun_us = b->next_tick_us = now_us;
     b->next_drain_us = now_us;
     b->next_resource_us = now_us;
     b->next_snapshot_us = now_us + BRAIN_SNAPSHOT_US;
@@ -367,6 +372,37 @@ static void alert(struct brain *b, uint16_t reason, bool is_over, double value, 
     fb_log(is_over ? FB_LOG_INFO : FB_LOG_ERROR, "%s", text);
 }
 
+/* What an earlier brain said of the log and nobody ended; it has had time to try by then. */
+static bool stands_from_before(struct brain *b)
+{
+    const struct timeline_alert *x;
+    bool stands = false;
+    if (b->has_heard_log || !b->admin || fb_mono_us() - b->begun_us < CLEAR_HEAR_US)
+        return false;
+    for (uint64_t i = 0; (x = admin_alert_at(b->admin, i)) != NULL; i++)
+        stands |= x->alert.reason == REASON_ALERT_LOG_CLEAR && !x->over_us;
+    b->has_heard_log = true;
+    return stands;
+}
+
+static void watch_clearing(struct brain *b, const struct log_compacted *c)
+{
+    char text[200];
+    bool is_bad = c->uncleared > 0;
+    b->is_clear_bad |= stands_from_before(b);
+    if (is_bad == b->is_clear_bad)
+        return;
+    b->is_clear_bad = is_bad;
+    if (is_bad)
+        snprintf(text, sizeof text,
+                 "pseudonyms in %u segments of the event log are past privacy.operational_*: "
+                 "%.100s; tried again",
+                 c->uncleared, c->clear_reason);
+    else
+        snprintf(text, sizeof text, "pseudonyms in the event log are within privacy.operational_*");
+    alert(b, REASON_ALERT_LOG_CLEAR, !is_bad, (double)c->uncleared, text);
+}
+
 static void watch_disk(struct brain *b, uint64_t now_us)
 {
     struct log_stats ls;
@@ -391,6 +427,7 @@ static void watch_disk(struct brain *b, uint64_t now_us)
                  b->is_compact_bad ? ls.compacted.reason : "");
         alert(b, REASON_ALERT_LOG_COMPACT, !b->is_compact_bad, (double)ls.compacted.failures, text);
     }
+    watch_clearing(b, &ls.compacted);
     struct ev_gap gap;
     if (log_gap_take(b->log, &gap)) {
         gap.head.time_us = now_us;

@@ -70,6 +70,8 @@ static void on_stream(void *ctx, struct admin_stream *out)
                                  .compacted_saved_bytes =
                                      ls.compacted.before_bytes - ls.compacted.after_bytes,
                                  .compact_failures = ls.compacted.failures,
+                                 .uncleared_segments = ls.compacted.uncleared,
+                                 .clear_failures = ls.compacted.clear_failures,
                                  .snapshot_offset = b->snapshot_saved_offset,
                                  .snapshot_us = b->snapshot_saved_us,
                                  .recovered_events = b->recovered_events,

@@ -46,6 +46,8 @@ struct brain {
     char statsd_as[512]; /* the settings that it runs with */
     uint64_t statsd_retry_us;
     bool has_heard_doors, is_door_bad; /* as the alert says */
+    bool has_heard_log;
+    uint64_t begun_us; /* when the loop began */
     struct connectors *connectors;
     struct connector_said said[CONNECTORS_SAID_MAX];
     bool has_heard;             /* what stood at the start is in it */
@@ -65,8 +67,8 @@ struct brain {
     uint8_t staple_state[MEMFILE_CERTS_MAX]; /* the same of its stapled OCSP answer */
     bool is_renew_failing;
     bool is_tls_refused[MEMFILE_LISTENS_MAX], is_tls_out_refused[KNOB_TARGETS_MAX];
-    bool is_disk_bad, is_compact_bad, is_stopping, is_node_stopping, is_keys_bad, is_key_near,
-        is_raw;
+    bool is_disk_bad, is_compact_bad, is_clear_bad, is_stopping, is_node_stopping, is_keys_bad,
+        is_key_near, is_raw;
     struct brain_fleet *fleet; /* NULL: never configured */
     struct brain_endpoints *endpoints;
     struct buf warnings; /* of the file with this hash: lines LINE TAB text */

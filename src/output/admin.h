@@ -41,6 +41,7 @@ struct admin_stream {
     uint64_t events, events_lost; /* sequenced; dropped by rings or disk */
     uint64_t blocks, log_bytes, segments;
     uint64_t compacted_segments, compacted_saved_bytes, compact_failures;
+    uint64_t uncleared_segments, clear_failures;
     uint64_t snapshot_offset, snapshot_us; /* newest snapshot; 0 none */
     uint64_t lag_us;                       /* age of the oldest event that is not durable yet */
     uint64_t recovered_events,

@@ -48,6 +48,8 @@ RUN(metrics)
                                 .compacted_segments = s.compacted_segments,
                                 .compacted_saved_bytes = s.compacted_saved_bytes,
                                 .compact_failures = s.compact_failures,
+                                .uncleared_segments = s.uncleared_segments,
+                                .clear_failures = s.clear_failures,
                                 .keys = s.keys,
                                 .is_log_up = s.is_disk_ok,
                                 .connections = a->conn_count,

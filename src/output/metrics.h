@@ -138,6 +138,7 @@ struct metrics_view {
     const struct timeline *timeline;
     uint64_t log_bytes, log_lag_us;
     uint64_t compacted_segments, compacted_saved_bytes, compact_failures;
+    uint64_t uncleared_segments, clear_failures;
     struct metrics_keys keys;
     bool is_log_up;
     uint32_t connections;

@@ -571,6 +571,10 @@ static void write_stream(struct writer *w)
     put_u64(w, METRIC_ID_LOG_COMPACTED_SAVED, NULL, w->view->compacted_saved_bytes);
     family(w, METRIC_ID_LOG_COMPACT_FAILED);
     put_u64(w, METRIC_ID_LOG_COMPACT_FAILED, NULL, w->view->compact_failures);
+    family(w, METRIC_ID_LOG_UNCLEARED);
+    put_u64(w, METRIC_ID_LOG_UNCLEARED, NULL, w->view->uncleared_segments);
+    family(w, METRIC_ID_LOG_CLEAR_FAILED);
+    put_u64(w, METRIC_ID_LOG_CLEAR_FAILED, NULL, w->view->clear_failures);
     write_keys(w);
     family(w, METRIC_ID_TICKS);
     put_u64(w, METRIC_ID_TICKS, NULL, m->ticks);

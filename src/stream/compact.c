@@ -139,7 +139,8 @@ static enum step survey(struct job *j)
     struct stat st;
     struct block_head head = {.count = 0};
     uint64_t blocks = 0, cleared = 0, raw_bytes = 0, expected = j->seg->first_offset;
-    j->in = open(j->path, O_RDONLY | O_CLOEXEC);
+    j->in = j->from->io->open_read(j->path);
+    j->result->is_cleared = j->in < 0 && errno == ENOENT; /* with the file */
     if (j->in < 0 || fstat(j->in, &st) != 0)
         return errno == ENOENT ? STEP_LEAVE : STEP_FAIL_READ;
     /* Longer: an end that was given up, and could not be cut off. */
@@ -261,7 +262,7 @@ static enum step take_block(struct job *j, uint64_t position, struct block_head 
     if (code != FB_OK)
         return code == FB_E_IO ? STEP_FAIL_READ : STEP_LEAVE;
     size_t len = block_bytes(head) - BLOCK_HEADER_BYTES;
-    ssize_t n = pread(j->in, j->body, len, (off_t)(position + BLOCK_HEADER_BYTES));
+    ssize_t n = j->from->io->pread(j->in, j->body, len, (off_t)(position + BLOCK_HEADER_BYTES));
     if (n < 0)
         return STEP_FAIL_READ;
     struct span body = {j->body, (size_t)n};

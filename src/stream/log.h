@@ -36,6 +36,8 @@ struct log_io {
     /* Renames <from> over <to>, durable. */
     int (*replace)(const char *dir, const char *from, const char *to);
     int (*stat_at)(int dir_fd, const char *name, struct stat *st); /* fstatat */
+    int (*open_read)(const char *path); /* a finished segment, for the compactor */
+    ssize_t (*pread)(int fd, void *bytes, size_t len, off_t at); /* of its blocks' bodies */
     uint64_t (*wall_us)(void); /* the wall clock, which may jump */
 };
 
@@ -98,6 +100,12 @@ struct log_stats {
         uint64_t worked_us; /* time that it took, without the rests */
         bool is_failing;
         char reason[160]; /* of the last failure */
+        /* Segments whose operational fields are too old, or too many, and could not be cleared:
+         * tried again, each after compact_retry_ms, twice as long with each try, an hour at most.
+         */
+        uint32_t uncleared;
+        uint64_t clear_failures;
+        char clear_reason[160]; /* of the last one */
     } compacted;
 };
 /* Segments that time alone has finished are at most so many. */

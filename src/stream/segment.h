@@ -20,9 +20,11 @@ struct segment {
     uint64_t bytes;
     uint64_t modified_wall_us;
     /* The writer's: */
-    bool is_settled;  /* it was compacted, or need not be */
-    bool is_cleared;  /* of operational fields, or cannot be */
-    bool wants_clear; /* the next compaction shall */
+    bool is_settled;         /* it was compacted, or need not be */
+    bool is_cleared;         /* of operational fields */
+    bool wants_clear;        /* the next compaction shall */
+    uint8_t clear_tries;     /* that failed, since the start */
+    uint64_t clear_again_us; /* not before it; 0: at once */
 };
 struct segment_list {
     struct segment *at; /* ascending by number */

@@ -23,6 +23,9 @@
 /* Operational fields are cleared by whole segments: one holds no more than this part of their age.
  */
 #define CLEAR_PARTS 4
+/* A segment that cannot be cleared is looked at again, after twice as long each time. */
+#define CLEAR_WAIT_US_MAX (3600 * US_PER_S)
+#define CLEAR_DOUBLINGS_MAX 12u
 /* What clocks are corrected by in normal life; more is a jump, and jumps do not age segments. */
 #define CLOCK_SLACK_US (3600 * US_PER_S)
 
@@ -82,6 +85,11 @@ static int plain_stat(int dir_fd, const char *name, struct stat *st)
     return fstatat(dir_fd, name, st, 0);
 }
 
+static int plain_open_read(const char *path)
+{
+    return open(path, O_RDONLY | O_CLOEXEC);
+}
+
 void log_io_complete(struct log_io *io)
 {
     if (!io->pwrite)
@@ -96,6 +104,10 @@ void log_io_complete(struct log_io *io)
         io->replace = plain_replace;
     if (!io->stat_at)
         io->stat_at = plain_stat;
+    if (!io->open_read)
+        io->open_read = plain_open_read;
+    if (!io->pread)
+        io->pread = pread;
     if (!io->wall_us)
         io->wall_us = fb_wall_us;
 }
@@ -355,18 +367,23 @@ const struct segment *writer_to_clear(struct writer *w)
 /* The oldest first, as retention. */
 const struct segment *writer_to_clear_at(struct writer *w, uint64_t wall_us)
 {
-    uint64_t age_us = w->conf.operational_s * US_PER_S, left = 0;
+    uint64_t age_us = w->conf.operational_s * US_PER_S, left = 0, stuck = 0;
     fb_assert(w->busy_number == 0);
     if ((!age_us && !w->conf.operational_bytes) || fb_mono_us() < w->next_compact_us)
         return NULL;
-    for (size_t i = 0; i < w->list.count; i++)
-        left += w->list.at[i].is_cleared ? 0 : w->list.at[i].bytes;
+    for (size_t i = 0; i < w->list.count; i++) {
+        const struct segment *seg = &w->list.at[i];
+        left += seg->is_cleared ? 0 : seg->bytes;
+        stuck += seg->is_cleared || seg->clear_tries == 0 ? 0 : seg->bytes;
+    }
     for (size_t i = 0; i + 1 < w->list.count; i++) {
         struct segment *seg = &w->list.at[i];
-        if (seg->is_cleared)
+        if (seg->is_cleared || seg->clear_again_us > fb_mono_us())
             continue;
         bool is_old = age_us && fb_sub_floor_u64(wall_us, seg->modified_wall_us) > age_us;
-        bool is_over = w->conf.operational_bytes && left > w->conf.operational_bytes;
+        /* No younger one goes early for one that cannot be cleared. */
+        uint64_t counted = seg->clear_tries ? left : left - stuck;
+        bool is_over = w->conf.operational_bytes && counted > w->conf.operational_bytes;
         if (!is_old && !is_over)
             return NULL;
         seg->wants_clear = true;
@@ -376,10 +393,36 @@ const struct segment *writer_to_clear_at(struct writer *w, uint64_t wall_us)
     return NULL;
 }
 
+/* Its fields are still there: again later, and meanwhile the next ones. */
+static void not_cleared(struct writer *w, struct segment *seg, const struct compact_result *result)
+{
+    struct log_compacted *c = &w->compacted;
+    uint32_t tries = fb_min_u32(seg->clear_tries, CLEAR_DOUBLINGS_MAX);
+    uint64_t wait_us = ((uint64_t)w->conf.compact_retry_ms * US_PER_MS) << tries;
+    seg->clear_tries = (uint8_t)fb_min_u32(seg->clear_tries + 1u, CLEAR_DOUBLINGS_MAX);
+    seg->clear_again_us = fb_mono_us() + fb_min_u64(wait_us, CLEAR_WAIT_US_MAX);
+    c->clear_failures++;
+    if (result->has_failed)
+        memcpy(c->clear_reason, result->reason, sizeof c->clear_reason);
+    else
+        snprintf(c->clear_reason, sizeof c->clear_reason,
+                 "segment %u is damaged, or its key is not the one that seals now; see `foldback "
+                 "log check`",
+                 seg->number);
+}
+
+static void count_uncleared(struct writer *w)
+{
+    w->compacted.uncleared = 0;
+    for (size_t i = 0; i < w->list.count; i++)
+        w->compacted.uncleared += !w->list.at[i].is_cleared && w->list.at[i].clear_tries > 0;
+}
+
 void writer_compacted(struct writer *w, const struct compact_result *result)
 {
     struct log_compacted *c = &w->compacted;
     fb_assert(w->busy_number == result->number);
+    bool was_clearing = false;
     w->busy_number = 0;
     c->worked_us += result->worked_us;
     for (size_t i = 0; i < w->list.count; i++) {
@@ -389,10 +432,14 @@ void writer_compacted(struct writer *w, const struct compact_result *result)
         fb_assert(w->log_bytes >= seg->bytes);
         w->log_bytes = w->log_bytes - seg->bytes + result->bytes;
         seg->bytes = result->bytes;
+        was_clearing = seg->wants_clear;
+        seg->is_cleared |= result->is_cleared;
+        if (seg->wants_clear && !seg->is_cleared && (result->is_settled || result->has_failed))
+            not_cleared(w, seg, result);
         seg->is_settled = result->is_settled;
-        seg->is_cleared |= result->is_cleared || (seg->wants_clear && result->is_settled);
         seg->wants_clear = false;
     }
+    count_uncleared(w);
     if (result->is_done) {
         c->segments++;
         c->before_bytes += result->before_bytes;
@@ -401,7 +448,7 @@ void writer_compacted(struct writer *w, const struct compact_result *result)
     c->is_failing &= result->has_failed;
     if (!result->is_settled)
         w->next_compact_us = fb_mono_us() + (uint64_t)w->conf.compact_retry_ms * US_PER_MS;
-    if (result->has_failed) {
+    if (result->has_failed && !(was_clearing && result->is_settled)) {
         c->failures++;
         c->is_failing = true;
         memcpy(c->reason, result->reason, sizeof c->reason);
@@ -436,5 +483,6 @@ void writer_expire_at(struct writer *w, uint64_t wall_us)
     if (gone) {
         w->list.count -= gone;
         memmove(w->list.at, w->list.at + gone, w->list.count * sizeof *w->list.at);
+        count_uncleared(w);
     }
 }

@@ -102,3 +102,26 @@ def test_a_log_that_cannot_be_compacted_raises_an_alert_and_goes_on(tmp_path):
     until(lambda: metric(fold, "foldback_log_compacted_segments_total") >= 1, 60, "it was compacted")
     fold.stop()
     assert export(fold)[:len(events)] == events
+
+
+def test_a_segment_whose_pseudonyms_cannot_be_removed_is_told_and_counted(tmp_path):
+    origin = Origin(lambda r, w: ok())
+    fold = stopped_after_traffic(tmp_path, origin)
+    oldest = segments(fold)[0]
+    with open(oldest, "r+b") as f:  # a byte of its first block: damaged, so that it is left as it is
+        f.seek(128 + 9)
+        byte = f.read(1)[0]
+        f.seek(128 + 9)
+        f.write(bytes([byte ^ 0x40]))
+    day = 86400
+    os.utime(oldest, (os.stat(oldest).st_atime - 4 * day, os.stat(oldest).st_mtime - 4 * day))
+    before = open(oldest, "rb").read()
+    fold = Foldback(tmp_path, config(origin)).start()  # privacy.operational_age is two days
+    until(lambda: metric(fold, "foldback_log_uncleared_segments") == 1, 60, "it is counted")
+    assert metric(fold, "foldback_log_clear_failures_total") >= 1
+    until(lambda: any(a["reason"] == "alert_log_clear" and "segment 1 is damaged" in a["text"] and not a["over"]
+                      for a in fold.api("GET", "/v1/alerts", timeout_s=20)["alerts"]), 60, "an alert")
+    assert metric(fold, "foldback_log_up") == 1
+    assert fold.get("/item", timeout_s=20) == 200
+    fold.stop()
+    assert open(oldest, "rb").read() == before, "its bytes are evidence"
