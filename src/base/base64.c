@@ -5,12 +5,14 @@ static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 
 void base64_put(struct buf *out, struct span bytes)
 {
+    if (!buf_reserve(out, (bytes.len + 2) / 3 * 4))
+        return;
     for (size_t i = 0; i < bytes.len; i += 3) {
         uint32_t v = 0;
         for (size_t k = 0; k < 3; k++)
             v = v << 8 | (i + k < bytes.len ? (unsigned char)bytes.at[i + k] : 0u);
         for (size_t k = 0; k < 4; k++)
-            buf_putc(out, i + k > bytes.len ? '=' : digits[v >> (18 - 6 * k) & 63]);
+            out->at[out->len++] = i + k > bytes.len ? '=' : digits[v >> (18 - 6 * k) & 63];
     }
 }
 

@@ -5,6 +5,7 @@
  * Asserted: what is taken is terminated and fit for a header; what is unpacked lies within its
  * bytes; a pack of the bytes is unpacked to the bytes. */
 #include "base/assert.h"
+#include "base/base64.h"
 #include "stream/connectors/kinesis_says.h"
 
 #include <stdlib.h>
@@ -56,7 +57,7 @@ static void there_and_back(struct span all)
     fb_assert(span_eq(value, all) && span_eq(key, SPAN("k")));
     struct buf text;
     buf_init(&text, 16 * MIB);
-    kinesis_base64(&text, all);
+    base64_put(&text, all);
     buf_clear(&b);
     fb_assert(kinesis_unbase64(&b, buf_span(&text)) && span_eq(buf_span(&b), all));
     buf_fini(&text);

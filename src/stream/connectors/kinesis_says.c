@@ -372,16 +372,6 @@ static bool is_base64(struct span s)
 
 #define BASE64_BYTES_MAX (64 * MIB)
 
-void kinesis_base64(struct buf *out, struct span data)
-{
-    if (data.len > BASE64_BYTES_MAX || !buf_reserve(out, data.len / 3 * 4 + 8)) {
-        out->failed = true;
-        return;
-    }
-    out->len += (size_t)EVP_EncodeBlock((unsigned char *)out->at + out->len,
-                                        (const unsigned char *)data.at, (int)data.len);
-}
-
 bool kinesis_unbase64(struct buf *out, struct span text)
 {
     size_t pad = 0;

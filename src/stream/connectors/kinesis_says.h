@@ -59,7 +59,6 @@ struct kinesis_unpack {
 bool kinesis_unpack_begin(struct kinesis_unpack *u, struct span data);
 bool kinesis_unpack_next(struct kinesis_unpack *u, struct span *key, struct span *value);
 
-void kinesis_base64(struct buf *out, struct span data);
 /* Appends the bytes of <text>; false: it is no base64. */
 FB_MUST_USE
 bool kinesis_unbase64(struct buf *out, struct span text);

@@ -5,6 +5,7 @@
  * of a key; what follows of the key goes with the next request, when this one was stored.  Events
  * of one key (per: event) that wait together are packed into one record, as lines or in the form of
  * the Kinesis Producer Library. */
+#include "base/base64.h"
 #include "base/clock.h"
 #include "base/json.h"
 #include "stream/connectors/kinesis_int.h"
@@ -151,7 +152,7 @@ static void write_body(struct connector *c, const struct connector_batch *batch,
         json_span(&j, c->put[i].key);
         json_key(&j, "Data");
         json_raw(&j, SPAN("\""));
-        kinesis_base64(&c->body, pack(c, batch, &c->put[i]));
+        base64_put(&c->body, pack(c, batch, &c->put[i]));
         buf_putc(&c->body, '"');
         json_object_end(&j);
     }

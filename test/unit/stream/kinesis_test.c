@@ -8,6 +8,7 @@
 
 #include <stdio.h>
 
+#include "base/base64.h"
 #include "stream/connectors/kinesis_says.h"
 
 static enum fb_code code_of(long status, const char *body, struct kinesis_refusal *r)
@@ -226,11 +227,12 @@ static void test_base64_and_names_of_shards(void **state)
     buf_init(&b, MIB);
     for (size_t len = 0; len < 9; len++) {
         buf_clear(&b);
-        kinesis_base64(&b, (struct span){"foldback!", len});
+        base64_put(&b, (struct span){"foldback!", len});
         struct span text = buf_span(&b);
         assert_int_equal(text.len, (len + 2) / 3 * 4);
         char copy[16];
-        memcpy(copy, text.at, text.len);
+        if (text.len)
+            memcpy(copy, text.at, text.len);
         text.at = copy;
         buf_clear(&b);
         assert_true(kinesis_unbase64(&b, text));
