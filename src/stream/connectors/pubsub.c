@@ -18,7 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define PERMISSION_TRIES 4
+#define LOOK_TRIES 4
 #define CHAINS_AT_ONCE 8 /* streams of one connection; a node has few keys */
 #define END UINT32_MAX
 
@@ -400,14 +400,29 @@ struct checking {
     struct fb_err *err;
 };
 
+/* A server that is done with a stream while the request is still on its way, as one that does not
+ * know the method, is taken by the library for one that broke it: asked again while there is time.
+ * <needed>: the second field, or NULL. */
 static enum fb_code look(struct connector *c, const struct checking *k, const char *method,
-                         struct call **call)
+                         const char *needed, struct call **call)
 {
-    struct buf request;
-    buf_init(&request, 4 * KIB);
-    proto_text(&request, 1, span_of(c->path));
-    *call = pubsub_begin(c, method, &request, k->timeout_ms, k->err);
-    return pubsub_wait(c, *call, k->err);
+    enum fb_code code = FB_E_AGAIN;
+    uint64_t begin_us = fb_mono_us();
+    for (uint32_t i = 0; i < LOOK_TRIES && code == FB_E_AGAIN; i++) {
+        if (fb_mono_us() - begin_us >= k->timeout_ms * US_PER_MS)
+            break;
+        struct buf request;
+        buf_init(&request, 4 * KIB);
+        proto_text(&request, 1, span_of(c->path));
+        if (needed)
+            proto_text(&request, 2, span_of(needed));
+        call_free(*call);
+        *call = pubsub_begin(c, method, &request, k->timeout_ms, k->err);
+        code = pubsub_wait(c, *call, k->err);
+        if (*call && (*call)->status == GRPC_UNIMPLEMENTED)
+            break;
+    }
+    return code;
 }
 
 static void tell(const struct checking *k, bool is_good, const char *fmt, ...) FB_PRINTF(3, 4);
@@ -421,27 +436,6 @@ static void tell(const struct checking *k, bool is_good, const char *fmt, ...)
     k->step(k->arg, is_good, text);
 }
 
-/* A server that does not know the method may end the stream while the request is still on its way,
- * which the library takes for a broken stream: asked again. */
-static enum fb_code ask_permission(struct connector *c, const struct checking *k,
-                                   const char *needed, struct call **call)
-{
-    enum fb_code code = FB_E_AGAIN;
-    for (uint32_t i = 0; i < PERMISSION_TRIES && code == FB_E_AGAIN; i++) {
-        struct buf request;
-        buf_init(&request, 4 * KIB);
-        proto_text(&request, 1, span_of(c->path));
-        proto_text(&request, 2, span_of(needed));
-        call_free(*call);
-        *call = pubsub_begin(c, "google.iam.v1.IAMPolicy/TestIamPermissions", &request,
-                             k->timeout_ms, k->err);
-        code = pubsub_wait(c, *call, k->err);
-        if (*call && (*call)->status == GRPC_UNIMPLEMENTED)
-            break;
-    }
-    return code;
-}
-
 /* Accounts that may publish often may not look: then the permission itself is asked for. */
 static enum fb_code check_permission(struct connector *c, const struct checking *k)
 {
@@ -449,7 +443,7 @@ static enum fb_code check_permission(struct connector *c, const struct checking 
         c->setup.is_source ? "pubsub.subscriptions.consume" : "pubsub.topics.publish";
     struct call *call = NULL;
     struct span message;
-    enum fb_code code = ask_permission(c, k, needed, &call);
+    enum fb_code code = look(c, k, "google.iam.v1.IAMPolicy/TestIamPermissions", needed, &call);
     if (call && call->status == GRPC_UNIMPLEMENTED) { /* an emulator */
         code = FB_OK;
     } else if (code == FB_OK && call_message(call, &message)) {
@@ -508,7 +502,7 @@ static enum fb_code pubsub_check(struct connector *c, uint32_t timeout_ms, conne
     enum fb_code code = look(c, &k,
                              c->setup.is_source ? "google.pubsub.v1.Subscriber/GetSubscription"
                                                 : "google.pubsub.v1.Publisher/GetTopic",
-                             &call);
+                             NULL, &call);
     if (call && call->status == GRPC_PERMISSION_DENIED) {
         tell(&k, true, "the account may not look at %s (roles/pubsub.viewer lets it)", c->path);
         code = FB_OK;
