@@ -6,6 +6,7 @@
  * body, answers 400 or 401 and is asked again that way.  Threads: the connector's. */
 #include "base/buf.h"
 #include "stream/connectors/kafka_int.h"
+#include "stream/connectors/oauth_says.h"
 
 #include <curl/curl.h>
 #include <jansson.h>
@@ -133,20 +134,6 @@ static void ask(struct fetch *f, const char *secret, bool is_in_body)
     buf_fini(&body);
 }
 
-/* "invalid_client: AADSTS7000215: ..." of an answer that refuses; never anything else of it. */
-static void said(struct span json, char *out, size_t size)
-{
-    json_t *all = json_loadb(json.len ? json.at : "", json.len, 0, NULL);
-    const char *error = json_string_value(json_object_get(all, "error"));
-    const char *more = json_string_value(json_object_get(all, "error_description"));
-    snprintf(out, size, "%.60s%s%.120s", error ? error : "no reason", more ? ": " : "",
-             more ? more : "");
-    for (char *c = out; *c; c++)
-        if (*c < 0x20 || *c >= 0x7f)
-            *c = ' ';
-    json_decref(all);
-}
-
 /* Some providers give the seconds as text. */
 static double seconds_of(const json_t *v)
 {
@@ -186,7 +173,7 @@ static enum fb_code settle(const struct fetch *f, char out[KAFKA_TOKEN_BYTES], u
         return fb_fail(err, FB_E_AGAIN, "%.200s is not reached: %.160s", url,
                        *f->error ? f->error : curl_easy_strerror(f->how));
     if (f->http >= 400 && f->http < 500 && f->http != 429 && f->http != 408) {
-        said(buf_span(&f->answer), why, sizeof why);
+        oauth_says(buf_span(&f->answer), why, sizeof why);
         return fb_fail(err, FB_E_DENIED,
                        "%.160s gives no token (%ld, %s): see client_id, client_secret_file and "
                        "scope",

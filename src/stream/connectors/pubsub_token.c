@@ -2,6 +2,7 @@
 #include "stream/connectors/pubsub_token.h"
 
 #include "base/clock.h"
+#include "stream/connectors/oauth_says.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -231,20 +232,6 @@ bool token_answer(struct span json, char **value, uint32_t *life_s)
     return is_good;
 }
 
-/* "invalid_grant: Invalid JWT Signature." of an error answer; never anything else of it. */
-static void said(struct span json, char *out, size_t size)
-{
-    json_t *all = json_loadb(json.at, json.len, 0, NULL);
-    const char *error = json_string_value(json_object_get(all, "error"));
-    const char *more = json_string_value(json_object_get(all, "error_description"));
-    snprintf(out, size, "%.60s%s%.120s", error ? error : "no reason", more ? ": " : "",
-             more ? more : "");
-    for (char *c = out; *c; c++)
-        if (*c < 0x20 || *c >= 0x7f)
-            *c = ' ';
-    json_decref(all);
-}
-
 struct asked {
     struct call *call;
     const char *who, *hint; /* its address; what may help when it refuses */
@@ -264,7 +251,7 @@ static enum fb_code settle(struct token *t, const struct asked *asked, struct fb
         return fb_fail(err, FB_E_AGAIN, "token server %.200s is not reached: %s%s", who,
                        *call->error ? call->error : curl_easy_strerror(call->transport), hint);
     if (call->http >= 400 && call->http < 500 && call->http != 429 && call->http != 408) {
-        said(buf_span(&call->answer), why, sizeof why);
+        oauth_says(buf_span(&call->answer), why, sizeof why);
         return fb_fail(err, FB_E_DENIED, "token server %.200s refuses (%ld, %s)%s", who, call->http,
                        why, hint);
     }
