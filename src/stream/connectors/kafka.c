@@ -64,8 +64,7 @@ static const struct rd_kafka_metadata *ask(struct connector *c, const char *topi
             break;
         m = NULL;
         if (fb_mono_us() >= until_us || c->setup.is_stopping(c->setup.ctx))
-            *code = fb_fail(err, FB_E_TIMEOUT, "%.200s: no answer%s%.200s", c->brokers,
-                            c->passing_text[0] ? ": " : "", c->passing_text);
+            *code = kafka_no_answer(c, FB_E_TIMEOUT, err);
     }
     if (t)
         rd_kafka_topic_destroy(t);
@@ -96,7 +95,8 @@ static enum fb_code kafka_check(struct connector *c, uint32_t timeout_ms, connec
                      m->topics[0].partition_cnt);
             step(arg, true, text);
         } else {
-            code = fb_fail(err, FB_E_NOT_FOUND, "topic %s: %s; create it, or give the user rights",
+            code = fb_fail(err, FB_E_NOT_FOUND,
+                           "topic %s: %s; create it, correct `topic`, or give the user rights",
                            topic, m->topic_cnt ? rd_kafka_err2str(m->topics[0].err) : "unknown");
         }
         rd_kafka_metadata_destroy(m);

@@ -137,9 +137,30 @@ enum fb_code kafka_conf_read(struct connector *c, struct fb_err *err)
 }
 
 /* ---- what the library says ---- */
+/* Without " (after 302ms in state AUTH_REQ, 1 identical error(s) suppressed)". */
+static int plain_length(const char *reason, int max)
+{
+    const char *end = strstr(reason, " (after ");
+    size_t len = end ? (size_t)(end - reason) : strlen(reason);
+    return len < (size_t)max ? (int)len : max;
+}
+
 static void note_passing(struct connector *c, const char *reason)
 {
-    snprintf(c->passing_text, sizeof c->passing_text, "%.250s", reason);
+    snprintf(c->passing_text, sizeof c->passing_text, "%.*s", plain_length(reason, 250), reason);
+}
+
+static const char *login_keys(const struct connector *c)
+{
+#ifdef FB_EVENTHUBS
+    if (c->password[0])
+        return "`connection_string_file`";
+#else
+    if (strcmp(kafka_value(c, "sasl"), "oauthbearer") != 0)
+        return "`username` and `password_file`";
+#endif
+    (void)c;
+    return "the token of `token_url`, `token_command` or `token_file`";
 }
 
 /* librdkafka tries again for ever whatever is wrong: what only a person can mend is told apart. */
@@ -169,8 +190,9 @@ static void on_error(rd_kafka_t *rk, int code, const char *reason, void *opaque)
         return;
     }
     c->bad = is_tls ? FB_E_CONFIG : FB_E_DENIED;
-    int len = snprintf(c->bad_text, sizeof c->bad_text, "%.220s; see %s of connectors.%s", reason,
-                       is_login ? "the user name, and where its password or token comes from,"
+    int len = snprintf(c->bad_text, sizeof c->bad_text, "%.*s; see %s of connectors.%s",
+                       plain_length(reason, 220), reason,
+                       is_login ? login_keys(c)
                        : is_tls ? "`ca_file`"
                                 : "the rights of its user",
                        c->setup.name);
@@ -183,6 +205,20 @@ static void on_error(rd_kafka_t *rk, int code, const char *reason, void *opaque)
 enum fb_code kafka_complaint(const struct connector *c, struct fb_err *err)
 {
     return c->bad == FB_OK ? FB_OK : fb_fail(err, c->bad, "%s", c->bad_text);
+}
+
+enum fb_code kafka_no_answer(const struct connector *c, enum fb_code code, struct fb_err *err)
+{
+#ifdef FB_EVENTHUBS
+    const char *next =
+        kafka_value(c, "brokers")[0] ? "`brokers`" : "Endpoint= in `connection_string_file`";
+#else
+    bool is_tls = strcmp(kafka_value(c, "tls"), "true") == 0;
+    const char *next = is_tls ? "`brokers`, and whether that port has TLS (`tls`)"
+                              : "`brokers`; a port with TLS wants `tls: true`";
+#endif
+    return fb_fail(err, code, "%.150s: no answer%s%.170s; see %s", c->brokers,
+                   c->passing_text[0] ? ": " : "", c->passing_text, next);
 }
 
 void kafka_call(struct connector *c)
@@ -203,8 +239,7 @@ void kafka_waits(struct connector *c)
     if (c->is_told || !c->setup.trouble || c->bad != FB_OK ||
         (!c->is_down && fb_mono_us() - c->call_us < WAITS_LONG_US))
         return;
-    fb_fail(&err, FB_E_AGAIN, "%.200s: no answer%s%.250s; it is tried again", c->brokers,
-            c->passing_text[0] ? ": " : "", c->passing_text);
+    kafka_no_answer(c, FB_E_AGAIN, &err);
     c->is_told = true;
     c->setup.trouble(c->setup.ctx, &err);
 }

@@ -68,6 +68,8 @@ enum fb_code kafka_asker(struct connector *c, const char *group, rd_kafka_t **ou
 void kafka_drop(struct connector *c); /* the handle, with what it still holds */
 /* FB_OK, or what a person must mend, as one sentence. */
 enum fb_code kafka_complaint(const struct connector *c, struct fb_err *err);
+/* Nobody answers: what the library said last, and which key to look at. */
+enum fb_code kafka_no_answer(const struct connector *c, enum fb_code code, struct fb_err *err);
 /* A call begins; the cluster answered. */
 void kafka_call(struct connector *c);
 void kafka_moves(struct connector *c);

@@ -125,8 +125,7 @@ static enum fb_code is_reached(struct connector *c, struct fb_err *err)
     bool is_late = !c->is_reached && fb_mono_us() - c->started_us > FIRST_ANSWER_US;
     if (!c->is_down && !is_late)
         return FB_OK;
-    return fb_fail(err, FB_E_AGAIN, "%.200s: no answer%s%.200s", c->brokers,
-                   c->passing_text[0] ? ": " : "", c->passing_text);
+    return kafka_no_answer(c, FB_E_AGAIN, err);
 }
 
 enum fb_code kafka_receive(struct connector *c, connector_each *each, void *arg,

@@ -133,6 +133,15 @@ static struct span origin_of(const char *url)
     return (struct span){url, !url ? 0 : path ? (size_t)(path - url) : strlen(url)};
 }
 
+/* <origin>: of the service, or of a place of credentials, which has keys of its own. */
+static const char *place_key(const struct connector *c, struct span origin)
+{
+    if (!span_starts(span_of(c->endpoint), origin))
+        return "";
+    return kinesis_value(c, "endpoint")[0] ? "; see `endpoint`"
+                                           : "; see `aws_region`, and the way out from here";
+}
+
 static enum fb_code failed(struct connector *c, CURLcode code, struct fb_err *err)
 {
     char *url = NULL;
@@ -145,10 +154,7 @@ static enum fb_code failed(struct connector *c, CURLcode code, struct fb_err *er
     if (c->http.answer.failed)
         return fb_fail(err, FB_E_AGAIN, "%.*s: its answer is larger than 24 MiB", SPAN_ARG(at));
     return fb_fail(err, is_trust || is_setting ? FB_E_CONFIG : FB_E_AGAIN, "%.*s: %.160s%s",
-                   SPAN_ARG(at), text,
-                   is_trust     ? "; see `ca_file`"
-                   : is_setting ? "; see `endpoint`"
-                                : "");
+                   SPAN_ARG(at), text, is_trust ? "; see `ca_file`" : place_key(c, at));
 }
 
 enum fb_code http_wait(struct connector *c, uint64_t until_us, struct fb_err *err)
@@ -174,7 +180,9 @@ enum fb_code http_wait(struct connector *c, uint64_t until_us, struct fb_err *er
                                                                        : NULL;
         if (why) {
             http_drop(c);
-            return fb_fail(err, FB_E_TIMEOUT, "Kinesis at %.200s: %s", c->endpoint, why);
+            bool is_away = !c->setup.is_stopping(c->setup.ctx);
+            return fb_fail(err, FB_E_TIMEOUT, "Kinesis at %.200s: %s%s", c->endpoint, why,
+                           is_away ? place_key(c, span_of(c->endpoint)) : "");
         }
         if (now_us >= until_us) {
             err->text[0] = '\0';

@@ -178,7 +178,8 @@ static enum fb_code no_answer(const struct connector *c, const struct call *call
                        "others",
                        c->base, why);
     return fb_fail(err, call->transport == CURLE_OPERATION_TIMEDOUT ? FB_E_TIMEOUT : FB_E_AGAIN,
-                   "%s does not answer: %.250s", c->base, why);
+                   "%s does not answer: %.250s; see `endpoint`, and the way out from here", c->base,
+                   why);
 }
 
 static enum fb_code refused(struct connector *c, const struct call *call, struct fb_err *err)
@@ -200,8 +201,8 @@ static enum fb_code refused(struct connector *c, const struct call *call, struct
                        c->path, call->message, role);
     case GRPC_NOT_FOUND:
         return fb_fail(err, FB_E_CONFIG,
-                       "%s does not exist at %s: create it, or correct connectors.%s", c->path,
-                       c->base, c->setup.name);
+                       "%s does not exist at %s: create it, or correct `%s` or `project`", c->path,
+                       c->base, c->setup.is_source ? "subscription" : "topic");
     case GRPC_FAILED_PRECONDITION:
     case GRPC_UNIMPLEMENTED:
     case GRPC_INVALID_ARGUMENT:

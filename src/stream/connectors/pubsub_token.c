@@ -294,7 +294,7 @@ static enum fb_code from_key_file(struct token *t, struct calls *cs, struct fb_e
     buf_put_span(&body, buf_span(&jwt));
     if (code == FB_OK) {
         snprintf(hint, sizeof hint,
-                 "; is the key of %.120s still listed in IAM, and is this machine's clock right?",
+                 "; is `key_file` (%.120s) still listed in IAM, and this machine's clock right?",
                  key.email);
         struct asked asked = {.who = key.token_uri, .hint = hint};
         asked.call = call_http(cs, key.token_uri, buf_span(&body), NULL, FETCH_MS);

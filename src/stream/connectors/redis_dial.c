@@ -37,8 +37,9 @@ enum fb_code redis_wait(const struct redis_link *l, int fd, short events, uint64
         return fb_fail(err, FB_E_AGAIN, "redis %s: given up, the connector stops",
                        redis_link_address(l));
     if (now_us >= until_us)
-        return fb_fail(err, FB_E_TIMEOUT, "redis %s does not answer in time: is it up, and busy?",
-                       redis_link_address(l));
+        return fb_fail(err, FB_E_TIMEOUT,
+                       "redis %s does not answer in time: is it up, and busy? see `address`%s",
+                       redis_link_address(l), l->tls ? ", and `tls`: has that port TLS?" : "");
     uint64_t ms = (until_us - now_us) / US_PER_MS + 1;
     (void)poll(&p, 1, (int)fb_min_u64(ms, WAIT_MS)); /* what it found the next call finds, too */
     return FB_OK;
