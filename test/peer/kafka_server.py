@@ -149,14 +149,20 @@ listener.name.slowsasl.plain.sasl.jaas.config=org.apache.kafka.common.security.p
             time.sleep(0.1)
         return name
 
-    def produce(self, topic, values, key=None, partition=None):
+    def produce(self, topic, values, key=None, partition=None, wall_ms=None):
         p = Producer({"bootstrap.servers": self.brokers, "linger.ms": 5, "log_level": 0})
         bad = []
         for v in values:
             extra = {} if partition is None else {"partition": partition}
-            p.produce(topic, v, key=key, on_delivery=lambda e, m: bad.append(e) if e else None, **extra)
+            extra |= {} if wall_ms is None else {"timestamp": wall_ms}
+            while True:
+                try:
+                    p.produce(topic, v, key=key, on_delivery=lambda e, m: bad.append(e) if e else None, **extra)
+                    break
+                except BufferError:  # its queue is full: what is on its way goes first
+                    p.poll(0.5)
             p.poll(0)
-        assert p.flush(60) == 0 and not bad, bad
+        assert p.flush(60) == 0 and not bad, (len(bad), bad[:3])
 
     def reader(self, topic, committed=False):
         return Reader(self.brokers, topic, committed)

@@ -507,3 +507,64 @@ def test_the_lock_file_pins_every_jar(kafka):
     rows = [x.split() for x in (pathlib.Path(__file__).parent / "kafka.lock").read_text().splitlines() if x[0] != "#"]
     assert len(rows) == 46 and all(len(r[0]) == 64 for r in rows)
     assert kafka.process.poll() is None
+
+
+def lags(fold, count):
+    """What a source says of its lag while it takes <count> messages; seconds, each look."""
+    seen = []
+
+    def is_done():
+        row = connector(fold, "o")
+        if row and row["lag_s"] is not None:
+            seen.append(row["lag_s"])
+        return row and row["records"] >= count and row["lag_events"] == 0
+    until(is_done, 180)
+    return seen
+
+
+@pytest.mark.parametrize("minutes", [-30 * 1440, 30])  # Kafka itself refuses what is an hour ahead
+def test_clocks_of_producers_make_no_lag(kafka, shop, minutes):
+    topic = kafka.topic(f"clocks{minutes}".replace("-", "m"), partitions=2)
+    wall_ms = int((time.time() + minutes * 60) * 1000)
+    kafka.produce(topic, [json.dumps({"name": "order.placed", "value": i}) for i in range(20000)], wall_ms=wall_ms)
+    fold = shop("  o: { type: kafka, direction: source, brokers: '%s', topic: %s, start: earliest, group: g-%s, lag_alert: 10m }"
+                % (kafka.brokers, topic, topic))
+    seen = lags(fold, 20000)
+    assert seen and max(seen) < 600, max(seen)
+    kafka.produce(topic, [json.dumps({"name": "order.placed", "value": i}) for i in range(2000)], wall_ms=wall_ms)
+    assert max(lags(fold, 22000)) < 600
+    assert not [a for a in fold.api("GET", "/v1/alerts")["alerts"] if a["reason"] == "alert_connector_lagging"]
+
+
+def test_a_topic_with_times_of_the_broker_tells_how_long_messages_have_waited(kafka, shop):
+    topic = kafka.topic("appended", partitions=1, **{"message.timestamp.type": "LogAppendTime"})
+    wall_ms = int((time.time() - 86400) * 1000)  # ignored by the broker
+    count = 300000
+    begin = time.time()
+    kafka.produce(topic, [b'{"name":"order.placed","value":1}'] * count, wall_ms=wall_ms)
+    time.sleep(max(0, begin + 5 - time.time()))
+    fold = shop("  o: { type: kafka, direction: source, brokers: '%s', topic: appended, start: earliest, group: g-appended }"
+                % kafka.brokers)
+    waited = []
+    until(lambda: waited.append((connector(fold, "o") or {}).get("lag_s") or 0) or waited[-1] >= 2
+          or (connector(fold, "o") or {}).get("records", 0) >= count, 180)
+    assert max(waited) >= 2, "the first messages had waited for 5 s"
+    until(lambda: connector(fold, "o")["records"] >= count and connector(fold, "o")["lag_s"] < 2, 180)
+
+
+def test_marks_of_transactions_are_no_messages_that_wait(kafka, shop):
+    topic = kafka.topic("marked", partitions=2)
+    fold = shop("  o: { type: kafka, direction: source, brokers: '%s', topic: marked, start: earliest, group: g-marked }"
+                % kafka.brokers)
+    p = confluent_kafka.Producer({"bootstrap.servers": kafka.brokers, "transactional.id": "marker", "log_level": 0})
+    p.init_transactions(60)
+    for i in range(20):  # the last one, of which nothing is ever seen, is at the end of both partitions
+        p.begin_transaction()
+        for partition in range(2):
+            p.produce(topic, b'{"name":"order.placed","value":%d}' % i, partition=partition)
+        p.flush(60)
+        p.commit_transaction(60) if i < 19 else p.abort_transaction(60)
+    until(lambda: connector(fold, "o")["records"] == 38, 120)
+    until(lambda: connector(fold, "o")["lag_events"] == 0 and connector(fold, "o")["lag_s"] == 0, 60)
+    kafka.produce(topic, [b'{"name":"order.placed","value":20}'], partition=0)
+    until(lambda: connector(fold, "o")["records"] == 39 and connector(fold, "o")["lag_events"] == 0, 60)

@@ -27,7 +27,7 @@
 #include "base/log.h"
 #include "base/span.h"
 
-#define CONNECTOR_ABI 5u
+#define CONNECTOR_ABI 6u
 #define CONNECTOR_SYMBOL "foldback_connector"
 #define CONNECTOR_HEADERS_MAX 16
 #define CONNECTOR_POSITION_BYTES 64
@@ -129,7 +129,7 @@ struct connector_message {
     uint32_t partition;
     char position[CONNECTOR_POSITION_BYTES]; /* offset, sequence number or id, terminated */
     struct span key, value;
-    uint64_t wall_ms; /* when it was written, 0 unknown */
+    uint64_t wall_ms; /* when it was written, by the broker's clock; 0 unknown */
     void *token;      /* the connector's own, given back in commit; may be NULL */
     bool is_own;      /* not of the broker: what the connector itself has to tell */
 };
@@ -142,6 +142,13 @@ struct connector_done {
     uint32_t partition;
     char position[CONNECTOR_POSITION_BYTES];
     void *token;
+};
+
+/* How far a source is at a broker that numbers more than its messages (marks of transactions, what
+ * was compacted): in those numbers, sums over what it reads. */
+struct connector_place {
+    uint64_t came, behind; /* behind it; what waits */
+    uint32_t era;          /* another one when what it reads changed */
 };
 
 /* One step of a check: "broker 127.0.0.1:9092 reached". */
@@ -188,6 +195,8 @@ struct connector_type {
     /* How long the oldest message waits that this source has not received, where the broker says
      * it; UINT64_MAX unknown: then <behind> and the times of what came tell.  May be NULL. */
     uint64_t (*waits_us)(struct connector *c);
+    /* Instead of <behind>; false: unknown.  May be NULL: then messages are what is numbered. */
+    bool (*place)(struct connector *c, struct connector_place *place);
 };
 
 /* In exactly one file of a connector:  CONNECTOR_EXPORT = {.abi = CONNECTOR_ABI, ...}; */

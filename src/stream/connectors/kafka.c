@@ -129,5 +129,5 @@ CONNECTOR_EXPORT = {.abi = CONNECTOR_ABI,
                     .send = kafka_send,
                     .receive = kafka_receive,
                     .commit = kafka_commit,
-                    .behind = kafka_behind,
-                    .mark = kafka_mark};
+                    .mark = kafka_mark,
+                    .place = kafka_place};

@@ -346,6 +346,7 @@ static void set_source(struct settings *s, const struct connector *c)
     set(s, "enable.auto.commit", "false");
     set(s, "enable.auto.offset.store", "false");
     set(s, "isolation.level", "read_committed");
+    set(s, "enable.partition.eof", "true"); /* for kafka_lag.c */
     set(s, "queued.max.messages.kbytes", "8192"); /* waiting here; the broker keeps the rest */
 #ifdef FB_EVENTHUBS
     set(s, "session.timeout.ms", "30000");
@@ -431,4 +432,5 @@ void kafka_drop(struct connector *c)
     /* Without leaving the group politely: that waits for a broker that may be away. */
     rd_kafka_destroy_flags(c->rk, c->setup.is_source ? 0 : RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
     c->rk = NULL;
+    kafka_assigned(c, NULL);
 }

@@ -41,8 +41,10 @@ struct connector {
     int64_t token_end_ms; /* since 1970 */
     struct exec_call token_call;
     /* source */
-    rd_kafka_message_t *held; /* <each> had no room for it */
-    bool is_giving_back;      /* partitions: positions are committed before it goes on */
+    rd_kafka_message_t *held;                  /* <each> had no room for it */
+    rd_kafka_topic_partition_list_t *assigned; /* kafka_lag.c; NULL: none */
+    uint32_t known, era;                       /* of them, where it is known; changes with either */
+    bool is_giving_back; /* partitions: positions are committed before it goes on */
 };
 
 const char *kafka_value(const struct connector *c, const char *key);
@@ -84,7 +86,10 @@ enum fb_code kafka_receive(struct connector *c, connector_each *each, void *arg,
                            uint32_t timeout_ms, struct fb_err *err);
 enum fb_code kafka_commit(struct connector *c, const struct connector_done *done, uint32_t count,
                           struct fb_err *err);
-uint64_t kafka_behind(struct connector *c);
+/* kafka_lag.c */
+void kafka_assigned(struct connector *c, const rd_kafka_topic_partition_list_t *list);
+void kafka_is_at_end(struct connector *c, const rd_kafka_message_t *m); /* as an error tells */
+bool kafka_place(struct connector *c, struct connector_place *place);
 /* kafka_session.c: transactions.  Each step is called until it is final, for at most <until_us>. */
 enum kafka_step { KAFKA_INIT, KAFKA_MARK, KAFKA_COMMIT };
 enum fb_code kafka_step(struct connector *c, enum kafka_step step, uint64_t until_us,

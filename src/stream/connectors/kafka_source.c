@@ -59,6 +59,7 @@ void kafka_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t what,
     if (what != RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS) {
         give_back(c);
         rd_kafka_assign(rk, NULL);
+        kafka_assigned(c, NULL);
         return;
     }
     /* Without an answer our own positions are used; they are never behind what we acknowledged. */
@@ -75,17 +76,21 @@ void kafka_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t what,
             p->offset = next;
     }
     rd_kafka_assign(rk, list);
+    kafka_assigned(c, list);
 }
 
+/* A topic whose times are those of producers (CreateTime, the default) says nothing of how long a
+ * message waits: their clocks are anybody's. */
 static bool give(struct connector *c, const rd_kafka_message_t *m, connector_each *each, void *arg)
 {
     rd_kafka_timestamp_type_t kind;
     int64_t wall_ms = rd_kafka_message_timestamp(m, &kind);
+    bool is_broker = kind == RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME;
     struct connector_message out = {.topic = rd_kafka_topic_name(m->rkt),
                                     .partition = (uint32_t)m->partition,
                                     .key = {m->key, m->key_len},
                                     .value = {m->payload, m->len},
-                                    .wall_ms = wall_ms > 0 ? (uint64_t)wall_ms : 0};
+                                    .wall_ms = is_broker && wall_ms > 0 ? (uint64_t)wall_ms : 0};
     snprintf(out.position, sizeof out.position, "%" PRId64, m->offset);
     (void)c;
     return each(arg, &out);
@@ -96,6 +101,7 @@ static enum fb_code message_fault(struct connector *c, const rd_kafka_message_t 
 {
     switch (m->err) {
     case RD_KAFKA_RESP_ERR__PARTITION_EOF:
+        kafka_is_at_end(c, m);
         return FB_OK;
     case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
     case RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED:
@@ -195,25 +201,4 @@ enum fb_code kafka_commit(struct connector *c, const struct connector_done *done
     rd_kafka_topic_partition_list_destroy(list);
     (void)code;
     return FB_OK;
-}
-
-uint64_t kafka_behind(struct connector *c)
-{
-    rd_kafka_topic_partition_list_t *list = NULL;
-    uint64_t sum = 0;
-    bool is_known = false;
-    if (!c->rk || rd_kafka_assignment(c->rk, &list) != RD_KAFKA_RESP_ERR_NO_ERROR || !list)
-        return UINT64_MAX;
-    rd_kafka_position(c->rk, list);
-    for (int i = 0; i < list->cnt; i++) {
-        const rd_kafka_topic_partition_t *p = &list->elems[i];
-        int64_t low, high;
-        if (p->offset < 0 || rd_kafka_get_watermark_offsets(c->rk, p->topic, p->partition, &low,
-                                                            &high) != RD_KAFKA_RESP_ERR_NO_ERROR)
-            continue;
-        is_known = true;
-        sum += high > p->offset ? (uint64_t)(high - p->offset) : 0;
-    }
-    rd_kafka_topic_partition_list_destroy(list);
-    return is_known ? sum : UINT64_MAX;
 }

@@ -10,6 +10,7 @@
 #include "base/assert.h"
 #include "base/clock.h"
 #include "event/intake.h"
+#include "stream/connectors/age.h"
 #include "stream/connectors/runner_int.h"
 
 #include <inttypes.h>
@@ -49,6 +50,10 @@ struct source {
     bool is_unburied;         /* a dead letter could not be written: its message comes again */
     uint64_t since_us;        /* by the wall: what waits at the broker was written after it */
     uint64_t age_us, came_us; /* of the message that came last, and when it did */
+    bool has_wall;            /* ... and its broker said when it was written */
+    uint64_t came;            /* messages, known ones too */
+    struct age waits;
+    uint32_t era; /* of what it is about */
 };
 
 static bool settle_all(struct runner *r, uint32_t ms);
@@ -202,7 +207,11 @@ static bool take_message(struct runner *r, const struct connector_message *m)
 
 static void note_age(struct source *s, const struct connector_message *m)
 {
-    if (m->wall_ms < WALL_MIN_MS || m->is_own)
+    if (m->is_own)
+        return;
+    s->came++;
+    s->has_wall = m->wall_ms >= WALL_MIN_MS;
+    if (!s->has_wall)
         return;
     s->since_us = fb_min_u64(m->wall_ms * US_PER_MS, fb_wall_us()); /* its sender's clock */
     s->age_us = fb_sub_floor_u64(fb_wall_us(), s->since_us);
@@ -321,15 +330,35 @@ static uint64_t waiting_us(struct runner *r, uint64_t behind, uint64_t wall_us)
         return us;
     if (behind == 0)
         s->since_us = wall_us;
-    if (behind != UINT64_MAX)
+    if (behind != UINT64_MAX && s->has_wall)
         return fb_sub_floor_u64(wall_us, s->since_us);
+    if (behind != UINT64_MAX)
+        return age_us(&s->waits, fb_mono_us());
     return s->came_us && fb_mono_us() - s->came_us < AGE_KEPT_US ? s->age_us : 0;
+}
+
+/* What waits; UINT64_MAX: unknown. */
+static uint64_t look(struct runner *r)
+{
+    struct source *s = r->source;
+    struct connector_place at = {.came = s->came, .behind = UINT64_MAX};
+    if (r->type->place && !r->type->place(r->connector, &at))
+        return UINT64_MAX;
+    if (!r->type->place && r->type->behind)
+        at.behind = r->type->behind(r->connector);
+    if (at.behind == UINT64_MAX)
+        return UINT64_MAX;
+    if (at.era != s->era)
+        age_anew(&s->waits);
+    s->era = at.era;
+    age_look(&s->waits, at.came, at.behind, fb_mono_us());
+    return at.behind;
 }
 
 static void note(struct runner *r, bool is_good)
 {
     uint64_t wall_us = fb_wall_us();
-    uint64_t behind = r->connector && r->type->behind ? r->type->behind(r->connector) : UINT64_MAX;
+    uint64_t behind = r->connector ? look(r) : UINT64_MAX;
     bool is_known = is_good && r->connector; /* else what waited still does */
     uint64_t us = is_known ? waiting_us(r, behind, wall_us) : 0;
     RUNNER_STATUS(r, {

@@ -220,7 +220,10 @@ static void what_a_sink_sends_a_source_gets_once_and_in_order(void **state)
     struct connector_done done = {.topic = TOPIC, .position = "99"};
     struct fb_err err;
     assert_int_equal(type->commit(in, &done, 1, &err), FB_OK);
-    assert_int_equal(type->behind(in), 0);
+    struct connector_place place = {.behind = 1};
+    assert_true(type->place(in, &place));
+    assert_int_equal(place.behind, 0);
+    assert_int_equal(place.came, 100);
     type->close(in);
     world_end(&w);
 }

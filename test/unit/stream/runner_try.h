@@ -43,6 +43,7 @@ static struct {
     bool gives_back; /* at the next receive */
     char committed[CONNECTOR_POSITION_BYTES];
     uint64_t behind, wall_ms, waits_us; /* what its broker says of what waits */
+    struct connector_place place; /* ... by its numbers */
     uint32_t checks;
     bool is_away; /* for a check */
 } peer;
@@ -222,6 +223,15 @@ static uint64_t peer_waits_us(struct connector *c)
 {
     (void)c;
     return read_peer(&peer.waits_us);
+}
+
+static inline bool peer_place(struct connector *c, struct connector_place *place)
+{
+    (void)c;
+    pthread_mutex_lock(&peer.lock);
+    *place = peer.place;
+    pthread_mutex_unlock(&peer.lock);
+    return true;
 }
 
 static struct connector_type peer_type = {.abi = CONNECTOR_ABI,

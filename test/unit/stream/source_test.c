@@ -91,6 +91,56 @@ static void how_old_is_what_waits_at_the_broker_is_told_as_far_as_it_says(void *
     world_end(&w);
 }
 
+static void without_a_time_of_the_broker_what_waits_is_as_old_as_it_was_seen(void **state)
+{
+    struct world w;
+    (void)state;
+    world_begin(&w);
+    peer.messages = 10;
+    connectors_begin(&w, SOURCE);
+    UNTIL(&w, w.count == 10);
+    set_waiting(0, UINT64_MAX);
+    UNTIL(&w, status(&w).lag_us == 0 && status(&w).lag_events == 0);
+    set_waiting(5, UINT64_MAX); /* five that it does not get: the oldest waits on */
+    UNTIL(&w, status(&w).lag_us > US_PER_S && status(&w).lag_events == 5);
+    assert_true(status(&w).lag_us < PATIENCE_MS * US_PER_MS);
+    set_waiting(0, UINT64_MAX);
+    UNTIL(&w, status(&w).lag_us == 0 && status(&w).lag_events == 0);
+    connectors_finish(&w);
+    world_end(&w);
+}
+
+/* Every other number of the broker is no message: what waits grows older while some come. */
+static void numbers_that_are_no_messages_do_not_hide_a_lag(void **state)
+{
+    struct world w;
+    (void)state;
+    world_begin(&w);
+    peer_type.place = peer_place;
+    peer.behind = 2000;
+    peer.place.behind = 2000;
+    connectors_begin(&w, SOURCE);
+    for (uint32_t i = 1; i <= 60; i++) {
+        peer_lock();
+        peer.messages = i;
+        peer.place = (struct connector_place){.came = 2 * i, .behind = 2000 - 2 * i};
+        peer.behind = peer.place.behind;
+        peer_unlock();
+        UNTIL(&w, status(&w).lag_events == 2000 - 2 * i);
+        nanosleep(&(struct timespec){.tv_nsec = 30000000}, NULL);
+    }
+    UNTIL(&w, status(&w).lag_us > US_PER_S);
+    uint64_t lag_us = status(&w).lag_us;
+    assert_true(lag_us >= 50 * 30000);
+    peer_lock();
+    peer.place.era++; /* other partitions: nothing is known of them */
+    peer_unlock();
+    UNTIL(&w, status(&w).lag_us < lag_us);
+    connectors_finish(&w);
+    peer_type.place = NULL;
+    world_end(&w);
+}
+
 static void rubbish_is_buried_and_what_lies_beside_it_taken(void **state)
 {
     struct world w;
@@ -230,6 +280,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(how_old_is_what_waits_at_the_broker_is_told_as_far_as_it_says),
+        cmocka_unit_test(numbers_that_are_no_messages_do_not_hide_a_lag),
+        cmocka_unit_test(without_a_time_of_the_broker_what_waits_is_as_old_as_it_was_seen),
         cmocka_unit_test(a_message_is_acknowledged_only_when_it_is_durable),
         cmocka_unit_test(a_full_queue_holds_the_sender_back_and_loses_nothing),
         cmocka_unit_test(rubbish_is_buried_and_what_lies_beside_it_taken),
