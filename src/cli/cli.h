@@ -70,10 +70,14 @@ struct cli_key_args {
     bool is_json;
 };
 struct cli_letters_args {
-    const char *verb; /* "list" | "show" | "remove" */
+    const char *verb; /* "list" | "show" | "remove" | "find" */
     const char *state;
     const char *name; /* connector or handler, NULL: all */
     bool is_json;
+    /* find: calls <found> for the owner of the letter <id>, NULL: for each that has letters. */
+    const char *id;
+    void (*found)(void *arg, const char *name);
+    void *arg;
 };
 struct cli_erase_args {
     const char *state, *subject;

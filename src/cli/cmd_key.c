@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* key, letters, erase: read the command line and hand over to main/. */
+/* key, erase: read the command line and hand over to main/. */
 #include "cli/cli_int.h"
 
 #include <string.h>
@@ -31,30 +31,6 @@ int cmd_key_rewrap(const struct cli_call *call)
 int cmd_key_prune(const struct cli_call *call)
 {
     return key_verb(call, "prune");
-}
-
-static int letters_verb(const struct cli_call *call, const char *verb)
-{
-    struct cli_letters_args args = {.verb = verb,
-                                    .state = client_state_dir(call->option[OPT_STATE]),
-                                    .name = call->arg_count ? call->arg[0] : NULL,
-                                    .is_json = call->is_json};
-    return call->hooks->letters(&args);
-}
-
-int cmd_letters_list(const struct cli_call *call)
-{
-    return letters_verb(call, "list");
-}
-
-int cmd_letters_show(const struct cli_call *call)
-{
-    return letters_verb(call, "show");
-}
-
-int cmd_letters_remove(const struct cli_call *call)
-{
-    return letters_verb(call, "remove");
 }
 
 int cmd_erase(const struct cli_call *call)

@@ -279,7 +279,8 @@ enum fb_code brain_admin_start(struct brain *b, struct fb_err *err)
                    .endpoint_order = brain_on_endpoint_order,
                    .endpoint_at = brain_on_endpoint_at,
                    .connectors = brain_on_connectors,
-                   .connector_order = brain_on_connector_order},
+                   .connector_order = brain_on_connector_order,
+                   .letters_send = brain_on_letters_send},
     };
     if (getrandom(setup.session_seed, sizeof setup.session_seed, 0) != sizeof setup.session_seed)
         return fb_fail(err, FB_E_IO, "admin: no randomness for session keys: %s", strerror(errno));

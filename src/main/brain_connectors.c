@@ -245,6 +245,27 @@ static void say(struct brain *b, const char *name, const struct connector_status
     fb_log(word->is_over ? FB_LOG_INFO : FB_LOG_WARN, "%s", word->text);
 }
 
+/* What became of an order to send dead letters again: in the log, behind the order. */
+static void watch_resend(struct brain *b, struct connector_said *said,
+                         const struct connector_status *s)
+{
+    const struct connector_resend *x = &s->resend;
+    bool is_over = x->state == RESEND_DONE || x->state == RESEND_ENDED;
+    if (!is_over || x->number == said->resend)
+        return;
+    struct ev_custom ev = EV_INIT(CUSTOM, custom, fb_mono_us());
+    char text[400];
+    said->resend = x->number;
+    ev.value = (double)x->sent;
+    snprintf(ev.name, sizeof ev.name, "foldback.letters.sent");
+    int n = snprintf(text, sizeof text, "%s: %llu dead letters delivered, %llu refused%s%s",
+                     s->name, (unsigned long long)x->sent, (unsigned long long)x->kept,
+                     x->text[0] ? ": " : "", x->text);
+    memcpy(ev.text, text, fb_min_u64(n > 0 ? (uint64_t)n : 0, sizeof ev.text));
+    brain_say(b, &ev.head);
+    fb_log(x->state == RESEND_DONE ? FB_LOG_INFO : FB_LOG_WARN, "connector %s", text);
+}
+
 static void watch(struct brain *b, struct connector_said *said, const struct connector_status *s)
 {
     struct connector_word words[CONNECTOR_WORDS_MAX];
@@ -255,6 +276,8 @@ static void watch(struct brain *b, struct connector_said *said, const struct con
     size_t count = connector_words(said, &seen, words);
     for (size_t i = 0; i < count; i++)
         say(b, said->name, s, &words[i]);
+    if (s)
+        watch_resend(b, said, s);
 }
 
 static void watch_all(struct brain *b, const struct connector_status *at, uint32_t count)
@@ -280,9 +303,12 @@ static void watch_all(struct brain *b, const struct connector_status *at, uint32
 SAME_ROOM(name);
 SAME_ROOM(type);
 SAME_ROOM(last_error);
+SAME_ROOM(resend.text);
 
 static const char *const state_names[] = {"starting",      "running", "failing",
                                           "misconfigured", "paused",  "ended"};
+
+static const char *const resend_names[] = {"", "waits", "runs", "done", "ended"};
 
 uint32_t brain_on_connectors(void *ctx, struct admin_connector *out, uint32_t max)
 {
@@ -292,6 +318,7 @@ uint32_t brain_on_connectors(void *ctx, struct admin_connector *out, uint32_t ma
     for (uint32_t i = 0; i < n; i++) {
         const struct connector_status *s = &at[i];
         out[i] = (struct admin_connector){.is_source = s->is_source,
+                                          .has_letters = has_letters(b, s->name),
                                           .state = state_names[s->state],
                                           .offset = s->offset,
                                           .lag_events = s->lag_events,
@@ -311,8 +338,20 @@ uint32_t brain_on_connectors(void *ctx, struct admin_connector *out, uint32_t ma
         memcpy(out[i].name, s->name, sizeof out[i].name);
         memcpy(out[i].type, s->type, sizeof out[i].type);
         memcpy(out[i].last_error, s->last_error, sizeof out[i].last_error);
+        out[i].resend = (struct admin_resend){.number = s->resend.number,
+                                              .state = resend_names[s->resend.state],
+                                              .sent = s->resend.sent,
+                                              .kept = s->resend.kept};
+        memcpy(out[i].resend.text, s->resend.text, sizeof out[i].resend.text);
     }
     return n;
+}
+
+enum fb_code brain_on_letters_send(void *ctx, const char *connector, const char *id,
+                                   uint32_t *number, struct fb_err *err)
+{
+    struct brain *b = ctx;
+    return connectors_resend(b->connectors, connector, id, number, err);
 }
 
 enum fb_code brain_on_connector_order(void *ctx, const struct admin_connector_order *order,

@@ -119,6 +119,8 @@ void brain_connectors_tick(struct brain *b); /* once a second */
 bool brain_ingress_has_room(struct brain *b);
 void brain_take_ingress(struct brain *b);
 uint32_t brain_on_connectors(void *ctx, struct admin_connector *out, uint32_t max);
+enum fb_code brain_on_letters_send(void *ctx, const char *connector, const char *id,
+                                   uint32_t *number, struct fb_err *err);
 enum fb_code brain_on_connector_order(void *ctx, const struct admin_connector_order *order,
                                       struct fb_err *err);
 /* brain_endpoints.c: endpoints that the admin API adds to services */

@@ -17,7 +17,8 @@
 
 /* What stands about one connector. */
 struct connector_said {
-    char name[48]; /* "" nobody */
+    uint32_t resend; /* order to send dead letters again whose end was told */
+    char name[48];   /* "" nobody */
     bool is_failing, is_lagging, is_dead, is_lost, is_displaced;
     uint64_t dead, lost, displaced;        /* counts that were seen */
     uint64_t lost_us, displaced_us;        /* when the last one was seen */

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* `foldback letters list | show | remove`: dead letters of connectors and handlers, for people.
+/* `foldback letters list | show | remove`, and who has which for `letters send`: dead letters of
+ * connectors and handlers, for people.
  *
  * Works on the files, running foldback or not: it appends to what it finds under its lock. */
 #include "base/json.h"
 #include "main/key_command.h"
 #include "main/run.h"
+#include "stream/connectors/letter_line.h"
 #include "stream/connectors/letters.h"
 
 #include <stdio.h>
@@ -59,7 +61,12 @@ static void show_letter(void *ctx, const struct letter_view *letter)
 {
     struct look *look = ctx;
     if (letter->code == FB_OK) {
-        fwrite(letter->clear.at, 1, letter->clear.len, look->out);
+        char id[LETTER_ID_BYTES];
+        size_t skip = letter->clear.len && letter->clear.at[0] == '{';
+        letter_line_id(letter->stored, id);
+        if (skip)
+            fprintf(look->out, "{\"id\":\"%s\",", id);
+        fwrite(letter->clear.at + skip, 1, letter->clear.len - skip, look->out);
         look->shown++;
         return;
     }
@@ -172,6 +179,9 @@ static enum fb_code show(const struct cli_letters_args *args, struct look *look,
     fclose(look->out);
     if (code == FB_OK && !is_whole)
         return fb_fail(err, FB_E_IO, "the dead letters could not all be collected or written");
+    if (code == FB_OK && letters.lines == 0) /* beside the letters, for a pipe */
+        fprintf(stderr, "No dead letters%s%s in %s.\n", args->name ? " of " : "",
+                args->name ? args->name : "", args->state);
     if (code != FB_OK || !look->bad.path)
         return code;
     const struct letter_view *bad = &look->bad;
@@ -214,12 +224,39 @@ static enum fb_code remove_all(const struct cli_letters_args *args, struct fb_er
     return code;
 }
 
+/* ---- find ---- */
+struct owner {
+    const struct cli_letters_args *args;
+    struct look *look;
+};
+
+static void find_letter(void *ctx, const struct letter_view *letter)
+{
+    struct owner *o = ctx;
+    char id[LETTER_ID_BYTES];
+    letter_line_id(letter->stored, id);
+    if (!o->args->id || strcmp(o->args->id, id) == 0)
+        count_letter(o->look, letter);
+}
+
+static enum fb_code find(const struct cli_letters_args *args, struct look *look, struct fb_err *err)
+{
+    struct owner owner = {args, look};
+    struct letters letters = {
+        .each = find_letter, .ctx = &owner, .connector = args->name, .is_closed = true};
+    enum fb_code code = letters_go_through(args->state, &letters, err);
+    for (size_t i = 0; code == FB_OK && i < look->count; i++)
+        args->found(args->arg, look->box[i].connector);
+    return code;
+}
+
 int letters_command(const struct cli_letters_args *args)
 {
     static struct look look;
     struct fb_err err = {0};
     enum fb_code code = strcmp(args->verb, "show") == 0     ? show(args, &look, &err)
                         : strcmp(args->verb, "remove") == 0 ? remove_all(args, &err)
+                        : strcmp(args->verb, "find") == 0   ? find(args, &look, &err)
                                                             : list(args, &look, &err);
     return code == FB_OK ? 0 : command_fail(&err, code);
 }

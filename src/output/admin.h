@@ -52,10 +52,17 @@ struct admin_stream {
 };
 
 #define ADMIN_CONNECTORS_MAX 32
+/* Dead letters that were to be sent again: the last order. */
+struct admin_resend {
+    uint32_t number;   /* 0: none */
+    const char *state; /* "waits", "runs", "done", "ended" */
+    uint64_t sent, kept;
+    char text[200];
+};
 /* How one connector is; totals count since it was started. */
 struct admin_connector {
     char name[48], type[16];
-    bool is_source;
+    bool is_source, has_letters; /* dead ones on the disk, of earlier starts too */
     const char *state;           /* "running" */
     uint64_t offset;             /* sink: next event to deliver */
     uint64_t lag_events, lag_us; /* UINT64_MAX events: unknown */
@@ -63,6 +70,7 @@ struct admin_connector {
     uint32_t in_flight;
     char last_error[320]; /* "" none */
     uint64_t last_error_wall_us;
+    struct admin_resend resend;
 };
 enum { ADMIN_CONNECTOR_PAUSE, ADMIN_CONNECTOR_RESUME, ADMIN_CONNECTOR_RESET };
 struct admin_connector_order {
@@ -160,6 +168,9 @@ struct admin_source {
     const struct admin_endpoint *(*endpoint_at)(void *ctx, uint32_t index); /* NULL: no more */
     /* Connectors in the order of their names; returns how many. */
     uint32_t (*connectors)(void *ctx, struct admin_connector *out, uint32_t max);
+    /* <id> "": all of them.  *number is that of the order, see struct admin_resend. */
+    enum fb_code (*letters_send)(void *ctx, const char *connector, const char *id, uint32_t *number,
+                                 struct fb_err *err);
     enum fb_code (*connector_order)(void *ctx, const struct admin_connector_order *order,
                                     struct fb_err *err);
     /* Begins a query; *ticket is never 0.  AGAIN: as many as may run do. */

@@ -333,6 +333,7 @@ WRONG = [
     (["letters", "list", "x"], 2, "does not know"),
     (["letters", "show", "a", "b"], 2, "does not know"),
     (["letters", "remove"], 2, "needs NAME"),
+    (["letters", "send"], 2, "or --all"),
     (["log", "check", "x"], 2, "does not know"),
     (["log", "stats", "--follow"], 2, "has no flag --follow"),
     (["log", "repair", "--force"], 2, "has no flag --force"),

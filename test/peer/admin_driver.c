@@ -231,6 +231,16 @@ static enum fb_code on_connector_order(void *ctx, const struct admin_connector_o
                : fb_fail(err, FB_E_NOT_FOUND, "no connector is called %s", order->name);
 }
 
+static enum fb_code on_letters_send(void *ctx, const char *connector, const char *id,
+                                    uint32_t *number, struct fb_err *err)
+{
+    (void)ctx, (void)id;
+    *number = 1;
+    return strcmp(connector, "events") == 0
+               ? FB_OK
+               : fb_fail(err, FB_E_NOT_FOUND, "no connector is called %s", connector);
+}
+
 static enum fb_code on_purge(void *ctx, const struct admin_purge *what, uint32_t *ticket,
                              struct fb_err *err)
 {
@@ -730,6 +740,7 @@ int main(int argc, char **argv)
                                            .endpoint_at = on_endpoint_at,
                                            .connectors = on_connectors,
                                            .connector_order = on_connector_order,
+                                           .letters_send = on_letters_send,
                                            .query_begin = on_query_begin,
                                            .query_take = on_query_take,
                                            .query_drop = on_query_drop,

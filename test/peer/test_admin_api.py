@@ -87,6 +87,7 @@ CALLS = [
     ("GET", "/v1/connectors", None), ("POST", "/v1/connectors/events/pause", {"why": "test"}),
     ("POST", "/v1/connectors/events/resume", {}), ("POST", "/v1/connectors/events/reset", {"to": "end"}),
     ("POST", "/v1/connectors/events/reset", {"offset": 12}),
+    ("POST", "/v1/connectors/events/letters/send", {"all": True, "why": "test"}),
     ("GET", "/v1/services/shop/endpoints", None),
     ("POST", "/v1/services/shop/endpoints", {"address": "10.0.9.9:80", "weight_pct": 50, "why": "test"}),
     ("DELETE", "/v1/services/shop/endpoints/10.0.9.9%3A80", {"why": "test"}),

@@ -2,6 +2,8 @@
 // The view of the stream: the log (rate, lag, size of blocks, what it costs), the connectors that feed on it, what
 // comes in, and questions to it.
 import { html } from 'htm/preact';
+import { useState } from 'preact/hooks';
+import { call } from './api.js';
 import * as s from './state.js';
 import { Query } from './query.js';
 import { CopyCli, Pairs, Table, Tile, use_poll } from './parts.js';
@@ -60,6 +62,25 @@ function lag(c) {
   return !(c.lag_s > 0) ? events : `${c.lag_events === null ? '' : `${events}, `}${ms(c.lag_s * 1000)}`;
 }
 
+// Dead letters once more to their receiver; the answer comes before they have gone, so that what became of them is read
+// from the connector.
+function SendAgain({ c }) {
+  const [said, say] = useState(null); // the order: { number } or { text }
+  const order = said && c.letters_send?.number === said.number ? c.letters_send : null;
+  const is_over = order && (order.state === 'done' || order.state === 'ended');
+  const text = !said ? '' : said.text ?? (is_over ? `${count(order.sent)} delivered${order.text ? `, ${order.text}` : ''}` : 'sending');
+  async function go() {
+    try {
+      const order_of = await call('POST', `/v1/connectors/${encodeURIComponent(c.name)}/letters/send`, { all: true, actor: 'dashboard' });
+      say({ number: order_of.number });
+    } catch (e) {
+      say({ text: e.message });
+    }
+  }
+  return html`${c.has_letters && html`<button type="button" class="quiet" disabled=${said && !said.text && !is_over} onClick=${go} aria-label=${`Send again: the dead letters of ${c.name}`}>Send again</button>`}
+    <span role="status" class="hint">${text}</span>`;
+}
+
 function Connectors({ look }) {
   return html`<section class="panel" aria-labelledby="connectors-h">
     <header><h2 id="connectors-h">Connectors</h2><p class="hint">Rates of the last minute; counts since each was started.</p><span class="grow"></span><${CopyCli} text="foldback connector list" /></header>
@@ -70,8 +91,8 @@ function Connectors({ look }) {
           <td class=${tones[c.state] ? 't-' + tones[c.state] : ''}>${c.state}</td><td class="n">${lag(c)}</td>
           <td class="n">${count(per_second(of_connector(c.name, (x) => x.events)))}</td><td class="n">${bytes(Math.round(per_second(of_connector(c.name, (x) => x.bytes)) ?? NaN))}</td>
           <td class="n">${count(c.events)}</td><td class="n">${count(c.errors)}</td><td class="n">${count(c.retries)}</td>
-          <td class=${'n' + (c.dead ? ' t-bad' : '')}>${count(c.dead)}</td>
-          <td>${c.last_error ? `${c.last_error} (${ago(Date.parse(c.last_error_at), look.time_ms)})` : dash}</td></tr>`)}
+          <td class=${'n' + (c.dead ? ' t-bad' : '')}>${count(c.dead)}${c.direction === 'sink' ? html` <${SendAgain} c=${c} />` : ''}</td>
+          <td class="says">${c.last_error ? `${c.last_error} (${ago(Date.parse(c.last_error_at), look.time_ms)})` : dash}</td></tr>`)}
       <//>`}</section>`;
 }
 

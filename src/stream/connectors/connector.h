@@ -121,6 +121,9 @@ struct connector_batch {
     uint32_t timeout_ms; /* send returns by then, with what is still open as CONNECTOR_RETRY */
     /* Stored by the broker in one step with the records, all or none; NULL: none is kept. */
     const struct connector_mark *mark;
+    /* A dead letter that a person sends again: who tries several times before it says POISON, says
+     * it at the first that is known to have failed by the record. */
+    bool is_resent;
 };
 
 /* One message of a source. */

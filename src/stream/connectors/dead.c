@@ -3,6 +3,7 @@
 
 #include "base/base64.h"
 #include "base/json.h"
+#include "stream/connectors/connector.h"
 
 static void put_base64(struct json *j, const char *key, struct span s)
 {
@@ -11,6 +12,18 @@ static void put_base64(struct json *j, const char *key, struct span s)
     base64_put(&text, s);
     json_key_str(j, key, buf_str(&text));
     buf_fini(&text);
+}
+
+static void put_headers(struct json *j, const struct dead_letter *letter)
+{
+    json_key(j, "headers");
+    json_object_begin(j);
+    for (uint32_t i = 0; i < letter->header_count; i++) {
+        const struct connector_header *h = &letter->headers[i];
+        json_key(j, h->name);
+        json_span(j, h->value);
+    }
+    json_object_end(j);
 }
 
 void dead_put(const struct dead_letter *letter, const char *connector, uint64_t time_ms,
@@ -28,6 +41,10 @@ void dead_put(const struct dead_letter *letter, const char *connector, uint64_t 
     } else {
         json_key_u64(&j, "offset", letter->offset);
         json_key_u64(&j, "events", letter->count);
+        if (letter->header_count) {
+            json_key_u64(&j, "wall_ms", letter->wall_ms);
+            put_headers(&j, letter);
+        }
     }
     put_base64(&j, "key_base64", letter->key);
     put_base64(&j, "value_base64", letter->value);

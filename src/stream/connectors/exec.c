@@ -23,8 +23,8 @@ struct connector {
     struct exec_call call;
 };
 
-static enum fb_code judge(struct connector *c, const struct exec_answer *a,
-                          struct connector_record *record, struct fb_err *err);
+static enum fb_code judge(struct connector *c, const struct connector_batch *batch,
+                          struct fb_err *err);
 
 static const char *value(const struct connector *c, const char *key)
 {
@@ -75,7 +75,7 @@ static enum fb_code exec_send(struct connector *c, struct connector_batch *batch
     c->call.is_line = true;
     c->call.timeout_ms = batch->timeout_ms;
     enum fb_code code = exec_call_run(&c->call, err);
-    return code == FB_OK ? judge(c, &c->call.answer, record, err) : code;
+    return code == FB_OK ? judge(c, batch, err) : code;
 }
 
 static bool is_last_try(struct connector *c, const struct connector_record *record)
@@ -91,9 +91,11 @@ static bool is_last_try(struct connector *c, const struct connector_record *reco
     return ++c->failed >= c->tries;
 }
 
-static enum fb_code judge(struct connector *c, const struct exec_answer *a,
-                          struct connector_record *record, struct fb_err *err)
+static enum fb_code judge(struct connector *c, const struct connector_batch *batch,
+                          struct fb_err *err)
 {
+    const struct exec_answer *a = &c->call.answer;
+    struct connector_record *record = &batch->at[0];
     char why[120];
     if (a->end == EXEC_EXITED && a->status == 0) {
         record->result = CONNECTOR_DELIVERED;
@@ -110,7 +112,7 @@ static enum fb_code judge(struct connector *c, const struct exec_answer *a,
              a->status);
     fb_fail(err, FB_E_AGAIN, "%.*s %s: %.*s", (int)strcspn(c->command, "\n"), c->command, why,
             TEXT_BYTES, a->text);
-    if (!is_last_try(c, record))
+    if (!batch->is_resent && !is_last_try(c, record))
         return FB_E_AGAIN;
     c->setup.say(c->setup.ctx, FB_LOG_WARN, err->text);
     record->result = CONNECTOR_POISON;

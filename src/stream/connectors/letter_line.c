@@ -5,6 +5,8 @@
 #include "base/json.h"
 
 #include <inttypes.h>
+#include <openssl/sha.h>
+#include <stdio.h>
 
 #define HEAD_BYTES (GCM_NONCE_BYTES + GCM_TAG_BYTES)
 
@@ -56,6 +58,15 @@ struct letter_look letter_line_look(struct span line)
     if (skip(&rest, SPAN(",\"sealed_base64\":\"")))
         look.sealed = rest;
     return look;
+}
+
+void letter_line_id(struct span line, char id[LETTER_ID_BYTES])
+{
+    unsigned char hash[SHA256_DIGEST_LENGTH];
+    size_t len = line.len && line.at[line.len - 1] == '\n' ? line.len - 1 : line.len;
+    SHA256((const unsigned char *)line.at, len, hash);
+    for (size_t i = 0; i < LETTER_ID_BYTES / 2; i++)
+        snprintf(id + 2 * i, 3, "%02x", hash[i]);
 }
 
 enum fb_code letter_line_seal(struct keyring *keys, const char *connector, uint64_t time_ms,

@@ -22,6 +22,10 @@ struct letter_look {
 /* What can be read without a key. */
 struct letter_look letter_line_look(struct span line);
 
+/* How people name the letter of this line, as it is stored. */
+#define LETTER_ID_BYTES 17
+void letter_line_id(struct span line, char id[LETTER_ID_BYTES]);
+
 /* Appends the sealed line of <clear>, its end included.  FB_E_KEY: there is no key to seal with;
  * FB_E_NOMEM: <out> is full. */
 FB_MUST_USE

@@ -72,6 +72,8 @@ static bool is_text_meant(struct work *w, struct span line)
 static bool is_line_meant(struct work *w, struct span line)
 {
     struct letters *l = w->l;
+    if (l->is_wanted && !l->is_wanted(l->ctx, line))
+        return false;
     struct letter_look look = letter_line_look(line);
     struct letter_view view = {.path = w->path,
                                .connector = w->connector,
@@ -224,7 +226,8 @@ static enum fb_code all_done(struct work *w, const char *state_dir, int lock, st
         return fb_fail(err, FB_E_IO, "%s/connectors cannot be read: %s", state_dir,
                        strerror(errno));
     for (size_t i = 0; i < names.count && code == FB_OK; i++)
-        code = name_done(w, state_dir, names.at[i], lock, err);
+        code = name_done(w, state_dir, names.at[w->l->is_oldest_first ? names.count - 1 - i : i],
+                         lock, err);
     letters_names_fini(&names);
     return code;
 }

@@ -52,9 +52,12 @@ struct letters {
     bool (*is_meant)(void *ctx, struct span text); /* a letter with this text, key, value or
                                                       records; NULL: none is */
     void (*each)(void *ctx, const struct letter_view *letter); /* may be NULL */
+    bool (*is_wanted)(void *ctx, struct span stored); /* others are passed over unopened; NULL: all
+                                                       */
     void *ctx;
     const char *connector; /* only its letters; NULL: all */
     bool is_removing;      /* those that are meant */
+    bool is_oldest_first;
     bool is_closed; /* sealed letters are not opened; is_meant gets the line as it is stored */
 
     uint64_t files, bytes, lines; /* looked through */

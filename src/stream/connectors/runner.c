@@ -13,6 +13,7 @@
 #include "stream/connectors/anchor.h"
 #include "stream/connectors/letters.h"
 #include "stream/connectors/load.h"
+#include "stream/connectors/resend.h"
 #include "stream/connectors/runner_int.h"
 
 #include <errno.h>
@@ -29,7 +30,7 @@ struct connectors {
     char state_dir[512], node[64];
     struct conf *conf;
     struct runner *at[2 * CONNECTORS_MAX]; /* ended ones stay until their thread is over */
-    uint32_t count;
+    uint32_t count, resends;
     struct letters_keeper *keeper;
 };
 
@@ -105,6 +106,7 @@ uint32_t runner_note_failure(struct runner *r, const struct fb_err *err)
         r->connector = NULL;
     }
     r->is_marked = false;
+    resend_fails(r, err->text);
     r->was_fenced |= err->code == FB_E_CONFLICT; /* whatever fails after it */
     uint32_t attempt = r->attempt++;
     return needs_hand ? RUNNER_HAND_MS
@@ -565,6 +567,36 @@ enum fb_code connectors_order(struct connectors *cs, const struct connector_orde
     }
     wake(r);
     return code;
+}
+
+enum fb_code connectors_resend(struct connectors *cs, const char *name, const char *id,
+                               uint32_t *number, struct fb_err *err)
+{
+    struct runner *r = find(cs, name);
+    if (!r || atomic_load(&r->is_stopping))
+        return fb_fail(
+            err, FB_E_NOT_FOUND,
+            "no connector or handler is called %.60s: its dead letters stay; put it back "
+            "into the configuration, or `foldback letters remove %.60s`",
+            name, name);
+    if (r->c->is_source)
+        return fb_fail(err, FB_E_CONFLICT,
+                       "%s is a source: what it buried could not be read, and is sent again by its "
+                       "sender, corrected",
+                       name);
+    if (atomic_load(&r->is_paused))
+        return fb_fail(err, FB_E_CONFLICT, "%s is paused; `foldback connector resume %s` first",
+                       name, name);
+    if (atomic_load(&r->is_resending))
+        return fb_fail(
+            err, FB_E_CONFLICT,
+            "dead letters of %s are being sent already; `foldback connector list --json` "
+            "tells how far it is",
+            name);
+    *number = ++cs->resends;
+    resend_ask(r, id, *number);
+    wake(r);
+    return FB_OK;
 }
 
 /* ---- check ---- */

@@ -45,6 +45,15 @@ enum connector_state {
     CONNECTOR_ENDED
 };
 
+/* What became of the last order to send dead letters again. */
+enum resend_state { RESEND_NONE, RESEND_WAITS, RESEND_RUNS, RESEND_DONE, RESEND_ENDED };
+struct connector_resend {
+    uint32_t number; /* of the order, of all connectors; 0: none yet */
+    enum resend_state state;
+    uint64_t sent, kept; /* taken by the receiver and removed; tried, and still there */
+    char text[200];      /* ENDED: why before its time; DONE: why one stays; "" none does */
+};
+
 struct connector_status {
     char name[48], type[16];
     bool is_source;
@@ -67,6 +76,7 @@ struct connector_status {
     uint64_t lag_alert_us; /* of the configuration */
     uint64_t displaced;    /* sink: positions that are of another log (anchor.h) */
     char displaced_text[320];
+    struct connector_resend resend;
 };
 
 struct connectors;
@@ -91,6 +101,12 @@ struct connector_order {
 FB_MUST_USE
 enum fb_code connectors_order(struct connectors *cs, const struct connector_order *order,
                               struct fb_err *err);
+
+/* Sends the dead letter with this id, or all ("") that there are now, again; see resend.h.
+ * *number: of the order, in connectors_status.  FB_E_NOT_FOUND, FB_E_CONFLICT: not now. */
+FB_MUST_USE
+enum fb_code connectors_resend(struct connectors *cs, const char *name, const char *id,
+                               uint32_t *number, struct fb_err *err);
 
 /* Opens connector <c> of a configuration outside of a running foldback and checks it; for the
  * command line.  Blocks for <timeout_ms> at most; 0: it is opened only, no broker is asked. */

@@ -47,9 +47,12 @@ struct runner {
     _Atomic bool is_stopping, is_over, is_paused, is_reset, is_woken;
     _Atomic bool is_last; /* foldback ends: nobody waits long for the thread */
     _Atomic uint64_t reset_offset;
+    _Atomic bool is_resending;
     pthread_mutex_t lock;
     pthread_cond_t wake;
     struct connector_status status; /* under the lock */
+    char resend_id[20];             /* under the lock, as <resend_until_ms> */
+    uint64_t resend_until_ms;
     /* the thread's */
     struct state *state;
     struct filter filter;
@@ -69,9 +72,10 @@ struct runner {
     uint64_t seen_offset; /* of the event read last */
     uint32_t seen_epoch;  /* ... and the start of foldback that wrote it; 0: none yet */
     uint64_t anchored, anchored_us;
-    uint64_t check_us; /* not before it: the next look at what there was nothing for to send */
-    bool is_marked;  /* the broker's account was read since the last failure */
-    bool keeps_mark; /* it has one */
+    uint64_t check_us;     /* not before it: the next look at what there was nothing for to send */
+    struct resend *resend; /* resend.c; NULL: none runs */
+    bool is_marked;        /* the broker's account was read since the last failure */
+    bool keeps_mark;       /* it has one */
     bool was_fenced;
     struct connector_mark mark;
 };

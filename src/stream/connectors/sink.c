@@ -8,6 +8,7 @@
 #include "base/assert.h"
 #include "base/clock.h"
 #include "stream/connectors/anchor.h"
+#include "stream/connectors/resend.h"
 #include "stream/connectors/runner_int.h"
 #include "stream/connectors/wants.h"
 
@@ -111,6 +112,7 @@ enum fb_code sink_begin(struct runner *r, struct fb_err *err)
 
 void sink_end(struct runner *r)
 {
+    resend_fails(r, "it was paused, changed, reset or stopped meanwhile; ask again");
     if (r->reader)
         commit(r, true);
     log_reader_close(r->reader);
@@ -180,6 +182,7 @@ void sink_run(struct runner *r)
     while (runner_may_go_on(r)) {
         if (!runner_is_open(r) || !goes_on_at_mark(r))
             continue;
+        resend_step(r);
         if (!collect(r)) {
             commit(r, false);
             if (r->connector)
@@ -341,6 +344,9 @@ static bool bury_unit(struct runner *r, uint32_t unit, const char *reason)
                                  .position = "",
                                  .offset = r->cut.event[u->first].offset,
                                  .count = u->count,
+                                 .wall_ms = record.wall_ms,
+                                 .headers = record.headers,
+                                 .header_count = record.header_count,
                                  .key = record.key,
                                  .value = record.value,
                                  .reason = reason};
@@ -411,6 +417,9 @@ static bool settle(struct runner *r, struct sending *s)
 {
     bool is_better = false, is_kept = true;
     uint64_t events = 0, bytes = 0, records = 0, again = 0;
+    for (uint32_t i = 0; i < s->count; i++) /* in order: so they are sent again */
+        if (s->record[i].result == CONNECTOR_POISON)
+            is_kept &= bury_unit(r, s->unit[i], "refused by the receiver");
     for (uint32_t i = s->count; i-- > 0;) { /* from behind: a split moves what follows */
         struct cut_unit *u = &r->cut.unit[s->unit[i]];
         switch (s->record[i].result) {
@@ -426,7 +435,6 @@ static bool settle(struct runner *r, struct sending *s)
             is_better = true;
             break;
         case CONNECTOR_POISON:
-            is_kept &= bury_unit(r, s->unit[i], "refused by the receiver");
             is_better = true;
             break;
         case CONNECTOR_UNSENT:

@@ -30,7 +30,10 @@ static struct {
     pthread_mutex_t lock;
     uint32_t can;
     bool keeps_mark, is_fenced, is_troubled;
+    bool is_session_over;                   /* something failed: the mark is asked for first */
     bool is_of_before;                      /* the mark was left by another process */
+    bool is_poison;                         /* refuses each record for ever */
+    uint64_t fails_below;                   /* a command: ends badly at records of before it */
     uint32_t lose_each, refuse_each, sends; /* answers that get lost; sends that are refused */
     uint64_t got[EVENTS_MAX];
     uint32_t count;
@@ -75,15 +78,21 @@ static void peer_close(struct connector *c)
     free(c);
 }
 
-static void store(const struct connector_record *r)
+static uint64_t first_offset(const struct connector_record *r)
 {
-    uint64_t first = 0, count = 0;
-    for (uint32_t i = 0; i < r->header_count; i++) {
+    uint64_t first = 0;
+    for (uint32_t i = 0; i < r->header_count; i++)
         if (strcmp(r->headers[i].name, "foldback-offset") == 0)
             assert_true(span_to_u64(r->headers[i].value, &first));
+    return first;
+}
+
+static void store(const struct connector_record *r)
+{
+    uint64_t first = first_offset(r), count = 0;
+    for (uint32_t i = 0; i < r->header_count; i++)
         if (strcmp(r->headers[i].name, "foldback-count") == 0)
             assert_true(span_to_u64(r->headers[i].value, &count));
-    }
     for (uint64_t i = 0; i < count; i++)
         peer.got[peer.count++ % EVENTS_MAX] = first + i;
 }
@@ -96,11 +105,27 @@ static enum fb_code peer_send(struct connector *c, struct connector_batch *batch
     peer.sends++;
     bool is_lost = peer.lose_each && peer.sends % peer.lose_each == 0;
     bool is_refused = peer.refuse_each && peer.sends % peer.refuse_each == 0;
-    assert_int_equal(batch->mark != NULL, peer.keeps_mark);
+    assert_int_equal(batch->mark != NULL, peer.keeps_mark && !batch->is_resent);
+    assert_false(peer.keeps_mark && peer.is_session_over);
+    if (peer.is_poison) {
+        for (uint32_t i = 0; i < batch->count; i++)
+            batch->at[i].result = CONNECTOR_POISON;
+        peer.is_session_over = true;
+        pthread_mutex_unlock(&peer.lock);
+        return FB_OK;
+    }
+    if (peer.fails_below && first_offset(&batch->at[0]) < peer.fails_below) {
+        batch->at[0].result = batch->is_resent ? CONNECTOR_POISON : CONNECTOR_RETRY;
+        code = batch->is_resent ? FB_OK : fb_fail(err, FB_E_AGAIN, "ended with code 3");
+        peer.is_session_over = true;
+        pthread_mutex_unlock(&peer.lock);
+        return code;
+    }
     for (uint32_t i = 0; i < batch->count && !is_refused; i++)
         store(&batch->at[i]);
     if (batch->mark && !is_refused)
         peer.mark = *batch->mark;
+    peer.is_session_over |= is_lost || is_refused;
     if (is_lost || is_refused)
         code = fb_fail(err, FB_E_AGAIN, "no answer");
     else
@@ -121,6 +146,7 @@ static enum fb_code peer_mark(struct connector *c, struct connector_mark *mark, 
 {
     enum fb_code code = FB_OK;
     pthread_mutex_lock(&peer.lock);
+    peer.is_session_over = false;
     if (!peer.keeps_mark)
         code = FB_E_NOT_FOUND;
     else if (peer.is_fenced)
