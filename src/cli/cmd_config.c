@@ -8,7 +8,7 @@
 #include <string.h>
 
 /* Loads the file; prints what is wrong with it (to stderr, or as JSON). */
-static int load(const struct cli_call *call, struct conf **conf);
+static int load(const struct cli_call *call, uint32_t timeout_ms, struct conf **conf);
 
 struct start_faults { /* what check_start says */
     const char *file;
@@ -46,13 +46,20 @@ static json_t *problems_of(const struct conf_report *r)
 int cmd_config_check(const struct cli_call *call)
 {
     struct conf *conf = NULL;
-    int code = load(call, &conf);
+    uint64_t timeout_s = 5;
+    bool is_reaching = call->option[OPT_CONNECTORS] != NULL;
+    if (!cli_number(call, OPT_TIMEOUT, 1, 3600, &timeout_s))
+        return 2;
+    int code = load(call, is_reaching ? (uint32_t)timeout_s * 1000 : 0, &conf);
     if (code == 0 && !call->is_json) {
         size_t endpoints = 0;
         for (size_t i = 0; i < conf->service_count; i++)
             endpoints += conf->services[i].endpoint_count;
-        printf("%s: no errors; listeners %zu, services %zu, endpoints %zu, routes %zu\n",
+        printf("%s: no errors; listeners %zu, services %zu, endpoints %zu, routes %zu",
                call->arg[0], conf->listen_count, conf->service_count, endpoints, conf->route_count);
+        if (is_reaching)
+            printf(", connectors reached %zu", conf->connector_count);
+        putchar('\n');
     }
     conf_unref(conf);
     return code;
@@ -99,18 +106,20 @@ static void on_opened(void *arg, const char *name, bool is_good, const char *tex
     }
 }
 
-/* What their libraries, which must be there, say to keys, certificates and other files. */
+/* What their libraries, which must be there, say to keys, certificates and other files; with a
+ * timeout also what the brokers say, from here and now. */
 static uint32_t open_connectors(const struct cli_call *call, const struct conf *conf,
-                                struct start_faults *faults)
+                                struct start_faults *faults, uint32_t timeout_ms)
 {
     struct opening o = {.conf = conf, .faults = faults};
-    struct cli_connector_args args = {.config = call->arg[0], .step = on_opened, .arg = &o};
+    struct cli_connector_args args = {
+        .config = call->arg[0], .timeout_ms = timeout_ms, .step = on_opened, .arg = &o};
     if (conf->connector_count && call->hooks->connector_check)
         (void)call->hooks->connector_check(&args);
     return o.count;
 }
 
-static int load(const struct cli_call *call, struct conf **conf)
+static int load(const struct cli_call *call, uint32_t timeout_ms, struct conf **conf)
 {
     const char *file = call->arg[0];
     bool is_json = call->is_json;
@@ -120,8 +129,8 @@ static int load(const struct cli_call *call, struct conf **conf)
     enum fb_code code = conf_load(file, conf, &report, &err);
     bool is_read = code == FB_OK;
     struct start_faults faults = {file, is_json, problems_of(&report)};
-    if (is_read &&
-        check_start(*conf, NULL, on_fault, &faults) + open_connectors(call, *conf, &faults))
+    if (is_read && check_start(*conf, NULL, on_fault, &faults) +
+                       open_connectors(call, *conf, &faults, timeout_ms))
         code = FB_E_CONFIG;
     buf_init(&out, 4 * MIB);
     if (is_json && (is_read || report.count)) {

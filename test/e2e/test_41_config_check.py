@@ -98,6 +98,34 @@ def test_what_stands_in_files_is_refused_at_its_line(tmp_path, files, keys, key,
     assert not json.loads(done.stdout)["is_valid"]
 
 
+def test_brokers_are_reached_on_demand_only_and_a_fault_has_its_line(tmp_path, files):
+    folder = tmp_path / "out"
+    folder.mkdir()
+    good = HEAD + "connectors:\n  good: { type: file, path: %s }\n" % (folder / "out.jsonl")
+    done = check(tmp_path, good, "--connectors")
+    assert done.returncode == 0 and "connectors reached 1" in done.stdout, done.stderr
+    assert not os.listdir(folder)
+    rows = {"kafka": "type: kafka, brokers: 'localhost:1', topic: t", "redis": "type: redis, address: 'localhost:1', stream: s",
+            "pubsub": "type: pubsub, project: p-123456, topic: events, endpoint: 'http://localhost:1'",
+            "kinesis": "type: kinesis, stream: s, aws_region: eu-central-1, endpoint: 'http://localhost:1', credentials_file: %s"
+            % (files / "aws")}
+    (files / "aws").write_text("[default]\naws_access_key_id = AKIA1\naws_secret_access_key = c2VjcmV0\n")
+    text = good + "".join("  %s: { %s }\n" % row for row in rows.items())
+    assert check(tmp_path, text).returncode == 0
+    done = check(tmp_path, text, "--connectors", "--timeout", "3")
+    assert done.returncode == 2, done.stdout
+    for i, name in enumerate(rows):
+        assert re.search(r"foldback\.yaml:%d: error: connectors\.%s: .*localhost:1" % (5 + i, name), done.stderr), done.stderr
+    assert "good" not in done.stderr and "c2VjcmV0" not in done.stderr
+    done = json.loads(check(tmp_path, text, "--connectors", "--timeout", "3", "--json").stdout)
+    assert not done["is_valid"] and {p["line"] for p in done["problems"]} == {5, 6, 7, 8}
+
+
+def test_every_type_is_named_where_one_is_wrong(tmp_path):
+    done = check(tmp_path, HEAD + "connectors: { k: { type: pubsbu, topic: t } }\n")
+    assert "exec, prometheus, kafka, eventhubs, kinesis or pubsub, got" in done.stderr and "did you mean `pubsub`" in done.stderr
+
+
 def test_a_missing_library_names_its_package(tmp_path):
     program = tmp_path / "alone" / "foldback"
     program.parent.mkdir()
