@@ -23,19 +23,25 @@ static void put_lag(const json_t *k, char out[48])
 static void show(const json_t *root, struct buf *out)
 {
     const json_t *list = json_object_get(root, "connectors");
+    int width = 20;
     if (json_array_size(list) == 0) {
         buf_puts(out, "No connectors: name one under `connectors` in the configuration.\n");
         return;
     }
-    buf_printf(out, "%-20s %-10s %-7s %-13s %12s %18s %8s %6s\n", "NAME", "TYPE", "", "STATE",
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        size_t len = strlen(cli_str(json_array_get(list, i), "name"));
+        width = len > (size_t)width ? (int)len : width;
+    }
+    buf_printf(out, "%-*s %-10s %-7s %-13s %12s %18s %8s %6s\n", width, "NAME", "TYPE", "", "STATE",
                "EVENTS", "LAG", "ERRORS", "DEAD");
     for (size_t i = 0; i < json_array_size(list); i++) {
         const json_t *k = json_array_get(list, i);
         char lag[48];
         put_lag(k, lag);
-        buf_printf(out, "%-20s %-10s %-7s %-13s %12.0f %18s %8.0f %6.0f\n", cli_str(k, "name"),
-                   cli_str(k, "type"), cli_str(k, "direction"), cli_str(k, "state"),
-                   cli_num(k, "events"), lag, cli_num(k, "errors"), cli_num(k, "dead"));
+        buf_printf(out, "%-*s %-10s %-7s %-13s %12.0f %18s %8.0f %6.0f\n", width,
+                   cli_str(k, "name"), cli_str(k, "type"), cli_str(k, "direction"),
+                   cli_str(k, "state"), cli_num(k, "events"), lag, cli_num(k, "errors"),
+                   cli_num(k, "dead"));
         const char *state = cli_str(k, "state");
         if (strcmp(state, "failing") == 0 || strcmp(state, "misconfigured") == 0)
             buf_printf(out, "  %s\n", cli_str(k, "last_error"));

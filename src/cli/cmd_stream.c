@@ -83,7 +83,7 @@ static void show_connectors(const json_t *list, struct buf *out)
         table_putf(&t, "%.0f", cli_num(k, "events"));
         table_putf(&t, "%.0f", cli_num(k, "errors"));
         table_putf(&t, "%.0f", cli_num(k, "dead"));
-        table_putf(&t, "%.120s", cli_str(k, "last_error"));
+        table_putf(&t, "%s", cli_str(k, "last_error"));
     }
     buf_putc(out, '\n');
     table_print(&t, false, out);

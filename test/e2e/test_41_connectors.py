@@ -247,6 +247,27 @@ def test_a_position_beyond_the_log_is_told_and_leaves_nothing_out(tmp_path, orig
     fold.stop()
 
 
+def test_a_source_is_reset_to_its_beginning_and_to_no_other_place(tmp_path, origin):
+    incoming, name = tmp_path / "in.jsonl", "orders-of-the-shop-in-the-north-of-town"
+    incoming.write_text("".join('{"name": "order.placed", "value": %d}\n' % i for i in range(20)))
+    fold = Foldback(tmp_path, config(origin, "  %s: { type: file, direction: source, from: start, path: %s }" % (name, incoming))).start()
+
+    def placed():
+        return [e["value"] for e in in_log(fold, "custom") if e["name"] == "order.placed"]
+    until(lambda: len(placed()) >= 20, 60)
+    until(lambda: connector(fold, name)["in_flight"] == 0, 30)
+    for at in ("end", "7"):  # what it would do is not what was asked for: take all of it again
+        done = fold.cli("connector", "reset", name, "--at", at)
+        assert done.returncode == 2 and "is a source" in done.stderr and "leave out `--at`" in done.stderr, done
+    head, row = fold.cli("connector", "list").stdout.splitlines()[:2]
+    assert head.index("TYPE") == row.index("file") and head.index("STATE") == row.index("running"), (head, row)
+    assert len(placed()) == 20
+    assert fold.cli("connector", "reset", name).returncode == 0
+    until(lambda: len(placed()) >= 40, 60)
+    assert sorted(placed()) == sorted(2 * list(range(20)))
+    fold.stop()
+
+
 def test_a_source_brings_each_event_once_and_buries_what_is_none(tmp_path, origin):
     incoming = tmp_path / "in.jsonl"
     incoming.write_text("")

@@ -555,6 +555,11 @@ enum fb_code connectors_order(struct connectors *cs, const struct connector_orde
         return fb_fail(err, FB_E_NOT_FOUND,
                        "no connector is called %.60s; `foldback connector list` shows all",
                        order->name);
+    if (order->verb == CONNECTOR_RESET && r->c->is_source && order->offset != 0)
+        return fb_fail(err, FB_E_RANGE,
+                       "%s is a source, whose place is at its broker: a reset forgets how far it "
+                       "was, and it begins as it is configured; leave out `--at`",
+                       order->name);
     if (order->verb == CONNECTOR_RESET) {
         atomic_store(&r->reset_offset, order->offset);
         atomic_store(&r->is_reset, true);
