@@ -2,6 +2,7 @@
 """Handlers: events are posted to a URL or given to a command, at least once and in order; what the receiver refuses
 is kept, what it cannot take now is sent again."""
 import base64
+import contextlib
 import hashlib
 import hmac
 import http.server
@@ -12,6 +13,7 @@ import ssl
 import subprocess
 import threading
 import time
+from email.utils import formatdate
 
 import pytest
 from conftest import Origin, ok
@@ -25,7 +27,7 @@ class Receiver:
 
     def __init__(self, answer=lambda event, times: 204):
         self.lock, self.seen, self.times, self.at_once, self.most = threading.Lock(), [], {}, 0, 0
-        self.release = threading.Event()
+        self.release, self.retry_after, self.at = threading.Event(), None, []
         receiver = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -35,6 +37,7 @@ class Receiver:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 event = json.loads(body)
                 with receiver.lock:
+                    receiver.at.append((event.get("id", ""), time.monotonic()))
                     key = event.get("id", body)
                     receiver.times[key] = receiver.times.get(key, 0) + 1
                     times = receiver.times[key]
@@ -54,6 +57,8 @@ class Receiver:
                 self.send_response(status)
                 if status == 302:
                     self.send_header("Location", "/elsewhere")
+                if receiver.retry_after:
+                    self.send_header("Retry-After", receiver.retry_after())
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 
@@ -181,6 +186,58 @@ def test_what_fails_is_sent_again_and_the_order_stays(origin, receivers, foldbac
     until(lambda: connector(fold, "hook")["retries"] >= 5, 20)
 
 
+@pytest.mark.parametrize("status, after", [(429, lambda: "2"), (503, lambda: formatdate(time.time() + 4, usegmt=True))])
+def test_retry_after_is_waited_for_before_the_same_event_and_all_others(origin, receivers, foldback, status, after):
+    busy, other = receivers(lambda event, times: status if not busy.seen else 200), receivers()
+    busy.retry_after = after
+    fold = foldback(config(origin, '  busy: { url: "%s", events: [request], from: start, backoff_max: 100ms }\n'
+                           '  other: { url: "%s", events: [request], from: start }' % (busy.url, other.url)))
+    send_many(fold.port, 1)
+    until(lambda: busy.seen and str(status) in connector(fold, "busy")["last_error"], 60)
+    send_many(fold.port, 4)
+    until(lambda: len(other.taken()) == 5, 60)  # it waits for nobody
+    until(lambda: len(busy.taken()) == 5, 60)
+    first, again = busy.at[:2]
+    assert first[0] == again[0]
+    assert again[1] - first[1] >= 2  # without it: 100 ms
+    assert busy.offsets() == other.offsets() == [x["offset"] for x in in_log(fold, "request")]
+
+
+@pytest.mark.parametrize("body", ["short", "endless", "drip"])
+def test_a_status_is_an_answer_whatever_comes_of_the_body(origin, foldback, body):
+    """The receiver has the event; sent again because of its body it would have it for ever."""
+    seen, ends = [], threading.Event()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):  # noqa: N802
+            seen.append(json.loads(self.rfile.read(int(self.headers["Content-Length"])))["id"])
+            self.send_response(200)
+            if body == "short":
+                self.send_header("Content-Length", "1000")
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                self.wfile.write(b"taken")
+                while body != "short" and not ends.wait(0.05 if body == "drip" else 0):
+                    self.wfile.write(b"." if body == "drip" else b"." * 65536)
+
+        def log_message(self, *_):
+            pass
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        fold = foldback(config(origin, '  hook: { url: "http://127.0.0.1:%d/", events: [request], from: start, timeout: 2s,'
+                               " backoff_max: 100ms }" % server.server_port))
+        send_many(fold.port, 3)
+        until(lambda: connector(fold, "hook")["events"] == 3, 60)
+        assert len(seen) == len(set(seen)) == 3
+        assert connector(fold, "hook")["retries"] == 0
+    finally:
+        ends.set()
+        server.shutdown()
+        server.server_close()
+
+
 def test_a_receiver_that_stays_silent_is_given_up_and_asked_again(origin, receivers, foldback):
     silent = receivers(lambda event, times: None if times == 1 else 200)
     fold = foldback(config(origin, '  hook: { url: "%s", events: [request], from: start, timeout: 300ms,'
@@ -206,7 +263,7 @@ def test_a_refused_event_is_kept_as_a_dead_letter_and_the_next_goes_on(origin, r
     lost.close()
 
 
-@pytest.mark.parametrize("status", [403, 404, 302])
+@pytest.mark.parametrize("status", [403, 404, 410, 302])
 def test_a_wrong_address_or_key_buries_nothing(origin, receivers, status, foldback):
     wrong, right = receivers(lambda event, times: status), receivers()
     fold = foldback(config(origin, '  hook: { url: "%s", events: [request], from: start }' % wrong.url))

@@ -74,7 +74,7 @@ enum hook_answer hook_answer_of(long status)
     if (status >= 200 && status < 300)
         return HOOK_TAKEN;
     if ((status >= 300 && status < 400) || status == 401 || status == 403 || status == 404 ||
-        status == 405)
+        status == 405 || status == 410)
         return HOOK_NEEDS_HAND;
     if (status == 408 || status == 425 || status == 429 || status >= 500 || status < 200)
         return HOOK_AGAIN;

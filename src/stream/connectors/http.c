@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* http: each record is the body of a POST to a URL: a function, a chat hook, a pager.
  *
- *   2xx delivered | 408 425 429 5xx, no answer: again | 3xx 401 403 404 405: needs a hand, kept |
- *   other 4xx: dead letter
+ *   2xx delivered | 408 425 429 5xx, no answer: again | 3xx 401 403 404 405 410: needs a hand, kept
+ * | other 4xx: dead letter
  *
  * A refusal that names no fault of the event (wrong address, wrong key) must not bury one event
  * after the other, so it is waited for.  Requests of one send go out together, at most
@@ -30,6 +30,7 @@
 #define SIGN_KEY_BYTES_MIN 16
 #define URL_BYTES 2048
 #define ANSWER_BYTES 160
+#define ANSWER_BYTES_MAX (64 * KIB) /* read of a body; it only serves to keep the connection */
 #define POLL_MS 50
 /* Longest that Retry-After of a receiver is obeyed; the rest is backoff. */
 #define RETRY_AFTER_MAX_MS 60000
@@ -40,6 +41,7 @@ struct call {
     struct connector_record *record;
     char answer[ANSWER_BYTES]; /* what a refusal said */
     size_t answer_len;
+    uint64_t answer_bytes;
 };
 
 struct connector {
@@ -204,7 +206,8 @@ static size_t on_answer(char *at, size_t size, size_t count, void *arg)
     for (size_t i = 0; i < take; i++) /* for a log: one line, plain */
         call->answer[call->answer_len++] = at[i] >= ' ' && at[i] < 0x7f ? at[i] : ' ';
     call->answer[call->answer_len] = '\0';
-    return len;
+    call->answer_bytes += len;
+    return call->answer_bytes <= ANSWER_BYTES_MAX ? len : 0; /* 0 ends it: the status is known */
 }
 
 static bool add_header(struct call *call, const char *text)
@@ -280,6 +283,7 @@ static bool start(struct connector *c, struct call *call, struct connector_recor
     CURL *e = call->easy;
     call->record = record;
     call->answer_len = 0;
+    call->answer_bytes = 0;
     call->answer[0] = '\0';
     curl_easy_reset(e); /* keeps its connections */
     bool is_good = add_headers(c, call);
@@ -330,7 +334,9 @@ static void obey_retry_after(struct connector *c, CURL *easy)
     c->not_before_us = fb_mono_us() + ms * US_PER_MS;
 }
 
-/* What it ended with; of several failures the one that needs a hand is told. */
+/* What it ended with; of several failures the one that needs a hand is told.  A status is an
+ * answer, also when the body behind it breaks off, does not end or has another length than it said:
+ * the receiver has the event. */
 static void finish(struct connector *c, struct call *call, CURLcode how, struct fb_err *err)
 {
     long status = 0;
@@ -339,10 +345,10 @@ static void finish(struct connector *c, struct call *call, CURLcode how, struct 
     enum hook_answer answer = hook_answer_of(status);
     bool is_told = err->code == FB_E_DENIED || err->code == FB_E_CONFIG;
     record->result = CONNECTOR_RETRY;
-    if (how != CURLE_OK) {
+    if (how != CURLE_OK && status < 200) {
         if (!is_told)
-            fb_fail(err, is_wrong(how) ? FB_E_CONFIG : FB_E_AGAIN, "%s: %s", c->where,
-                    curl_easy_strerror(how));
+            fb_fail(err, is_wrong(how) ? FB_E_CONFIG : FB_E_AGAIN, "%s: %s; see the URL of %s",
+                    c->where, curl_easy_strerror(how), c->setup.name);
     } else if (answer == HOOK_TAKEN) {
         record->result = CONNECTOR_DELIVERED;
     } else if (answer == HOOK_NEEDS_HAND) {

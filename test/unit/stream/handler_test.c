@@ -41,7 +41,7 @@ static void an_answer_means_taken_again_a_hand_or_never(void **state)
                 {300, HOOK_NEEDS_HAND}, {301, HOOK_NEEDS_HAND}, {399, HOOK_NEEDS_HAND},
                 {400, HOOK_REFUSED},    {401, HOOK_NEEDS_HAND}, {402, HOOK_REFUSED},
                 {403, HOOK_NEEDS_HAND}, {404, HOOK_NEEDS_HAND}, {405, HOOK_NEEDS_HAND},
-                {406, HOOK_REFUSED},    {408, HOOK_AGAIN},      {410, HOOK_REFUSED},
+                {406, HOOK_REFUSED},    {408, HOOK_AGAIN},      {410, HOOK_NEEDS_HAND},
                 {413, HOOK_TOO_LARGE},  {422, HOOK_REFUSED},    {425, HOOK_AGAIN},
                 {429, HOOK_AGAIN},      {499, HOOK_REFUSED},    {500, HOOK_AGAIN},
                 {503, HOOK_AGAIN},      {599, HOOK_AGAIN},      {999, HOOK_AGAIN}};
