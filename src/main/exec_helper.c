@@ -9,8 +9,9 @@
  * connections stay.  The state folder is ours alone, and the peer must be of our account.
  *
  * A command: no shell, an environment of its own, the record on standard input, a session of its
- * own that is ended as a whole when the time is over, the connection ends or the program has ended.
- * Of what it writes the begin is kept for the log. */
+ * own that is ended as a whole when the time is over, the connection ends or the program has ended,
+ * and with it what it started in another session: that has become a child of the server.  Of what
+ * it writes the begin is kept for the log. */
 #include "base/clock.h"
 #include "base/log.h"
 #include "main/supervisor_int.h"
@@ -35,6 +36,8 @@
 #define LOOK_MS 1000
 #define POLL_MS 20
 #define ARGS_MAX 64
+#define END_ROUNDS 200 /* of 1 ms */
+#define END_WAIT_US 1000
 
 static _Noreturn void helper(const struct supervisor *s);
 static _Noreturn void serve(const struct conf *conf, int fd);
@@ -205,6 +208,25 @@ static bool is_hung_up(int peer)
     return recv(peer, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
 }
 
+/* What the command started and left, whatever session that made for itself.  Each that ends gives
+ * us its children, so there are more rounds; one that starts faster than it is ended stays. */
+static void end_rest(void)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)getpid());
+    for (int round = 0; round < END_ROUNDS && waitpid(-1, NULL, WNOHANG) >= 0; round++) {
+        long pid;
+        FILE *f = fopen(path, "re");
+        while (f && fscanf(f, "%ld", &pid) == 1)
+            kill((pid_t)pid, SIGKILL);
+        if (f)
+            fclose(f);
+        usleep(END_WAIT_US);
+        while (waitpid(-1, NULL, WNOHANG) > 0)
+            ;
+    }
+}
+
 /* Until it ends, is too late or is not wanted any more; then all of its session ends. */
 static void watch(struct running *r)
 {
@@ -311,8 +333,10 @@ static bool serve_one(const struct conf *conf, int fd)
     bool is_there = record_fd >= 0 &&
                     write(record_fd, record, ask.record_bytes) == (ssize_t)ask.record_bytes &&
                     lseek(record_fd, 0, SEEK_SET) == 0;
-    if (is_there && is_configured(conf, &ask, text))
+    if (is_there && is_configured(conf, &ask, text)) {
         run(text, &ask, record_fd, &r);
+        end_rest();
+    }
     if (record_fd >= 0)
         close(record_fd);
     return is_there && send(fd, &answer, sizeof answer, MSG_NOSIGNAL) == sizeof answer;
@@ -324,6 +348,7 @@ static _Noreturn void serve(const struct conf *conf, int fd)
     socklen_t len = sizeof who;
     bool is_ours = getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &len) == 0 && who.uid == geteuid();
     prctl(PR_SET_PDEATHSIG, 0);
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
     while (is_ours && serve_one(conf, fd))
         ;
     _exit(0);

@@ -366,6 +366,26 @@ def test_a_command_that_hangs_is_ended_with_what_it_started(tmp_path, origin, fo
                           for x in pids.read_text().split()), 20)
 
 
+@pytest.mark.parametrize("end", ["exit 0", "exit 3", "sleep 600"])
+def test_what_a_command_put_into_a_session_of_its_own_ends_with_it(tmp_path, origin, foldback, end):
+    pids = tmp_path / "pids"
+    run = script(tmp_path, "run", """: > "$1"
+setsid sh -c 'echo $$ >> "$1"; (setsid sleep 601 & echo $! >> "$1"); exec sleep 602' - "$1" &
+while [ "$(wc -l < "$1")" -lt 2 ]; do sleep 0.05; done
+%s
+""" % end)
+    fold = foldback(config(origin, "  run: { command: [%s, %s], events: [request], from: start, tries: 1, timeout: 20s }"
+                           % (run, pids)))
+    send_many(fold.port, 1)
+    until(lambda: len(pids.read_text().split()) >= 2, 60)
+
+    def is_there(pid):
+        with contextlib.suppress(OSError), open("/proc/%s/cmdline" % pid, "rb") as f:
+            return b"sleep" in f.read()
+        return False
+    until(lambda: not any(is_there(x) for x in pids.read_text().split()), 60)
+
+
 def test_a_command_that_is_not_there_buries_nothing(tmp_path, origin, foldback):
     out, run = tmp_path / "out", tmp_path / "later"
     fold = foldback(config(origin, "  run: { command: [%s, %s], events: [request], from: start }" % (run, out)))
