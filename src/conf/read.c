@@ -3,6 +3,8 @@
  * step. */
 #include "conf/conf_int.h"
 
+#include "base/assert.h"
+
 #include <stdio.h>
 
 static const struct conf_key_row keys[KEY_COUNT] = {
@@ -166,7 +168,7 @@ bool read_bool(struct reader *rd, const struct node *n, bool *value)
 
 bool read_word(struct reader *rd, const struct node *n, const char *words, int *index)
 {
-    char path[NODE_PATH_BYTES], list[120] = "";
+    char path[NODE_PATH_BYTES], list[240] = "";
     struct span s;
     if (!read_scalar(rd, n, &s))
         return false;
@@ -176,9 +178,10 @@ bool read_word(struct reader *rd, const struct node *n, const char *words, int *
         return true;
     }
     struct near near = {.word = s};
-    char word[8][24];
+    char word[12][24];
     size_t count = 0, len = 0;
     for (struct span rest = span_of(words); rest.len && count < FB_COUNT(word); count++) {
+        fb_assert(len < sizeof list);
         struct span one = span_cut(rest, '|', &rest);
         snprintf(word[count], sizeof word[count], "%.*s", SPAN_ARG(one));
         near_try(&near, word[count]);
