@@ -275,7 +275,9 @@ bool parse_tune_item(struct reader *rd, const struct node *n, enum knob_id knob,
 enum knob_id parse_knob_of_key(struct span key); /* KNOB_COUNT when none */
 /* parse_region.c */
 void parse_region(struct reader *rd, const struct node *n, const char **region);
-void check_regions(struct reader *rd, const struct node *connectors);
+void check_regions(struct reader *rd, const struct node *root);
+/* The node of <section>.<name>, or NULL; section "top" is the file itself. */
+const struct node *find_node(const struct node *root, const char *section, const char *name);
 /* effect.c: after everything else */
 void check_effect(struct reader *rd);
 bool conf_is_master_key(const char *text);

@@ -11,7 +11,6 @@
 
 static void parse_top(struct reader *rd, const struct node *root);
 static void parse_section(struct reader *rd, const struct node *n);
-static const struct node *find_node(const struct node *root, const char *section, const char *name);
 static void check_dns(struct reader *rd, const struct node *root)
 {
     const struct node *n = find_node(root, "dns", "servers");
@@ -253,7 +252,7 @@ static void parse_top(struct reader *rd, const struct node *root)
     if (signals)
         parse_signals(rd, signals);
     check_together(rd, root);
-    check_regions(rd, find_node(root, "top", "connectors"));
+    check_regions(rd, root);
     check_effect(rd);
 }
 
@@ -295,8 +294,7 @@ static void parse_section(struct reader *rd, const struct node *n)
     }
 }
 
-/* The node of <section>.<name>, or NULL. */
-static const struct node *find_node(const struct node *root, const char *section, const char *name)
+const struct node *find_node(const struct node *root, const char *section, const char *name)
 {
     const struct node *in = root;
     if (strcmp(section, "top") != 0) {
@@ -365,12 +363,12 @@ static void check_edge(struct reader *rd, const struct node *root)
         const struct conf_connector *c = &conf->connectors[i];
         if (c->is_source || c->is_fleet || (own[0] && c->region && strcmp(c->region, own) == 0))
             continue;
-        problem(
-            rd, find_node(root, "connectors", c->name),
-            "connector %s sends events, and with `fleet.role: edge` events stay in the region of "
-            "this node: %s%s%s, take the connector away, or choose `role: gateway`",
-            c->name, own[0] ? "add `region: " : "say `region:` at the top level and here", own,
-            own[0] ? "` if its receiver is there" : " if its receiver is where the node is");
+        problem(rd, find_node(root, c->section, c->name),
+                "%s.%s sends events, and with `fleet.role: edge` events stay in the region of this "
+                "node: %s%s%s, take it away, or choose `role: gateway`",
+                c->section, c->name,
+                own[0] ? "add `region: " : "say `region:` at the top level and here", own,
+                own[0] ? "` if its receiver is there" : " if its receiver is where the node is");
     }
 }
 

@@ -134,21 +134,20 @@ static void mark_connectors(struct reader *rd, bool has_any)
         at[i].hash ^= mark;
 }
 
-void check_regions(struct reader *rd, const struct node *connectors)
+void check_regions(struct reader *rd, const struct node *root)
 {
     bool has_any = false;
     if (check_services(rd, &has_any))
         check_routes(rd, &has_any);
     mark_connectors(rd, has_any);
-    const struct node *n = connectors ? connectors->first : NULL;
-    for (size_t i = 0; has_any && n && i < rd->conf->connector_count; i++, n = n->next) {
+    for (size_t i = 0; has_any && i < rd->conf->connector_count; i++) {
         const struct conf_connector *c = &rd->conf->connectors[i];
         if (!c->is_source && !c->region[0])
-            problem(rd, n,
-                    "connectors.%s sends events, and some services are of a region: say where its "
-                    "receiver is with `region: %s`; it gets events of that region, and events of "
-                    "none",
-                    c->name, rd->conf->p.top_region[0] ? rd->conf->p.top_region : "NAME");
+            problem(rd, find_node(root, c->section, c->name),
+                    "%s.%s sends events, and some services are of a region: say where its receiver "
+                    "is with `region: %s`; it gets events of that region, and events of none",
+                    c->section, c->name,
+                    rd->conf->p.top_region[0] ? rd->conf->p.top_region : "NAME");
     }
 }
 

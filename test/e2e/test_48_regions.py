@@ -96,3 +96,23 @@ def test_each_type_of_connector_is_refused_without_a_region_beside_tagged_servic
     file.write_text(file.read_text().replace("type: %s" % kind, "type: %s, region: eu" % kind))
     done = subprocess.run([BIN, "config", "check", str(file)], capture_output=True, text=True, timeout=30)
     assert "receiver" not in done.stdout + done.stderr
+
+
+HEAD = 'listen: ["127.0.0.1:1"]\nregion: eu\nservices:\n  shop: { endpoints: ["10.0.0.1:80"], region: eu }\n'
+BAD_HANDLER = "handlers:\n  hook: { url: 'https://hooks.example.com/x' }\n"
+GOOD_SINK = "connectors:\n  out: { type: file, path: /tmp/x, region: eu }\n"
+
+
+@pytest.mark.parametrize("text,line,name", [(HEAD + BAD_HANDLER, 6, "handlers.hook"), (HEAD + BAD_HANDLER + GOOD_SINK, 6, "handlers.hook"),
+                                            (HEAD + GOOD_SINK + BAD_HANDLER, 8, "handlers.hook"),
+                                            (HEAD + BAD_HANDLER + GOOD_SINK.replace(", region: eu", ""), 8, "connectors.out")])
+def test_a_handler_is_refused_without_a_region_beside_tagged_services(tmp_path, text, line, name):
+    file = tmp_path / "c.yaml"
+    file.write_text(text)
+    done = subprocess.run([BIN, "config", "check", str(file)], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 2
+    assert re.search(r"c\.yaml:%d:\d+: error: %s sends events, and some services are of a region: .*`region: eu`" % (line, name),
+                     done.stderr), done.stderr
+    file.write_text(text.replace("/x' }", "/x', region: eu }").replace("/tmp/x }", "/tmp/x, region: eu }"))
+    done = subprocess.run([BIN, "config", "check", str(file)], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0, done.stderr
