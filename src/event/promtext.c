@@ -11,7 +11,10 @@
 static bool take_line(struct promtext *p);
 static bool take_comment(struct promtext *p, struct span rest);
 static bool take_sample(struct promtext *p, struct span rest);
-static bool read_labels(struct promtext *p, struct span *rest, uint32_t *count);
+static bool read_labels(struct promtext *p, struct span *rest, struct prom_sample *s);
+static bool read_label(struct promtext *p, struct span *rest, struct span name,
+                       struct prom_sample *s);
+static bool read_quoted(struct promtext *p, struct span *rest, struct span *value);
 static bool read_number(struct span text, double *value);
 
 __attribute__((format(printf, 2, 3))) static bool fail(struct promtext *p, const char *form, ...)
@@ -110,6 +113,24 @@ static struct span cut_name(struct span *s, bool is_label)
     return name;
 }
 
+/* A name between quotes, as `escaping=underscores` has it: http.requests is http_requests, which is
+ * what a target writes for a reader that does not ask for UTF-8.  In place; a rune of several bytes
+ * is one `_`. */
+static bool cut_quoted_name(struct promtext *p, struct span *s, struct span *name)
+{
+    if (!read_quoted(p, s, name))
+        return false;
+    char *begin = p->line + (name->at - p->line), *to = begin;
+    for (const char *at = begin; at < begin + name->len; at++) {
+        if (((unsigned char)*at & 0xc0) == 0x80)
+            continue;
+        *to = is_name_byte(*at, to == begin, false) ? *at : '_';
+        to++;
+    }
+    name->len = (size_t)(to - begin);
+    return true;
+}
+
 /* ---- lines ---- */
 static bool take_line(struct promtext *p)
 {
@@ -159,7 +180,12 @@ static bool take_comment(struct promtext *p, struct span rest)
     }
     if (!span_eq(word, SPAN("TYPE")))
         return true;
-    struct span name = cut_name(&rest, false);
+    bool is_quoted = rest.len && rest.at[0] == '"';
+    struct span name = {"", 0};
+    if (is_quoted && !cut_quoted_name(p, &rest, &name))
+        return false;
+    if (!is_quoted)
+        name = cut_name(&rest, false);
     skip_blanks(&rest);
     if (name.len == 0 || name.len > sizeof p->family)
         return fail(p, "TYPE without a name of 1 to %zu bytes", sizeof p->family);
@@ -197,11 +223,11 @@ static void place(const struct promtext *p, struct prom_sample *s)
 static bool take_sample(struct promtext *p, struct span rest)
 {
     struct prom_sample s = {.name = cut_name(&rest, false), .label = p->label};
+    skip_blanks(&rest);
+    if (rest.len && rest.at[0] == '{' && !read_labels(p, &rest, &s))
+        return false;
     if (s.name.len == 0 || s.name.len > PROMTEXT_NAME_BYTES_MAX)
         return fail(p, "a name has 1 to %d letters, digits, `_` or `:`", PROMTEXT_NAME_BYTES_MAX);
-    skip_blanks(&rest);
-    if (rest.len && rest.at[0] == '{' && !read_labels(p, &rest, &s.label_count))
-        return false;
     skip_blanks(&rest);
     struct span value = cut_word(&rest);
     double number;
@@ -221,20 +247,22 @@ static bool take_sample(struct promtext *p, struct span rest)
     return true;
 }
 
-/* The value between quotes, its escapes undone in place; rest is behind the closing quote. */
+/* The value between quotes, its escapes undone in place; rest is behind the closing quote.  A
+ * backslash before any other byte is one, as a path of Windows has it and Prometheus takes it. */
 static bool read_quoted(struct promtext *p, struct span *rest, struct span *value)
 {
     char *at = p->line + (rest->at + 1 - p->line), *to = at, *end = p->line + (rest->at - p->line);
     end += rest->len;
     char *begin = at;
     for (; at < end && *at != '"'; at++) {
-        if (*at != '\\') {
-            *to++ = *at;
+        if (*at == '\\' && at + 1 < end) {
+            at++;
+            if (!strchr("\\\"n", *at))
+                *to++ = '\\';
+            *to++ = *at == 'n' ? '\n' : *at;
             continue;
         }
-        if (++at == end || !strchr("\\\"n", *at))
-            return fail(p, "only \\\\, \\\" and \\n are escapes");
-        *to++ = *at == 'n' ? '\n' : *at;
+        *to++ = *at;
     }
     if (at == end)
         return fail(p, "the value of a label has no closing quote");
@@ -243,29 +271,30 @@ static bool read_quoted(struct promtext *p, struct span *rest, struct span *valu
     return true;
 }
 
-static bool read_labels(struct promtext *p, struct span *rest, uint32_t *count)
+/* {name="value",...}, any name between quotes too; a metric whose name is no plain word has it
+ * here:
+ * {"http.requests",code="200"}. */
+static bool read_labels(struct promtext *p, struct span *rest, struct prom_sample *s)
 {
-    *count = 0;
     *rest = (struct span){rest->at + 1, rest->len - 1};
-    for (;;) {
+    for (bool is_first = true;; is_first = false) {
         skip_blanks(rest);
         if (rest->len && rest->at[0] == '}')
             break;
-        if (*count == PROMTEXT_LABELS_MAX)
-            return fail(p, "more than %d labels", PROMTEXT_LABELS_MAX);
-        struct prom_label *l = &p->label[*count];
-        l->name = cut_name(rest, true);
-        skip_blanks(rest);
-        if (l->name.len == 0 || rest->len == 0 || rest->at[0] != '=')
-            return fail(p, "labels are {name=\"value\",...}");
-        *rest = (struct span){rest->at + 1, rest->len - 1};
-        skip_blanks(rest);
-        if (rest->len == 0 || rest->at[0] != '"')
-            return fail(p, "the value of label %.*s has no quotes",
-                        (int)fb_min_u64(l->name.len, 60), l->name.at);
-        if (!read_quoted(p, rest, &l->value))
+        bool is_quoted = rest->len && rest->at[0] == '"';
+        struct span name = {"", 0};
+        if (is_quoted && !cut_quoted_name(p, rest, &name))
             return false;
-        ++*count;
+        if (!is_quoted)
+            name = cut_name(rest, true);
+        skip_blanks(rest);
+        bool is_label = name.len && rest->len && rest->at[0] == '=';
+        if (is_label && !read_label(p, rest, name, s))
+            return false;
+        if (!is_label && (!is_quoted || !is_first || s->name.len))
+            return fail(p, "labels are {name=\"value\",...}");
+        if (!is_label)
+            s->name = name;
         skip_blanks(rest);
         if (rest->len && rest->at[0] == ',')
             *rest = (struct span){rest->at + 1, rest->len - 1};
@@ -273,6 +302,24 @@ static bool read_labels(struct promtext *p, struct span *rest, uint32_t *count)
             return fail(p, "labels have no closing brace");
     }
     *rest = (struct span){rest->at + 1, rest->len - 1};
+    return true;
+}
+
+/* What follows the name: ="value". */
+static bool read_label(struct promtext *p, struct span *rest, struct span name,
+                       struct prom_sample *s)
+{
+    struct span value;
+    if (s->label_count == PROMTEXT_LABELS_MAX)
+        return fail(p, "more than %d labels", PROMTEXT_LABELS_MAX);
+    *rest = (struct span){rest->at + 1, rest->len - 1};
+    skip_blanks(rest);
+    if (rest->len == 0 || rest->at[0] != '"')
+        return fail(p, "the value of label %.*s has no quotes", (int)fb_min_u64(name.len, 60),
+                    name.at);
+    if (!read_quoted(p, rest, &value))
+        return false;
+    p->label[s->label_count++] = (struct prom_label){name, value};
     return true;
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* promtext: what a /metrics page of Prometheus says, as it comes: text format 0.0.4 and
- * OpenMetrics 1.0.
+ * OpenMetrics 1.0, with the quoted names of UTF-8 that Prometheus 3 added to both.
  *
  *   bytes in any pieces --promtext_feed--> lines --> each(sample) ... promtext_end: it was whole
  *
@@ -13,7 +13,7 @@
 #include "base/span.h"
 
 #define PROMTEXT_LINE_BYTES_MAX (16 * KIB)
-#define PROMTEXT_LABELS_MAX 64
+#define PROMTEXT_LABELS_MAX 256 /* a kube_pod_labels has over a hundred */
 #define PROMTEXT_NAME_BYTES_MAX 200
 
 enum prom_type {
@@ -29,7 +29,7 @@ struct prom_label {
     struct span name, value; /* without escapes */
 };
 struct prom_sample {    /* borrowed for the call */
-    struct span name;   /* as written: http_request_seconds_count */
+    struct span name;   /* http_request_seconds_count; of a quoted one other bytes are `_` */
     struct span family; /* http_request_seconds; the name when no TYPE tells it */
     enum prom_type type;
     enum prom_part part; /* of a histogram or summary */

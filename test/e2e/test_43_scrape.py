@@ -154,6 +154,20 @@ def test_gauges_counters_and_histograms_of_a_service_become_facts(origin, target
     send_many(fold.port, 3)
 
 
+def test_names_of_utf8_and_paths_of_windows_on_a_page_spoil_nothing(origin, targets, foldback):
+    """As Prometheus 3 reads them; a rule has the name with `_`, as targets write it for readers that ask for no UTF-8."""
+    page = ('# TYPE "jobs.waiting/now" gauge\n{"jobs.waiting/now","queue.name"="mail"} 7\n'
+            '{"jobs.waiting/now","queue.name"="web"} 2\n'
+            'disk_free{path="C:\\data\\x"} 5\nmany{%s} 3\n' % ",".join('l%d="v"' % i for i in range(200)))
+    target = targets((200, "text/plain; version=1.0.0; charset=utf-8", page.encode()))
+    fold = foldback(config(origin, """  api:
+    url: %s
+    every: 500ms
+    metrics: ['jobs_waiting_now{queue_name="mail"} as mail', jobs_waiting_now, 'disk_free{path="C:*"} as disk', many]""" % target.url))
+    until(lambda: last(fold, "api.up") == 1, 60)
+    until(lambda: [last(fold, "api." + n) for n in ("mail", "jobs_waiting_now", "disk", "many")] == [7, 9, 5, 3], 60)
+
+
 def test_a_counter_that_began_anew_is_no_negative_rate(origin, targets, foldback):
     target = targets((200, TEXT, b"# TYPE jobs_total counter\njobs_total 1000000\n"))
     fold = foldback(config(origin, "  w: { url: %s, every: 500ms, metrics: [jobs_total] }" % target.url))

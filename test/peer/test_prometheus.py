@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """/metrics under promtool, under the OpenMetrics parser, and scraped by a real Prometheus."""
 import json
+import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 import urllib.parse
 import urllib.request
@@ -12,6 +14,9 @@ import pytest
 from prometheus_client.openmetrics import parser as openmetrics
 
 from test_admin_api import request
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "fault"))
+from fb import Foldback, until  # noqa: E402
 
 
 def metrics(driver, accept="text/plain"):
@@ -98,5 +103,46 @@ def test_a_real_prometheus_scrapes_it(driver, tmp_path):
         assert 0.005 < float(p99[0]["value"][1]) < 2.5
         assert len(query("foldback_endpoint_limit")) == 5
     finally:
+        process.terminate()
+        process.wait(10)
+
+
+def test_the_page_of_a_go_client_becomes_facts(tmp_path):
+    """Prometheus shows metrics of its own by the client library that most services written in Go have."""
+    if not shutil.which("prometheus"):
+        pytest.skip("prometheus is not installed")
+    (tmp_path / "prometheus.yml").write_text("global: {scrape_interval: 1h}\n")
+    port = free_port()
+    process = subprocess.Popen(["prometheus", f"--config.file={tmp_path}/prometheus.yml", f"--storage.tsdb.path={tmp_path}/data",
+                                f"--web.listen-address=127.0.0.1:{port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    fold = Foldback(tmp_path, """mode: act
+services:
+  app: { endpoints: ["127.0.0.1:9"] }
+routes:
+  - { match: /, service: app }
+scrapes:
+  prom:
+    url: http://127.0.0.1:%d/metrics
+    every: 500ms
+    metrics:
+      - go_goroutines
+      - go_gc_duration_seconds as gc
+      - prometheus_http_requests_total{handler="/metrics"} as scrapes
+      - prometheus_http_request_duration_seconds{handler="/metrics"} as took
+      - prometheus_build_info as build
+""" % port)
+
+    def facts():
+        return {n["name"]: n for n in fold.api("GET", "/v1/custom")["names"]}
+    try:
+        fold.start()
+        until(lambda: facts().get("prom.up", {}).get("last") == 1, 60, "the page is read")
+        until(lambda: facts().get("prom.scrapes", {}).get("total_sum", 0) > 0, 60, "it counts our looks")
+        until(lambda: {"prom.took.rate", "prom.took.mean", "prom.took.p99", "prom.gc.rate"} <= set(facts()), 60, "histogram, summary")
+        got = facts()
+        assert got["prom.go_goroutines"]["last"] > 5 and got["prom.build"]["last"] == 1
+        assert 0 < got["prom.took.mean"]["last"] < 10
+    finally:
+        fold.stop()
         process.terminate()
         process.wait(10)

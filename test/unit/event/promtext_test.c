@@ -123,7 +123,18 @@ static void what_is_no_page_is_refused_with_its_line(void **state)
         {"a{b} 1\n", "labels are {name"},
         {"a{b:c=\"1\"} 1\n", "labels are {name"},
         {"a{,} 1\n", "labels are {name"},
-        {"a{b=\"\\x\"} 1\n", "are escapes"},
+        {"{b=\"c\"} 1\n", "a name has"},
+        {"{\"\"} 1\n", "a name has"},
+        {"{\"a\"", "line 1: it has no end of line"},
+        {"{\"a} 1\n", "no closing quote"},
+        {"{\"a\" 1\n", "no closing brace"},
+        {"a{\"b\"} 1\n", "labels are {name"},
+        {"{\"a\",\"b\"} 1\n", "labels are {name"},
+        {"{c=\"1\",\"a\"} 1\n", "labels are {name"},
+        {"{\"a\",\"\"=\"1\"} 1\n", "labels are {name"},
+        {"{\"a\",\"b\"=1} 1\n", "has no quotes"},
+        {"# TYPE \"a gauge\n", "no closing quote"},
+        {"# TYPE \"\" gauge\n", "TYPE without a name"},
         {"a{b=\"\\", "line 1: it has no end of line"},
         {"# TYPE a thing\n", "the TYPE of a is none of"},
         {"# TYPE a\n", "the TYPE of a is none of"},
@@ -161,7 +172,34 @@ static void a_line_and_its_labels_have_bounds(void **state)
         len += (size_t)snprintf(text + len, sizeof text - len, "} 1\n");
         assert_int_equal(read_in(&p, &g, (struct span){text, len}, false, 99), !more);
     }
-    assert_non_null(strstr(p.why, "more than 64 labels"));
+    assert_non_null(strstr(p.why, "more than 256 labels"));
+}
+
+static void names_of_utf8_between_quotes_are_plain_words_to_rules(void **state)
+{
+    (void)state;
+    struct span page = SPAN("# TYPE \"http.server/é\" histogram\n"
+                            "# HELP \"http.server/é\" wait\n"
+                            "{\"http.server/é_count\",\"code.x\"=\"2.0\",b=\"ü\"} 3\n"
+                            "{\"http.server/é_bucket\",le=\"+Inf\",} 3\n"
+                            "{ \"7\\\"up\" } 1 2\n"
+                            "plain{\"a:b\"=\"1\"} 1\n");
+    static const char want[] = "http_server___count/http_server__/3/2{code_x=2.0,b=ü,}=3;"
+                               "http_server___bucket/http_server__/3/3{le=+Inf,}=3;"
+                               "__up/__up/0/0{}=1;"
+                               "plain/plain/0/0{a:b=1,}=1;";
+    for (size_t step = 1; step < 40; step++) {
+        assert_true(read_in(&p, &g, page, false, step));
+        assert_string_equal(g.text, want);
+    }
+}
+
+static void a_backslash_before_any_other_byte_is_one(void **state)
+{
+    (void)state;
+    assert_true(read_in(&p, &g, SPAN("a{b=\"C:\\dir\\\\new\\x\"} 1\n"), false, 99));
+    assert_string_equal(g.text, "a/a/0/0{b=C:\\dir\\new\\x,}=1;");
+    assert_false(read_in(&p, &g, SPAN("a{b=\"C:\\\"} 1\n"), false, 99)); /* it hides the quote */
 }
 
 static void words_for_no_number_are_values(void **state)
@@ -178,6 +216,8 @@ int main(void)
         cmocka_unit_test(openmetrics_ends_with_eof_and_may_have_exemplars),
         cmocka_unit_test(what_is_no_page_is_refused_with_its_line),
         cmocka_unit_test(a_line_and_its_labels_have_bounds),
+        cmocka_unit_test(names_of_utf8_between_quotes_are_plain_words_to_rules),
+        cmocka_unit_test(a_backslash_before_any_other_byte_is_one),
         cmocka_unit_test(words_for_no_number_are_values),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
