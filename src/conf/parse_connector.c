@@ -563,6 +563,6 @@ void check_url(struct reader *rd, const struct node *url, const struct conf_conn
         problem(rd, url, "%s.%s.url must be http://HOST/... or https://HOST/..., got \"%.60s\"",
                 c->section, c->name, text);
     else if (memchr(text + scheme, '@', host))
-        problem(rd, url, "%s.%s.url must not hold a password: use `bearer_file` or `url_file`",
-                c->section, c->name);
+        problem(rd, url, "%s.%s.url must not hold a password: use `%s` or `%s`", c->section,
+                c->name, is_scrape(c) ? "basic_file" : "url_file", "bearer_file");
 }

@@ -118,6 +118,9 @@ void check_scrape(struct reader *rd, const struct node *n, struct conf_connector
                 c->section, c->name);
     if (get(c, "url")->line)
         check_url(rd, child(n, "url"), c);
+    if (get(c, "basic_file")->line && get(c, "bearer_file")->line)
+        problem(rd, child(n, "basic_file"), "%s.%s: either `basic_file` or `bearer_file`",
+                c->section, c->name);
     check_time(rd, n, c);
     check_rules(rd, n, c);
 }

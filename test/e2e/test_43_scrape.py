@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """/metrics pages of services become facts; a target that is dead, slow, endless or no page of metrics is told as such
 and disturbs nobody."""
+import base64
 import gzip
 import http.server
 import json
@@ -296,6 +297,33 @@ def test_tls_and_a_token_that_is_replaced(tmp_path, origin, targets, foldback):
     until(lambda: last(fold, "bare.up") == 0, 60)
     until(lambda: "certificate" in connector(fold, "bare")["last_error"], 60)
     assert "second-token" not in json.dumps(fold.api("GET", "/v1/connectors"))
+
+
+def test_a_password_that_is_replaced(tmp_path, origin, targets, foldback):
+    who = tmp_path / "who"
+    who.write_text("scraper:a:b é\n")
+
+    def page(handler):
+        good = "Basic " + base64.b64encode(who_is_good.encode()).decode()
+        body = b"depth 1\n" if handler.headers["Authorization"] == good else b""
+        handler.send_response(200 if body else 401)
+        handler.send_header("Content-Type", TEXT)
+        handler.send_header("WWW-Authenticate", 'Basic realm="metrics"')
+        handler.send_header("Content-Length", str(len(body)))
+        handler.end_headers()
+        handler.wfile.write(body)
+    who_is_good = "scraper:a:b é"
+    target = targets(page)
+    fold = foldback(config(origin, "  api: { url: %s, every: 500ms, basic_file: %s, metrics: [depth] }" % (target.url, who)))
+    until(lambda: last(fold, "api.depth") == 1, 60)
+    assert "Authorization" in target.seen[0]  # at once: no question before it
+    who_is_good = "scraper:new"
+    until(lambda: "answers 401; see the URL and `basic_file`" in connector(fold, "api")["last_error"], 60)
+    who.write_text("no colon\n")
+    until(lambda: "must hold USER:PASSWORD" in connector(fold, "api")["last_error"], 60)
+    who.write_text(who_is_good + "\n")
+    until(lambda: connector(fold, "api")["state"] == "running" and last(fold, "api.up") == 1, 60)
+    assert "scraper" not in json.dumps(fold.api("GET", "/v1/connectors"))
 
 
 def test_check_looks_at_the_page_and_names_what_is_not_there(tmp_path, targets):

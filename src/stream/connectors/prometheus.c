@@ -43,7 +43,7 @@ struct page {                /* the one that is being read */
 struct connector {
     struct connector_setup setup;
     char url[URL_BYTES], where[256]; /* <where>: for messages */
-    const char *ca, *bearer_file;
+    const char *ca, *bearer_file, *basic_file;
     uint64_t every_us, bytes_max, due_us, asked_us, pages;
     uint32_t timeout_ms;
     bool is_failing;
@@ -103,6 +103,7 @@ static enum fb_code prometheus_open(struct connector **out, const struct connect
     name_target(c);
     c->ca = value(c, "ca_file");
     c->bearer_file = value(c, "bearer_file");
+    c->basic_file = value(c, "basic_file");
     c->every_us = strtoull(value(c, "every"), NULL, 10) * US_PER_MS;
     c->timeout_ms = (uint32_t)strtoul(value(c, "timeout"), NULL, 10);
     c->bytes_max = strtoull(value(c, "page_max"), NULL, 10);
@@ -178,25 +179,44 @@ static bool add_header(struct connector *c, const char *text)
     return more != NULL;
 }
 
-/* Read each time: tokens of service accounts are replaced while we run. */
-static enum fb_code add_bearer(struct connector *c, struct fb_err *err)
+/* The first line of a file, read each time: tokens of service accounts are replaced while we run.
+ */
+static enum fb_code read_secret(const struct connector *c, const char *key, const char *path,
+                                char out[SECRET_BYTES_MAX], struct fb_err *err)
 {
-    char token[SECRET_BYTES_MAX] = "", line[SECRET_BYTES_MAX + 40];
-    if (!*c->bearer_file)
-        return FB_OK;
-    FILE *f = fopen(c->bearer_file, "re");
-    bool is_read = f && fgets(token, sizeof token, f);
+    FILE *f = fopen(path, "re");
+    bool is_read = f && fgets(out, SECRET_BYTES_MAX, f);
     if (f)
         fclose(f);
-    token[strcspn(token, "\r\n")] = '\0';
-    snprintf(line, sizeof line, "Authorization: Bearer %s", token);
-    bool is_good = is_read && token[0] && add_header(c, line);
-    OPENSSL_cleanse(token, sizeof token);
-    OPENSSL_cleanse(line, sizeof line);
-    if (is_good)
+    if (is_read)
+        out[strcspn(out, "\r\n")] = '\0';
+    if (is_read && out[0])
         return FB_OK;
-    return fb_fail(err, FB_E_AGAIN, "%s cannot be read or is empty; see `bearer_file` of %s",
-                   c->bearer_file, c->setup.name);
+    return fb_fail(err, FB_E_AGAIN, "%s cannot be read or is empty; see `%s` of %s", path, key,
+                   c->setup.name);
+}
+
+static enum fb_code add_who(struct connector *c, struct fb_err *err)
+{
+    char secret[SECRET_BYTES_MAX] = "", line[SECRET_BYTES_MAX + 40];
+    bool is_basic = *c->basic_file;
+    if (!is_basic && !*c->bearer_file)
+        return FB_OK;
+    enum fb_code code = is_basic ? read_secret(c, "basic_file", c->basic_file, secret, err)
+                                 : read_secret(c, "bearer_file", c->bearer_file, secret, err);
+    snprintf(line, sizeof line, "Authorization: Bearer %s", secret);
+    if (code == FB_OK && is_basic && !strchr(secret, ':'))
+        code = fb_fail(err, FB_E_AGAIN, "%s must hold USER:PASSWORD; see `basic_file` of %s",
+                       c->basic_file, c->setup.name);
+    if (code == FB_OK && is_basic) {
+        curl_easy_setopt(c->easy, CURLOPT_HTTPAUTH, (long)CURLAUTH_BASIC);
+        curl_easy_setopt(c->easy, CURLOPT_USERPWD, secret);
+    } else if (code == FB_OK && !add_header(c, line)) {
+        code = fb_fail(err, FB_E_NOMEM, "no memory to ask %s", c->where);
+    }
+    OPENSSL_cleanse(secret, sizeof secret);
+    OPENSSL_cleanse(line, sizeof line);
+    return code;
 }
 
 static enum fb_code prepare(struct connector *c, uint32_t timeout_ms, struct fb_err *err)
@@ -209,7 +229,7 @@ static enum fb_code prepare(struct connector *c, uint32_t timeout_ms, struct fb_
     curl_easy_reset(e); /* keeps its connection */
     if (!add_header(c, ACCEPT) || !add_header(c, limit))
         return fb_fail(err, FB_E_NOMEM, "no memory to ask %s", c->where);
-    enum fb_code code = add_bearer(c, err);
+    enum fb_code code = add_who(c, err);
     if (code != FB_OK)
         return code;
     curl_easy_setopt(e, CURLOPT_URL, c->url);
@@ -266,7 +286,10 @@ static enum fb_code judge(struct connector *c, CURLcode how, struct fb_err *err)
                        c->where, (unsigned long long)c->bytes_max, c->setup.name);
     if (c->page.is_begun && status != 200)
         return fb_fail(err, FB_E_AGAIN, "%s answers %ld; see the URL%s of %s", c->where, status,
-                       status == 401 || status == 403 ? " and `bearer_file`" : "", c->setup.name);
+                       status != 401 && status != 403 ? ""
+                       : *c->basic_file               ? " and `basic_file`"
+                                                      : " and `bearer_file`",
+                       c->setup.name);
     if (c->page.is_begun && !c->page.is_taken)
         return fb_fail(err, FB_E_FORMAT, "%s answers %.60s: that is no page of metrics", c->where,
                        c->page.type);
