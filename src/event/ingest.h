@@ -27,7 +27,8 @@ enum ingest_state { INGEST_OFF, INGEST_OPEN, INGEST_FAILING };
 struct ingest_stats {
     _Atomic uint64_t events[INGEST_VIAS];  /* put into the queue */
     _Atomic uint64_t samples[INGEST_VIAS]; /* what they were made of: datagram lines, data points */
-    _Atomic uint64_t put_off[INGEST_VIAS]; /* times that sums waited because the queue was full */
+    _Atomic uint64_t repeated[INGEST_VIAS]; /* left out: they had come before */
+    _Atomic uint64_t put_off[INGEST_VIAS];  /* times that sums waited because the queue was full */
     _Atomic uint64_t refused[INGEST_VIAS][INGEST_REFUSED_COUNT];
     enum ingest_state state[INGEST_VIAS]; /* this and the next: the brain's loop only */
     char error[320];                      /* of the one that is failing, "" none */
@@ -41,6 +42,10 @@ static inline void ingest_count(struct ingest_stats *s, enum ingest_via via, uin
 {
     atomic_fetch_add_explicit(&s->events[via], events, memory_order_relaxed);
     atomic_fetch_add_explicit(&s->samples[via], samples, memory_order_relaxed);
+}
+static inline void ingest_repeat(struct ingest_stats *s, enum ingest_via via, uint64_t count)
+{
+    atomic_fetch_add_explicit(&s->repeated[via], count, memory_order_relaxed);
 }
 static inline void ingest_put_off(struct ingest_stats *s, enum ingest_via via)
 {

@@ -199,6 +199,29 @@ static bool take_text(struct intake *in, struct ev_custom *ev, const json_t *bod
     return true;
 }
 
+static bool came_before(const struct intake *in, uint64_t name)
+{
+    struct span names = buf_span(in->names);
+    bool is_known = repeats_knows(in->repeats, name);
+    for (size_t at = 0; at < names.len && !is_known; at += sizeof name) /* of this request */
+        is_known = memcmp(names.at + at, &name, sizeof name) == 0;
+    return is_known;
+}
+
+/* True: it is left out. */
+static bool is_repeat(struct intake *in, const json_t *o)
+{
+    const char *source = text_of(o, "source"), *id = text_of(o, "id");
+    if (!in->repeats || in->out->failed || !text_of(o, "specversion") || !source || !id)
+        return false;
+    uint64_t name = repeats_name(in->repeats, span_of(source), span_of(id));
+    bool is_known = came_before(in, name);
+    in->repeated += is_known;
+    if (!is_known)
+        buf_put(in->names, &name, sizeof name);
+    return is_known;
+}
+
 static void put_one(struct intake *in, const json_t *o)
 {
     struct ev_custom ev = EV_INIT(CUSTOM, custom, in->now_us);
@@ -214,7 +237,8 @@ static void put_one(struct intake *in, const json_t *o)
         bad(in, INTAKE_TEXT, "data_base64", "`data_base64` is not taken: send it as `data`");
         return;
     }
-    if (!take_name(in, &ev, o) || !take_value(in, &ev, body) || !take_text(in, &ev, body))
+    if (!take_name(in, &ev, o) || !take_value(in, &ev, body) || !take_text(in, &ev, body) ||
+        is_repeat(in, o))
         return;
     buf_put(in->out, &ev, sizeof ev);
     in->events++;
@@ -317,6 +341,10 @@ static json_t *document_of(struct intake *in, const struct intake_parts *p)
         bad(in, INTAKE_NAME, "type", "the type is not UTF-8");
         is_good = false;
     }
+    if (p->source[0])
+        (void)json_object_set_new(o, "source", json_string(p->source));
+    if (p->id[0])
+        (void)json_object_set_new(o, "id", json_string(p->id));
     if (is_good)
         return o;
     json_decref(o);

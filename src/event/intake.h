@@ -12,10 +12,12 @@
  * its events as CloudEvents (`foldback.request.v1`); as <name> they become `foldback_...`.  Strict:
  * a name or text that would be changed is refused instead, as are integers beyond 64 bits that
  * would be rounded in the text and CloudEvents of another version than 1.0.  A value is a double.
+ * With <repeats> a CloudEvent whose source and id are known is counted and left out.
  * Pure.  Threads: any. */
 #ifndef FB_EVENT_INTAKE_H
 #define FB_EVENT_INTAKE_H
 #include "event/event.h"
+#include "event/repeats.h"
 
 enum intake_fault {
     INTAKE_NOT_JSON,
@@ -46,6 +48,10 @@ struct intake {
     bool is_own;   /* foldback's own: names of its own are taken */
     bool is_cloud; /* each must be a CloudEvent */
     enum intake_form form;
+    const struct repeats *repeats; /* NULL: none are known */
+    struct buf *names; /* with <repeats>: of the events that have one, uint64_t each, appended; the
+                          caller adds them when the events are taken */
+    uint32_t repeated;
     uint32_t events, bad;
     char reason[160];                                        /* of the last bad one */
     void (*on_bad)(void *arg, const struct intake_bad *bad); /* each; may be NULL */
@@ -62,7 +68,7 @@ bool intake_read(struct intake *in, struct span bytes);
  */
 enum intake_data { INTAKE_NO_DATA, INTAKE_DATA_TEXT, INTAKE_DATA_JSON };
 struct intake_parts {
-    const char *specversion, *type; /* "" not given */
+    const char *specversion, *type, *source, *id; /* "" not given */
     enum intake_data kind;
     struct span data;
 };

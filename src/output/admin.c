@@ -2,6 +2,7 @@
 #include "output/admin_int.h"
 
 #include "base/assert.h"
+#include "event/repeats.h"
 #include "io/socket.h"
 
 #include <errno.h>
@@ -106,6 +107,7 @@ void admin_free(struct admin *a)
     recent_free(a->recent);
     metrics_free(a->metrics);
     series_free(a->series);
+    repeats_free(a->repeats);
     buf_fini(&a->scratch);
     buf_fini(&a->scratch2);
     free(a);

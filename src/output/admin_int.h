@@ -120,6 +120,7 @@ struct admin {
     struct admin_source source;
     struct auth auth;
     char beacon_origins[1024];
+    struct repeats *repeats;     /* CloudEvents that came; NULL: none could */
     struct series *series;       /* totals that exporters told; NULL: none did yet */
     uint64_t born_wall_us;       /* wall clock at the start */
     uint64_t beacon_us, beacons; /* in the second that began then */

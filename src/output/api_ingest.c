@@ -8,6 +8,7 @@
 #include "event/intake.h"
 
 #include <stdio.h>
+#include <sys/random.h>
 
 #define RUN(name) void api_run_##name(struct api_call *c)
 #define API(method, path, run, ...) RUN(run);
@@ -141,6 +142,8 @@ static void answer(struct api_call *c, const struct reading *r, const struct int
     json_object_begin(&c->j);
     json_key_u64(&c->j, "accepted", in->events);
     json_key_u64(&c->j, "rejected", in->bad);
+    if (in->repeated)
+        json_key_u64(&c->j, "repeated", in->repeated);
     put_told(&c->j, r);
     json_object_end(&c->j);
 }
@@ -174,13 +177,36 @@ static void attribute(const struct api_call *c, const char *name, char out[200])
 static bool read_events(struct api_call *c, const struct shape *shape, struct span body,
                         struct intake *in)
 {
-    char version[200], type[200];
+    char version[200], type[200], source[200], id[200];
     if (!shape->is_parts)
         return intake_read(in, body);
     attribute(c, "ce-specversion", version);
     attribute(c, "ce-type", type);
-    const struct intake_parts parts = {version, type, shape->data, body};
+    attribute(c, "ce-source", source);
+    attribute(c, "ce-id", id);
+    const struct intake_parts parts = {version, type, source, id, shape->data, body};
     return intake_read_parts(in, &parts);
+}
+
+/* Made with the first request; without memory no repeat is known. */
+static struct repeats *known_of(struct admin *a)
+{
+    uint64_t key[2];
+    if (!a->repeats && getrandom(key, sizeof key, 0) == (ssize_t)sizeof key)
+        a->repeats = repeats_new(key);
+    return a->repeats;
+}
+
+/* Only now: what was refused comes again and must be taken then. */
+static void remember(struct ingest_stats *stats, struct repeats *known, const struct intake *in)
+{
+    struct span names = buf_span(in->names);
+    ingest_repeat(stats, INGEST_PUSH, in->repeated);
+    for (size_t at = 0; at < names.len; at += sizeof(uint64_t)) {
+        uint64_t name;
+        memcpy(&name, names.at + at, sizeof name);
+        repeats_add(known, name);
+    }
 }
 
 static void take_events(struct api_call *c, const struct shape *shape, struct span body,
@@ -188,11 +214,16 @@ static void take_events(struct api_call *c, const struct shape *shape, struct sp
 {
     struct admin_source *s = &c->admin->source;
     struct reading r = {.stats = s->ingest};
+    struct repeats *known = known_of(c->admin);
+    struct buf names;
+    buf_init(&names, INGRESS_PUT_BYTES_MAX);
     struct intake in = {.now_us = c->admin->now_us,
                         .out = records,
                         .is_strict = true,
                         .is_cloud = shape->is_cloud,
                         .form = shape->form,
+                        .repeats = known,
+                        .names = &names,
                         .on_bad = on_bad,
                         .arg = &r};
     if (!read_events(c, shape, body, &in)) {
@@ -202,8 +233,10 @@ static void take_events(struct api_call *c, const struct shape *shape, struct sp
     } else if (in.bad > 0 && (shape->form == INTAKE_DOCUMENT || in.events == 0)) {
         fail_bad(c, &r, in.bad);
     } else if (in.events == 0 || api_ingest_put(c, INGEST_PUSH, buf_span(records))) {
+        remember(s->ingest, known, &in);
         answer(c, &r, &in);
     }
+    buf_fini(&names);
 }
 
 RUN(ingest)
@@ -251,6 +284,7 @@ static void put_source(struct json *j, const struct ingest_stats *s, enum ingest
     json_object_end(j);
     json_key_u64(j, "refused", refused);
     json_key_u64(j, "put_off", atomic_load(&s->put_off[via]));
+    json_key_u64(j, "repeated", atomic_load(&s->repeated[via]));
     json_object_end(j);
 }
 

@@ -93,6 +93,7 @@ static void write_ingest(struct writer *w)
                             s->state[via] == INGEST_OPEN);
     put_vias(w, METRIC_ID_INGEST_EVENTS, s ? s->events : NULL);
     put_vias(w, METRIC_ID_INGEST_SAMPLES, s ? s->samples : NULL);
+    put_vias(w, METRIC_ID_INGEST_REPEATED, s ? s->repeated : NULL);
     put_vias(w, METRIC_ID_INGEST_PUT_OFF, s ? s->put_off : NULL);
     metrics_family(w, METRIC_ID_INGEST_REFUSED);
     for (unsigned via = 0; s && via < INGEST_VIAS; via++)

@@ -6,6 +6,7 @@ import json
 import re
 import socket
 import subprocess
+import uuid
 import zlib
 
 import pytest
@@ -249,7 +250,7 @@ def test_cloud_events_in_structured_and_batched_mode(ingest, body, kind, status,
     ({"ce-type": ""}, "application/json", "4", 422, "type"),
 ])
 def test_cloud_events_in_binary_mode(ingest, given, kind, body, status, says):
-    headers = {"ce-specversion": "1.0", "ce-type": "cloud.parts", "ce-source": "/t", "ce-id": "1"} | given
+    headers = {"ce-specversion": "1.0", "ce-type": "cloud.parts", "ce-source": "/t", "ce-id": str(uuid.uuid4())} | given
     if kind:
         headers["Content-Type"] = kind
     before = ingest.facts().get("cloud.parts", {}).get("total", 0)

@@ -88,6 +88,39 @@ def test_what_comes_in_is_in_the_log_the_facts_and_the_metrics(ingest):
     until(lambda: rows() == [10, 32], 30, "the log has them")
 
 
+def test_a_cloud_event_that_comes_again_is_taken_once_whatever_its_form(ingest):
+    counted = 'foldback_ingest_repeated_total{via="push"}'
+    before = ingest.metrics()[counted]
+    event = {"specversion": "1.0", "type": "once.order", "source": "/once", "id": "a-1", "data": {"value": 2}}
+    status, answer, _ = ingest.post(event, "application/cloudevents+json")
+    assert status == 202 and answer["accepted"] == 1 and "repeated" not in answer
+    for _ in range(3):  # the answer was lost, says the sender
+        status, answer, _ = ingest.post(event, "application/cloudevents+json")
+        assert (status, answer["accepted"], answer["repeated"]) == (202, 0, 1), answer
+    status, answer, _ = ingest.post([event, {**event, "id": "a-2"}, {**event, "id": "a-2"}, {**event, "source": "/two"}],
+                                    "application/cloudevents-batch+json")
+    assert (status, answer["accepted"], answer["repeated"]) == (202, 2, 2), answer
+    lines = "\n".join(json.dumps({**event, "id": i}) for i in ("a-2", "a-3"))
+    status, answer, _ = ingest.post(lines, "application/x-ndjson")
+    assert (status, answer["accepted"], answer["repeated"]) == (202, 1, 1), answer
+    for accepted in (1, 0):
+        status, answer, _ = ingest.call("POST", "/v1/ingest", b"5", Content_Type="application/json", ce_specversion="1.0",
+                                        ce_type="once.order", ce_source="/once", ce_id="a%2D4")
+        assert (status, answer["accepted"], answer.get("repeated", 0)) == (202, accepted, 1 - accepted), answer
+    # of a document that was refused nothing is known
+    status, _, _ = ingest.post([{**event, "id": "a-5"}, {"specversion": "0.3"}], "application/json")
+    assert status == 422
+    status, answer, _ = ingest.post({**event, "id": "a-5"})
+    assert (status, answer["accepted"]) == (202, 1)
+    until(lambda: ingest.facts()["once.order"]["total"] == 6, 30, "each once")
+    assert ingest.metrics()[counted] == before + 7
+    row = next(s for s in ingest.fold.api("GET", "/v1/ingest")["sources"] if s["via"] == "push")
+    assert row["repeated"] == before + 7
+    for _ in range(2):  # an id of plain JSON names no event
+        status, answer, _ = ingest.post({"name": "once.plain", "source": "/once", "id": "a-1"})
+        assert answer == {"accepted": 1, "rejected": 0, "errors": []}
+
+
 def test_of_lines_each_good_one_is_taken_and_each_bad_one_is_named(ingest):
     before = ingest.metrics().get('foldback_ingest_refused_total{via="push",reason="value"}', 0)
     text = '{"name": "line.good", "value": 1}\n{"name": "line.bad", "value": "x"}\nnot json\n{"name": "line.good", "value": 2}\n'

@@ -132,11 +132,11 @@ static void a_cloud_event_may_come_in_parts(void **state)
     struct buf out;
     buf_init(&out, 3 * sizeof(struct ev_custom));
     struct intake in = strict(&out, INTAKE_DOCUMENT);
-    struct intake_parts p = {"1.0", "Shop.Order", INTAKE_DATA_JSON, SPAN("{\"value\":3}")};
+    struct intake_parts p = {"1.0", "Shop.Order", "", "", INTAKE_DATA_JSON, SPAN("{\"value\":3}")};
     assert_true(intake_read_parts(&in, &p));
-    p = (struct intake_parts){"1.0", "shop.note", INTAKE_DATA_TEXT, SPAN("hello")};
+    p = (struct intake_parts){"1.0", "shop.note", "", "", INTAKE_DATA_TEXT, SPAN("hello")};
     assert_true(intake_read_parts(&in, &p));
-    p = (struct intake_parts){"1.0", "shop.bell", INTAKE_NO_DATA, SPAN("")};
+    p = (struct intake_parts){"1.0", "shop.bell", "", "", INTAKE_NO_DATA, SPAN("")};
     assert_true(intake_read_parts(&in, &p));
     assert_int_equal(in.events, 3);
     assert_true(at(&out, 0)->value == 3);
@@ -147,11 +147,11 @@ static void a_cloud_event_may_come_in_parts(void **state)
     static const struct {
         struct intake_parts p;
         const char *field;
-    } bad[] = {{{"0.3", "a", INTAKE_NO_DATA, {"", 0}}, "specversion"},
-               {{"1.0", "", INTAKE_NO_DATA, {"", 0}}, "type"},
-               {{"1.0", "\xff", INTAKE_NO_DATA, {"", 0}}, "type"},
-               {{"1.0", "a", INTAKE_DATA_JSON, {"{", 1}}, ""},
-               {{"1.0", "a", INTAKE_DATA_TEXT, {"\xff", 1}}, "data"}};
+    } bad[] = {{{"0.3", "a", "", "", INTAKE_NO_DATA, {"", 0}}, "specversion"},
+               {{"1.0", "", "", "", INTAKE_NO_DATA, {"", 0}}, "type"},
+               {{"1.0", "\xff", "", "", INTAKE_NO_DATA, {"", 0}}, "type"},
+               {{"1.0", "a", "", "", INTAKE_DATA_JSON, {"{", 1}}, ""},
+               {{"1.0", "a", "", "", INTAKE_DATA_TEXT, {"\xff", 1}}, "data"}};
     for (size_t i = 0; i < FB_COUNT(bad); i++) {
         in = strict(&out, INTAKE_DOCUMENT);
         assert_true(intake_read_parts(&in, &bad[i].p));
@@ -159,6 +159,75 @@ static void a_cloud_event_may_come_in_parts(void **state)
         assert_string_equal(seen.field, bad[i].field);
     }
     buf_fini(&out);
+}
+
+static uint32_t repeated(const char *text, struct repeats *known, bool is_taken)
+{
+    struct buf out, names;
+    buf_init(&out, MIB);
+    buf_init(&names, MIB);
+    struct intake in = strict(&out, INTAKE_ANY);
+    in.repeats = known;
+    in.names = &names;
+    assert_true(intake_read(&in, span_of(text)));
+    assert_int_equal(in.events * sizeof(struct ev_custom), out.len);
+    for (size_t i = 0; is_taken && i < names.len; i += sizeof(uint64_t)) {
+        uint64_t name;
+        memcpy(&name, names.at + i, sizeof name);
+        repeats_add(known, name);
+    }
+    buf_fini(&out);
+    buf_fini(&names);
+    return in.repeated;
+}
+
+#define CLOUD(source, id)                                                                          \
+    "{\"specversion\":\"1.0\",\"type\":\"a\",\"source\":\"" source "\",\"id\":\"" id "\"}"
+
+static void a_cloud_event_that_was_taken_is_left_out_when_it_comes_again(void **state)
+{
+    (void)state;
+    static const uint64_t key[2] = {7, 8};
+    struct repeats *known = repeats_new(key);
+    assert_non_null(known);
+    assert_int_equal(repeated(CLOUD("/s", "1"), known, false), 0); /* refused behind it: 429 */
+    assert_int_equal(repeated(CLOUD("/s", "1"), known, true), 0);
+    assert_int_equal(repeated(CLOUD("/s", "1"), known, true), 1);
+    assert_int_equal(repeated(CLOUD("/s", "2"), known, true), 0);
+    assert_int_equal(repeated(CLOUD("/t", "1"), known, true), 0);
+    assert_int_equal(repeated(CLOUD("/s1", ""), known, true), 0); /* an id must say something */
+    assert_int_equal(repeated(CLOUD("/s1", ""), known, true), 0);
+    assert_int_equal(repeated("[" CLOUD("/u", "1") "," CLOUD("/u", "1") "]", known, true), 1);
+    assert_int_equal(repeated("{\"name\":\"a\",\"source\":\"/s\",\"id\":\"1\"}", known, true), 0);
+    assert_int_equal(repeated("{\"specversion\":\"1.0\",\"type\":\"a\",\"id\":\"1\"}", known, true),
+                     0);
+    repeats_free(known);
+}
+
+static void the_newest_names_are_known_and_no_others(void **state)
+{
+    (void)state;
+    static const uint64_t key[2] = {1, 2};
+    struct repeats *known = repeats_new(key);
+    assert_non_null(known);
+    for (uint64_t round = 0; round < 3; round++)
+        for (uint64_t i = 0; i < REPEATS_MAX; i++) {
+            uint64_t name = (round * REPEATS_MAX + i) * UINT64_C(0x9e3779b97f4a7c15);
+            uint64_t old = name - REPEATS_MAX * UINT64_C(0x9e3779b97f4a7c15);
+            assert_int_equal(repeats_knows(known, old), round > 0);
+            repeats_add(known, name);
+            repeats_add(known, name);
+            assert_true(repeats_knows(known, name));
+            assert_false(repeats_knows(known, old));
+        }
+    /* All in one bucket: it is slow, and right. */
+    for (uint64_t i = 0; i < 1000; i++)
+        repeats_add(known, i * REPEATS_MAX);
+    for (uint64_t i = 0; i < 1000; i++)
+        assert_true(repeats_knows(known, i * REPEATS_MAX));
+    assert_true(repeats_name(known, SPAN("a"), SPAN("bc")) !=
+                repeats_name(known, SPAN("ab"), SPAN("c")));
+    repeats_free(known);
 }
 
 static void a_broker_s_message_is_folded_instead_of_refused(void **state)
@@ -257,6 +326,8 @@ int main(void)
         cmocka_unit_test(what_is_wrong_is_named_with_line_element_and_field),
         cmocka_unit_test(a_cloud_event_is_of_version_1_0),
         cmocka_unit_test(a_cloud_event_may_come_in_parts),
+        cmocka_unit_test(a_cloud_event_that_was_taken_is_left_out_when_it_comes_again),
+        cmocka_unit_test(the_newest_names_are_known_and_no_others),
         cmocka_unit_test(a_broker_s_message_is_folded_instead_of_refused),
         cmocka_unit_test(an_integer_beyond_64_bits_is_a_value_and_never_rounded_in_a_text),
         cmocka_unit_test(without_room_nothing_is_taken),
