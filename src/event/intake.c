@@ -185,9 +185,10 @@ static bool take_value(struct intake *in, struct ev_custom *ev, const json_t *bo
 
 static bool take_text(struct intake *in, struct ev_custom *ev, const json_t *body)
 {
-    const char *text = json_is_object(body) ? text_of(body, "text") : json_string_value(body);
+    const char *text =
+        json_string_value(json_is_object(body) ? json_object_get(body, "text") : body);
     if (!text && json_is_object(body))
-        text = text_of(body, "message");
+        text = json_string_value(json_object_get(body, "message"));
     if (text && in->is_strict && strlen(text) >= sizeof ev->text) {
         bad(in, INTAKE_TEXT, "text", "`text` is longer than 191 bytes");
         return false;

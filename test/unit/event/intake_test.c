@@ -45,6 +45,10 @@ static void a_list_and_lines_become_events(void **state)
     assert_true(intake_read(&in, SPAN("{\"name\":\"c\"}\r\n\n{\"name\":\"d\",\"value\":2}")));
     assert_int_equal(in.events, 2);
     assert_string_equal(at(&out, 3)->name, "d");
+    assert_true(
+        intake_read(&in, SPAN("{\"name\":\"e\",\"text\":\"\",\"a\":1}\n{\"name\":\"f\",\"a\":1}")));
+    assert_string_equal(at(&out, 4)->text, ""); /* a text, though an empty one */
+    assert_string_equal(at(&out, 5)->text, "{\"a\":1}");
     buf_fini(&out);
 }
 
