@@ -200,6 +200,10 @@ bool otlp_read_json(enum otlp_signal signal, struct span bytes, otlp_each *each,
                                                                      read_span};
     struct reading r = {.each = each, .arg = arg, .service = {"", 0}};
     json_error_t error;
+    if (bytes.len == 0) {
+        snprintf(why, 160, "the body is empty");
+        return false;
+    }
     json_t *root = load(bytes, &error);
     size_t i, k, n;
     const json_t *part, *scope, *one;

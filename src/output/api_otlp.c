@@ -118,7 +118,7 @@ void api_otlp_status(struct api_call *c)
 }
 
 /* {"partialSuccess": {"rejectedDataPoints": "3", "errorMessage": "..."}}, or its wire form: field 1
- * with 1 varint and 2 text. */
+ * with 1 varint and 2 text.  Of a full success the field must not be there. */
 static void answer(struct api_call *c, const struct summing *s, bool is_json)
 {
     static const char *const keys[] = {"rejectedDataPoints", "rejectedLogRecords", "rejectedSpans"};
@@ -130,13 +130,13 @@ static void answer(struct api_call *c, const struct summing *s, bool is_json)
         char number[24];
         snprintf(number, sizeof number, "%llu", (unsigned long long)n);
         json_object_begin(&c->j);
-        json_key(&c->j, "partialSuccess");
-        json_object_begin(&c->j);
         if (n) {
+            json_key(&c->j, "partialSuccess");
+            json_object_begin(&c->j);
             json_key_str(&c->j, keys[s->signal], number);
             json_key_str(&c->j, "errorMessage", why);
+            json_object_end(&c->j);
         }
-        json_object_end(&c->j);
         json_object_end(&c->j);
         return;
     }

@@ -340,13 +340,15 @@ def test_logs_and_traces_come_in_as_json(ingest):
     spans = [{"name": "GET /cart", "startTimeUnixNano": "1000000000", "endTimeUnixNano": str(1000000000 + ms * 1000000)}
              for ms in (10, 30)]
     traces = {"resourceSpans": [{"resource": resource, "scopeSpans": [{"spans": spans}]}]}
-    assert post("/v1/logs", logs) == (200, {"partialSuccess": {}})
-    assert post("/v1/traces", traces) == (200, {"partialSuccess": {}})
+    assert post("/v1/logs", logs) == (200, {})
+    assert post("/v1/traces", traces) == (200, {})
     until(lambda: {"otel.logs.error", "shop.get__cart"} <= set(ingest.facts()), 30, "the facts know")
     assert ingest.facts()["otel.logs.error"]["last"] == 2
     assert ingest.facts()["shop.get__cart"]["last"] == 20
     status, answer = post("/v1/traces", [])
     assert (status, answer) == (400, {"code": 3, "message": "not a JSON object; nothing was taken"})
+    assert ingest.call("POST", "/v1/logs", "", Content_Type="application/json")[:2] == (
+        400, {"code": 3, "message": "the body is empty; nothing was taken"})
 
 
 def test_beacons_of_listed_pages_are_taken_as_known_numbers_only(ingest):
