@@ -204,6 +204,31 @@ done:
     return code;
 }
 
+/* What to do about SQLite's sentence: never nothing. */
+static const char *next_step(const char *why)
+{
+    static const struct {
+        const char *part, *step;
+    } rows[] = {
+        {"no such table", "`foldback events tables` lists tables and columns"},
+        {"no such column", "`foldback events tables` lists tables and columns"},
+        {"no such function", "`foldback events tables` lists the functions"},
+        {"wrong number of arguments", "`foldback events tables` shows how each is called"},
+        {"ambiguous column", "write TABLE.COLUMN"},
+        {"misuse of aggregate", "conditions on count(), p99() and the like stand behind HAVING"},
+        {"syntax error", "it is the SELECT of SQLite, for example: SELECT reason, count(*) FROM "
+                         "request WHERE time_us > ago('5m') GROUP BY reason"},
+        {"incomplete input", "something is missing at its end: a closing bracket, a quote, or what "
+                             "follows the last word"},
+        {"unrecognized token", "text stands in 'single quotes', names of columns in none; "
+                               "`foldback events tables` lists them"},
+    };
+    for (size_t i = 0; i < FB_COUNT(rows); i++)
+        if (strstr(why, rows[i].part))
+            return rows[i].step;
+    return "`foldback events tables` lists tables, columns and functions";
+}
+
 static enum fb_code fail_sql(struct query *q, int rc, struct fb_err *err)
 {
     q->error_at = sqlite3_error_offset(q->db);
@@ -225,12 +250,8 @@ static enum fb_code fail_sql(struct query *q, int rc, struct fb_err *err)
     }
     if (rc == SQLITE_INTERRUPT)
         return fb_fail(err, FB_E_AGAIN, "stopped");
-    const char *why = sqlite3_errmsg(q->db), *hint = "";
-    if (strstr(why, "no such table") || strstr(why, "no such column"))
-        hint = "; `foldback events tables` lists tables and columns";
-    else if (strstr(why, "no such function"))
-        hint = "; `foldback events tables` lists the functions";
-    return fb_fail(err, FB_E_USAGE, "%s%s", why, hint);
+    const char *why = sqlite3_errmsg(q->db);
+    return fb_fail(err, FB_E_USAGE, "%s; %s", why, next_step(why));
 }
 
 int query_error_at(const struct query *q)

@@ -127,7 +127,9 @@ def test_personal_fields_are_hidden_unless_asked_for(recorded):
 
 @pytest.mark.parametrize("sql, code, words", [
     ("SELECT foo FROM request", 2, ["no such column: foo", "events tables", "^ character 8"]),
-    ("SELEC 1", 2, ["syntax error", "^ character 1"]),
+    ("SELEC 1", 2, ["syntax error", "for example: SELECT", "^ character 1"]),
+    ("SELECT count(", 2, ["incomplete input", "missing at its end"]),
+    ("SELECT reason FROM request WHERE count(*) > 1", 2, ["misuse of aggregate", "HAVING"]),
     ("SELECT 1; SELECT 2", 2, ["one SELECT at a time"]),
     ("SELECT 1 FROM request WHERE time > 'soon'", 2, ["is no time"]),
     ("ATTACH 'x.db' AS x", 4, ["read-only"]),
