@@ -59,6 +59,7 @@ static bool open_source(struct watch *x);
 static void close_source(struct watch *x);
 static void prune(struct service *sv);
 static void changed(struct service *sv);
+static void drop_children(struct watch *parent);
 static void on_srv(struct watch *x, const struct dns_change *change);
 static void on_inotify(struct loop_handle *h, uint32_t events);
 static void list_watch(struct watch *x);
@@ -329,6 +330,14 @@ static void prune(struct service *sv)
     }
 }
 
+/* Until its parent names them anew. */
+static void drop_children(struct watch *parent)
+{
+    for (struct watch *x = parent->sv->gw->watches; x; x = x->next)
+        if (x->parent == parent)
+            x->is_named = false;
+}
+
 static void changed(struct service *sv)
 {
     prune(sv);
@@ -344,9 +353,7 @@ static void changed(struct service *sv)
 
 static void on_srv(struct watch *x, const struct dns_change *change)
 {
-    for (struct watch *y = x->sv->gw->watches; y; y = y->next)
-        if (y->parent == x)
-            y->is_named = false;
+    drop_children(x);
     uint32_t tier = 0;
     for (uint32_t i = 0; i < change->srv_count; i++) {
         const struct srv *s = &change->srv[i];
@@ -499,6 +506,7 @@ static void list_read(struct watch *x)
     if (x->is_own && !x->read.inode) {
         conf_unref(x->list);
         x->list = NULL;
+        drop_children(x); /* names in it go as its addresses do */
         free(text);
         return;
     }
@@ -515,9 +523,7 @@ static void list_read(struct watch *x)
     bool is_same = x->list && x->list->hash == list->hash;
     conf_unref(x->list);
     x->list = list;
-    for (struct watch *y = x->sv->gw->watches; y; y = y->next)
-        if (y->parent == x)
-            y->is_named = false;
+    drop_children(x);
     for (size_t i = 0; i < all->endpoint_count; i++)
         if (all->endpoints[i].kind != CONF_ENDPOINT_ADDRESS)
             (void)want_source(x, x->sv, &all->endpoints[i]);

@@ -369,3 +369,21 @@ def test_load_is_spread_by_threads_that_do_not_wait_for_each_other(fold, origins
     load.stop()
     assert codes <= {200, 201, 202}, codes  # 202: written down, and the gateway took its time
     assert load.bad == [], load.bad[:5]
+
+
+# ---- a list that somebody wrote by hand ----
+
+def test_names_of_a_list_leave_with_the_list_and_not_with_the_next_reload(tmp_path, origins):
+    f = Foldback(tmp_path, conf(origins[0]))
+    folder = os.path.join(f.state, "endpoints")
+    os.makedirs(folder, exist_ok=True)
+    path = os.path.join(folder, "app.yaml")
+    with open(path, "w") as out:
+        out.write('- "dns://localhost:%d"\n- "%s"\n' % (free_port(), at(origins[2])))
+    f.start()
+    try:
+        until(lambda: len(members(f)) >= 3 and at(origins[2]) in members(f), WAIT_S, "the list and its name")
+        os.unlink(path)
+        until(lambda: set(members(f)) == {at(origins[0])}, WAIT_S, "all of the list has left")
+    finally:
+        f.stop()
