@@ -75,8 +75,12 @@ void wish_of(const struct conf_endpoint *e, const struct wish *from, struct wish
     memcpy(wish->host, e->host, sizeof wish->host);
     wish->in_flight_max = e->in_flight_max;
     wish->tier = e->is_backup;
+    wish->origin = e->kind == CONF_ENDPOINT_ADDRESS ? MEMFILE_ORIGIN_CONFIG
+                   : e->kind == CONF_ENDPOINT_FILE  ? MEMFILE_ORIGIN_FILE
+                                                    : MEMFILE_ORIGIN_DNS;
     if (!from)
         return;
+    wish->origin = from->origin; /* what the configuration names, not what that names */
     wish->weight_pct *= from->weight_pct / 100;
     if (!wish->version[0])
         memcpy(wish->version, from->version, sizeof wish->version);
@@ -244,7 +248,7 @@ static void want_own(struct service *sv)
                             .is_own = true,
                             .is_settled = true,
                             .inotify = -1,
-                            .wish = {.weight_pct = 100},
+                            .wish = {.weight_pct = 100, .origin = MEMFILE_ORIGIN_API},
                             .next = gw->watches};
         conf_own_path(gw->setup->state_dir, sv->name, x->host);
         gw->watches = x;

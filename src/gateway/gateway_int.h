@@ -554,6 +554,7 @@ struct wish {
     char host[256]; /* what its certificate must be for */
     uint32_t in_flight_max;
     uint8_t tier;
+    uint8_t origin; /* enum memfile_origin */
     bool is_dns;
 };
 

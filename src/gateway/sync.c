@@ -206,9 +206,11 @@ static void place(struct endpoint *ep, const struct wish *wish)
                              .cap = wish->in_flight_max,
                              .tier = wish->tier,
                              .is_far = own[0] && wish->zone[0] && strcmp(own, wish->zone) != 0});
-    if (ep->number != EV_NONE)
-        snprintf(gw->mem->endpoints[ep->number].zone, sizeof gw->mem->endpoints[0].zone, "%s",
-                 wish->zone);
+    if (ep->number == EV_NONE)
+        return;
+    struct memfile_name *row = &gw->mem->endpoints[ep->number];
+    snprintf(row->zone, sizeof row->zone, "%s", wish->zone);
+    atomic_store_explicit(&row->origin, wish->origin, memory_order_relaxed);
 }
 
 static struct endpoint *find(struct service *sv, const struct sock_addr *addr)

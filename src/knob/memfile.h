@@ -16,7 +16,7 @@
 #include "knob/knob.h"
 
 #define MEMFILE_MAGIC UINT64_C(0x314b4342444c4f46) /* "FOLDBCK1" */
-#define MEMFILE_VERSION 10
+#define MEMFILE_VERSION 11
 #define MEMFILE_THREADS_MAX 64
 #define MEMFILE_OWN_RESOURCES 4
 /* Gateways at work at once: one serves, those before it end what they have (an upgrade).  Each has
@@ -123,6 +123,15 @@ struct memfile_name {
     _Atomic uint32_t is_drained; /* endpoints: an operator took it out; the brain's to write */
     _Atomic uint32_t has_left;   /* endpoints: 1: its service has it no more */
     char zone[32];               /* endpoints; the gateway's first thread writes it */
+    _Atomic uint32_t origin;     /* endpoints: enum memfile_origin; likewise */
+};
+
+/* What named an endpoint. */
+enum memfile_origin {
+    MEMFILE_ORIGIN_CONFIG,
+    MEMFILE_ORIGIN_DNS,
+    MEMFILE_ORIGIN_FILE,
+    MEMFILE_ORIGIN_API
 };
 
 /* What a new gateway takes over from a dead one, per endpoint; written each tick. */

@@ -202,6 +202,16 @@ static void put_place(struct json *j, const struct memfile *m, uint16_t i)
     json_key_f64(j, "utilisation", place && load != UINT32_MAX ? load / 1000.0 : NAN);
 }
 
+static const char *origin_of(const struct memfile *m, uint16_t i)
+{
+    static const char *const names[] = {[MEMFILE_ORIGIN_CONFIG] = "config",
+                                        [MEMFILE_ORIGIN_DNS] = "dns",
+                                        [MEMFILE_ORIGIN_FILE] = "file",
+                                        [MEMFILE_ORIGIN_API] = "api"};
+    uint32_t origin = atomic_load_explicit(&m->endpoints[i].origin, memory_order_relaxed);
+    return names[origin < FB_COUNT(names) ? origin : MEMFILE_ORIGIN_CONFIG];
+}
+
 static void put_endpoint(struct json *j, const struct admin *a, uint16_t i, enum fact_window window)
 {
     const struct ev_gauge *g = &a->metrics->endpoint[i].gauge;
@@ -211,6 +221,7 @@ static void put_endpoint(struct json *j, const struct admin *a, uint16_t i, enum
     json_key_str(j, "name", admin_name(a, EV_KIND_ENDPOINT, i));
     put_parent(j, a, EV_KIND_ENDPOINT, i);
     json_key_str(j, "version", version_of(a, s->memfile->endpoints[i].version));
+    json_key_str(j, "origin", origin_of(s->memfile, i));
     json_key_str(j, "health", g->head.type ? ev_health_name(g->health) : "unknown");
     json_key_bool(j, "is_drained", s->is_drained && s->is_drained(s->ctx, i));
     json_key_u64(j, "in_flight", g->in_flight);

@@ -172,6 +172,10 @@ export function Overview() {
 
 // ---- endpoints ----
 const health_tone = { ok: 'good', ramping: 'warn', half_open: 'warn', 'half-open': 'warn', ejected: 'bad', draining: 'warn', gone: 'bad' };
+const origin_words = {
+  config: 'The configuration names its address', dns: 'Found by a name of the configuration',
+  file: 'In a list of endpoints', api: 'Added through the API or foldback endpoint add',
+};
 const no_limit = 2 ** 32 - 1; // passed connections without a set one
 function Load({ e }) {
   const share = e.limit > 0 ? Math.min(1, e.in_flight / e.limit) : 0;
@@ -194,12 +198,12 @@ export function Endpoints() {
   const all = s.live.value?.endpoints ?? [];
   return html`<section class="panel" aria-labelledby="endpoints-h">
     <header><h2 id="endpoints-h">Endpoints</h2><p class="hint">In flight against the limit that was learned for each.</p><span class="grow"></span><${CopyCli} text="foldback status" /></header>
-    <${Table} label="Endpoints" head=${[['Endpoint'], ['Health'], ['In flight / limit'], ['Rate', 'n'], ['First byte', 'n'], ['p99', 'n'], ['Errors', 'n'], ['Share', 'n'], ['Place'], ['Last minute'], ['']]}>
+    <${Table} label="Endpoints" head=${[['Endpoint'], ['Health'], ['In flight / limit'], ['Rate', 'n'], ['First byte', 'n'], ['p99', 'n'], ['Errors', 'n'], ['Share', 'n'], ['Origin'], ['Place'], ['Last minute'], ['']]}>
       ${all.map((e, i) => html`<tr key=${e.name} class=${i === 0 || all[i - 1].service !== e.service ? 'group plain' : ''}>
         <th scope="row"><span class="muted">${e.service}</span> ${short(e.name, e.service)}</th>
         <td><span class=${'chip t-' + (health_tone[e.health] ?? 'none')}>${e.is_drained ? 'drained' : e.health}</span></td>
         <td><${Load} e=${e} /></td><td class="n">${count(e.facts.rate)}</td><td class="n">${ms(e.latency_ms)}</td><td class="n">${ms(e.facts.latency_p99)}</td>
-        <td class=${'n' + (e.error_ratio > 0.01 ? ' t-bad' : '')}>${pct(e.error_ratio)}</td><td class="n">${pct(e.share)}</td><td><${Place} e=${e} /></td>
+        <td class=${'n' + (e.error_ratio > 0.01 ? ' t-bad' : '')}>${pct(e.error_ratio)}</td><td class="n">${pct(e.share)}</td><td title=${origin_words[e.origin]}>${e.origin ?? dash}</td><td><${Place} e=${e} /></td>
         <td><${Spark} points=${s.trails.get(e.name)} tone="violet" /></td>
         <td class="n"><button onClick=${() => s.drain(e, e.is_drained)} aria-label=${(e.is_drained ? 'Undrain ' : 'Drain ') + e.name}>${e.is_drained ? 'Undrain' : 'Drain'}</button></td></tr>`)}
     <//>
