@@ -357,10 +357,32 @@ static void feed_resource(struct facts *f, const struct ev_resource *r)
     seen->at_us = now_us;
 }
 
+/* A fresh slot, of which only what is used has memory behind it; without memory the old one is
+ * wiped. */
+static void slot_renew(struct facts *f, uint8_t kind, uint16_t number)
+{
+    uint16_t at = f->s.slot_of[kind][number];
+    if (!at)
+        return;
+    struct slot *fresh = calloc(1, SLOT_BYTES);
+    if (fresh) {
+        free(f->slot[at - 1U]);
+        f->slot[at - 1U] = fresh;
+    }
+    struct slot *slot = facts_slot_at(f, at - 1U);
+    if (!fresh)
+        memset(slot, 0, SLOT_BYTES);
+    slot->kind = kind;
+    slot->class = FACT_ALL_CLASSES;
+    slot->number = number;
+}
+
 static void feed_name(struct facts *f, const struct ev_name *n)
 {
     if (n->number >= FACTS_NUMBERS_MAX)
         return;
+    if (ev_owner_is_other(&f->s.owners, n))
+        slot_renew(f, EV_KIND_ENDPOINT, n->number);
     if (n->kind == EV_KIND_VERSION)
         f->s.is_version[n->number] = !n->is_gone;
     if (n->kind == EV_KIND_ENDPOINT)

@@ -77,6 +77,7 @@ struct facts_state {
     uint16_t version_of[FACTS_NUMBERS_MAX];           /* of an endpoint: number + 1 */
     uint8_t is_version[FACTS_NUMBERS_MAX];            /* a name event made it known */
     uint64_t objective_us[FACTS_NUMBERS_MAX];         /* of a service */
+    struct ev_owners owners;
     struct facts_resource resource[FACTS_RESOURCE_SCOPES];
 };
 

@@ -9,7 +9,7 @@
 #include <string.h>
 
 /* Changes with the layout of anything that is saved here. */
-#define FACTS_LAYOUT UINT64_C(0x0001314643424c46) /* "FLBCF1", 1 */
+#define FACTS_LAYOUT UINT64_C(0x0002314643424c46) /* "FLBCF1", 2 */
 
 static void put_sketch(struct buf *out, const struct window_sketch *w)
 {

@@ -293,6 +293,18 @@ bool ev_reason_is_rule(uint16_t reason)
            reason == REASON_ADDRESS_DENIED;
 }
 
+bool ev_owner_is_other(struct ev_owners *o, const struct ev_name *n)
+{
+    if (n->kind != EV_KIND_ENDPOINT || n->is_gone || n->number >= EV_OWNERS_MAX)
+        return false;
+    uint64_t hash = UINT64_C(0xcbf29ce484222325); /* FNV-1a */
+    for (size_t i = 0; i < sizeof n->name && n->name[i]; i++)
+        hash = (hash ^ (unsigned char)n->name[i]) * UINT64_C(0x100000001b3);
+    uint64_t was = o->hash[n->number];
+    o->hash[n->number] = hash;
+    return was && was != hash;
+}
+
 static void field_to_json(struct json *j, const struct ev_field_row *f, const unsigned char *at)
 {
     uint16_t u16;

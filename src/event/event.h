@@ -233,6 +233,13 @@ bool ev_reason_is_shed(uint16_t reason);
 /* One under which a rule of the configuration refused it (rate limit, quota): no demand on the
  * service, and no fault of it. */
 bool ev_reason_is_rule(uint16_t reason);
+/* Numbers of endpoints change hands: whose each is, by a hash of the name; zeroed to begin with. */
+#define EV_OWNERS_MAX 1024
+struct ev_owners {
+    uint64_t hash[EV_OWNERS_MAX];
+};
+/* An endpoint's number is somebody else's from now on: what is known of it is of the one before. */
+bool ev_owner_is_other(struct ev_owners *o, const struct ev_name *n);
 #define EV_CACHE_END 7
 struct ev_trait_row {
     const char *name, *sentence;

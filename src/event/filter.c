@@ -333,9 +333,11 @@ static struct span read_text(const struct ev_head *ev, const struct ev_field_row
     return (struct span){at, strnlen(at, field->bytes)};
 }
 
-static const char *target_name(const struct filter_names *names, uint8_t kind, uint16_t number)
+static const char *target_name(const struct filter_names *names, const struct ev_head *ev,
+                               uint8_t kind, uint16_t number)
 {
-    return names && names->name ? names->name(names->ctx, (enum ev_kind)kind, number) : "";
+    return names && names->name ? names->name(names->ctx, (enum ev_kind)kind, number, ev->time_us)
+                                : "";
 }
 
 static uint8_t target_kind_of(const struct ev_head *ev)
@@ -354,13 +356,13 @@ static const char *number_name(const struct ev_head *ev, uint8_t meaning, uint16
     case MEANS_TYPE:
         return ev_type_row((uint8_t)v)->name;
     case MEANS_ROUTE:
-        return target_name(names, EV_KIND_ROUTE, v);
+        return target_name(names, ev, EV_KIND_ROUTE, v);
     case MEANS_SERVICE:
-        return target_name(names, EV_KIND_SERVICE, v);
+        return target_name(names, ev, EV_KIND_SERVICE, v);
     case MEANS_ENDPOINT:
-        return target_name(names, EV_KIND_ENDPOINT, v);
+        return target_name(names, ev, EV_KIND_ENDPOINT, v);
     case MEANS_TARGET:
-        return target_name(names, target_kind_of(ev), v);
+        return target_name(names, ev, target_kind_of(ev), v);
     case MEANS_CLASS:
         return ev_class_name((uint8_t)v);
     case MEANS_REASON:

@@ -53,9 +53,11 @@ struct filter {
     bool is_all; /* an empty expression */
 };
 
-/* Name of a route, service or endpoint number; "" when unknown.  NULL: none are known. */
+/* Name that the number of a route, service, endpoint or version had at <time_us>, that of the
+ * event;
+ * "" when unknown.  NULL: none are known. */
 struct filter_names {
-    const char *(*name)(void *ctx, enum ev_kind kind, uint16_t number);
+    const char *(*name)(void *ctx, enum ev_kind kind, uint16_t number, uint64_t time_us);
     void *ctx;
 };
 

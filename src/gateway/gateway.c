@@ -23,6 +23,7 @@ static void on_dns(struct loop_handle *h, uint32_t events);
 static void on_dns_change(void *arg, const struct dns_change *change);
 static void tell(struct gw *gw, uint32_t ticket, uint64_t value);
 static void begin_drain(struct gw *gw);
+static void stop_checks(struct gw *gw);
 static void retire(struct gw *gw);
 static void reload(struct gw *gw, const struct control_msg *m, int fd);
 static struct conf *read_conf(int fd, const char *file, struct buf *why);
@@ -61,12 +62,7 @@ int gateway_run(const struct gateway_setup *setup)
     } else {
         fb_log(FB_LOG_ERROR, "%s", err.text);
     }
-    for (struct service *sv = gw->services; sv; sv = sv->next)
-        for (uint32_t i = 0; i < GATE_ENDPOINTS_MAX; i++)
-            if (sv->endpoints[i]) {
-                probe_stop(sv->endpoints[i]);
-                agent_stop(sv->endpoints[i]);
-            }
+    stop_checks(gw);
     struct generation *gen = gw->gen;
     for (uint32_t i = 0; i < gw->thread_count; i++)
         worker_fini(&gw->workers[i]);
@@ -112,8 +108,10 @@ void gateway_tick(struct gw *gw)
             service_report(sv, w, now_us);
         service_sweep(sv);
     }
-    if (!gw->is_retired)
+    if (!gw->is_retired) {
         discover_tick(gw);
+        sync_tick(gw, now_us);
+    }
     for (uint32_t i = 0; i < gw->thread_count; i++) {
         requests += atomic_load_explicit(&gw->workers[i].shown_requests, memory_order_relaxed);
         clients += atomic_load_explicit(&gw->workers[i].shown_clients, memory_order_relaxed);
@@ -195,8 +193,7 @@ static bool start(struct gw *gw, const struct gateway_setup *setup, struct fb_er
     if (!gen)
         return false;
     /* What a gateway before this one had and this one has not: it was taken out in between. */
-    for (uint32_t i = 0; i < KNOB_TARGETS_MAX; i++)
-        atomic_store_explicit(&gw->mem->endpoints[i].has_left, 1, memory_order_relaxed);
+    numbers_begin(gw->mem, setup->slot, fb_mono_us());
     put_in_force(gw, gen);
     for (uint32_t i = 0; i < gw->thread_count; i++) {
         access_buf_init(&gw->workers[i].access, gw->log);
@@ -301,6 +298,16 @@ static void begin_drain(struct gw *gw)
         loop_post(gw->workers[i].loop, &gw->workers[i].stop);
 }
 
+static void stop_checks(struct gw *gw)
+{
+    for (struct service *sv = gw->services; sv; sv = sv->next)
+        for (uint32_t i = 0; i < GATE_ENDPOINTS_MAX; i++)
+            if (sv->endpoints[i]) {
+                probe_stop(sv->endpoints[i]);
+                agent_stop(sv->endpoints[i]);
+            }
+}
+
 /* The gateway after this one serves already, from the same sockets: connections that wait there are
  * its own.  What both would say or write (health, gauges, learned values, names) is its alone. */
 static void retire(struct gw *gw)
@@ -308,12 +315,7 @@ static void retire(struct gw *gw)
     if (gw->drain_us)
         return;
     gw->is_retired = true;
-    for (struct service *sv = gw->services; sv; sv = sv->next)
-        for (uint32_t i = 0; i < GATE_ENDPOINTS_MAX; i++)
-            if (sv->endpoints[i]) {
-                probe_stop(sv->endpoints[i]);
-                agent_stop(sv->endpoints[i]);
-            }
+    stop_checks(gw);
     gw->drain_us = gw->busy_us = loop_now_us(gw->workers[0].loop);
     for (uint32_t i = 0; i < gw->thread_count; i++)
         loop_post(gw->workers[i].loop, &gw->workers[i].stop);

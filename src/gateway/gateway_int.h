@@ -32,6 +32,7 @@
 #include "io/thread.h"
 #include "io/tls.h"
 #include "io/tls_ticket.h"
+#include "knob/numbers.h"
 #include "proto/coding.h"
 #include "proto/http1.h"
 #include "proto/http1_body.h"
@@ -73,6 +74,7 @@ struct endpoint {
     struct service *sv;
     uint16_t index;           /* in the gate */
     uint16_t number;          /* in the registry */
+    uint32_t generation;      /* of its number */
     _Atomic uint16_t version; /* number of its version; thread 0 writes */
     bool is_dns;
     bool is_drained;             /* thread 0: as told to the gate */
@@ -167,6 +169,7 @@ struct gw {
     struct watch *watches;             /* thread 0: names and lists that are looked at */
     struct loop_handle inotify_handle;
     uint64_t lists_us;           /* thread 0: lists were looked at */
+    uint64_t numbers_us;         /* thread 0: numbers of endpoints were */
     _Atomic uint32_t gone_count; /* endpoints that left: pools look for them */
     struct tls_tickets tickets;
     uint64_t tls_polled_us;       /* thread 0 */
@@ -368,8 +371,9 @@ struct request {
     uint16_t route, reason, status;
     uint16_t in_flight, ep_number, ep_version;
     uint16_t hedge_endpoint; /* number of the endpoint whose answer was not needed */
-    uint32_t tls_cipher;     /* of the client, as in its event */
-    uint16_t grpc_status;    /* EV_NONE: no gRPC */
+    uint32_t ep_generation, hedge_generation; /* of those numbers (knob/numbers.h) */
+    uint32_t tls_cipher;                      /* of the client, as in its event */
+    uint16_t grpc_status;                     /* EV_NONE: no gRPC */
     char peer_text[46]; /* the client's address: the client may be gone when the log is written */
     uint8_t peer_text_bytes;
     uint8_t phase; /* enum request_phase */
@@ -714,7 +718,8 @@ void service_resync(struct service *sv);
 void service_ask(struct service *sv);
 void service_want(struct service *sv, const struct sock_addr *addr, const struct wish *wish);
 bool service_has(struct service *sv, const struct sock_addr *addr);
-void service_sweep(struct service *sv); /* thread 0 */
+void service_sweep(struct service *sv);         /* thread 0 */
+void sync_tick(struct gw *gw, uint64_t now_us); /* thread 0 */
 /* The endpoint with this number begins anew, as if it were new. */
 void service_reset(struct gw *gw, uint16_t number);
 void service_fini_all(struct gw *gw);

@@ -104,6 +104,7 @@ void hedge_settle(struct request *req)
     two->hedge = EV_HEDGE_WON;
     two->hedge_us = fb_sat_u32(fb_sub_floor_u64(req->sent_us, two->sent_us));
     two->hedge_endpoint = two->ep_number;
+    two->hedge_generation = two->ep_generation;
     change_places(req, two); /* <req> is now what was sent first */
     hedge_drop(req);
 }
@@ -119,6 +120,7 @@ bool hedge_takes_over(struct request *req)
     req->hedge = EV_HEDGE_WON;
     req->hedge_us = fb_sat_u32(fb_sub_floor_u64(two->sent_us, req->sent_us));
     req->hedge_endpoint = req->ep_number;
+    req->hedge_generation = req->ep_generation;
     change_places(req, two);
     two->phase = REQUEST_OVER;
     fb_assert(two->up == NULL);
@@ -180,6 +182,7 @@ static void note(struct request *req, const struct request *two)
     req->hedge = was_sent ? EV_HEDGE_LOST : EV_HEDGE_ARMED;
     req->hedge_us = was_sent ? fb_sat_u32(fb_sub_floor_u64(two->sent_us, req->sent_us)) : 0;
     req->hedge_endpoint = two->ep_number;
+    req->hedge_generation = two->ep_generation;
 }
 
 static void part(struct request *req)
@@ -215,6 +218,7 @@ static void change_places(struct request *a, struct request *b)
     SWAP(uint32_t, head_base);
     SWAP(uint16_t, in_flight);
     SWAP(uint16_t, ep_number);
+    SWAP(uint32_t, ep_generation);
     SWAP(uint16_t, ep_version);
     SWAP(uint8_t, phase);
     SWAP(uint8_t, outcome);

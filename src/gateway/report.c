@@ -13,6 +13,8 @@
 static void report_sample(struct request *req);
 static void report_access(struct request *req);
 static uint16_t number_of_route(const struct request *req);
+static uint16_t number_of_endpoint(const struct request *req);
+static uint16_t still(const struct request *req, uint16_t number, uint32_t generation);
 
 void report_request(struct request *req)
 {
@@ -26,7 +28,7 @@ void report_request(struct request *req)
     ev.request_id = req->request_id;
     ev.route = number_of_route(req);
     ev.service = req->sv ? req->sv->number : EV_NONE;
-    ev.endpoint = req->ep ? req->ep_number : EV_NONE;
+    ev.endpoint = number_of_endpoint(req);
     ev.reason = req->reason ? req->reason : REASON_INTERNAL;
     ev.status = req->status;
     ev.class = req->ticket.class;
@@ -60,7 +62,7 @@ void report_request(struct request *req)
     if (req->hedge == EV_HEDGE_LOST || req->hedge == EV_HEDGE_WON) {
         ev.flags |= EV_REQUEST_HEDGED;
         ev.hedge_us = req->hedge_us;
-        ev.hedge_endpoint = req->hedge_endpoint;
+        ev.hedge_endpoint = still(req, req->hedge_endpoint, req->hedge_generation);
     }
     ev.grpc_status = req->grpc_status;
     ev.wanted = req->ticket.wanted;
@@ -251,7 +253,7 @@ static void report_sample(struct request *req)
     ev.head.origin = (uint8_t)w->index;
     ev.request_id = req->request_id;
     ev.route = number_of_route(req);
-    ev.endpoint = req->ep ? req->ep_number : EV_NONE;
+    ev.endpoint = number_of_endpoint(req);
     ev.status = req->status;
     ev.reason = req->reason;
     ev.total_us = fb_sat_u32(fb_sub_floor_u64(req->end_us, req->start_us));
@@ -286,7 +288,7 @@ static void report_access(struct request *req)
         .request_id = {id, 16},
         .route = req->route == ROUTE_NONE ? "" : conf->routes[req->route].name,
         .service = req->sv ? req->sv->name : "",
-        .endpoint = req->ep ? memfile_name(w->gw->mem, EV_KIND_ENDPOINT, req->ep_number) : "",
+        .endpoint = memfile_name(w->gw->mem, EV_KIND_ENDPOINT, number_of_endpoint(req)),
         .reason = ev_reason_row(req->reason)->name,
         .class = req->route == ROUTE_NONE ? "" : ev_class_name(req->ticket.class),
         .bytes = req->sent_bytes,
@@ -299,6 +301,19 @@ static void report_access(struct request *req)
         .version_minor = req->protocol == EV_PROTOCOL_HTTP2 ? 0 : req->version_minor,
         .is_cut = req->is_aborted};
     access_buf_put(&w->access, &e, req->end_us);
+}
+
+/* The endpoint left long ago and its number is closed: then the event says none. */
+static uint16_t still(const struct request *req, uint16_t number, uint32_t generation)
+{
+    return number == EV_NONE || numbers_generation(req->worker->gw->mem, number) != generation
+               ? EV_NONE
+               : number;
+}
+
+static uint16_t number_of_endpoint(const struct request *req)
+{
+    return req->ep ? still(req, req->ep_number, req->ep_generation) : EV_NONE;
 }
 
 static uint16_t number_of_route(const struct request *req)

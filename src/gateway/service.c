@@ -252,6 +252,7 @@ static void note_sent(struct request *req)
     fb_assert(ep != NULL);
     req->ep = ep;
     req->ep_number = ep->number;
+    req->ep_generation = ep->generation;
     req->ep_version = atomic_load_explicit(&ep->version, memory_order_relaxed);
     req->in_flight = (uint16_t)fb_min_u32(req->ticket.in_flight_at_send, UINT16_MAX);
     if (ep->in_flight)

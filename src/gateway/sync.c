@@ -6,6 +6,7 @@
  * requests; its seat in the gate is free again when its last request has ended, its memory when its
  * last connection is closed. */
 #include "base/assert.h"
+#include "base/clock.h"
 #include "gateway/gateway_int.h"
 
 #include <math.h>
@@ -90,6 +91,33 @@ void service_reset(struct gw *gw, uint16_t number)
         }
 }
 
+/* Each second: numbers that nobody holds are closed, and endpoints for which there was none begin
+ * anew with one. */
+void sync_tick(struct gw *gw, uint64_t now_us)
+{
+    if (now_us < gw->numbers_us + US_PER_S)
+        return;
+    gw->numbers_us = now_us;
+    numbers_tick(gw->mem, fb_mono_us());
+    uint32_t room = numbers_room(gw->mem, fb_mono_us());
+    for (struct service *sv = gw->services; sv && room; sv = sv->next) {
+        bool is_changed = false;
+        for (uint32_t i = 0; i < GATE_ENDPOINTS_MAX && room; i++) {
+            struct endpoint *ep = sv->endpoints[i];
+            if (!ep || ep->number != EV_NONE ||
+                atomic_load_explicit(&ep->is_gone, memory_order_relaxed))
+                continue;
+            room--;
+            remove_endpoint(sv, ep);
+            is_changed = true;
+        }
+        if (is_changed) {
+            service_resync(sv);
+            service_ask(sv);
+        }
+    }
+}
+
 void service_fini_all(struct gw *gw)
 {
     discover_fini(gw);
@@ -104,10 +132,18 @@ void service_fini_all(struct gw *gw)
     }
 }
 
+static void endpoint_free(struct endpoint *ep)
+{
+    struct gw *gw = ep->sv->gw;
+    if (ep->number != EV_NONE)
+        numbers_let_go(gw->mem, ep->number, gw->setup->slot);
+    free(ep);
+}
+
 void endpoint_unref(struct endpoint *ep)
 {
     if (atomic_fetch_sub_explicit(&ep->refs, 1, memory_order_acq_rel) == 1)
-        free(ep);
+        endpoint_free(ep);
 }
 
 /* Seats that the gate has given up: their endpoints go when nobody holds them. */
@@ -246,9 +282,11 @@ static void add(struct service *sv, const struct sock_addr *addr, const struct w
     sock_format(addr, ep->text);
     char name[104];
     endpoint_name(ep, name);
-    ep->number = memfile_number(gw->mem, EV_KIND_ENDPOINT, name, sv->number);
+    ep->number = numbers_take(gw->mem, name, sv->number, fb_mono_us());
     struct gate_keep keep, *kept = NULL;
     if (ep->number != EV_NONE) {
+        numbers_hold(gw->mem, ep->number, gw->setup->slot);
+        ep->generation = numbers_generation(gw->mem, ep->number);
         const struct memfile_keep *k = &gw->mem->keeps[ep->number];
         ep->gauge = &gw->mem->gauges[ep->number];
         ep->in_flight = &ep->gauge->in_flight[gw->setup->slot];
@@ -258,6 +296,8 @@ static void add(struct service *sv, const struct sock_addr *addr, const struct w
             kept = &keep;
         }
     }
+    service_say(sv,
+                &gw->workers[0]); /* what the last owner of its seat has to say is not its own */
     spin_lock(&sv->lock);
     uint64_t now_us = fb_max_u64(loop_refresh_us(gw->workers[0].loop), sv->last_us);
     sv->last_us = now_us;
@@ -275,7 +315,7 @@ static void add(struct service *sv, const struct sock_addr *addr, const struct w
         fb_log(FB_LOG_ERROR,
                "service %s: endpoint %s is left out: at most %d endpoints per service", sv->name,
                ep->text, GATE_ENDPOINTS_MAX);
-        free(ep);
+        endpoint_free(ep);
         return;
     }
     ep->version = version_number(sv, wish->version);
@@ -311,8 +351,10 @@ static void say_endpoint(struct endpoint *ep, bool is_gone)
     endpoint_name(ep, name);
     if (ep->number != EV_NONE) {
         gw->mem->endpoints[ep->number].version = is_gone ? EV_NONE : ep->version;
-        atomic_store_explicit(&gw->mem->endpoints[ep->number].has_left, is_gone,
-                              memory_order_relaxed);
+        if (is_gone)
+            numbers_leave(gw->mem, ep->number, fb_mono_us());
+        else
+            numbers_stay(gw->mem, ep->number);
     }
     report_name(&gw->workers[0], name,
                 &(struct naming){.kind = EV_KIND_ENDPOINT,

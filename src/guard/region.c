@@ -35,11 +35,13 @@ static const char *of_name(const struct conf *conf, enum ev_kind kind, const cha
     return of_service_name(conf, name);
 }
 
-static const char *of_number(const struct region_book *book, enum ev_kind kind, uint16_t number)
+static const char *of_number(const struct region_book *book, const struct ev_head *ev,
+                             enum ev_kind kind, uint16_t number)
 {
     if (kind == EV_KIND_NONE || number == EV_NONE)
         return "";
-    const char *name = book->names.name ? book->names.name(book->names.ctx, kind, number) : NULL;
+    const char *name =
+        book->names.name ? book->names.name(book->names.ctx, kind, number, ev->time_us) : NULL;
     return name && name[0] ? of_name(book->conf, kind, name) : NULL;
 }
 
@@ -77,13 +79,13 @@ const char *region_of(const struct region_book *book, const struct ev_head *ev)
         return of_name(book->conf, n->kind, name);
     }
     if (field(ev, "target", &number) && field(ev, "target_kind", &kind))
-        return of_number(book, (enum ev_kind)kind, number);
+        return of_number(book, ev, (enum ev_kind)kind, number);
     if (field(ev, "number", &number) && field(ev, "kind", &kind))
-        return of_number(book, (enum ev_kind)kind, number);
+        return of_number(book, ev, (enum ev_kind)kind, number);
     /* The most telling one decides; a request without a route may still have a service. */
     for (size_t i = 0; i < FB_COUNT(direct); i++)
         if (field(ev, direct[i].name, &number) && number != EV_NONE)
-            return of_number(book, direct[i].kind, number);
+            return of_number(book, ev, direct[i].kind, number);
     return "";
 }
 

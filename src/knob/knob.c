@@ -151,6 +151,11 @@ bool knob_publish(struct knob_table *table, enum knob_id knob, uint16_t target,
     return true;
 }
 
+void knob_unpublish(struct knob_table *table, enum knob_id knob, uint16_t target)
+{
+    atomic_store_explicit(&table->cell[knob][target].version, 0, memory_order_release);
+}
+
 double knob_read(const struct knob_table *table, enum knob_id knob, uint16_t target)
 {
     fb_assert(knob < KNOB_COUNT);

@@ -108,6 +108,8 @@ struct knob_table {
 /* Publishes when something changed; returns true when it did. */
 bool knob_publish(struct knob_table *table, enum knob_id knob, uint16_t target,
                   const struct knob_layer *layer, uint64_t now_us);
+/* As if it had never been published: its target is nobody's. */
+void knob_unpublish(struct knob_table *table, enum knob_id knob, uint16_t target);
 /* The value in force, clamped to the bounds of the row and of the cell; the row's safe value when
  * never published.  Lock-free, about 2 ns. */
 double knob_read(const struct knob_table *table, enum knob_id knob, uint16_t target);

@@ -16,7 +16,7 @@
 #include "knob/knob.h"
 
 #define MEMFILE_MAGIC UINT64_C(0x314b4342444c4f46) /* "FOLDBCK1" */
-#define MEMFILE_VERSION 11
+#define MEMFILE_VERSION 12
 #define MEMFILE_THREADS_MAX 64
 #define MEMFILE_OWN_RESOURCES 4
 /* Gateways at work at once: one serves, those before it end what they have (an upgrade).  Each has
@@ -95,6 +95,7 @@ struct memfile_head {
     _Atomic uint64_t config_hash;           /* of the configuration that the gateway serves */
     _Atomic uint64_t connections, requests; /* totals of this gateway process */
     _Atomic uint32_t names_version;         /* counts changes of the registry */
+    _Atomic uint32_t past_count;            /* of memfile.pasts, ever */
     /* what the gateway itself uses, by enum overload_resource: share in use, place on the ladder */
     _Atomic uint32_t own_used_ppm[MEMFILE_OWN_RESOURCES], own_place_ppm[MEMFILE_OWN_RESOURCES];
     _Atomic uint32_t own_stage, own_threshold;
@@ -113,7 +114,7 @@ struct memfile_head {
 
 /* Registry: numbers of routes, services, endpoints and versions, kept over reloads and gateway
  * restarts by name. Written by the gateway's first thread; a row never changes its name while
- * is_used. */
+ * is_used.  Numbers of endpoints change hands: knob/numbers.h. */
 struct memfile_name {
     char name[104]; /* terminated: "shop", "shop /checkout/", "shop 10.0.0.1:80", "shop canary" */
     _Atomic uint32_t is_used;
@@ -132,6 +133,21 @@ enum memfile_origin {
     MEMFILE_ORIGIN_DNS,
     MEMFILE_ORIGIN_FILE,
     MEMFILE_ORIGIN_API
+};
+
+/* How often the number of an endpoint changed hands: knob/numbers.h. */
+struct memfile_life {
+    _Atomic uint32_t generation;
+    _Atomic uint32_t holders[MEMFILE_SLOTS]; /* by gateway: what still has it in memory */
+    _Atomic uint64_t since_us;               /* the present owner's; 0: it is the first */
+    _Atomic uint64_t left_us, closed_us;     /* closed: 0, or since when its generation is over */
+};
+/* Whose a number was before. */
+#define MEMFILE_PASTS 2048
+struct memfile_past {
+    _Atomic uint64_t since_us, until_us; /* <until_us> 0: nobody's */
+    uint16_t number;
+    char name[104];
 };
 
 /* What a new gateway takes over from a dead one, per endpoint; written each tick. */
@@ -188,8 +204,10 @@ struct memfile {
     struct memfile_head *head;
     struct knob_table *knobs;
     struct memfile_name *routes, *services, *endpoints, *versions; /* KNOB_TARGETS_MAX each */
-    struct memfile_keep *keeps;                                    /* by endpoint number */
-    struct memfile_gauge *gauges;                                  /* by endpoint number */
+    struct memfile_life *lives;                                    /* by endpoint number */
+    struct memfile_past *pasts;            /* MEMFILE_PASTS, a ring by head->past_count */
+    struct memfile_keep *keeps;            /* by endpoint number */
+    struct memfile_gauge *gauges;          /* by endpoint number */
     struct ring *rings[MEMFILE_RINGS_MAX]; /* MEMFILE_SLOTS x head->threads */
     int fd;
 };

@@ -343,6 +343,11 @@ void brain_publish(struct brain *b)
         for (uint16_t t = 0; t < KNOB_TARGETS_MAX; t++)
             if (book->layer[knob][t].is_used)
                 knob_publish(b->mem.knobs, (enum knob_id)knob, t, &book->layer[knob][t], now_us);
+            else if (knob_row(knob)->kind == EV_KIND_ENDPOINT &&
+                     knob_version(b->mem.knobs, (enum knob_id)knob, t) &&
+                     atomic_load_explicit(&b->mem.endpoints[t].has_left, memory_order_relaxed))
+                knob_unpublish(b->mem.knobs, (enum knob_id)knob,
+                               t); /* the next owner's is not its */
     for (uint16_t t = 0; t < KNOB_TARGETS_MAX; t++)
         if (b->mem.endpoints[t].name[0])
             atomic_store_explicit(&b->mem.endpoints[t].is_drained,

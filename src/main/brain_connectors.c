@@ -3,6 +3,7 @@
  * connectors say about themselves becomes alerts; what the admin API may ask of them. */
 #include "base/clock.h"
 #include "base/log.h"
+#include "knob/numbers.h"
 #include "main/brain_int.h"
 #include "main/sentence.h"
 #include "output/timeline.h"
@@ -40,18 +41,12 @@ static uint32_t read_status(struct brain *b, struct connector_status *at, uint32
     return n;
 }
 
-static const char *name_of(void *ctx, enum ev_kind kind, uint16_t number)
+static const char *name_of(void *ctx, enum ev_kind kind, uint16_t number, uint64_t time_us)
 {
     const struct memfile *mem = ctx;
-    const struct memfile_name *rows = kind == EV_KIND_SERVICE    ? mem->services
-                                      : kind == EV_KIND_ROUTE    ? mem->routes
-                                      : kind == EV_KIND_ENDPOINT ? mem->endpoints
-                                      : kind == EV_KIND_VERSION  ? mem->versions
-                                                                 : NULL;
-    if (!rows || number >= KNOB_TARGETS_MAX ||
-        !atomic_load_explicit(&rows[number].is_used, memory_order_acquire))
+    if (kind < EV_KIND_ROUTE || kind > EV_KIND_VERSION || number >= KNOB_TARGETS_MAX)
         return "";
-    return rows[number].name;
+    return numbers_name_at(mem, kind, number, time_us);
 }
 
 static void say_event(void *ctx, const struct ev_head *ev, struct buf *out)

@@ -302,15 +302,19 @@ static void add_endpoints(struct brain *b, uint16_t service, struct fleet_report
 {
     for (uint16_t i = 0; i < KNOB_TARGETS_MAX && r->endpoint_count < FLEET_ENDPOINTS_MAX; i++) {
         const struct memfile_name *n = &b->mem.endpoints[i];
-        if (!atomic_load_explicit(&n->is_used, memory_order_acquire) || n->parent != service ||
-            atomic_load_explicit(&n->version, memory_order_relaxed) == EV_NONE)
-            continue;
         const struct memfile_gauge *g = &b->mem.gauges[i];
+        uint64_t sum_us;
+        if (!atomic_load_explicit(&n->is_used, memory_order_acquire) || n->parent != service)
+            continue;
+        if (atomic_load_explicit(&n->version, memory_order_relaxed) == EV_NONE) {
+            uint32_t past; /* of one that left: not the next owner's */
+            memfile_answers_since(&g->answers, &b->fleet->told[i], &past, &sum_us);
+            continue;
+        }
         struct fleet_endpoint *e = &r->endpoints[r->endpoint_count++];
         memcpy(e->name, n->name, sizeof e->name);
         e->in_flight = (uint32_t)fb_clamp(memfile_in_flight(g), 0, UINT32_MAX);
         e->limit = atomic_load_explicit(&g->limit, memory_order_relaxed);
-        uint64_t sum_us;
         memfile_answers_since(&g->answers, &b->fleet->told[i], &e->answers, &sum_us);
         e->latency_us = e->answers ? fb_sat_u32(sum_us / e->answers) : 0;
     }

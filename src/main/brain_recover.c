@@ -7,6 +7,7 @@
 #include "base/assert.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "knob/numbers.h"
 #include "main/brain_int.h"
 #include "main/role.h"
 #include "query/memory.h"
@@ -217,6 +218,8 @@ static void hand_over(struct brain *b)
                 continue;
             snprintf(rows[i].name, sizeof rows[i].name, "%s", name);
             rows[i].version = EV_NONE;
+            if (kinds[k] == EV_KIND_ENDPOINT) /* until its service is seen to have it */
+                numbers_leave(&b->mem, i, now_us);
             atomic_store_explicit(&rows[i].is_used, 1, memory_order_release);
             const struct knob_layer *limit = &book->layer[KNOB_LIMIT][i];
             if (kinds[k] == EV_KIND_ENDPOINT && limit->is_learned &&

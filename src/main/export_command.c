@@ -226,8 +226,10 @@ static enum fb_code close_output(struct export *x, enum fb_code code, struct fb_
 
 /* ---- events ---- */
 
-static const char *name_of(void *ctx, enum ev_kind kind, uint16_t number)
+/* The names follow the log as it is read. */
+static const char *name_of(void *ctx, enum ev_kind kind, uint16_t number, uint64_t time_us)
 {
+    (void)time_us;
     return names_get(ctx, (uint8_t)kind, number);
 }
 

@@ -5,10 +5,12 @@
 
 #include <string.h>
 
-static const char *name_of(const struct filter_names *names, uint8_t kind, uint16_t number)
+static const char *name_of(const struct filter_names *names, const struct ev_head *ev, uint8_t kind,
+                           uint16_t number)
 {
-    return number == EV_NONE || !names->name ? ""
-                                             : names->name(names->ctx, (enum ev_kind)kind, number);
+    return number == EV_NONE || !names->name
+               ? ""
+               : names->name(names->ctx, (enum ev_kind)kind, number, ev->time_us);
 }
 
 static void put_alert(const struct ev_alert *ev, struct buf *out)
@@ -41,7 +43,8 @@ static void put_outcome(const struct filter_names *names, const struct ev_outcom
                         struct buf *out)
 {
     buf_printf(out, "decision %llu about %s %s: %s", (unsigned long long)ev->decision_id,
-               ev_kind_name(ev->target_kind), name_of(names, ev->target_kind, ev->target),
+               ev_kind_name(ev->target_kind),
+               name_of(names, &ev->head, ev->target_kind, ev->target),
                ev_outcome_name(ev->outcome));
     if (ev->is_reverted)
         buf_puts(out, "; the knob went back");
@@ -50,8 +53,9 @@ static void put_outcome(const struct filter_names *names, const struct ev_outcom
 static void put_health(const struct filter_names *names, const struct ev_health *ev,
                        struct buf *out)
 {
-    buf_printf(out, "endpoint %s of %s: %s -> %s", name_of(names, EV_KIND_ENDPOINT, ev->endpoint),
-               name_of(names, EV_KIND_SERVICE, ev->service), ev_health_name(ev->from),
+    buf_printf(out, "endpoint %s of %s: %s -> %s",
+               name_of(names, &ev->head, EV_KIND_ENDPOINT, ev->endpoint),
+               name_of(names, &ev->head, EV_KIND_SERVICE, ev->service), ev_health_name(ev->from),
                ev_health_name(ev->to));
 }
 
@@ -61,7 +65,7 @@ void sentence_put(const struct filter_names *names, const struct ev_head *ev, st
     switch (ev->type) {
     case EV_DECISION: {
         const struct ev_decision *d = at;
-        explain_decision(d, name_of(names, d->target_kind, d->target), out);
+        explain_decision(d, name_of(names, ev, d->target_kind, d->target), out);
         break;
     }
     case EV_ALERT:

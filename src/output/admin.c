@@ -4,6 +4,7 @@
 #include "base/assert.h"
 #include "event/repeats.h"
 #include "io/socket.h"
+#include "knob/numbers.h"
 
 #include <errno.h>
 #include <math.h>
@@ -228,6 +229,10 @@ void admin_on_event(struct admin *a, const struct ev_head *ev, uint64_t offset, 
         recent_add_sample(a->recent, (const struct ev_sample *)ev);
     else if (ev->type == EV_KEY && ((const struct ev_key *)ev)->op == EV_KEY_ERASED)
         recent_forget_samples(a->recent);
+    if (ev->type == EV_NAME && ev_owner_is_other(&a->owners, (const struct ev_name *)ev)) {
+        uint16_t number = ((const struct ev_name *)ev)->number;
+        history_forget(&a->history, (struct fact_scope){EV_KIND_ENDPOINT, number});
+    }
     if (is_replay)
         return;
     metrics_feed(a->metrics, ev);
@@ -281,9 +286,17 @@ const char *admin_name(const struct admin *a, enum ev_kind kind, uint16_t number
     return memfile_name(a->source.memfile, kind, number);
 }
 
-static const char *name_for_filter(void *ctx, enum ev_kind kind, uint16_t number)
+const char *admin_name_at(const struct admin *a, enum ev_kind kind, uint16_t number,
+                          uint64_t time_us)
 {
-    return admin_name(ctx, kind, number);
+    if (number >= KNOB_TARGETS_MAX || kind == EV_KIND_NONE)
+        return "";
+    return numbers_name_at(a->source.memfile, kind, number, time_us);
+}
+
+static const char *name_for_filter(void *ctx, enum ev_kind kind, uint16_t number, uint64_t time_us)
+{
+    return admin_name_at(ctx, kind, number, time_us);
 }
 
 struct filter_names admin_names(const struct admin *a)

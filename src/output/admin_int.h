@@ -118,6 +118,7 @@ struct conn {
 
 struct admin {
     struct admin_source source;
+    struct ev_owners owners; /* of the numbers of endpoints */
     struct auth auth;
     char beacon_origins[1024];
     struct repeats *repeats;     /* CloudEvents that came; NULL: none could */
@@ -219,6 +220,9 @@ void put_time(struct json *j, const char *key, uint64_t wall_us); /* RFC 3339, m
 void put_hex(struct json *j, const char *key, uint64_t v);
 void put_fact(struct json *j, const struct fact *f);
 void put_target(struct json *j, const struct admin *a, uint8_t kind, uint16_t number);
+/* As it was named then: that of an event. */
+void put_target_at(struct json *j, const struct admin *a, uint8_t kind, uint16_t number,
+                   uint64_t time_us);
 void put_decision(struct json *j, const struct admin *a, const struct timeline_entry *e,
                   bool with_evidence);
 void put_alert(struct json *j, const struct admin *a, const struct timeline_alert *x);
@@ -236,6 +240,9 @@ void put_totals(struct json *j, const struct admin *a, enum fact_window window);
 void put_request(struct json *j, const struct admin *a, const struct ev_request *r,
                  const struct ev_sample *s, bool is_redacted);
 const char *admin_name(const struct admin *a, enum ev_kind kind, uint16_t number); /* "" unknown */
+/* Whose number it was then: that of the event that is shown. */
+const char *admin_name_at(const struct admin *a, enum ev_kind kind, uint16_t number,
+                          uint64_t time_us);
 struct filter_names admin_names(const struct admin *a);
 bool admin_is_ready(const struct admin *a);
 

@@ -102,7 +102,7 @@ static void say_request_time(struct api_call *c, const struct ev_request *r)
             "After %.1f ms without an answer it was sent a second time (hedge); the %s send was "
             "faster, %s was not waited for.",
             (double)r->hedge_us / 1e3, r->hedge == EV_HEDGE_WON ? "second" : "first",
-            admin_name(c->admin, EV_KIND_ENDPOINT, r->hedge_endpoint));
+            admin_name_at(c->admin, EV_KIND_ENDPOINT, r->hedge_endpoint, r->head.time_us));
     if (r->flags & EV_REQUEST_CENSORED)
         say(c, "No first byte came: the endpoint would have taken longer than it was given.");
 }
@@ -146,7 +146,7 @@ static bool why_request(struct api_call *c, const char *q)
         say(c, "No endpoint was touched.");
     else
         say(c, "The endpoint was %s, with %u requests in flight, this one included.",
-            admin_name(a, EV_KIND_ENDPOINT, r->endpoint), r->in_flight);
+            admin_name_at(a, EV_KIND_ENDPOINT, r->endpoint, r->head.time_us), r->in_flight);
     if (ev_reason_is_shed(r->reason) && r->service < KNOB_TARGETS_MAX) {
         const struct knob_layer *l = &a->source.book->layer[KNOB_SHED_THRESHOLD][r->service];
         if (l->is_used)
@@ -226,7 +226,8 @@ static bool why_decision(struct api_call *c, const char *q)
         say(c, "foldback why %s", knob_row(e->decision.knob)->name);
     else if (e->decision.target != EV_NONE) /* a drain turns no knob */
         say(c, "foldback why '%s'",
-            admin_name(c->admin, (enum ev_kind)e->decision.target_kind, e->decision.target));
+            admin_name_at(c->admin, (enum ev_kind)e->decision.target_kind, e->decision.target,
+                          e->decision.head.time_us));
     json_array_end(&c->j);
     json_object_end(&c->j);
     return true;

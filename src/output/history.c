@@ -116,6 +116,16 @@ static struct history_series *series_of(struct history *h, struct fact_scope sco
     return unused;
 }
 
+void history_forget(struct history *h, struct fact_scope scope)
+{
+    for (size_t i = 0; i < HISTORY_SCOPES_MAX; i++)
+        if (h->series[i].point && scope_eq(h->series[i].scope, scope)) {
+            free(h->series[i].point);
+            free(h->series[i].heat);
+            h->series[i] = (struct history_series){0};
+        }
+}
+
 const struct history_series *history_find(const struct history *h, struct fact_scope scope)
 {
     for (size_t i = 0; i < HISTORY_SCOPES_MAX; i++)

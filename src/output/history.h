@@ -51,6 +51,8 @@ const struct history_series *history_find(const struct history *h, struct fact_s
 /* Upper bounds of the heat buckets in us, ascending; the last takes the rest. */
 const double *history_bounds_us(void);
 const char *history_column_name(unsigned column);
+/* The scope is somebody else's from now on: it has no past. */
+void history_forget(struct history *h, struct fact_scope scope);
 /* Slot of the point that is <age> seconds old (0: newest); false when there is none. */
 bool history_slot(const struct history *h, uint64_t age, uint32_t *slot);
 #endif

@@ -5,6 +5,7 @@
 #include "base/assert.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 static void feed_request(struct metrics *m, const struct ev_request *r);
 static void feed_resource(struct metrics *m, const struct ev_resource *r);
@@ -76,6 +77,12 @@ void metrics_feed(struct metrics *m, const struct ev_head *ev)
         const struct ev_health *h = (const struct ev_health *)ev;
         if (h->from != h->to)
             m->endpoint[slot_of(h->endpoint)].health_reason = h->reason;
+        break;
+    }
+    case EV_NAME: { /* counts of the one before are not its own */
+        const struct ev_name *n = (const struct ev_name *)ev;
+        if (ev_owner_is_other(&m->owners, n))
+            memset(&m->endpoint[slot_of(n->number)], 0, sizeof m->endpoint[0]);
         break;
     }
     case EV_GAUGE:

@@ -97,6 +97,7 @@ struct metrics {
     struct metric_route route[METRIC_SLOTS];
     struct metric_service service[METRIC_SLOTS];
     struct metric_endpoint endpoint[METRIC_SLOTS];
+    struct ev_owners owners; /* of their numbers */
     struct metric_version version[KNOB_TARGETS_MAX];
     struct metric_exemplar (*exemplar)[METRIC_BUCKETS + 1]; /* METRIC_SLOTS rows */
     uint64_t ends[REASON_END];

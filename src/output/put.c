@@ -46,10 +46,17 @@ void put_fact(struct json *j, const struct fact *f)
 
 void put_target(struct json *j, const struct admin *a, uint8_t kind, uint16_t number)
 {
+    put_target_at(j, a, kind, number, UINT64_MAX);
+}
+
+void put_target_at(struct json *j, const struct admin *a, uint8_t kind, uint16_t number,
+                   uint64_t time_us)
+{
     json_object_begin(j);
     json_key_str(j, "kind", kind == EV_KIND_NONE || number == EV_NONE ? "all" : ev_kind_name(kind));
     json_key_u64(j, "number", number);
-    json_key_str(j, "name", number == EV_NONE ? "all" : admin_name(a, (enum ev_kind)kind, number));
+    json_key_str(j, "name",
+                 number == EV_NONE ? "all" : admin_name_at(a, (enum ev_kind)kind, number, time_us));
     json_object_end(j);
 }
 
@@ -332,7 +339,7 @@ void put_alert(struct json *j, const struct admin *a, const struct timeline_aler
     put_time(j, "time", x->wall_us);
     put_time(j, "over", x->over_us);
     json_key(j, "target");
-    put_target(j, a, al->target_kind, al->target);
+    put_target_at(j, a, al->target_kind, al->target, al->head.time_us);
     json_key(j, "text");
     json_span(j, (struct span){al->text, strnlen(al->text, sizeof al->text)});
     json_key_f64(j, "value", al->value);
@@ -349,7 +356,7 @@ void put_request(struct json *j, const struct admin *a, const struct ev_request 
     put_time(j, "time", timeline_wall_us(&a->timeline, r->head.time_us));
     json_key_str(j, "route", admin_name(a, EV_KIND_ROUTE, r->route));
     json_key_str(j, "service", admin_name(a, EV_KIND_SERVICE, r->service));
-    json_key_str(j, "endpoint", admin_name(a, EV_KIND_ENDPOINT, r->endpoint));
+    json_key_str(j, "endpoint", admin_name_at(a, EV_KIND_ENDPOINT, r->endpoint, r->head.time_us));
     json_key_str(j, "class", ev_class_name(r->class));
     json_key_u64(j, "status", r->status);
     json_key_str(j, "reason", ev_reason_row(r->reason)->name);

@@ -4,6 +4,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 static const char *const actors[] = {"loop", "operator", "verifier"};
 static const char *const effects[] = {"none", "lower", "higher", "keep"};
@@ -69,15 +70,23 @@ static void put_outcome(struct json *j, const struct timeline_entry *e)
     json_object_end(j);
 }
 
+/* The number of its endpoint is somebody else's by now. */
+static bool is_of_another(const struct admin *a, const struct ev_decision *d)
+{
+    return strcmp(admin_name_at(a, (enum ev_kind)d->target_kind, d->target, d->head.time_us),
+                  admin_name(a, (enum ev_kind)d->target_kind, d->target)) != 0;
+}
+
 static void put_sentence(struct json *j, const struct admin *a, const struct ev_decision *d)
 {
     struct buf text;
     buf_init(&text, 2048);
-    if (a->source.explain)
+    if (a->source.explain && !is_of_another(a, d))
         a->source.explain(a->source.ctx, d, &text);
     else
         buf_printf(&text, "%s of %s: %g -> %g", knob_row(d->knob)->name,
-                   admin_name(a, (enum ev_kind)d->target_kind, d->target), d->from, d->to);
+                   admin_name_at(a, (enum ev_kind)d->target_kind, d->target, d->head.time_us),
+                   d->from, d->to);
     json_key_str(j, "sentence", buf_str(&text));
     buf_fini(&text);
 }
@@ -123,7 +132,7 @@ void put_decision(struct json *j, const struct admin *a, const struct timeline_e
     json_key_str(j, "knob", knob_row(d->knob)->name);
     json_key_str(j, "unit", knob_row(d->knob)->unit);
     json_key(j, "target");
-    put_target(j, a, d->target_kind, d->target);
+    put_target_at(j, a, d->target_kind, d->target, d->head.time_us);
     json_key_f64(j, "from", d->from);
     json_key_f64(j, "to", d->to);
     json_key_str(j, "mode", ev_mode_name(d->mode));

@@ -206,8 +206,9 @@ static const char *service_of(const struct runner *r, const struct ev_head *ev)
         if (strcmp(row->fields[i].name, "service") == 0)
             memcpy(&number, (const char *)ev + row->fields[i].offset, sizeof number);
     const struct filter_names *names = &r->setup->names;
-    return number == EV_NONE || !names->name ? ""
-                                             : names->name(names->ctx, EV_KIND_SERVICE, number);
+    return number == EV_NONE || !names->name
+               ? ""
+               : names->name(names->ctx, EV_KIND_SERVICE, number, ev->time_us);
 }
 
 static bool is_wanted(const struct runner *r, const struct ev_head *ev)

@@ -574,6 +574,41 @@ static void our_own_decisions_change_nothing(void **state)
     facts_free(w.f);
 }
 
+static void name_endpoint(struct world *w, uint16_t number, const char *text, bool is_gone)
+{
+    struct ev_name n = EV_INIT(NAME, name, w->now_us);
+    n.kind = EV_KIND_ENDPOINT;
+    n.number = number;
+    n.version = EV_NONE;
+    n.is_gone = is_gone;
+    memcpy(n.name, text, strlen(text));
+    facts_feed(w->f, &n.head);
+}
+
+static void a_number_that_changed_hands_has_no_past_and_one_that_came_back_has(void **state)
+{
+    (void)state;
+    struct world w = world_new();
+    name_endpoint(&w, 5, "shop 10.0.0.1:80", false);
+    struct ev_request r = request(&w);
+    put(&w, &r, 100);
+    tick(&w, 1);
+    struct fact_scope endpoint = {EV_KIND_ENDPOINT, 5}, service = {EV_KIND_SERVICE, 2};
+    double all = facts_get(w.f, service, FACT_RATE, FACT_10S).value;
+    assert_true(facts_get(w.f, endpoint, FACT_RATE, FACT_10S).value > 0);
+    name_endpoint(&w, 5, "shop 10.0.0.1:80", true);
+    name_endpoint(&w, 5, "shop 10.0.0.1:80", false);
+    assert_true(facts_get(w.f, endpoint, FACT_RATE, FACT_10S).value > 0);
+    name_endpoint(&w, 5, "shop 10.0.0.2:80", false);
+    assert_int_equal(facts_get(w.f, endpoint, FACT_LATENCY_P50, FACT_10S).n, 0);
+    assert_true(facts_get(w.f, service, FACT_RATE, FACT_10S).value == all);
+    r = request(&w);
+    put(&w, &r, 50);
+    tick(&w, 1);
+    assert_int_equal(facts_get(w.f, endpoint, FACT_LATENCY_P50, FACT_10S).n, 50);
+    facts_free(w.f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -595,6 +630,7 @@ int main(void)
         cmocka_unit_test(more_scopes_than_room_are_counted_and_harmless),
         cmocka_unit_test(a_snapshot_goes_on_bit_for_bit),
         cmocka_unit_test(a_damaged_snapshot_is_refused_or_read_but_never_crashes),
+        cmocka_unit_test(a_number_that_changed_hands_has_no_past_and_one_that_came_back_has),
         cmocka_unit_test(our_own_decisions_change_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

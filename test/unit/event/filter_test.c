@@ -7,8 +7,9 @@
 
 #include <cmocka.h>
 
-static const char *name_of(void *ctx, enum ev_kind kind, uint16_t number)
+static const char *name_of(void *ctx, enum ev_kind kind, uint16_t number, uint64_t time_us)
 {
+    (void)time_us;
     (void)ctx;
     if (kind == EV_KIND_ROUTE && number == 3)
         return "shop /checkout/";

@@ -68,8 +68,9 @@ static const char good[] =
          "  home: { type: file, path: /tmp/x, region: eu }\n"
          "  world: { type: file, path: /tmp/y, region: us }\n";
 
-static const char *name_of(void *ctx, enum ev_kind kind, uint16_t number)
+static const char *name_of(void *ctx, enum ev_kind kind, uint16_t number, uint64_t time_us)
 {
+    (void)time_us;
     static const char *const names[][5] = {
         [EV_KIND_ROUTE] = {"shop /shop/", "crm /crm/", "blog /", "gone /x"},
         [EV_KIND_SERVICE] = {"shop", "blog", "crm", "gone"},
