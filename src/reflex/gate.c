@@ -82,7 +82,10 @@ void gate_reconfigure(struct gate *g, const struct gate_conf *conf)
 
 void gate_set_shed_threshold(struct gate *g, uint32_t threshold)
 {
+    if (threshold == g->shed_threshold)
+        return;
     g->shed_threshold = threshold;
+    fair_plan(&g->fair, threshold);
 }
 
 void gate_set_retry_pct(struct gate *g, double pct)
@@ -102,6 +105,8 @@ enum gate_answer gate_arrive(struct gate *g, struct gate_ticket *t, uint64_t now
     fb_assert(t->state == GATE_NEW);
     fb_assert(t->class < EV_CLASS_COUNT);
     t->endpoint = EV_NONE;
+    if (g->queue.length > 0 || g->shed_threshold < ADMIT_ALL)
+        fair_ask(&g->fair, t->class, t->key_hash);
     if (!is_admitted(g, t, now_us))
         return shed(t, REASON_SHED_PRIORITY);
     if (!is_worth_a_try(g, t, now_us))
@@ -144,6 +149,7 @@ static enum gate_answer place(struct gate *g, struct gate_ticket *t, uint64_t no
         return GATE_SEND;
     if (g->conf.queue_wait_max_us == 0)
         return shed(t, REASON_SHED_QUEUE_WAIT);
+    t->queue_row = fair_row(&g->fair, class, t->key_hash);
     struct gate_ticket *victim = queue_put(&g->queue, t, class, now_us);
     if (victim == t)
         return shed(t, REASON_SHED_QUEUE_FULL);
@@ -278,7 +284,8 @@ static bool is_admitted(struct gate *g, const struct gate_ticket *t, uint64_t no
 {
     if (t->class == EV_CLASS_CRITICAL || g->shed_threshold >= ADMIT_ALL)
         return true;
-    return admit_level(class_of(t), t->key_hash, now_us, &g->rng) < g->shed_threshold;
+    uint32_t level = admit_level(class_of(t), t->key_hash, now_us, &g->rng);
+    return fair_passes(&g->fair, t->key_hash, level, g->shed_threshold, &g->rng);
 }
 
 /* Almost everything fails: most users are not sent into that. */

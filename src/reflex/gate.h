@@ -68,6 +68,7 @@ struct gate_ticket {
     uint8_t attempts;    /* sends so far */
     uint8_t state;       /* enum gate_state */
     uint8_t queue_class; /* class in the queue: a retry is one lower */
+    uint8_t queue_row;   /* where its user waits: fair_row */
     bool is_trial;       /* sent to a half-open endpoint */
     bool is_at_pin;      /* queued for its own endpoint, <endpoint> */
     bool is_hedge;       /* the second copy of another one */

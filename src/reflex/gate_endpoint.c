@@ -426,6 +426,7 @@ void gate_account(struct gate *g, struct gate_ticket *t, enum gate_outcome outco
 void gate_tick(struct gate *g, uint64_t now_us)
 {
     queue_tick(&g->queue, now_us);
+    fair_tick(&g->fair, g->shed_threshold, now_us);
     for (uint32_t i = 0; i < g->count; i++) {
         struct endpoint *ep = g->endpoints[i];
         if (!ep->hold && g->conf.is_limit_learned)

@@ -7,6 +7,7 @@
 #define FB_REFLEX_GATE_INT_H
 #include "reflex/balance.h"
 #include "reflex/eject.h"
+#include "reflex/fair.h"
 #include "reflex/gate.h"
 #include "reflex/hedge.h"
 #include "reflex/limit.h"
@@ -57,6 +58,7 @@ struct gate {
     struct retry retry;
     struct hedge hedge;
     struct queue queue;
+    struct fair fair;
     struct success success;
     struct gate_ticket *ended_oldest, *ended_newest; /* shed while waiting, not yet handed back */
     uint32_t events_first, events_count;

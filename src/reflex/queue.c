@@ -2,7 +2,10 @@
 #include "reflex/queue.h"
 
 #include "base/assert.h"
+#include "reflex/fair.h"
 #include "reflex/gate.h"
+
+_Static_assert(QUEUE_BUCKETS == FAIR_USERS, "users have one place in both");
 
 /* Service rate is smoothed over about four of these: 400 ms, well under the shed loop's 500 ms x 2.
  */
@@ -23,6 +26,7 @@ static const uint32_t sweep_looks = 64;
 static uint16_t bucket_of(const struct gate_ticket *t);
 static bool is_within(const struct queue *q, const struct queue_class *c, double share);
 static struct gate_ticket *next_of(const struct queue *q, struct queue_class *c);
+static struct gate_ticket *last_of(const struct queue_class *c, struct gate_ticket *t);
 static void bucket_push(struct queue_class *c, struct gate_ticket *t);
 static void bucket_remove(struct queue_class *c, struct gate_ticket *t);
 static void ring_insert(struct queue_class *c, uint16_t b);
@@ -59,9 +63,9 @@ struct gate_ticket *queue_put(struct queue *q, struct gate_ticket *t, uint8_t cl
         uint8_t lowest = EV_CLASS_COUNT - 1;
         while (lowest > class && q->classes[lowest].length == 0)
             lowest--;
-        if (lowest == class)
-            return t; /* it is itself the newest of the lowest class */
-        victim = q->classes[lowest].newest;
+        victim = last_of(&q->classes[lowest], lowest == class ? t : NULL);
+        if (victim == t)
+            return t;
         queue_remove(q, victim);
     }
     struct queue_class *c = &q->classes[class];
@@ -202,14 +206,29 @@ void queue_tick(struct queue *q, uint64_t now_us)
         c->taken = 0;
         if (c->length == 0 || is_within(q, c, calm_share))
             c->is_newest_first = false;
+        for (uint16_t b = 0; b < QUEUE_BUCKETS; b++)
+            if (c->buckets[b].length > c->buckets[c->longest].length)
+                c->longest = b;
     }
+}
+
+/* Who leaves a full class, <t> (may be NULL) being about to join it: the newest of the user with
+ * the most that wait, else the newest of all.  Otherwise one user could fill the queue and keep all
+ * others out. */
+static struct gate_ticket *last_of(const struct queue_class *c, struct gate_ticket *t)
+{
+    const struct queue_bucket *most = &c->buckets[c->longest];
+    uint32_t own = t ? c->buckets[bucket_of(t)].length : 0;
+    if (most->newest && most->length > own + 1)
+        return most->newest;
+    return t ? t : c->newest;
 }
 
 /* ---- buckets of one class ---- */
 
 static uint16_t bucket_of(const struct gate_ticket *t)
 {
-    return (uint16_t)((t->key_hash ^ (t->key_hash >> 32)) % QUEUE_BUCKETS);
+    return fair_place(t->key_hash, t->queue_row);
 }
 
 static void bucket_push(struct queue_class *c, struct gate_ticket *t)
@@ -225,6 +244,8 @@ static void bucket_push(struct queue_class *c, struct gate_ticket *t)
         b->oldest = t;
     b->newest = t;
     b->length++;
+    if (b->length > c->buckets[c->longest].length)
+        c->longest = at;
     if (was_empty)
         ring_insert(c, at);
 }

@@ -31,7 +31,8 @@ struct queue_bucket {
 struct queue_class {
     struct gate_ticket *oldest, *newest; /* all of the class, in order of arrival */
     uint32_t length;
-    uint16_t turn; /* bucket that is served next */
+    uint16_t turn;    /* bucket that is served next */
+    uint16_t longest; /* bucket with the most that wait, as of the last tick or put */
     bool is_newest_first;
     uint32_t taken;      /* in the present period */
     double taken_per_us; /* smoothed */
@@ -52,7 +53,8 @@ void queue_init(struct queue *q, uint64_t now_us);
 /* A new bound holds for those that wait already; more than <capacity> stay until served. */
 void queue_set(struct queue *q, uint32_t capacity, uint64_t wait_max_us, bool is_adaptive);
 /* Puts <t> at its place in <class>.  NULL: it was put.  Otherwise the one that has to leave because
- * the queue is full, already taken out: the newest of the lowest class, possibly <t> itself. */
+ * the queue is full, already taken out: of the lowest class the newest of the user with the most
+ * that wait, possibly <t> itself. */
 struct gate_ticket *queue_put(struct queue *q, struct gate_ticket *t, uint8_t class,
                               uint64_t now_us);
 void queue_remove(struct queue *q, struct gate_ticket *t);

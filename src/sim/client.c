@@ -100,12 +100,19 @@ static void offer(struct world *w, uint8_t class, uint64_t user)
     try_gate(w, r);
 }
 
+/* As the keyed hash of the gateway: another one in each process. */
+static uint64_t world_key(const struct world *w, uint64_t user)
+{
+    uint64_t z = (user ^ w->key_seed) * UINT64_C(0xbf58476d1ce4e5b9);
+    return user ? (z ^ z >> 31) | 1 : 0;
+}
+
 static void try_gate(struct world *w, struct sim_request *r)
 {
     r->gateway = (uint16_t)(w->gateways > 1 ? rng_below(&w->clients, w->gateways) : 0);
     r->ticket = (struct gate_ticket){.arrive_us = w->now_us,
                                      .deadline_us = UINT64_MAX,
-                                     .key_hash = r->user,
+                                     .key_hash = world_key(w, r->user),
                                      .place_hash = r->user,
                                      .class = r->class,
                                      .is_idempotent = true};

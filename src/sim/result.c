@@ -11,6 +11,7 @@ static const double bin_width = 0.005;
 static void bins_add(struct sim_bins *b, uint64_t us);
 static double bins_ms(const struct sim_bins *b, double quantile);
 static void count(struct sim_count *c, enum sim_end end);
+static void count_user(struct world *w, const struct sim_request *r, enum sim_end end);
 
 uint32_t result_phase_of(const struct world *w, uint64_t at_us)
 {
@@ -56,8 +57,11 @@ void result_end(struct world *w, const struct sim_request *r, enum sim_end end)
         count(&res->all, end);
         count(&res->class[r->class], end);
         count(r->user == SIM_USER_HEAVY ? &res->heavy : &res->light, end);
+        count_user(w, r, end);
         if (is_answer)
             bins_add(&w->latency, latency_us);
+        if (is_answer && r->user)
+            bins_add(r->user == SIM_USER_HEAVY ? &w->heavy_latency : &w->light_latency, latency_us);
     }
     uint64_t word = latency_us << 8 | (uint64_t)r->class << 4 | end;
     res->hash = (res->hash ^ word) * UINT64_C(0x100000001b3);
@@ -75,6 +79,12 @@ void result_finish(struct world *w)
     res->p50_ms = bins_ms(&w->latency, 0.5);
     res->p99_ms = bins_ms(&w->latency, 0.99);
     res->p999_ms = bins_ms(&w->latency, 0.999);
+    res->heavy_p99_ms = bins_ms(&w->heavy_latency, 0.99);
+    res->light_p99_ms = bins_ms(&w->light_latency, 0.99);
+    res->light_worst_pct = 100;
+    for (uint32_t i = 0; i < SIM_USERS_SEEN; i++)
+        if (sim_good_pct(&w->users[i]) < res->light_worst_pct)
+            res->light_worst_pct = sim_good_pct(&w->users[i]);
     double from_s = 0;
     for (uint32_t i = 0; i < SIM_PHASES_MAX; i++) {
         double until_s = w->sc->phases[i].until_s * w->o->time_factor;
@@ -120,6 +130,16 @@ static void count(struct sim_count *c, enum sim_end end)
     }
 }
 
+/* Beside a heavy user: each of the others, who are numbered from 2. */
+static void count_user(struct world *w, const struct sim_request *r, enum sim_end end)
+{
+    if (w->sc->heavy_share <= 0)
+        return;
+    for (uint64_t i = 0; i < SIM_USERS_SEEN; i++)
+        if (r->user == SIM_USER(i + 2))
+            count(&w->users[i], end);
+}
+
 static void bins_add(struct sim_bins *b, uint64_t us)
 {
     double bin = log(fmax(1, (double)us)) / bin_width;
@@ -163,6 +183,9 @@ void sim_print_text(struct buf *out, const struct sim_scenario *scenario, uint64
     if (r->heavy.offered > 0) {
         print_count(out, "heavy user", &r->heavy);
         print_count(out, "other users", &r->light);
+        buf_printf(
+            out, "  of them      the one served least %.2f %% good   p99 %.1f ms, heavy %.1f ms\n",
+            r->light_worst_pct, r->light_p99_ms, r->heavy_p99_ms);
     }
     for (uint32_t i = 0; i < SIM_PHASES_MAX && scenario->phases[1].until_s > 0; i++) {
         if (scenario->phases[i].until_s <= 0)
@@ -224,6 +247,9 @@ void sim_print_json(struct json *j, const struct sim_scenario *scenario, uint64_
     if (r->heavy.offered > 0) {
         json_count(j, "heavy_user", &r->heavy);
         json_count(j, "other_users", &r->light);
+        json_key_f64(j, "other_users_worst_pct", r->light_worst_pct);
+        json_key_f64(j, "other_users_p99_ms", r->light_p99_ms);
+        json_key_f64(j, "heavy_user_p99_ms", r->heavy_p99_ms);
     }
     json_key(j, "phases");
     json_array_begin(j);

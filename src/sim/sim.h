@@ -69,6 +69,8 @@ struct sim_count {
 struct sim_result {
     struct sim_count all, class[EV_CLASS_COUNT];
     struct sim_count heavy, light; /* the one heavy user and the others */
+    double light_worst_pct;        /* good of the other user who had least of what he asked */
+    double light_p99_ms, heavy_p99_ms;
     struct sim_count phase[SIM_PHASES_MAX], phase_class[SIM_PHASES_MAX][EV_CLASS_COUNT];
     double capacity_good_pct[SIM_PHASES_MAX]; /* good per second of the phase / nominal capacity */
     double p50_ms, p99_ms, p999_ms;           /* of good and late ones, measured from arrival */

@@ -61,6 +61,7 @@ static enum fb_code world_init(struct world *w, uint64_t seed, struct fb_err *er
     rng_init(&w->arrivals, seed * 3 + 1);
     rng_init(&w->services, seed * 3 + 2);
     rng_init(&w->clients, seed * 3 + 3);
+    w->key_seed = seed * UINT64_C(0xd1342543de82ef95);
     w->job_free = SIM_NONE;
     w->gateways = w->o->gateways > 0 ? (uint32_t)w->o->gateways : fb_max_u32(1, sc->gateways);
     if (w->gateways > SIM_GATEWAYS_MAX)

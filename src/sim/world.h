@@ -18,6 +18,7 @@
 #define SIM_HOMES 8192
 #define SIM_USER(n) ((n)*UINT64_C(0x9e3779b97f4a7c15) | 1)
 #define SIM_USER_HEAVY SIM_USER(UINT64_C(1))
+#define SIM_USERS_SEEN 64
 
 enum sim_event_kind {
     SIM_EV_ARRIVE,   /* id: arrival generation */
@@ -87,6 +88,7 @@ struct world {
     struct sim_result *result;
     uint64_t now_us, end_us, measure_us, order;
     struct rng arrivals, services, clients;
+    uint64_t key_seed;
     struct gate *gates[SIM_GATEWAYS_MAX];
     uint32_t gateways;
     struct balance_told told[SIM_GATEWAYS_MAX][SIM_ENDPOINTS_MAX]; /* at the last exchange */
@@ -112,7 +114,8 @@ struct world {
         sends_same; /* first attempts of users seen before; of them: same endpoint */
     struct sim_home homes[SIM_HOMES];
     uint64_t reached;
-    struct sim_bins latency, phase_latency[SIM_PHASES_MAX];
+    struct sim_bins latency, phase_latency[SIM_PHASES_MAX], heavy_latency, light_latency;
+    struct sim_count users[SIM_USERS_SEEN]; /* the first other users */
     bool is_out_of_memory;
 };
 

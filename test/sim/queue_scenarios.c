@@ -85,6 +85,24 @@ static void users_are_served_alike(struct tap *t)
     tap_at_least(t, m.good_pct, 65.3, "heavy user: fairness costs no goodput");
 }
 
+/* With the door too, and with learned limits: what a user has must not depend on his number while
+ * another one asks more than all others together. */
+static void greedy_users_pay_themselves(struct tap *t)
+{
+    static const char *const names[] = {"heavy_user", "greedy_10x", "greedy_100x"};
+    static const char *const sets[] = {"loops=off", "loops=on"};
+    for (size_t i = 0; i < FB_COUNT(names) * FB_COUNT(sets); i++) {
+        const char *name = names[i / FB_COUNT(sets)];
+        const char *set = sets[i % FB_COUNT(sets)];
+        struct tap_mean m = tap_run(name, set, t->seeds / 2);
+        tap_at_least(t, m.light_pct, 98.5, "%s, %s: the others have what they ask", name, set);
+        tap_at_least(t, m.light_worst_pct, 90, "%s, %s: each of them", name, set);
+    }
+    struct tap_mean m = tap_run("greedy_crowd", "loops=on", t->seeds / 2);
+    tap_at_least(t, m.light_pct, 44, "greedy crowd: 50 %% is possible for the others");
+    tap_at_most(t, m.heavy_pct, 5, "greedy crowd: he has the share of about two");
+}
+
 int main(int argc, char **argv)
 {
     struct tap t = tap_begin(argc, argv);
@@ -95,5 +113,6 @@ int main(int argc, char **argv)
     testbed_with_learned_limit(&t);
     closed_loop_is_never_shed(&t);
     users_are_served_alike(&t);
+    greedy_users_pay_themselves(&t);
     return tap_end(&t);
 }

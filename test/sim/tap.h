@@ -20,7 +20,7 @@ struct tap_mean {
     double p50_ms, p99_ms, p999_ms, good_pct, good_pct_worst, failed_pct, shed_pct, share0_pct,
         share_last_pct, same_pct, far_pct, timeout_ms;
     double class_pct[EV_CLASS_COUNT], amplification, second_amplification;
-    double heavy_pct, light_pct;
+    double heavy_pct, light_pct, light_worst_pct; /* the other user who had least, in any run */
     double phase_good_pct[SIM_PHASES_MAX], phase_capacity_pct[SIM_PHASES_MAX],
         phase_p99_ms[SIM_PHASES_MAX];
     double phase_class_pct[SIM_PHASES_MAX][EV_CLASS_COUNT];
@@ -90,6 +90,8 @@ static inline void tap_add(struct tap_mean *m, const struct sim_result *r, doubl
     m->same_pct += 100 * r->same_endpoint / n;
     m->heavy_pct += sim_good_pct(&r->heavy) / n;
     m->light_pct += sim_good_pct(&r->light) / n;
+    if (r->light_worst_pct < m->light_worst_pct)
+        m->light_worst_pct = r->light_worst_pct;
     double second = (double)r->worst_attempts / 1000;
     m->amplification = r->amplification > m->amplification ? r->amplification : m->amplification;
     m->second_amplification = second > m->second_amplification ? second : m->second_amplification;
@@ -125,7 +127,7 @@ static inline struct tap_mean tap_run(const char *name, const char *set, unsigne
         *value++ = 0;
         is_good = sim_override(&o, word, value, &err) == FB_OK;
     }
-    struct tap_mean m = {.good_pct_worst = 100};
+    struct tap_mean m = {.good_pct_worst = 100, .light_worst_pct = 100};
     for (unsigned seed = 1; is_good && seed <= seeds; seed++) {
         is_good = sim_run(sc, seed, &o, &result, &err) == FB_OK;
         tap_add(&m, &result, seeds);

@@ -67,6 +67,24 @@ static void same_user_is_served_in_order(void **state)
         assert_ptr_equal(queue_take(&q), &t[i]);
 }
 
+static void a_user_who_fills_the_queue_makes_room_for_others(void **state)
+{
+    (void)state;
+    queue_set(&q, 100, wait_us, true);
+    for (size_t i = 0; i < 100; i++) {
+        t[i].key_hash = 7;
+        put(i, EV_CLASS_DEFAULT, t0);
+    }
+    t[100].key_hash = 7;
+    assert_ptr_equal(queue_put(&q, &t[100], EV_CLASS_DEFAULT, t0), &t[100]);
+    for (size_t i = 0; i < 45; i++) { /* ten users, up to five each */
+        t[200 + i].key_hash = 20 + i % 10;
+        assert_ptr_equal(queue_put(&q, &t[200 + i], EV_CLASS_DEFAULT, t0), &t[99 - i]);
+    }
+    assert_int_equal(q.length, 100);
+    assert_ptr_equal(queue_put(&q, &t[300], EV_CLASS_CRITICAL, t0), &t[54]);
+}
+
 static void full_queue_drops_the_newest_of_the_lowest_class(void **state)
 {
     (void)state;
@@ -213,6 +231,7 @@ int main(void)
         cmocka_unit_test_setup(one_user_cannot_hold_up_another, setup),
         cmocka_unit_test_setup(same_user_is_served_in_order, setup),
         cmocka_unit_test_setup(full_queue_drops_the_newest_of_the_lowest_class, setup),
+        cmocka_unit_test_setup(a_user_who_fills_the_queue_makes_room_for_others, setup),
         cmocka_unit_test_setup(waiting_too_long_and_deadlines_end_it, setup),
         cmocka_unit_test_setup(newest_goes_first_while_a_class_drops, setup),
         cmocka_unit_test_setup(order_returns_when_all_can_be_served_in_time, setup),
