@@ -22,7 +22,7 @@ static uint64_t usual_us(struct endpoint *ep)
     bool is_known = false;
     spin_lock(&sv->lock);
     if (!atomic_load_explicit(&ep->is_gone, memory_order_relaxed))
-        is_known = gate_endpoint_view(sv->gate, ep->index, &view) && view.latency_us > 0;
+        is_known = gate_endpoint_view(sv->gate, ep->index, &view) && view.has_answered;
     spin_unlock(&sv->lock);
     return is_known ? (uint64_t)(view.latency_us * HOLD_LATENCIES) : HOLD_UNKNOWN_US;
 }

@@ -197,6 +197,7 @@ struct gate_endpoint_view {
     double utilisation;            /* as it reported, 0..; negative: not now */
     bool is_far, is_out, is_spare; /* <is_spare>: of a tier that is not in use */
     bool is_binding;
+    bool has_answered; /* <latency_us> is of answers, not of clients who left before one */
 };
 struct gate_view {
     uint32_t queued[EV_CLASS_COUNT];

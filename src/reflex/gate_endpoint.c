@@ -372,6 +372,7 @@ void gate_account(struct gate *g, struct gate_ticket *t, enum gate_outcome outco
      * sample of the service time.  Ejection: does the endpoint live. */
     enum limit_result result = LIMIT_OK;
     enum eject_sign sign = EJECT_BAD;
+    ep->has_answered |= outcome == GATE_OK || t->first_byte_us != 0;
     switch (outcome) {
     case GATE_OK:
         sign = EJECT_GOOD;

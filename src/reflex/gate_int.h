@@ -30,7 +30,8 @@ struct endpoint {
     uint16_t index;
     uint16_t version; /* number + 1; 0: not told yet */
     bool is_draining, is_leaving, is_stalled;
-    uint8_t health; /* as last said in an event */
+    bool has_answered; /* else its latency is that of clients who left, a lower bound at most */
+    uint8_t health;    /* as last said in an event */
     uint32_t in_flight;
     uint32_t hold; /* limit held by control; 0: none */
     uint32_t limit_min, limit_max;

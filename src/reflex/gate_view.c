@@ -51,6 +51,7 @@ bool gate_endpoint_view(const struct gate *g, uint16_t endpoint, struct gate_end
                                         .error_ratio = ep->seat.error_ratio,
                                         .base_us = keep.base_us,
                                         .cv = keep.cv};
+    view->has_answered = ep->has_answered;
     view->weight = ep->seat.weight;
     view->utilisation = -1;
     view->is_far = ep->place.is_far;

@@ -262,3 +262,25 @@ def test_trailers_beyond_the_limit_of_heads_end_the_call(both):
     a = call(client)
     assert a.reset is not None and not a.is_over
     assert a.trailers is None
+
+
+@pytest.mark.parametrize("fields,how", [(CALL, "whole"), (CALL, "half"), ((), "whole"), ((), "half")])
+def test_calls_that_are_reset_at_once_never_exceed_what_a_connection_may_ask(both, fields, how):
+    """An endpoint of HTTP/2 that is slow to notice a cancel: what it still works on counts, whatever the client resets."""
+    origin, proxy, client = both(lambda st: time.sleep(1), is_early=True, extra="http2: { streams: 20 }\n",
+                                 service="    tune: { limit: { min: 200, value: 200, max: 200 } }\n    eject: false\n")
+    for s in [client.begin("/pkg.Service/Slow", "POST", fields, is_last=False) for _ in range(12)]:
+        client.c.reset_stream(s, h2.errors.ErrorCodes.CANCEL)  # on their way: that tells nothing of how long it takes
+    client.flush()
+    client.pump(0.05)
+    for _ in range(5):
+        ids = [client.begin("/pkg.Service/Slow", "POST", fields, is_last=False) for _ in range(12)]
+        for s in ids:
+            client.send(s, message(b"from"), is_last=how == "whole")
+        client.pump(0.1)
+        for s in ids:
+            if client.answers[s].reset is None and not client.answers[s].is_over:
+                client.c.reset_stream(s, h2.errors.ErrorCodes.CANCEL)
+        client.flush()
+        client.pump(0.05)
+    assert 12 <= origin.peak <= 20
