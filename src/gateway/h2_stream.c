@@ -346,6 +346,8 @@ static void pump_body(struct h2_stream *st)
         struct span was = chunk_span(c->in);
         struct span rest = put_body(st, was);
         c->in->from += (uint32_t)(was.len - rest.len);
+        if (rest.len < was.len) /* the window that this opens goes out, whoever runs us */
+            loop_defer(c->worker->loop, &st->conn->flush);
         if (rest.len == 0) {
             chunk_give(&c->worker->chunks, c->in);
             c->in = NULL;

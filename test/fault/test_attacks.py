@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Attacks over HTTP/1: each has a bound on the gateway's memory and CPU, while honest traffic keeps its latency.
+"""Attacks over HTTP/1, slow ones over HTTP/2, and floods of handshakes: each has a bound on the gateway's memory and CPU, while honest traffic keeps its latency.
 
 The bounds: what the gateway grew by per attacking connection, its CPU seconds while the attack lasts, no honest request failed (or a stated share), and
 the median of honest requests at most LATENCY_TIMES what it was before (plus a millisecond: a busy machine)."""
@@ -7,15 +7,21 @@ import contextlib
 import http.client
 import os
 import random
+import re
 import selectors
 import socket
+import ssl
 import statistics
+import struct
 import threading
 import time
 
+import hpack
 import pytest
-from fb import Foldback, Origin
+from fb import Foldback, Origin, free_port
+from h2_load import DATA, END_HEADERS, END_STREAM, HEADERS, SETTINGS, WINDOW, frame
 
+pytestmark = pytest.mark.alone
 LATENCY_TIMES = 3.0
 IS_SANITIZED = "asan" in os.environ.get("FOLDBACK_BIN", "") or "tsan" in os.environ.get("FOLDBACK_BIN", "")
 ROUTES = "routes: [{ match: /, service: shop }]\n"
@@ -73,9 +79,9 @@ def rss_kib(pid):
 def target(tmp_path):
     made = []
 
-    def make(origin=None, service="", extra=QUICK):
+    def make(origin=None, service="", extra=QUICK, **parts):
         o = origin or Origin()
-        fb = Foldback(tmp_path, f"services: {{ shop: {{ endpoints: ['127.0.0.1:{o.port}']{service} }} }}\n{ROUTES}{extra}")
+        fb = Foldback(tmp_path, f"services: {{ shop: {{ endpoints: ['127.0.0.1:{o.port}']{service} }} }}\n{ROUTES}{extra}", **parts)
         made.append((fb, o))
         fb.start()
         return fb
@@ -108,6 +114,42 @@ def endure(fb, attack, seconds, kib, cpu_share, shed_pct=0.0):
     assert during_s <= LATENCY_TIMES * before_s + 0.001, (before_s, during_s)
     assert rss_after - rss_before <= kib, (rss_before, rss_after)
     assert (cpu_after - cpu_before) / took_s <= cpu_share, (cpu_after - cpu_before, took_s)
+
+
+class Large:
+    """Answers everything but / of the honest client with 8 MiB."""
+
+    def __init__(self):
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=256)
+        self.port = self.listener.getsockname()[1]
+        self.body, self.fields = random.Random(1).randbytes(8 << 20), b""
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            try:
+                s, _ = self.listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self.serve, args=(s,), daemon=True).start()
+
+    def serve(self, s):
+        got = b""
+        with contextlib.suppress(OSError):
+            while True:
+                part = s.recv(65536)
+                if not part:
+                    return
+                got += part
+                while b"\r\n\r\n" in got:
+                    head, got = got.split(b"\r\n\r\n", 1)
+                    is_small = b" / " in head
+                    body = b"ok\n" if is_small else self.body
+                    got = got[int(re.search(rb"(?i)content-length: *(\d+)|$", head)[1] or 0):]
+                    s.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n" % len(body) + (b"" if is_small else self.fields) + b"\r\n" + body)
+
+    def stop(self):
+        self.listener.close()
 
 
 def connections(port, count):
@@ -160,39 +202,6 @@ def test_slow_bodies_do_not_hold_the_endpoint(target):
 
 
 def test_slow_readers_of_large_answers(target):
-    class Large:
-        """Answers everything but / of the honest client with 8 MiB."""
-
-        def __init__(self):
-            self.listener = socket.create_server(("127.0.0.1", 0), backlog=256)
-            self.port = self.listener.getsockname()[1]
-            self.body = random.Random(1).randbytes(8 << 20)
-            threading.Thread(target=self.accept, daemon=True).start()
-
-        def accept(self):
-            while True:
-                try:
-                    s, _ = self.listener.accept()
-                except OSError:
-                    return
-                threading.Thread(target=self.serve, args=(s,), daemon=True).start()
-
-        def serve(self, s):
-            got = b""
-            with contextlib.suppress(OSError):
-                while True:
-                    part = s.recv(65536)
-                    if not part:
-                        return
-                    got += part
-                    while b"\r\n\r\n" in got:
-                        head, got = got.split(b"\r\n\r\n", 1)
-                        body = b"ok\n" if b" / " in head else self.body
-                        s.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
-
-        def stop(self):
-            self.listener.close()
-
     fb = target(origin=Large())
 
     def attack(over):
@@ -313,34 +322,147 @@ def test_users_made_up_for_each_request_fill_no_table(target):
     endure(fb, attack, 5, kib=2000, cpu_share=0.9)
 
 
-def test_an_answer_in_a_compression_is_passed_on_as_it_is(target):
-    """A decompression bomb costs foldback what it weighs: nothing is ever decompressed."""
+class Bomb(Large):
+    """64 MiB of zeros in 64 KiB."""
 
-    class Bomb:
-        def __init__(self):
-            self.listener = socket.create_server(("127.0.0.1", 0))
-            self.port = self.listener.getsockname()[1]
-            threading.Thread(target=self.serve, daemon=True).start()
+    def __init__(self):
+        import gzip
+        super().__init__()
+        self.body = gzip.compress(b"\0" * (64 << 20), 9)
+        self.fields = b"Content-Encoding: gzip\r\nContent-Type: text/html\r\nCache-Control: max-age=60\r\n"
 
-        def serve(self):
-            import gzip
-            body = gzip.compress(b"\0" * (64 << 20), 9)
-            while True:
-                try:
-                    s, _ = self.listener.accept()
-                except OSError:
-                    return
+
+@pytest.mark.parametrize("route", ["", ", compress: on, cache: on"])
+def test_a_decompression_bomb_is_passed_on_as_it_is(target, route):
+    """It costs foldback what it weighs, as an answer and as a request: nothing is ever decompressed."""
+    bomb = Bomb()
+    fb = target(origin=bomb)
+    if route:
+        conf = open(fb.file).read().replace("{ match: /, service: shop }", "{ match: /, service: shop%s }" % route)
+        with open(fb.file, "w") as f:
+            f.write(conf)
+        assert fb.cli("reload").returncode == 0
+
+    def attack(over):
+        n = 0
+        while not over.wait(0.005):
+            n += 1
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                c = http.client.HTTPConnection("127.0.0.1", fb.port, timeout=5)
+                # another language than gzip: where we compress, we must not unpack in order to do so
+                c.request("GET", "/bomb/%d" % (n % 5), headers={"Accept-Encoding": "zstd, br;q=0.5"})
+                r = c.getresponse()
+                assert r.read() == bomb.body and r.getheader("content-encoding") == "gzip"
+                c.request("POST", "/", bomb.body, {"Content-Encoding": "gzip"})
+                c.getresponse().read()
+                c.close()
+
+    endure(fb, attack, 5, kib=8000, cpu_share=0.8)
+
+
+def test_handshakes_that_lead_nowhere(target):
+    """Clients that make us sign and leave, others that never go on, beside honest ones on the same thread."""
+    port = free_port()
+    fb = target(listen='["{host}:%%d", { address: "127.0.0.1:%d", tls: internal }]' % port)
+    context = ssl.create_default_context()
+    out = ssl.MemoryBIO()
+    with contextlib.suppress(ssl.SSLWantReadError):
+        context.wrap_bio(ssl.MemoryBIO(), out, server_hostname="localhost").do_handshake()
+    hello, signed = out.read(), [0]
+
+    def attack(over):
+        silent = connections(port, 200)
+        for s in silent:
+            put(s, hello[:100])
+        while not over.is_set():
+            socks = connections(port, 20)
+            for s in socks:
+                put(s, hello)
+            for s in socks:
                 with contextlib.suppress(OSError):
-                    while s.recv(65536):
-                        s.sendall(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Type: text/html\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+                    s.setblocking(True)
+                    s.settimeout(2)
+                    signed[0] += s.recv(4096)[:1] == b"\x16"
+                s.close()
+        for s in silent:
+            s.close()
 
-        def stop(self):
-            self.listener.close()
+    # 41 KiB for each that stands in the middle of a message: the state of OpenSSL, its buffer and ours; tls.handshakes bounds their number
+    endure(fb, attack, 6, kib=200 * 50 + 4000, cpu_share=0.95)
+    assert signed[0] > 100
 
-    fb = target(origin=Bomb())
-    gateway = fb.child("fb-gateway")
-    before = rss_kib(gateway)
-    for _ in range(20):
-        assert fb.get("/bomb") == 200
-    if not IS_SANITIZED:
-        assert rss_kib(gateway) - before < 2000
+
+def h2_open(port, settings=b"", heads=(), first=b""):
+    """A connection with one stream for each of <heads> (method, path), which end with the head unless they POST."""
+    s = socket.create_connection(("127.0.0.1", port), 5)
+    pack = hpack.Encoder()
+    data = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(SETTINGS, 0, 0, settings) + first
+    for i, (method, path) in enumerate(heads):
+        head = pack.encode([(":method", method), (":scheme", "http"), (":authority", "a"), (":path", path)])
+        data += frame(HEADERS, END_HEADERS | (END_STREAM if method == "GET" else 0), 2 * i + 1, head)
+    s.sendall(data)
+    s.setblocking(False)
+    return s
+
+
+def h2_drip(port, count, opened, piece, gap_s=0.05):
+    """<count> connections made by <opened>, each sends piece(n) again and again, reads a little, and comes back when it is cut."""
+
+    def attack(over):
+        socks, n = [opened() for _ in range(count)], 0
+        while not over.wait(gap_s):
+            n += 1
+            for i, s in enumerate(socks):
+                try:
+                    is_over = s.recv(64) == b""
+                except BlockingIOError:
+                    is_over = False
+                except OSError:
+                    is_over = True
+                if is_over or not put(s, piece(n)):
+                    s.close()
+                    socks[i] = opened()
+        for s in socks:
+            s.close()
+
+    return attack
+
+
+STREAMS = 20
+
+
+def test_slow_readers_over_http2(target):
+    """Windows that open by a byte: what was read ahead for each stream is bounded, and the endpoint's slots come back."""
+    fb = target(origin=Large())
+    small = struct.pack(">HI", 4, 1)  # INITIAL_WINDOW_SIZE
+
+    def opened():
+        return h2_open(fb.port, small, [("GET", "/large")] * STREAMS)
+
+    def piece(n):
+        return frame(WINDOW, 0, 2 * (n % STREAMS) + 1, struct.pack(">I", 1))
+
+    endure(fb, h2_drip(fb.port, 5, opened, piece), 6, kib=5 * STREAMS * 80, cpu_share=0.8, shed_pct=1.0)
+
+
+def test_slow_bodies_over_http2(target):
+    fb = target()
+
+    def opened():
+        return h2_open(fb.port, b"", [("POST", "/")] * STREAMS)
+
+    def piece(n):
+        return frame(DATA, 0, 2 * (n % STREAMS) + 1, b"x")
+
+    endure(fb, h2_drip(fb.port, 10, opened, piece), 6, kib=8000, cpu_share=0.8)
+
+
+def test_slow_headers_over_http2(target):
+    """The bytes of a head one by one, inside one frame."""
+    fb = target()
+    head = hpack.Encoder().encode([(":method", "GET"), (":scheme", "http"), (":authority", "a"), (":path", "/"), ("x-long", "y" * 4000)])
+
+    def opened():
+        return h2_open(fb.port, first=frame(HEADERS, END_HEADERS | END_STREAM, 1, head)[:12])
+
+    endure(fb, h2_drip(fb.port, 200, opened, lambda n: head[3 + n:4 + n]), 6, kib=200 * 32, cpu_share=0.8)
