@@ -20,10 +20,22 @@ struct evidence {
     double value, threshold;
 };
 
+/* Is the threshold beside this fact in its unit?  Some loops keep another number of theirs there,
+ * for their sentence: a quantile, a factor, a dead band, the error of a ratio. */
+static bool is_compared(uint16_t fact, bool is_first)
+{
+    if (is_first)
+        return fact != FACT_CACHE_HIT_RATIO && fact != FACT_UPSTREAM_P95 &&
+               fact != FACT_UPSTREAM_P999;
+    return fact == FACT_TIMEOUT_RATIO || fact == FACT_HEDGE_GAIN || fact == FACT_OFFERED_RATE;
+}
+
 static void put_evidence(struct json *j, const struct ev_decision *d)
 {
-    const struct evidence all[] = {{d->fact1, d->window1_ms, d->n1, d->value1, d->threshold1},
-                                   {d->fact2, d->window2_ms, d->n2, d->value2, d->threshold2},
+    double first = is_compared(d->fact1, true) ? d->threshold1 : NAN;
+    double second = is_compared(d->fact2, false) ? d->threshold2 : NAN;
+    const struct evidence all[] = {{d->fact1, d->window1_ms, d->n1, d->value1, first},
+                                   {d->fact2, d->window2_ms, d->n2, d->value2, second},
                                    {d->fact3, d->window3_ms, d->n3, d->value3, NAN},
                                    {d->fact4, d->window4_ms, d->n4, d->value4, NAN}};
     json_key(j, "evidence");

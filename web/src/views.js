@@ -82,6 +82,12 @@ function Bounds({ d }) {
     <span class="end">${value(d.max, d.unit)}</span></div>`;
 }
 
+// What a piece of evidence rests on: "1,204 samples in 10 s".  The panel is narrow: no columns of their own.
+function behind(e) {
+  const window = e.window_ms ? ` in ${e.window_ms >= 1000 ? e.window_ms / 1000 + ' s' : e.window_ms + ' ms'}` : '';
+  return `${count(e.n)} ${e.n === 1 ? 'sample' : 'samples'}${window}`;
+}
+
 function Detail() {
   const d = s.selected_decision.value;
   const heading = useRef(null);
@@ -104,10 +110,9 @@ function Detail() {
     <p class="reason"><b>Why.</b> ${d.reason_sentence}</p>
     <${Bounds} d=${d} />
     ${d.evidence?.length ? html`<h3>Evidence</h3>
-      <${Table} label="Evidence" head=${[['Fact'], ['Value', 'n'], ['Against', 'n'], ['Window', 'n'], ['Samples', 'n']]}>
-        ${d.evidence.map((e) => html`<tr key=${e.fact}><td title=${e.what}>${e.fact}</td><td class="n">${fact_value(e.value, e.unit)}</td>
-          <td class="n">${fact_value(e.threshold, e.unit)}</td><td class="n">${e.window_ms ? (e.window_ms >= 1000 ? e.window_ms / 1000 + ' s' : e.window_ms + ' ms') : dash}</td>
-          <td class="n">${count(e.n)}</td></tr>`)}
+      <${Table} label="Evidence" head=${[['Fact'], ['Value', 'n'], ['Against', 'n']]}>
+        ${d.evidence.map((e) => html`<tr key=${e.fact}><td title=${e.what}>${e.fact}<small class="hint behind">${behind(e)}</small></td>
+          <td class="n">${fact_value(e.value, e.unit)}</td><td class="n">${fact_value(e.threshold, e.unit)}</td></tr>`)}
       <//>` : null}
     <h3>Outcome</h3>
     ${o
