@@ -390,10 +390,13 @@ static void put_target_decisions(struct api_call *c, enum ev_kind kind, uint16_t
 
 static void put_target_knobs(struct api_call *c, enum ev_kind kind, uint16_t number)
 {
+    /* A route that redirects or responds has nothing that could be turned. */
+    bool is_own =
+        kind == EV_KIND_ROUTE && c->admin->source.memfile->routes[number].parent == EV_NONE;
     json_key(&c->j, "knobs");
     json_array_begin(&c->j);
     for (uint16_t k = 0; k < KNOB_COUNT; k++)
-        if (knob_row(k)->kind == kind && c->admin->source.book->layer[k][number].is_used)
+        if (!is_own && knob_row(k)->kind == kind && c->admin->source.book->layer[k][number].is_used)
             put_knob(&c->j, c->admin, k, number);
     json_array_end(&c->j);
 }
