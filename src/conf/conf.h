@@ -13,6 +13,8 @@
 #include "event/event.h"
 #include "knob/knob.h"
 
+struct regex; /* base/regex.h */
+
 enum conf_apply { APPLY_LIVE, APPLY_CONN, APPLY_RESTART };
 typedef uint32_t conf_u32;
 typedef uint64_t conf_bytes; /* bytes */
@@ -182,7 +184,13 @@ struct conf_hash {
     const char *name; /* of the field, cookie or parameter; "" */
 };
 #define CONF_METHODS_MAX 8 /* in one match */
-enum conf_path_kind { CONF_PATH_ANY, CONF_PATH_EXACT, CONF_PATH_PREFIX, CONF_PATH_GLOB };
+enum conf_path_kind {
+    CONF_PATH_ANY,
+    CONF_PATH_EXACT,
+    CONF_PATH_PREFIX,
+    CONF_PATH_GLOB,
+    CONF_PATH_REGEX
+};
 struct conf_header_match {
     const char *name, *value; /* value "" = only present; trailing or leading * globs */
 };
@@ -260,15 +268,6 @@ struct conf_fields {
     size_t set_count, add_count, remove_count;
 };
 enum conf_own { CONF_OWN_NONE, CONF_OWN_HTTPS, CONF_OWN_REDIRECT, CONF_OWN_RESPOND };
-struct conf_rules {
-    struct conf_fields request, response;
-    const char *strip_prefix, *add_prefix; /* no / at the end; "" none */
-    const struct conf_prefix *allow, *deny;
-    size_t allow_count, deny_count;
-    uint8_t own;                  /* enum conf_own; from CONF_OWN_REDIRECT on: without a service */
-    uint16_t status;              /* of the redirect or the answer */
-    const char *to, *body, *type; /* "" none */
-};
 enum conf_var {
     CONF_VAR_NONE, /* the end, or plain text */
     CONF_VAR_CLIENT_ADDRESS,
@@ -278,7 +277,36 @@ enum conf_var {
     CONF_VAR_TARGET,
     CONF_VAR_SCHEME,
     CONF_VAR_REQUEST_ID,
+    CONF_VAR_GROUP,  /* $1 of a regular expression; only in struct conf_piece */
     CONF_VAR_UNKNOWN /* {word} of small letters that is none of them */
+};
+/* A text with $1 and {words}, taken apart. */
+struct conf_piece {
+    struct span text;
+    enum conf_var var;
+    uint32_t group; /* of CONF_VAR_GROUP; 0 the whole match */
+};
+struct conf_template {
+    const struct conf_piece *pieces;
+    size_t count;
+    const struct regex *regex; /* whose groups they are */
+};
+struct conf_rewrite {         /* the whole path by another, where <pattern> matches */
+    const char *pattern, *to; /* as written; pattern "" the match of the route */
+    struct conf_template path, query;
+    bool has_query;   /* `to` has a query: it stands before that of the client */
+    bool drops_query; /* the client's; `to` ends with ? */
+};
+struct conf_rules {
+    struct conf_fields request, response;
+    const char *strip_prefix, *add_prefix; /* no / at the end; "" none */
+    const struct conf_prefix *allow, *deny;
+    size_t allow_count, deny_count;
+    uint8_t own;                   /* enum conf_own; from CONF_OWN_REDIRECT on: without a service */
+    uint16_t status;               /* of the redirect or the answer */
+    const char *to, *body, *type;  /* "" none */
+    struct conf_template to_parts; /* of <to> when it has $1 */
+    const struct conf_rewrite *rewrite; /* NULL: none */
 };
 /* The next piece of <rest>: plain text up to a {word} (CONF_VAR_NONE), or the {word} itself; false
  * at the end.  Braces around anything but small letters and _ are plain text. */
@@ -288,9 +316,10 @@ struct conf_route {
     const char *name; /* as in ev_name: "SERVICE MATCH", unique */
     const char *host; /* lower case; "" any; "*.example.org" any subdomain */
     enum conf_path_kind path_kind;
-    const char *path;
-    const char *region; /* NULL or "": that of the service; see conf_route_region */
-    const char *method; /* "" any; "GET|HEAD" */
+    const char *path;          /* "~PATTERN" or "~*PATTERN" of CONF_PATH_REGEX */
+    const struct regex *regex; /* of CONF_PATH_REGEX, else NULL */
+    const char *region;        /* NULL or "": that of the service; see conf_route_region */
+    const char *method;        /* "" any; "GET|HEAD" */
     const struct conf_header_match *headers;
     size_t header_count;
     uint16_t service;    /* index in services */
@@ -369,6 +398,7 @@ struct conf {
     size_t connector_count;
     const struct conf_signal *signals;
     size_t signal_count;
+    bool has_regex;
     const char *text; /* what was parsed, terminated */
     size_t text_bytes;
     uint64_t hash;    /* xxh64 of text */

@@ -101,6 +101,11 @@ struct conf_private {
     uint32_t (*service_line)[KEY_COUNT];  /* [service][key], 0: default */
     uint32_t (*route_line)[KEY_COUNT];
     uint32_t *listen_line;
+    struct conf_regex *regexes; /* to free */
+};
+struct conf_regex {
+    struct conf_regex *next;
+    struct regex *rx;
 };
 
 struct reader {
@@ -259,9 +264,27 @@ void parse_tls_out(struct reader *rd, const struct node *n, struct conf_tls_out 
 struct rules_nodes { /* of one route */
     const struct node *allow, *deny, *request, *response, *rewrite, *redirect, *respond;
 };
-/* NULL: there are none, or without memory.  <has_service>: `service` is given. */
+struct rules_route {
+    bool has_service;          /* `service` is given */
+    const struct regex *regex; /* of its match, or NULL */
+};
+/* NULL: there are none, or without memory. */
 const struct conf_rules *parse_rules(struct reader *rd, const struct rules_nodes *at,
-                                     bool has_service);
+                                     const struct rules_route *route);
+/* parse_regex.c */
+/* NULL after a message. */
+const struct regex *parse_regex(struct reader *rd, const struct node *n, struct span pattern,
+                                bool is_caseless);
+void parse_regex_path(struct reader *rd, const struct node *n, struct span s,
+                      struct conf_route *rt);
+/* The pieces of <s>, which must stay as long as the conf; false after a message. */
+bool parse_template(struct reader *rd, const struct node *n, struct span s,
+                    struct conf_template *out, bool is_path);
+void parse_rewrite_to(struct reader *rd, const struct node *pattern, const struct node *to,
+                      const struct regex *match, struct conf_rules *rules);
+void conf_regexes_free(struct conf_private *private);
+/* parse_route.c: what is wrong with it as a path in normal form, or NULL. */
+const char *path_fault(struct span s);
 /* parse_route.c: a path as requests have it, in normal form; false after a message. */
 bool parse_path(struct reader *rd, const struct node *n, struct span *path);
 /* parse_compress.c */

@@ -143,6 +143,7 @@ void conf_unref(struct conf *c)
     fb_assert(was > 0);
     if (was > 1)
         return;
+    conf_regexes_free(c->private);
     arena_fini(&c->private->arena);
     free(c->private);
     free(c);

@@ -320,7 +320,8 @@ static void route_finish(struct reader *rd, const struct node *n, size_t index,
     const uint32_t *lines = rd->private->route_line[index];
     if (!lines[KEY_ROUTE_match])
         problem(rd, n, "a route needs `match`; `match: /` matches everything");
-    rt->rules = parse_rules(rd, &rest->rules, lines[KEY_ROUTE_service] != 0);
+    struct rules_route route = {.has_service = lines[KEY_ROUTE_service] != 0, .regex = rt->regex};
+    rt->rules = parse_rules(rd, &rest->rules, &route);
     bool is_own = conf_route_is_own(rt);
     if (!lines[KEY_ROUTE_service] && !is_own && !rest->rules.redirect && !rest->rules.respond)
         problem(rd, n,
@@ -343,7 +344,7 @@ static int hex_of(char c)
 
 /* Requests are matched in normal form (http1_target.h): a path in another form would never match.
  */
-static const char *path_fault(struct span s)
+const char *path_fault(struct span s)
 {
     if (s.len == 0 || s.at[0] != '/')
         return "must begin with /";
@@ -387,6 +388,10 @@ bool parse_path(struct reader *rd, const struct node *n, struct span *s)
 static void match_path(struct reader *rd, const struct node *n, struct conf_route *rt)
 {
     struct span s;
+    if (n->kind == NODE_SCALAR && n->text.len && n->text.at[0] == '~') {
+        parse_regex_path(rd, n, n->text, rt);
+        return;
+    }
     if (!parse_path(rd, n, &s))
         return;
     rt->path = arena_text(rd->keep, s);

@@ -61,14 +61,16 @@ static const struct {
 #define VARS_TEXT "{client_address}, {host}, {path}, {query}, {target}, {scheme}, {request_id}"
 
 static void read_fields(struct reader *rd, const struct node *n, struct conf_fields *out);
-static void read_rewrite(struct reader *rd, const struct node *n, struct conf_rules *rules);
-static void read_redirect(struct reader *rd, const struct node *n, struct conf_rules *rules);
+static void read_rewrite(struct reader *rd, const struct node *n, const struct regex *match,
+                         struct conf_rules *rules);
+static void read_redirect(struct reader *rd, const struct node *n, const struct regex *match,
+                          struct conf_rules *rules);
 static void read_respond(struct reader *rd, const struct node *n, struct conf_rules *rules);
 static void check_own(struct reader *rd, const struct rules_nodes *at,
                       const struct conf_rules *rules, bool has_service);
 
 const struct conf_rules *parse_rules(struct reader *rd, const struct rules_nodes *at,
-                                     bool has_service)
+                                     const struct rules_route *route)
 {
     if (!at->allow && !at->deny && !at->request && !at->response && !at->rewrite && !at->redirect &&
         !at->respond)
@@ -87,12 +89,12 @@ const struct conf_rules *parse_rules(struct reader *rd, const struct rules_nodes
     if (at->response)
         read_fields(rd, at->response, &rules->response);
     if (at->rewrite)
-        read_rewrite(rd, at->rewrite, rules);
+        read_rewrite(rd, at->rewrite, route->regex, rules);
     if (at->redirect)
-        read_redirect(rd, at->redirect, rules);
+        read_redirect(rd, at->redirect, route->regex, rules);
     if (at->respond)
         read_respond(rd, at->respond, rules);
-    check_own(rd, at, rules, has_service);
+    check_own(rd, at, rules, route->has_service);
     return rules;
 }
 
@@ -311,8 +313,10 @@ static void read_prefix(struct reader *rd, const struct node *n, const char **ou
     *out = arena_text(rd->keep, s);
 }
 
-static void read_rewrite(struct reader *rd, const struct node *n, struct conf_rules *rules)
+static void read_rewrite(struct reader *rd, const struct node *n, const struct regex *match,
+                         struct conf_rules *rules)
 {
+    const struct node *pattern = NULL, *to = NULL;
     if (!read_is(rd, n, NODE_MAP, "{ strip_prefix: /api }"))
         return;
     if (n->count == 0)
@@ -325,10 +329,22 @@ static void read_rewrite(struct reader *rd, const struct node *n, struct conf_ru
         case KEY_REWRITE_add_prefix:
             read_prefix(rd, k, &rules->add_prefix);
             break;
+        case KEY_REWRITE_pattern:
+            pattern = k;
+            break;
+        case KEY_REWRITE_to:
+            to = k;
+            break;
         default:
             break;
         }
     }
+    if (!pattern && !to)
+        return;
+    if (rules->strip_prefix[0] || rules->add_prefix[0])
+        problem(rd, pattern ? pattern->key : to->key,
+                "a rewrite has prefixes or `to`, not both: put the prefix into `to`");
+    parse_rewrite_to(rd, pattern, to, match, rules);
 }
 
 /* ---- redirect, respond ---- */
@@ -368,10 +384,11 @@ static bool is_safe_target(struct span s)
            span_starts(rest, SPAN("{query}"));
 }
 
-static void read_target(struct reader *rd, const struct node *n, struct conf_rules *rules)
+static void read_target(struct reader *rd, const struct node *n, const struct regex *match,
+                        struct conf_rules *rules)
 {
     struct span s;
-    if (!read_scalar(rd, n, &s) || !vars_are_known(rd, n, s, false))
+    if (!read_scalar(rd, n, &s))
         return;
     if (s.len > 2048 || !is_safe_target(s))
         problem(
@@ -380,11 +397,15 @@ static void read_target(struct reader *rd, const struct node *n, struct conf_rul
             "a name or {host} and {path} or {target} follows it at once, for example "
             "\"https://example.org{target}\"; got \"%.*s\"",
             SHOWN(s));
-    else
+    else {
         rules->to = arena_text(rd->keep, s);
+        rules->to_parts.regex = match;
+        (void)parse_template(rd, n, span_of(rules->to), &rules->to_parts, false);
+    }
 }
 
-static void read_redirect(struct reader *rd, const struct node *n, struct conf_rules *rules)
+static void read_redirect(struct reader *rd, const struct node *n, const struct regex *match,
+                          struct conf_rules *rules)
 {
     struct span s;
     uint64_t number;
@@ -408,7 +429,7 @@ static void read_redirect(struct reader *rd, const struct node *n, struct conf_r
         switch (read_key(rd, k, LEVEL_REDIRECT)) {
         case KEY_REDIRECT_to:
             has_target = true;
-            read_target(rd, k, rules);
+            read_target(rd, k, match, rules);
             break;
         case KEY_REDIRECT_status:
             if (!read_key_number(rd, k, KEY_REDIRECT_status, &number))

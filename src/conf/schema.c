@@ -338,7 +338,7 @@ static void other_schema(struct json *j, enum conf_key key)
         texts_of(j, 0, CONF_CACHE_VARY_MAX);
         return;
     case KEY_ROUTE_match:
-        words_or_map(j, "/", "^/", "match");
+        words_or_map(j, "/", "^[/~]", "match");
         return;
     case KEY_MATCH_header:
         json_key_str(j, "type", "object");

@@ -441,6 +441,10 @@ static void show_rules(struct show *s, const struct conf_rules *r, const uint32_
         show_value(s, "rewrite.strip_prefix", r->strip_prefix, lines[KEY_ROUTE_rewrite]);
     if (r->add_prefix[0])
         show_value(s, "rewrite.add_prefix", r->add_prefix, lines[KEY_ROUTE_rewrite]);
+    if (r->rewrite && r->rewrite->pattern[0])
+        show_value(s, "rewrite.pattern", r->rewrite->pattern, lines[KEY_ROUTE_rewrite]);
+    if (r->rewrite)
+        show_value(s, "rewrite.to", r->rewrite->to, lines[KEY_ROUTE_rewrite]);
     if (r->own == CONF_OWN_HTTPS || r->own == CONF_OWN_REDIRECT) {
         show_value(s, "redirect.to", r->to, lines[KEY_ROUTE_redirect]);
         show_number(s, "redirect.status", CONF_TYPE_u32, r->status, lines[KEY_ROUTE_redirect]);

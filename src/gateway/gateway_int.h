@@ -217,8 +217,9 @@ struct worker {
     struct http1_field *request_fields, *answer_fields;
     char *in, *out; /* scratch: bytes read, head written; valid within one callback */
     size_t in_bytes, out_bytes;
-    int pipe[2];       /* splice.c; empty between two events; -1: none */
-    size_t pipe_bytes; /* it takes at most this; 0: no splicing here */
+    struct regex_work *regex; /* NULL: no route ever had a regular expression */
+    int pipe[2];              /* splice.c; empty between two events; -1: none */
+    size_t pipe_bytes;        /* it takes at most this; 0: no splicing here */
     struct rng rng;
     uint64_t next_id, id_salt; /* worker_request_id */
     struct access_buf access;

@@ -320,11 +320,15 @@ static uint16_t route(struct request *req, struct http1_head *head, struct http1
                             .path = path,
                             .method = head->method_text,
                             .fields = head->fields,
-                            .field_count = head->field_count};
+                            .field_count = head->field_count,
+                            .work = req->worker->regex};
     req->route = route_match(gen->routes, &q);
+    bool is_costly = req->route == ROUTE_COSTLY;
+    if (FB_UNLIKELY(is_costly))
+        req->route = ROUTE_NONE;
     keep_texts(req, head, target, path);
     if (req->route == ROUTE_NONE)
-        return REASON_NO_ROUTE;
+        return is_costly ? REASON_PATTERN_LIMIT : REASON_NO_ROUTE;
     const struct conf_route *r = &gen->conf->routes[req->route];
     const struct rules_where where = {head, host, target, path};
     if (!conf_route_is_own(r))
@@ -357,8 +361,9 @@ static uint16_t route(struct request *req, struct http1_head *head, struct http1
             return reason;
     }
     struct span fields = {NULL, 0};
-    if (r->rules)
-        rules_request(req, &where, w, &target, &fields);
+    uint16_t failed = r->rules ? rules_request(req, &where, w, &target, &fields) : REASON_NONE;
+    if (failed)
+        return failed;
     struct http1_out out = http1_out(w->at + w->len, w->cap - w->len);
     request_head_build(req, head, &out, target);
     http1_put(&out, fields);

@@ -5,6 +5,7 @@
 #include "gateway/route.h"
 
 #include "base/assert.h"
+#include "base/regex.h"
 
 #include <stdlib.h>
 
@@ -24,6 +25,7 @@ struct rule {
     struct span host;         /* exact, "" any */
     struct span methods[CONF_METHODS_MAX];
     const struct field_rule *fields;
+    const struct regex *regex;
     uint8_t path_kind, method_count, field_count;
 };
 
@@ -44,7 +46,7 @@ struct route_table {
     bool has_hosts;
 };
 
-static bool rule_matches(const struct rule *r, const struct route_query *q);
+static enum regex_result rule_matches(const struct rule *r, const struct route_query *q);
 static bool glob_matches(struct span pattern, struct span text);
 static bool fields_match(const struct rule *r, const struct route_query *q);
 
@@ -85,8 +87,11 @@ uint16_t route_match(const struct route_table *t, const struct route_query *q)
     uint64_t head = head_of(q->path);
     for (uint16_t i = 0; i < list->count; i++) {
         const struct rule *r = &t->rules[list->rules[i]];
-        if ((head & r->head_mask) == r->head && rule_matches(r, q))
-            return list->rules[i];
+        if ((head & r->head_mask) != r->head)
+            continue;
+        enum regex_result result = rule_matches(r, q);
+        if (result != REGEX_NO)
+            return FB_LIKELY(result == REGEX_YES) ? list->rules[i] : ROUTE_COSTLY;
     }
     return ROUTE_NONE;
 }
@@ -97,24 +102,25 @@ static bool host_suffix_matches(struct span suffix, struct span host)
            memcmp(host.at + host.len - suffix.len, suffix.at, suffix.len) == 0;
 }
 
-static bool rule_matches(const struct rule *r, const struct route_query *q)
+static enum regex_result rule_matches(const struct rule *r, const struct route_query *q)
 {
     if (r->host_suffix.len && !host_suffix_matches(r->host_suffix, q->host))
-        return false;
+        return REGEX_NO;
     switch ((enum conf_path_kind)r->path_kind) {
     case CONF_PATH_ANY:
+    case CONF_PATH_REGEX: /* below, for it costs most */
         break;
     case CONF_PATH_EXACT:
         if (!span_eq(r->path, q->path))
-            return false;
+            return REGEX_NO;
         break;
     case CONF_PATH_PREFIX:
         if (!span_starts(q->path, r->path))
-            return false;
+            return REGEX_NO;
         break;
     case CONF_PATH_GLOB:
         if (!glob_matches(r->path, q->path))
-            return false;
+            return REGEX_NO;
         break;
     }
     if (r->method_count) {
@@ -122,9 +128,15 @@ static bool rule_matches(const struct rule *r, const struct route_query *q)
         for (uint8_t i = 0; i < r->method_count && !is_one; i++)
             is_one = span_eq(r->methods[i], q->method);
         if (!is_one)
-            return false;
+            return REGEX_NO;
     }
-    return r->field_count == 0 || fields_match(r, q);
+    if (r->field_count && !fields_match(r, q))
+        return REGEX_NO;
+    if (FB_LIKELY(!r->regex))
+        return REGEX_YES;
+    if (q->path.len == 0 || q->path.at[0] != '/') /* the asterisk of OPTIONS */
+        return REGEX_NO;
+    return regex_match(r->regex, q->work, q->path);
 }
 
 /* Linear: each part between two stars is taken where it occurs first; only the last part is bound
@@ -207,10 +219,15 @@ static void compile_head(struct rule *r)
         const char *star = memchr(r->path.at, '*', r->path.len);
         fixed = star ? (size_t)(star - r->path.at) : r->path.len;
     }
+    struct span text = r->path;
+    if (r->path_kind == CONF_PATH_REGEX) {
+        text = regex_prefix(r->regex);
+        fixed = text.len;
+    }
     if (fixed > 8)
         fixed = 8;
     r->head_mask = fixed == 8 ? UINT64_MAX : (UINT64_C(1) << 8 * fixed) - 1;
-    r->head = head_of((struct span){r->path.at, r->path.len}) & r->head_mask;
+    r->head = head_of(text) & r->head_mask;
 }
 
 static void compile_rule(struct rule *r, const struct conf_route *rt, struct field_rule *fields)
@@ -218,6 +235,7 @@ static void compile_rule(struct rule *r, const struct conf_route *rt, struct fie
     struct span host = span_of(rt->host);
     r->path_kind = (uint8_t)rt->path_kind;
     r->path = span_of(rt->path);
+    r->regex = rt->regex;
     if (span_starts(host, SPAN("*.")))
         r->host_suffix = (struct span){host.at + 1, host.len - 1};
     else
@@ -284,7 +302,7 @@ static bool compile_hosts(struct route_table *t)
 struct route_table *route_table_new(struct conf *conf)
 {
     size_t field_total = 0, field_at = 0;
-    fb_assert(conf->route_count < ROUTE_NONE);
+    fb_assert(conf->route_count < ROUTE_COSTLY);
     struct route_table *t = calloc(1, sizeof *t);
     if (!t)
         return NULL;

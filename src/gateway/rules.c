@@ -29,8 +29,14 @@ uint16_t rules_answer(struct request *req, const struct rules_where *at)
     if (!req->head)
         return REASON_SHED_OVERLOAD;
     struct http1_out out = http1_out(req->head->at, chunk_room(req->head));
-    put_value(req, at, rules->to, &out);
-    if (out.failed) /* {target} more than three times */
+    if (rules->to_parts.count) {
+        uint16_t failed = rewrite_put_location(req, at, &out);
+        if (failed)
+            return failed;
+    } else {
+        put_value(req, at, rules->to, &out);
+    }
+    if (out.failed) /* {target} or $1 more than three times */
         return REASON_HEADERS_TOO_LARGE;
     req->head->to = (uint32_t)out.len;
     return REASON_REDIRECTED;
@@ -103,8 +109,8 @@ static bool is_named(const struct conf_fields *f, struct span name)
     return false;
 }
 
-void rules_request(struct request *req, const struct rules_where *at, struct http1_out *w,
-                   struct span *target, struct span *fields)
+uint16_t rules_request(struct request *req, const struct rules_where *at, struct http1_out *w,
+                       struct span *target, struct span *fields)
 {
     const struct conf_rules *rules = rules_of(req);
     const struct http1_head *head = at->head;
@@ -115,6 +121,11 @@ void rules_request(struct request *req, const struct rules_where *at, struct htt
         if (is_named(&rules->request, head->fields[i].name) ||
             (prefix.len && span_ieq(head->fields[i].name, SPAN("x-forwarded-prefix"))))
             head->fields[i].flags |= HTTP1_FIELD_HOP;
+    if (is_path && rules->rewrite) {
+        uint16_t reason = rewrite_target(req, at, w, target);
+        if (reason)
+            return reason;
+    }
     size_t from = w->len;
     if (is_path && (strips || rules->add_prefix[0])) {
         struct span rest = *target;
@@ -135,6 +146,7 @@ void rules_request(struct request *req, const struct rules_where *at, struct htt
     put_fields(req, at, rules->request.set, rules->request.set_count, w);
     put_fields(req, at, rules->request.add, rules->request.add_count, w);
     *fields = (struct span){w->at + from, w->len - from};
+    return REASON_NONE;
 }
 
 bool rules_keeps(const struct conf_rules *rules, struct span name)
@@ -201,35 +213,41 @@ static void put_value(const struct request *req, const struct rules_where *at, c
 {
     struct span rest = span_of(text), piece;
     enum conf_var var;
+    while (conf_var_next(&rest, &piece, &var))
+        rules_put_var(req, at, var, piece, w);
+}
+
+void rules_put_var(const struct request *req, const struct rules_where *at, enum conf_var var,
+                   struct span text, struct http1_out *w)
+{
     char hex[16];
-    while (conf_var_next(&rest, &piece, &var)) {
-        switch (var) {
-        case CONF_VAR_CLIENT_ADDRESS:
-            piece = (struct span){req->peer_text, req->peer_text_bytes};
-            break;
-        case CONF_VAR_REQUEST_ID:
-            http1_hex16(hex, req->request_id);
-            piece = (struct span){hex, sizeof hex};
-            break;
-        case CONF_VAR_SCHEME:
-            piece = (at ? rules_is_https(req, at->head) : req->tls) ? SPAN("https") : SPAN("http");
-            break;
-        case CONF_VAR_HOST:
-            piece = at->host;
-            break;
-        case CONF_VAR_PATH:
-            piece = at->path;
-            break;
-        case CONF_VAR_TARGET:
-            piece = at->target;
-            break;
-        case CONF_VAR_QUERY:
-            piece = (struct span){at->target.at + at->path.len, at->target.len - at->path.len};
-            break;
-        case CONF_VAR_NONE:
-        case CONF_VAR_UNKNOWN:
-            break;
-        }
-        http1_put(w, piece);
+    switch (var) {
+    case CONF_VAR_CLIENT_ADDRESS:
+        text = (struct span){req->peer_text, req->peer_text_bytes};
+        break;
+    case CONF_VAR_REQUEST_ID:
+        http1_hex16(hex, req->request_id);
+        text = (struct span){hex, sizeof hex};
+        break;
+    case CONF_VAR_SCHEME:
+        text = (at ? rules_is_https(req, at->head) : req->tls) ? SPAN("https") : SPAN("http");
+        break;
+    case CONF_VAR_HOST:
+        text = at->host;
+        break;
+    case CONF_VAR_PATH:
+        text = at->path;
+        break;
+    case CONF_VAR_TARGET:
+        text = at->target;
+        break;
+    case CONF_VAR_QUERY:
+        text = (struct span){at->target.at + at->path.len, at->target.len - at->path.len};
+        break;
+    case CONF_VAR_NONE:
+    case CONF_VAR_GROUP:
+    case CONF_VAR_UNKNOWN:
+        break;
     }
+    http1_put(w, text);
 }

@@ -28,9 +28,20 @@ uint16_t rules_answer(struct request *req, const struct rules_where *at);
 /* The answer of a redirect or a fixed one; after rules_answer. */
 void rules_say(struct request *req);
 /* For the endpoint: marks fields that go away, and puts into <w> the *target, if it changes, and
- * the fields that come in addition. */
-void rules_request(struct request *req, const struct rules_where *at, struct http1_out *w,
-                   struct span *target, struct span *fields);
+ * the fields that come in addition.  Else the reason why it is refused. */
+FB_MUST_USE
+uint16_t rules_request(struct request *req, const struct rules_where *at, struct http1_out *w,
+                       struct span *target, struct span *fields);
+/* One {word}, or <text> for CONF_VAR_NONE. */
+void rules_put_var(const struct request *req, const struct rules_where *at, enum conf_var var,
+                   struct span text, struct http1_out *w);
+/* rewrite.c: `rewrite: { pattern, to }`, and $1 in `redirect.to`; 0 or why it is refused. */
+FB_MUST_USE
+uint16_t rewrite_target(struct request *req, const struct rules_where *at, struct http1_out *w,
+                        struct span *target);
+FB_MUST_USE
+uint16_t rewrite_put_location(struct request *req, const struct rules_where *at,
+                              struct http1_out *w);
 static inline const struct conf_rules *rules_of(const struct request *req)
 {
     return req->route == ROUTE_NONE ? NULL : req->gen->conf->routes[req->route].rules;

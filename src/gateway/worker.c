@@ -3,6 +3,7 @@
 #include "base/assert.h"
 #include "base/clock.h"
 #include "base/mix.h"
+#include "base/regex.h"
 #include "base/sanitize.h"
 #include "gateway/cache.h"
 #include "gateway/h2_int.h"
@@ -118,6 +119,7 @@ void worker_fini(struct worker *w)
         close(w->pipe[0]);
         close(w->pipe[1]);
     }
+    regex_work_free(w->regex);
     free(w->in);
     free(w->out);
     free(w->request_fields);
@@ -129,7 +131,9 @@ bool worker_switch(struct worker *w, struct generation *gen)
 {
     struct generation *was = w->gen;
     w->gen = gen;
-    if (!size_scratch(w)) {
+    if (gen->conf->has_regex && !w->regex)
+        w->regex = regex_work_new();
+    if (!size_scratch(w) || (gen->conf->has_regex && !w->regex)) {
         w->gen = was;
         return false;
     }

@@ -309,6 +309,9 @@ static void of_node(const struct admin *a, unsigned id, struct figures *f)
         of_staples(a, f);
     } else if (id == FEATURE_ACME) {
         of_renewals(a, f);
+    } else if (id == FEATURE_PATTERNS) {
+        put(f, "refused", (double)a->metrics->ends[REASON_PATTERN_LIMIT]);
+        put(f, "unsafe_rewrites", (double)a->metrics->ends[REASON_REWRITE_UNSAFE]);
     }
 }
 

@@ -57,6 +57,8 @@ def _(fold, world):
 sends("address_denied", get("/denied/"))
 sends("redirected", get("/moved/"))
 sends("responded", get("/fixed/"))
+sends("pattern_limit", get("/pattern/" + "a" * 300 + "!"))
+sends("rewrite_unsafe", get("/rewritten../x"))
 
 
 @row("shed_cap")
@@ -485,6 +487,8 @@ def plain_config(world, sink):
             "  - { match: /denied/, service: app, deny: [127.0.0.1] }\n"
             "  - { match: /moved/, redirect: { to: \"https://example.org{target}\" } }\n"
             "  - { match: /fixed/, respond: { body: fixed } }\n"
+            "  - { match: '~^/pattern/(a+)+$', service: app }\n"
+            "  - { match: '~^/rewritten(.*)$', service: app, rewrite: { to: /$1 } }\n"
             "  - { match: /failing/, service: failing, key: X-User }\n"
             "  - { match: /capped/, service: app, concurrency: 1 }\n"
             "  - { match: /quota/, service: app, rate_limits: [{ quota: 1/d }] }\n" + routes)

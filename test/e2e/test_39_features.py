@@ -52,3 +52,16 @@ def test_a_feature_shows_in_words_figures_and_metrics(tmp_path):
         fold.stop()
         for o in origins:
             o.close()
+
+
+def test_refusals_by_regular_expressions_show(tmp_path):
+    fold = Foldback(tmp_path, "services:\n  app: { endpoints: [\"127.0.0.1:1\"] }\nroutes:\n"
+                    "  - { match: '~^/(a+)+$', service: app }\n  - { match: /, service: app, rewrite: { pattern: '^/b(.*)$', to: /$1 } }\n").start()
+    try:
+        for path in ("/" + "a" * 300 + "!", "/" + "a" * 300 + "!", "/b../x"):
+            assert get(fold, path).status == 400
+        until(lambda: figures(fold, "patterns"), 30, "the refusals are counted")
+        until(lambda: list(figures(fold, "patterns").values()) == [{"refused": 2, "unsafe_rewrites": 1}], 30, "all of them")
+        assert "2 refused, 1 unsafe rewrites" in fold.cli("why", "patterns").stdout
+    finally:
+        fold.stop()

@@ -269,7 +269,7 @@ def test_dev_installs_each_program_that_a_test_looks_for():
 def test_dev_installs_each_library_that_the_build_asks_for():
     package = {"threads": "build-essential", "libzstd": "libzstd-dev", "libxxhash": "libxxhash-dev", "jansson": "libjansson-dev",
                "libfyaml": "libfyaml-dev", "libcares": "libc-ares-dev", "sqlite3": "libsqlite3-dev", "libcrypto": "libssl-dev",
-               "openssl": "libssl-dev", "libseccomp": "libseccomp-dev", "libnghttp2": "libnghttp2-dev", "ncursesw": "libncurses-dev",
+               "openssl": "libssl-dev", "libseccomp": "libseccomp-dev", "libcrypt": "libcrypt-dev", "libnghttp2": "libnghttp2-dev", "libpcre2-8": "libpcre2-dev", "ncursesw": "libncurses-dev",
                "cmocka": "libcmocka-dev", "zlib": "zlib1g-dev", "libbrotlienc": "libbrotli-dev",
                "hiredis": "libhiredis-dev", "libcurl": "libcurl4-openssl-dev"}
     listed = set((re.search(r'^APT="([^"]*)"', (ROOT / "dev").read_text(), re.M)[1]).split())

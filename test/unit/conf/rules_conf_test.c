@@ -68,6 +68,48 @@ static void rules_are_read(void **state)
     assert_non_null(strstr(problem, "line breaks"));
 }
 
+static void paths_may_be_regular_expressions(void **state)
+{
+    (void)state;
+    char problem[400];
+    struct conf *c = with_route("service: app, rewrite: { pattern: \"^/(?<who>[a-z]+)/(.)\", "
+                                "to: \"/$2/${who}-$$?a=${2}\" }",
+                                problem);
+    assert_string_equal(problem, "");
+    const struct conf_rewrite *rw = c->routes[0].rules->rewrite;
+    assert_int_equal(rw->path.count, 5);
+    assert_int_equal(rw->path.pieces[1].group, 2);
+    assert_int_equal(rw->path.pieces[3].group, 1);
+    assert_true(span_eq(rw->path.pieces[4].text, SPAN("-$")));
+    assert_true(rw->has_query);
+    assert_false(rw->drops_query);
+    assert_true(c->has_regex);
+    conf_unref(c);
+    c = with_route("service: app, rewrite: { pattern: ^/, to: /a? }", problem);
+    assert_string_equal(problem, "");
+    assert_true(c->routes[0].rules->rewrite->drops_query);
+    assert_false(c->routes[0].rules->rewrite->has_query);
+    conf_unref(c);
+    struct conf_report report;
+    static const char text[] =
+        "listen: [\":8080\"]\nservices: { app: { endpoints: [\"10.0.0.1:80\"] } }\n"
+        "routes:\n  - { match: '~^/u/(\\d+)$', service: app, rewrite: { to: /$1 } }\n"
+        "  - { match: { path: '~* \\.png$', host: a.example }, service: app }\n"
+        "  - { match: '~^/o/(.*)', redirect: { to: 'https://b.example/$1' } }\n"
+        "  - { match: /, service: app }\n";
+    assert_int_equal(conf_parse(span_of(text), "t.yaml", &c, &report), FB_OK);
+    conf_report_fini(&report);
+    assert_int_equal(c->routes[0].path_kind, CONF_PATH_REGEX);
+    assert_string_equal(c->routes[0].name, "app ~^/u/(\\d+)$");
+    assert_string_equal(c->routes[1].path, "~*\\.png$");
+    assert_int_equal(c->routes[2].rules->to_parts.count, 2);
+    assert_null(c->routes[3].regex);
+    conf_unref(c);
+    c = with_route("service: app", problem);
+    assert_false(c->has_regex);
+    conf_unref(c);
+}
+
 static void what_would_harm_is_refused(void **state)
 {
     (void)state;
@@ -88,6 +130,27 @@ static void what_would_harm_is_refused(void **state)
         {"service: app, rewrite: { strip_prefix: api }", "must begin with /"},
         {"service: app, rewrite: { add_prefix: //evil }", "another host"},
         {"service: app, rewrite: {}", "empty"},
+        {"service: app, rewrite: { to: /y }", "needs a `pattern`"},
+        {"service: app, rewrite: { pattern: \"^/(a\", to: /y }",
+         "missing closing parenthesis, at byte 5, behind \"^/(a\""},
+        {"service: app, rewrite: { pattern: \"(?>>\", to: /y }", "no regular expression"},
+        {"service: app, rewrite: { pattern: \"\\\\C\", to: /y }", "no regular expression"},
+        {"service: app, rewrite: { pattern: \"(*UTF)a\", to: /y }", "no regular expression"},
+        {"service: app, rewrite: { pattern: \"a b\", to: /y }", "byte 2 of the pattern"},
+        {"service: app, rewrite: { pattern: \"\", to: /y }", "1..1024 bytes"},
+        {"service: app, rewrite: { pattern: ^/a }", "needs `to`"},
+        {"service: app, rewrite: { pattern: ^/a, to: y }", "must begin with /"},
+        {"service: app, rewrite: { pattern: ^/a, to: //y }", "another host"},
+        {"service: app, rewrite: { pattern: ^/a, to: \"/$1\" }", "the pattern has 0 groups"},
+        {"service: app, rewrite: { pattern: \"^/(?<a>.)\", to: \"/${b}\" }",
+         "${b} stands for nothing"},
+        {"service: app, rewrite: { pattern: ^/(a), to: \"/%$1\" }", "broken escape"},
+        {"service: app, rewrite: { pattern: ^/(a), to: \"/../$1\" }", "segments"},
+        {"service: app, rewrite: { pattern: ^/(a), to: \"/{query}$1\" }", "stands for nothing"},
+        {"service: app, rewrite: { pattern: ^/(a), to: \"/b?c#d\" }", "behind its ?"},
+        {"service: app, rewrite: { pattern: ^/(a), to: \"/b\", add_prefix: /c }", "not both"},
+        {"redirect: { to: \"/$1\" }", "begin it with ~"},
+        {"redirect: { to: \"https://a$1\" }", "to must be"},
         {"service: app, allow: []", "1..64"},
         {"service: app, deny: [10.0.0.1/8]", "no bit set"},
         {"redirect: https", "name the `service`"},
@@ -151,6 +214,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rules_are_read),
+        cmocka_unit_test(paths_may_be_regular_expressions),
         cmocka_unit_test(what_would_harm_is_refused),
         cmocka_unit_test(words_in_braces_are_found),
     };

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The compiled routes against a naive reading of the same configuration. */
 #include "base/clock.h"
+#include "base/regex.h"
 #include "base/rng.h"
 #include "gateway/route.h"
 
@@ -188,6 +189,45 @@ static void slash_alone_matches_everything(void **state)
     route_table_free(t);
 }
 
+static void regular_expressions_take_their_turn(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *path;
+        uint16_t want;
+    } asked[] = {{"/users/12", 0},
+                 {"/users/12/", 5},
+                 {"/users/x", 5},
+                 {"/a/b.PNG", 1},
+                 {"/api/x.png", 1},
+                 {"/api/x", 2},
+                 {"/sub/api/x.js", 3},
+                 {"/abcdefgh1", 4},
+                 {"/abcdefgh", 5},
+                 {"*", 5},
+                 {"", 5}};
+    struct conf *c = conf_of(HEAD "  - { match: '~^/users/[0-9]+$', service: a }\n"
+                                  "  - { match: '~* \\.png$', service: a }\n"
+                                  "  - { match: /api/, service: a }\n"
+                                  "  - { match: '~\\.js$', service: a }\n"
+                                  "  - { match: '~^/abcdefgh[0-9]?1', service: a }\n"
+                                  "  - { match: /, service: a }\n");
+    struct route_table *t = route_table_new(c);
+    struct regex_work *work = regex_work_new();
+    for (size_t i = 0; i < FB_COUNT(asked); i++) {
+        struct route_query q = {
+            .path = span_of(asked[i].path), .method = SPAN("GET"), .work = work};
+        assert_int_equal(route_match(t, &q), asked[i].want);
+    }
+    char evil[5000] = "/";
+    memset(evil + 1, 'a', sizeof evil - 2);
+    struct route_query q = {.path = span_of(evil), .method = SPAN("GET"), .work = work};
+    assert_int_equal(route_match(t, &q), ROUTE_COSTLY); /* longer than what may be looked at */
+    regex_work_free(work);
+    route_table_free(t);
+    conf_unref(c);
+}
+
 static const char *pick(struct rng *r, const char *const *from, size_t count)
 {
     return from[rng_below(r, (uint32_t)count)];
@@ -328,6 +368,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(first_route_that_matches_wins),
+        cmocka_unit_test(regular_expressions_take_their_turn),
         cmocka_unit_test(slash_alone_matches_everything),
         cmocka_unit_test(random_routes_match_as_the_naive_reading_does),
         cmocka_unit_test(many_hosts_find_their_own_route),
