@@ -291,6 +291,17 @@ struct conf_template {
     size_t count;
     const struct regex *regex; /* whose groups they are */
 };
+/* map_back: what answers say of where things lie, as the client knows it. */
+struct conf_pair {
+    const char *from, *to;
+};
+struct conf_pairs { /* the first one that fits */
+    const struct conf_pair *at;
+    size_t count;
+};
+struct conf_back {
+    struct conf_pairs location, cookie_path, cookie_domain;
+};
 struct conf_rewrite {         /* the whole path by another, where <pattern> matches */
     const char *pattern, *to; /* as written; pattern "" the match of the route */
     struct conf_template path, query;
@@ -307,6 +318,7 @@ struct conf_rules {
     const char *to, *body, *type;  /* "" none */
     struct conf_template to_parts; /* of <to> when it has $1 */
     const struct conf_rewrite *rewrite; /* NULL: none */
+    const struct conf_back *back;       /* NULL: answers stay as they are */
 };
 /* The next piece of <rest>: plain text up to a {word} (CONF_VAR_NONE), or the {word} itself; false
  * at the end.  Braces around anything but small letters and _ are plain text. */

@@ -262,15 +262,18 @@ void parse_tls(struct reader *rd, const struct node *n, struct conf_tls *tls);
 void parse_tls_out(struct reader *rd, const struct node *n, struct conf_tls_out *tls);
 /* parse_rules.c */
 struct rules_nodes { /* of one route */
-    const struct node *allow, *deny, *request, *response, *rewrite, *redirect, *respond;
+    const struct node *allow, *deny, *request, *response, *rewrite, *redirect, *respond, *back;
 };
 struct rules_route {
     bool has_service;          /* `service` is given */
+    bool has_host;             /* and exchanges Host */
     const struct regex *regex; /* of its match, or NULL */
 };
 /* NULL: there are none, or without memory. */
 const struct conf_rules *parse_rules(struct reader *rd, const struct rules_nodes *at,
                                      const struct rules_route *route);
+/* parse_back.c: `map_back`, or NULL: off, or neither it nor a <reason> for it is there. */
+const struct conf_back *parse_back(struct reader *rd, const struct node *n, bool has_reason);
 /* parse_regex.c */
 /* NULL after a message. */
 const struct regex *parse_regex(struct reader *rd, const struct node *n, struct span pattern,

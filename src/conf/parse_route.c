@@ -228,6 +228,9 @@ static void rules_node(struct rules_nodes *at, int key, const struct node *n)
     case KEY_ROUTE_respond:
         at->respond = n;
         break;
+    case KEY_ROUTE_map_back:
+        at->back = n;
+        break;
     default:
         break;
     }
@@ -321,6 +324,8 @@ static void route_finish(struct reader *rd, const struct node *n, size_t index,
     if (!lines[KEY_ROUTE_match])
         problem(rd, n, "a route needs `match`; `match: /` matches everything");
     struct rules_route route = {.has_service = lines[KEY_ROUTE_service] != 0, .regex = rt->regex};
+    route.has_host = route.has_service && rt->service < rd->conf->service_count &&
+                     rd->services[rt->service].host_header[0];
     rt->rules = parse_rules(rd, &rest->rules, &route);
     bool is_own = conf_route_is_own(rt);
     if (!lines[KEY_ROUTE_service] && !is_own && !rest->rules.redirect && !rest->rules.respond)

@@ -73,7 +73,7 @@ const struct conf_rules *parse_rules(struct reader *rd, const struct rules_nodes
                                      const struct rules_route *route)
 {
     if (!at->allow && !at->deny && !at->request && !at->response && !at->rewrite && !at->redirect &&
-        !at->respond)
+        !at->respond && !at->back && !route->has_host)
         return NULL;
     struct conf_rules *rules = arena_get(rd->keep, sizeof *rules);
     if (!rules)
@@ -95,6 +95,10 @@ const struct conf_rules *parse_rules(struct reader *rd, const struct rules_nodes
     if (at->respond)
         read_respond(rd, at->respond, rules);
     check_own(rd, at, rules, route->has_service);
+    bool has_reason = rules->strip_prefix[0] || rules->add_prefix[0] || route->has_host;
+    rules->back = parse_back(rd, at->back, has_reason);
+    if (rules->own >= CONF_OWN_REDIRECT)
+        rules->back = NULL; /* no endpoint says anything */
     return rules;
 }
 

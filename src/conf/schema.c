@@ -271,6 +271,18 @@ static bool route_schema(struct json *j, enum conf_key key)
     case KEY_ROUTE_respond:
         ref(j, "respond");
         return true;
+    case KEY_ROUTE_map_back:
+        words_or_map(j, "on|off", NULL, "map_back");
+        return true;
+    case KEY_BACK_location:
+    case KEY_BACK_cookie_path:
+    case KEY_BACK_cookie_domain:
+        json_key_str(j, "type", "object");
+        json_key_u64(j, "minProperties", 1);
+        json_key_u64(j, "maxProperties", 32);
+        json_key(j, "additionalProperties");
+        json_raw(j, SPAN("{\"type\":\"string\"}"));
+        return true;
     case KEY_ROUTE_mirror:
         ref(j, "mirror");
         return true;
@@ -695,6 +707,7 @@ void conf_schema(struct buf *out)
     level_schema(&j, LEVEL_REWRITE, "rewrite", NULL);
     level_schema(&j, LEVEL_REDIRECT, "redirect", "to");
     level_schema(&j, LEVEL_RESPOND, "respond", NULL);
+    level_schema(&j, LEVEL_BACK, "map_back", NULL);
     level_schema(&j, LEVEL_RATE, "rate_limit", NULL);
     level_schema(&j, LEVEL_CACHE, "cache", NULL);
     level_schema(&j, LEVEL_COMPRESS, "compress", NULL);

@@ -431,6 +431,20 @@ static void show_body(struct show *s, const char *body, uint32_t line)
     buf_fini(&text);
 }
 
+static void show_pairs(struct show *s, const char *name, const struct conf_pairs *pairs,
+                       uint32_t line)
+{
+    for (size_t i = 0; i < pairs->count; i++) {
+        char key[48];
+        struct buf text;
+        buf_init(&text, 4 * KIB);
+        snprintf(key, sizeof key, "map_back.%s[%zu]", name, i);
+        buf_printf(&text, "%s -> %s", pairs->at[i].from, pairs->at[i].to);
+        show_value(s, key, buf_str(&text), line);
+        buf_fini(&text);
+    }
+}
+
 static void show_rules(struct show *s, const struct conf_rules *r, const uint32_t *lines)
 {
     show_prefixes(s, "allow", r->allow, r->allow_count, lines[KEY_ROUTE_allow]);
@@ -445,6 +459,13 @@ static void show_rules(struct show *s, const struct conf_rules *r, const uint32_
         show_value(s, "rewrite.pattern", r->rewrite->pattern, lines[KEY_ROUTE_rewrite]);
     if (r->rewrite)
         show_value(s, "rewrite.to", r->rewrite->to, lines[KEY_ROUTE_rewrite]);
+    if (r->back || lines[KEY_ROUTE_map_back])
+        show_value(s, "map_back", r->back ? "on" : "off", lines[KEY_ROUTE_map_back]);
+    if (r->back) {
+        show_pairs(s, "location", &r->back->location, lines[KEY_ROUTE_map_back]);
+        show_pairs(s, "cookie_path", &r->back->cookie_path, lines[KEY_ROUTE_map_back]);
+        show_pairs(s, "cookie_domain", &r->back->cookie_domain, lines[KEY_ROUTE_map_back]);
+    }
     if (r->own == CONF_OWN_HTTPS || r->own == CONF_OWN_REDIRECT) {
         show_value(s, "redirect.to", r->to, lines[KEY_ROUTE_redirect]);
         show_number(s, "redirect.status", CONF_TYPE_u32, r->status, lines[KEY_ROUTE_redirect]);

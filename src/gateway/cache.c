@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Looking up and serving. */
 #include "gateway/cache.h"
-#include "gateway/rules.h"
+#include "gateway/back.h"
 
 #include "base/assert.h"
 
@@ -10,6 +10,13 @@
 static struct cache_work *work_new(struct request *req, const struct conf_cache *conf);
 static void key_make(struct cache_work *cw, const struct http1_head *head,
                      const struct cache_where *where);
+static struct span without_line_end(struct span s)
+{
+    while (s.len && (s.at[s.len - 1] == '\n' || s.at[s.len - 1] == '\r'))
+        s.len--;
+    return span_trim(s);
+}
+
 static void put_head(struct request *req, const struct cache_entry *e, uint16_t status,
                      struct http1_out *w);
 
@@ -261,6 +268,36 @@ static bool has_no_body(uint16_t status)
     return status == 204 || status == 304;
 }
 
+static uint16_t reason_of(const struct cache_work *cw, enum ev_cache verdict)
+{
+    switch (verdict) {
+    case EV_CACHE_STALE:
+        return cw->is_guarded ? REASON_CACHE_GUARDED : REASON_CACHE_STALE;
+    case EV_CACHE_REVALIDATED:
+        return REASON_CACHE_REVALIDATED;
+    case EV_CACHE_COLLAPSED:
+        return REASON_CACHE_COLLAPSED;
+    default:
+        return REASON_CACHE_HIT;
+    }
+}
+
+/* Which bytes of how many; of an answer that is no part, nothing. */
+static void put_range(struct http1_out *out, const struct part *part, uint64_t total_bytes)
+{
+    char range[80];
+    int n;
+    if (part->status == 206)
+        n = snprintf(range, sizeof range, "bytes %llu-%llu/%llu", (unsigned long long)part->first,
+                     (unsigned long long)(part->first + part->bytes - 1),
+                     (unsigned long long)total_bytes);
+    else if (part->status == 416)
+        n = snprintf(range, sizeof range, "bytes */%llu", (unsigned long long)total_bytes);
+    else
+        return;
+    http1_put_field(out, SPAN("Content-Range"), (struct span){range, (size_t)n});
+}
+
 /* Takes the reference of <e>. */
 void cache_serve(struct request *req, struct cache_entry *e, enum ev_cache verdict)
 {
@@ -276,31 +313,17 @@ void cache_serve(struct request *req, struct cache_entry *e, enum ev_cache verdi
         req->is_keep_alive = false;
     req->phase = REQUEST_OVER;
     req->status = part.status;
-    bool is_guarded = verdict == EV_CACHE_STALE && cw->is_guarded;
-    req->reason = is_guarded                        ? REASON_CACHE_GUARDED
-                  : verdict == EV_CACHE_STALE       ? REASON_CACHE_STALE
-                  : verdict == EV_CACHE_REVALIDATED ? REASON_CACHE_REVALIDATED
-                  : verdict == EV_CACHE_COLLAPSED   ? REASON_CACHE_COLLAPSED
-                                                    : REASON_CACHE_HIT;
+    req->reason = reason_of(cw, verdict);
     cache_sample(req, e, verdict);
     put_head(req, e, part.status, &out);
     const struct cache_body *body = e->body;
-    uint64_t total = body ? body->bytes : 0;
+    uint64_t total_bytes = body ? body->bytes : 0;
     if (part.status == 200 && (cw->coded = cache_coded(req, e)) != NULL) {
         body = cw->coded;
         req->traits |= EV_TRAIT_BIT(STORED_CODED);
         part.bytes = body->bytes;
     }
-    if (part.status == 206 || part.status == 416) {
-        char range[80];
-        int n = part.status == 206
-                    ? snprintf(range, sizeof range, "bytes %llu-%llu/%llu",
-                               (unsigned long long)part.first,
-                               (unsigned long long)(part.first + part.bytes - 1),
-                               (unsigned long long)total)
-                    : snprintf(range, sizeof range, "bytes */%llu", (unsigned long long)total);
-        http1_put_field(&out, SPAN("Content-Range"), (struct span){range, (size_t)n});
-    }
+    put_range(&out, &part, total_bytes);
     if (!has_no_body(part.status))
         http1_put_framing(&out, HTTP1_BODY_LENGTH, part.bytes);
     if (!req->is_keep_alive)
@@ -387,8 +410,10 @@ static void put_head(struct request *req, const struct cache_entry *e, uint16_t 
             struct span line = {from, (size_t)(rest.at - from)};
             if (rest.len == 0)
                 line.len = (size_t)(e->head.at + e->head.len - from);
-            if ((!is_short || is_of_short_answer(line)) &&
-                (!rules || rules_keeps(rules, span_cut(line, ':', &(struct span){0}))))
+            struct span value, name = span_cut(line, ':', &value);
+            if ((is_short && !is_of_short_answer(line)) || (rules && !rules_keeps(rules, name)))
+                continue;
+            if (!rules || !back_put(req, name, without_line_end(value), w))
                 http1_put(w, line);
         }
     }

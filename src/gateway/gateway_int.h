@@ -345,6 +345,7 @@ struct request {
     struct cache_work *cw;      /* NULL: the cache has nothing to do with it */
     struct encoder *encoder;    /* while its answer is being compressed */
     struct chunk *texts;        /* begins with a struct request_texts */
+    struct chunk *back;         /* back.c: what the answer needs; NULL: nothing is mapped back */
     struct loop_timer timer;    /* connect, first byte, silence, deadline, backoff */
     struct loop_timer transfer; /* then its answer needs no slot any more */
     union {

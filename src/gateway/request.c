@@ -191,6 +191,8 @@ void request_free(struct request *req)
     trailers_give(w, req->trailers);
     if (req->texts)
         chunk_give(&w->chunks, req->texts);
+    if (FB_UNLIKELY(req->back != NULL))
+        chunk_give(&w->chunks, req->back);
     if (req->h2_slot)
         h2_slot_give(req->h2_slot);
     slab_give(&w->requests, req);

@@ -14,7 +14,7 @@ void response_head_build(struct request *req, const struct http1_head *head, str
     http1_put_status_line(w, head->status);
     const struct conf_rules *rules = rules_of(req);
     if (FB_UNLIKELY(rules != NULL)) {
-        rules_put_kept(rules, head, HTTP1_SKIP_FRAMING, w);
+        rules_put_kept(req, head, HTTP1_SKIP_FRAMING, w);
         rules_put_set(req, false, w);
     } else {
         http1_put_fields(w, head, HTTP1_SKIP_FRAMING);

@@ -2,6 +2,7 @@
 #include "gateway/rules.h"
 
 #include "base/assert.h"
+#include "gateway/back.h"
 
 #include <strings.h>
 
@@ -21,7 +22,7 @@ uint16_t rules_answer(struct request *req, const struct rules_where *at)
         return REASON_RESPONDED;
     if (rules->own == CONF_OWN_NONE ||
         (rules->own == CONF_OWN_HTTPS && rules_is_https(req, at->head)))
-        return REASON_NONE;
+        return rules->back && !back_note(req, at) ? REASON_SHED_OVERLOAD : REASON_NONE;
     if (!at->host.len && strstr(rules->to, "{host}"))
         return REASON_BAD_HOST; /* HTTP/1.0 may leave it out */
     size_t most = strlen(rules->to) + at->host.len + 3 * at->target.len + CHUNK_SLACK_BYTES;
@@ -85,6 +86,11 @@ static bool is_stripped(struct span path, struct span prefix)
 {
     return prefix.len && span_starts(path, prefix) &&
            (path.len == prefix.len || path.at[prefix.len] == '/');
+}
+
+bool rules_strips(const struct conf_rules *rules, struct span path)
+{
+    return is_stripped(path, span_of(rules->strip_prefix));
 }
 
 static void put_fields(const struct request *req, const struct rules_where *at,
@@ -154,12 +160,14 @@ bool rules_keeps(const struct conf_rules *rules, struct span name)
     return !is_named(&rules->response, name);
 }
 
-void rules_put_kept(const struct conf_rules *rules, const struct http1_head *head, uint64_t skip,
+void rules_put_kept(const struct request *req, const struct http1_head *head, uint64_t skip,
                     struct http1_out *w)
 {
+    const struct conf_rules *rules = rules_of(req);
     for (uint32_t i = 0; i < head->field_count; i++) {
         const struct http1_field *f = &head->fields[i];
-        if (!(f->flags & HTTP1_FIELD_HOP) && !(skip >> f->id & 1) && rules_keeps(rules, f->name))
+        if (!(f->flags & HTTP1_FIELD_HOP) && !(skip >> f->id & 1) && rules_keeps(rules, f->name) &&
+            !back_put(req, f->name, f->value, w))
             http1_put_field(w, f->name, f->value);
     }
 }

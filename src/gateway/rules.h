@@ -46,8 +46,10 @@ static inline const struct conf_rules *rules_of(const struct request *req)
 {
     return req->route == ROUTE_NONE ? NULL : req->gen->conf->routes[req->route].rules;
 }
+/* Does `strip_prefix` take something from it? */
+bool rules_strips(const struct conf_rules *rules, struct span path);
 /* For the client: <head>'s fields but <skip> and those that are set or taken away. */
-void rules_put_kept(const struct conf_rules *rules, const struct http1_head *head, uint64_t skip,
+void rules_put_kept(const struct request *req, const struct http1_head *head, uint64_t skip,
                     struct http1_out *w);
 bool rules_keeps(const struct conf_rules *rules, struct span name);
 /* Those that are set and added; <is_ours>: but what an answer of foldback says itself. */

@@ -68,6 +68,30 @@ static void rules_are_read(void **state)
     assert_non_null(strstr(problem, "line breaks"));
 }
 
+static void answers_are_mapped_back(void **state)
+{
+    (void)state;
+    char problem[400];
+    struct conf *c = with_route("service: app, rewrite: { strip_prefix: /a }", problem);
+    assert_non_null(c->routes[0].rules->back);
+    conf_unref(c);
+    c = with_route("service: app, rewrite: { strip_prefix: /a }, map_back: off", problem);
+    assert_null(c->routes[0].rules->back);
+    conf_unref(c);
+    c = with_route("service: app, deny: [10.0.0.1]", problem);
+    assert_null(c->routes[0].rules->back);
+    conf_unref(c);
+    c = with_route("service: app, map_back: { location: { \"http://a/\": \"{scheme}://{host}/\" }, "
+                   "cookie_path: { /: /x/ }, cookie_domain: { .a.example: \"\" } }",
+                   problem);
+    assert_string_equal(problem, "");
+    const struct conf_back *back = c->routes[0].rules->back;
+    assert_string_equal(back->location.at[0].from, "http://a/");
+    assert_string_equal(back->cookie_path.at[0].to, "/x/");
+    assert_string_equal(back->cookie_domain.at[0].to, "");
+    conf_unref(c);
+}
+
 static void paths_may_be_regular_expressions(void **state)
 {
     (void)state;
@@ -149,6 +173,16 @@ static void what_would_harm_is_refused(void **state)
         {"service: app, rewrite: { pattern: ^/(a), to: \"/{query}$1\" }", "stands for nothing"},
         {"service: app, rewrite: { pattern: ^/(a), to: \"/b?c#d\" }", "behind its ?"},
         {"service: app, rewrite: { pattern: ^/(a), to: \"/b\", add_prefix: /c }", "not both"},
+        {"service: app, map_back: maybe", "on"},
+        {"service: app, map_back: {}", "map_back is empty"},
+        {"service: app, map_back: { location: {} }", "1..32 entries"},
+        {"service: app, map_back: { location: { app: /x } }", "what is replaced must begin with"},
+        {"service: app, map_back: { location: { /a: //x } }", "one /"},
+        {"service: app, map_back: { location: { /a: \"/{path}\" } }", "{host} and {scheme}"},
+        {"service: app, map_back: { cookie_path: { /: \"/a;b\" } }", "; and"},
+        {"service: app, map_back: { cookie_path: { a: / } }", "must begin with /"},
+        {"service: app, map_back: { cookie_domain: { \"a b\": c } }", "must be a name"},
+        {"service: app, map_back: { cookies: { a: b } }", "cookies"},
         {"redirect: { to: \"/$1\" }", "begin it with ~"},
         {"redirect: { to: \"https://a$1\" }", "to must be"},
         {"service: app, allow: []", "1..64"},
@@ -215,6 +249,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rules_are_read),
         cmocka_unit_test(paths_may_be_regular_expressions),
+        cmocka_unit_test(answers_are_mapped_back),
         cmocka_unit_test(what_would_harm_is_refused),
         cmocka_unit_test(words_in_braces_are_found),
     };
