@@ -144,6 +144,32 @@ struct conf_agent {
     uint64_t interval_ms;
 };
 #define CONF_REGION_BYTES_MAX 31
+/* Whom requests are counted for, and who shares fairly. */
+enum conf_who_by {
+    CONF_WHO_ADDRESS, /* the client's, cut to its first bits */
+    CONF_WHO_HEADER,
+    CONF_WHO_TOKEN, /* the value of Authorization */
+    CONF_WHO_COOKIE,
+    CONF_WHO_ROUTE /* all together */
+};
+struct conf_who {
+    uint8_t by; /* enum conf_who_by; without the field it asks for: the address */
+    uint8_t v4_bits, v6_bits;
+    const char *name; /* of the header or cookie */
+    const char *text; /* as written: "header X-Api-Key" */
+};
+/* Most requests that one client has in hand. */
+#define CONF_CAPS_MAX 2
+struct conf_cap {
+    struct conf_who who;
+    uint32_t most;
+    uint16_t status; /* of the refusal */
+    uint64_t id;     /* of its route or service, and of whom it counts: the same over reloads */
+};
+struct conf_caps {
+    struct conf_cap at[CONF_CAPS_MAX];
+    uint8_t count;
+};
 struct conf_service {
     const char *name;
     const char *region; /* NULL or "": none; see conf_service_region */
@@ -159,6 +185,7 @@ struct conf_service {
     uint64_t queue_wait_max_ms; /* 0: half of the objective */
     uint32_t queue_capacity;    /* 0: automatic */
     uint32_t concurrency;       /* most requests in hand; 0: no cap */
+    struct conf_caps caps;      /* ... of one client */
     double success_floor_pct;   /* 0: off */
     bool is_queue_off;          /* `queue: off` */
     bool is_ejecting;
@@ -193,20 +220,6 @@ enum conf_path_kind {
 };
 struct conf_header_match {
     const char *name, *value; /* value "" = only present; trailing or leading * globs */
-};
-/* Whom requests are counted for, and who shares fairly. */
-enum conf_who_by {
-    CONF_WHO_ADDRESS, /* the client's, cut to its first bits */
-    CONF_WHO_HEADER,
-    CONF_WHO_TOKEN, /* the value of Authorization */
-    CONF_WHO_COOKIE,
-    CONF_WHO_ROUTE /* all together */
-};
-struct conf_who {
-    uint8_t by; /* enum conf_who_by; without the field it asks for: the address */
-    uint8_t v4_bits, v6_bits;
-    const char *name; /* of the header or cookie */
-    const char *text; /* as written: "header X-Api-Key" */
 };
 struct conf_rate {
     struct conf_who who;
@@ -338,9 +351,10 @@ struct conf_route {
     uint8_t class;       /* enum ev_class */
     uint64_t timeout_ms; /* 0: upstream.timeout */
     struct conf_tune timeout_tune;
-    uint64_t deadline_ms; /* whole request, 0 none */
-    struct conf_who key;  /* fairness */
-    uint32_t concurrency; /* most requests in hand; 0: no cap */
+    uint64_t deadline_ms;  /* whole request, 0 none */
+    struct conf_who key;   /* fairness */
+    uint32_t concurrency;  /* most requests in hand; 0: no cap */
+    struct conf_caps caps; /* ... of one client */
     struct conf_split split;
     const struct conf_rate *rates;
     size_t rate_count;

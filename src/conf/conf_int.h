@@ -210,6 +210,12 @@ void parse_success_floor(struct reader *rd, const struct node *n, struct conf_se
 void parse_split(struct reader *rd, const struct node *n, struct conf_route *rt);
 /* After the name of the route is known. */
 void parse_rates(struct reader *rd, const struct node *n, struct conf_route *rt);
+/* ---- parse_caps.c ---- */
+/* `concurrency` of a route or service, whose name tells its clients from those of others; <key> has
+ * its range. */
+void parse_caps(struct reader *rd, const struct node *n, enum conf_key key, uint32_t *all,
+                struct conf_caps *caps);
+void parse_caps_name(struct conf_caps *caps, const char *kind, const char *name);
 
 /* ---- parse_listen.c ---- */
 void parse_listens(struct reader *rd, const struct node *n);

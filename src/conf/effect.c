@@ -137,7 +137,7 @@ static void check_routes(struct reader *rd)
                  "timeout of route %s has no effect: its deadline of %llums comes first; write a "
                  "shorter timeout, or remove it",
                  rt->name, (unsigned long long)rt->deadline_ms);
-        if (line[KEY_ROUTE_concurrency] && sv->concurrency && rt->concurrency >= sv->concurrency)
+        if (rt->concurrency && sv->concurrency && rt->concurrency >= sv->concurrency)
             warn(rd, line[KEY_ROUTE_concurrency],
                  "concurrency of route %s has no effect: service %s as a whole takes %u; write "
                  "less, or remove it",
@@ -216,7 +216,7 @@ static void check_params(struct reader *rd)
     bool has_cache = false, has_rates = false, has_tls = false;
     for (size_t i = 0; i < conf->route_count; i++) {
         has_cache |= conf->routes[i].cache.is_on;
-        has_rates |= conf->routes[i].rate_count > 0;
+        has_rates |= conf->routes[i].rate_count > 0 || conf->routes[i].caps.count > 0;
     }
     for (size_t i = 0; i < conf->listen_count; i++)
         has_tls |= conf->listens[i].tls.is_on;

@@ -242,7 +242,6 @@ static void parse_route(struct reader *rd, const struct node *n, size_t index)
     uint32_t *lines = rd->private->route_line[index];
     struct route_rest rest = {0};
     int word;
-    uint64_t number;
     route_default(rt);
     if (!read_is(rd, n, NODE_MAP, "{ match: /, service: app }"))
         return;
@@ -285,8 +284,7 @@ static void parse_route(struct reader *rd, const struct node *n, size_t index)
             rest.split = k;
             break;
         case KEY_ROUTE_concurrency:
-            if (read_key_number(rd, k, KEY_ROUTE_concurrency, &number))
-                rt->concurrency = (uint32_t)number;
+            parse_caps(rd, k, KEY_ROUTE_concurrency, &rt->concurrency, &rt->caps);
             break;
         case KEY_ROUTE_mirror:
             route_mirror(rd, k, rt);
@@ -338,6 +336,7 @@ static void route_finish(struct reader *rd, const struct node *n, size_t index,
         parse_split(rd, rest->split, rt);
     if (rest->rates)
         parse_rates(rd, rest->rates, rt);
+    parse_caps_name(&rt->caps, "route", rt->name);
 }
 
 /* ---- match ---- */

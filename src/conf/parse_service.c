@@ -105,7 +105,6 @@ static void service_tls(struct reader *rd, const struct node *n, struct conf_ser
 static void parse_service(struct reader *rd, const struct node *n, struct conf_service *sv,
                           uint32_t *lines)
 {
-    uint64_t number;
     int word;
     parse_service_default(rd, sv);
     if (!read_is(rd, n, NODE_MAP, "{ endpoints: [\"127.0.0.1:3000\"] }"))
@@ -140,8 +139,7 @@ static void parse_service(struct reader *rd, const struct node *n, struct conf_s
             parse_success_floor(rd, k, sv);
             break;
         case KEY_SERVICE_concurrency:
-            if (read_key_number(rd, k, KEY_SERVICE_concurrency, &number))
-                sv->concurrency = (uint32_t)number;
+            parse_caps(rd, k, KEY_SERVICE_concurrency, &sv->concurrency, &sv->caps);
             break;
         case KEY_SERVICE_health:
             parse_health(rd, k, sv);
@@ -188,6 +186,7 @@ static void parse_service(struct reader *rd, const struct node *n, struct conf_s
         }
     }
     service_tls(rd, n, sv, lines);
+    parse_caps_name(&sv->caps, "service", sv->name);
     if (!lines[KEY_SERVICE_endpoints])
         problem(rd, n->key, "services.%.*s has no endpoints: add `endpoints: [\"127.0.0.1:3000\"]`",
                 SHOWN(n->key->text));

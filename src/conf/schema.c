@@ -134,6 +134,33 @@ static void maps_of(struct json *j, const char *level, size_t max)
     json_object_end(j);
 }
 
+/* A number, the map of one client, or a list of both. */
+static void caps_schema(struct json *j, const struct conf_key_row *row)
+{
+    for (int depth = 0; depth < 2; depth++) {
+        json_key(j, "anyOf");
+        json_array_begin(j);
+        json_object_begin(j);
+        integer(j, row->min, row->max);
+        json_object_end(j);
+        json_object_begin(j);
+        ref(j, "cap");
+        json_object_end(j);
+        if (depth == 1)
+            break;
+        json_object_begin(j);
+        json_key_str(j, "type", "array");
+        json_key_u64(j, "minItems", 1);
+        json_key_u64(j, "maxItems", 1 + CONF_CAPS_MAX);
+        json_key(j, "items");
+        json_object_begin(j);
+    }
+    json_array_end(j);
+    json_object_end(j);
+    json_object_end(j);
+    json_array_end(j);
+}
+
 /* anyOf: the words of <list>, or (pattern) a string, or the map <level>. */
 static void words_or_map(struct json *j, const char *list, const char *pattern, const char *level)
 {
@@ -333,6 +360,10 @@ static void other_schema(struct json *j, enum conf_key key)
         json_key_u64(j, "maxProperties", 10);
         json_key(j, "additionalProperties");
         json_raw(j, SPAN("{\"type\":\"string\"}"));
+        return;
+    case KEY_SERVICE_concurrency:
+    case KEY_ROUTE_concurrency:
+        caps_schema(j, conf_key_row(key));
         return;
     case KEY_ROUTE_rate_limits:
         maps_of(j, "rate_limit", 8);
@@ -709,6 +740,7 @@ void conf_schema(struct buf *out)
     level_schema(&j, LEVEL_RESPOND, "respond", NULL);
     level_schema(&j, LEVEL_BACK, "map_back", NULL);
     level_schema(&j, LEVEL_RATE, "rate_limit", NULL);
+    level_schema(&j, LEVEL_CAP, "cap", "max");
     level_schema(&j, LEVEL_CACHE, "cache", NULL);
     level_schema(&j, LEVEL_COMPRESS, "compress", NULL);
     level_schema(&j, LEVEL_MATCH, "match", NULL);

@@ -216,6 +216,22 @@ static void show_tls_out(struct show *s, const struct conf_tls_out *tls, uint32_
             show_value(s, parts[i][0], parts[i][1], line);
 }
 
+static void show_caps(struct show *s, uint32_t all, const struct conf_caps *caps, uint32_t line)
+{
+    char key[48];
+    if (all)
+        show_number(s, "concurrency", CONF_TYPE_u32, all, line);
+    for (uint8_t i = 0; i < caps->count; i++) {
+        const struct conf_cap *c = &caps->at[i];
+        snprintf(key, sizeof key, "concurrency[%u].max", i);
+        show_number(s, key, CONF_TYPE_u32, c->most, line);
+        snprintf(key, sizeof key, "concurrency[%u].by", i);
+        show_value(s, key, c->who.text, line);
+        snprintf(key, sizeof key, "concurrency[%u].status", i);
+        show_number(s, key, CONF_TYPE_u32, c->status, line);
+    }
+}
+
 static void show_sticky(struct show *s, const struct conf_sticky *st, uint32_t line)
 {
     if (!st->cookie)
@@ -267,9 +283,7 @@ static void show_service(struct show *s, const struct conf_service *sv, const ui
         else
             show_value(s, "queue.capacity", "auto", line);
     }
-    if (sv->concurrency)
-        show_number(s, "concurrency", CONF_TYPE_u32, sv->concurrency,
-                    lines[KEY_SERVICE_concurrency]);
+    show_caps(s, sv->concurrency, &sv->caps, lines[KEY_SERVICE_concurrency]);
     line = lines[KEY_SERVICE_health];
     if (sv->health.is_on) {
         show_value(s, "health.path", sv->health.path, line);
@@ -501,8 +515,7 @@ static void show_route(struct show *s, const struct conf_route *rt, const uint32
         show_number(s, "deadline", CONF_TYPE_dur, rt->deadline_ms, lines[KEY_ROUTE_deadline]);
     show_value(s, "key", rt->key.text, lines[KEY_ROUTE_key]);
     show_hash(s, &rt->hash, lines[KEY_ROUTE_hash]);
-    if (rt->concurrency)
-        show_number(s, "concurrency", CONF_TYPE_u32, rt->concurrency, lines[KEY_ROUTE_concurrency]);
+    show_caps(s, rt->concurrency, &rt->caps, lines[KEY_ROUTE_concurrency]);
     show_split(s, &rt->split, lines[KEY_ROUTE_split]);
     if (rt->mirror.pct > 0) {
         char text[200];

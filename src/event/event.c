@@ -290,7 +290,7 @@ bool ev_reason_is_mirror(uint16_t reason)
 bool ev_reason_is_rule(uint16_t reason)
 {
     return reason == REASON_RATE_LIMITED || reason == REASON_QUOTA_EXCEEDED ||
-           reason == REASON_ADDRESS_DENIED;
+           reason == REASON_ADDRESS_DENIED || reason == REASON_CLIENT_CAPPED;
 }
 
 bool ev_owner_is_other(struct ev_owners *o, const struct ev_name *n)

@@ -52,7 +52,9 @@ void answer_local(struct request *req, uint16_t reason)
     req->reason = reason;
     req->worker->refused += row->status == 503;
     bool is_limited = reason == REASON_RATE_LIMITED || reason == REASON_QUOTA_EXCEEDED;
-    req->status = is_limited ? req->worker->refusal.rate->status : row->status;
+    req->status = is_limited                       ? req->worker->refusal.rate->status
+                  : reason == REASON_CLIENT_CAPPED ? req->worker->cap_status
+                                                   : row->status;
     req->is_out_done = true;
     if (row->status == 400 || row->status == 501 || row->status == 505 || request_is_leaving(req))
         req->is_keep_alive = false; /* what follows on such a connection is not to be trusted */
@@ -130,8 +132,8 @@ static void build(struct worker *w, struct request *req, uint16_t reason, bool w
     answer_put_proxy_status(w, row, &out);
     if (is_limited)
         rate_put_fields(&w->refusal, &out);
-    else if (status ==
-             503) /* 1 to 3 s: those who were refused together do not come back together */
+    else if (status == 503 || reason == REASON_CLIENT_CAPPED)
+        /* 1 to 3 s: those who were refused together do not come back together */
         http1_put_field_u64(&out, SPAN("Retry-After"), 1 + rng_below(&w->rng, 3));
     if (req) {
         http1_put(&out, SPAN("X-Request-Id: "));

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* carry_int: the second part of gateway_int.h: what carries requests besides HTTP/1 on a plain
- * connection: tunnels, PROXY headers, passed connections, HTTP/2 towards endpoints.  Included by it
- * only. */
+ * connection: tunnels, PROXY headers, passed connections, HTTP/2 towards endpoints; and certificate
+ * files.  Included by it only. */
 #ifndef FB_GATEWAY_CARRY_INT_H
 #define FB_GATEWAY_CARRY_INT_H
 
@@ -83,4 +83,16 @@ size_t trailers_text_bytes(const struct http1_trailers *t); /* as lines */
 /* Its client leaves: an endpoint that can be told so is told, and the slot stays taken for the time
  * that the work would have taken. False: it is not one. */
 bool h2u_cancel(struct request *req);
+
+/* ---- acme.c ---- */
+/* A file answers <path>: it lies in worker.challenge. */
+bool acme_find(struct request *req, struct span path);
+
+/* ---- tls_files.c ---- */
+FB_MUST_USE
+enum fb_code tls_files_load(struct gw *gw, struct generation *gen, struct fb_err *err);
+void tls_files_free(struct generation *gen);
+void tls_files_tick(struct gw *gw, uint64_t now_us); /* thread 0, each 100 ms */
+void tls_files_fini(struct gw *gw);
+void tls_files_good(struct gw *gw); /* nothing is refused, as far as is known */
 #endif

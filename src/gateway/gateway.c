@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "gateway/cache.h"
 #include "gateway/control_msg.h"
+#include "gateway/holds.h"
 #include "io/sandbox.h"
 
 #include <errno.h>
@@ -74,6 +75,7 @@ int gateway_run(const struct gateway_setup *setup)
     service_fini_all(gw);
     access_log_free(gw->log);
     rate_table_free(gw->rates);
+    holds_free(gw->holds);
     tickets_fini(&gw->tickets);
     own_fini(gw);
     listen_offers_drop(gw);

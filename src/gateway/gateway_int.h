@@ -51,6 +51,7 @@ struct cache_coder; /* cache_coded.c */
 struct encoder;     /* encoder.h */
 struct upstream;
 struct watch; /* discover.c */
+struct holds; /* holds.h */
 struct h2_conn;
 struct h2_shared;
 
@@ -154,6 +155,8 @@ struct gw {
     _Atomic uint32_t own_threshold; /* admission by what foldback itself can do; 512: all */
     _Atomic uint8_t own_stage;      /* enum overload_stage */
     struct rate_table *rates;       /* NULL until a route has limits */
+    struct holds *holds;            /* NULL until clients have caps */
+    _Atomic uint64_t caps_uncounted;
     uint64_t key_seed;              /* of hashes that clients could otherwise aim at */
     _Atomic bool is_draining, is_stopped, is_last_call;
     uint64_t drain_us, busy_us; /* thread 0: draining since; last seen with requests */
@@ -244,6 +247,7 @@ struct worker {
         const struct conf_rate *rate;
         uint64_t wait_us, reset_us, left;
     } refusal;
+    uint16_t cap_status;                /* of the cap that refused last */
     uint64_t tick_due_us, tick_late_us; /* how late the worst of the last 100 ms was */
     struct loop_message own_probe;      /* measures how long an event waits for this thread */
     _Atomic uint64_t own_probe_us, own_delay_us; /* sent at, 0: not on its way; last measured */
@@ -381,22 +385,23 @@ struct request {
     uint8_t phase; /* enum request_phase */
     uint8_t method;
     uint8_t version_minor;
-    uint8_t framing_out;    /* enum http1_framing of the answer to the client */
-    uint8_t attempt_in;     /* of the attempt header */
-    uint8_t restarts;       /* sent again because nobody had seen it */
-    uint8_t outcome;        /* enum gate_outcome, as the answer's head says */
-    uint8_t protocol;       /* enum ev_protocol of the client */
-    uint8_t tls;            /* enum ev_tls of the client */
-    uint8_t cache;          /* enum ev_cache */
-    uint8_t hedge;          /* enum ev_hedge */
-    uint8_t coding;         /* enum coding that the client wants; NONE: nothing is compressed */
-    uint8_t held;           /* what cap_take took */
-    uint8_t limit_used_pct; /* of the fullest limit that it counted in */
-    bool has_cookie;        /* its sticky cookie says something */
-    bool is_mirror;         /* a copy for another service: its event is not one of the route */
-    bool is_silent;         /* a copy: the event is the other one's */
-    bool is_ticket_live;    /* the gate knows it */
-    bool is_in_done;        /* request body is complete, or given up */
+    uint8_t framing_out; /* enum http1_framing of the answer to the client */
+    uint8_t attempt_in;  /* of the attempt header */
+    uint8_t restarts;    /* sent again because nobody had seen it */
+    uint8_t outcome;     /* enum gate_outcome, as the answer's head says */
+    uint8_t protocol;    /* enum ev_protocol of the client */
+    uint8_t tls;         /* enum ev_tls of the client */
+    uint8_t cache;       /* enum ev_cache */
+    uint8_t hedge;       /* enum ev_hedge */
+    uint8_t coding;      /* enum coding that the client wants; NONE: nothing is compressed */
+    uint32_t held_places[2 * CONF_CAPS_MAX]; /* in gw->holds, of what cap_take took; 0: none */
+    uint8_t held;                            /* what cap_take took */
+    uint8_t limit_used_pct;                  /* of the fullest limit that it counted in */
+    bool has_cookie;                         /* its sticky cookie says something */
+    bool is_mirror;      /* a copy for another service: its event is not one of the route */
+    bool is_silent;      /* a copy: the event is the other one's */
+    bool is_ticket_live; /* the gate knows it */
+    bool is_in_done;     /* request body is complete, or given up */
     bool is_chunked_in, is_replayable;
     bool is_cancelled;  /* its client left, and its endpoint was told so */
     bool is_kept;       /* somebody wants the bytes of the answer: they pass through memory */
@@ -516,18 +521,6 @@ void handshake_fail(struct client *c, enum tls_fault fault);       /* before it 
 void handshake_drop(struct client *c);
 void handshakes_init(struct handshakes *all);
 void handshakes_fini(struct handshakes *all);
-
-/* ---- acme.c ---- */
-/* A file answers <path>: it lies in worker.challenge. */
-bool acme_find(struct request *req, struct span path);
-
-/* ---- tls_files.c ---- */
-FB_MUST_USE
-enum fb_code tls_files_load(struct gw *gw, struct generation *gen, struct fb_err *err);
-void tls_files_free(struct generation *gen);
-void tls_files_tick(struct gw *gw, uint64_t now_us); /* thread 0, each 100 ms */
-void tls_files_fini(struct gw *gw);
-void tls_files_good(struct gw *gw); /* nothing is refused, as far as is known */
 
 /* ---- request.c: begin and end ---- */
 /* A complete head in <head>, and what came behind it.  Returns how much of <rest> belongs to it. */
@@ -736,8 +729,12 @@ uint16_t rate_check(struct request *req, const struct http1_head *head);
 void rate_put_fields(const struct rate_refusal *refusal, struct http1_out *out);
 
 /* ---- cap.c: most requests in hand ---- */
-bool cap_take(struct request *req);
+bool cap_prepare(struct gw *gw, const struct conf *conf); /* false without memory */
+/* REASON_NONE, or why it is refused; after CLIENT_CAPPED worker.cap_status says with what. */
+uint16_t cap_take(struct request *req, const struct http1_head *head);
 void cap_give(struct request *req);
+/* <to>, which holds nothing, holds from now on what <from> has of its client's. */
+void cap_hand_over(struct request *from, struct request *to);
 
 /* ---- overload.c: what foldback itself runs short of ---- */
 bool own_init(struct gw *gw); /* false without memory */

@@ -20,7 +20,7 @@ struct generation *generation_new(struct gw *gw, struct conf *conf, struct fb_er
     gen->conf = conf_ref(conf);
     gen->number = gw->gen ? gw->gen->number + 1 : 1;
     gen->workers = gw->thread_count;
-    if (!rate_prepare(gw, conf))
+    if (!rate_prepare(gw, conf) || !cap_prepare(gw, conf))
         goto no_memory;
     gen->routes = route_table_new(conf);
     gen->services = calloc(conf->service_count + 1, sizeof(struct service *));

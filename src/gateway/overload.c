@@ -261,6 +261,9 @@ static void show(struct gw *gw)
     for (uint32_t i = 0; i < gw->thread_count; i++)
         pushed += atomic_load_explicit(&gw->workers[i].rates_pushed, memory_order_relaxed);
     atomic_store_explicit(&head->rates_pushed, pushed, memory_order_relaxed);
+    atomic_store_explicit(&head->caps_uncounted,
+                          atomic_load_explicit(&gw->caps_uncounted, memory_order_relaxed),
+                          memory_order_relaxed);
 }
 
 /* An alert when connections or requests suffer, at each change of stage, and when all is over. */

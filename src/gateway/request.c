@@ -354,8 +354,9 @@ static uint16_t route(struct request *req, struct http1_head *head, struct http1
     uint16_t refused = r->rate_count ? rate_check(req, head) : REASON_NONE;
     if (refused)
         return refused;
-    if (!cap_take(req))
-        return REASON_SHED_CAP;
+    refused = cap_take(req, head);
+    if (refused)
+        return refused;
     if (r->cache.is_on) {
         uint16_t reason = cache_look(
             req, head, &(struct cache_where){.host = host, .target = target, .path = path});

@@ -39,7 +39,11 @@ bool tcp_begin(struct client *c)
         XXH3_64bits_withSeed(req->peer_text, req->peer_text_bytes, w->gw->key_seed) | 1;
     if (request_conf(req)->balance == CONF_BALANCE_HASH) /* the address is all that there is */
         req->ticket.place_hash = XXH3_64bits(req->peer_text, req->peer_text_bytes) | 1;
-    forward_arrive(req);
+    uint16_t refused = cap_take(req, &none);
+    if (refused)
+        forward_refuse(req, refused);
+    else
+        forward_arrive(req);
     return true;
 }
 

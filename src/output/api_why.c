@@ -160,7 +160,12 @@ static bool why_request(struct api_call *c, const char *q)
                 ? ""
                 : ", which had no endpoint that could take it, so another version served it");
     why_say_traits(c, r);
-    if (ev_reason_is_rule(r->reason))
+    if (r->reason == REASON_CLIENT_CAPPED)
+        say(c,
+            "It counts against `concurrency` of one client in the configuration of its route or "
+            "service; the client has the pseudonym %u in the events.",
+            r->subject);
+    else if (ev_reason_is_rule(r->reason))
         say(c,
             "It counts against `rate_limits` of its route in the configuration; its user has the "
             "pseudonym %u in the events.",

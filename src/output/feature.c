@@ -135,6 +135,8 @@ static bool of_refusals(const struct admin *a, unsigned id, uint16_t number, str
                 count += metrics_shed_reason(slot) == t->reasons[k] ? s->shed[slot] : 0;
             put(f, t->labels[k], (double)count);
         }
+        if (id == FEATURE_CAP)
+            put(f, "one_client", (double)s->client_capped);
         return true;
     }
     return false;

@@ -187,7 +187,7 @@ static void feed_request(struct metrics *m, const struct ev_request *r)
     route->service = r->service;
     if (r->flags & EV_REQUEST_HEDGED)
         route->hedges[r->hedge == EV_HEDGE_WON]++;
-    if (is_rule && r->reason != REASON_ADDRESS_DENIED)
+    if (r->reason == REASON_RATE_LIMITED || r->reason == REASON_QUOTA_EXCEEDED)
         route->limited[r->reason == REASON_QUOTA_EXCEEDED]++;
     route->split_fallbacks +=
         r->wanted != 0 && r->endpoint != EV_NONE && r->version != r->wanted - 1;
@@ -201,6 +201,7 @@ static void feed_request(struct metrics *m, const struct ev_request *r)
     count_protocol(m, r);
 
     struct metric_service *service = &m->service[slot_of(r->service)];
+    service->client_capped += r->reason == REASON_CLIENT_CAPPED;
     unsigned result = is_shed || is_rule ? METRIC_SHED
                       : is_failed        ? METRIC_FAILED
                                          : METRIC_ANSWERED;

@@ -71,7 +71,7 @@ struct metric_route {
 struct metric_service {
     uint64_t result[EV_CLASS_COUNT][METRIC_RESULT_COUNT];
     uint64_t shed[METRIC_SHED_REASONS]; /* by metrics_shed_reason */
-    uint64_t retries;
+    uint64_t retries, client_capped;
     struct metric_histogram wait;
     struct ev_gauge gauge; /* last seen; type 0: none */
     struct metric_traits did;

@@ -341,6 +341,10 @@ static void write_services(struct writer *w)
     family(w, METRIC_ID_RETRIES);
     FOR_SERVICES(w, i)
     put_u64(w, METRIC_ID_RETRIES, VALUES(name_of(w, EV_KIND_SERVICE, i)), m->service[i].retries);
+    family(w, METRIC_ID_CLIENT_CAPPED);
+    FOR_SERVICES(w, i)
+    put_u64(w, METRIC_ID_CLIENT_CAPPED, VALUES(name_of(w, EV_KIND_SERVICE, i)),
+            m->service[i].client_capped);
     family(w, METRIC_ID_QUEUE_WAIT);
     FOR_SERVICES(w, i)
     put_histogram(w, METRIC_ID_QUEUE_WAIT, VALUES(name_of(w, EV_KIND_SERVICE, i)),
@@ -600,6 +604,9 @@ static void write_own(struct writer *w)
     family(w, METRIC_ID_OWN_STAGE);
     put_u64(w, METRIC_ID_OWN_STAGE, VALUES(NULL),
             atomic_load_explicit(&head->own_stage, memory_order_relaxed));
+    family(w, METRIC_ID_CLIENT_CAP_UNCOUNTED);
+    put_u64(w, METRIC_ID_CLIENT_CAP_UNCOUNTED, VALUES(NULL),
+            atomic_load_explicit(&head->caps_uncounted, memory_order_relaxed));
     family(w, METRIC_ID_RATE_FORGOTTEN);
     put_u64(w, METRIC_ID_RATE_FORGOTTEN, VALUES(NULL),
             atomic_load_explicit(&head->rates_pushed, memory_order_relaxed));

@@ -70,6 +70,15 @@ def _(fold, world):
     return seen
 
 
+@row("client_capped")
+def _(fold, world):
+    first, = behind_one(fold, "/handful/slow500")
+    seen = send(fold, get("/handful/"))
+    look(first)
+    first.close()
+    return seen
+
+
 @row("shed_errors")
 def _(fold, world):
     w = connect(fold)
@@ -491,6 +500,7 @@ def plain_config(world, sink):
             "  - { match: '~^/rewritten(.*)$', service: app, rewrite: { to: /$1 } }\n"
             "  - { match: /failing/, service: failing, key: X-User }\n"
             "  - { match: /capped/, service: app, concurrency: 1 }\n"
+            "  - { match: /handful/, service: app, concurrency: [{ max: 1 }] }\n"
             "  - { match: /quota/, service: app, rate_limits: [{ quota: 1/d }] }\n" + routes)
 
 

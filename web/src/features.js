@@ -18,7 +18,7 @@ const shown = (label, v) => (label === 'stage' ? stages[v] ?? dash : typeof v !=
 const heads = { route: 'Route', service: 'Service', endpoint: 'Endpoint' };
 // Stands still by itself: a rate of it would say nothing.
 const is_state = (label) => ['_pct', '_days', '_s'].includes(unit_of(label)) || ['stage', 'certificates', 'wants_none', 'files_not_good', 'running'].includes(label);
-const warns = ['failed', 'moved', 'no_room', 'refused', 'over_rate', 'over_quota', 'files_not_good', 'wants_none', 'stage'];
+const warns = ['failed', 'moved', 'no_room', 'refused', 'one_client', 'over_rate', 'over_quota', 'files_not_good', 'wants_none', 'stage'];
 const tone = (label, v) => (v > 0 && (warns.includes(label) || (label === 'fullest_pct' && v >= 90)) ? ' t-warn' : '');
 
 // What grew in the last minute, per second; null until there are two looks.

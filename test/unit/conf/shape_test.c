@@ -138,14 +138,46 @@ static void caps_are_read(void **state)
     conf_unref(c);
 }
 
+static void a_cap_counts_all_together_one_client_or_both(void **state)
+{
+    (void)state;
+    struct conf *c = good(ROUTED("concurrency: [100, { max: 10 }, { max: 5, by: token, status: "
+                                 "503 }]"));
+    const struct conf_caps *caps = &c->routes[0].caps;
+    assert_int_equal(c->routes[0].concurrency, 100);
+    assert_int_equal(caps->count, 2);
+    assert_int_equal(caps->at[0].most, 10);
+    assert_int_equal(caps->at[0].who.by, CONF_WHO_ADDRESS);
+    assert_int_equal(caps->at[0].status, 429);
+    assert_int_equal(caps->at[1].who.by, CONF_WHO_TOKEN);
+    assert_int_equal(caps->at[1].status, 503);
+    uint64_t id = caps->at[0].id;
+    assert_true(id != caps->at[1].id);
+    conf_unref(c);
+    c = good(ROUTED("concurrency: { max: 11 }"));
+    assert_int_equal(c->routes[0].concurrency, 0);
+    assert_int_equal(c->routes[0].caps.at[0].id, id); /* what it has in hand still counts */
+    conf_unref(c);
+    c = good("listen: [\":8080\"]\nservices: { shop: { endpoints: [\"10.0.0.1:80\"], "
+             "concurrency: [{ max: 3, by: header X-User }] } }\n");
+    assert_int_equal(c->services[0].concurrency, 0);
+    assert_string_equal(c->services[0].caps.at[0].who.name, "X-User");
+    assert_true(c->services[0].caps.at[0].id != id);
+    conf_unref(c);
+}
+
 static void what_is_shown_names_the_values_in_force(void **state)
 {
     (void)state;
-    struct conf *c = good(LIMIT("{ rate: 100/10s, by: token }, { quota: 5/d }"));
+    struct conf *c = good(ROUTED("concurrency: [7, { max: 2 }], rate_limits: [{ rate: "
+                                 "100/10s, by: token }, { quota: 5/d }]"));
     struct buf out;
     buf_init(&out, 64 * KIB);
     conf_show(c, false, &out);
-    static const char *const want[] = {"routes[0].rate_limits[0].rate            100/10s",
+    static const char *const want[] = {"routes[0].concurrency                    7",
+                                       "routes[0].concurrency[0].max             2",
+                                       "routes[0].concurrency[0].by              address",
+                                       "routes[0].rate_limits[0].rate            100/10s",
                                        "routes[0].rate_limits[0].burst           10",
                                        "routes[0].rate_limits[0].by              token",
                                        "routes[0].rate_limits[1].quota           5/d"};
@@ -194,6 +226,17 @@ static void each_mistake_gets_the_next_step(void **state)
          "must be 0%..99%, got \"0.5\""},
         {ROUTED("concurrency: 0"), "concurrency must be 1..1000000, got 0"},
         {ROUTED("concurrency: many"), "is not understood"},
+        {ROUTED("concurrency: []"), "is empty: write [{ max: 10, by: address }]"},
+        {ROUTED("concurrency: [{ by: address }]"), "needs `max`, for example"},
+        {ROUTED("concurrency: [{ max: 0 }]"), "max must be 1..1000000, got 0"},
+        {ROUTED("concurrency: [{ max: 3, by: route }]"), "all together are a number"},
+        {ROUTED("concurrency: [{ max: 3, by: everyone }]"), "must be address, address/24"},
+        {ROUTED("concurrency: [{ max: 3, status: 200 }]"), "status must be 400..599, got 200"},
+        {ROUTED("concurrency: [{ max: 3 }, { max: 9, by: address }]"),
+         "counts the same clients as one before it"},
+        {ROUTED("concurrency: [1, 2]"), "all together have one number"},
+        {ROUTED("concurrency: [{ max: 1 }, { max: 2, by: token }, { max: 3, by: address/24 }]"),
+         "more than 2 ways"},
         {ROUTED("rate_limits: []"), "must have 1..8 limits, got 0"},
         {ROUTED("rate_limits: 100/s"), "must be a list"},
         {ROUTED("key: a b"), "token, header NAME or cookie NAME, got \"a b\""},
@@ -216,6 +259,7 @@ int main(void)
         cmocka_unit_test(who_shares_fairly_can_be_anybody_a_limit_can_count),
         cmocka_unit_test(a_split_names_versions_and_who_may_choose),
         cmocka_unit_test(caps_are_read),
+        cmocka_unit_test(a_cap_counts_all_together_one_client_or_both),
         cmocka_unit_test(what_is_shown_names_the_values_in_force),
         cmocka_unit_test(each_mistake_gets_the_next_step),
     };
