@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a gateway would refuse at its start although the text of the file is right: certificates,
- * keys, ciphers.  Nothing is opened but the files that it names. */
+ * keys, ciphers, users.  Nothing is opened but the files that it names. */
 #include "cli/cli_int.h"
 #include "conf/conf.h"
+#include "io/htpasswd.h"
 #include "io/tls.h"
 
 #include <stdio.h>
@@ -100,6 +101,18 @@ static enum fb_code check_connector(const struct conf_connector *k, struct fb_er
     return FB_OK;
 }
 
+static enum fb_code check_users(const struct conf_route *rt, struct fb_err *err)
+{
+    struct htpasswd *users = NULL;
+    struct fb_err why = {0};
+    if (!rt->auth || !rt->auth->file)
+        return FB_OK;
+    if (htpasswd_load(rt->auth->file, &users, &why) != FB_OK)
+        return fb_fail(err, FB_E_CONFIG, "route %.60s: %.380s", rt->name, why.text);
+    htpasswd_free(users);
+    return FB_OK;
+}
+
 static uint32_t line_of(const struct conf_connector *k, const char *text)
 {
     for (size_t i = 0; i < k->value_count; i++)
@@ -122,6 +135,11 @@ size_t check_start(const struct conf *conf, const char *state, check_start_fn *f
         }
     for (size_t i = 0; i < conf->service_count; i++)
         if (check_service(&conf->services[i], &err) != FB_OK) {
+            fn(arg, 0, err.text);
+            count++;
+        }
+    for (size_t i = 0; i < conf->route_count; i++)
+        if (check_users(&conf->routes[i], &err) != FB_OK) {
             fn(arg, 0, err.text);
             count++;
         }

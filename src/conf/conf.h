@@ -337,6 +337,23 @@ struct conf_rules {
  * at the end.  Braces around anything but small letters and _ are plain text. */
 bool conf_var_next(struct span *rest, struct span *piece, enum conf_var *var);
 
+/* routes[].auth: who may ask; exactly one way of telling. */
+#define CONF_REALM_BYTES_MAX 120
+#define CONF_COPIED_MAX 16
+struct conf_auth {
+    const char *file, *realm; /* of users; NULL: a service is asked */
+    const char *user_header;  /* "" none */
+    uint64_t remember_ms;
+    bool is_forwarded; /* Authorization goes on to the endpoint */
+    /* or with <file> NULL: */
+    uint16_t service; /* index in services: who is asked */
+    const char *path;
+    uint64_t timeout_ms;
+    const char *const *copied; /* fields of its answer that the endpoint gets */
+    size_t copied_count;
+    bool takes_redirects, is_open; /* when it fails the request passes */
+};
+
 struct conf_route {
     const char *name; /* as in ev_name: "SERVICE MATCH", unique */
     const char *host; /* lower case; "" any; "*.example.org" any subdomain */
@@ -366,6 +383,7 @@ struct conf_route {
     uint64_t hedge_delay_ms; /* fixed; 0: the loop finds it */
     struct conf_tune hedge_tune;
     const struct conf_rules *rules; /* NULL: none */
+    const struct conf_auth *auth;   /* NULL: anybody may ask */
     bool is_stream; /* long answers: no timeout after the first byte but tunnel_idle_timeout */
 };
 

@@ -294,6 +294,11 @@ void parse_rewrite_to(struct reader *rd, const struct node *pattern, const struc
 void conf_regexes_free(struct conf_private *private);
 /* parse_route.c: what is wrong with it as a path in normal form, or NULL. */
 const char *path_fault(struct span s);
+/* False after a message: no field, or one that foldback itself answers for. */
+bool parse_free_field(struct reader *rd, const struct node *n, struct span name);
+/* parse_auth.c: after the other keys of the route; NULL without memory or after a message. */
+const struct conf_auth *parse_auth(struct reader *rd, const struct node *n,
+                                   const struct conf_route *rt);
 /* parse_route.c: a path as requests have it, in normal form; false after a message. */
 bool parse_path(struct reader *rd, const struct node *n, struct span *path);
 /* parse_compress.c */

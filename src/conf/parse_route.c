@@ -196,7 +196,7 @@ bool parse_is_token(struct span s)
 
 /* Keys that are read after the others. */
 struct route_rest {
-    const struct node *split, *rates;
+    const struct node *split, *rates, *auth;
     struct rules_nodes rules;
     bool is_good; /* no error so far */
 };
@@ -295,6 +295,9 @@ static void parse_route(struct reader *rd, const struct node *n, size_t index)
         case KEY_ROUTE_rate_limits:
             rest.rates = k;
             break;
+        case KEY_ROUTE_auth:
+            rest.auth = k;
+            break;
         case KEY_ROUTE_cache:
             parse_cache(rd, k, &rt->cache);
             break;
@@ -337,6 +340,8 @@ static void route_finish(struct reader *rd, const struct node *n, size_t index,
     if (rest->rates)
         parse_rates(rd, rest->rates, rt);
     parse_caps_name(&rt->caps, "route", rt->name);
+    if (rest->auth)
+        rt->auth = parse_auth(rd, rest->auth, rt);
 }
 
 /* ---- match ---- */

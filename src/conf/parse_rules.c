@@ -182,7 +182,7 @@ static bool vars_are_known(struct reader *rd, const struct node *n, struct span 
 
 /* ---- fields ---- */
 
-static bool name_is_free(struct reader *rd, const struct node *n, struct span name)
+bool parse_free_field(struct reader *rd, const struct node *n, struct span name)
 {
     if (!parse_is_token(name)) {
         problem(rd, n, "\"%.*s\" is not the name of a header field", SHOWN(name));
@@ -230,7 +230,7 @@ static void read_pairs(struct reader *rd, const struct node *n, const struct con
         return;
     for (const struct node *k = n->first; k; k = k->next) {
         struct span s;
-        bool is_good = name_is_free(rd, k->key, k->key->text);
+        bool is_good = parse_free_field(rd, k->key, k->key->text);
         if (!read_scalar(rd, k, &s))
             continue;
         s = span_trim(s);
@@ -257,7 +257,7 @@ static void read_removed(struct reader *rd, const struct node *n, struct conf_fi
     const char **at = arena_get(rd->keep, n->count * sizeof *at);
     for (const struct node *k = n->first; k && at; k = k->next) {
         struct span s;
-        if (read_scalar(rd, k, &s) && name_is_free(rd, k, s))
+        if (read_scalar(rd, k, &s) && parse_free_field(rd, k, s))
             at[out->remove_count++] = arena_text(rd->keep, s);
     }
     out->remove = at;

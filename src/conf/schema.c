@@ -298,6 +298,18 @@ static bool route_schema(struct json *j, enum conf_key key)
     case KEY_ROUTE_respond:
         ref(j, "respond");
         return true;
+    case KEY_ROUTE_auth:
+        ref(j, "auth");
+        return true;
+    case KEY_AUTH_basic:
+        ref(j, "basic");
+        return true;
+    case KEY_AUTH_request:
+        ref(j, "auth_request");
+        return true;
+    case KEY_ASK_response_headers:
+        texts_of(j, 1, CONF_COPIED_MAX);
+        return true;
     case KEY_ROUTE_map_back:
         words_or_map(j, "on|off", NULL, "map_back");
         return true;
@@ -738,7 +750,10 @@ void conf_schema(struct buf *out)
     level_schema(&j, LEVEL_REWRITE, "rewrite", NULL);
     level_schema(&j, LEVEL_REDIRECT, "redirect", "to");
     level_schema(&j, LEVEL_RESPOND, "respond", NULL);
+    level_schema(&j, LEVEL_AUTH, "auth", NULL);
+    level_schema(&j, LEVEL_BASIC, "basic", "file");
     level_schema(&j, LEVEL_BACK, "map_back", NULL);
+    level_schema(&j, LEVEL_ASK, "auth_request", "service");
     level_schema(&j, LEVEL_RATE, "rate_limit", NULL);
     level_schema(&j, LEVEL_CAP, "cap", "max");
     level_schema(&j, LEVEL_CACHE, "cache", NULL);

@@ -490,6 +490,34 @@ static void show_rules(struct show *s, const struct conf_rules *r, const uint32_
     }
 }
 
+static void show_ask(struct show *s, const struct conf_auth *a, uint32_t line)
+{
+    char key[60];
+    show_value(s, "auth.request.service", s->conf->services[a->service].name, line);
+    show_value(s, "auth.request.path", a->path, line);
+    show_number(s, "auth.request.timeout", CONF_TYPE_dur, a->timeout_ms, line);
+    for (size_t i = 0; i < a->copied_count; i++) {
+        snprintf(key, sizeof key, "auth.request.response_headers[%zu]", i);
+        show_value(s, key, a->copied[i], line);
+    }
+    show_value(s, "auth.request.redirects", a->takes_redirects ? "true" : "false", line);
+    show_word(s, "auth.request.on_failure", KEY_ASK_on_failure, a->is_open, line);
+}
+
+static void show_auth(struct show *s, const struct conf_auth *a, uint32_t line)
+{
+    if (!a->file) {
+        show_ask(s, a, line);
+        return;
+    }
+    show_value(s, "auth.basic.file", a->file, line);
+    show_value(s, "auth.basic.realm", a->realm, line);
+    if (a->user_header[0])
+        show_value(s, "auth.basic.user_header", a->user_header, line);
+    show_number(s, "auth.basic.remember", CONF_TYPE_dur, a->remember_ms, line);
+    show_value(s, "auth.basic.forward", a->is_forwarded ? "true" : "false", line);
+}
+
 static void show_route(struct show *s, const struct conf_route *rt, const uint32_t *lines)
 {
     char key[240];
@@ -524,6 +552,8 @@ static void show_route(struct show *s, const struct conf_route *rt, const uint32
         show_value(s, "mirror", text, lines[KEY_ROUTE_mirror]);
     }
     show_rates(s, rt, lines[KEY_ROUTE_rate_limits]);
+    if (rt->auth)
+        show_auth(s, rt->auth, lines[KEY_ROUTE_auth]);
     show_value(s, "region", rt->region ? rt->region : "", lines[KEY_ROUTE_region]);
     show_value(s, "stream", rt->is_stream ? "true" : "false", lines[KEY_ROUTE_stream]);
     show_cache(s, &rt->cache, lines[KEY_ROUTE_cache]);

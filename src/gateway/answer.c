@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* answer: what foldback says itself: refusals and failures, short, with the reason for machines
  * (Proxy-Status, RFC 9209) and for people. */
+#include "gateway/authz.h"
 #include "gateway/rules.h"
 
 #include <stdio.h>
@@ -66,6 +67,10 @@ void answer_local(struct request *req, uint16_t reason)
     }
     if (grpc_refuse(req, reason))
         return;
+    if (reason == REASON_AUTH_DENIED) {
+        authz_say(req);
+        return;
+    }
     req->framing_out = HTTP1_BODY_LENGTH;
     struct said said;
     build(req->worker, req, reason, req->wants_json, &said);
@@ -130,6 +135,8 @@ static void build(struct worker *w, struct request *req, uint16_t reason, bool w
     http1_put_field_u64(&out, SPAN("Content-Length"), body_bytes);
     http1_put(&out, SPAN("Cache-Control: no-store\r\n"));
     answer_put_proxy_status(w, row, &out);
+    if (reason == REASON_AUTH_REQUIRED || reason == REASON_AUTH_REFUSED)
+        authz_put_challenge(req, &out);
     if (is_limited)
         rate_put_fields(&w->refusal, &out);
     else if (status == 503 || reason == REASON_CLIENT_CAPPED)

@@ -6,7 +6,7 @@
  * sent is gone and the request cannot be tried again.  Reading stops while the chunk is full:
  * backpressure to the client. */
 #include "base/assert.h"
-#include "gateway/gateway_int.h"
+#include "gateway/authz.h"
 
 #include <errno.h>
 
@@ -69,6 +69,8 @@ uint16_t body_put(struct request *req, struct span data, bool is_last)
 {
     uint64_t most = req->gen->conf->p.limits_body_bytes;
     uint16_t reason = REASON_NONE;
+    if (is_last && req->trailers)
+        authz_clean_trailers(req, &req->trailers->t);
     if (most && req->in.payload_bytes > most)
         reason = REASON_BODY_TOO_LARGE;
     else if (!req->is_discarding && !put(req, data, is_last))

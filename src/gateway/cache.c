@@ -55,6 +55,8 @@ static uint16_t look(struct request *req, const struct http1_head *head,
         return REASON_NONE;
     }
     cache_asked_read(head, &cw->asked);
+    if (req->guard) /* for whom it was let in, however that was shown */
+        cw->asked.has_authorization = true;
     cw->client =
         (struct cache_conditions){.if_none_match = field_of(head, HTTP1_H_IF_NONE_MATCH),
                                   .if_modified_since = field_of(head, HTTP1_H_IF_MODIFIED_SINCE),

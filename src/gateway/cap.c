@@ -108,3 +108,12 @@ void cap_give(struct request *req)
         }
     req->held = 0;
 }
+
+void cap_hand_over(struct request *from, struct request *to)
+{
+    fb_assert(!to->held);
+    to->held = from->held & HELD_CLIENT;
+    from->held &= (uint8_t)~HELD_CLIENT;
+    memcpy(to->held_places, from->held_places, sizeof to->held_places);
+    memset(from->held_places, 0, sizeof from->held_places);
+}

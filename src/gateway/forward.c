@@ -6,6 +6,7 @@
  * (client_run), when the request still has a client.  A request without one is freed here when its
  * endpoint is through. */
 #include "base/assert.h"
+#include "gateway/authz.h"
 #include "gateway/cache.h"
 
 static void send_or_wait(struct request *req, enum gate_answer a);
@@ -59,7 +60,7 @@ void forward_failed(struct request *req, uint16_t reason, enum gate_outcome outc
         service_done(req, req->client || req->is_own || req->is_silent ? outcome : GATE_ABANDONED);
     if (hedge_takes_over(req))
         return;
-    if (!req->client) {
+    if (!req->client && !authz_is_wanted(req)) {
         req->phase = REQUEST_OVER;
         request_free(req);
         return;
@@ -73,6 +74,10 @@ void forward_failed(struct request *req, uint16_t reason, enum gate_outcome outc
         return;
     }
     req->phase = REQUEST_OVER;
+    if (!req->client) {
+        request_free(req);
+        return;
+    }
     if (cache_rescue(req))
         return;
     if (!req->is_answered) {
@@ -118,7 +123,10 @@ void forward_refuse(struct request *req, uint16_t reason)
     if (req->phase == REQUEST_QUEUED && !service_cancel(req))
         return; /* a grant is on its way and decides */
     req->phase = REQUEST_OVER;
-    answer_local(req, reason);
+    if (req->client)
+        answer_local(req, reason);
+    else
+        request_free(req);
 }
 
 void forward_finished(struct request *req, enum gate_outcome outcome)
@@ -225,6 +233,8 @@ static uint64_t due_of(const struct request *req)
     case REQUEST_HELD:
     case REQUEST_QUEUED:
         return req->deadline_us;
+    case REQUEST_GUARDED:
+        return fb_min_u64(req->guard->until_us, req->deadline_us);
     case REQUEST_COLLAPSED:
         return fb_min_u64(req->cw->wait_until_us, req->deadline_us);
     case REQUEST_CONNECTING:
@@ -251,6 +261,12 @@ static void time_out(struct request *req, uint64_t now_us)
 {
     bool is_deadline = req->deadline_us <= now_us;
     switch ((enum request_phase)req->phase) {
+    case REQUEST_GUARDED:
+        if (is_deadline)
+            forward_refuse(req, REASON_SHED_DEADLINE);
+        else
+            authz_late(req);
+        return;
     case REQUEST_HELD:
     case REQUEST_QUEUED:    /* only its deadline ends it here; the gate sheds what waits too long */
         if (req->is_silent) /* a copy that nobody asks for any more */

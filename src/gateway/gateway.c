@@ -4,6 +4,7 @@
 
 #include "base/assert.h"
 #include "base/clock.h"
+#include "gateway/authz.h"
 #include "gateway/cache.h"
 #include "gateway/control_msg.h"
 #include "gateway/holds.h"
@@ -65,6 +66,7 @@ int gateway_run(const struct gateway_setup *setup)
     }
     stop_checks(gw);
     struct generation *gen = gw->gen;
+    authz_stop(gw->authz);
     for (uint32_t i = 0; i < gw->thread_count; i++)
         worker_fini(&gw->workers[i]);
     if (gen)
@@ -76,6 +78,7 @@ int gateway_run(const struct gateway_setup *setup)
     access_log_free(gw->log);
     rate_table_free(gw->rates);
     holds_free(gw->holds);
+    authz_free(gw->authz);
     tickets_fini(&gw->tickets);
     own_fini(gw);
     listen_offers_drop(gw);
@@ -122,6 +125,7 @@ void gateway_tick(struct gw *gw)
     cache_tick(gw);
     if (!gw->is_retired) {
         tls_files_tick(gw, now_us);
+        authz_tick(gw, now_us);
         atomic_store_explicit(&head->gateway_beat_us, now_us, memory_order_relaxed);
         atomic_store_explicit(&head->connections, clients, memory_order_relaxed);
         atomic_store_explicit(&head->requests, total, memory_order_relaxed);

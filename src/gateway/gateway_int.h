@@ -9,8 +9,8 @@
  * client may leave earlier: then request.client is NULL and the request ends when its endpoint has
  * answered.
  *
- *   request.phase:  (HELD ->) (COLLAPSED ->) QUEUED -> CONNECTING -> AWAITING -> ANSWERING -> OVER
- *                     ^  \       |             |   \-> TUNNEL ----^
+ *   request.phase:  (GUARDED ->) (HELD ->) (COLLAPSED ->) QUEUED -> CONNECTING -> AWAITING ->
+ * ANSWERING -> OVER ^  \       |             |   \-> TUNNEL ----^
  *                     \-- BACKOFF <------------/ (retry)
  *
  * Threads: gw and service are shared (service under its lock; endpoint fields are constant or
@@ -48,7 +48,10 @@ struct request;
 struct cache_store; /* cache_store.h */
 struct cache_work;  /* cache.h */
 struct cache_coder; /* cache_coded.c */
-struct encoder;     /* encoder.h */
+struct authz;       /* authz.h */
+struct authz_users;
+struct authz_work;
+struct encoder; /* encoder.h */
 struct upstream;
 struct watch; /* discover.c */
 struct holds; /* holds.h */
@@ -121,6 +124,7 @@ struct generation {
     struct service **services; /* by index in conf->services */
     uint16_t *route_numbers;
     struct split_route **splits; /* by route; NULL: none */
+    struct authz_users **users;  /* by route; NULL: no route has any */
     uint32_t number;             /* counts from 1 */
     _Atomic uint32_t workers;    /* that may still use it; the last one frees it */
     struct http1_limits limits;
@@ -157,7 +161,9 @@ struct gw {
     struct rate_table *rates;       /* NULL until a route has limits */
     struct holds *holds;            /* NULL until clients have caps */
     _Atomic uint64_t caps_uncounted;
-    uint64_t key_seed;              /* of hashes that clients could otherwise aim at */
+    struct authz *authz;      /* NULL until a route asks for passwords */
+    uint64_t users_polled_us; /* thread 0 */
+    uint64_t key_seed;        /* of hashes that clients could otherwise aim at */
     _Atomic bool is_draining, is_stopped, is_last_call;
     uint64_t drain_us, busy_us; /* thread 0: draining since; last seen with requests */
     uint64_t last_call_us;      /* thread 0: since when nothing new is begun; 0: not yet */
@@ -311,6 +317,7 @@ enum request_phase {
     REQUEST_HELD, /* its body comes in: no slot of an endpoint is spent on waiting for it */
     REQUEST_QUEUED,
     REQUEST_COLLAPSED, /* waits for the answer to another request for the same */
+    REQUEST_GUARDED,   /* it is not known yet whether its client may ask (authz.h) */
     REQUEST_BACKOFF,
     REQUEST_CONNECTING,
     REQUEST_AWAITING,  /* being sent, or sent and no answer head yet */
@@ -347,6 +354,7 @@ struct request {
     struct chunk *body;      /* request body: [from, to) is unsent, [0, from) kept for a retry */
     struct trailer_room *trailers;
     struct cache_work *cw;      /* NULL: the cache has nothing to do with it */
+    struct authz_work *guard;   /* NULL: its route lets everybody ask */
     struct encoder *encoder;    /* while its answer is being compressed */
     struct chunk *texts;        /* begins with a struct request_texts */
     struct chunk *back;         /* back.c: what the answer needs; NULL: nothing is mapped back */
@@ -528,6 +536,7 @@ size_t request_begin(struct client *c, const struct http1_head *head, struct spa
 void request_free(struct request *req);   /* reports, gives back everything */
 void request_detach(struct request *req); /* the client left */
 void request_adopt(struct request *req);  /* it goes on without a client */
+void request_let_in(struct request *req); /* it was guarded, and its client may ask */
 void request_arm(struct request *req);
 uint64_t request_timeout_us(const struct request *req);
 struct request *request_open(struct client *c, const struct http1_head *head); /* NULL: no memory */

@@ -4,7 +4,7 @@
  * Workers switch to the newest one by a message; requests keep the one they began with.  Each
  * worker counts its own requests per generation; the last worker that leaves frees it. */
 #include "base/assert.h"
-#include "gateway/gateway_int.h"
+#include "gateway/authz.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -38,7 +38,8 @@ struct generation *generation_new(struct gw *gw, struct conf *conf, struct fb_er
     int n = snprintf(gen->via_text, sizeof gen->via_text, "Via: 1.1 %s\r\n", gen->node);
     gen->via = (struct span){gen->via_text, (size_t)n};
     gen->threads = gw->thread_count;
-    if (tls_files_load(gw, gen, err) != FB_OK || listen_plan_new(gw, gen, err) != FB_OK) {
+    if (tls_files_load(gw, gen, err) != FB_OK || authz_load(gw, gen, err) != FB_OK ||
+        listen_plan_new(gw, gen, err) != FB_OK) {
         generation_free(gen);
         return NULL;
     }
@@ -76,6 +77,7 @@ void generation_leave(struct generation *gen, struct worker *w)
 void generation_free(struct generation *gen)
 {
     tls_files_free(gen);
+    authz_unload(gen);
     listen_plan_free(gen, gen->threads);
     split_free(gen);
     route_table_free(gen->routes);

@@ -165,6 +165,7 @@ void hedge_drop(struct request *two)
         break;
     case REQUEST_HELD:
     case REQUEST_COLLAPSED:
+    case REQUEST_GUARDED:
     case REQUEST_BACKOFF:
     case REQUEST_OVER:
         break;

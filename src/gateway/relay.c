@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* relay: an answer on its way from the endpoint to the client: heads, interim answers, body. */
 #include "base/assert.h"
+#include "gateway/authz.h"
 #include "gateway/blame.h"
 #include "gateway/cache.h"
 
@@ -127,6 +128,8 @@ bool relay_payload(struct upstream *up, struct request *req, const struct answer
         grpc_end(req, piece->trailers);
     if (req->client)
         client_answer(req, piece);
+    else if (req->guard)
+        authz_feed(req, piece->payload);
     if (piece->is_last) {
         relay_finish(up, req);
         return false;
@@ -248,6 +251,8 @@ bool relay_final(struct upstream *up, struct request *req, const struct http1_he
     if (req->client) { /* else it is known already how the request ended */
         req->status = head->status;
         req->reason = head->status >= 500 ? REASON_UPSTREAM_ERROR : REASON_ANSWERED;
+    } else if (req->guard) {
+        authz_hear(req, head);
     }
     req->phase = REQUEST_ANSWERING;
     if (req->cw && !cache_head(up, req, head))

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* request: from a complete head to a place at the gate, and the end of it all. */
 #include "base/assert.h"
+#include "gateway/authz.h"
 #include "gateway/cache.h"
 #include "gateway/compress.h"
 #include "gateway/rules.h"
@@ -10,6 +11,9 @@
 
 static uint16_t check(struct request *req, struct http1_head *head);
 static uint16_t route(struct request *req, struct http1_head *head, struct http1_out *w);
+static uint16_t prepare(struct request *req, struct http1_head *head, struct http1_out *w,
+                        struct rules_where *where);
+static void go(struct request *req, uint16_t reason, bool is_call);
 static void read_own_fields(struct request *req, struct http1_head *head);
 static bool is_looping(const struct request *req, const struct http1_head *head);
 static bool is_last_hop(struct http1_head *head);
@@ -49,24 +53,47 @@ size_t request_begin(struct client *c, const struct http1_head *parsed, struct s
         reason = body_reason;
         req->is_keep_alive = false;
     }
+    go(req, reason, is_grpc(&head));
+    return taken;
+}
+
+static void go(struct request *req, uint16_t reason, bool is_call)
+{
     if (reason) {
         req->phase = REQUEST_OVER;
         answer_local(req, reason);
+    } else if (req->phase == REQUEST_GUARDED) {
+        request_arm(req);
     } else if (req->cw && cache_go(req)) {
-        return taken;
-    } else if (body_is_held(req) && !is_grpc(&head)) {
+        return;
+    } else if (body_is_held(req) && !is_call) {
         req->phase = REQUEST_HELD;
         request_arm(req);
     } else {
         forward_arrive(req);
     }
-    return taken;
+}
+
+void request_let_in(struct request *req)
+{
+    struct worker *w = req->worker;
+    struct http1_head *head = authz_head(req);
+    struct http1_out out = http1_out(w->out, w->out_bytes);
+    struct rules_where where = {.head = head};
+    uint16_t reason = REASON_BAD_REQUEST; /* it was good before */
+    fb_assert(req->phase == REQUEST_GUARDED);
+    req->phase = REQUEST_HELD;
+    if (http1_target_normalise(head, &out, &where.target, &where.path) == HTTP1_E_NONE) {
+        where.host = http1_host_normalise(head, &out);
+        reason = prepare(req, head, &out, &where);
+    }
+    go(req, reason, is_grpc(head));
 }
 
 const struct conf_service *request_conf(const struct request *req)
 {
     const struct conf *conf = req->gen->conf;
-    if (req->protocol == EV_PROTOCOL_TCP) {
+    if (req->protocol == EV_PROTOCOL_TCP || req->route == ROUTE_NONE) { /* or a question */
         size_t i = 0;
         while (req->gen->services[i] != req->sv)
             i++;
@@ -154,6 +181,7 @@ void request_detach(struct request *req)
         upstream_close(req->up);
         break;
     case REQUEST_HELD:
+    case REQUEST_GUARDED:
     case REQUEST_BACKOFF:
     case REQUEST_OVER:
         break;
@@ -170,11 +198,13 @@ void request_free(struct request *req)
     struct generation *gen = req->gen;
     fb_assert(!req->is_ticket_live);
     fb_assert(req->up == NULL);
-    if (req->held)
-        cap_give(req);
     if (!req->end_us)
         req->end_us = loop_now_us(w->loop);
     cache_work_end(req);
+    if (req->guard)
+        authz_end(req);
+    if (req->held) /* what is not handed over */
+        cap_give(req);
     compress_end(req);
     hedge_leave(req);
     mirror_request(req);
@@ -332,7 +362,7 @@ static uint16_t route(struct request *req, struct http1_head *head, struct http1
     if (req->route == ROUTE_NONE)
         return is_costly ? REASON_PATTERN_LIMIT : REASON_NO_ROUTE;
     const struct conf_route *r = &gen->conf->routes[req->route];
-    const struct rules_where where = {head, host, target, path};
+    struct rules_where where = {head, host, target, path};
     if (!conf_route_is_own(r))
         req->sv = gen->services[r->service];
     uint16_t ruled = r->rules ? rules_answer(req, &where) : REASON_NONE;
@@ -357,14 +387,29 @@ static uint16_t route(struct request *req, struct http1_head *head, struct http1
     refused = cap_take(req, head);
     if (refused)
         return refused;
+    if (r->auth) {
+        uint16_t refusal = authz_ask(req, &head, target);
+        if (refusal || req->phase == REQUEST_GUARDED)
+            return refusal;
+        where.head = head;
+    }
+    return prepare(req, head, w, &where);
+}
+
+/* The head for the endpoint, unless memory answers. */
+static uint16_t prepare(struct request *req, struct http1_head *head, struct http1_out *w,
+                        struct rules_where *where)
+{
+    const struct conf_route *r = &req->gen->conf->routes[req->route];
+    struct span fields = {NULL, 0}, target = where->target;
     if (r->cache.is_on) {
         uint16_t reason = cache_look(
-            req, head, &(struct cache_where){.host = host, .target = target, .path = path});
+            req, head,
+            &(struct cache_where){.host = where->host, .target = target, .path = where->path});
         if (reason || (req->cw && req->cw->served && !req->cw->wants_refresh))
             return reason;
     }
-    struct span fields = {NULL, 0};
-    uint16_t failed = r->rules ? rules_request(req, &where, w, &target, &fields) : REASON_NONE;
+    uint16_t failed = r->rules ? rules_request(req, where, w, &target, &fields) : REASON_NONE;
     if (failed)
         return failed;
     struct http1_out out = http1_out(w->at + w->len, w->cap - w->len);

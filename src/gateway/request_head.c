@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* request_head: the head that an endpoint gets: canonical, without what was meant for us, with what
  * it should know about the client. */
+#include "gateway/request_head.h"
 #include "base/assert.h"
-#include "gateway/gateway_int.h"
 
 #define TRACEPARENT_BYTES 55 /* 00-<32>-<16>-<2> */
 
 static void put_host(const struct request *req, const struct http1_head *head, struct http1_out *w);
 static void put_forwarded(const struct request *req, const struct http1_head *head,
-                          struct http1_out *w);
+                          struct http1_out *w, bool is_always_x);
 static void put_joined(struct http1_out *w, const struct http1_head *head, enum http1_header id,
                        struct span name, struct span value);
 static void put_subject(const struct request *req, struct http1_out *w);
@@ -20,11 +20,7 @@ static void put_hex16(struct http1_out *w, uint64_t value);
 void request_head_build(struct request *req, const struct http1_head *head, struct http1_out *w,
                         struct span target)
 {
-    uint64_t skip = HTTP1_SKIP_FRAMING | HTTP1_SKIP(HOST) | HTTP1_SKIP(X_REQUEST_ID) |
-                    HTTP1_SKIP(TRACEPARENT) | HTTP1_SKIP(X_FORWARDED_FOR) |
-                    HTTP1_SKIP(X_FORWARDED_PROTO) | HTTP1_SKIP(X_FORWARDED_HOST) |
-                    HTTP1_SKIP(X_FORWARDED_PORT) | HTTP1_SKIP(X_REAL_IP) | HTTP1_SKIP(FORWARDED) |
-                    HTTP1_SKIP(X_CLIENT_CERT_SUBJECT);
+    uint64_t skip = HTTP1_SKIP_FRAMING | REQUEST_HEAD_OWN;
     if (req->is_in_done && !head->expect_continue)
         skip |= HTTP1_SKIP(EXPECT);
     uint64_t hops = 0;
@@ -38,17 +34,23 @@ void request_head_build(struct request *req, const struct http1_head *head, stru
     if (counts_hops)
         http1_put_field_u64(w, SPAN("Max-Forwards"), hops - 1);
     http1_put_framing(w, (enum http1_framing)head->framing, head->body_bytes);
-    http1_put(w, req->gen->via);
-    put_forwarded(req, head, w);
-    put_subject(req, w);
-    put_request_id(req, head, w);
-    put_traceparent(req, head, w);
+    request_head_put_client(req, head, w, false);
     if (req->is_upgrade) {
         http1_put(w, SPAN("Connection: upgrade\r\n"));
         http1_put_field(w, SPAN("Upgrade"), http1_find(head, HTTP1_H_UPGRADE)->value);
     } else if (head->te_trailers) {
         http1_put(w, SPAN("Connection: te\r\nTE: trailers\r\n"));
     }
+}
+
+void request_head_put_client(struct request *req, const struct http1_head *head,
+                             struct http1_out *w, bool is_always_x)
+{
+    http1_put(w, req->gen->via);
+    put_forwarded(req, head, w, is_always_x);
+    put_subject(req, w);
+    put_request_id(req, head, w);
+    put_traceparent(req, head, w);
 }
 
 void request_head_finish(struct request *req, uint64_t now_us)
@@ -79,12 +81,13 @@ static void put_host(const struct request *req, const struct http1_head *head, s
 }
 
 static void put_forwarded(const struct request *req, const struct http1_head *head,
-                          struct http1_out *w)
+                          struct http1_out *w, bool is_always_x)
 {
     const struct conf_params *p = &req->gen->conf->p;
     bool is_trusted = p->gateway_trust_forwarded;
     struct span peer = {req->peer_text, req->peer_text_bytes};
-    if (p->gateway_forwarded == CONF_FORWARDED_X || p->gateway_forwarded == CONF_FORWARDED_BOTH) {
+    if (is_always_x || p->gateway_forwarded == CONF_FORWARDED_X ||
+        p->gateway_forwarded == CONF_FORWARDED_BOTH) {
         put_joined(w, is_trusted ? head : NULL, HTTP1_H_X_FORWARDED_FOR, SPAN("X-Forwarded-For"),
                    peer);
         if (is_trusted && http1_has(head, HTTP1_H_X_FORWARDED_PROTO))

@@ -176,7 +176,8 @@ void rules_put_kept(const struct request *req, const struct http1_head *head, ui
 static bool is_ours_already(struct span name)
 {
     return span_ieq(name, SPAN("content-type")) || span_ieq(name, SPAN("cache-control")) ||
-           span_ieq(name, SPAN("retry-after")) || span_ieq(name, SPAN("proxy-status"));
+           span_ieq(name, SPAN("retry-after")) || span_ieq(name, SPAN("proxy-status")) ||
+           span_ieq(name, SPAN("www-authenticate"));
 }
 
 void rules_put_set(const struct request *req, bool is_ours, struct http1_out *w)

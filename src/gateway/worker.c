@@ -182,7 +182,7 @@ void worker_refuse_waiting(struct client *c)
         return;
     }
     if (!req || (req->phase != REQUEST_HELD && req->phase != REQUEST_QUEUED &&
-                 req->phase != REQUEST_BACKOFF))
+                 req->phase != REQUEST_GUARDED && req->phase != REQUEST_BACKOFF))
         return;
     forward_refuse(req, REASON_SHED_DRAINING);
     client_run(c);

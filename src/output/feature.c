@@ -35,6 +35,10 @@ static const struct trait_feature {
      {"kept", "moved", "new"}},
     {FEATURE_HASH, {EV_TRAIT_BIT(HOME), EV_TRAIT_BIT(AWAY)}, {"home", "away"}},
     {FEATURE_MIRROR, {EV_TRAIT_BIT(COPIED), EV_TRAIT_BIT(NOT_COPIED)}, {"copied", "no_room"}},
+    {FEATURE_AUTH,
+     {EV_TRAIT_BIT(AUTH_CHECKED), EV_TRAIT_BIT(AUTH_REMEMBERED), EV_TRAIT_BIT(AUTH_ALLOWED),
+      EV_TRAIT_BIT(AUTH_REFUSED), EV_TRAIT_BIT(AUTH_FAILED)},
+     {"checked", "remembered", "allowed", "refused", "not_found_out"}},
     {FEATURE_PROXIED, {EV_TRAIT_BIT(PROXIED)}, {"requests"}},
     {FEATURE_INTRODUCED, {EV_TRAIT_BIT(INTRODUCED)}, {"connections"}},
 };

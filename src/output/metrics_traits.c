@@ -121,6 +121,12 @@ static void write_of_routes(struct writer *w)
     static const struct trait_family families[] = {
         {METRIC_ID_MIRRORED,
          {{"copied", EV_TRAIT_BIT(COPIED)}, {"not_copied", EV_TRAIT_BIT(NOT_COPIED)}}},
+        {METRIC_ID_AUTH,
+         {{"checked", EV_TRAIT_BIT(AUTH_CHECKED)},
+          {"remembered", EV_TRAIT_BIT(AUTH_REMEMBERED)},
+          {"allowed", EV_TRAIT_BIT(AUTH_ALLOWED)},
+          {"refused", EV_TRAIT_BIT(AUTH_REFUSED)},
+          {"failed", EV_TRAIT_BIT(AUTH_FAILED)}}},
         {METRIC_ID_PROXIED, {{NULL, EV_TRAIT_BIT(PROXIED)}}},
         {METRIC_ID_ROUTE_COMPRESSED,
          {{"gzip", EV_TRAIT_BIT(GZIP)},

@@ -87,6 +87,8 @@ def answer(request, wire):
         time.sleep(int(word[4:]) / 1000)
     elif word == "error":
         return b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n"
+    elif word == "forbidden":
+        return b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"
     elif word == "close":
         return False
     elif word == "fresh":

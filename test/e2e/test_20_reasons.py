@@ -5,8 +5,10 @@ fails the last test.
 
 All groups run at once in threads before the first test; the tests look at what came out.
 """
+import base64
 import concurrent.futures
 import contextlib
+import select
 import socket
 import threading
 import time
@@ -52,6 +54,34 @@ sends("answered_locally", "OPTIONS * HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\n\
 def _(fold, world):
     send(fold, get("/rated/"))
     return send(fold, get("/rated/"))
+
+
+def password(text):
+    return "Authorization: Basic " + base64.b64encode(("ann:" + text).encode()).decode()
+
+
+sends("auth_required", get("/members/"))
+sends("auth_refused", get("/members/", password("wrong")))
+
+
+sends("auth_denied", get("/asked/"))
+sends("auth_unavailable", get("/unasked/"))
+
+
+@row("auth_busy", "guessed")
+def _(fold, world):
+    wires = [connect(fold) for _ in range(40)]
+    for i, w in enumerate(wires):
+        w.send(get("/", password("guess %d" % i)))
+    ready, _, _ = select.select([w.sock for w in wires], [], [], 20)
+    for w in wires:
+        if w.sock in ready:
+            seen = look(w)
+            if seen.status == 503:
+                break
+    for w in wires:
+        w.close()
+    return seen
 
 
 sends("address_denied", get("/denied/"))
@@ -465,6 +495,13 @@ def members_only(folder):
     return TlsOrigin(server_context(*ca.leaf("127.0.0.1"), ca=ca.cert))
 
 
+def members(folder, rounds):
+    """A file with one user, whose password takes a while to compute."""
+    path = folder / "users"
+    path.write_text("ann:$6$rounds=%d$salt$%s\n" % (rounds, "x" * 86))
+    return "auth: { basic: { file: %s } }" % path
+
+
 def plain_config(world, sink):
     here = "127.0.0.1:%d" % world.origin.port
     rows = [("app", here, WIDE), ("dead", "127.0.0.1:%d" % free_port(), WIDE),
@@ -494,6 +531,9 @@ def plain_config(world, sink):
             "  - { match: /lost/, service: app, mirror: { service: dead, percent: 100% } }\n"
             "  - { match: /rated/, service: app, rate_limits: [{ rate: 1/h, burst: 1 }] }\n"
             "  - { match: /denied/, service: app, deny: [127.0.0.1] }\n"
+            "  - { match: /asked/, service: app, auth: { request: { service: app, path: /app/forbidden } } }\n"
+            "  - { match: /unasked/, service: app, auth: { request: { service: app, path: /app/error } } }\n"
+            "  - { match: /members/, service: app, " + members(world.folder("users"), 1000) + " }\n"
             "  - { match: /moved/, redirect: { to: \"https://example.org{target}\" } }\n"
             "  - { match: /fixed/, respond: { body: fixed } }\n"
             "  - { match: '~^/pattern/(a+)+$', service: app }\n"
@@ -550,6 +590,7 @@ def world(tmp_path_factory):
             ("short", small_config(w, "overload: { memory_limit: 1MiB }\n")),
             ("leaving", leaving_config(w)), ("proxied", small_config(w, "")),
             ("passed", small_config(w, "") + service("raw", "127.0.0.1:%d" % w.origin.port, "eject: false")),
+            ("guessed", small_config(w, "") + "routes: [{ match: /, service: app, " + members(w.folder("slow users"), 300000) + " }]\n"),
             ("h2", small_config(w, "http2: { streams: 4, control_frames: 100 }\n"))]
     threads = [threading.Thread(target=run_group, args=(w, *j), daemon=True) for j in jobs]
     for t in threads:

@@ -35,6 +35,10 @@ def test_a_configuration_in_the_documents_is_accepted(folder, text):
         if not path.exists():
             path.write_bytes((folder / ("site.key" if name.endswith(".key") else "site.pem")).read_bytes())
         text = text.replace(name, str(path))
+    for name in re.findall(r"file: ([\w./-]+\.htpasswd)", text):
+        path = folder / Path(name).name
+        path.write_text("ann:$2y$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW\n")
+        text = text.replace(name, str(path))
     for name in re.findall(r"file://([\w./-]+)", text):
         path = folder / Path(name).name
         path.write_text("[127.0.0.1:3000]\n")
