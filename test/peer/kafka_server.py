@@ -14,7 +14,7 @@ from fetch_peers import fetch_all
 
 HERE = pathlib.Path(__file__).resolve().parent
 CONNECTION = ("Endpoint=sb://localhost/;SharedAccessKeyName=RootManageSharedAccessKey;SharedAccessKey=c2VjcmV0")
-USERS = {"alice": "alice-secret", "bob": "bob-secret", "$ConnectionString": CONNECTION}
+USERS = {"alice": "alice-secret", "bob": "bob-secret", "foldback": "foldback-secret", "$ConnectionString": CONNECTION}
 
 
 def free_ports(count):
