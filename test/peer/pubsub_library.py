@@ -75,7 +75,8 @@ class Type(c.Structure):
                 ("send", c.CFUNCTYPE(c.c_int, c.c_void_p, c.POINTER(Batch), c.POINTER(Err))),
                 ("receive", c.CFUNCTYPE(c.c_int, c.c_void_p, EACH, c.c_void_p, c.c_uint32, c.POINTER(Err))),
                 ("commit", c.CFUNCTYPE(c.c_int, c.c_void_p, c.POINTER(Done), c.c_uint32, c.POINTER(Err))),
-                ("behind", c.CFUNCTYPE(c.c_uint64, c.c_void_p)), ("mark", c.c_void_p), ("waits_us", c.c_void_p)]
+                ("behind", c.CFUNCTYPE(c.c_uint64, c.c_void_p)), ("mark", c.c_void_p), ("waits_us", c.c_void_p),
+                ("place", c.c_void_p)]
 
 
 class Library:
