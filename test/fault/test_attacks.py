@@ -2,7 +2,11 @@
 """Attacks over HTTP/1, slow ones over HTTP/2, and floods of handshakes: each has a bound on the gateway's memory and CPU, while honest traffic keeps its latency.
 
 The bounds: what the gateway grew by per attacking connection, its CPU seconds while the attack lasts, no honest request failed (or a stated share), and
-the median of honest requests at most LATENCY_TIMES what it was before (plus a millisecond: a busy machine)."""
+the median of honest requests at most LATENCY_TIMES what it was before (plus SLICES_S).
+
+Each attack has a rate of its own, never "as fast as the attacker can": the gateway's share of a core would be a property of the machine.  At these rates
+it is below a tenth, so that the bound of 0.8 is met by a machine many times slower, and not by a loop that spins.  Where a thing is dear by nature (a
+signature), its bound is a multiple of what the same thing costs an honest client in the same run."""
 import contextlib
 import http.client
 import os
@@ -18,11 +22,12 @@ import time
 
 import hpack
 import pytest
-from fb import Foldback, Origin, free_port
+from fb import Foldback, Origin, free_port, until
 from h2_load import DATA, END_HEADERS, END_STREAM, HEADERS, SETTINGS, WINDOW, frame
 
 pytestmark = pytest.mark.alone
 LATENCY_TIMES = 3.0
+SLICES_S = 0.02  # a machine with busy neighbours lets each of us wait some slices of 3 or 4 ms
 IS_SANITIZED = "asan" in os.environ.get("FOLDBACK_BIN", "") or "tsan" in os.environ.get("FOLDBACK_BIN", "")
 ROUTES = "routes: [{ match: /, service: shop }]\n"
 QUICK = "limits: { header_timeout: 2s, body_timeout: 2s, min_rate_grace: 1s, write_timeout: 3s, min_rate: 2000B/s }\n"
@@ -56,7 +61,7 @@ class Honest:
     def window(self, seconds):
         at = len(self.times)
         time.sleep(seconds)
-        assert len(self.times) > at, f"no honest request ended within {seconds} s: {self.bad[:3]}"
+        until(lambda: len(self.times) > at + 20, 30, f"twenty honest requests have ended; {self.bad[:3]}")
         return statistics.median(self.times[at:])
 
     def stop(self):
@@ -75,12 +80,24 @@ def rss_kib(pid):
         return next(int(line.split()[1]) for line in f if line.startswith("VmRSS"))
 
 
+# Not lower for what a busy machine adds, and far below the readers of a test: slots that do not come back shed every honest request
+ROOM = ", tune: { limit: { min: 16 } }"
+
+
+class Quick(Origin):
+    """Without the 40 ms that Nagle and a delayed ACK add to an answer in two pieces: what the gateway adds is to be seen."""
+
+    def __init__(self):
+        super().__init__()
+        self.server.RequestHandlerClass.disable_nagle_algorithm = True
+
+
 @pytest.fixture
 def target(tmp_path):
     made = []
 
     def make(origin=None, service="", extra=QUICK, **parts):
-        o = origin or Origin()
+        o = origin or Quick()
         fb = Foldback(tmp_path, f"services: {{ shop: {{ endpoints: ['127.0.0.1:{o.port}']{service} }} }}\n{ROUTES}{extra}", **parts)
         made.append((fb, o))
         fb.start()
@@ -94,11 +111,14 @@ def target(tmp_path):
 
 
 def endure(fb, attack, seconds, kib, cpu_share, shed_pct=0.0):
-    """Runs <attack> (a function of a stop flag) beside an honest client and checks the bounds."""
+    """Runs <attack> (a function of a stop flag) beside an honest client and checks the bounds -> CPU seconds that the attack took of the gateway.
+    <cpu_share> None: the caller has a bound of its own."""
     gateway = fb.child("fb-gateway")
     honest = Honest(fb.port)
     honest.window(0.5)
+    quiet, cpu_quiet = time.monotonic(), cpu_s(gateway)
     before_s, rss_before, cpu_before = honest.window(1.5), rss_kib(gateway), cpu_s(gateway)
+    honest_share = (cpu_before - cpu_quiet) / (time.monotonic() - quiet)
     over = threading.Event()
     thread = threading.Thread(target=attack, args=(over,), daemon=True)
     begin = time.monotonic()
@@ -109,11 +129,12 @@ def endure(fb, attack, seconds, kib, cpu_share, shed_pct=0.0):
     thread.join(20)
     honest.stop()
     assert len(honest.bad) <= shed_pct / 100 * len(honest.times), (honest.bad[:3], fb.cli("status").stdout)
-    if IS_SANITIZED:
-        return
-    assert during_s <= LATENCY_TIMES * before_s + 0.001, (before_s, during_s)
-    assert rss_after - rss_before <= kib, (rss_before, rss_after)
-    assert (cpu_after - cpu_before) / took_s <= cpu_share, (cpu_after - cpu_before, took_s)
+    used_s = cpu_after - cpu_before
+    if not IS_SANITIZED:
+        assert during_s <= LATENCY_TIMES * before_s + SLICES_S, (before_s, during_s)
+        assert rss_after - rss_before <= kib, (rss_before, rss_after)
+        assert cpu_share is None or used_s / took_s <= cpu_share, (used_s, took_s)
+    return max(0.0, used_s - honest_share * took_s)
 
 
 class Large:
@@ -202,7 +223,7 @@ def test_slow_bodies_do_not_hold_the_endpoint(target):
 
 
 def test_slow_readers_of_large_answers(target):
-    fb = target(origin=Large())
+    fb = target(origin=Large(), service=ROOM)
 
     def attack(over):
         socks = []
@@ -221,7 +242,7 @@ def test_slow_readers_of_large_answers(target):
             s.close()
 
     # one read of at most 64 KiB ahead of each reader
-    endure(fb, attack, 6, kib=60 * 80, cpu_share=0.8, shed_pct=1.0)  # until their slots are given back, 200 ms
+    endure(fb, attack, 6, kib=60 * 80, cpu_share=0.8, shed_pct=10.0)  # until their slots are given back: 200 ms of 8 s
 
 
 def test_heads_at_the_limit_of_size(target):
@@ -249,7 +270,7 @@ def test_bodies_of_tiny_chunks(target):
         for s in socks:
             s.close()
 
-    endure(fb, attack, 5, kib=4000, cpu_share=0.9)
+    endure(fb, attack, 5, kib=4000, cpu_share=0.8)
 
 
 def test_chunk_extensions_without_end_end_the_connection(target):
@@ -275,6 +296,7 @@ def test_chunk_extensions_without_end_end_the_connection(target):
         assert is_cut, got[:80]
         assert b" 400 " in got[:20] or b" 200 " in got[:20] or not got
 
+
 def test_connections_that_say_nothing(target):
     fb = target()
 
@@ -297,7 +319,7 @@ def test_connections_that_come_and_go(target):
                 s.close()
             over.wait(0.02)
 
-    endure(fb, attack, 5, kib=2000, cpu_share=0.9)
+    endure(fb, attack, 5, kib=2000, cpu_share=0.8)
 
 
 def test_users_made_up_for_each_request_fill_no_table(target):
@@ -319,7 +341,7 @@ def test_users_made_up_for_each_request_fill_no_table(target):
             over.wait(0.002)
         s.close()
 
-    endure(fb, attack, 5, kib=2000, cpu_share=0.9)
+    endure(fb, attack, 5, kib=2000, cpu_share=0.8)
 
 
 class Bomb(Large):
@@ -360,24 +382,38 @@ def test_a_decompression_bomb_is_passed_on_as_it_is(target, route):
     endure(fb, attack, 5, kib=8000, cpu_share=0.8)
 
 
+def whole_handshakes(fb, port, count):
+    """CPU seconds of the gateway for each of <count> honest handshakes with one request behind it, at a moderate rate."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    before = cpu_s(fb.child("fb-gateway"))
+    for _ in range(count):
+        with socket.create_connection(("127.0.0.1", port), 20) as plain, context.wrap_socket(plain, server_hostname="localhost") as s:
+            s.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            while s.recv(4096):
+                pass
+    return (cpu_s(fb.child("fb-gateway")) - before) / count
+
+
 def test_handshakes_that_lead_nowhere(target):
-    """Clients that make us sign and leave, others that never go on, beside honest ones on the same thread."""
+    """Clients that make us sign and leave, 100 a second, others that never go on, beside honest ones on the same thread."""
     port = free_port()
     fb = target(listen='["{host}:%%d", { address: "127.0.0.1:%d", tls: internal }]' % port)
     context = ssl.create_default_context()
     out = ssl.MemoryBIO()
     with contextlib.suppress(ssl.SSLWantReadError):
         context.wrap_bio(ssl.MemoryBIO(), out, server_hostname="localhost").do_handshake()
-    hello, signed = out.read(), [0]
+    hello, begun, signed = out.read(), [0], [0]
 
     def attack(over):
         silent = connections(port, 200)
         for s in silent:
             put(s, hello[:100])
-        while not over.is_set():
+        while not over.wait(0.2):
             socks = connections(port, 20)
             for s in socks:
                 put(s, hello)
+            begun[0] += len(socks)
             for s in socks:
                 with contextlib.suppress(OSError):
                     s.setblocking(True)
@@ -387,9 +423,12 @@ def test_handshakes_that_lead_nowhere(target):
         for s in silent:
             s.close()
 
+    whole_s = whole_handshakes(fb, port, 200)
     # 41 KiB for each that stands in the middle of a message: the state of OpenSSL, its buffer and ours; tls.handshakes bounds their number
-    endure(fb, attack, 6, kib=200 * 50 + 4000, cpu_share=0.95)
-    assert signed[0] > 100
+    took_s = endure(fb, attack, 6, kib=200 * 50 + 4000, cpu_share=None)
+    assert begun[0] >= 40 and signed[0] >= begun[0] // 2, (begun, signed)
+    # half of a handshake is a quarter of a whole one with its request, 0.25 ms of 1.0 ms; neither those that stand still nor those that left may cost more
+    assert IS_SANITIZED or took_s <= 1.5 * whole_s * (begun[0] + 200), (took_s, whole_s, begun[0])
 
 
 def h2_open(port, settings=b"", heads=(), first=b""):
@@ -433,7 +472,7 @@ STREAMS = 20
 
 def test_slow_readers_over_http2(target):
     """Windows that open by a byte: what was read ahead for each stream is bounded, and the endpoint's slots come back."""
-    fb = target(origin=Large())
+    fb = target(origin=Large(), service=ROOM)
     small = struct.pack(">HI", 4, 1)  # INITIAL_WINDOW_SIZE
 
     def opened():
@@ -442,7 +481,7 @@ def test_slow_readers_over_http2(target):
     def piece(n):
         return frame(WINDOW, 0, 2 * (n % STREAMS) + 1, struct.pack(">I", 1))
 
-    endure(fb, h2_drip(fb.port, 5, opened, piece), 6, kib=5 * STREAMS * 80, cpu_share=0.8, shed_pct=1.0)
+    endure(fb, h2_drip(fb.port, 5, opened, piece), 6, kib=5 * STREAMS * 80, cpu_share=0.8, shed_pct=10.0)
 
 
 def test_slow_bodies_over_http2(target):
