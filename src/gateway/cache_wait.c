@@ -161,6 +161,36 @@ static void ask(struct cache_work *cw)
     cw->is_revalidating = etag.len || e->last_modified.len;
 }
 
+static void begin_own(struct request *own, struct request *req)
+{
+    struct worker *w = req->worker;
+    uint64_t now_us = loop_now_us(w->loop);
+    *own = (struct request){.worker = w,
+                            .gen = req->gen,
+                            .sv = req->sv,
+                            .timer = {.on_due = forward_timer},
+                            .head = req->head,
+                            .head_base = req->head_base,
+                            .start_us = now_us,
+                            .end_us = now_us,
+                            .deadline_us = UINT64_MAX,
+                            .request_id = worker_request_id(w),
+                            .route = req->route,
+                            .grpc_status = EV_NONE,
+                            .method = HTTP1_GET,
+                            .version_minor = 1,
+                            .is_own = true,
+                            .is_in_done = true,
+                            .is_replayable = true};
+    req->head = NULL;
+    own->ticket =
+        (struct gate_ticket){.arrive_us = now_us,
+                             .deadline_us = UINT64_MAX,
+                             .key_hash = req->ticket.key_hash,
+                             .class = (uint8_t)fb_max_u32(req->ticket.class, EV_CLASS_DEGRADED),
+                             .is_idempotent = true};
+}
+
 /* A request of our own for what <req> is served from old memory; its head goes to the new one. */
 bool cache_refresh(struct request *req)
 {
@@ -177,32 +207,7 @@ bool cache_refresh(struct request *req)
         cache_pending_end(w->gw->cache, pending, false, loop_now_us(w->loop));
         return false;
     }
-    uint64_t now_us = loop_now_us(w->loop);
-    *own = (struct request){.worker = w,
-                            .gen = req->gen,
-                            .sv = req->sv,
-                            .timer = {.on_due = forward_timer},
-                            .head = req->head,
-                            .head_base = req->head_base,
-                            .start_us = now_us,
-                            .end_us = now_us,
-                            .deadline_us = UINT64_MAX,
-                            .request_id = worker_request_id(w),
-                            .route = req->route,
-                            .grpc_status = EV_NONE,
-                            .method = HTTP1_GET,
-                            .version_minor = 1,
-                            .cw = cw,
-                            .is_own = true,
-                            .is_in_done = true,
-                            .is_replayable = true};
-    req->head = NULL;
-    own->ticket =
-        (struct gate_ticket){.arrive_us = now_us,
-                             .deadline_us = UINT64_MAX,
-                             .key_hash = req->ticket.key_hash,
-                             .class = (uint8_t)fb_max_u32(req->ticket.class, EV_CLASS_DEGRADED),
-                             .is_idempotent = true};
+    begin_own(own, req);
     *cw = (struct cache_work){.req = own,
                               .conf = from->conf,
                               .key = from->key,
@@ -213,6 +218,7 @@ bool cache_refresh(struct request *req)
                               .pending = pending,
                               .forward = CACHE_FORWARD_STALE,
                               .is_plain = true};
+    own->cw = cw;
     cache_entry_ref(cw->stale);
     own->gen->use[w->index].requests++;
     w->request_count++;

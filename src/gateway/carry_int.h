@@ -79,10 +79,20 @@ bool trailers_keep(struct worker *w, struct trailer_room *room, const struct htt
                    uint32_t count);
 size_t trailers_text_bytes(const struct http1_trailers *t); /* as lines */
 
-/* ---- h2_cancel.c ---- */
-/* Its client leaves: an endpoint that can be told so is told, and the slot stays taken for the time
- * that the work would have taken. False: it is not one. */
-bool h2u_cancel(struct request *req);
+/* ---- leave.c: what is left of a request whose client has left ---- */
+bool leave_holds(const struct request *req); /* limiter, a cap or its connection count it */
+/* <bytes> of the answer came for nobody.  False: <req> has no endpoint any more, or is gone. */
+bool leave_reads_on(struct request *req, size_t bytes);
+/* Nobody wants the answer, and nothing of it came since: its endpoint works. */
+bool leave_is_work(const struct request *req);
+void leave_tell(struct request *req);             /* the endpoint learns it; <req> may be gone */
+uint64_t leave_due_us(const struct request *req); /* of REQUEST_LEFT */
+void leave_due(struct request *req);
+void leave_release(struct request *req); /* the limiter does not count it any more */
+void leave_learn(struct upstream *up, const struct request *req); /* a whole answer was read */
+void leave_drain(struct worker *w);
+/* As what an answer counts that nobody wanted. */
+enum gate_outcome relay_outcome_for_nobody(const struct request *req);
 
 /* ---- acme.c ---- */
 /* A file answers <path>: it lies in worker.challenge. */

@@ -53,7 +53,7 @@ void forward_granted(struct request *req)
 void forward_failed(struct request *req, uint16_t reason, enum gate_outcome outcome)
 {
     fb_assert(req->up == NULL);
-    req->is_failed = outcome != GATE_ABANDONED && outcome != GATE_OK && !req->is_cancelled;
+    req->is_failed = outcome != GATE_ABANDONED && outcome != GATE_OK;
     req->is_censored = outcome == GATE_TIMED_OUT;
     request_wait_over(req, loop_now_us(req->worker->loop));
     if (req->is_ticket_live)
@@ -246,9 +246,12 @@ static uint64_t due_of(const struct request *req)
         due_us = fb_max_u64(req->sent_us, req->active_us) + req->timeout_us;
         return hedge_or(req, fb_min_u64(due_us, req->deadline_us));
     case REQUEST_ANSWERING:
-        return req->active_us +
-               (req->is_stream ? p->limits_tunnel_idle_timeout : p->upstream_idle_timeout) *
-                   US_PER_MS;
+        due_us =
+            req->active_us +
+            (req->is_stream ? p->limits_tunnel_idle_timeout : p->upstream_idle_timeout) * US_PER_MS;
+        return req->away_until_us ? fb_min_u64(req->away_until_us, due_us) : due_us;
+    case REQUEST_LEFT:
+        return leave_due_us(req);
     case REQUEST_TUNNEL:
         return req->active_us + p->limits_tunnel_idle_timeout * US_PER_MS;
     case REQUEST_OVER:
@@ -285,10 +288,6 @@ static void time_out(struct request *req, uint64_t now_us)
         return;
     case REQUEST_AWAITING:
         drop_upstream(req);
-        if (req->is_cancelled) {
-            forward_finished(req, GATE_ABANDONED);
-            return;
-        }
         forward_failed(req, is_deadline ? REASON_DEADLINE : REASON_UPSTREAM_TIMEOUT,
                        GATE_TIMED_OUT);
         return;
@@ -298,12 +297,19 @@ static void time_out(struct request *req, uint64_t now_us)
             request_arm(req);
             return;
         }
+        if (req->away_until_us) {
+            leave_tell(req);
+            return;
+        }
         drop_upstream(req);
         forward_failed(req, REASON_UPSTREAM_IDLE, GATE_FAILED);
         return;
     case REQUEST_TUNNEL:
         drop_upstream(req);
         forward_failed(req, REASON_TUNNEL_CUT, GATE_OK);
+        return;
+    case REQUEST_LEFT:
+        leave_due(req);
         return;
     case REQUEST_BACKOFF:
     case REQUEST_OVER:

@@ -155,20 +155,8 @@ void gateway_tick(struct gw *gw)
     stop_all(gw);
 }
 
-static bool start(struct gw *gw, const struct gateway_setup *setup, struct fb_err *err)
+static bool start_workers(struct gw *gw, const struct gateway_setup *setup, struct fb_err *err)
 {
-    gw->setup = setup;
-    gw->mem = setup->mem;
-    gw->thread_count = setup->mem->head->threads;
-    gw->key_seed = setup->seed;
-    gw->start_us = fb_mono_us();
-    if (!gw->key_seed && getrandom(&gw->key_seed, sizeof gw->key_seed, 0) < 0)
-        gw->key_seed = gw->start_us;
-    gw->cache = cache_store_new(gw->key_seed);
-    if (!gw->cache) {
-        fb_fail(err, FB_E_NOMEM, "gateway: no memory for the cache");
-        return false;
-    }
     gw->workers = aligned_alloc(
         FB_CACHE_LINE_BYTES, (sizeof(struct worker) * gw->thread_count + FB_CACHE_LINE_BYTES - 1) &
                                  ~(size_t)(FB_CACHE_LINE_BYTES - 1));
@@ -184,6 +172,25 @@ static bool start(struct gw *gw, const struct gateway_setup *setup, struct fb_er
     for (uint32_t i = 0; i < gw->thread_count; i++)
         if (!worker_init(&gw->workers[i], gw, i, err))
             return false;
+    return true;
+}
+
+static bool start(struct gw *gw, const struct gateway_setup *setup, struct fb_err *err)
+{
+    gw->setup = setup;
+    gw->mem = setup->mem;
+    gw->thread_count = setup->mem->head->threads;
+    gw->key_seed = setup->seed;
+    gw->start_us = fb_mono_us();
+    if (!gw->key_seed && getrandom(&gw->key_seed, sizeof gw->key_seed, 0) < 0)
+        gw->key_seed = gw->start_us;
+    gw->cache = cache_store_new(gw->key_seed);
+    if (!gw->cache) {
+        fb_fail(err, FB_E_NOMEM, "gateway: no memory for the cache");
+        return false;
+    }
+    if (!start_workers(gw, setup, err))
+        return false;
     if (!own_init(gw)) {
         fb_fail(err, FB_E_NOMEM, "gateway: no memory to watch its own use");
         return false;

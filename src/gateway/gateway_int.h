@@ -6,8 +6,8 @@
  *      \--> generation (one configuration) <-- request (counted per thread)      \--> endpoint
  *
  * A request lives from its complete head until its upstream part and its answer are both over.  The
- * client may leave earlier: then request.client is NULL and the request ends when its endpoint has
- * answered.
+ * client may leave earlier: then request.client is NULL and the request ends when its endpoint is
+ * through with it, as far as that can be known (leave.c).
  *
  *   request.phase:  (GUARDED ->) (HELD ->) (COLLAPSED ->) QUEUED -> CONNECTING -> AWAITING ->
  * ANSWERING -> OVER ^  \       |             |   \-> TUNNEL ----^
@@ -67,6 +67,7 @@ struct pool { /* free connections of one thread to one endpoint, newest first */
     uint64_t http1_us;       /* protocol: auto: when it chose HTTP/1.1; 0: it did not */
     uint32_t count;
     uint32_t large_seen;   /* splice.c */
+    uint64_t whole_us;     /* leave.c: mean time of whole answers; 0: none yet */
     _Atomic uint32_t open; /* all connections of this thread to it; thread 0 reads it */
 };
 
@@ -323,7 +324,8 @@ enum request_phase {
     REQUEST_AWAITING,  /* being sent, or sent and no answer head yet */
     REQUEST_ANSWERING, /* answer head is through */
     REQUEST_TUNNEL,
-    REQUEST_OVER /* nothing more from upstream */
+    REQUEST_LEFT, /* nobody waits, and its endpoint was told; it may work on (leave.c) */
+    REQUEST_OVER  /* nothing more from upstream */
 };
 
 struct trailer_room { /* trailers.c */
@@ -377,9 +379,11 @@ struct request {
     uint64_t traits;                   /* bits of enum ev_trait; some more are in the ticket */
     uint64_t plain_bytes, coded_bytes; /* of the body of its answer: before and after its encoder */
     uint64_t backoff_us;               /* until then */
+    uint64_t away_until_us;            /* leave.c: read for nobody; 0: not */
+    uint64_t left_until_us;            /* leave.c: its client's connection counts it */
     uint64_t hedge_at_us;              /* then a second copy may be sent; 0: not */
     uint32_t hedge_us;                 /* from the first send to the second */
-    uint32_t queue_us, upstream_us, service_us;
+    uint32_t queue_us, upstream_us, service_us, away_bytes;
     uint32_t head_sent; /* of head, in this attempt */
     uint32_t head_base; /* bytes of head without the fields of the attempt */
     uint16_t route, reason, status;
@@ -411,7 +415,6 @@ struct request {
     bool is_ticket_live; /* the gate knows it */
     bool is_in_done;     /* request body is complete, or given up */
     bool is_chunked_in, is_replayable;
-    bool is_cancelled;  /* its client left, and its endpoint was told so */
     bool is_kept;       /* somebody wants the bytes of the answer: they pass through memory */
     bool is_body_raw;   /* the endpoint gets the payload without chunk framing */
     bool is_discarding; /* the rest of the request body is read and dropped */
@@ -420,7 +423,7 @@ struct request {
     bool is_answered; /* something of the answer was given to the client */
     bool is_out_done; /* all of the answer was */
     bool is_first_byte_told;
-    bool is_grpc;
+    bool is_grpc, is_endless; /* its answer is an event stream */
     bool is_reused, is_stream, wants_json, is_failed, is_censored, is_aborted;
     bool goes_on;                  /* without a client: its answer is kept all the same */
     bool is_own;                   /* never had a client: the cache fetches an answer anew */

@@ -440,6 +440,7 @@ void h2_conn_close(struct client *c)
     struct h2_conn *conn = c->h2;
     struct worker *w = conn->worker;
     conn->is_busy = true; /* nothing is pumped any more */
+    conn->is_closing = true;
     conn->dirty = NULL;
     while (conn->streams)
         h2_stream_drop(conn->streams);

@@ -55,6 +55,7 @@ struct h2_conn {
     size_t pumped_bytes;    /* of payload, in this call of h2_pump */
     uint64_t share_bytes;   /* h2_share.c: what the last one served had before */
     uint64_t share_turn;    /* counts what incremental streams sent, from 1 */
+    bool is_closing;        /* h2_conn_close was called; requests of it may still work */
     bool is_busy;           /* inside h2_take or h2_pump */
     bool has_more;          /* frames wait in the session for room */
     bool had_its_turn;      /* they go out in the next turn of the loop */

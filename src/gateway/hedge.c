@@ -167,6 +167,7 @@ void hedge_drop(struct request *two)
     case REQUEST_COLLAPSED:
     case REQUEST_GUARDED:
     case REQUEST_BACKOFF:
+    case REQUEST_LEFT:
     case REQUEST_OVER:
         break;
     }

@@ -14,7 +14,7 @@ static bool switch_protocols(struct upstream *up, struct request *req,
                              const struct http1_head *head, struct span rest);
 static bool tries_again(struct upstream *up, struct request *req, const struct http1_head *head);
 static enum gate_outcome outcome_of(const struct http1_head *head);
-static enum gate_outcome outcome_for_nobody(const struct request *req);
+static bool is_nobodys(const struct request *req);
 static bool copy_goes_on(struct upstream *up, struct request *req, enum gate_outcome outcome);
 static void judge_keep_alive(struct request *req);
 static bool is_drained(struct upstream *up);
@@ -112,14 +112,10 @@ bool relay_payload(struct upstream *up, struct request *req, const struct answer
     }
     if (req->cw)
         cache_feed(req, piece->payload);
-    if (!req->client && !req->is_own && !(req->goes_on && cache_goes_on(req))) {
-        /* nobody listens; the endpoint's answer ended the work that the limiter counts */
-        if (req->is_silent && piece->is_last) {
-            relay_finish(up, req);
-        } else {
-            upstream_close(up);
-            forward_finished(req, outcome_for_nobody(req));
-        }
+    if (is_nobodys(req)) {
+        if (!piece->is_last)
+            return leave_reads_on(req, piece->payload.len);
+        relay_finish(up, req); /* the end of it is the end of the work */
         return false;
     }
     if (req->cw && piece->is_last) /* before its client has all of it and asks again */
@@ -155,6 +151,7 @@ void relay_finish(struct upstream *up, struct request *req)
     bool is_sent =
         req->head_sent == req->head->to && chunk_span(req->body).len == 0 && req->is_in_done;
     req->service_us = fb_sat_u32(fb_sub_floor_u64(loop_now_us(up->worker->loop), req->sent_us));
+    leave_learn(up, req);
     up->req = NULL;
     req->up = NULL;
     req->is_out_done = true;
@@ -166,7 +163,8 @@ void relay_finish(struct upstream *up, struct request *req)
         pool_give(up);
     else
         upstream_close(up);
-    forward_finished(req, req->client || req->is_own ? req->outcome : outcome_for_nobody(req));
+    forward_finished(req,
+                     req->client || req->is_own ? req->outcome : relay_outcome_for_nobody(req));
 }
 
 /* Nothing lies behind the answer that was read.  Asked of the socket only when the last read was
@@ -184,7 +182,7 @@ static bool is_drained(struct upstream *up)
 
 /* A client that left says nothing of the endpoint; a copy that was not needed is an answer as any
  * other. */
-static enum gate_outcome outcome_for_nobody(const struct request *req)
+enum gate_outcome relay_outcome_for_nobody(const struct request *req)
 {
     return req->is_silent && req->first_byte_us ? req->outcome : GATE_ABANDONED;
 }
@@ -203,6 +201,21 @@ bool relay_interim(struct upstream *up, struct request *req, const struct http1_
     fb_assert(!out.failed);
     client_answer(req, &(struct answer_piece){.head = http1_out_span(&out), .is_interim = true});
     return true;
+}
+
+/* Neither its client nor the cache wants the answer. */
+static bool is_nobodys(const struct request *req)
+{
+    return !req->client && !req->is_own && !(req->goes_on && cache_goes_on(req));
+}
+
+/* Whoever ends such an answer must say so: it has no end of its own. */
+static bool is_event_stream(const struct http1_head *head)
+{
+    const struct span type = SPAN("text/event-stream");
+    const struct http1_field *f =
+        http1_has(head, HTTP1_H_CONTENT_TYPE) ? http1_find(head, HTTP1_H_CONTENT_TYPE) : NULL;
+    return f && f->value.len >= type.len && span_ieq((struct span){f->value.at, type.len}, type);
 }
 
 static bool final_head(struct upstream *up, struct request *req, const struct http1_head *head,
@@ -269,6 +282,9 @@ bool relay_final(struct upstream *up, struct request *req, const struct http1_he
         if (req->is_stream && req->is_ticket_live)
             service_done(req, (enum gate_outcome)req->outcome);
     }
+    req->is_endless = is_event_stream(head);
+    if (is_nobodys(req) && !leave_reads_on(req, 0))
+        return false;
     request_arm(req);
     *head_out = http1_out_span(&out);
     return true;

@@ -16,6 +16,24 @@ static uint16_t number_of_route(const struct request *req);
 static uint16_t number_of_endpoint(const struct request *req);
 static uint16_t still(const struct request *req, uint16_t number, uint32_t generation);
 
+static inline uint8_t flags_of(const struct request *req)
+{
+    uint8_t attempts = req->ticket.attempts;
+    uint8_t flags =
+        (uint8_t)(attempts > 1 ? fb_min_u32(attempts - 1u, EV_REQUEST_ATTEMPTS_MASK) : 0);
+    if (req->is_reused)
+        flags |= EV_REQUEST_REUSED;
+    if (req->is_aborted)
+        flags |= EV_REQUEST_ABORTED;
+    if (req->is_censored || (req->is_aborted && !req->first_byte_us))
+        flags |= EV_REQUEST_CENSORED;
+    if (req->is_stream)
+        flags |= EV_REQUEST_STREAM;
+    if (req->is_failed)
+        flags |= EV_REQUEST_FAILED;
+    return flags;
+}
+
 void report_request(struct request *req)
 {
 #ifdef FB_BENCH_NO_EVENTS /* what the event costs: doc/design/gateway.md has the command */
@@ -32,18 +50,7 @@ void report_request(struct request *req)
     ev.reason = req->reason ? req->reason : REASON_INTERNAL;
     ev.status = req->status;
     ev.class = req->ticket.class;
-    uint8_t attempts = req->ticket.attempts;
-    ev.flags = (uint8_t)(attempts > 1 ? fb_min_u32(attempts - 1u, EV_REQUEST_ATTEMPTS_MASK) : 0);
-    if (req->is_reused)
-        ev.flags |= EV_REQUEST_REUSED;
-    if (req->is_aborted)
-        ev.flags |= EV_REQUEST_ABORTED;
-    if (req->is_censored || (req->is_aborted && !req->first_byte_us))
-        ev.flags |= EV_REQUEST_CENSORED;
-    if (req->is_stream)
-        ev.flags |= EV_REQUEST_STREAM;
-    if (req->is_failed)
-        ev.flags |= EV_REQUEST_FAILED;
+    ev.flags = flags_of(req);
     ev.queue_us = req->queue_us;
     ev.upstream_us = req->upstream_us;
     ev.service_us = req->service_us;

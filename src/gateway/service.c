@@ -116,9 +116,11 @@ void service_first_byte(struct request *req)
 static void on_transfer(struct loop_timer *t)
 {
     struct request *req = FB_CONTAINER(t, struct request, transfer);
-    if (req->phase == REQUEST_ANSWERING && req->is_ticket_live && req->is_first_byte_told &&
-        req->outcome == GATE_OK)
-        service_done(req, GATE_RELEASED);
+    if (req->phase != REQUEST_ANSWERING || !req->is_ticket_live || !req->is_first_byte_told ||
+        req->outcome != GATE_OK || leave_is_work(req))
+        return;
+    service_done(req, GATE_RELEASED);
+    leave_release(req);
 }
 
 void service_done(struct request *req, enum gate_outcome outcome)

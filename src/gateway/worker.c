@@ -162,6 +162,7 @@ void worker_drain(struct worker *w)
         if (c->h2)
             h2_conn_drain(c);
     }
+    leave_drain(w);
 }
 
 static void on_stop(struct loop_message *m)

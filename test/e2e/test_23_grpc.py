@@ -283,4 +283,4 @@ def test_calls_that_are_reset_at_once_never_exceed_what_a_connection_may_ask(bot
                 client.c.reset_stream(s, h2.errors.ErrorCodes.CANCEL)
         client.flush()
         client.pump(0.05)
-    assert 12 <= origin.peak <= 20
+    assert 8 <= origin.peak <= 20  # the first twelve may still count, and never have come to the endpoint
