@@ -10,10 +10,11 @@
 
 #include <stdio.h>
 
-static const char *name_of(void *ctx, enum ev_kind kind, uint16_t number)
+static const char *name_of(void *ctx, enum ev_kind kind, uint16_t number, uint64_t time_us)
 {
     (void)ctx;
     (void)kind;
+    (void)time_us;
     return number == 3 ? "shop /checkout/" : "";
 }
 
