@@ -3,6 +3,7 @@
 file when the receiver has acknowledged them, not before."""
 import json
 import os
+import time
 
 import pytest
 from conftest import Origin, ok
@@ -15,9 +16,10 @@ class Gate:
     """Refuses with <status> whatever <is_bad> says of; 0: takes all."""
 
     def __init__(self, status=422):
-        self.status, self.is_bad = status, lambda event: True
+        self.status, self.is_bad, self.wait_s = status, lambda event: True, 0
 
     def __call__(self, event, times):
+        time.sleep(self.wait_s)
         return self.status if self.status and self.is_bad(event) else 204
 
 
@@ -69,6 +71,37 @@ def test_all_are_sent_again_with_the_key_of_the_first_time_and_removed(tmp_path,
                           if a["reason"] == "alert_connector_dead"), 60)
     send_many(fold.port, 3)  # and what comes goes on
     until(lambda: len(set(hook.offsets())) == 15, 60)
+
+
+def test_a_kill_in_the_middle_repeats_one_slice_and_loses_none(origin, receivers, foldback):  # noqa: F811
+    """The receiver is slow, so that there are many slices: what one of them delivered is known when it is over."""
+    gate = Gate()
+    hook = receivers(gate)
+    fold = foldback(config(origin, '  hook: { url: "%s", events: [request], from: start }' % hook.url))
+    send_many(fold.port, 60)
+    buried(fold, "hook", 60)
+    folder = os.path.join(fold.state, "connectors")
+    dead, sent = os.path.join(folder, "hook.dead.jsonl"), os.path.join(folder, "hook.resent")
+    order = [e["id"] for _, e, h, b in list(hook.seen)]
+    hook.seen.clear()
+    gate.status, gate.wait_s = 0, 0.15
+    fold.api("POST", "/v1/connectors/hook/letters/send", {"all": True})
+    until(lambda: os.path.exists(sent) and os.path.getsize(sent) >= 17, 60)
+    known = os.path.getsize(sent) // 17
+    assert len(lines(dead)) == 60  # written anew once, at the end
+    pid = fold.child("fb-brain")
+    os.kill(pid, 9)
+    until(lambda: fold.child("fb-brain") not in (None, pid), 60)
+    until(lambda: not os.path.exists(sent), 60)
+    left = len(lines(dead))
+    assert 0 < left <= 60 - known
+    gate.wait_s = 0
+    until(lambda: fold.cli("letters", "send", "--all").returncode == 0, 60)
+    assert not os.path.exists(dead) or not lines(dead)
+    seen = [e["id"] for _, e, h, b in list(hook.seen)]
+    assert set(seen) == set(order)
+    again = {i for i in seen if seen.count(i) > 1}
+    assert not again & set(order[:known]) and all(seen.count(i) == 2 for i in again), (known, left, len(again))
 
 
 def test_one_by_its_id_and_what_is_refused_again_stays(tmp_path, origin, receivers, foldback):  # noqa: F811

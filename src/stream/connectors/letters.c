@@ -111,6 +111,13 @@ static bool is_line_cut(struct work *w, struct span line)
 
 /* ---- one file ---- */
 
+/* NAME.dead.jsonl.1, of all that are gone through. */
+static uint32_t is_older(const char *path)
+{
+    size_t len = strlen(path);
+    return len > 2 && strcmp(path + len - 2, ".1") == 0;
+}
+
 /* Lines that are meant are counted, all others written to <out> when there is one. */
 static bool read_lines(struct work *w, FILE *in, FILE *out)
 {
@@ -118,8 +125,14 @@ static bool read_lines(struct work *w, FILE *in, FILE *out)
     size_t cap = 0;
     bool is_good = true;
     w->at = w->time_ms = 0;
-    for (ssize_t n; is_good && (n = getline(&line, &cap, in)) > 0;) {
+    w->l->file = is_older(w->path);
+    if (!w->l->is_removing && !w->cut && w->l->from[w->l->file]) {
+        w->at = w->l->from[w->l->file];
+        is_good = fseeko(in, (off_t)w->at, SEEK_SET) == 0;
+    }
+    for (ssize_t n; is_good && !w->l->is_over && (n = getline(&line, &cap, in)) > 0;) {
         struct span bytes = {line, (size_t)n};
+        w->l->line_at = w->at;
         w->l->lines++;
         w->l->bytes += (uint64_t)n;
         if (w->cut ? is_line_cut(w, bytes) : is_line_meant(w, bytes))
@@ -129,7 +142,7 @@ static bool read_lines(struct work *w, FILE *in, FILE *out)
         w->at += (uint64_t)n;
     }
     free(line);
-    return is_good && !ferror(in) && feof(in);
+    return is_good && !ferror(in) && (feof(in) || w->l->is_over);
 }
 
 static bool write_rest(struct work *w, FILE *in, const char *path, int dir)
@@ -225,7 +238,7 @@ static enum fb_code all_done(struct work *w, const char *state_dir, int lock, st
     if (!letters_names_read(&names, state_dir))
         return fb_fail(err, FB_E_IO, "%s/connectors cannot be read: %s", state_dir,
                        strerror(errno));
-    for (size_t i = 0; i < names.count && code == FB_OK; i++)
+    for (size_t i = 0; i < names.count && code == FB_OK && !w->l->is_over; i++)
         code = name_done(w, state_dir, names.at[w->l->is_oldest_first ? names.count - 1 - i : i],
                          lock, err);
     letters_names_fini(&names);

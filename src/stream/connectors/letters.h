@@ -58,6 +58,13 @@ struct letters {
     const char *connector; /* only its letters; NULL: all */
     bool is_removing;      /* those that are meant */
     bool is_oldest_first;
+    /* May be set by is_wanted: nothing more is read, the present letter included. */
+    bool is_over;
+    /* Where reading begins, of the newer and of the older file of <connector>; not with
+     * is_removing. */
+    uint64_t from[2];
+    uint32_t file; /* which of the two it reads, and where the line begins that is looked at */
+    uint64_t line_at;
     bool is_closed; /* sealed letters are not opened; is_meant gets the line as it is stored */
 
     uint64_t files, bytes, lines; /* looked through */

@@ -3,8 +3,10 @@
 
 #include "base/base64.h"
 #include "base/clock.h"
+#include "base/log.h"
 #include "stream/connectors/letter_line.h"
 #include "stream/connectors/letters.h"
+#include "stream/connectors/resent.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,10 +20,17 @@
 #define NAMES_BYTES 512 /* of the headers of one letter */
 
 struct slice_letter {
-    char id[LETTER_ID_BYTES]; /* first: by_id */
-    size_t begin, len;        /* in <lines> */
+    char id[LETTER_ID_BYTES];
+    size_t begin, len; /* in <lines> */
+    uint64_t at;       /* in its file */
+    uint8_t file;
     enum fb_code code;
-    bool is_sent;
+};
+/* The last line of a file that was tried; "": none. */
+struct tried {
+    uint64_t at;
+    char id[LETTER_ID_BYTES];
+    bool is_found; /* it is still there */
 };
 /* Its two files: who removes a letter replaces its file. */
 struct look_of_files {
@@ -39,9 +48,12 @@ struct resend {
     char (*kept)[LETTER_ID_BYTES];
     uint32_t kept_count;
     struct slice_letter letter[SLICE_LETTERS_MAX];
-    uint32_t count;
+    uint32_t count, next; /* of the slice; the first one that was not tried */
     bool has_more;
-    struct buf lines, key, value;
+    struct tried tried[2];   /* as letters.from */
+    struct letters *letters; /* while they are read */
+    struct resent resent;
+    struct buf lines, key, value, sent;
 };
 /* What one letter says; borrowed from its line and from the buffers. */
 struct parcel {
@@ -55,7 +67,7 @@ static void end(struct runner *r, enum resend_state state, const char *text);
 static enum fb_code collect(struct runner *r, struct fb_err *err);
 static bool send_one(struct runner *r, struct slice_letter *letter, struct fb_err *err);
 static bool is_as_read(const struct runner *r);
-static enum fb_code take_out(struct runner *r, struct fb_err *err);
+static enum fb_code keep_sent(struct runner *r, struct fb_err *err);
 
 void resend_ask(struct runner *r, const char *id, uint32_t number)
 {
@@ -79,10 +91,17 @@ static bool begin(struct runner *r)
         return false;
     }
     x->kept = kept;
+    resent_init(&x->resent, r->setup->state_dir, r->c->name);
+    buf_init(&x->sent, SLICE_LETTERS_MAX * LETTER_ID_BYTES);
     buf_init(&x->lines, LETTER_BYTES_MAX);
     buf_init(&x->key, LETTER_BYTES_MAX);
     buf_init(&x->value, LETTER_BYTES_MAX);
     r->resend = x;
+    struct fb_err err;
+    if (resent_load(&x->resent, &err) != FB_OK) { /* that could not be taken out before */
+        end(r, RESEND_ENDED, err.text);
+        return false;
+    }
     RUNNER_STATUS(r, {
         r->status.resend.state = RESEND_RUNS;
         memcpy(x->only, r->resend_id, sizeof x->only);
@@ -94,6 +113,11 @@ static bool begin(struct runner *r)
 static void end(struct runner *r, enum resend_state state, const char *text)
 {
     struct resend *x = r->resend;
+    struct fb_err err;
+    if (x && resent_take_out(&x->resent, &err) != FB_OK) {
+        state = RESEND_ENDED;
+        text = err.text;
+    }
     RUNNER_STATUS(r, {
         r->status.resend.state = state;
         if (text)
@@ -104,6 +128,8 @@ static void end(struct runner *r, enum resend_state state, const char *text)
         buf_fini(&x->lines);
         buf_fini(&x->key);
         buf_fini(&x->value);
+        buf_fini(&x->sent);
+        resent_fini(&x->resent);
         free(x->kept);
         free(x);
     }
@@ -117,32 +143,64 @@ void resend_fails(struct runner *r, const char *why)
         end(r, RESEND_ENDED, why);
 }
 
-/* ---- one slice ---- */
-void resend_step(struct runner *r)
+void resend_recover(struct runner *r)
 {
-    struct fb_err err = {0}, out_err;
-    if (!atomic_load(&r->is_resending) || (!r->resend && !begin(r)))
-        return;
+    struct resent left;
+    struct fb_err err;
+    resent_init(&left, r->setup->state_dir, r->c->name);
+    if (resent_load(&left, &err) != FB_OK || resent_take_out(&left, &err) != FB_OK)
+        fb_log(FB_LOG_WARN, "connector %s: %s", r->c->name, err.text);
+    resent_fini(&left);
+}
+
+/* ---- one slice ---- */
+static bool may_try(const struct runner *r, uint64_t until_us, bool is_first)
+{
+    const struct resend *x = r->resend;
+    return runner_may_go_on(r) && (r->is_marked || !r->keeps_mark) && x->kept_count < KEPT_MAX &&
+           is_as_read(r) && (is_first || fb_mono_us() < until_us);
+}
+
+/* False: the receiver is away. */
+static bool send_slice(struct runner *r, struct fb_err *err)
+{
     struct resend *x = r->resend;
-    if (collect(r, &err) != FB_OK) {
-        end(r, RESEND_ENDED, err.text);
-        return;
-    }
-    uint32_t done = 0;
     bool is_taken = true;
     /* The files were read, however long that took: at least one of each slice is sent. */
     uint64_t until_us = fb_mono_us() + SLICE_US;
-    while (done < x->count && is_taken && runner_may_go_on(r) && (r->is_marked || !r->keeps_mark) &&
-           x->kept_count < KEPT_MAX && is_as_read(r) && (done == 0 || fb_mono_us() < until_us))
-        is_taken = send_one(r, &x->letter[done++], &err);
-    bool is_over = is_taken && done == x->count && !x->has_more && runner_may_go_on(r);
+    for (uint32_t first = x->next; is_taken && x->next < x->count; x->next++) {
+        if (!may_try(r, until_us, x->next == first))
+            break;
+        struct slice_letter *letter = &x->letter[x->next];
+        is_taken = send_one(r, letter, err);
+        if (!is_taken)
+            break;
+        struct tried *t = &x->tried[letter->file];
+        t->at = letter->at;
+        memcpy(t->id, letter->id, sizeof t->id);
+    }
+    return is_taken;
+}
+
+void resend_step(struct runner *r)
+{
+    struct fb_err err = {0}, kept_err;
+    if (!atomic_load(&r->is_resending) || (!r->resend && !begin(r)))
+        return;
+    struct resend *x = r->resend;
+    if ((x->next == x->count || !is_as_read(r)) && collect(r, &err) != FB_OK) {
+        end(r, RESEND_ENDED, err.text);
+        return;
+    }
+    bool is_taken = send_slice(r, &err);
+    bool is_over = is_taken && x->next == x->count && !x->has_more && runner_may_go_on(r);
     char text[120] = "";
     if (x->only[0] && x->count == 0)
         snprintf(text, sizeof text, "no dead letter of %s has the id %s", r->c->name, x->only);
     else if (x->kept_count == KEPT_MAX)
         snprintf(text, sizeof text, "%u letters are refused again: no more are tried", KEPT_MAX);
-    if (take_out(r, &out_err) != FB_OK)
-        end(r, RESEND_ENDED, out_err.text);
+    if (keep_sent(r, &kept_err) != FB_OK)
+        end(r, RESEND_ENDED, kept_err.text);
     else if (!is_taken)
         runner_failed(r, &err); /* ends it */
     else if (text[0])
@@ -184,20 +242,33 @@ static bool is_kept(const struct resend *x, const char *id)
     return false;
 }
 
+/* The first line that is read behind the beginning is the last one that was tried. */
+static bool is_behind_tried(struct resend *x, const char *id)
+{
+    struct letters *l = x->letters;
+    struct tried *t = &x->tried[l->file];
+    if (l->from[l->file] == 0 || t->is_found)
+        return true;
+    t->is_found = strcmp(t->id, id) == 0;
+    l->is_over = !t->is_found; /* the file is another one */
+    return false;
+}
+
 static bool is_wanted(void *ctx, struct span stored)
 {
     struct resend *x = ctx;
     char id[LETTER_ID_BYTES];
     bool is_whole = stored.len && stored.at[stored.len - 1] == '\n';
-    if (x->has_more || !is_whole || /* what is behind one that waits waits too */
-        (!x->only[0] && letter_line_look(stored).time_ms > x->until_ms))
+    if (!is_whole)
         return false;
     letter_line_id(stored, id);
-    if ((x->only[0] && strcmp(id, x->only) != 0) || is_kept(x, id))
+    if (!is_behind_tried(x, id) ||
+        (!x->only[0] && letter_line_look(stored).time_ms > x->until_ms) ||
+        (x->only[0] && strcmp(id, x->only) != 0) || is_kept(x, id) || resent_has(&x->resent, id))
         return false;
     bool has_room = x->count < SLICE_LETTERS_MAX &&
                     (x->count == 0 || x->lines.len + stored.len <= SLICE_BYTES_MAX);
-    x->has_more = !has_room;
+    x->has_more = x->letters->is_over = !has_room; /* what is behind one that waits waits too */
     return has_room;
 }
 
@@ -205,8 +276,11 @@ static void keep_line(void *ctx, const struct letter_view *view)
 {
     struct resend *x = ctx;
     struct slice_letter *letter = &x->letter[x->count++];
-    *letter =
-        (struct slice_letter){.begin = x->lines.len, .len = view->clear.len, .code = view->code};
+    *letter = (struct slice_letter){.begin = x->lines.len,
+                                    .len = view->clear.len,
+                                    .at = x->letters->line_at,
+                                    .file = (uint8_t)x->letters->file,
+                                    .code = view->code};
     letter_line_id(view->stored, letter->id);
     buf_put_span(&x->lines, view->clear);
 }
@@ -229,65 +303,60 @@ static enum fb_code find_bound(struct runner *r, struct fb_err *err)
     return x->only[0] ? FB_OK : letters_go_through(r->setup->state_dir, &letters, err);
 }
 
-static enum fb_code collect(struct runner *r, struct fb_err *err)
+/* From the last line of each file that was tried.  *is_lost: one of them is not there any more. */
+static enum fb_code read_slice(struct runner *r, bool *is_lost, struct fb_err *err)
 {
     struct resend *x = r->resend;
-    enum fb_code code = x->has_bound ? FB_OK : find_bound(r, err);
-    if (code != FB_OK)
-        return code;
     struct letters letters = {.keys = r->setup->keys,
                               .each = keep_line,
                               .is_wanted = is_wanted,
                               .ctx = x,
                               .connector = r->c->name,
                               .is_oldest_first = true};
-    x->count = 0;
+    x->count = x->next = 0;
     x->has_more = false;
+    x->letters = &letters;
+    for (size_t i = 0; i < FB_COUNT(x->tried); i++) {
+        letters.from[i] = x->tried[i].id[0] ? x->tried[i].at : 0;
+        x->tried[i].is_found = letters.from[i] == 0;
+    }
     look_at_files(r, &x->files);
     buf_clear(&x->lines);
-    code = letters_go_through(r->setup->state_dir, &letters, err);
+    enum fb_code code = letters_go_through(r->setup->state_dir, &letters, err);
+    x->letters = NULL;
+    *is_lost = false;
+    for (size_t i = 0; i < FB_COUNT(x->tried); i++)
+        *is_lost |= !x->tried[i].is_found && (i == letters.file || !letters.is_over);
+    return code;
+}
+
+static enum fb_code collect(struct runner *r, struct fb_err *err)
+{
+    struct resend *x = r->resend;
+    bool is_lost;
+    enum fb_code code = x->has_bound ? FB_OK : find_bound(r, err);
+    if (code == FB_OK)
+        code = read_slice(r, &is_lost, err);
+    if (code == FB_OK && is_lost) {
+        memset(x->tried, 0, sizeof x->tried);
+        code = read_slice(r, &is_lost, err);
+    }
     return code == FB_OK && x->lines.failed
                ? fb_fail(err, FB_E_NOMEM, "no memory to read the dead letters")
                : code;
 }
 
-static int by_id(const void *a, const void *b)
-{
-    return memcmp(a, b, LETTER_ID_BYTES);
-}
-
-static bool is_sent(void *ctx, struct span stored)
-{
-    const struct resend *x = ctx;
-    char id[LETTER_ID_BYTES];
-    letter_line_id(stored, id);
-    return bsearch(id, x->letter, x->count, sizeof *x->letter, by_id) != NULL;
-}
-
-static enum fb_code take_out(struct runner *r, struct fb_err *err)
+/* The slice is over: what was delivered outlives a crash. */
+static enum fb_code keep_sent(struct runner *r, struct fb_err *err)
 {
     struct resend *x = r->resend;
-    struct letters letters = {.is_meant = is_sent,
-                              .ctx = x,
-                              .connector = r->c->name,
-                              .is_removing = true,
-                              .is_closed = true};
-    struct fb_err why;
-    uint32_t sent = 0;
-    for (uint32_t i = 0; i < x->count; i++)
-        if (x->letter[i].is_sent)
-            x->letter[sent++] = x->letter[i];
-    x->count = sent; /* the slice is over */
-    if (sent == 0)
-        return FB_OK;
-    qsort(x->letter, sent, sizeof *x->letter, by_id);
-    enum fb_code code = letters_go_through(r->setup->state_dir, &letters, &why);
+    uint32_t sent = (uint32_t)(x->sent.len / LETTER_ID_BYTES);
+    enum fb_code code = resent_add(&x->resent, buf_span(&x->sent), err);
+    buf_clear(&x->sent);
     RUNNER_STATUS(r, r->status.resend.sent += sent);
-    return code == FB_OK
-               ? FB_OK
-               : fb_fail(err, code,
-                         "%u letters were taken by the receiver, but are still in the file: %.90s",
-                         sent, why.text);
+    return code == FB_OK && resent_count(&x->resent) >= RESENT_MAX
+               ? resent_take_out(&x->resent, err)
+               : code;
 }
 
 /* ---- one letter ---- */
@@ -405,9 +474,10 @@ static void stays(struct runner *r, const struct slice_letter *letter, const cha
     });
 }
 
-static void goes(struct runner *r, struct slice_letter *letter, const struct parcel *p)
+static void goes(struct runner *r, const struct slice_letter *letter, const struct parcel *p)
 {
-    letter->is_sent = true;
+    buf_put(&r->resend->sent, letter->id, LETTER_ID_BYTES - 1);
+    buf_put(&r->resend->sent, "\n", 1);
     RUNNER_STATUS(r, {
         r->status.events += p->events;
         r->status.records++;

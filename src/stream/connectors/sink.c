@@ -107,6 +107,7 @@ enum fb_code sink_begin(struct runner *r, struct fb_err *err)
     r->check_us = 0;
     if (!cut_init(&r->cut, &cc))
         return fb_fail(err, FB_E_NOMEM, "no memory for the connector %s", r->c->name);
+    resend_recover(r);
     return open_reader(r, err);
 }
 

@@ -2,11 +2,14 @@
 /* Dead letters that are sent again: what is delivered goes, all else stays. */
 #include "runner_try.h"
 #include "stream/connectors/letters.h"
+#include "stream/connectors/resent.h"
 
 /* Linked in the place of letters_go_through: what the disk does to a look at the files. */
 static _Atomic uint32_t slow_ms;
 /* ... and who removes all letters as soon as they were read. */
 static _Atomic bool is_removing;
+/* What the connector had to do: looks that write a file anew, lines of all other looks. */
+static _Atomic uint64_t rewrites, lines_read;
 
 static bool is_any(void *ctx, struct span text)
 {
@@ -21,6 +24,10 @@ enum fb_code __wrap_letters_go_through(const char *state_dir, struct letters *l,
 enum fb_code __wrap_letters_go_through(const char *state_dir, struct letters *l, struct fb_err *err)
 {
     enum fb_code code = __real_letters_go_through(state_dir, l, err);
+    if (l->is_removing)
+        atomic_fetch_add(&rewrites, 1);
+    else
+        atomic_fetch_add(&lines_read, l->lines);
     if (l->each && atomic_exchange(&is_removing, false)) {
         struct letters all = {.is_removing = true, .is_closed = true, .is_meant = is_any};
         assert_int_equal(__real_letters_go_through(state_dir, &all, err), FB_OK);
@@ -258,6 +265,113 @@ static void a_receiver_that_keeps_a_mark_is_asked_for_it_behind_each_that_it_ref
     world_end(&w);
 }
 
+static void set_slow(uint32_t slow_ms)
+{
+    peer_lock();
+    peer.slow_ms = slow_ms;
+    peer_unlock();
+}
+
+/* More than 4 s for 80 of them: three slices. */
+static void many_slices_are_one_rewrite_and_each_letter_is_read_once(void **state)
+{
+    struct world w;
+    (void)state;
+    bury(&w, 80);
+    set_poison(false, 0);
+    set_slow(60);
+    atomic_store(&rewrites, 0);
+    atomic_store(&lines_read, 0);
+    struct connector_resend done = send_all(&w, "");
+    set_slow(0);
+    assert_int_equal(done.state, RESEND_DONE);
+    assert_int_equal(done.sent, 80);
+    assert_int_equal(peer.count, 80);
+    assert_int_equal(atomic_load(&rewrites), 1);
+    assert_int_equal(atomic_load(&lines_read), 160); /* for the newest time, and to be sent */
+    assert_int_equal(letters_left(&w), 0);
+    connectors_finish(&w);
+    world_end(&w);
+}
+
+static bool is_of_offset_70(void *ctx, struct span line)
+{
+    (void)ctx;
+    return memmem(line.at, line.len, "\"offset\":70,", 12) != NULL;
+}
+
+static void a_file_that_another_writes_anew_meanwhile_is_gone_on_with(void **state)
+{
+    struct world w;
+    struct fb_err err;
+    (void)state;
+    bury(&w, 80);
+    set_poison(false, 0);
+    set_slow(60);
+    uint32_t number;
+    assert_int_equal(connectors_resend(w.cs, "k", "", &number, &err), FB_OK);
+    UNTIL(&w, PEER(peer.count) >= 5);
+    struct letters one = {.is_removing = true, .is_closed = true, .is_meant = is_of_offset_70};
+    assert_int_equal(__real_letters_go_through(w.state_dir, &one, &err), FB_OK);
+    assert_int_equal(one.meant, 1);
+    UNTIL(&w, status(&w).resend.number == number && status(&w).resend.state >= RESEND_DONE);
+    set_slow(0);
+    assert_int_equal(status(&w).resend.state, RESEND_DONE);
+    assert_int_equal(status(&w).resend.sent, 79);
+    assert_int_equal(peer.count, 79);
+    for (uint32_t i = 0; i < 79; i++)
+        assert_int_equal(peer.got[i], i < 70 ? i : i + 1);
+    assert_int_equal(letters_left(&w), 0);
+    connectors_finish(&w);
+    world_end(&w);
+}
+
+static void note_id(void *ctx, const struct letter_view *view)
+{
+    struct buf *ids = ctx;
+    char id[LETTER_ID_BYTES];
+    letter_line_id(view->stored, id);
+    buf_puts(ids, id);
+    buf_puts(ids, "\n");
+}
+
+/* The ids of 12 of 20, and half of one more. */
+static void what_a_run_that_died_had_delivered_goes_and_is_not_sent_again(void **state)
+{
+    struct world w;
+    char path[120];
+    struct fb_err err;
+    struct buf ids;
+    (void)state;
+    bury(&w, 20);
+    struct connector_order pause = {.verb = CONNECTOR_PAUSE, .name = "k"}, on = pause;
+    on.verb = CONNECTOR_RESUME;
+    assert_int_equal(connectors_order(w.cs, &pause, &err), FB_OK);
+    UNTIL(&w, status(&w).state == CONNECTOR_PAUSED);
+    buf_init(&ids, 64 * KIB);
+    struct letters all = {.is_closed = true, .each = note_id, .ctx = &ids};
+    assert_int_equal(__real_letters_go_through(w.state_dir, &all, &err), FB_OK);
+    snprintf(path, sizeof path, "%s/connectors/k.resent", w.state_dir);
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    assert_int_equal(fwrite(ids.at, 1, 12 * LETTER_ID_BYTES + 9, file), 12 * LETTER_ID_BYTES + 9);
+    assert_int_equal(fclose(file), 0);
+    buf_fini(&ids);
+    set_poison(false, 0);
+    assert_int_equal(connectors_order(w.cs, &on, &err), FB_OK);
+    UNTIL(&w, letters_left(&w) == 8);
+    UNTIL(&w, access(path, F_OK) != 0);
+    struct connector_resend done = send_all(&w, "");
+    assert_int_equal(done.state, RESEND_DONE);
+    assert_int_equal(done.sent, 8);
+    assert_int_equal(peer.count, 8);
+    for (uint32_t i = 0; i < 8; i++)
+        assert_int_equal(peer.got[i], 12 + i);
+    assert_int_equal(letters_left(&w), 0);
+    connectors_finish(&w);
+    world_end(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -266,6 +380,9 @@ int main(void)
         cmocka_unit_test(when_the_receiver_goes_away_what_was_not_delivered_stays),
         cmocka_unit_test(files_that_take_longer_to_read_than_a_slice_lasts_are_sent_all_the_same),
         cmocka_unit_test(what_was_removed_after_it_was_read_is_not_sent),
+        cmocka_unit_test(many_slices_are_one_rewrite_and_each_letter_is_read_once),
+        cmocka_unit_test(a_file_that_another_writes_anew_meanwhile_is_gone_on_with),
+        cmocka_unit_test(what_a_run_that_died_had_delivered_goes_and_is_not_sent_again),
         cmocka_unit_test(letters_of_times_to_come_are_sent_too),
         cmocka_unit_test(what_a_command_fails_at_stays_and_the_others_go),
         cmocka_unit_test(a_receiver_that_keeps_a_mark_is_asked_for_it_behind_each_that_it_refused),

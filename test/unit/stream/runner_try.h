@@ -39,6 +39,7 @@ static struct {
     uint32_t count;
     struct connector_mark mark;
     uint32_t fenced_opens;
+    uint32_t slow_ms; /* each that is sent again takes so long */
     /* a source */
     uint32_t messages, given, bad_at; /* how many there are; how many this connector gave */
     uint32_t per_message;             /* events of each; 0: one */
@@ -46,7 +47,7 @@ static struct {
     bool gives_back; /* at the next receive */
     char committed[CONNECTOR_POSITION_BYTES];
     uint64_t behind, wall_ms, waits_us; /* what its broker says of what waits */
-    struct connector_place place; /* ... by its numbers */
+    struct connector_place place;       /* ... by its numbers */
     uint32_t checks;
     bool is_away; /* for a check */
 } peer;
@@ -101,6 +102,10 @@ static enum fb_code peer_send(struct connector *c, struct connector_batch *batch
                               struct fb_err *err)
 {
     enum fb_code code = FB_OK;
+    pthread_mutex_lock(&peer.lock);
+    uint32_t slow_ms = batch->is_resent ? peer.slow_ms : 0;
+    pthread_mutex_unlock(&peer.lock);
+    nanosleep(&(struct timespec){.tv_nsec = slow_ms * 1000000L}, NULL);
     pthread_mutex_lock(&peer.lock);
     peer.sends++;
     bool is_lost = peer.lose_each && peer.sends % peer.lose_each == 0;
