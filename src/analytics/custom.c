@@ -57,7 +57,7 @@ const struct custom_name *customs_find(const struct customs *c, const char *name
 bool custom_is_deploy(const char name[40], char whose[40])
 {
     static const char word[] = "deploy";
-    size_t len = strnlen(name, 40), tail = sizeof word - 1;
+    size_t len = ev_name_len(name), tail = sizeof word - 1;
     if (len < tail || memcmp(name + len - tail, word, tail) != 0 ||
         (len > tail && name[len - tail - 1] != '.'))
         return false;
@@ -91,7 +91,7 @@ static struct custom_name *take_place(struct customs *c)
 
 static void feed_custom(struct customs *c, const struct ev_custom *ev)
 {
-    size_t len = strnlen(ev->name, sizeof ev->name - 1);
+    size_t len = fb_min_u64(ev_name_len(ev->name), sizeof ev->name - 1);
     char name[sizeof ev->name] = "";
     memcpy(name, ev->name, len);
     if (len == 0 || !isfinite(ev->value))

@@ -23,9 +23,9 @@
 /* The harm that is looked for first: about a fifth.  Half or twice of it costs a fifth of time. */
 #define EFFECT 0.2
 
-static bool is_same(const struct signal_conf *a, const struct signal_conf *b)
+bool signal_conf_is_same(const struct signal_conf *a, const struct signal_conf *b)
 {
-    return memcmp(a, b, sizeof *a) == 0;
+    return memcmp(a, b, offsetof(struct signal_conf, old_version)) == 0;
 }
 
 struct signals *signals_new(void)
@@ -99,7 +99,7 @@ static struct signal *place_of(struct signals *s, const struct signal_conf *conf
     struct signal *empty = NULL;
     for (uint32_t i = 0; i < SIGNALS_MAX; i++) {
         struct signal *g = &s->place[i];
-        if (is_same(&g->conf, conf))
+        if (signal_conf_is_same(&g->conf, conf))
             return g;
         if (!empty && !g->conf.name[0])
             empty = g;
@@ -114,7 +114,7 @@ void signals_configure(struct signals *s, const struct signal_conf *conf, size_t
     for (uint32_t i = 0; i < SIGNALS_MAX; i++) {
         bool stays = false;
         for (size_t k = 0; k < count && !stays; k++)
-            stays = is_same(&s->place[i].conf, &conf[k]);
+            stays = signal_conf_is_same(&s->place[i].conf, &conf[k]);
         if (!stays) {
             memset(&s->place[i], 0, sizeof s->place[i]);
             s->place[i].service = EV_NONE;
@@ -129,9 +129,11 @@ void signals_configure(struct signals *s, const struct signal_conf *conf, size_t
             g->level = NAN;
             g->start_s = s->now_s + 1;
         }
+        memcpy(g->conf.old_version, conf[k].old_version, sizeof g->conf.old_version);
         s->used++;
     }
     count_services(s);
+    signals_find_sides(s);
 }
 
 void signals_service(struct signals *s, const char *name, uint16_t number, bool is_gone)
@@ -162,8 +164,30 @@ void signals_count_request(struct signals *s, const struct ev_request *r)
     if (r->service >= sizeof s->is_counted || !s->is_counted[r->service] ||
         ev_reason_is_shed(r->reason) || ev_reason_is_mirror(r->reason))
         return;
-    for (uint32_t i = 0; i < SIGNALS_MAX; i++)
-        s->answered[i] += s->place[i].service == r->service;
+    uint8_t side = r->version < sizeof s->side ? s->side[r->version] : 0;
+    for (uint32_t i = 0; i < SIGNALS_MAX; i++) {
+        if (s->place[i].service != r->service)
+            continue;
+        s->answered[i]++;
+        if (side)
+            s->place[i].side[side - 1].answered++;
+    }
+}
+
+/* A name may say a version behind it: `orders.placed@canary`. */
+static bool is_of(const struct signal *g, const struct ev_custom *ev)
+{
+    size_t len = ev_name_len(ev->name);
+    return g->conf.name[0] && strlen(g->conf.event) == len &&
+           memcmp(g->conf.event, ev->name, len) == 0;
+}
+
+static void feed_side(struct signal *g, struct signal_fill *fill, double value)
+{
+    fill->n++;
+    fill->sum += value;
+    fill->last = value;
+    fill->above += value > g->level;
 }
 
 static void feed_custom(struct signals *s, const struct ev_custom *ev)
@@ -172,13 +196,16 @@ static void feed_custom(struct signals *s, const struct ev_custom *ev)
         return;
     for (uint32_t i = 0; i < SIGNALS_MAX; i++) {
         struct signal *g = &s->place[i];
-        if (!g->conf.name[0] || strncmp(g->conf.event, ev->name, sizeof g->conf.event) != 0)
+        if (!is_of(g, ev))
             continue;
         g->last = ev->value;
         g->last_s = s->now_s;
         g->total++;
         g->fill_n += g->fill_n < UINT32_MAX;
         g->fill_sum += ev->value;
+        int side = signals_side_of(s, g, ev);
+        if (side >= 0)
+            feed_side(g, &g->side[side], ev->value);
         if (!signal_is_quantile(g))
             continue;
         g->fill_above += ev->value > g->level; /* never above NAN */
@@ -198,26 +225,26 @@ static double quantile_now(const struct signal *g)
     return sketch_quantile_us(&all, quantile_of(g)) / QUANTILE_SCALE;
 }
 
-static struct signal_second second_of(const struct signal *g, double answered)
+struct signal_second signal_second_of(const struct signal *g, const struct signal_fill *fill)
 {
     struct signal_second sec = {0, 0};
     switch (g->conf.value) {
     case SIGNAL_RATE:
     case SIGNAL_SUM:
-        sec.x = g->conf.value == SIGNAL_RATE ? g->fill_n : g->fill_sum;
-        sec.r = is_per_request(g) ? answered : 1;
+        sec.x = g->conf.value == SIGNAL_RATE ? fill->n : fill->sum;
+        sec.r = is_per_request(g) ? fill->answered : 1;
         break;
     case SIGNAL_MEAN:
-        sec.x = g->fill_sum;
-        sec.r = g->fill_n;
+        sec.x = fill->sum;
+        sec.r = fill->n;
         break;
     case SIGNAL_LAST:
-        sec.x = g->fill_n ? g->last : 0;
-        sec.r = g->fill_n > 0;
+        sec.x = fill->n > 0 ? fill->last : 0;
+        sec.r = fill->n > 0;
         break;
     default:
-        sec.x = g->fill_above;
-        sec.r = isnan(g->level) ? 0 : g->fill_n;
+        sec.x = fill->above;
+        sec.r = isnan(g->level) ? 0 : fill->n;
         break;
     }
     return sec;
@@ -228,8 +255,11 @@ static void close_second(struct signals *s, uint32_t i, bool is_whole)
     struct signal *g = &s->place[i];
     struct signal_second *sec = &g->second[s->now_s % SIGNAL_SECONDS];
     *sec = (struct signal_second){0, 0};
-    if (is_whole && s->now_s >= g->start_s)
-        *sec = second_of(g, s->answered[i]);
+    is_whole = is_whole && s->now_s >= g->start_s;
+    if (is_whole)
+        *sec = signal_second_of(g, &(struct signal_fill){g->fill_n, g->fill_sum, g->fill_above,
+                                                         g->last, s->answered[i]});
+    signal_sides_close(g, is_whole && g->sides.from_s > 0 && s->now_s >= g->sides.from_s);
     g->fill_n = 0;
     g->fill_sum = g->fill_above = 0;
     s->answered[i] = 0;
@@ -252,6 +282,8 @@ static void begin_anew(struct signals *s, uint64_t now_s)
         memset(g->second, 0, sizeof g->second);
         g->fill_n = 0;
         g->fill_sum = g->fill_above = 0;
+        memset(g->side, 0, sizeof g->side);
+        g->sides = (struct signal_sides){.from_s = 0};
         g->start_s = now_s + 1;
         g->half_s = now_s;
         g->last_s = fb_min_u64(g->last_s, now_s);
@@ -430,9 +462,9 @@ static double phi(double z)
 
 /* Half-normal mixture over the harmful side: a martingale while nothing changed, so that looking
  * each second does not add up to a false alarm. */
-static double log_evidence(double harm, double var, double effect)
+double signal_log_evidence(double harm, double var, double scale)
 {
-    double prior = effect * effect;
+    double effect = EFFECT * scale, prior = effect * effect;
     double shrunk = harm * effect / sqrt(var * (var + prior));
     return 0.5 * log(var / (var + prior)) + 0.5 * shrunk * shrunk + log(2 * phi(shrunk));
 }
@@ -455,7 +487,7 @@ struct signal_seen signal_compare(const struct signal *g, const struct signal_ba
     bool is_high_good = g->conf.better == SIGNAL_HIGHER;
     double harm = is_high_good ? -off : off;
     if (g->conf.better != SIGNAL_NONE && harm > 0)
-        seen.log_e = fmax(0, log_evidence(harm, var, EFFECT * scale));
+        seen.log_e = fmax(0, signal_log_evidence(harm, var, scale));
     return seen;
 }
 
@@ -477,6 +509,7 @@ static bool is_sane(const struct signal *g)
     return is_terminated(g->conf.name, sizeof g->conf.name) &&
            is_terminated(g->conf.event, sizeof g->conf.event) &&
            is_terminated(g->conf.service, sizeof g->conf.service) &&
+           is_terminated(g->conf.old_version, sizeof g->conf.old_version) &&
            g->conf.value < SIGNAL_VALUE_COUNT && g->conf.better <= SIGNAL_LOWER;
 }
 
@@ -488,6 +521,10 @@ bool signals_load(struct signals *s, struct unpack *u)
     is_good = is_good && !u->is_broken && s->used <= SIGNALS_MAX;
     for (uint32_t i = 0; i < SIGNALS_MAX && is_good; i++)
         is_good = is_sane(&s->place[i]) && s->place[i].half_s <= s->now_s;
+    for (uint32_t i = 0; i < SIGNAL_VERSIONS_MAX && is_good; i++)
+        is_good = is_terminated(s->version[i].name, sizeof s->version[i].name);
+    for (size_t i = 0; i < sizeof s->side && is_good; i++)
+        is_good = s->side[i] <= SIGNAL_SIDES;
     if (!is_good) {
         memset(s, 0, sizeof *s);
         u->is_broken = true;

@@ -13,7 +13,8 @@
  * Orders per request do not fall because the night comes; orders per second do.  A baseline is the
  * ratio over many seconds and its scatter, taken from blocks of five of them: what scatters more
  * than chance does needs more of it to be believed.  Evidence is a mixture e-value, which may be
- * looked at each second (loops.md 2.9).
+ * looked at each second (loops.md 2.9).  Of a service whose versions share its users both sides
+ * are counted apart while somebody asks.
  * Pure.  Memory: 19 KiB per signal, SIGNALS_MAX of them.  Threads: one at a time per struct. */
 #ifndef FB_ANALYTICS_SIGNAL_H
 #define FB_ANALYTICS_SIGNAL_H
@@ -25,6 +26,9 @@
 #define SIGNAL_SECONDS 600u
 #define SIGNAL_NAME_BYTES 40
 #define SIGNAL_SERVICE_BYTES 44
+#define SIGNAL_VERSION_BYTES 40
+#define SIGNAL_VERSIONS_MAX 64u
+#define SIGNAL_VERSION_NAME_BYTES 104
 
 enum signal_value {
     SIGNAL_RATE,
@@ -46,9 +50,30 @@ struct signal_conf {
     uint8_t value, better; /* enum signal_value, signal_better */
     uint8_t reserved[2];
     double change_min; /* share by which it must get worse to count as harm: 0.05 */
+    /* "" unless a route splits the service: its first version, the one that was there before.  Not
+     * part of what a signal is: another one changes nothing that is known. */
+    char old_version[SIGNAL_VERSION_BYTES];
 };
 struct signal_second {
     double x, r; /* r 0: this second says nothing */
+};
+/* What came in the open second from one side, the old version or the new ones. */
+struct signal_fill {
+    double n, sum, above, last, answered;
+};
+enum signal_side { SIGNAL_OLD, SIGNAL_NEW, SIGNAL_SIDES };
+/* Both sides at the same time, since <from_s>.  In each block of 5 s the new side is compared with
+ * what it would have at the ratio of both: what does the same to everybody (the hour, a payment
+ * provider that is away) cancels out. */
+struct signal_sides {
+    uint64_t from_s; /* first second that counts; 0: nobody asks */
+    uint32_t blocks, block_s;
+    double x[SIGNAL_SIDES], r[SIGNAL_SIDES];
+    double block_x[SIGNAL_SIDES], block_r[SIGNAL_SIDES];
+    double off, weight; /* sums over the blocks, as are the squares and products of the two */
+    double off_off, off_weight, weight_weight;
+    double chance;        /* the least variance that counts have */
+    double events, named; /* all of them; those that name a version of the service */
 };
 /* One place; <conf.name> "" is a free one.  Places stay while the configuration names the signal.
  */
@@ -64,6 +89,8 @@ struct signal {
     uint64_t half_s;  /* when the newer half began */
     uint64_t start_s; /* first whole second */
     struct signal_second second[SIGNAL_SECONDS];
+    struct signal_fill side[SIGNAL_SIDES];
+    struct signal_sides sides;
     uint32_t n[2];                     /* samples in the halves */
     uint32_t count[2][SKETCH_BUCKETS]; /* quantiles: the newer and the older minute */
 };
@@ -74,7 +101,10 @@ void signals_free(struct signals *s);
 void signals_configure(struct signals *s, const struct signal_conf *conf, size_t count);
 /* A service has this number; <is_gone>: no more. */
 void signals_service(struct signals *s, const char *name, uint16_t number, bool is_gone);
-/* EV_CUSTOM and EV_TICK; others change nothing. */
+/* A version has this number; its name is "shop canary". */
+void signals_version(struct signals *s, const char *name, uint16_t number, bool is_gone);
+/* EV_CUSTOM and EV_TICK; others change nothing.  `orders.placed@canary` is an event
+ * `orders.placed` that names its version. */
 void signals_feed(struct signals *s, const struct ev_head *ev);
 static inline uint32_t signals_is_counting(const struct signals *s);
 void signals_count_request(struct signals *s, const struct ev_request *r);
@@ -122,6 +152,26 @@ struct signal_seen {
 struct signal_seen signal_compare(const struct signal *g, const struct signal_base *base,
                                   const struct signal_sum *sum);
 
+/* signal_sides.c: two versions that serve at the same time. */
+/* An event whose text is JSON with a member `version` that is a version of the service of a signal
+ * of its name is named so: `orders.placed@canary`.  The text may be erased later, the name not. */
+void signals_label(const struct signals *s, struct ev_custom *ev);
+/* Is the old version of its service one that is known? */
+bool signal_knows_old(const struct signals *s, const struct signal *g);
+/* Counts both sides from second <from_s> on; 0: no more. */
+void signals_sides(struct signals *s, uint32_t i, uint64_t from_s);
+/* Do the events name the versions?  Then the sides are what is compared. */
+bool signal_has_sides(const struct signal *g);
+/* The new side against the old one; nothing while too little is known. */
+struct signal_seen signal_compare_sides(const struct signal *g);
+/* Of signal.c and signal_sides.c only. */
+bool signal_conf_is_same(const struct signal_conf *a, const struct signal_conf *b);
+struct signal_second signal_second_of(const struct signal *g, const struct signal_fill *fill);
+double signal_log_evidence(double harm, double var, double scale);
+int signals_side_of(const struct signals *s, const struct signal *g, const struct ev_custom *ev);
+void signal_sides_close(struct signal *g, bool is_whole);
+void signals_find_sides(struct signals *s);
+
 /* A signal as people see it; control fills it in. */
 enum signal_state {
     SIGNAL_STATE_OK,
@@ -150,6 +200,11 @@ struct signals {
     struct signal place[SIGNALS_MAX];
     double answered[SIGNALS_MAX]; /* of the service of each place, in the open second */
     uint8_t is_counted[1024];     /* by service number */
+    uint8_t side[1024];           /* by version number: 0 none, else enum signal_side + 1 */
+    struct signal_version {
+        char name[SIGNAL_VERSION_NAME_BYTES]; /* "shop canary"; "": a free place */
+        uint16_t number, reserved;
+    } version[SIGNAL_VERSIONS_MAX];
 };
 static inline uint32_t signals_is_counting(const struct signals *s)
 {

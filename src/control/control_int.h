@@ -107,7 +107,7 @@ struct signal_watch {
     uint64_t since_s, next_s; /* the release; first second that is not in <sum> yet */
     uint64_t over_s;          /* harm: when the alert ends at the latest */
     uint16_t route;           /* EV_NONE: a deploy marker */
-    uint8_t state, reserved[5];
+    uint8_t state, by_version, reserved[4]; /* by_version: the sides are what was compared */
 };
 struct signal_normal {
     struct signal_base base; /* while abnormal: what was usual before */

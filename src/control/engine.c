@@ -137,7 +137,7 @@ static void configure_signals(struct engine *e, const struct engine_conf *conf)
         was[i] = e->signals->place[i].conf;
     signals_configure(e->signals, conf->signals, conf->signal_count);
     for (uint32_t i = 0; i < SIGNALS_MAX; i++)
-        if (memcmp(&was[i], &e->signals->place[i].conf, sizeof was[i]) != 0)
+        if (!signal_conf_is_same(&was[i], &e->signals->place[i].conf))
             release_forget(e, i);
     for (uint16_t i = 0; i < e->s.top[EV_KIND_SERVICE]; i++)
         if (e->s.name[EV_KIND_SERVICE][i].is_used)
@@ -246,6 +246,8 @@ static void feed_name(struct engine *e, const struct ev_name *n)
         if (cell->is_used) {
             if (n->kind == EV_KIND_SERVICE)
                 signals_service(e->signals, cell->name, n->number, true);
+            else if (n->kind == EV_KIND_VERSION)
+                signals_version(e->signals, cell->name, n->number, true);
             forget_target(e, (enum ev_kind)n->kind, n->number);
             memset(cell, 0, sizeof *cell);
         }
@@ -266,6 +268,8 @@ static void feed_name(struct engine *e, const struct ev_name *n)
         e->s.top[n->kind] = (uint16_t)(n->number + 1);
     if (n->kind == EV_KIND_SERVICE)
         signals_service(e->signals, cell->name, n->number, false);
+    else if (n->kind == EV_KIND_VERSION)
+        signals_version(e->signals, cell->name, n->number, false);
     control_apply_config(e, (enum ev_kind)n->kind, n->number);
 }
 

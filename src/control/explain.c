@@ -251,6 +251,16 @@ static void because_release(const struct ev_decision *d, struct buf *out)
                d->value3, d->threshold2);
 }
 
+static void because_version(const struct ev_decision *d, struct buf *out)
+{
+    buf_printf(out,
+               ", because signal %.39s is %.4g with the new version and %.4g with the old one, in "
+               "the %u s after the release (",
+               d->note, d->value1, d->threshold1, d->window1_ms / 1000);
+    buf_printf(out, "%+.1f %%, evidence %.3g, %.0f needed)", d->value2 * 100, d->value3,
+               d->threshold2);
+}
+
 static void because_operator(const struct ev_decision *d, struct buf *out)
 {
     static const struct {
@@ -311,6 +321,9 @@ static void because(const struct ev_decision *d, struct buf *out)
         break;
     case REASON_RELEASE_HARMED:
         because_release(d, out);
+        break;
+    case REASON_RELEASE_VERSION_HARMED:
+        because_version(d, out);
         break;
     case REASON_REVERTED:
         because_reverted(d, out);

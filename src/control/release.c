@@ -8,7 +8,10 @@
  * The first 10 s do not count: caches are cold.  What is seen is divided by the share of users that
  * changed version: 1 % fewer orders with a tenth of the users is 10 % fewer of theirs.  e > 100
  * (per signal that looks) bounds the false alarms to one release in a hundred, whenever one looks.
- * A deploy marker has no share to take back: it is told only. */
+ * A deploy marker has no share to take back: it is told only.
+ * When the events of a signal say which version they are of, the new one is compared with the old
+ * one at the same time instead: what happens to everybody is no harm of the release, and a small
+ * share is not thinned by the other users. */
 #include "base/assert.h"
 #include "control/arbiter.h"
 
@@ -43,6 +46,7 @@ static void stop(struct engine *e, uint32_t i)
 {
     memset(&e->s.guard[i].watch, 0, sizeof e->s.guard[i].watch);
     signals_hold(e->signals, i, false);
+    signals_sides(e->signals, i, 0);
 }
 
 void release_forget(struct engine *e, uint32_t i)
@@ -58,10 +62,13 @@ static void begin(struct engine *e, uint32_t i, uint16_t route, double from, dou
     struct signal_watch *w = &e->s.guard[i].watch;
     uint64_t now_s = signals_now_s(e->signals);
     bool is_chain = w->state == WATCH_LOOKING && w->route == route;
+    bool has_sides = route != EV_NONE && signal_knows_old(e->signals, g);
     struct signal_base base = w->base;
     if (w->state == WATCH_HARMED)
         return;
-    if (!is_chain && !signal_base(e->signals, g, fb_sub_floor_u64(now_s, BASE_S), now_s, &base))
+    /* the old version beside it says what is usual, though nobody knew before */
+    if (!is_chain && !signal_base(e->signals, g, fb_sub_floor_u64(now_s, BASE_S), now_s, &base) &&
+        !has_sides)
         return;
     double first = is_chain ? w->from : from;
     *w = (struct signal_watch){.base = base,
@@ -73,6 +80,7 @@ static void begin(struct engine *e, uint32_t i, uint16_t route, double from, dou
                                .state = WATCH_LOOKING};
     w->sum.spread = NAN;
     signals_hold(e->signals, i, true);
+    signals_sides(e->signals, i, has_sides ? now_s + SETTLE_S : 0);
 }
 
 static void begin_all(struct engine *e, uint16_t service, uint16_t route, double from, double to)
@@ -144,6 +152,8 @@ static double change_of(const struct engine *e, const struct signal *g,
                         const struct signal_watch *w, const struct signal_seen *seen)
 {
     double change = seen->change;
+    if (w->by_version)
+        return change;
     if (signal_is_quantile(g))
         change = signal_shown(e->signals, g, RECENT_S) / g->level - 1;
     return per_version(w, change);
@@ -157,22 +167,38 @@ static bool is_harm(const struct engine *e, uint32_t i, struct signal_seen *seen
     for (uint32_t k = 0; k < SIGNALS_MAX; k++)
         looking +=
             e->s.guard[k].watch.state == WATCH_LOOKING && e->s.guard[k].watch.route == w->route;
-    *seen = signal_compare(g, &w->base, &w->sum);
+    *seen = w->by_version ? signal_compare_sides(g) : signal_compare(g, &w->base, &w->sum);
     double change = change_of(e, g, w, seen);
     bool is_worse = g->conf.better == SIGNAL_HIGHER ? change < 0 : change > 0;
     return w->sum.seconds >= SUM_S_MIN && seen->log_e > log(E_MIN * looking) && is_worse &&
            fabs(change) >= g->conf.change_min;
 }
 
+/* What it is, and what it should be. */
+static void values_of(const struct signal *g, const struct signal_watch *w, double *is, double *was)
+{
+    const struct signal_sides *b = &g->sides;
+    *is = w->by_version ? b->x[SIGNAL_NEW] / b->r[SIGNAL_NEW] : w->sum.x / w->sum.r;
+    *was = w->by_version ? b->x[SIGNAL_OLD] / b->r[SIGNAL_OLD] : w->base.ratio;
+}
+
 static void say_values(const struct signal *g, const struct signal_watch *w, char *out, size_t room)
 {
+    double is, was;
+    values_of(g, w, &is, &was);
     bool is_rate = g->conf.value == SIGNAL_RATE || g->conf.value == SIGNAL_SUM;
     const char *per = !is_rate ? "" : g->conf.service[0] ? " per request" : "/s";
-    if (signal_is_quantile(g))
+    if (signal_is_quantile(g) && w->by_version)
+        snprintf(out, room,
+                 "the share above %.4g is %.3g %% with the new version, %.3g %% with the old",
+                 g->level, is * 100, was * 100);
+    else if (signal_is_quantile(g))
         snprintf(out, room, "the share above %.4g went from %.3g %% to %.3g %%", g->level,
-                 w->base.ratio * 100, w->sum.x / w->sum.r * 100);
+                 was * 100, is * 100);
+    else if (w->by_version)
+        snprintf(out, room, "%.4g%s with the new version and %.4g with the old one", is, per, was);
     else
-        snprintf(out, room, "went from %.4g to %.4g%s", w->base.ratio, w->sum.x / w->sum.r, per);
+        snprintf(out, room, "went from %.4g to %.4g%s", was, is, per);
 }
 
 static void tell(struct engine *e, uint32_t i, bool is_over, uint64_t decision_id)
@@ -180,7 +206,7 @@ static void tell(struct engine *e, uint32_t i, bool is_over, uint64_t decision_i
     const struct signal *g = signals_at(e->signals, i);
     const struct signal_watch *w = &e->s.guard[i].watch;
     struct ev_alert a = EV_INIT(ALERT, alert, e->s.now_us);
-    char values[80];
+    char values[112];
     a.head.origin = EV_ORIGIN_BRAIN;
     a.reason = REASON_ALERT_SIGNAL_HARMED;
     a.target = (uint16_t)i;
@@ -189,8 +215,7 @@ static void tell(struct engine *e, uint32_t i, bool is_over, uint64_t decision_i
     a.severity = 2;
     a.is_over = is_over;
     a.decision_id = decision_id;
-    a.value = w->sum.x / w->sum.r;
-    a.threshold = w->base.ratio;
+    values_of(g, w, &a.value, &a.threshold);
     say_values(g, w, values, sizeof values);
     unsigned after_s = (unsigned)(w->next_s - w->since_s);
     struct buf text;
@@ -214,24 +239,26 @@ static uint64_t take_back(struct engine *e, uint32_t i, const struct signal_seen
 {
     const struct signal *g = signals_at(e->signals, i);
     const struct signal_watch *w = &e->s.guard[i].watch;
-    struct fact after = {
-        .value = w->sum.x / w->sum.r, .n = (uint64_t)fmin(w->sum.r, 4e9), .state = FACT_OK};
+    double is, was;
+    values_of(g, w, &is, &was);
+    double n = w->by_version ? g->sides.r[SIGNAL_NEW] : w->sum.r;
+    struct fact after = {.value = is, .n = (uint64_t)fmin(n, 4e9), .state = FACT_OK};
     struct move m;
     move_init(&m, e, KNOB_SPLIT_PCT, w->route);
     m.d.to = w->from;
-    m.d.reason = REASON_RELEASE_HARMED;
+    m.d.reason = w->by_version ? REASON_RELEASE_VERSION_HARMED : REASON_RELEASE_HARMED;
     m.is_protective = true;
     move_evidence(&m, 0, FACT_SIGNAL, (uint32_t)(w->next_s - w->since_s) * 1000, &after);
-    m.d.threshold1 = w->base.ratio;
+    m.d.threshold1 = was;
     m.d.value2 = change_of(e, g, w, seen); /* beside the evidence: it is no fact of its own */
     m.d.value3 = fmin(exp(seen->log_e), 1e9);
     m.d.threshold2 = E_MIN;
     snprintf(m.d.note, sizeof m.d.note, "%s", g->conf.name);
-    uint64_t was = e->s.decision_id;
+    uint64_t before_id = e->s.decision_id;
     bool is_moved = arbiter_submit(e, &m);
     if (is_moved)
         e->s.split_seen[w->route] = (float)(w->from + 1);
-    return is_moved && e->s.decision_id != was ? e->s.decision_id : 0;
+    return is_moved && e->s.decision_id != before_id ? e->s.decision_id : 0;
 }
 
 static void harmed(struct engine *e, uint32_t i, const struct signal_seen *seen)
@@ -257,6 +284,7 @@ static void look(struct engine *e, uint32_t i)
     signal_sum_more(e->signals, g, w->next_s, now_s, &w->sum);
     w->sum.spread = signal_sum(e->signals, g, w->since_s + SETTLE_S, now_s).spread;
     w->next_s = now_s;
+    w->by_version = signal_has_sides(g);
     if (is_harm(e, i, &seen))
         harmed(e, i, &seen);
     else if (now_s - w->since_s > LOOK_S)

@@ -294,6 +294,15 @@ static inline bool ev_name_is_own(const char *name)
 {
     return strncmp(name, EV_OWN_PREFIX, sizeof EV_OWN_PREFIX - 1) == 0;
 }
+/* Bytes of the name of a custom event without the version that may stand behind it:
+ * `orders.placed@canary` is an `orders.placed` of the version canary. */
+static inline size_t ev_name_len(const char name[40])
+{
+    size_t len = 0;
+    while (len < 40 && name[len] && name[len] != '@')
+        len++;
+    return len;
+}
 /* One JSON object.  With <redact>, PERSONAL fields are written as "-". */
 void ev_to_json(struct json *j, const struct ev_head *ev, uint64_t offset, bool redact);
 /* The schema of one type (JSON Schema 2020-12). */

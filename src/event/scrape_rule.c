@@ -108,11 +108,14 @@ static bool read_fact(struct span text, struct scrape_rule *rule, struct fb_err 
         return wrong(err, "something follows that is no ` as fact`");
     rule->fact = span_trim((struct span){text.at + 3, text.len - 3});
     bool is_good = rule->fact.len > 0 && rule->fact.len <= SCRAPE_FACT_BYTES_MAX;
+    struct span version, name = span_cut(rule->fact, '@', &version);
+    is_good = is_good && name.len > 0 && (version.len > 0 || name.len == rule->fact.len);
     for (size_t i = 0; is_good && i < rule->fact.len; i++)
-        is_good = is_fact_byte(rule->fact.at[i]);
+        is_good = is_fact_byte(rule->fact.at[i]) || i == name.len;
     if (is_good && span_starts(rule->fact, SPAN(EV_OWN_PREFIX)))
         return wrong(err, "names that begin with foldback. are foldback's own");
-    return is_good || wrong(err, "the name of a fact is 1 to 39 of a-z 0-9 . _ -");
+    return is_good || wrong(err, "the name of a fact is 1 to 39 of a-z 0-9 . _ -, with @version "
+                                 "behind it if it is of one");
 }
 
 bool scrape_rule_is_plain(const struct scrape_rule *rule)

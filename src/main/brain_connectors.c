@@ -77,6 +77,8 @@ static void take_one(void *arg, struct ev_head *ev)
 {
     struct brain *b = arg;
     ev->time_us = fb_mono_us();
+    if (ev->type == EV_CUSTOM)
+        signals_label(engine_signals(b->fold.engine), (struct ev_custom *)ev);
     brain_put(b, ev);
 }
 

@@ -4,6 +4,8 @@
  * The service answers 300 requests a second (Poisson), of which users of the old version place an
  * order with 20 %; those of the new one with less.  Orders scatter more than chance: their rate
  * wanders (an AR(1) process) by a few per cent.  Ten minutes before the release, ten after it.
+ * With <is_named> orders and requests say their version, as an application does that sends
+ * `version` with its events: then the two are compared at the same time.
  * `--seeds N` runs N seeds instead of 40, `--long` 200.  TAP. */
 #include "base/rng.h"
 #include "control/arbiter.h"
@@ -21,6 +23,8 @@ struct plan {
     double share;         /* of users that get it, in per cent */
     double wander;        /* of the order rate, relative standard deviation over minutes */
     double slope;         /* of the request rate, relative per minute */
+    double outside;       /* orders that nobody places from two minutes after the release on */
+    bool is_named;        /* events say their version */
 };
 struct seen {
     double back_s;    /* after the release; NAN: never */
@@ -48,7 +52,8 @@ static void check(int is_ok, const char *what, double figure)
 
 static void note(struct model *m, const union ev_any *ev)
 {
-    if (ev->head.type == EV_DECISION && ev->decision.reason == REASON_RELEASE_HARMED) {
+    if (ev->head.type == EV_DECISION && (ev->decision.reason == REASON_RELEASE_HARMED ||
+                                         ev->decision.reason == REASON_RELEASE_VERSION_HARMED)) {
         m->seen.back_s = (double)(m->now_us - m->released_us) / 1e6;
         if (getenv("FB_SIM_TRACE")) {
             struct buf b;
@@ -91,7 +96,8 @@ static void configure(struct model *m, double share)
                                               .service = "shop",
                                               .value = SIGNAL_RATE,
                                               .better = SIGNAL_HIGHER,
-                                              .change_min = 0.05};
+                                              .change_min = 0.05,
+                                              .old_version = "stable"};
     struct engine_conf conf = {.targets = &t,
                                .target_count = 1,
                                .signals = &orders,
@@ -100,12 +106,13 @@ static void configure(struct model *m, double share)
     engine_configure(m->e, &conf);
 }
 
-static void name(struct model *m, enum ev_kind kind, uint16_t parent, const char *text)
+static void name(struct model *m, enum ev_kind kind, uint16_t number, const char *text)
 {
     struct ev_name n = EV_INIT(NAME, name, m->now_us);
     n.kind = (uint8_t)kind;
-    n.parent = parent;
+    n.parent = kind == EV_KIND_SERVICE ? EV_NONE : 0;
     n.version = EV_NONE;
+    n.number = number;
     snprintf(n.name, sizeof n.name, "%s", text);
     feed(m, &n.head);
 }
@@ -133,17 +140,24 @@ static void step(struct model *m, const struct plan *p, double minutes)
     double keep = exp(-0.1 / 30);
     m->wander = keep * m->wander + sqrt(1 - keep * keep) * p->wander * rng_normal(&m->rng);
     double share = m->released_us ? share_now(m) / 100 : 0;
+    bool is_outside = m->released_us && m->now_us - m->released_us > 120 * US_PER_S;
     for (uint32_t i = 0; i < n; i++) {
         struct ev_request r = EV_INIT(REQUEST, request, m->now_us);
         r.reason = REASON_ANSWERED;
         r.upstream_us = r.total_us = 20000;
+        bool is_new = rng_unit(&m->rng) < share;
+        r.version = is_new;
         feed(m, &r.head);
-        double buys = p->orders * (1 + m->wander) * (rng_unit(&m->rng) < share ? 1 - p->drop : 1);
+        double buys = p->orders * (1 + m->wander) * (is_new ? 1 - p->drop : 1) *
+                      (is_outside ? 1 - p->outside : 1);
         if (rng_unit(&m->rng) >= buys)
             continue;
         struct ev_custom c = EV_INIT(CUSTOM, custom, m->now_us);
         c.value = 19.9;
-        snprintf(c.name, sizeof c.name, "orders.placed");
+        snprintf(c.name, sizeof c.name, "orders.placed%s",
+                 !p->is_named ? ""
+                 : is_new     ? "@canary"
+                              : "@stable");
         feed(m, &c.head);
     }
     m->now_us += 100000;
@@ -160,8 +174,10 @@ static void begin(struct model *m, uint64_t seed)
         exit(1);
     rng_init(&m->rng, seed);
     configure(m, 0);
-    name(m, EV_KIND_SERVICE, EV_NONE, "shop");
+    name(m, EV_KIND_SERVICE, 0, "shop");
     name(m, EV_KIND_ROUTE, 0, "shop /");
+    name(m, EV_KIND_VERSION, 0, "shop stable");
+    name(m, EV_KIND_VERSION, 1, "shop canary");
 }
 
 static struct seen run(const struct plan *p, uint64_t seed)
@@ -242,17 +258,41 @@ static double scenario(const struct plan *p, unsigned seeds, double *median_s, d
     return 100.0 * back / seeds;
 }
 
+/* The same with events that say their version. */
+static void named(unsigned seeds)
+{
+    static const struct plan plans[] = {
+        {"named: 10 % fewer orders, half of the users", 300, 0.2, 0.1, 50, 0.02, 0, 0, true},
+        {"named: 30 % fewer orders, a fifth of the users", 300, 0.2, 0.3, 20, 0.02, 0, 0, true},
+        {"named: 30 % fewer orders, a fifth, wander by 5 %", 300, 0.2, 0.3, 20, 0.05, 0, 0, true},
+        {"named: half of the orders, a twentieth of the users", 300, 0.2, 0.5, 5, 0.02, 0, 0, true},
+        {"named: harmless, half of the users", 300, 0.2, 0, 50, 0.02, 0, 0, true},
+        {"named: harmless, a tenth, orders wander by 5 %", 300, 0.2, 0, 10, 0.05, 0, 0, true},
+        {"named: harmless, everybody buys 30 % less", 300, 0.2, 0, 50, 0.02, 0, 0.3, true},
+        {"named: harmless, few orders (3 a second)", 30, 0.1, 0, 50, 0.02, 0, 0, true},
+    };
+    double median_s, worst_s, wrong = 0, back;
+    for (size_t i = 0; i < 4; i++) {
+        back = scenario(&plans[i], seeds, &median_s, &worst_s);
+        check(back >= 99.9, "harm of a named version is taken back: % of seeds", back);
+    }
+    for (size_t i = 4; i < FB_COUNT(plans); i++)
+        wrong += scenario(&plans[i], seeds, &median_s, &worst_s) / (double)(FB_COUNT(plans) - 4);
+    check(wrong <= 1, "harmless named releases that are taken back: %", wrong);
+}
+
 int main(int argc, char **argv)
 {
     static const struct plan plans[] = {
-        {"10 % fewer orders, all users", 300, 0.2, 0.1, 100, 0.02, 0},
-        {"10 % fewer orders, half of the users", 300, 0.2, 0.1, 50, 0.02, 0},
-        {"30 % fewer orders, a fifth of the users", 300, 0.2, 0.3, 20, 0.02, 0},
-        {"harmless, all users", 300, 0.2, 0, 100, 0.02, 0},
-        {"harmless, half of the users", 300, 0.2, 0, 50, 0.02, 0},
-        {"harmless, half of the users, orders wander by 5 %", 300, 0.2, 0, 50, 0.05, 0},
-        {"harmless, all users, load falls by 5 % a minute", 300, 0.2, 0, 100, 0.02, -0.04},
-        {"harmless, few orders (3 a second)", 30, 0.1, 0, 100, 0.02, 0},
+        {"10 % fewer orders, all users", 300, 0.2, 0.1, 100, 0.02, 0, 0, false},
+        {"10 % fewer orders, half of the users", 300, 0.2, 0.1, 50, 0.02, 0, 0, false},
+        {"30 % fewer orders, a fifth of the users", 300, 0.2, 0.3, 20, 0.02, 0, 0, false},
+        {"harmless, all users", 300, 0.2, 0, 100, 0.02, 0, 0, false},
+        {"harmless, half of the users", 300, 0.2, 0, 50, 0.02, 0, 0, false},
+        {"harmless, half of the users, orders wander by 5 %", 300, 0.2, 0, 50, 0.05, 0, 0, false},
+        {"harmless, all users, load falls by 5 % a minute", 300, 0.2, 0, 100, 0.02, -0.04, 0,
+         false},
+        {"harmless, few orders (3 a second)", 30, 0.1, 0, 100, 0.02, 0, 0, false},
     };
     unsigned seeds = 40;
     for (int i = 1; i < argc; i++) {
@@ -272,10 +312,11 @@ int main(int argc, char **argv)
     for (size_t i = 3; i < FB_COUNT(plans); i++)
         wrong += scenario(&plans[i], seeds, &median_s, &worst_s) / (double)(FB_COUNT(plans) - 3);
     check(wrong <= 1, "harmless releases that are taken back: %", wrong);
-    anomalies(
-        &(struct plan){"30 % fewer orders for five minutes, wander 2 %", 300, 0.2, 0.3, 0, 0.02, 0},
-        seeds / 2);
-    anomalies(&(struct plan){"the same, orders wander by 5 %", 300, 0.2, 0.3, 0, 0.05, 0},
+    named(seeds >= 100 ? seeds : seeds / 2);
+    anomalies(&(struct plan){"30 % fewer orders for five minutes, wander 2 %", 300, 0.2, 0.3, 0,
+                             0.02, 0, 0, false},
+              seeds / 2);
+    anomalies(&(struct plan){"the same, orders wander by 5 %", 300, 0.2, 0.3, 0, 0.05, 0, 0, false},
               seeds / 2);
     printf("1..%d\n", checks);
     return failures > 0;

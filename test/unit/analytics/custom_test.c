@@ -45,6 +45,25 @@ static void a_name_has_its_last_value_count_and_sum_per_window(void **state)
     customs_free(c);
 }
 
+static void an_event_that_names_its_version_is_one_of_its_name(void **state)
+{
+    (void)state;
+    struct customs *c = customs_new();
+    char whose[40], name[40] = "shop.deploy@canary";
+    tick(c, 100);
+    say(c, "orders", 1);
+    say(c, "orders@canary", 2);
+    say(c, "shop.deploy@canary", 1);
+    tick(c, 101);
+    assert_int_equal(customs_count(c), 2);
+    assert_int_equal(customs_find(c, "orders")->total, 2);
+    assert_true(customs_find(c, "orders")->total_sum == 3);
+    assert_int_equal(customs_deploy_age_s(c), 1);
+    assert_true(custom_is_deploy(name, whose));
+    assert_string_equal(whose, "shop");
+    customs_free(c);
+}
+
 static void what_is_older_than_a_minute_is_forgotten(void **state)
 {
     (void)state;
@@ -122,6 +141,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_name_has_its_last_value_count_and_sum_per_window),
+        cmocka_unit_test(an_event_that_names_its_version_is_one_of_its_name),
         cmocka_unit_test(what_is_older_than_a_minute_is_forgotten),
         cmocka_unit_test(names_are_bounded_and_a_silent_one_gives_its_place_up),
         cmocka_unit_test(a_snapshot_is_the_same_and_a_damaged_one_is_refused),

@@ -5,6 +5,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -260,6 +261,147 @@ static void a_snapshot_comes_back_and_a_damaged_one_does_not(void **state)
     signals_free(again);
 }
 
+static struct ev_custom said(const char *name, const char *text)
+{
+    struct ev_custom ev = EV_INIT(CUSTOM, custom, 0);
+    snprintf(ev.name, sizeof ev.name, "%s", name);
+    snprintf(ev.text, sizeof ev.text, "%s", text);
+    return ev;
+}
+
+/* As `orders`, with two versions: the first of the split is stable. */
+static struct signals *two(uint8_t value)
+{
+    struct signal_conf conf = orders;
+    conf.value = value;
+    snprintf(conf.old_version, sizeof conf.old_version, "stable");
+    struct signals *s = one(&conf);
+    signals_version(s, "shop stable", 7, false);
+    signals_version(s, "shop canary", 9, false);
+    signals_version(s, "shop2 canary", 10, false); /* of another service */
+    return s;
+}
+
+/* <seconds> of 40 and 10 requests, and of <old> and <few> events of 10 each. */
+static uint64_t split(struct signals *s, uint64_t t, uint32_t seconds, uint32_t old, uint32_t few)
+{
+    static const uint16_t version[] = {7, 9};
+    for (uint64_t end = t + seconds; t < end; tick(s, ++t)) {
+        for (int k = 0; k < 2; k++) {
+            struct ev_request r = EV_INIT(REQUEST, request, 0);
+            r.service = 3;
+            r.version = version[k];
+            r.reason = REASON_ANSWERED;
+            for (int i = 0; i < (k ? 10 : 40); i++)
+                signals_count_request(s, &r);
+        }
+        for (uint32_t i = 0; i < old; i++)
+            say(s, "orders.placed@stable", (double)(10 + t % 3));
+        for (uint32_t i = 0; i < few; i++)
+            say(s, "orders.placed@canary", (double)(10 + t % 3));
+    }
+    return t;
+}
+
+static void an_event_whose_text_names_a_known_version_gets_it_into_its_name(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *says, *name, *text, *want;
+    } rows[] = {
+        {"named", "orders.placed", "{\"version\":\"canary\"}", "orders.placed@canary"},
+        {"behind others", "orders.placed", "{\"a\":{\"version\":\"x\"},\"version\":\"stable\"}",
+         "orders.placed@stable"},
+        {"no such version", "orders.placed", "{\"version\":\"1.2.3\"}", "orders.placed"},
+        {"of another service", "orders.placed", "{\"version\":\"2 canary\"}", "orders.placed"},
+        {"inside another object", "orders.placed", "{\"a\":{\"version\":\"canary\"}}",
+         "orders.placed"},
+        {"a value, not a name", "orders.placed", "{\"a\":\"\\\"version\\\":\\\"canary\"}",
+         "orders.placed"},
+        {"cut", "orders.placed", "{\"version\":\"canary", "orders.placed"},
+        {"a text", "orders.placed", "version canary", "orders.placed"},
+        {"no signal", "shop.deploy", "{\"version\":\"canary\"}", "shop.deploy"},
+        {"already", "orders.placed@stable", "{\"version\":\"canary\"}", "orders.placed@stable"},
+    };
+    struct signals *s = two(SIGNAL_RATE);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct ev_custom ev = said(rows[i].name, rows[i].text);
+        signals_label(s, &ev);
+        if (strcmp(ev.name, rows[i].want) != 0)
+            fail_msg("%s: %s", rows[i].says, ev.name);
+    }
+    signals_version(s, "shop canary", 9, true); /* gone */
+    struct ev_custom ev = said("orders.placed", "{\"version\":\"canary\"}");
+    signals_label(s, &ev);
+    assert_string_equal(ev.name, "orders.placed");
+    signals_free(s);
+}
+
+static void the_new_version_is_compared_with_the_old_one_of_the_same_time(void **state)
+{
+    (void)state;
+    struct signals *s = two(SIGNAL_RATE);
+    const struct signal *g = signals_find(s, "orders");
+    uint64_t t = split(s, 1001, 20, 8, 2);
+    assert_false(signal_has_sides(g)); /* nobody asks */
+    signals_sides(s, 0, t);
+    t = split(s, t, 200, 8, 2);
+    assert_true(signal_has_sides(g));
+    assert_true(g->sides.r[SIGNAL_OLD] == 8000 && g->sides.x[SIGNAL_OLD] == 1600);
+    assert_true(g->sides.r[SIGNAL_NEW] == 2000 && g->sides.x[SIGNAL_NEW] == 400);
+    assert_true(signal_compare_sides(g).log_e == 0);
+    /* all of it is in the sum too */
+    assert_true(signal_sum(s, g, t - 10, t).x == 100);
+    signals_sides(s, 0, t);
+    t = split(s, t, 25, 8, 1);
+    assert_true(signal_compare_sides(g).log_e == 0); /* too early to say */
+    t = split(s, t, 175, 8, 1);
+    struct signal_seen seen = signal_compare_sides(g);
+    assert_true(fabs(seen.change + 0.5) < 0.01);
+    assert_true(seen.log_e > 5);
+    /* half of what everybody does is no harm of one */
+    signals_sides(s, 0, t);
+    t = split(s, t, 100, 8, 2);
+    (void)split(s, t, 100, 4, 1);
+    assert_true(signal_compare_sides(g).log_e == 0);
+    signals_free(s);
+}
+
+static void values_of_two_versions_are_compared_by_their_mean(void **state)
+{
+    (void)state;
+    struct signals *s = two(SIGNAL_MEAN);
+    const struct signal *g = signals_find(s, "orders");
+    signals_sides(s, 0, 1001);
+    uint64_t t = 1001;
+    for (; t < 1121; tick(s, ++t)) {
+        say(s, "orders.placed@stable", (double)(10 + t % 3));
+        say(s, "orders.placed@canary", (double)(7 + t % 2));
+    }
+    struct signal_seen seen = signal_compare_sides(g);
+    assert_true(seen.change < -0.25 && seen.change > -0.4);
+    assert_true(seen.log_e > 5);
+    signals_free(s);
+}
+
+/* Else a version that does not say its name would look as if it did nothing. */
+static void where_a_tenth_of_the_events_names_no_version_nothing_is_compared(void **state)
+{
+    (void)state;
+    struct signals *s = two(SIGNAL_RATE);
+    const struct signal *g = signals_find(s, "orders");
+    signals_sides(s, 0, 1001);
+    uint64_t t = split(s, 1001, 100, 8, 0);
+    assert_true(signal_has_sides(g));
+    assert_true(signal_compare_sides(g).log_e > 5);
+    for (int i = 0; i < 200; i++)
+        say(s, i % 2 ? "orders.placed" : "orders.placed@unheard", 1);
+    tick(s, t + 1);
+    assert_false(signal_has_sides(g));
+    assert_true(signal_compare_sides(g).log_e == 0);
+    signals_free(s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -270,6 +412,10 @@ int main(void)
         cmocka_unit_test(what_was_always_zero_is_harmed_by_what_stays_and_not_by_a_blip),
         cmocka_unit_test(a_reload_keeps_what_did_not_change),
         cmocka_unit_test(a_time_without_ticks_says_nothing_and_a_new_clock_begins_anew),
+        cmocka_unit_test(an_event_whose_text_names_a_known_version_gets_it_into_its_name),
+        cmocka_unit_test(the_new_version_is_compared_with_the_old_one_of_the_same_time),
+        cmocka_unit_test(values_of_two_versions_are_compared_by_their_mean),
+        cmocka_unit_test(where_a_tenth_of_the_events_names_no_version_nothing_is_compared),
         cmocka_unit_test(a_snapshot_comes_back_and_a_damaged_one_does_not),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

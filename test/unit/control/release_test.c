@@ -19,7 +19,8 @@ static void configure(struct world *w, enum ev_mode mode, double share, uint8_t 
                                  .service = "shop",
                                  .value = SIGNAL_RATE,
                                  .better = better,
-                                 .change_min = 0.05};
+                                 .change_min = 0.05,
+                                 .old_version = "stable"};
     struct engine_conf conf = {.config_hash = 7,
                                .targets = &t,
                                .target_count = 1,
@@ -131,6 +132,71 @@ static void more_orders_are_no_harm_but_more_errors_are(void **state)
     }
 }
 
+/* <seconds> of 40 requests of stable and 10 of canary; orders say their version. */
+static void sell_both(struct world *w, uint32_t seconds, uint32_t old, uint32_t few)
+{
+    for (uint32_t s = 0; s < seconds; s++)
+        for (uint32_t i = 0; i < 10; i++) {
+            for (uint32_t k = 0; k < 5; k++) {
+                struct ev_request r = world_request(w, REASON_ANSWERED, 20000);
+                r.version = k == 4;
+                world_put(w, &r.head);
+            }
+            for (uint32_t k = i * old / 10; k < (i + 1) * old / 10; k++)
+                marker(w, "orders.placed@stable");
+            for (uint32_t k = i * few / 10; k < (i + 1) * few / 10; k++)
+                marker(w, "orders.placed@canary");
+            world_tick(w, 1);
+        }
+}
+
+static struct world *both(void)
+{
+    struct world *w = shop(EV_MODE_ACT);
+    world_name(w, EV_KIND_VERSION, 0, 0, "shop stable");
+    world_name(w, EV_KIND_VERSION, 1, 0, "shop canary");
+    configure(w, EV_MODE_ACT, 0, SIGNAL_HIGHER);
+    return w;
+}
+
+static void
+a_version_that_sells_less_than_the_old_one_goes_back_though_nothing_was_known(void **state)
+{
+    (void)state;
+    struct world *w = both();
+    sell_both(w, 5, 16, 0); /* no baseline is needed */
+    configure(w, EV_MODE_ACT, 20, SIGNAL_HIGHER);
+    sell_both(w, 60, 16, 2);
+    const struct ev_decision *d = world_decision(w, REASON_RELEASE_VERSION_HARMED);
+    assert_non_null(d);
+    assert_true(d->is_applied && d->from == 20 && d->to == 0);
+    assert_near(d->threshold1, 0.4, 0.02);
+    assert_near(d->value1, 0.2, 0.1);
+    assert_near(d->value2, -0.5, 0.1);
+    assert_non_null(strstr(alert(w)->text, "with the new version and 0.4 with the old one"));
+    struct buf text;
+    buf_init(&text, 4096);
+    engine_explain(w->e, d, &text);
+    assert_non_null(strstr(buf_str(&text), "with the new version and 0.4 with the old one"));
+    buf_fini(&text);
+    assert_true(world_value(w, KNOB_SPLIT_PCT, 0) == 0);
+    sell_both(w, 130, 16, 4);
+    assert_int_equal(alert(w)->is_over, 1);
+    world_free(w);
+}
+
+static void what_happens_to_both_versions_is_no_harm_of_the_new_one(void **state)
+{
+    (void)state;
+    struct world *w = both();
+    sell_both(w, 200, 16, 4);
+    configure(w, EV_MODE_ACT, 20, SIGNAL_HIGHER);
+    sell_both(w, 300, 8, 2);
+    assert_null(alert(w));
+    assert_true(world_value(w, KNOB_SPLIT_PCT, 0) == 20);
+    world_free(w);
+}
+
 static void in_recommend_it_is_told_and_not_done_and_a_pin_wins(void **state)
 {
     (void)state;
@@ -219,6 +285,9 @@ int main(void)
         cmocka_unit_test(a_share_that_harms_a_signal_goes_back_and_says_why),
         cmocka_unit_test(a_harmless_release_stays),
         cmocka_unit_test(more_orders_are_no_harm_but_more_errors_are),
+        cmocka_unit_test(
+            a_version_that_sells_less_than_the_old_one_goes_back_though_nothing_was_known),
+        cmocka_unit_test(what_happens_to_both_versions_is_no_harm_of_the_new_one),
         cmocka_unit_test(in_recommend_it_is_told_and_not_done_and_a_pin_wins),
         cmocka_unit_test(a_deploy_marker_is_looked_at_too),
         cmocka_unit_test(without_a_minute_of_before_nothing_is_judged),

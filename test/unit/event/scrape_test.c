@@ -65,6 +65,9 @@ static void a_rule_that_is_none_is_refused(void **state)
                 {"a b", "something follows"},
                 {"a as", "something follows"},
                 {"a as B", "name of a fact"},
+                {"a as @canary", "name of a fact"},
+                {"a as b@", "name of a fact"},
+                {"a as b@c@d", "name of a fact"},
                 {"a as bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb", "name of a fact"},
                 {"a{a=\"\",a=\"\",a=\"\",a=\"\",a=\"\",a=\"\",a=\"\",a=\"\",a=\"\"}", "8 labels"}};
     for (size_t i = 0; i < FB_COUNT(rows); i++) {
@@ -86,6 +89,8 @@ static void a_rule_that_is_none_is_refused(void **state)
     assert_true(rule.match[0].is_prefix);
     assert_true(span_eq(rule.match[0].value, SPAN("d,}e")));
     assert_true(rule.match[1].is_not);
+    assert_int_equal(scrape_rule_parse(SPAN("a{b=\"c\"} as a@c"), &rule, &err), FB_OK);
+    assert_true(span_eq(rule.fact, SPAN("a@c")));
 }
 
 static void gauges_are_told_as_they_are(void **state)
