@@ -19,12 +19,35 @@ static void path_of(struct buf *out, const char *service, const char *address)
     }
 }
 
+/* A name that is followed: where it comes from and how it is. */
+static void show_name(const json_t *e, struct buf *out)
+{
+    const char *state = cli_str(e, "state"), *why = cli_str(e, "why");
+    double count = cli_num(e, "addresses");
+    char weight[CLI_ROOM];
+    snprintf(weight, sizeof weight, "%.6g %%", cli_num(e, "weight_pct"));
+    buf_printf(out, "  %-24s %-14s weight %-8s ", cli_str(e, "name"), cli_str(e, "source"), weight);
+    if (strcmp(state, "pending") == 0)
+        buf_puts(out, "is being looked up");
+    else if (strcmp(state, "not_in_force") == 0)
+        buf_puts(out, "not in force");
+    else if (strcmp(state, "unresolved") == 0)
+        buf_puts(out, "no address yet");
+    else
+        buf_printf(out, "%.0f address%s%s", count, count > 1 ? "es" : "",
+                   strcmp(state, "stale") == 0 ? " of before, the last look-up failed" : "");
+    buf_printf(out, "%s%s\n", why[0] ? ": " : "", why);
+}
+
 static void show(const json_t *root, struct buf *out)
 {
     const json_t *list = json_object_get(root, "endpoints");
+    const json_t *names = json_object_get(root, "names");
     char weight[CLI_ROOM];
     buf_printf(out, "%s%s\n", cli_str(root, "service"),
-               json_array_size(list) ? "" : "  has no endpoints: `foldback endpoint add` adds one");
+               json_array_size(list)    ? ""
+               : json_array_size(names) ? "  has no endpoints yet"
+                                        : "  has no endpoints: `foldback endpoint add` adds one");
     for (size_t i = 0; i < json_array_size(list); i++) {
         const json_t *e = json_array_get(list, i);
         double pct = cli_num(e, "weight_pct");
@@ -32,11 +55,14 @@ static void show(const json_t *root, struct buf *out)
             snprintf(weight, sizeof weight, "-");
         else
             snprintf(weight, sizeof weight, "%.6g %%", pct);
-        buf_printf(out, "  %-24s %-14s weight %-8s %5.0f in flight  %s%s%s\n",
+        const char *name = cli_str(e, "name");
+        buf_printf(out, "  %-24s %-14s weight %-8s %5.0f in flight  %s%s%s%s%s\n",
                    cli_str(e, "address"), cli_str(e, "source"), weight, cli_num(e, "in_flight"),
                    cli_str(e, "health"), cli_is(e, "is_drained") ? ", drained" : "",
-                   cli_is(e, "is_in_force") ? "" : ", not in force");
+                   cli_is(e, "is_in_force") ? "" : ", not in force", name[0] ? ", of " : "", name);
     }
+    for (size_t i = 0; i < json_array_size(names); i++)
+        show_name(json_array_get(names, i), out);
 }
 
 static int list_one(const struct cli_call *call, const char *service, json_t **root)

@@ -4,15 +4,16 @@
  *   configuration --> name (A, AAAA)                      --> addresses
  *                 --> SRV name --> one name per record    --> addresses, with weight, port and tier
  *                 --> list file --> addresses, names, SRV names
- *   admin API     --> own list, a file in the state folder that the brain writes --> addresses
+ *   admin API     --> own list, a file in the state folder that the brain writes --> the same
  *
  * Each arrow is a watch with its parent.  A source that fails or reads badly keeps what it gave
  * last and says why.  A name that is not wanted any more goes when its successors have had an
  * answer: between two sets there is never none.
  *
  * Threads: thread 0. */
+#include "gateway/discover.h"
+
 #include "base/assert.h"
-#include "gateway/gateway_int.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -43,7 +44,10 @@ struct watch {
     bool is_named;   /* its parent wants it */
     bool is_settled; /* it had an answer, or a failure */
     struct wish wish;
-    uint32_t id; /* of dns_watch */
+    uint32_t id;     /* of dns_watch */
+    uint16_t row;    /* of knob/sources.h, where it says what it has; EV_NONE: it does not */
+    uint16_t ticket; /* who waits for its first answer; 0: nobody */
+    char why[120];   /* its last look-up failed: how */
     uint32_t count;
     struct sock_addr at[DNS_ADDRESSES_MAX];
     /* lists */
@@ -60,12 +64,16 @@ static void close_source(struct watch *x);
 static void prune(struct service *sv);
 static void changed(struct service *sv);
 static void drop_children(struct watch *parent);
+static bool is_top_name(const struct watch *x);
+static void say_names(struct service *sv);
 static void on_srv(struct watch *x, const struct dns_change *change);
 static void on_inotify(struct loop_handle *h, uint32_t events);
 static void list_watch(struct watch *x);
 static void look_at_lists(struct gw *gw, bool is_told);
 static bool list_look(struct watch *x, bool is_told);
 static void list_read(struct watch *x);
+static struct watch *own_name(const struct service *sv, struct span text);
+static bool is_known(const struct watch *x);
 
 void wish_of(const struct conf_endpoint *e, const struct wish *from, struct wish *wish)
 {
@@ -80,6 +88,7 @@ void wish_of(const struct conf_endpoint *e, const struct wish *from, struct wish
                                                     : MEMFILE_ORIGIN_DNS;
     if (!from)
         return;
+    wish->source = from->source;
     wish->origin = from->origin; /* what the configuration names, not what that names */
     wish->weight_pct *= from->weight_pct / 100;
     if (!wish->version[0])
@@ -107,6 +116,7 @@ void discover_sync(struct service *sv)
     if (sv->conf && sv->gw->setup->state_dir && sv->gw->setup->state_dir[0])
         want_own(sv);
     prune(sv);
+    say_names(sv);
 }
 
 bool discover_walk(struct service *sv)
@@ -139,10 +149,12 @@ void discover_dns(struct gw *gw, const struct dns_change *change)
     if (!x)
         return;
     x->is_settled = true;
+    snprintf(x->why, sizeof x->why, "%s", change->is_failed ? change->why_failed : "");
     atomic_store_explicit(&x->sv->has_dns_failed, change->is_failed, memory_order_relaxed);
     if (change->is_failed) {
-        fb_log(FB_LOG_WARN, "service %s: name %s: %s; its last addresses stay in use", x->sv->name,
-               x->host, change->why_failed);
+        fb_log(FB_LOG_WARN, "service %s: name %s: %s; %s", x->sv->name, x->host, change->why_failed,
+               x->count || x->kind == CONF_ENDPOINT_SRV ? "its last addresses stay in use"
+                                                        : "it has no address until it resolves");
     } else if (x->kind == CONF_ENDPOINT_SRV) {
         on_srv(x, change);
     } else {
@@ -177,7 +189,7 @@ void discover_fini(struct gw *gw)
         close(gw->inotify_handle.fd);
 }
 
-bool discover_own(struct gw *gw, struct span what)
+void discover_own(struct gw *gw, uint16_t ticket, struct span what)
 {
     struct span address, name = span_cut(what, '\n', &address);
     struct sock_addr addr;
@@ -191,7 +203,15 @@ bool discover_own(struct gw *gw, struct span what)
             changed(sv);
             break;
         }
-    return sv && sock_parse(address, &addr, &err) == FB_OK && service_has(sv, &addr);
+    struct watch *follows = sv ? own_name(sv, address) : NULL;
+    if (follows && !is_known(follows)) {
+        gateway_tell(gw, follows->ticket, 1); /* two asked for the same: the later one waits */
+        follows->ticket = ticket;
+        return;
+    }
+    gateway_tell(gw, ticket,
+                 follows ||
+                     (sv && sock_parse(address, &addr, &err) == FB_OK && service_has(sv, &addr)));
 }
 
 /* ---- the tree of sources ---- */
@@ -217,6 +237,7 @@ static struct watch *want_source(struct watch *parent, struct service *sv,
         x->kind = e->kind;
         x->port = e->port;
         x->inotify = -1;
+        x->row = EV_NONE;
         snprintf(x->host, sizeof x->host, "%s", e->host);
         if (!open_source(x)) {
             free(x);
@@ -224,8 +245,12 @@ static struct watch *want_source(struct watch *parent, struct service *sv,
         }
         x->next = gw->watches;
         gw->watches = x;
+        if (is_top_name(x))
+            x->row = sources_take(gw->mem, gw->setup->slot);
     }
     wish_of(e, parent ? &parent->wish : NULL, &x->wish);
+    if (x->row != EV_NONE)
+        x->wish.source = (uint16_t)(x->row + 1);
     x->is_named = true;
     return x;
 }
@@ -248,6 +273,7 @@ static void want_own(struct service *sv)
                             .is_own = true,
                             .is_settled = true,
                             .inotify = -1,
+                            .row = EV_NONE,
                             .wish = {.weight_pct = 100, .origin = MEMFILE_ORIGIN_API},
                             .next = gw->watches};
         conf_own_path(gw->setup->state_dir, sv->name, x->host);
@@ -282,6 +308,9 @@ static void close_source(struct watch *x)
     struct gw *gw = x->sv->gw;
     if (x->kind != CONF_ENDPOINT_FILE)
         dns_unwatch(gw->dns, x->id);
+    if (x->row != EV_NONE)
+        sources_drop(gw->mem, x->row);
+    gateway_tell(gw, x->ticket, 0);
     if (x->inotify >= 0) {
         bool is_shared = false; /* one folder is one watch of the kernel */
         for (struct watch *y = gw->watches; y; y = y->next)
@@ -347,6 +376,79 @@ static void changed(struct service *sv)
     prune(sv);
     service_resync(sv);
     service_ask(sv);
+    say_names(sv);
+}
+
+/* ---- what is said of names ---- */
+
+/* One that the configuration, a list or the API names, not an SRV record. */
+static bool is_top_name(const struct watch *x)
+{
+    return x->kind != CONF_ENDPOINT_FILE && (!x->parent || x->parent->kind == CONF_ENDPOINT_FILE);
+}
+
+/* With what its SRV records name. */
+static void sum_up(const struct watch *x, struct source *s)
+{
+    bool is_settled = x->is_settled;
+    s->addresses = x->count;
+    snprintf(s->why, sizeof s->why, "%s", x->why);
+    for (const struct watch *y = x->sv->gw->watches; y; y = y->next) {
+        if (y->parent != x || !y->is_named)
+            continue;
+        s->addresses += y->count;
+        is_settled &= y->is_settled;
+        if (y->why[0] && !s->why[0])
+            snprintf(s->why, sizeof s->why, "%.60s: %.56s", y->host, y->why);
+    }
+    s->state = s->addresses ? (s->why[0] ? SOURCE_KEPT : SOURCE_KNOWN)
+               : is_settled ? SOURCE_NONE
+                            : SOURCE_ASKED;
+}
+
+static bool is_known(const struct watch *x)
+{
+    struct source s = {0};
+    sum_up(x, &s);
+    return s.state != SOURCE_ASKED;
+}
+
+static struct watch *own_name(const struct service *sv, struct span text)
+{
+    char name[SOURCE_TEXT_BYTES];
+    for (struct watch *x = sv->gw->watches; x; x = x->next) {
+        struct source s = {.port = x->port};
+        if (x->sv != sv || !x->is_named || !x->parent || !x->parent->is_own || !is_top_name(x))
+            continue;
+        snprintf(s.host, sizeof s.host, "%.255s", x->host);
+        sources_text(&s, name);
+        if (span_eq(text, span_of(name)))
+            return x;
+    }
+    return NULL;
+}
+
+static void say_names(struct service *sv)
+{
+    struct gw *gw = sv->gw;
+    for (struct watch *x = gw->watches; x; x = x->next) {
+        if (x->sv != sv || !is_top_name(x))
+            continue;
+        struct source s;
+        memset(&s, 0, sizeof s); /* rows are compared byte for byte */
+        s.service = sv->number;
+        s.port = x->port;
+        s.origin = x->wish.origin;
+        s.weight_pct = x->wish.weight_pct;
+        snprintf(s.host, sizeof s.host, "%.255s", x->host);
+        sum_up(x, &s);
+        if (x->row != EV_NONE)
+            sources_say(gw->mem, x->row, &s);
+        if (x->ticket && s.state != SOURCE_ASKED) {
+            gateway_tell(gw, x->ticket, x->is_named);
+            x->ticket = 0;
+        }
+    }
 }
 
 /* ---- SRV records ----

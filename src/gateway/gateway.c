@@ -7,6 +7,7 @@
 #include "gateway/authz.h"
 #include "gateway/cache.h"
 #include "gateway/control_msg.h"
+#include "gateway/discover.h"
 #include "gateway/holds.h"
 #include "io/sandbox.h"
 
@@ -23,7 +24,6 @@ static void stop_all(struct gw *gw);
 static void on_control(struct loop_handle *h, uint32_t events);
 static void on_dns(struct loop_handle *h, uint32_t events);
 static void on_dns_change(void *arg, const struct dns_change *change);
-static void tell(struct gw *gw, uint32_t ticket, uint64_t value);
 static void begin_drain(struct gw *gw);
 static void stop_checks(struct gw *gw);
 static void retire(struct gw *gw);
@@ -207,6 +207,7 @@ static bool start(struct gw *gw, const struct gateway_setup *setup, struct fb_er
         return false;
     /* What a gateway before this one had and this one has not: it was taken out in between. */
     numbers_begin(gw->mem, setup->slot, fb_mono_us());
+    sources_begin(gw->mem, setup->slot);
     put_in_force(gw, gen);
     for (uint32_t i = 0; i < gw->thread_count; i++) {
         access_buf_init(&gw->workers[i].access, gw->log);
@@ -276,11 +277,12 @@ static void on_control(struct loop_handle *h, uint32_t events)
                 service_knobs(sv, &gw->workers[0]);
             break;
         case CONTROL_PURGE:
-            tell(gw, m.value >> 1,
-                 cache_purge(gw, m.number, m.value & 1, (struct span){m.text, m.text_bytes}));
+            gateway_tell(
+                gw, m.value >> 1,
+                cache_purge(gw, m.number, m.value & 1, (struct span){m.text, m.text_bytes}));
             break;
         case CONTROL_LIST:
-            tell(gw, m.number, discover_own(gw, (struct span){m.text, m.text_bytes}));
+            discover_own(gw, m.number, (struct span){m.text, m.text_bytes});
             break;
         case CONTROL_RESET:
             service_reset(gw, m.number);
@@ -293,8 +295,7 @@ static void on_control(struct loop_handle *h, uint32_t events)
     }
 }
 
-/* Who asked through the API hears what became of it. */
-static void tell(struct gw *gw, uint32_t ticket, uint64_t value)
+void gateway_tell(struct gw *gw, uint32_t ticket, uint64_t value)
 {
     if (ticket)
         control_send(gw->setup->control_fd, CONTROL_TOLD, (uint16_t)ticket, fb_sat_u32(value), "");

@@ -558,28 +558,6 @@ enum tls_step request_secure(struct request *req, struct link *link, uint16_t *r
 bool upstream_is_quiet(struct upstream *up);
 void request_wait_over(struct request *req, uint64_t now_us);
 
-/* What is said of an endpoint, wherever it was found. */
-struct wish {
-    double weight_pct;
-    char version[32], zone[CONF_ZONE_BYTES];
-    char host[256]; /* what its certificate must be for */
-    uint32_t in_flight_max;
-    uint8_t tier;
-    uint8_t origin; /* enum memfile_origin */
-    bool is_dns;
-};
-
-/* ---- discover.c: names, SRV records and lists of endpoints; thread 0 ---- */
-/* <from>: the source of <e>, whose wishes it inherits; NULL: the configuration. */
-void wish_of(const struct conf_endpoint *e, const struct wish *from, struct wish *wish);
-void discover_sync(struct service *sv); /* sources as its configuration names them */
-bool discover_walk(struct service *sv); /* service_want for each; true: some are not known yet */
-void discover_tick(struct gw *gw);
-/* "SERVICE\nADDRESS": the brain has written the service's own list anew.  Is the address in? */
-bool discover_own(struct gw *gw, struct span what);
-void discover_dns(struct gw *gw, const struct dns_change *change);
-void discover_fini(struct gw *gw);
-
 /* ---- agent.c ---- */
 void agent_sync(struct service *sv, struct worker *w);
 void agent_stop(struct endpoint *ep);
@@ -723,6 +701,7 @@ void service_retire(struct gw *gw,
                     uint32_t generation); /* services and names that it does not have */
 void service_resync(struct service *sv);
 void service_ask(struct service *sv);
+struct wish; /* discover.h */
 void service_want(struct service *sv, const struct sock_addr *addr, const struct wish *wish);
 bool service_has(struct service *sv, const struct sock_addr *addr);
 void service_sweep(struct service *sv);         /* thread 0 */
@@ -779,8 +758,9 @@ void report_refused(struct worker *w, uint16_t reason, uint16_t status, uint64_t
 
 /* ---- gateway.c ---- */
 FB_MUST_USE
-enum fb_code gateway_dns(struct gw *gw, struct fb_err *err); /* starts looking up names */
-void gateway_tick(struct gw *gw);                            /* thread 0, each 100 ms */
+enum fb_code gateway_dns(struct gw *gw, struct fb_err *err);       /* starts looking up names */
+void gateway_tick(struct gw *gw);                                  /* thread 0, each 100 ms */
+void gateway_tell(struct gw *gw, uint32_t ticket, uint64_t value); /* to the API; 0: to nobody */
 
 /* ---- worker.c ---- */
 bool worker_init(struct worker *w, struct gw *gw, uint32_t index, struct fb_err *err);

@@ -7,6 +7,7 @@
  * last connection is closed. */
 #include "base/assert.h"
 #include "base/clock.h"
+#include "gateway/discover.h"
 #include "gateway/gateway_int.h"
 
 #include <math.h>
@@ -247,6 +248,7 @@ static void place(struct endpoint *ep, const struct wish *wish)
     struct memfile_name *row = &gw->mem->endpoints[ep->number];
     snprintf(row->zone, sizeof row->zone, "%s", wish->zone);
     atomic_store_explicit(&row->origin, wish->origin, memory_order_relaxed);
+    atomic_store_explicit(&row->source, wish->source, memory_order_relaxed);
 }
 
 static struct endpoint *find(struct service *sv, const struct sock_addr *addr)

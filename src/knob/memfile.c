@@ -119,6 +119,7 @@ static size_t layout(struct memfile *m, unsigned char *at, uint32_t threads, uin
     PLACE(versions, sizeof(struct memfile_name) * KNOB_TARGETS_MAX);
     PLACE(lives, sizeof(struct memfile_life) * KNOB_TARGETS_MAX);
     PLACE(pasts, sizeof(struct memfile_past) * MEMFILE_PASTS);
+    PLACE(sources, sizeof(struct memfile_source) * MEMFILE_SOURCES);
     PLACE(keeps, sizeof(struct memfile_keep) * KNOB_TARGETS_MAX);
     PLACE(gauges, sizeof(struct memfile_gauge) * KNOB_TARGETS_MAX);
     for (uint32_t i = 0; i < MEMFILE_SLOTS * threads; i++)

@@ -16,7 +16,7 @@
 #include "knob/knob.h"
 
 #define MEMFILE_MAGIC UINT64_C(0x314b4342444c4f46) /* "FOLDBCK1" */
-#define MEMFILE_VERSION 12
+#define MEMFILE_VERSION 13
 #define MEMFILE_THREADS_MAX 64
 #define MEMFILE_OWN_RESOURCES 4
 /* Gateways at work at once: one serves, those before it end what they have (an upgrade).  Each has
@@ -96,6 +96,7 @@ struct memfile_head {
     _Atomic uint64_t connections, requests; /* totals of this gateway process */
     _Atomic uint32_t names_version;         /* counts changes of the registry */
     _Atomic uint32_t past_count;            /* of memfile.pasts, ever */
+    _Atomic uint32_t source_top;            /* of memfile.sources: none was used from here on */
     /* what the gateway itself uses, by enum overload_resource: share in use, place on the ladder */
     _Atomic uint32_t own_used_ppm[MEMFILE_OWN_RESOURCES], own_place_ppm[MEMFILE_OWN_RESOURCES];
     _Atomic uint32_t own_stage, own_threshold;
@@ -126,6 +127,7 @@ struct memfile_name {
     _Atomic uint32_t has_left;   /* endpoints: 1: its service has it no more */
     char zone[32];               /* endpoints; the gateway's first thread writes it */
     _Atomic uint32_t origin;     /* endpoints: enum memfile_origin; likewise */
+    _Atomic uint32_t source;     /* endpoints: 1 + row of memfile.sources, 0 none; likewise */
 };
 
 /* What named an endpoint. */
@@ -149,6 +151,15 @@ struct memfile_past {
     _Atomic uint64_t since_us, until_us; /* <until_us> 0: nobody's */
     uint16_t number;
     char name[104];
+};
+
+/* A name that a gateway follows: knob/sources.h. */
+#define MEMFILE_SOURCES 1024
+struct memfile_source {
+    _Atomic uint32_t owner;   /* 1 + slot of its gateway; 0: nobody's */
+    _Atomic uint32_t version; /* odd while it is written */
+    uint32_t is_said, reserved;
+    _Alignas(8) unsigned char bytes[408]; /* a struct source */
 };
 
 /* What a new gateway takes over from a dead one, per endpoint; written each tick. */
@@ -207,6 +218,7 @@ struct memfile {
     struct memfile_name *routes, *services, *endpoints, *versions; /* KNOB_TARGETS_MAX each */
     struct memfile_life *lives;                                    /* by endpoint number */
     struct memfile_past *pasts;            /* MEMFILE_PASTS, a ring by head->past_count */
+    struct memfile_source *sources;        /* MEMFILE_SOURCES */
     struct memfile_keep *keeps;            /* by endpoint number */
     struct memfile_gauge *gauges;          /* by endpoint number */
     struct ring *rings[MEMFILE_RINGS_MAX]; /* MEMFILE_SLOTS x head->threads */

@@ -111,6 +111,7 @@ static void clear(struct memfile *m, uint16_t number)
     memset(&m->keeps[number], 0, sizeof m->keeps[number]);
     memset(row->zone, 0, sizeof row->zone);
     atomic_store_explicit(&row->is_drained, 0, memory_order_relaxed);
+    atomic_store_explicit(&row->source, 0, memory_order_relaxed);
     atomic_store_explicit(&g->limit, 0, memory_order_relaxed);
     atomic_store_explicit(&g->queued, 0, memory_order_relaxed);
     atomic_store_explicit(&g->health, 0, memory_order_relaxed);

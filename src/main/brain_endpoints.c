@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "io/socket.h"
+#include "knob/sources.h"
 #include "main/brain_int.h"
 
 #include <dirent.h>
@@ -45,7 +46,9 @@ struct brain_endpoints {
 };
 
 static const struct conf_service *service_of(const struct brain *b, const char *name);
-static bool read_address(const char *text, struct sock_addr *out);
+static bool read_endpoint(const struct conf_endpoint *e, struct admin_endpoint *out);
+static enum fb_code read_order(const struct conf_service *sv, struct admin_endpoint *e,
+                               struct fb_err *err);
 static struct own *find(struct brain_endpoints *x, const char *service, const char *address);
 static bool is_there(const struct brain *b, const struct admin_endpoint *e);
 static enum fb_code load(struct brain *b, const char *service, struct fb_err *err);
@@ -55,6 +58,8 @@ static enum fb_code add(struct brain *b, struct admin_endpoint_order *o, struct 
 static enum fb_code drop(struct brain *b, const struct admin_endpoint_order *o, struct fb_err *err);
 static uint16_t number_of(const struct brain *b, const struct admin_endpoint *e);
 static void undrain(struct brain *b, const struct admin_endpoint *e);
+static void say_source(const struct brain *b, const struct admin_endpoint *e,
+                       char text[SOURCE_TEXT_BYTES]);
 
 void brain_endpoints_start(struct brain *b)
 {
@@ -107,7 +112,7 @@ const struct admin_endpoint *brain_on_endpoint_at(void *ctx, uint32_t index)
 
 static void tell_gateway(struct brain *b, uint16_t ticket, const struct admin_endpoint *e)
 {
-    char text[ADMIN_SERVICE_BYTES + SOCK_TEXT_BYTES + 2];
+    char text[ADMIN_SERVICE_BYTES + ADMIN_ADDRESS_BYTES + 2];
     snprintf(text, sizeof text, "%s\n%s", e->service, e->address);
     control_send(b->setup->control_fd, CONTROL_LIST, ticket, 0, text);
 }
@@ -115,21 +120,16 @@ static void tell_gateway(struct brain *b, uint16_t ticket, const struct admin_en
 enum fb_code brain_on_endpoint_order(void *ctx, struct admin_endpoint_order *o, struct fb_err *err)
 {
     struct brain *b = ctx;
-    struct sock_addr addr;
     if (!b->endpoints)
         return fb_fail(err, FB_E_NOMEM, "there is no memory for endpoints of the API");
-    if (!service_of(b, o->of.service))
+    const struct conf_service *sv = service_of(b, o->of.service);
+    if (!sv)
         return fb_fail(err, FB_E_NOT_FOUND,
                        "there is no service \"%s\"; `foldback status` lists the services",
                        o->of.service);
-    if (!read_address(o->of.address, &addr))
-        return fb_fail(err, FB_E_RANGE,
-                       "\"%s\" is no address: write IP:PORT with a port of 1..65535, such as "
-                       "10.0.0.5:8080 or [::1]:8080; a name belongs into services.%s.endpoints of "
-                       "the file as dns://NAME:PORT",
-                       o->of.address, o->of.service);
-    sock_format(&addr, o->of.address);
-    enum fb_code code = load(b, o->of.service, err);
+    enum fb_code code = read_order(sv, &o->of, err);
+    if (code == FB_OK)
+        code = load(b, o->of.service, err);
     if (code == FB_OK)
         code = o->verb == ADMIN_ENDPOINT_REMOVE ? drop(b, o, err) : add(b, o, err);
     if (code != FB_OK)
@@ -170,11 +170,14 @@ static enum fb_code add(struct brain *b, struct admin_endpoint_order *o, struct 
 {
     struct brain_endpoints *x = b->endpoints;
     struct own *old = find(x, o->of.service, o->of.address);
-    if (!old && is_there(b, &o->of))
+    char from[SOURCE_TEXT_BYTES];
+    if (!old && is_there(b, &o->of)) {
+        say_source(b, &o->of, from);
         return fb_fail(err, FB_E_CONFLICT,
-                       "%s has %s from its configuration already; change it there, or for now with "
-                       "`foldback set weight_pct '%s %s' PERCENT` or `foldback drain`",
-                       o->of.service, o->of.address, o->of.service, o->of.address);
+                       "%s has %s from %s already; change it there, or for now with `foldback set "
+                       "weight_pct '%s %s' PERCENT` or `foldback drain`",
+                       o->of.service, o->of.address, from, o->of.service, o->of.address);
+    }
     if (!old && x->count == KNOB_TARGETS_MAX)
         return fb_fail(err, FB_E_CONFLICT,
                        "%d endpoints have been added through the API, which is the most; remove "
@@ -205,11 +208,14 @@ static enum fb_code add(struct brain *b, struct admin_endpoint_order *o, struct 
 static enum fb_code drop(struct brain *b, const struct admin_endpoint_order *o, struct fb_err *err)
 {
     struct own *old = find(b->endpoints, o->of.service, o->of.address);
-    if (!old && is_there(b, &o->of))
+    char from[SOURCE_TEXT_BYTES];
+    if (!old && is_there(b, &o->of)) {
+        say_source(b, &o->of, from);
         return fb_fail(err, FB_E_CONFLICT,
-                       "%s of %s comes from the configuration; take it out there and `foldback "
-                       "reload`, or for now `foldback drain '%s %s'`",
-                       o->of.address, o->of.service, o->of.service, o->of.address);
+                       "%s of %s comes from %s; take it out there, with `foldback reload` after a "
+                       "change of the file, or for now `foldback drain '%s %s'`",
+                       o->of.address, o->of.service, from, o->of.service, o->of.address);
+    }
     if (!old)
         return fb_fail(err, FB_E_NOT_FOUND,
                        "%s has no endpoint %s; `foldback endpoint list %s` shows those that it has",
@@ -260,15 +266,56 @@ static const struct conf_service *service_of(const struct brain *b, const char *
     return NULL;
 }
 
-/* ":3000" is the port of a program on this machine, as in the configuration. */
-static bool read_address(const char *text, struct sock_addr *out)
+/* As foldback writes it from here on; false: a list has no place for that. */
+static bool read_endpoint(const struct conf_endpoint *e, struct admin_endpoint *out)
 {
-    char own[SOCK_TEXT_BYTES + 16];
-    struct fb_err err;
-    if (text[0] == '*' || strlen(text) >= SOCK_TEXT_BYTES)
+    _Static_assert(ADMIN_ADDRESS_BYTES >= SOURCE_TEXT_BYTES, "a name fits");
+    struct sock_addr addr;
+    struct source name = {.port = e->port};
+    out->is_name = e->kind == CONF_ENDPOINT_DNS || e->kind == CONF_ENDPOINT_SRV;
+    if (out->is_name) {
+        snprintf(name.host, sizeof name.host, "%s", e->host);
+        sources_text(&name, out->address);
+        return true;
+    }
+    if (e->kind != CONF_ENDPOINT_ADDRESS || !sock_parse_host(span_of(e->host), e->port, &addr))
         return false;
-    snprintf(own, sizeof own, "%s%s", text[0] == ':' ? "127.0.0.1" : "", text);
-    return sock_parse(span_of(own), out, &err) == FB_OK && sock_port(out) != 0;
+    sock_format(&addr, out->address);
+    return true;
+}
+
+/* What `endpoints` of the file takes, read by the same code, but for lists in files. */
+static enum fb_code read_order(const struct conf_service *sv, struct admin_endpoint *e,
+                               struct fb_err *err)
+{
+    char list[ADMIN_ADDRESS_BYTES + 8], was[ADMIN_ADDRESS_BYTES];
+    struct conf *conf = NULL;
+    struct conf_report report = {0};
+    bool is_good = true, is_tls = false;
+    memcpy(was, e->address, sizeof was);
+    for (const char *c = was; *c; c++) /* it stands in quotes in the list */
+        is_good &= *c > ' ' && *c < 0x7f && *c != '"' && *c != '\\';
+    snprintf(list, sizeof list, "[\"%s\"]", was);
+    is_good = is_good && conf_parse_endpoints(span_of(list), "endpoint", &conf, &report) == FB_OK;
+    if (is_good) {
+        is_tls = conf->services[0].endpoints[0].is_tls;
+        is_good = read_endpoint(&conf->services[0].endpoints[0], e);
+        conf_unref(conf);
+    }
+    conf_report_fini(&report);
+    if (!is_good)
+        return fb_fail(err, FB_E_RANGE,
+                       "\"%s\" is no endpoint: write IP:PORT or dns://NAME:PORT with a port of "
+                       "1..65535, such as 10.0.0.5:8080, [::1]:8080 or dns://shop.internal:8080, "
+                       "or dns+srv://NAME; a list, file://PATH, belongs into services.%s.endpoints "
+                       "of the file",
+                       was, e->service);
+    if (is_tls && !sv->tls.is_on)
+        return fb_fail(err, FB_E_RANGE,
+                       "%s asks for TLS, which is for all endpoints of a service: write `tls: on` "
+                       "in services.%s of the file",
+                       was, e->service);
+    return FB_OK;
 }
 
 static struct own *find(struct brain_endpoints *x, const char *service, const char *address)
@@ -279,18 +326,16 @@ static struct own *find(struct brain_endpoints *x, const char *service, const ch
     return NULL;
 }
 
-/* Has the service this address from its file, a list or a name?  Only asked of what is not ours. */
+/* Has the service this from its file, a list or a name?  Only asked of what is not ours. */
 static bool is_there(const struct brain *b, const struct admin_endpoint *e)
 {
     const struct conf_service *sv = service_of(b, e->service);
-    struct sock_addr mine, its;
-    if (!sv || !read_address(e->address, &mine))
-        return false;
-    for (size_t i = 0; i < sv->endpoint_count; i++)
-        if (sv->endpoints[i].kind == CONF_ENDPOINT_ADDRESS &&
-            sock_parse_host(span_of(sv->endpoints[i].host), sv->endpoints[i].port, &its) &&
-            sock_eq(&mine, &its))
+    struct admin_endpoint its;
+    for (size_t i = 0; sv && i < sv->endpoint_count; i++)
+        if (read_endpoint(&sv->endpoints[i], &its) && strcmp(its.address, e->address) == 0)
             return true;
+    if (!sv || e->is_name)
+        return false;
     for (size_t i = 0; i < ASKED_MAX; i++) {
         const struct asked *asked = &b->endpoints->asked[i];
         if (asked->ticket && strcmp(asked->of.service, e->service) == 0 &&
@@ -300,6 +345,21 @@ static bool is_there(const struct brain *b, const struct admin_endpoint *e)
     uint16_t number = number_of(b, e);
     return number != EV_NONE &&
            !atomic_load_explicit(&b->mem.endpoints[number].has_left, memory_order_relaxed);
+}
+
+/* What brings it: its name, or "its configuration". */
+static void say_source(const struct brain *b, const struct admin_endpoint *e,
+                       char text[SOURCE_TEXT_BYTES])
+{
+    uint16_t number = e->is_name ? EV_NONE : number_of(b, e);
+    uint32_t row = number == EV_NONE ? 0
+                                     : atomic_load_explicit(&b->mem.endpoints[number].source,
+                                                            memory_order_relaxed);
+    struct source name;
+    if (row && sources_read(&b->mem, (uint16_t)(row - 1), &name))
+        sources_text(&name, text);
+    else
+        snprintf(text, SOURCE_TEXT_BYTES, "its configuration");
 }
 
 /* ---- the file ---- */
@@ -360,21 +420,17 @@ static enum fb_code load(struct brain *b, const char *service, struct fb_err *er
             take_out(x, &x->at[i]);
     for (size_t i = 0; conf && i < conf->services[0].endpoint_count; i++) {
         const struct conf_endpoint *e = &conf->services[0].endpoints[i];
-        struct sock_addr addr;
-        if (x->count == KNOB_TARGETS_MAX || e->kind != CONF_ENDPOINT_ADDRESS ||
-            !sock_parse_host(span_of(e->host), e->port, &addr)) {
+        struct admin_endpoint of = {.weight_pct = e->weight_pct};
+        if (x->count == KNOB_TARGETS_MAX || !read_endpoint(e, &of)) {
             code = fb_fail(err, FB_E_CONFLICT,
                            "%s: \"%.100s\" has no place there: a list of the API has addresses "
-                           "only, and all together %d at most; mend it, or remove the file",
+                           "and names, and all together %d at most; mend it, or remove the file",
                            path, e->host, KNOB_TARGETS_MAX);
             break;
         }
         struct own *o = &x->at[x->count++];
-        *o = (struct own){.of = {.weight_pct = e->weight_pct},
-                          .is_backup = e->is_backup,
-                          .in_flight_max = e->in_flight_max};
+        *o = (struct own){.of = of, .is_backup = e->is_backup, .in_flight_max = e->in_flight_max};
         snprintf(o->of.service, sizeof o->of.service, "%s", service);
-        sock_format(&addr, o->of.address);
         memcpy(o->of.version, e->version, sizeof o->of.version);
         memcpy(o->of.zone, e->zone, sizeof o->of.zone);
     }

@@ -80,10 +80,13 @@ struct admin_connector_order {
 };
 
 #define ADMIN_SERVICE_BYTES 64
+#define ADMIN_ADDRESS_BYTES 280
 /* An endpoint that came through the API. */
 struct admin_endpoint {
-    char service[ADMIN_SERVICE_BYTES], address[72]; /* "10.0.0.1:80" */
-    char version[32], zone[32];                     /* "" none */
+    char service[ADMIN_SERVICE_BYTES];
+    char address[ADMIN_ADDRESS_BYTES]; /* "10.0.0.1:80", "dns://shop.internal:80" */
+    bool is_name;
+    char version[32], zone[32]; /* "" none */
     double weight_pct;
 };
 enum { ADMIN_ENDPOINT_ADD, ADMIN_ENDPOINT_CHANGE, ADMIN_ENDPOINT_REMOVE };

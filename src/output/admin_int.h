@@ -153,10 +153,10 @@ struct api_call {
     struct conn *conn;
     const struct http1_head *head;
     const struct api_row *row;
-    const struct api_refusal *refusal; /* NULL: the body is there */
-    char param[2][200];                /* decoded {..} of the path, terminated */
-    struct buf *out;                   /* body of the answer */
-    struct json j;                     /* writes into <out> */
+    const struct api_refusal *refusal;  /* NULL: the body is there */
+    char param[2][ADMIN_ADDRESS_BYTES]; /* decoded {..} of the path, terminated */
+    struct buf *out;                    /* body of the answer */
+    struct json j;                      /* writes into <out> */
     uint16_t status;
     const char *type;      /* Content-Type; JSON unless set */
     char header[400];      /* whole extra header lines */
@@ -296,6 +296,13 @@ void api_put_own_endpoints(struct api_call *c); /* member "api_endpoints" */
 bool admin_has_left(const struct admin *a, uint16_t endpoint);
 /* How the API added an endpoint; NULL: it did not. */
 const struct admin_endpoint *api_own_endpoint(const struct admin *a, uint16_t number);
+/* ---- api_names.c ---- */
+struct source;
+bool api_source_of(const struct admin *a, uint16_t number, struct source *out); /* of an endpoint */
+bool api_find_name(const struct admin *a, const char *service, const char *text,
+                   struct source *out);                        /* <service> "": any */
+void api_put_names(struct api_call *c, uint16_t service);      /* member "names" */
+void api_say_name(struct api_call *c, const struct source *s); /* a sentence on how it is */
 /* Members of an object: "needs_restart": the keys, or with <has_values> each with both values. */
 void put_needs_restart(struct json *j, const struct admin *a, bool has_values);
 #endif

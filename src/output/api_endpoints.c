@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Endpoints of one service: which it has and where they come from; adding, changing and removing of
  * those that the API brings. */
+#include "knob/sources.h"
 #include "output/admin_int.h"
 
 #include <ctype.h>
@@ -77,9 +78,15 @@ static void put_member(struct json *j, const struct admin *a, uint16_t i)
     uint32_t place = atomic_load_explicit(&now->place, memory_order_relaxed);
     uint32_t weight = atomic_load_explicit(&now->weight_permille, memory_order_relaxed);
     int32_t in_flight = memfile_in_flight(now);
+    struct source name;
+    char from[SOURCE_TEXT_BYTES] = "";
+    uint32_t origin = atomic_load_explicit(&s->memfile->endpoints[i].origin, memory_order_relaxed);
+    if (!own && api_source_of(a, i, &name))
+        sources_text(&name, from);
     json_object_begin(j);
     json_key_str(j, "address", address ? address + 1 : "");
-    json_key_str(j, "source", own ? "api" : "configuration");
+    json_key_str(j, "source", own || origin == MEMFILE_ORIGIN_API ? "api" : "configuration");
+    json_key_str(j, "name", from);
     json_key_f64(j, "weight_pct", own ? own->weight_pct : place ? weight / 10.0 : NAN);
     json_key_str(j, "health", g->head.type ? ev_health_name(g->health) : "unknown");
     json_key_bool(j, "is_drained", s->is_drained && s->is_drained(s->ctx, i));
@@ -94,6 +101,7 @@ static void put_waiting(struct json *j, const struct admin_endpoint *e)
     json_object_begin(j);
     json_key_str(j, "address", e->address);
     json_key_str(j, "source", "api");
+    json_key_str(j, "name", "");
     json_key_f64(j, "weight_pct", e->weight_pct);
     json_key_str(j, "health", "unknown");
     json_key_bool(j, "is_drained", false);
@@ -121,6 +129,8 @@ RUN(service_endpoints)
             put_member(&c->j, a, i);
     for (uint32_t i = 0; a->source.endpoint_at && (e = a->source.endpoint_at(a->source.ctx, i));
          i++) {
+        if (e->is_name)
+            continue;
         snprintf(name, sizeof name, "%.60s %.40s", e->service, e->address);
         uint16_t number = api_target(a, EV_KIND_ENDPOINT, name);
         if (strcmp(e->service, admin_name(a, EV_KIND_SERVICE, service)) == 0 &&
@@ -128,6 +138,7 @@ RUN(service_endpoints)
             put_waiting(&c->j, e);
     }
     json_array_end(&c->j);
+    api_put_names(c, service);
     json_object_end(&c->j);
 }
 
@@ -154,6 +165,33 @@ static void note_order(struct api_call *c, const struct admin_endpoint_order *o)
     (void)!(s->submit(s->ctx, &ev.head, &err) == FB_OK);
 }
 
+/* How a name is that was just added. */
+static void name_hint(const struct admin *a, const struct admin_endpoint *e, char text[400])
+{
+    struct source s;
+    if (!api_find_name(a, e->service, e->address, &s)) {
+        snprintf(text, 400,
+                 "It is written down, but the gateway does not follow it yet; `foldback endpoint "
+                 "list %s` shows when it does.",
+                 e->service);
+        return;
+    }
+    text[0] = '\0';
+    if (s.state == SOURCE_ASKED)
+        snprintf(text, 400,
+                 "It is still being looked up, and takes requests as soon as it has an address: "
+                 "`foldback endpoint list %s`.",
+                 e->service);
+    else if (s.state == SOURCE_NONE)
+        snprintf(text, 400,
+                 "It has no address yet%s%s; it is asked again every few seconds, and takes "
+                 "requests as soon as it has one: `foldback endpoint list %s`.",
+                 s.why[0] ? ": " : "", s.why, e->service);
+    else if (s.state == SOURCE_KEPT)
+        snprintf(text, 400, "A look-up of it failed: %s; `foldback endpoint list %s`.", s.why,
+                 e->service);
+}
+
 static void put_hint(struct api_call *c, const struct admin_endpoint_order *o, bool is_in_force)
 {
     const struct admin *a = c->admin;
@@ -165,7 +203,9 @@ static void put_hint(struct api_call *c, const struct admin_endpoint_order *o, b
     int32_t in_flight =
         number == EV_NONE ? 0 : memfile_in_flight(&a->source.memfile->gauges[number]);
     text[0] = '\0';
-    if (!is_in_force)
+    if (o->of.is_name && o->verb != ADMIN_ENDPOINT_REMOVE)
+        name_hint(a, &o->of, text);
+    else if (!is_in_force)
         snprintf(text, sizeof text,
                  "It is written down, but the gateway has not answered within 4 s; `foldback "
                  "endpoint list %s` shows whether it is in force.",
@@ -184,30 +224,45 @@ static void put_hint(struct api_call *c, const struct admin_endpoint_order *o, b
         json_key_str(&c->j, "warning", text);
 }
 
-static void on_told(struct api_call *c, const uint32_t *told)
+/* The gateway has no room for it: what was asked for is taken back. */
+static void refuse_full(struct api_call *c)
 {
-    const struct admin_endpoint_order *o = &c->conn->order;
-    bool is_in = told && *told, is_removal = o->verb == ADMIN_ENDPOINT_REMOVE;
-    if (told && !is_in && o->verb == ADMIN_ENDPOINT_ADD) {
+    struct admin_endpoint_order back = c->conn->order;
+    if (back.of.is_name)
+        api_fail(c, FB_E_CONFLICT,
+                 "the gateway cannot look up %s: `foldback doctor` and its log say why",
+                 back.of.address);
+    else
         api_fail(c, FB_E_CONFLICT,
                  "%s takes no more endpoints: the most is 256, counting those that still end their "
                  "last requests; remove one (`foldback endpoint remove`), or use another service",
-                 o->of.service);
-        struct admin_endpoint_order back =
-            *o; /* the order stands in the log, and so does its end */
-        back.verb = ADMIN_ENDPOINT_REMOVE;
-        note_order(c, &back);
+                 back.of.service);
+    back.verb = ADMIN_ENDPOINT_REMOVE; /* the order stands in the log, and so does its end */
+    note_order(c, &back);
+}
+
+static void on_told(struct api_call *c, const uint32_t *told)
+{
+    const struct admin_endpoint_order *o = &c->conn->order;
+    bool is_removal = o->verb == ADMIN_ENDPOINT_REMOVE;
+    bool is_known = told != NULL, is_in = told && *told;
+    struct source name;
+    if (told && !is_in && o->verb == ADMIN_ENDPOINT_ADD) {
+        refuse_full(c);
         return;
     }
-    c->status = told ? (o->verb == ADMIN_ENDPOINT_ADD ? 201 : 200) : 202;
+    /* The gateway tells of a name when it was answered, which may take longer. */
+    if (!told && o->of.is_name && !is_removal)
+        is_known = is_in = api_find_name(c->admin, o->of.service, o->of.address, &name);
+    c->status = is_known ? (o->verb == ADMIN_ENDPOINT_ADD ? 201 : 200) : 202;
     json_object_begin(&c->j);
     json_key_str(&c->j, "verb", verbs[o->verb]);
     json_key_str(&c->j, "service", o->of.service);
     json_key_str(&c->j, "address", o->of.address);
     if (!is_removal)
         json_key_f64(&c->j, "weight_pct", o->of.weight_pct);
-    json_key_bool(&c->j, "is_in_force", told && is_in != is_removal);
-    put_hint(c, o, told != NULL);
+    json_key_bool(&c->j, "is_in_force", is_known && is_in != is_removal);
+    put_hint(c, o, is_known);
     json_object_end(&c->j);
 }
 
@@ -252,7 +307,8 @@ static bool read_order(struct api_call *c, struct admin_endpoint_order *o)
     }
     if (!copy_name(o->of.address, sizeof o->of.address, address)) {
         api_fail(c, FB_E_RANGE,
-                 "\"%.80s\" is no address: write IP:PORT, such as 10.0.0.5:8080 or [::1]:8080",
+                 "\"%.80s\" is no endpoint: write IP:PORT, such as 10.0.0.5:8080 or [::1]:8080, or "
+                 "dns://NAME:PORT",
                  address);
         return false;
     }

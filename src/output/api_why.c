@@ -2,8 +2,9 @@
 /* GET /v1/why?q=: prose and numbers about one thing, and the next command.
  *
  * The subject is found in this order: request id, "decision 17" or a bare decision number,
- * endpoint, service, route, knob.  Names are unique within a kind; a bare word that fits two kinds
- * takes the first. */
+ * endpoint, service, route, followed name, knob.  Names are unique within a kind; a bare word that
+ * fits two kinds takes the first. */
+#include "knob/sources.h"
 #include "output/why_int.h"
 
 #include <inttypes.h>
@@ -31,7 +32,7 @@ void why_say(struct api_call *c, const char *fmt, ...)
     json_str(&c->j, text);
 }
 
-static void begin(struct api_call *c, const char *kind, const char *subject)
+void why_begin(struct api_call *c, const char *kind, const char *subject)
 {
     json_object_begin(&c->j);
     json_key_str(&c->j, "kind", kind);
@@ -47,14 +48,14 @@ void api_run_why(struct api_call *c)
 
 bool api_why(struct api_call *c)
 {
-    char q[200];
+    char q[ADMIN_SERVICE_BYTES + ADMIN_ADDRESS_BYTES + 1];
     uint64_t id;
     if (!api_query(c, "q", q, sizeof q) || q[0] == '\0') {
         api_fail(c, FB_E_USAGE, "say what to explain: ?q=REQUEST_ID, a decision number, or a name");
         return true;
     }
-    bool is_found = why_request(c, q) || why_decision(c, q) || why_target(c, q) || why_knob(c, q) ||
-                    why_feature(c, q) || why_signal(c, q);
+    bool is_found = why_request(c, q) || why_decision(c, q) || why_target(c, q) || why_name(c, q) ||
+                    why_knob(c, q) || why_feature(c, q) || why_signal(c, q);
     /* Whoever has just got the answer is faster than the event of it. */
     if (!is_found && parse_request_id(q, &id) && api_wait_event(c))
         return false;
@@ -130,7 +131,7 @@ static bool why_request(struct api_call *c, const char *q)
     if (!r)
         return false;
     const struct ev_reason_row *reason = ev_reason_row(r->reason);
-    begin(c, "request", q);
+    why_begin(c, "request", q);
     say(c, "%s (%s)", reason->sentence ? reason->sentence : "It ended.",
         reason->name ? reason->name : "unknown");
     if (r->status)
@@ -210,7 +211,7 @@ static bool why_decision(struct api_call *c, const char *q)
         return false;
     struct buf text;
     buf_init(&text, 2048);
-    begin(c, "decision", q);
+    why_begin(c, "decision", q);
     if (c->admin->source.explain)
         c->admin->source.explain(c->admin->source.ctx, &e->decision, &text);
     if (text.len > 0)
@@ -335,6 +336,13 @@ static void say_origin(struct api_call *c, uint16_t number)
             "It was added through the admin API with weight %.6g %% and stays until `foldback "
             "endpoint remove %s %s`.",
             own->weight_pct, own->service, own->address);
+    struct source name;
+    char text[SOURCE_TEXT_BYTES];
+    if (!own && api_source_of(c->admin, number, &name)) {
+        sources_text(&name, text);
+        say(c, "The name %s brought it%s.", text,
+            name.origin == MEMFILE_ORIGIN_API ? ", which was added through the admin API" : "");
+    }
     if (admin_has_left(c->admin, number))
         say(c, "It is not in its service any more; what follows is what was seen last.");
 }
@@ -435,11 +443,13 @@ static bool why_target(struct api_call *c, const char *q)
     }
     if (number == EV_NONE)
         return false;
-    begin(c, ev_kind_name((uint8_t)kind), admin_name(c->admin, kind, number));
+    why_begin(c, ev_kind_name((uint8_t)kind), admin_name(c->admin, kind, number));
     if (kind == EV_KIND_ENDPOINT)
         say_endpoint(c, number);
-    if (kind == EV_KIND_SERVICE)
+    if (kind == EV_KIND_SERVICE) {
         say_members(c, number);
+        why_say_names(c, number);
+    }
     say_traffic(c, (struct fact_scope){kind, number});
     if (kind == EV_KIND_ROUTE)
         say_cold(c, number);
@@ -466,7 +476,7 @@ static bool why_knob(struct api_call *c, const char *q)
     uint16_t only = rest.len > 0 ? api_target(c->admin, row->kind, rest.at) : EV_NONE;
     if (rest.len > 0 && only == EV_NONE)
         return false;
-    begin(c, "knob", q);
+    why_begin(c, "knob", q);
     say(c, "%s %s", row->what, row->why);
     say(c, "Its loop is %s: %s", loop_row((uint16_t)row->loop)->name,
         loop_row((uint16_t)row->loop)->what);
@@ -531,7 +541,7 @@ static bool why_signal(struct api_call *c, const char *q)
         i++;
     if (!source->signal || i == SIGNALS_MAX)
         return false;
-    begin(c, "signal", q);
+    why_begin(c, "signal", q);
     say_signal(c, &v);
     const struct timeline_alert *a;
     for (uint64_t k = 0; (a = timeline_alert_at(&c->admin->timeline, k)) != NULL; k++)

@@ -124,8 +124,16 @@ OWN = {"service": "shop", "endpoints": [
      "in_flight": 11, "is_in_force": True},
     {"address": "10.0.0.5:8080", "source": "api", "weight_pct": 50.0, "health": "ok", "is_drained": True, "in_flight": 0,
      "is_in_force": True},
+    {"address": "10.0.0.9:8080", "source": "api", "name": "dns://shop.internal:8080", "weight_pct": 100.0, "health": "ok",
+     "is_drained": False, "in_flight": 2, "is_in_force": True},
     {"address": "[2001:db8::7]:8080", "source": "api", "weight_pct": None, "health": "unknown", "is_drained": False,
-     "in_flight": 0, "is_in_force": False}]}
+     "in_flight": 0, "is_in_force": False}], "names": [
+    {"name": name, "source": source, "weight_pct": 100.0, "state": state, "addresses": count, "why": why}
+    for name, source, state, count, why in (
+        ("dns://shop.internal:8080", "api", "resolved", 1, ""), ("dns://b.internal:80", "configuration", "resolved", 12, ""),
+        ("dns://late.internal:80", "api", "unresolved", 0, "the name does not exist"),
+        ("dns+srv://_http._tcp.c.internal", "list", "stale", 2, "no answer within 2 s"),
+        ("dns://new.internal:80", "api", "pending", 0, ""), ("dns://waits.internal:80", "api", "not_in_force", 0, ""))]}
 CHANGED = {"verb": "add", "service": "shop", "address": "10.0.0.5:8080", "weight_pct": 50.0, "is_in_force": True}
 
 
