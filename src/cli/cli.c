@@ -17,7 +17,7 @@ const struct cli_option_row cli_options[OPT_COUNT] = {
 #undef OPTION
 };
 
-/* OPTS(A, B) -> a mask of 1 to 10 flags; OPTS(NONE) is 0.  ISO C wants at least one argument. */
+/* OPTS(A, B) -> a mask of 1 to 11 flags; OPTS(NONE) is 0.  ISO C wants at least one argument. */
 #define BIT_OF(o) ((o) < OPT_COUNT ? 1ull << ((unsigned)(o)&63u) : 0ull)
 #define BIT(o) BIT_OF(OPT_##o)
 #define OPTS_1(a) BIT(a)
@@ -30,10 +30,11 @@ const struct cli_option_row cli_options[OPT_COUNT] = {
 #define OPTS_8(a, ...) BIT(a) | OPTS_7(__VA_ARGS__)
 #define OPTS_9(a, ...) BIT(a) | OPTS_8(__VA_ARGS__)
 #define OPTS_10(a, ...) BIT(a) | OPTS_9(__VA_ARGS__)
-#define PICK(x1, x2, x3, x4, x5, x6, x7, x8, x9, x10, name, ...) name
+#define OPTS_11(a, ...) BIT(a) | OPTS_10(__VA_ARGS__)
+#define PICK(x1, x2, x3, x4, x5, x6, x7, x8, x9, x10, x11, name, ...) name
 #define OPTS(...)                                                                                  \
-    (PICK(__VA_ARGS__, OPTS_10, OPTS_9, OPTS_8, OPTS_7, OPTS_6, OPTS_5, OPTS_4, OPTS_3, OPTS_2,    \
-          OPTS_1, 0)(__VA_ARGS__))
+    (PICK(__VA_ARGS__, OPTS_11, OPTS_10, OPTS_9, OPTS_8, OPTS_7, OPTS_6, OPTS_5, OPTS_4, OPTS_3,   \
+          OPTS_2, OPTS_1, 0)(__VA_ARGS__))
 _Static_assert(OPT_COUNT < 64, "a mask of flags has 64 bits");
 const struct cli_command_row cli_commands[] = {
 #define COMMAND(cid, cwords, cargs, cmin, cmax, copts, cwhat, cexamples)                           \

@@ -60,6 +60,7 @@ struct cli_export_args {
     const char *types;  /* "request,decision", NULL: all */
     const char *state, *dir, *since, *until, *filter;
     const char *output; /* file, NULL: stdout */
+    const char *region; /* NULL: all */
     uint64_t from_offset;
     bool is_following, is_redacted, is_json;
 };

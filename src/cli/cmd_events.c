@@ -179,6 +179,7 @@ int cmd_events_export(const struct cli_call *call)
                                    .until = call->option[OPT_UNTIL],
                                    .filter = call->option[OPT_FILTER],
                                    .output = call->option[OPT_OUTPUT],
+                                   .region = call->option[OPT_REGION],
                                    .is_following = call->option[OPT_FOLLOW] != NULL,
                                    .is_redacted = !call->option[OPT_NO_REDACT],
                                    .is_json = call->is_json};

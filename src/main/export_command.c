@@ -12,6 +12,7 @@
 #include "event/cloudevent.h"
 #include "event/filter.h"
 #include "main/export_parquet.h"
+#include "main/export_region.h"
 #include "main/log_names.h"
 #include "main/run.h"
 #include "query/print.h"
@@ -40,7 +41,9 @@ struct export
     struct log_place place;
     struct scan_source source;
     struct scan_bounds bounds;
+    uint64_t types; /* that are put; 0: all */
     struct filter filter;
+    struct export_region region;
     struct scan scan;
     FILE *to;
     char partial[4200]; /* name of the file while it is written; "" when stdout */
@@ -72,13 +75,15 @@ int export_command(const struct cli_export_args *args)
     static struct export x; /* the filter alone is some KiB */
     struct fb_err err = {0};
     struct sigaction act = {.sa_handler = on_signal};
-    x = (struct export){.args = args, .to = stdout};
+    x = (struct export){.args = args, .to = stdout, .region = {.name = args->region}};
     sigaction(SIGINT, &act, NULL);
     sigaction(SIGTERM, &act, NULL);
     signal(SIGPIPE, SIG_IGN);
     enum fb_code code = read_args(&x, &err);
     if (code == FB_OK)
         code = log_place_find(&x.place, args->dir, args->state, &err);
+    if (code == FB_OK)
+        code = export_region_begin(&x.region, &x.place, &err);
     if (code == FB_OK)
         code = scan_open(&x.scan, &x.source, &err);
     if (code == FB_OK) {
@@ -87,6 +92,7 @@ int export_command(const struct cli_export_args *args)
             code = close_output(&x, run(&x, &err), &err);
     }
     scan_close(&x.scan);
+    export_region_fini(&x.region);
     if (code == FB_OK) {
         tell(&x);
         return 0;
@@ -157,6 +163,8 @@ static enum fb_code read_args(struct export *x, struct fb_err *err)
     x->bounds = (struct scan_bounds){
         .from_offset = a->from_offset, .until_offset = UINT64_MAX, .until_us = UINT64_MAX};
     enum fb_code code = read_types(a->types, &x->bounds.types, &types, err);
+    x->types = x->bounds.types;
+    x->bounds.types = export_region_types(&x->region, x->types);
     bool is_table = x->format == EXPORT_CSV || x->format == EXPORT_PARQUET;
     if (code == FB_OK && is_table && types != 1)
         code = fb_fail(err, FB_E_USAGE,
@@ -297,7 +305,7 @@ static bool put_csv(struct export *x, const struct query_sink *sink, const struc
 static uint8_t first_type(const struct export *x)
 {
     uint8_t type = 1;
-    while (type < EV_TYPE_END && !(x->bounds.types >> type & 1))
+    while (type < EV_TYPE_END && !(x->types >> type & 1))
         type++;
     return type;
 }
@@ -344,6 +352,14 @@ static bool put(struct export *x, const struct query_sink *sink, const struct sc
                                              : put_json(x, e);
 }
 
+static bool is_wanted(const struct export *x, const struct ev_head *ev,
+                      const struct filter_names *names)
+{
+    return (!x->types || x->types >> ev->type & 1) &&
+           (x->filter.is_all || filter_matches(&x->filter, ev, NULL, names)) &&
+           export_region_may_pass(&x->region, ev, names);
+}
+
 /* To the present end of the log; FB_E_END then. */
 static enum fb_code pass(struct export *x, const struct query_sink *sink, struct fb_err *err)
 {
@@ -351,7 +367,8 @@ static enum fb_code pass(struct export *x, const struct query_sink *sink, struct
     struct scan_event e;
     enum fb_code code;
     while ((code = scan_next(&x->scan, &e, err)) == FB_OK) {
-        if (!x->filter.is_all && !filter_matches(&x->filter, e.ev, NULL, &names))
+        export_region_feed(&x->region, e.ev, e.offset);
+        if (!is_wanted(x, e.ev, &names))
             continue;
         if (x->format != EXPORT_PARQUET) {
             if (!put(x, sink, &e))

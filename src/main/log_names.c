@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "main/log_names.h"
 
-#include "main/fold.h"
 #include "query/scan.h"
 #include "stream/segment.h"
 #include "stream/sequencer.h"
@@ -87,6 +86,29 @@ static bool look(void *arg, const char *key, struct span value)
         n->is_found = true;
     }
     return true;
+}
+
+enum fb_code log_fold_newest(const struct log_place *place, struct fold *fold, uint64_t *offset,
+                             struct fb_err *err)
+{
+    struct state *st = NULL;
+    struct nearest near = {.offset = UINT64_MAX};
+    struct state_snapshot snap;
+    size_t head = sizeof(struct sequencer_saved);
+    *offset = 0;
+    if (!place->state[0] || state_peek(&st, place->state, NULL) != FB_OK)
+        return FB_OK;
+    enum fb_code code = state_list(st, STATE_LIST_SNAPSHOTS, look, &near, err);
+    if (code == FB_OK && near.is_found &&
+        state_snapshot_find(st, "fold", near.best, &snap, NULL) == FB_OK) {
+        struct span bytes = {snap.bytes, snap.len};
+        if (bytes.len >= head)
+            code = fold_load(fold, (struct span){bytes.at + head, bytes.len - head}, err);
+        *offset = snap.offset;
+        free(snap.bytes);
+    }
+    state_close(st);
+    return code;
 }
 
 bool log_names_at(void *arg, uint64_t offset, struct names *names)

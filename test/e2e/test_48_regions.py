@@ -66,6 +66,19 @@ def test_tagged_events_reach_only_receivers_of_their_region(tmp_path):
     text = open(abroad).read()
     for word in ("shop", "/account/"):  # no name, sample, health, decision or configuration of it either
         assert word not in text, word
+    # an export for abroad is what the receiver abroad got; the region is that of now
+    def exported(*args):
+        done = fold.cli("events", "export", *args)
+        return done.returncode, done.stdout, done.stderr
+    code, out, _ = exported("--region", "us")
+    assert code == 0 and "shop" not in out and "/account/" not in out
+    rows = [json.loads(x) for x in out.splitlines()]
+    assert [e["offset"] for e in rows if e["type"] == "request"] == [e["offset"] for e in seen]
+    assert {e["type"] for e in rows} >= {"request", "tick", "name"} and "config" not in {e["type"] for e in rows}
+    code, out, _ = exported("--region", "eu", "--types", "request")
+    assert code == 0 and len(out.splitlines()) == 30
+    code, out, _ = exported("--region", "us", "--types", "request", "--format", "csv", "--dir", fold.state)
+    assert code == 0 and len(out.splitlines()) == 11
     # a service that gets a region while foldback runs: nothing of it goes out any more
     with open(fold.file) as f:
         text = f.read()
@@ -81,6 +94,7 @@ def test_tagged_events_reach_only_receivers_of_their_region(tmp_path):
     last = max(e["offset"] for e in lines(home))
     until(lambda: max(e["offset"] for e in lines(abroad)) >= last - 20, 60, "abroad is as far")
     assert len([e for e in lines(abroad) if e["type"] == "request"]) == 10
+    assert exported("--region", "us", "--types", "request")[:2] == (0, "")  # its past too
     fold.stop()
     origin.close()
 
@@ -116,3 +130,14 @@ def test_a_handler_is_refused_without_a_region_beside_tagged_services(tmp_path, 
     file.write_text(text.replace("/x' }", "/x', region: eu }").replace("/tmp/x }", "/tmp/x, region: eu }"))
     done = subprocess.run([BIN, "config", "check", str(file)], capture_output=True, text=True, timeout=30)
     assert done.returncode == 0, done.stderr
+
+
+def test_an_export_for_a_region_is_refused_where_nothing_has_one(tmp_path):
+    origin = Origin(lambda r, w: ok())
+    fold = Foldback(tmp_path, config(origin, tmp_path, "").replace(", region: eu }", " }").replace(", region: eu", "")
+                    .replace(", region: us", "")).start()
+    assert fold.get("/news/1", timeout_s=30) == 200
+    done = fold.cli("events", "export", "--region", "us")
+    assert done.returncode != 0 and done.stdout == "" and "no service or route has a region" in done.stderr
+    fold.stop()
+    origin.close()
