@@ -149,6 +149,11 @@ listener.name.slowsasl.plain.sasl.jaas.config=org.apache.kafka.common.security.p
             time.sleep(0.1)
         return name
 
+    def quota(self, bytes_per_s):
+        """What each client may bring (None: as good as any); the broker holds up the answers of who brings more."""
+        self.java("kafka.admin.ConfigCommand", "--bootstrap-server", self.brokers, "--alter", "--add-config",
+                  f"producer_byte_rate={bytes_per_s or 2 ** 30}", "--entity-type", "clients", "--entity-default")
+
     def produce(self, topic, values, key=None, partition=None, wall_ms=None):
         p = Producer({"bootstrap.servers": self.brokers, "linger.ms": 5, "log_level": 0})
         bad = []

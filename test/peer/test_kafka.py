@@ -85,6 +85,43 @@ def test_nothing_is_missing_after_the_broker_was_away_under_load(kafka, shop):
     reader.close()
 
 
+def lag_alerts(fold):
+    return [a for a in fold.api("GET", "/v1/alerts")["alerts"] if a["reason"] == "alert_connector_lagging"]
+
+
+def test_a_quota_of_the_broker_is_lag_and_an_alert_and_nothing_is_lost(kafka, shop):
+    """The broker counts bytes and answers late; the load brings several times of what it lets through."""
+    topic = kafka.topic("quota")
+    fold = shop("  k: { type: kafka, brokers: '%s', topic: quota, events: [request], from: start, delay: 100ms,\n"
+                "       compression: none, block: 16KiB, lag_alert: 5s }" % kafka.brokers)
+    load = Load(fold.port, threads=4, pause_s=0.002)
+    reader = kafka.reader(topic)
+    try:
+        until(lambda: len(offsets(reader.poll())) >= 200, 60)
+        kafka.quota(10000)
+        until(lambda: [a for a in lag_alerts(fold) if not a["over"]], 120)
+        lag = connector(fold, "k")["lag_events"]
+        assert lag > 200 and connector(fold, "k")["lag_s"] >= 5, connector(fold, "k")
+        had, served = len(offsets(reader.poll(1))), load.ok
+        until(lambda: load.ok > served + 500, 60)  # the gateway does not wait
+        until(lambda: len(offsets(reader.poll(1))) > had, 60)  # and the broker still takes some
+        assert connector(fold, "k")["lag_events"] > 200
+        kafka.quota(None)
+        until(lambda: load.ok > served + 1000, 60)
+    finally:
+        load.stop()
+        kafka.quota(None)
+    assert load.bad == []
+    until(lambda: len(in_log(fold, "request")) >= load.ok, 60)
+    want = [e["offset"] for e in in_log(fold, "request")]
+    until(lambda: set(want) <= set(offsets(reader.poll(1))), 180)
+    got = offsets(reader.messages)
+    assert list(dict.fromkeys(got)) == want  # in the order of the log
+    until(lambda: connector(fold, "k")["state"] == "running" and connector(fold, "k")["lag_events"] < 200, 60)
+    until(lambda: all(a["over"] for a in lag_alerts(fold)), 60)
+    reader.close()
+
+
 def test_a_killed_brain_repeats_at_most_what_was_in_flight(kafka, shop):
     topic = kafka.topic("kill")
     fold = shop("  k: { type: kafka, brokers: '%s', topic: kill, events: [request], from: start, delay: 20ms }" % kafka.brokers)
