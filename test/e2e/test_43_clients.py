@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Libraries that applications and receivers have already: StatsD, DogStatsD, Standard Webhooks, CloudEvents."""
 import base64
+import json
 import socket
 
 import pytest
@@ -106,6 +107,35 @@ def test_a_receiver_with_their_libraries_verifies_and_reads_each_event(tmp_path,
             assert event.get_source() == "/foldback/nodes/" + node and int(offset) in want
             assert (event.get_type(), event.get_datacontenttype()) == ("foldback.request.v1", "application/json")
             assert event.get_time().tzinfo and event.get_data()["status"] == 200
+    finally:
+        fold.stop()
+        hook.close()
+        origin.close()
+
+
+def test_a_block_is_verified_whole_and_read_line_by_line(tmp_path):
+    origin, hook = Origin(lambda r, w: ok()), Receiver()
+    secret = base64.b64encode(b"twenty-four bytes or so!").decode()
+    (tmp_path / "key").write_text("whsec_" + secret + "\n")
+    fold = Foldback(tmp_path, CONFIG % origin.port + 'handlers:\n  hook: { url: "%s", events: [request], from: start, per: block,'
+                    " delay: 500ms, sign_key_file: %s }\n" % (hook.url, tmp_path / "key"))
+    try:
+        fold.start()
+        send_many(fold.port, 20)
+        until(lambda: sum(len(e["lines"]) for e in hook.taken()) >= 20, 60)
+        want = [x["offset"] for x in in_log(fold, "request")]
+        library, got = Webhook(secret), []
+        for _, block, headers, body in list(hook.seen):
+            lines = block["lines"]
+            assert headers["Content-Type"] == "application/x-ndjson"
+            assert library.verify(body, headers, json_parse=False) is None
+            with pytest.raises(WebhookVerificationError):
+                library.verify(body.replace(b'"1.0"', b'"1.1"', 1), headers, json_parse=False)
+            if len(lines) > 1:  # the whole is no document
+                with pytest.raises(json.JSONDecodeError):
+                    library.verify(body, headers)
+            got += [int(json.loads(line)["id"].split("/")[1]) for line in lines]
+        assert got == want and len(hook.seen) < 20
     finally:
         fold.stop()
         hook.close()

@@ -35,7 +35,8 @@ class Receiver:
 
             def do_POST(self):  # noqa: N802
                 body = self.rfile.read(int(self.headers["Content-Length"]))
-                event = json.loads(body)
+                is_block = self.headers["Content-Type"] == "application/x-ndjson"
+                event = {"lines": body.splitlines()} if is_block else json.loads(body)
                 with receiver.lock:
                     receiver.at.append((event.get("id", ""), time.monotonic()))
                     key = event.get("id", body)
