@@ -732,7 +732,7 @@ bool own_init(struct gw *gw); /* false without memory */
 void own_fini(struct gw *gw);
 void own_judge(struct gw *gw, uint64_t now_us);  /* thread 0, each 100 ms */
 bool own_act(struct worker *w, uint64_t now_us); /* each 100 ms; false: accept nothing */
-bool own_refuses(const struct request *req);
+bool own_refuses(struct request *req);
 bool own_ends_connections(const struct worker *w); /* after their answer, whatever they asked */
 
 /* ---- generation.c ---- */

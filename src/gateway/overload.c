@@ -15,6 +15,7 @@
 #include "base/assert.h"
 #include "gateway/gateway_int.h"
 #include "reflex/admit.h"
+#include "reflex/fair.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -34,8 +35,12 @@ struct own_load {
     int statm_fd, meminfo_fd, group_now_fd, group_stat_fd;
     uint64_t group_max_bytes; /* 0: none */
     uint32_t start_descriptors;
+    uint32_t threshold;    /* in force */
+    struct spin fair_lock; /* taken per request while some are refused, and by the tick */
+    struct fair fair;      /* of all threads: a greedy user may be on another one than the others */
 };
 
+static void set_threshold(struct gw *gw, uint32_t threshold, uint64_t now_us);
 static double memory_used(struct own_load *own, const struct conf_params *p);
 static double descriptors_used(const struct gw *gw, const struct own_load *own);
 static double delay_used(const struct gw *gw, uint64_t bound_us);
@@ -112,14 +117,25 @@ void own_judge(struct gw *gw, uint64_t now_us)
                                                                   : at[OVERLOAD_DESCRIPTORS];
     atomic_store_explicit(&gw->own_idle_us, overload_idle_us(is_acting ? place : 0),
                           memory_order_relaxed);
-    atomic_store_explicit(&gw->own_threshold, is_acting ? v.threshold : ADMIT_ALL,
-                          memory_order_relaxed);
+    set_threshold(gw, is_acting ? v.threshold : ADMIT_ALL, now_us);
     atomic_store_explicit(&gw->own_stage, (uint8_t)v.stage, memory_order_relaxed);
     if (gw->is_retired) /* its successor tells */
         return;
     show(gw);
     if (p->overload_mode != CONF_OVERLOAD_OFF)
         say(gw, now_us);
+}
+
+static void set_threshold(struct gw *gw, uint32_t threshold, uint64_t now_us)
+{
+    struct own_load *own = gw->own;
+    spin_lock(&own->fair_lock);
+    fair_tick(&own->fair, threshold, now_us);
+    if (threshold != own->threshold)
+        fair_plan(&own->fair, threshold);
+    own->threshold = threshold;
+    spin_unlock(&own->fair_lock);
+    atomic_store_explicit(&gw->own_threshold, threshold, memory_order_relaxed);
 }
 
 static uint64_t number_in(int fd, const char *key, uint32_t skip)
@@ -352,13 +368,20 @@ static void close_idle(struct worker *w, uint64_t idle_us)
     }
 }
 
-bool own_refuses(const struct request *req)
+bool own_refuses(struct request *req)
 {
-    const struct gw *gw = req->worker->gw;
-    uint32_t threshold = atomic_load_explicit(&gw->own_threshold, memory_order_relaxed);
-    if (FB_LIKELY(threshold >= ADMIT_ALL) || req->ticket.class == EV_CLASS_CRITICAL)
+    struct worker *w = req->worker;
+    struct own_load *own = w->gw->own;
+    const struct gate_ticket *t = &req->ticket;
+    uint32_t threshold = atomic_load_explicit(&w->gw->own_threshold, memory_order_relaxed);
+    if (FB_LIKELY(threshold >= ADMIT_ALL) || t->class == EV_CLASS_CRITICAL)
         return false;
-    return admit_level(req->ticket.class, req->ticket.key_hash, req->start_us, NULL) >= threshold;
+    uint32_t level = admit_level(t->class, t->key_hash, req->start_us, &w->rng);
+    spin_lock(&own->fair_lock);
+    fair_ask(&own->fair, t->class, t->key_hash);
+    bool passes = fair_passes(&own->fair, t->key_hash, level, threshold, &w->rng);
+    spin_unlock(&own->fair_lock);
+    return !passes;
 }
 
 bool own_ends_connections(const struct worker *w)

@@ -14,7 +14,7 @@ static const double ordinary_times = 2, ordinary_more = 4;
 /* So many users are refused by number; fewer share by requests. */
 static const uint32_t crowd_min = 32;
 
-static void plan(struct fair_class *c, double share);
+static struct fair_cut plan(const struct fair_class *c, double share);
 static double level_of(const struct fair_class *c, double sum);
 static double sum_below(const struct fair_class *c, double level);
 static double median_of(const struct fair_class *c, uint32_t users);
@@ -70,10 +70,19 @@ void fair_plan(struct fair *f, uint32_t threshold)
 {
     for (uint32_t i = 0; i < EV_CLASS_COUNT; i++) {
         uint32_t from = i * ADMIT_LEVELS_PER_CLASS;
-        f->classes[i].level = 0;
+        f->classes[i].cut = (struct fair_cut){0};
         if (threshold > from && threshold < from + ADMIT_LEVELS_PER_CLASS)
-            plan(&f->classes[i], (double)(threshold - from) / ADMIT_LEVELS_PER_CLASS);
+            f->classes[i].cut =
+                plan(&f->classes[i], (double)(threshold - from) / ADMIT_LEVELS_PER_CLASS);
     }
+}
+
+struct fair_cut fair_plan_share(const struct fair *f, uint8_t class, double share)
+{
+    fb_assert(class < EV_CLASS_COUNT);
+    fb_assert(share >= 0);
+    fb_assert(share <= 1);
+    return plan(&f->classes[class], share);
 }
 
 bool fair_passes(const struct fair *f, uint64_t key_hash, uint32_t level, uint32_t threshold,
@@ -81,17 +90,24 @@ bool fair_passes(const struct fair *f, uint64_t key_hash, uint32_t level, uint32
 {
     uint32_t class = level / ADMIT_LEVELS_PER_CLASS;
     fb_assert(class < EV_CLASS_COUNT);
-    const struct fair_class *c = &f->classes[class];
-    if (c->level <= 0 || key_hash == 0 || threshold <= class * ADMIT_LEVELS_PER_CLASS)
+    const struct fair_cut *cut = &f->classes[class].cut;
+    if (cut->level <= 0 || key_hash == 0 || threshold <= class * ADMIT_LEVELS_PER_CLASS)
         return level < threshold;
-    double asked = asked_of(c, key_hash);
-    if (asked > c->level && rng_unit(lot) * asked >= c->level)
+    return fair_passes_share(f, cut, key_hash, level, lot);
+}
+
+bool fair_passes_share(const struct fair *f, const struct fair_cut *cut, uint64_t key_hash,
+                       uint32_t level, struct rng *lot)
+{
+    fb_assert(cut->level > 0);
+    double asked = asked_of(&f->classes[level / ADMIT_LEVELS_PER_CLASS], key_hash);
+    if (asked > cut->level && rng_unit(lot) * asked >= cut->level)
         return false;
-    return level % ADMIT_LEVELS_PER_CLASS < c->number * ADMIT_LEVELS_PER_CLASS;
+    return level % ADMIT_LEVELS_PER_CLASS < cut->number * ADMIT_LEVELS_PER_CLASS;
 }
 
 /* <share> of what is asked passes. */
-static void plan(struct fair_class *c, double share)
+static struct fair_cut plan(const struct fair_class *c, double share)
 {
     uint32_t users = 0;
     double total = 0;
@@ -100,15 +116,13 @@ static void plan(struct fair_class *c, double share)
         total += (double)c->asked[0][u];
     }
     if (users == 0)
-        return;
+        return (struct fair_cut){0};
     double ordinary = ordinary_times * median_of(c, users) + ordinary_more;
     double passes = share * total;
-    c->level = level_of(c, passes);
-    c->number = 1;
-    if (users < crowd_min || c->level >= ordinary)
-        return;
-    c->level = ordinary;
-    c->number = fb_clamp(passes / sum_below(c, ordinary), 0, 1);
+    struct fair_cut cut = {.level = level_of(c, passes), .number = 1};
+    if (users >= crowd_min && cut.level < ordinary)
+        cut = (struct fair_cut){ordinary, fb_clamp(passes / sum_below(c, ordinary), 0, 1)};
+    return cut;
 }
 
 /* The level at which <sum> passes. */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* fair: how much each user asks while there is too much, and how much of it the door lets in.
  *
- * A threshold (reflex/admit.h) says which share of a class passes.  By the user's number alone that
+ * A threshold (reflex/admit.h), or a share itself (reflex/success.h), says how much of a class
+ * passes.  By the user's number alone that
  * share falls on users and not on requests: beside one who asks ten times as much as each of the
  * others, most of those are refused in his place.  So who asks more than others pays first:
  *
@@ -25,11 +26,14 @@
 #define FAIR_USERS 256
 #define FAIR_ROWS 2
 
-struct fair_class {
-    float asked[FAIR_ROWS][FAIR_USERS];
-    double total;  /* of one row */
+struct fair_cut {
     double level;  /* what one user may ask; 0: nothing is known */
     double number; /* share of the numbers that pass behind the level */
+};
+struct fair_class {
+    float asked[FAIR_ROWS][FAIR_USERS];
+    double total;        /* of one row */
+    struct fair_cut cut; /* of the threshold */
 };
 
 struct fair {
@@ -45,6 +49,10 @@ void fair_plan(struct fair *f, uint32_t threshold);
 /* <level>: of its class and user, from admit_level. */
 bool fair_passes(const struct fair *f, uint64_t key_hash, uint32_t level, uint32_t threshold,
                  struct rng *lot);
+/* The same for a share of what a class asks, 0..1: the caller keeps the cut. */
+struct fair_cut fair_plan_share(const struct fair *f, uint8_t class, double share);
+bool fair_passes_share(const struct fair *f, const struct fair_cut *cut, uint64_t key_hash,
+                       uint32_t level, struct rng *lot);
 /* The row in which the place of <key_hash> is not crowded by somebody else. */
 uint8_t fair_row(const struct fair *f, uint8_t class, uint64_t key_hash);
 static inline uint16_t fair_place(uint64_t key_hash, uint8_t row)

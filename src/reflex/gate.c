@@ -14,7 +14,9 @@ static const uint32_t retries_free = 2;
 static enum gate_answer place(struct gate *g, struct gate_ticket *t, uint64_t now_us);
 static bool try_send(struct gate *g, struct gate_ticket *t, uint64_t now_us);
 static bool is_admitted(struct gate *g, const struct gate_ticket *t, uint64_t now_us);
-static bool is_worth_a_try(struct gate *g, const struct gate_ticket *t, uint64_t now_us);
+static double refused_share(struct gate *g, const struct gate_ticket *t, uint64_t now_us);
+static bool is_worth_a_try(struct gate *g, const struct gate_ticket *t, double refused,
+                           uint64_t now_us);
 static uint8_t class_of(const struct gate_ticket *t);
 static enum gate_answer shed(struct gate_ticket *t, enum ev_reason why);
 
@@ -105,11 +107,12 @@ enum gate_answer gate_arrive(struct gate *g, struct gate_ticket *t, uint64_t now
     fb_assert(t->state == GATE_NEW);
     fb_assert(t->class < EV_CLASS_COUNT);
     t->endpoint = EV_NONE;
-    if (g->queue.length > 0 || g->shed_threshold < ADMIT_ALL)
+    double refused = refused_share(g, t, now_us);
+    if (g->queue.length > 0 || g->shed_threshold < ADMIT_ALL || refused > 0)
         fair_ask(&g->fair, t->class, t->key_hash);
     if (!is_admitted(g, t, now_us))
         return shed(t, REASON_SHED_PRIORITY);
-    if (!is_worth_a_try(g, t, now_us))
+    if (!is_worth_a_try(g, t, refused, now_us))
         return shed(t, REASON_SHED_ERRORS);
     retry_earn(&g->retry, now_us);
     hedge_earn(&g->hedge, now_us);
@@ -288,16 +291,25 @@ static bool is_admitted(struct gate *g, const struct gate_ticket *t, uint64_t no
     return fair_passes(&g->fair, t->key_hash, level, g->shed_threshold, &g->rng);
 }
 
-/* Almost everything fails: most users are not sent into that. */
-static bool is_worth_a_try(struct gate *g, const struct gate_ticket *t, uint64_t now_us)
+/* Almost everything fails: most is not sent into that. */
+static double refused_share(struct gate *g, const struct gate_ticket *t, uint64_t now_us)
 {
     if (g->conf.success_floor <= 0 || t->class == EV_CLASS_CRITICAL)
+        return 0;
+    return success_refuse_share(&g->success, g->conf.success_floor, now_us);
+}
+
+/* Who asks more than others pays first; before the first tick that knows, the number decides. */
+static bool is_worth_a_try(struct gate *g, const struct gate_ticket *t, double refused,
+                           uint64_t now_us)
+{
+    if (refused <= 0)
         return true;
-    double share = success_refuse_share(&g->success, g->conf.success_floor, now_us);
-    if (share <= 0)
-        return true;
-    uint32_t number = admit_level(0, t->key_hash, now_us, &g->rng);
-    return number < (1 - share) * ADMIT_LEVELS_PER_CLASS;
+    const struct fair_cut *cut = &g->worth[t->class];
+    uint32_t level = admit_level(t->class, t->key_hash, now_us, &g->rng);
+    if (cut->level > 0 && t->key_hash != 0)
+        return fair_passes_share(&g->fair, cut, t->key_hash, level, &g->rng);
+    return level % ADMIT_LEVELS_PER_CLASS < (1 - refused) * ADMIT_LEVELS_PER_CLASS;
 }
 
 /* A retry competes one class lower: work that is new comes before work that failed once. */

@@ -424,6 +424,14 @@ void gate_account(struct gate *g, struct gate_ticket *t, enum gate_outcome outco
 
 /* ---- time ---- */
 
+static void plan_worth(struct gate *g, uint64_t now_us)
+{
+    double refused = success_refuse_share(&g->success, g->conf.success_floor, now_us);
+    for (uint8_t i = EV_CLASS_CRITICAL + 1; i < EV_CLASS_COUNT; i++)
+        g->worth[i] =
+            refused > 0 ? fair_plan_share(&g->fair, i, 1 - refused) : (struct fair_cut){0};
+}
+
 void gate_tick(struct gate *g, uint64_t now_us)
 {
     queue_tick(&g->queue, now_us);
@@ -446,6 +454,7 @@ void gate_tick(struct gate *g, uint64_t now_us)
     if (fb_sub_floor_u64(now_us, g->balance_us) < balance_every_us)
         return;
     g->balance_us = now_us;
+    plan_worth(g, now_us);
     hedge_tick(&g->hedge, g->in_flight, gate_limit_sum(g), now_us);
     struct balance_seat *seats[GATE_ENDPOINTS_MAX];
     struct eject_seat *ejects[GATE_ENDPOINTS_MAX];

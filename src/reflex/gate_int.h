@@ -61,6 +61,7 @@ struct gate {
     struct queue queue;
     struct fair fair;
     struct success success;
+    struct fair_cut worth[EV_CLASS_COUNT]; /* while the success floor refuses: who goes first */
     struct gate_ticket *ended_oldest, *ended_newest; /* shed while waiting, not yet handed back */
     uint32_t events_first, events_count;
     union ev_any events[GATE_EVENTS];

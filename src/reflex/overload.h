@@ -6,7 +6,8 @@
  *
  *   0      TRIM    free memory and free connections to endpoints go back to the system
  *   0.15   SHORT   idle client connections close, the oldest first; answers end their connection
- *   0.30   REFUSE  requests are refused, lowest class first, by a threshold as in reflex/admit.h:
+ *   0.30   REFUSE  requests are refused, lowest class first and in it first of who asks more than
+ *                  others (reflex/fair.h), by a threshold as in reflex/admit.h:
  *                  512 lets all in, 384 no best effort, 256 no degraded, 128 (at 0.9) critical only
  *   0.90   PAUSE   new connections wait in the kernel
  *

@@ -4,9 +4,9 @@
  * What is tried and fails costs a service that is already down its way back up.  Of the attempts of
  * the last ten seconds a share <floor> must succeed; below it the share
  *     (tried - good / floor) / (tried + 1),  at most 0.8
- * of the users is refused (Envoy's admission control; Google SRE book, chapter 21, with floor 1 /
- * 2). The rest goes on asking, so that recovery is seen within a second or two.  A user is refused
- * or served as a whole, as in reflex/admit.h; critical requests are never refused.
+ * of the requests is refused (Envoy's admission control; Google SRE book, chapter 21, with floor 1
+ * / 2). The rest goes on asking, so that recovery is seen within a second or two.  Who asks more
+ * than others is refused first, as in reflex/fair.h; critical requests are never refused.
  *
  * Fewer than 100 attempts in the window say nothing.  Pure.  Threads: any, one at a time. */
 #ifndef FB_REFLEX_SUCCESS_H

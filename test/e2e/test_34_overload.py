@@ -4,6 +4,7 @@ import os
 import resource
 import signal
 import socket
+import threading
 import time
 
 from conftest import WAIT_S, config, ok
@@ -59,6 +60,55 @@ def test_short_of_memory_the_lowest_class_goes_first_and_comes_back(world):
     assert seen[0]["is_over"] == 0 and "memory" in seen[0]["text"]
     assert seen[-1]["is_over"] == 1
     assert len(seen) <= 5  # once per stage, not per tick
+
+
+def ask_for(proxy, user, gap_s, end, out):
+    """True for each answer of the endpoint; a refusal ends its connection."""
+    w = proxy.connect()
+    while time.monotonic() < end:
+        begun = time.monotonic()
+        w.send("GET / HTTP/1.1\r\nHost: a\r\nX-User: %s\r\n\r\n" % user)
+        m = w.response()
+        out.append(m.status == 200)
+        if m.get("connection") == "close":
+            w.close()
+            w = proxy.connect()
+        time.sleep(max(0, begun + gap_s - time.monotonic()))
+    w.close()
+
+
+def shares(proxy, seconds):
+    """Of ten users at 4 requests a second each, and of one at 80: what was let in of the last two thirds."""
+    seen = [[] for _ in range(11)]
+    end = time.monotonic() + seconds
+    threads = [threading.Thread(target=ask_for, args=(proxy, "u%d" % i, 0.0125 if i == 10 else 0.25, end, seen[i])) for i in range(11)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    late = [out[len(out) // 3:] for out in seen]
+    each = [sum(out) / len(out) for out in late]
+    return each[:10], each[10]
+
+
+def test_short_of_memory_who_asks_most_is_refused_first(world):
+    """By their numbers alone half of the modest users would get nothing."""
+    origin = world.origin()
+    text = config(origin, extra="overload: { memory: 50%, delay: 60s }\n")
+    route = "routes:\n  - { match: /, service: app, priority: degraded, key: header X-User }\n"
+    proxy = world.proxy(text[:text.index("routes:")] + route, 2)
+    if proxy.is_sanitized:
+        return  # its memory says nothing
+    shares(proxy, 2)
+    used = 0.78  # of a target of 0.5: 0.56 of the way, where two thirds of degraded are let in
+    for _ in range(6):
+        change(proxy, "memory: 50%%, delay: 60s, memory_limit: %dKiB" % (proxy.rss_kib() / used))
+        modest, greedy = shares(proxy, 6)
+        if 0.2 < greedy < 0.8:
+            break
+        used += 0.015 if greedy >= 0.8 else -0.015  # it holds a little more or less than it did
+    assert 0.2 < greedy < 0.8
+    assert min(modest) >= 0.8 and sum(modest) >= 9.5, (modest, greedy)
 
 
 def test_a_limit_on_the_address_space_counts(world):

@@ -130,7 +130,24 @@ static void what_was_asked_is_forgotten(void **state)
         fair_tick(&f, threshold, now_us);
     }
     for (uint32_t i = 0; i < EV_CLASS_COUNT; i++)
-        assert_true(f.classes[i].total <= 0 && f.classes[i].level <= 0);
+        assert_true(f.classes[i].total <= 0 && f.classes[i].cut.level <= 0);
+}
+
+static void a_share_cuts_as_a_threshold_does(void **state)
+{
+    (void)state;
+    ask(20, 20, ADMIT_ALL);
+    struct fair_cut cut = fair_plan_share(&f, CLASS, 80.0 / ADMIT_LEVELS_PER_CLASS);
+    uint32_t greedy = 0;
+    for (uint32_t i = 0; i < 1000; i++) {
+        uint32_t level = admit_level(CLASS, key(GREEDY), now_us, &lot);
+        greedy += fair_passes_share(&f, &cut, key(GREEDY), level, &lot);
+        level = admit_level(CLASS, key(i % 20), now_us, &lot);
+        assert_true(fair_passes_share(&f, &cut, key(i % 20), level, &lot));
+    }
+    assert_in_range(greedy, 150, 350);
+    assert_true(f.classes[CLASS].cut.level <= 0); /* the threshold's own is another one */
+    assert_true(fair_plan_share(&f, EV_CLASS_BEST_EFFORT, 0.5).level <= 0); /* nobody asked */
 }
 
 static void without_counts_the_number_decides(void **state)
@@ -149,6 +166,7 @@ int main(void)
         cmocka_unit_test_setup(a_crowd_is_refused_by_user_behind_the_greedy_one, setup),
         cmocka_unit_test_setup(who_shares_a_place_with_the_greedy_one_is_told_apart, setup),
         cmocka_unit_test_setup(what_was_asked_is_forgotten, setup),
+        cmocka_unit_test_setup(a_share_cuts_as_a_threshold_does, setup),
         cmocka_unit_test_setup(without_counts_the_number_decides, setup),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

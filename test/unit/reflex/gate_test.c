@@ -553,6 +553,37 @@ static void when_all_fails_most_are_refused_but_critical(void **state)
     assert_true(refused < 440);
 }
 
+static void when_all_fails_who_asks_most_is_refused_first(void **state)
+{
+    (void)state;
+    open_gate(1, 64);
+    conf.success_floor = 0.5;
+    gate_reconfigure(g, &conf);
+    /* ten users ask 2/s each and one 200/s; a third of what is tried goes well, so that a third is
+     * refused, and his alone */
+    uint32_t asked[11] = {0}, refused[11] = {0};
+    for (uint32_t i = 0; i < 11 * 600; i++) {
+        uint64_t now_us = t0 + i * 4545;
+        uint32_t user = i % 11 == 0 ? i / 11 % 10 : 10;
+        struct gate_ticket x = fresh(EV_CLASS_DEFAULT);
+        x.key_hash = (user + 1) * UINT64_C(0x9e3779b97f4a7c15);
+        bool is_late = i >= 11 * 300;
+        asked[user] += is_late;
+        if (gate_arrive(g, &x, now_us) == GATE_SHED) {
+            assert_int_equal(x.reason, REASON_SHED_ERRORS);
+            refused[user] += is_late;
+        } else {
+            gate_done(g, &x, i % 3 ? GATE_FAILED : GATE_OK, now_us + 1000);
+        }
+        gate_tick(g, now_us + 2000);
+    }
+    for (uint32_t user = 0; user < 10; user++) {
+        assert_int_equal(asked[user], 30);
+        assert_int_equal(refused[user], 0);
+    }
+    assert_in_range(refused[10] * 100 / asked[10], 25, 50);
+}
+
 static void a_wanted_version_is_taken_while_it_can(void **state)
 {
     (void)state;
@@ -649,6 +680,7 @@ int main(void)
                                   close_gate),
         cmocka_unit_test_teardown(what_was_learned_comes_back, close_gate),
         cmocka_unit_test_teardown(when_all_fails_most_are_refused_but_critical, close_gate),
+        cmocka_unit_test_teardown(when_all_fails_who_asks_most_is_refused_first, close_gate),
         cmocka_unit_test_teardown(a_wanted_version_is_taken_while_it_can, close_gate),
         cmocka_unit_test_teardown(
             a_retry_leaves_the_wanted_version_only_when_it_has_no_other_endpoint, close_gate),
