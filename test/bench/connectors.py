@@ -270,7 +270,7 @@ def measure(args, peer, fold):
     print(f"{args.type} {peer.version}, {args.format}, per {args.per}, delay {args.delay}: {s['events']} events, "
           f"{s['bytes'] / 1e6:.0f} MB in {took:.1f} s")
     print(f"  {s['events'] / took:,.0f} events/s, {s['bytes'] / took / 1e6:.0f} MB/s; CPU {cpu / s['events'] * 1e6:.2f} us per event "
-          f"here, {server_cpu / s['events'] * 1e6:.2f} us at the server; errors {s['errors']}")
+          f"here, {server_cpu / s['events'] * 1e6:.2f} us at the server; errors {s['errors']}{s['errors'] and ': ' + s['last_error'] or ''}")
     if args.format != "json":
         return
     count = 500
