@@ -64,10 +64,10 @@ static void a_thread_that_works_most_of_the_time_does_not_poll(void **state)
     struct busy_poll s = {.most_us = 50};
     wait_many(&s, 100, 30, true);
     busy_poll_judge(&s, 0, 1000000);
-    wait_many(&s, 1500, 30, true); /* 45 of 100 ms */
+    wait_many(&s, 2200, 30, true); /* 66 of 100 ms */
     busy_poll_judge(&s, 0, 1100000);
     assert_int_equal(busy_poll_budget_us(&s, 1100000), 50);
-    wait_many(&s, 1000, 30, true); /* 30 of 100 ms */
+    wait_many(&s, 1500, 30, true); /* 45 of 100 ms */
     busy_poll_judge(&s, 0, 1200000);
     assert_int_equal(busy_poll_budget_us(&s, 1200000), 0);
     assert_int_equal(busy_poll_budget_us(&s, 1400000), 50);
