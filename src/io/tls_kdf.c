@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The digests' plain functions are what makes it fast; OpenSSL discourages them, but has no other
- * way to them without a lookup and an allocation. */
-#define OPENSSL_SUPPRESS_DEPRECATED
-#include "io/tls_kdf.h"
-
+#include "io/tls_hash_int.h"
+/* it comes before what includes OpenSSL */
 #include "base/assert.h"
-#include "base/span.h"
+#include "io/tls_kdf.h"
+#include "io/tls_mac.h"
 
 #include <openssl/core_dispatch.h>
 #include <openssl/core_names.h>
@@ -13,26 +11,13 @@
 #include <openssl/kdf.h>
 #include <openssl/params.h>
 #include <openssl/provider.h>
-#include <openssl/sha.h>
 #include <pthread.h>
 #include <string.h>
-#include <strings.h>
 
-#define PROVIDER "foldback"
 #define QUERY "?provider=" PROVIDER
-#define HASH_BYTES_MAX SHA384_DIGEST_LENGTH
-#define BLOCK_BYTES_MAX SHA512_CBLOCK
 /* Of a HkdfLabel: length, label and context with a byte of length each. */
 #define LABEL_BYTES_MAX (2 + 256 + 256)
 
-struct hash {
-    bool is_384;
-    size_t bytes, block_bytes;
-    union {
-        SHA256_CTX of_256;
-        SHA512_CTX of_384;
-    } u;
-};
 /* Of one call; the texts are the caller's. */
 struct ask {
     int mode;
@@ -42,37 +27,6 @@ struct ask {
 };
 static _Thread_local struct tls_secrets *watched;
 static char nothing; /* a context: all that counts comes with the call */
-
-static void hash_begin(struct hash *h)
-{
-    if (h->is_384)
-        SHA384_Init(&h->u.of_384);
-    else
-        SHA256_Init(&h->u.of_256);
-}
-
-static void hash_put(struct hash *h, const void *at, size_t len)
-{
-    if (h->is_384)
-        SHA384_Update(&h->u.of_384, at, len);
-    else
-        SHA256_Update(&h->u.of_256, at, len);
-}
-
-static void hash_end(struct hash *h, unsigned char *out)
-{
-    if (h->is_384)
-        SHA384_Final(out, &h->u.of_384);
-    else
-        SHA256_Final(out, &h->u.of_256);
-}
-
-static void pad_key(unsigned char pad[BLOCK_BYTES_MAX], struct span key, unsigned char with)
-{
-    memset(pad, with, BLOCK_BYTES_MAX);
-    for (size_t i = 0; i < key.len; i++)
-        pad[i] ^= (unsigned char)key.at[i];
-}
 
 /* HMAC (RFC 2104) of three texts in a row; a key longer than a block is its digest. */
 static void hmac(struct hash *h, struct span key, const struct span text[3], unsigned char *out)
@@ -169,44 +123,36 @@ static bool extract(struct ask *a, unsigned char *out, size_t len)
 
 /* ---- what OpenSSL calls ---- */
 
-static bool take_digest(struct ask *a, struct span name)
-{
-    static const char *const names[] = {"SHA2-256", "SHA256", "SHA-256",
-                                        "SHA2-384", "SHA384", "SHA-384"};
-    for (size_t i = 0; i < FB_COUNT(names); i++) {
-        if (strlen(names[i]) != name.len || strncasecmp(name.at, names[i], name.len) != 0)
-            continue;
-        a->hash.is_384 = i >= 3;
-        a->hash.bytes = i >= 3 ? SHA384_DIGEST_LENGTH : SHA256_DIGEST_LENGTH;
-        a->hash.block_bytes = i >= 3 ? SHA512_CBLOCK : SHA256_CBLOCK;
-        return true;
-    }
-    return false;
-}
-
+/* By the first letter: one comparison per parameter, of which a handshake hands over some 150. */
 static bool take(struct ask *a, const OSSL_PARAM *p)
 {
     struct span is = {p->data, p->data_size};
-    if (strcmp(p->key, OSSL_KDF_PARAM_KEY) == 0) {
+    const char *name = p->key;
+    switch (name[0]) {
+    case 'k':
         a->key = is;
-        a->has_key = true;
-    } else if (strcmp(p->key, OSSL_KDF_PARAM_LABEL) == 0) {
-        a->label = is;
-    } else if (strcmp(p->key, OSSL_KDF_PARAM_DATA) == 0) {
-        a->data = is;
-    } else if (strcmp(p->key, OSSL_KDF_PARAM_PREFIX) == 0) {
-        a->prefix = is;
-    } else if (strcmp(p->key, OSSL_KDF_PARAM_SALT) == 0) {
+        return a->has_key = strcmp(name, OSSL_KDF_PARAM_KEY) == 0;
+    case 's':
         a->salt = is;
-        a->has_salt = true;
-    } else if (strcmp(p->key, OSSL_KDF_PARAM_DIGEST) == 0) {
-        return take_digest(a, is);
-    } else if (strcmp(p->key, OSSL_KDF_PARAM_MODE) == 0) {
-        return OSSL_PARAM_get_int(p, &a->mode) == 1;
-    } else {
-        return strcmp(p->key, OSSL_KDF_PARAM_PROPERTIES) == 0; /* of the digest's maker */
+        return a->has_salt = strcmp(name, OSSL_KDF_PARAM_SALT) == 0;
+    case 'l':
+        a->label = is;
+        return strcmp(name, OSSL_KDF_PARAM_LABEL) == 0;
+    case 'd':
+        if (name[1] == 'i')
+            return strcmp(name, OSSL_KDF_PARAM_DIGEST) == 0 && hash_find(&a->hash, is);
+        a->data = is;
+        return strcmp(name, OSSL_KDF_PARAM_DATA) == 0;
+    case 'p':
+        if (name[1] == 'r' && name[2] == 'o')
+            return strcmp(name, OSSL_KDF_PARAM_PROPERTIES) == 0; /* of the digest's maker */
+        a->prefix = is;
+        return strcmp(name, OSSL_KDF_PARAM_PREFIX) == 0;
+    case 'm':
+        return strcmp(name, OSSL_KDF_PARAM_MODE) == 0 && OSSL_PARAM_get_int(p, &a->mode) == 1;
+    default:
+        return false;
     }
-    return true;
 }
 
 /* What ours does not know, such as a later OpenSSL may ask. */
@@ -264,14 +210,9 @@ static void free_ctx(void *ctx)
     (void)ctx;
 }
 
-/* A function of a dispatch table; OpenSSL casts it back to what its number says. */
-#define CALL(number, function)                                                                     \
-    {                                                                                              \
-        (number), (void (*)(void))(function)                                                       \
-    }
-static const OSSL_DISPATCH kdf_calls[] = {CALL(OSSL_FUNC_KDF_NEWCTX, new_ctx),
-                                          CALL(OSSL_FUNC_KDF_FREECTX, free_ctx),
-                                          CALL(OSSL_FUNC_KDF_DERIVE, derive),
+static const OSSL_DISPATCH kdf_calls[] = {PROVIDER_CALL(OSSL_FUNC_KDF_NEWCTX, new_ctx),
+                                          PROVIDER_CALL(OSSL_FUNC_KDF_FREECTX, free_ctx),
+                                          PROVIDER_CALL(OSSL_FUNC_KDF_DERIVE, derive),
                                           {0, NULL}};
 static const OSSL_ALGORITHM kdfs[] = {
     {OSSL_KDF_NAME_TLS1_3_KDF, "provider=" PROVIDER, kdf_calls, NULL}, {NULL, NULL, NULL, NULL}};
@@ -280,13 +221,13 @@ static const OSSL_ALGORITHM *query(void *provider, int operation, int *is_uncach
 {
     (void)provider;
     *is_uncached = 0;
-    return operation == OSSL_OP_KDF ? kdfs : NULL;
+    return operation == OSSL_OP_KDF ? kdfs : operation == OSSL_OP_MAC ? tls_macs : NULL;
 }
 
 static int begin(const OSSL_CORE_HANDLE *handle, const OSSL_DISPATCH *core,
                  const OSSL_DISPATCH **out, void **provider)
 {
-    static const OSSL_DISPATCH calls[] = {CALL(OSSL_FUNC_PROVIDER_QUERY_OPERATION, query),
+    static const OSSL_DISPATCH calls[] = {PROVIDER_CALL(OSSL_FUNC_PROVIDER_QUERY_OPERATION, query),
                                           {0, NULL}};
     (void)core;
     *out = calls;
@@ -303,7 +244,7 @@ void tls_kdf_expand(bool is_384, const unsigned char *secret, const char *label,
                     size_t len)
 {
     struct ask a = {.prefix = SPAN("tls13 "), .label = span_of(label)};
-    bool is_known = take_digest(&a, is_384 ? SPAN("SHA384") : SPAN("SHA256"));
+    bool is_known = hash_find(&a.hash, is_384 ? SPAN("SHA384") : SPAN("SHA256"));
     fb_assert(is_known);
     bool is_good = expand_label(&a, (struct span){(const char *)secret, a.hash.bytes},
                                 (struct span){NULL, 0}, out, len);

@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "gateway/gateway.h"
 #include "io/thread.h"
+#include "io/tls_mem.h"
 #include "main/brain.h"
 
 #include <errno.h>
@@ -112,6 +113,8 @@ int role_gateway_main(int argc, char **argv)
     if (argc < 3)
         return 2;
     fb_log_init("gateway", FB_LOG_INFO);
+    if (!tls_mem_begin())
+        fb_log(FB_LOG_WARN, "tls: OpenSSL takes its memory from the C library, which is slower");
     signal(SIGPIPE, SIG_IGN);
     signal(SIGINT, SIG_IGN); /* the supervisor decides what a Ctrl-C means */
     signal(SIGTERM, SIG_IGN);
