@@ -90,6 +90,7 @@ struct authz_job { /* what is to be computed */
 /* The wait, whose message comes exactly once; NULL: too much is waiting. */
 struct authz_wait *authz_submit(struct request *req, const struct authz_job *job,
                                 void (*on_told)(struct loop_message *m));
+uint32_t authz_waiting(struct authz *a);       /* passwords that wait or are computed */
 void authz_wait_give(struct authz_wait *wait); /* it was told */
 /* Nobody waits any more: no message comes, or one with its req at NULL. */
 void authz_wait_leave(struct authz_wait *wait);

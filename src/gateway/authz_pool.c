@@ -188,7 +188,14 @@ static bool has_threads(struct authz *a)
     return a->thread_count > 0;
 }
 
-/* Under the lock: the job that the new wait belongs to; NULL: there is no room. */
+/* One that finds no room, and why; any thread. */
+static void note_refused(const struct authz *a, enum memfile_auth_cause cause)
+{
+    atomic_fetch_add_explicit(&a->gw->mem->head->auth.refused[cause], 1, memory_order_relaxed);
+}
+
+/* Under the lock: the job that the new wait belongs to; NULL: there is no room, which is counted.
+ */
 static struct job *place_of(struct authz *a, const struct authz_job *job)
 {
     struct job *free_job = NULL;
@@ -203,8 +210,13 @@ static struct job *place_of(struct authz *a, const struct authz_job *job)
             return j;
         of_one += j->client_key == job->client_key;
     }
-    if (!free_job || of_one >= JOBS_OF_ONE_MAX || (a->thread_count == 0 && !has_threads(a)))
+    bool has_room = free_job && of_one < JOBS_OF_ONE_MAX;
+    if (!has_room || (a->thread_count == 0 && !has_threads(a))) {
+        note_refused(a, of_one >= JOBS_OF_ONE_MAX ? MEMFILE_AUTH_CLIENT
+                        : !free_job               ? MEMFILE_AUTH_FULL
+                                                  : MEMFILE_AUTH_THREAD);
         return NULL;
+    }
     *free_job = (struct job){.client_key = job->client_key,
                              .number = a->submitted++,
                              .state = JOB_QUEUED,
@@ -225,6 +237,8 @@ struct authz_wait *authz_submit(struct request *req, const struct authz_job *job
     pthread_mutex_lock(&a->lock);
     struct authz_wait *wait = a->free_wait;
     struct job *j = wait ? place_of(a, job) : NULL;
+    if (!wait)
+        note_refused(a, MEMFILE_AUTH_FULL);
     if (j) {
         a->free_wait = wait->next;
         *wait = (struct authz_wait){.message = {.on_message = on_told},
@@ -237,6 +251,16 @@ struct authz_wait *authz_submit(struct request *req, const struct authz_job *job
     }
     pthread_mutex_unlock(&a->lock);
     return j ? wait : NULL;
+}
+
+uint32_t authz_waiting(struct authz *a)
+{
+    uint32_t count = 0;
+    pthread_mutex_lock(&a->lock);
+    for (size_t i = 0; i < JOBS_MAX; i++)
+        count += a->jobs[i].state != JOB_FREE;
+    pthread_mutex_unlock(&a->lock);
+    return count;
 }
 
 void authz_wait_give(struct authz_wait *wait)

@@ -7,6 +7,7 @@
 
 #include "base/assert.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 
@@ -21,6 +22,8 @@ struct authz_users {
     struct spin lock;
     struct htpasswd *now; /* under the lock; NULL: none was good yet */
     struct stamp seen, read;
+    bool is_bad; /* what it has now could not be taken; first thread */
+    char why[200];
 };
 
 static struct stamp stamp_of(const char *path)
@@ -31,7 +34,7 @@ static struct stamp stamp_of(const char *path)
     return (struct stamp){.device = st.st_dev,
                           .inode = st.st_ino,
                           .bytes = (uint64_t)st.st_size,
-                          .changed = st.st_mtim};
+                          .changed = st.st_ctim}; /* who may read it counts too */
 }
 
 static bool is_same(const struct stamp *a, const struct stamp *b)
@@ -48,12 +51,20 @@ static bool is_back(const struct gw *gw)
            atomic_load_explicit(&head->gateway_slot, memory_order_acquire) == gw->setup->slot;
 }
 
-static struct authz_users *same_file(const struct generation *gen, const char *path)
+/* Of the first <count> routes. */
+static struct authz_users *same_file(const struct generation *gen, const char *path, size_t count)
 {
-    for (size_t i = 0; i < gen->conf->route_count; i++)
+    for (size_t i = 0; i < count; i++)
         if (gen->users[i] && strcmp(gen->users[i]->path, path) == 0)
             return gen->users[i];
     return NULL;
+}
+
+static void note_bad(struct gw *gw, struct authz_users *u, const struct fb_err *why)
+{
+    u->is_bad = true;
+    snprintf(u->why, sizeof u->why, "%.199s", why->text);
+    atomic_fetch_add_explicit(&gw->mem->head->auth.reads[1], 1, memory_order_relaxed);
 }
 
 static enum fb_code users_new(struct gw *gw, const char *path, struct authz_users **out,
@@ -73,6 +84,7 @@ static enum fb_code users_new(struct gw *gw, const char *path, struct authz_user
         return fb_fail(err, code, "auth: %.380s", why.text);
     /* a gateway that comes back must not stay down for a file that somebody is just writing */
     fb_log(FB_LOG_ERROR, "auth: %s; nobody is let in by it until it is good", why.text);
+    note_bad(gw, u, &why);
     return FB_OK;
 }
 
@@ -90,7 +102,7 @@ enum fb_code authz_load(struct gw *gw, struct generation *gen, struct fb_err *er
             gen->users = calloc(conf->route_count, sizeof(struct authz_users *));
         if (!gw->authz || !gen->users)
             return fb_fail(err, FB_E_NOMEM, "auth: no memory, or no randomness from the system");
-        gen->users[i] = same_file(gen, auth->file);
+        gen->users[i] = same_file(gen, auth->file, conf->route_count);
         if (!gen->users[i])
             code = users_new(gw, auth->file, &gen->users[i], err);
     }
@@ -112,7 +124,7 @@ void authz_unload(struct generation *gen)
     free(gen->users);
 }
 
-static void look(struct authz_users *u)
+static void look(struct gw *gw, struct authz_users *u)
 {
     struct stamp now = stamp_of(u->path);
     struct fb_err why = {0};
@@ -125,8 +137,11 @@ static void look(struct authz_users *u)
     if (htpasswd_load(u->path, &fresh, &why) != FB_OK) {
         fb_log(FB_LOG_ERROR, "auth: %s; %s", why.text,
                u->now ? "the users read last stay" : "nobody is let in by it until it is good");
+        note_bad(gw, u, &why);
         return;
     }
+    u->is_bad = false;
+    atomic_fetch_add_explicit(&gw->mem->head->auth.reads[0], 1, memory_order_relaxed);
     fb_log(FB_LOG_INFO, "auth: %s has %zu users", u->path, htpasswd_count(fresh));
     spin_lock(&u->lock);
     struct htpasswd *was = u->now;
@@ -135,19 +150,40 @@ static void look(struct authz_users *u)
     htpasswd_free(was);
 }
 
+/* What stands about files and the queue, for the brain; not by one whose successor serves. */
+static void tell(struct gw *gw)
+{
+    struct memfile_auth *m = &gw->mem->head->auth;
+    const struct generation *gen = gw->gen;
+    uint32_t files = 0, bad = 0;
+    uint32_t waiting = gw->authz ? authz_waiting(gw->authz) : 0;
+    atomic_store_explicit(&m->waiting[gw->setup->slot], waiting, memory_order_relaxed);
+    if (gw->is_retired)
+        return;
+    for (size_t i = 0; gen->users && i < gen->conf->route_count; i++) {
+        const struct authz_users *u = gen->users[i];
+        if (!u || same_file(gen, u->path, i))
+            continue;
+        files++;
+        if (u->is_bad && bad++ == 0)
+            snprintf(m->why, sizeof m->why, "%s: %.199s",
+                     u->now ? "the users read last stay" : "nobody is let in by a file of users",
+                     u->why);
+    }
+    atomic_store_explicit(&m->files, files, memory_order_relaxed);
+    atomic_store_explicit(&m->bad_files, bad, memory_order_release);
+}
+
 void authz_tick(struct gw *gw, uint64_t now_us)
 {
     const struct generation *gen = gw->gen;
-    if (!gen->users || fb_sub_floor_u64(now_us, gw->users_polled_us) < POLL_US)
+    if (fb_sub_floor_u64(now_us, gw->users_polled_us) < POLL_US)
         return;
     gw->users_polled_us = now_us;
-    for (size_t i = 0; i < gen->conf->route_count; i++) {
-        size_t first = 0;
-        while (gen->users[first] != gen->users[i])
-            first++;
-        if (gen->users[i] && first == i)
-            look(gen->users[i]);
-    }
+    for (size_t i = 0; gen->users && i < gen->conf->route_count; i++)
+        if (gen->users[i] && !same_file(gen, gen->users[i]->path, i))
+            look(gw, gen->users[i]);
+    tell(gw);
 }
 
 bool authz_users_version(struct authz_users *u, uint64_t *version)

@@ -55,6 +55,21 @@ struct memfile_renew {
     _Atomic uint32_t last_code;              /* exit code, 128 + number of a signal */
 };
 
+/* Passwords that are checked, and the files of users; counters as those of TLS. */
+enum memfile_auth_cause {
+    MEMFILE_AUTH_FULL,   /* as many wait as there is room for */
+    MEMFILE_AUTH_CLIENT, /* as many of this client wait as may */
+    MEMFILE_AUTH_THREAD, /* no thread could be started */
+    MEMFILE_AUTH_CAUSES
+};
+struct memfile_auth {
+    _Atomic uint64_t refused[MEMFILE_AUTH_CAUSES]; /* checks */
+    _Atomic uint64_t reads[2];                     /* of changed files: taken, not good */
+    _Atomic uint32_t waiting[MEMFILE_SLOTS];       /* checks that wait or are computed */
+    _Atomic uint32_t files, bad_files;             /* named by routes; of these, not good now */
+    char why[256];                                 /* of the last one that was not */
+};
+
 /* HTTP/2 of clients; counters live as long as the supervisor. */
 enum memfile_h2_count {
     MEMFILE_H2_STREAMS,
@@ -108,6 +123,7 @@ struct memfile_head {
     struct memfile_h2 h2;
     struct memfile_compress compress;
     struct memfile_renew renew;
+    struct memfile_auth auth;
     /* What subjects in events are mixed with; random, only ever in this memory, renewed by the
      * brain with each period (privacy.period) and each erasure: an old subject leads to nobody. */
     _Atomic uint64_t pseudonym;

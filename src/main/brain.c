@@ -306,6 +306,7 @@ static void tick(struct brain *b, uint64_t now_us)
     if (now_us >= b->next_resource_us) {
         sample_resources(b, now_us);
         brain_watch_tls(b);
+        brain_watch_auth(b);
         brain_watch_keys(b);
         brain_watch_privacy(b, b->fold.conf && b->fold.conf->p.privacy_raw_addresses);
         brain_connectors_tick(b);

@@ -124,8 +124,10 @@ static bool visit_old(void *arg, const struct ev_head *ev, uint64_t offset)
     if (ev->type == EV_DECISION || ev->type == EV_OUTCOME || ev->type == EV_NAME ||
         ev->type == EV_TICK || ev->type == EV_ALERT)
         admin_on_event(b->admin, ev, offset, true);
-    if (ev->type == EV_ALERT)
+    if (ev->type == EV_ALERT) {
         brain_recall_tls(b, (const struct ev_alert *)ev);
+        brain_recall_auth(b, (const struct ev_alert *)ev);
+    }
     return true;
 }
 

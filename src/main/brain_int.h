@@ -65,7 +65,8 @@ struct brain {
     pid_t supervisor_pid;
     uint8_t cert_state[MEMFILE_CERTS_MAX];   /* 1 ends soon, 2 has ended: as the alert says */
     uint8_t staple_state[MEMFILE_CERTS_MAX]; /* the same of its stapled OCSP answer */
-    bool is_renew_failing;
+    bool is_renew_failing, is_users_bad, is_auth_full;
+    uint64_t auth_full_seen, auth_full_us; /* checks without room; when the last one was seen */
     bool is_tls_refused[MEMFILE_LISTENS_MAX], is_tls_out_refused[KNOB_TARGETS_MAX];
     bool is_disk_bad, is_compact_bad, is_clear_bad, is_stopping, is_node_stopping, is_keys_bad,
         is_key_near, is_raw;
@@ -94,6 +95,8 @@ void brain_on_verdict(struct brain *b, const struct control_msg *m); /* CONTROL_
 void brain_snapshot_take(struct brain *b);
 void brain_snapshot_save(struct brain *b); /* when its offset is durable */
 /* brain_tls.c: alerts about certificates, once a second. */
+void brain_watch_auth(struct brain *b);
+void brain_recall_auth(struct brain *b, const struct ev_alert *told);
 void brain_watch_tls(struct brain *b);
 /* One of before this brain: what stands is ended when it is over. */
 void brain_recall_tls(struct brain *b, const struct ev_alert *told);

@@ -25,6 +25,7 @@ static void write_processes(struct writer *w);
 static void write_own(struct writer *w);
 static void write_tls(struct writer *w);
 static void write_staples(struct writer *w);
+static void write_auth(struct writer *w);
 static void write_protocols(struct writer *w);
 static void write_compress(struct writer *w);
 static void write_h2(struct writer *w);
@@ -48,6 +49,7 @@ void metrics_write(const struct metrics_view *view, struct buf *out, bool is_ope
     write_own(&w);
     write_tls(&w);
     write_staples(&w);
+    write_auth(&w);
     write_protocols(&w);
     write_h2(&w);
     write_compress(&w);
@@ -703,6 +705,27 @@ static void write_staples(struct writer *w)
     family(w, METRIC_ID_RENEWAL_NEXT);
     if (next_s)
         put_u64(w, METRIC_ID_RENEWAL_NEXT, NULL, next_s);
+}
+
+static void write_auth(struct writer *w)
+{
+    static const char *const causes[] = {[MEMFILE_AUTH_FULL] = "full",
+                                         [MEMFILE_AUTH_CLIENT] = "client",
+                                         [MEMFILE_AUTH_THREAD] = "thread"};
+    const struct memfile_auth *m = &w->view->memfile->head->auth;
+    uint64_t waiting = 0;
+    for (size_t i = 0; i < MEMFILE_SLOTS; i++)
+        waiting += atomic_load(&m->waiting[i]);
+    family(w, METRIC_ID_AUTH_FILES_BAD);
+    put_u64(w, METRIC_ID_AUTH_FILES_BAD, NULL, atomic_load(&m->bad_files));
+    family(w, METRIC_ID_AUTH_FILE_READS);
+    put_u64(w, METRIC_ID_AUTH_FILE_READS, VALUES("ok"), atomic_load(&m->reads[0]));
+    put_u64(w, METRIC_ID_AUTH_FILE_READS, VALUES("refused"), atomic_load(&m->reads[1]));
+    family(w, METRIC_ID_AUTH_WAITING);
+    put_u64(w, METRIC_ID_AUTH_WAITING, NULL, waiting);
+    family(w, METRIC_ID_AUTH_CHECKS_REFUSED);
+    for (size_t i = 0; i < FB_COUNT(causes); i++)
+        put_u64(w, METRIC_ID_AUTH_CHECKS_REFUSED, VALUES(causes[i]), atomic_load(&m->refused[i]));
 }
 
 static void write_protocols(struct writer *w)

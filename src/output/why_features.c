@@ -78,6 +78,30 @@ static void say_given_up(struct api_call *c)
     why_say(c, "Given up now: %s.", stages[stage < FB_COUNT(stages) ? stage : 0]);
 }
 
+/* Files of users that are not good, and what found no room to be checked. */
+static void say_auth(struct api_call *c)
+{
+    const struct memfile_auth *m = &c->admin->source.memfile->head->auth;
+    uint32_t files = atomic_load(&m->files), bad = atomic_load(&m->bad_files), waiting = 0;
+    uint64_t full = atomic_load(&m->refused[MEMFILE_AUTH_FULL]);
+    uint64_t client = atomic_load(&m->refused[MEMFILE_AUTH_CLIENT]);
+    uint64_t thread = atomic_load(&m->refused[MEMFILE_AUTH_THREAD]);
+    for (size_t i = 0; i < MEMFILE_SLOTS; i++)
+        waiting += atomic_load(&m->waiting[i]);
+    if (bad)
+        why_say(c, "%u of %u files of users %s not good now: %.199s.", bad, files,
+                bad == 1 ? "is" : "are", m->why);
+    else if (files)
+        why_say(c, "Its files of users are good (%u).", files);
+    if (waiting)
+        why_say(c, "%u passwords wait to be checked, or are being checked; 128 may.", waiting);
+    if (full + client + thread)
+        why_say(c,
+                "No room for the check of a password: %" PRIu64 " times because as many waited as "
+                "may, %" PRIu64 " times because as many of one client did%s.",
+                full, client, thread ? "; and there were times without a thread for it" : "");
+}
+
 bool why_feature(struct api_call *c, const char *q)
 {
     unsigned id = feature_by_name(span_of(q));
@@ -94,6 +118,8 @@ bool why_feature(struct api_call *c, const char *q)
         why_say(c, "Nothing of it was seen so far.");
     if (id == FEATURE_OWN)
         say_given_up(c);
+    if (id == FEATURE_AUTH)
+        say_auth(c);
     why_say(c, "Its metrics: %s.", row->metrics);
     why_say(c, "How to use it: doc/guide/%s.md.", row->page);
     json_array_end(&c->j);
@@ -122,6 +148,29 @@ static void put_figures(struct api_call *c, unsigned id, uint16_t number, const 
     json_object_end(&c->j);
 }
 
+/* What is of no route: the files of users, and the queue of their checks. */
+static void put_auth_node(struct api_call *c)
+{
+    const struct memfile_auth *m = &c->admin->source.memfile->head->auth;
+    uint64_t waiting = 0, refused = 0;
+    uint32_t files = atomic_load(&m->files);
+    for (size_t i = 0; i < MEMFILE_SLOTS; i++)
+        waiting += atomic_load(&m->waiting[i]);
+    for (size_t i = 0; i < MEMFILE_AUTH_CAUSES; i++)
+        refused += atomic_load(&m->refused[i]);
+    if (!files && !refused)
+        return;
+    json_object_begin(&c->j);
+    json_key_str(&c->j, "of", "node");
+    json_key(&c->j, "figures");
+    json_object_begin(&c->j);
+    json_key_u64(&c->j, "files_not_good", atomic_load(&m->bad_files));
+    json_key_u64(&c->j, "checks_waiting", waiting);
+    json_key_u64(&c->j, "checks_without_room", refused);
+    json_object_end(&c->j);
+    json_object_end(&c->j);
+}
+
 static void put_feature(struct api_call *c, unsigned id)
 {
     const struct feature_row *row = feature_row(id);
@@ -144,6 +193,8 @@ static void put_feature(struct api_call *c, unsigned id)
         if (name[0])
             put_figures(c, id, i, name);
     }
+    if (id == FEATURE_AUTH)
+        put_auth_node(c);
     json_array_end(&c->j);
     json_object_end(&c->j);
 }
