@@ -13,6 +13,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 import xml.etree.ElementTree as ET
 
@@ -26,7 +27,7 @@ ENV = {"CMOCKA_MESSAGE_OUTPUT": "TAP", "ASAN_OPTIONS": "detect_leaks=1:abort_on_
 results = []  # (suite, passed, failed, skipped)
 failures = []
 unsteady = []  # failed once beside others, passed alone: printed at the end, to be looked into
-AGAIN = 3  # so many failures of one run get a second try; more are no accident
+AGAIN = 5  # so many failures of one run get a second try; more are no accident
 NO_ACCIDENT = re.compile("Sanitizer|runtime error|promise|did not stop")
 
 
@@ -40,13 +41,46 @@ def fuzzers():
 
 def build_now(folder, options, before=()):
     if not os.path.exists(f"{folder}/build.ninja"):
-        done = subprocess.run([*before, "meson", "setup", folder, *options], capture_output=True, text=True)
-        if done.returncode:
-            return done.stdout[-3000:] + done.stderr[-1000:]
+        code, text = run_beside([*before, "meson", "setup", folder, *options])
+        if code:
+            return text[-4000:]
     targets = [f"test/fuzz/{p}" for p in fuzzers()] if folder == "build-fuzz" else []  # of that tree nothing else is run
-    done = subprocess.run([*before, "ninja", "-C", folder, *(["-j2"] if before else []), *targets],
-                          capture_output=True, text=True)
-    return "" if done.returncode == 0 else done.stdout[-4000:]
+    code, text = run_beside([*before, "ninja", "-C", folder, *(["-j2"] if before else []), *targets])
+    return "" if code == 0 else text[-4000:]
+
+
+building = set()  # process groups that build now
+still = threading.RLock()  # held while they stand
+
+
+def run_beside(command):
+    """-> (exit code, what it said)"""
+    with still:
+        p = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+                             start_new_session=True)
+        building.add(p)
+    try:
+        text = p.communicate()[0]
+        return p.returncode, text
+    finally:
+        building.discard(p)
+
+
+def signal_builds(number):
+    for p in list(building):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(p.pid, number)
+
+
+@contextlib.contextmanager
+def quiet():
+    """What is built beside the rows stands still: tests that measure, and second tries, have the machine for themselves."""
+    with still:
+        signal_builds(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            signal_builds(signal.SIGCONT)
 
 
 early = {}  # folder -> the build that runs beside rows which mostly wait
@@ -88,6 +122,25 @@ def run_tap(name, command, timeout_s, env):
     return name, passed, failed, ("\n".join(bad) + "\n" + out[-3000:]) if failed else ""
 
 
+# Units that wait for other threads or for a server.  All others are the same each time, what fails there fails again; and
+# what a kill or a power cut lost once (stream/kill, stream/power) is a broken promise.
+WAITS = re.compile("stream/(kafka|source|resend|letters|operational)|fleet/lease|main/(brain_query|fleet_link)|io/(busy_poll|dns|socket)")
+
+
+def again_if_it_waits(done, test, args, timeout_s, env):
+    """A second try, behind the others and alone, for an assertion in a program that waits; a crash, a time-out or a report has none."""
+    name, _, failed, text = done
+    if not (failed and WAITS.search(name)) or NO_ACCIDENT.search(text) or re.search("time-out after|ended with", text):
+        return done
+    with quiet():
+        again = run_tap(name, [*test["cmd"], *args], timeout_s, {**test.get("env", {}), **(env or {})})
+    if again[2]:
+        return done
+    unsteady.append(f"UNSTEADY {name}: {text.splitlines()[0][:160]}")
+    note("   " + unsteady[-1])
+    return again
+
+
 def without_bands(done):
     """A program that ran to its plan is one pass, whatever it measured: only the sanitizers are asked."""
     name, passed, failed, text = done
@@ -115,6 +168,7 @@ def c_suite(suite, folder, options, wanted, timeout_s=300, env=None, jobs=2, arg
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
         done = list(pool.map(lambda t: run_tap(t["name"], [*t["cmd"], *args], timeout_s,
                                                {**t.get("env", {}), **(env or {})}), chosen))
+    done = [again_if_it_waits(d, t, args, timeout_s, env) for d, t in zip(done, chosen)]
     if not has_bands:
         done = [without_bands(d) for d in done]
     record(suite, sum(d[1] for d in done), sum(d[2] for d in done), [f"{d[0]}: {d[3]}" for d in done if d[2]], start)
@@ -157,7 +211,8 @@ def second_try(suite, cases, env):
     if not texts or len(texts) > AGAIN or any(NO_ACCIDENT.search(t) for t in texts.values()):
         return set()
     files = [f"{where.replace('.', '/')}.py::{name}" for where, name in texts]
-    again, text, is_late = pytest_cases(f"{suite}, second try", files, 300, env)
+    with quiet():
+        again, text, is_late = pytest_cases(f"{suite}, second try", files, 600, env)
     bad = {(c.get("classname"), c.get("name")) for c in again if is_bad(c)}
     passed = {(c.get("classname"), c.get("name")) for c in again} & set(texts) - bad
     if is_late or NO_ACCIDENT.search(text):
@@ -169,7 +224,7 @@ def second_try(suite, cases, env):
 
 
 def py_suite(suite, paths, timeout_s=600, env=None, mark="", workers=1, has_second_try=False):
-    """With workers: files side by side first, then the tests marked `alone`, one after the other."""
+    """With workers: files side by side first, then the tests marked `alone`, one after the other and with no build beside them."""
     start = time.time()
     runs = [(suite, mark, [])]
     if workers > 1:
@@ -179,7 +234,8 @@ def py_suite(suite, paths, timeout_s=600, env=None, mark="", workers=1, has_seco
     passed = failed = skipped = 0
     texts = []
     for name, chosen, args in runs:
-        case, text, is_late = pytest_cases(name, [*args, *(["-m", chosen] if chosen else []), *paths], timeout_s, env)
+        with quiet() if name != suite else contextlib.nullcontext():
+            case, text, is_late = pytest_cases(name, [*args, *(["-m", chosen] if chosen else []), *paths], timeout_s, env)
         bad = {(c.get("classname"), c.get("name")) for c in case if is_bad(c)}
         if has_second_try and not is_late:
             bad -= second_try(name, case, env)
@@ -322,4 +378,7 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    finally:
+        signal_builds(signal.SIGKILL)

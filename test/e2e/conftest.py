@@ -10,6 +10,8 @@ import glob
 import json
 import os
 import queue
+import random
+import re
 import select
 import signal
 import socket
@@ -22,13 +24,22 @@ import pytest
 REPO = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 # Bounds of waits, not measures: under a sanitizer, on a machine that does other things, the whole program
 # takes seconds until its gateway process answers.
-WAIT_S = 30.0 if "TSAN_OPTIONS" in os.environ or "ASAN_OPTIONS" in os.environ else 10.0
+WAIT_S = 30.0 if "TSAN_OPTIONS" in os.environ or "ASAN_OPTIONS" in os.environ else 20.0
 
 
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """Below the ports of outgoing connections: one of those may take what is free now before it is listened at."""
+    with open("/proc/sys/net/ipv4/ip_local_port_range") as f:
+        top = min(32000, int(f.read().split()[0]))
+    for _ in range(200):
+        port = random.SystemRandom().randrange(12000, top) if top > 16000 else 0
+        with socket.socket() as s:
+            try:
+                s.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return s.getsockname()[1]
+    raise AssertionError("no free port")
 
 
 class Message:
@@ -306,10 +317,14 @@ class Proxy:
         return got
 
     def reload(self, config):
+        answers = self.answers_to_reloads()
         self.write(config)
         if self.is_whole:
             self.process.send_signal(signal.SIGHUP)
-            time.sleep(0.5)
+            deadline = time.monotonic() + WAIT_S
+            while self.answers_to_reloads() == answers:
+                assert time.monotonic() < deadline, "no answer to the reload: " + self.log()
+                time.sleep(0.02)
             return "reloaded"
         self.command("reload " + self.path)
         deadline = time.monotonic() + WAIT_S
@@ -317,6 +332,9 @@ class Proxy:
             line = self.lines.get(timeout=max(0.01, deadline - time.monotonic()))
             if line.startswith(("reloaded", "refused")):
                 return line
+
+    def answers_to_reloads(self):
+        return len(re.findall("new configuration in force|the old configuration stays", self.log()))
 
     def drain(self):
         if self.is_whole:

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Limits on line, head, body and every wait: each with its status, its reason, and a closed connection."""
 import socket
+import threading
 import time
 
 import pytest
-from conftest import ok, config
+from conftest import WAIT_S, ok, config
 
 LIMITS = """limits:
   line_bytes: 1KiB
@@ -70,24 +71,24 @@ def test_slow_heads_get_408(world):
     w.send("GET / HTTP/1.1\r\nHo")
     m = w.response()
     assert m.status == 408 and reason(m) == "header_timeout"
-    assert 0.25 < time.monotonic() - begin < 1.5
+    assert 0.25 < time.monotonic() - begin < 4
     assert w.is_closed()
 
 
 def test_a_connection_without_a_request_is_closed_without_a_word(world):
     origin, proxy = world.pair(extra=LIMITS)
     w = proxy.connect()
-    assert w.is_closed(2) and w.buffer == b""
+    assert w.is_closed() and w.buffer == b""
 
 
 def test_idle_connections_are_closed(world):
     origin, proxy = world.pair(extra=LIMITS)
     w = proxy.connect()
+    begin = time.monotonic()
     w.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
     w.response()
-    begin = time.monotonic()
-    assert w.is_closed(3)
-    assert 0.3 < time.monotonic() - begin < 2
+    assert w.is_closed()
+    assert 0.3 < time.monotonic() - begin < 10  # the default is a minute
 
 
 def test_a_body_that_stands_still_gets_408_and_frees_the_endpoint(world):
@@ -107,7 +108,7 @@ def test_a_body_that_drips_gets_408(world):
     w.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n")
     begin = time.monotonic()
     try:
-        while time.monotonic() - begin < 6:
+        while time.monotonic() - begin < WAIT_S:  # at this rate it would take 100 s
             w.send("x")
             time.sleep(0.1)
             w.sock.setblocking(False)
@@ -124,7 +125,6 @@ def test_a_body_that_drips_gets_408(world):
         pass
     m = w.response()
     assert m.status == 408 and reason(m) == "body_too_slow"
-    assert time.monotonic() - begin < 4
 
 
 def test_a_reader_that_takes_nothing_is_cut(world):
@@ -179,14 +179,16 @@ def test_an_answer_cut_in_the_body_is_cut_for_the_client_too(world):
 
 
 def test_a_late_answer_is_504(world):
+    gate, late = threading.Event(), []
+
     def answer(r, w):
-        time.sleep(0.6)
+        late.append(gate.wait(2 * WAIT_S))
         return ok()
     origin, proxy = world.pair(answer, extra="upstream: { timeout: 200ms }\n")
-    begin = time.monotonic()
     m = proxy.get("/", method="POST", body=b"x")
     assert m.status == 504 and reason(m) == "upstream_timeout"
-    assert time.monotonic() - begin < 0.55
+    assert not late, "the endpoint was not waited for"
+    gate.set()
 
 
 def test_a_loop_is_noticed(world):

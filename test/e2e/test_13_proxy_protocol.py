@@ -88,7 +88,7 @@ def test_a_header_that_does_not_come_in_time_is_not_waited_for(world):
     ws = [proxy.connect(), proxy.connect().send(V1[:20])]
     for w in ws:
         assert w.is_closed()
-    assert 0.25 < time.monotonic() - begun < 3
+    assert 0.25 < time.monotonic() - begun < 8
     assert [e["reason_name"] for e in proxy.wait_events(2)] == ["proxy_header_bad"] * 2
 
 

@@ -354,11 +354,11 @@ def test_http_without_tls_is_told_to_use_https(secure):
                          ids=["nothing", "one-byte", "half-a-hello", "half-a-header"])
 def test_a_handshake_that_stands_still_is_closed(secure, bytes_sent):
     _, proxy = secure(extra=SHORT)
+    begun = time.monotonic()
     w = proxy.connect()
     w.send(bytes_sent)
-    begun = time.monotonic()
-    assert w.is_closed(3)
-    assert 0.2 < time.monotonic() - begun < 2
+    assert w.is_closed()
+    assert 0.2 < time.monotonic() - begun < 5
     if not proxy.is_whole:
         assert proxy.counted("timeout", 1)
 
@@ -374,7 +374,7 @@ def test_a_handshake_that_drips_is_closed(secure):
             time.sleep(0.02)
     except OSError:
         pass
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < 7  # to the end of it 8 s are needed
 
 
 def test_garbage_is_closed_and_harms_nobody(secure, authority):

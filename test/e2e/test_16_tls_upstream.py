@@ -101,7 +101,7 @@ def test_an_endpoint_that_never_ends_its_handshake_is_given_up_in_time(world):
     begun = time.monotonic()
     m = proxy.get("/")
     assert m.status in (502, 504)
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < 9  # the endpoint says nothing for 10 s
 
 
 def test_an_expired_certificate_of_an_endpoint_is_refused(world, authority, tmp_path):

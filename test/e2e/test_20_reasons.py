@@ -15,7 +15,7 @@ import time
 
 import pytest
 import h2_util
-from conftest import Origin, Wire
+from conftest import WAIT_S, Origin, Wire
 from h2_origin import H2Origin
 from reasons_util import (HEALTH, LIMITS, ONE, PLACES, REASONS, WIDE, all_events, answer, connect, get, look, no_tls,
                           post, send, service, Seen)
@@ -556,6 +556,7 @@ def leaving_config(world):
 
 
 def run_row(world, group, reason, act, fold):
+    world.wrong.pop(reason, None)
     try:
         world.seen[reason] = act(fold, world)
     except Exception as e:  # noqa: BLE001 - told by the test of this row
@@ -566,12 +567,31 @@ def run_group(world, group, config):
     fold = Foldback(world.folder(group), config, **LISTEN.get(group, {})).start()
     world.closing.append(fold)
     rows = [(r, f) for r, (g, f) in ROWS.items() if g == group]
+    play(world, group, rows, fold)
+    if group == "leaving":  # its last events were written when nobody could ask any more
+        fold.process.wait(WAIT_S)
+        fold.start()
+    collect(world, group, rows, fold)
+    for _ in range(3 if group != "leaving" else 0):  # a machine that stood still in the middle of a row missed its moment
+        missed = [x for x in rows if not has_ended_so(world, group, x[0])]
+        if missed:
+            play(world, group, missed, fold)
+            collect(world, group, missed, fold)
+
+
+def has_ended_so(world, group, reason):
+    want, seen = REASONS[reason], world.seen.get(reason)
+    is_told = seen is None or want["status"] < 400 or 'details="%s"' % reason in (seen.proxy_status or "")
+    return reason not in world.wrong and is_told and want["id"] in {e["reason"] for e in world.events[group]}
+
+
+def play(world, group, rows, fold):
     with concurrent.futures.ThreadPoolExecutor(40) as pool:
         list(pool.map(lambda x: run_row(world, group, x[0], x[1], fold), rows))
+
+
+def collect(world, group, rows, fold):
     wanted = {REASONS[r]["id"] for r, _ in rows}
-    if group == "leaving":  # its last events were written when nobody could ask any more
-        fold.process.wait(10)
-        fold.start()
     end = time.monotonic() + 6
     while True:
         world.events.setdefault(group, [])
@@ -596,7 +616,7 @@ def world(tmp_path_factory):
     for t in threads:
         t.start()
     for t in threads:
-        t.join(55)
+        t.join(200)
     yield w
     for x in w.later:
         x.close()

@@ -88,7 +88,7 @@ class Load:
                 self.bad.append(repr(e))
             time.sleep(0.002)
 
-    def until(self, wanted, wait_s=8):
+    def until(self, wanted, wait_s=30):
         """Waits until the next 30 answers came from just these."""
         deadline = time.monotonic() + wait_s
         while time.monotonic() < deadline:

@@ -66,7 +66,7 @@ def share(proxy, count=40):
     return sum(m.body == b"a" for m in got) / count
 
 
-def until(check, wait_s=5):
+def until(check, wait_s=30):
     deadline = time.monotonic() + wait_s
     while time.monotonic() < deadline:
         if check():

@@ -300,7 +300,7 @@ def test_a_wait_ends_after_the_time_that_the_route_says(world):
     time.sleep(0.1)
     begin = time.monotonic()
     assert proxy.get("/x").body == b"body"
-    assert 0.15 < time.monotonic() - begin < 2
+    assert 0.15 < time.monotonic() - begin < 9  # the first one waits for 10 s
     gate.set()
     assert first.response().body == b"body"
 
@@ -470,7 +470,7 @@ def test_when_the_service_is_full_an_old_answer_is_better_than_none(world):
     begin = time.monotonic()
     m = proxy.get("/x")
     assert m.body == b"body" and m.get("cache-status").startswith(("foldback; hit; ttl=0", "foldback; hit; ttl=-"))
-    assert time.monotonic() - begin < 1
+    assert time.monotonic() - begin < 9  # the slot is taken for 10 s
     gate.set()
     w.response()
 

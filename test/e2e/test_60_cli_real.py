@@ -104,7 +104,7 @@ def fold(tmp_path_factory):
         o.server.server_close()
 
 
-def until(check, seconds=8):
+def until(check, seconds=30):
     """The first true answer of <check>; asserts that there is one in time."""
     end = time.monotonic() + seconds
     while True:

@@ -4,6 +4,7 @@ import http.client
 import http.server
 import json
 import os
+import random
 import signal
 import socket
 import socketserver
@@ -16,9 +17,18 @@ BIN = os.environ.get("FOLDBACK_BIN", os.path.join(ROOT, "build", "foldback"))
 
 
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """Below the ports of outgoing connections: one of those may take what is free now before it is listened at."""
+    with open("/proc/sys/net/ipv4/ip_local_port_range") as f:
+        top = min(32000, int(f.read().split()[0]))
+    for _ in range(200):
+        port = random.SystemRandom().randrange(12000, top) if top > 16000 else 0
+        with socket.socket() as s:
+            try:
+                s.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return s.getsockname()[1]
+    raise AssertionError("no free port")
 
 
 class Origin:
@@ -240,7 +250,11 @@ class Load:
             t.join(12)
 
 
+LEAST_S = 30  # a wait for a state ends with the state; a bound on how soon it comes would be a bound on the machine
+
+
 def until(fact, seconds, what):
+    seconds = max(seconds, LEAST_S)
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if fact():

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """`listen` changes at a reload: what stays is not touched, what is new serves, what is gone ends in peace."""
 import os
-import random
 import socket
 import ssl
 import subprocess
@@ -9,21 +8,8 @@ import sys
 import time
 
 import pytest
-from fb import BIN, Foldback, Load, Origin, until
+from fb import Foldback, Load, Origin, free_port, until
 from h2_load import Connection, H2Load
-
-
-def quiet_port():
-    """Free, and below those that outgoing connections take."""
-    for _ in range(200):
-        port = random.randrange(12000, 32000)
-        with socket.socket() as s:
-            try:
-                s.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    raise AssertionError("no free port")
 
 
 class Chatter:
@@ -174,7 +160,7 @@ def echo(s, text=b"hello"):
 
 def test_listeners_come_and_go_under_load(tmp_path, origin, chatter):
     certificate(tmp_path)
-    kept, kept_tls, gone, fresh, fresh_tls, fresh_tcp = [quiet_port() for _ in range(6)]
+    kept, kept_tls, gone, fresh, fresh_tls, fresh_tcp = [free_port() for _ in range(6)]
     fold = Site(tmp_path, origin, chatter, [])
     fold.write([plain(gone), plain(kept), fold.tls(kept_tls)])
     fold.start()
@@ -221,7 +207,7 @@ def test_listeners_come_and_go_under_load(tmp_path, origin, chatter):
 
 
 def test_passed_connections_of_a_removed_listener_go_on_and_are_cut_after_the_drain(tmp_path, origin, chatter):
-    kept, gone = quiet_port(), quiet_port()
+    kept, gone = free_port(), free_port()
     fold = Site(tmp_path, origin, chatter, [plain(kept), tcp(gone)], drain="8s").start()
     try:
         s = connect(gone)
@@ -244,7 +230,7 @@ def test_passed_connections_of_a_removed_listener_go_on_and_are_cut_after_the_dr
 
 def test_what_an_address_speaks_changes_at_a_reload(tmp_path, origin, chatter):
     certificate(tmp_path)
-    port, other = quiet_port(), quiet_port()
+    port, other = free_port(), free_port()
     fold = Site(tmp_path, origin, chatter, [plain(port), plain(other)])
     fold.start()
     try:
@@ -272,7 +258,7 @@ def test_what_an_address_speaks_changes_at_a_reload(tmp_path, origin, chatter):
 
 
 def test_a_port_in_use_refuses_the_whole_reload(tmp_path, origin, chatter):
-    kept, gone, fresh = quiet_port(), quiet_port(), quiet_port()
+    kept, gone, fresh = free_port(), free_port(), free_port()
     fold = Site(tmp_path, origin, chatter, [plain(kept), plain(gone)]).start()
     try:
         assert status(kept) == b"HTTP/1.1 200"
@@ -294,7 +280,7 @@ def test_a_port_in_use_refuses_the_whole_reload(tmp_path, origin, chatter):
 
 
 def test_one_address_of_a_port_becomes_all_and_one_again(tmp_path, origin, chatter):
-    port, other = quiet_port(), quiet_port()
+    port, other = free_port(), free_port()
     fold = Site(tmp_path, origin, chatter, [plain(port), plain(other)]).start()
     try:
         for listens, last in (([f'":{port}"', plain(other)], "127.0.0.2"), ([f'"127.0.0.2:{port}"'], "127.0.0.2"),
@@ -318,7 +304,7 @@ def test_one_address_of_a_port_becomes_all_and_one_again(tmp_path, origin, chatt
 
 def test_many_reloads_leak_no_descriptor_and_fail_no_request(tmp_path, origin, chatter):
     certificate(tmp_path)
-    kept, one, two = quiet_port(), quiet_port(), quiet_port()
+    kept, one, two = free_port(), free_port(), free_port()
     fold = Site(tmp_path, origin, chatter, [])
     text = open(fold.file).read()
     with open(fold.file, "w") as f:
@@ -355,7 +341,7 @@ def test_many_reloads_leak_no_descriptor_and_fail_no_request(tmp_path, origin, c
 
 
 def test_an_upgrade_behind_a_reload_hands_over_what_listens_now(tmp_path, origin, chatter):
-    kept, gone, fresh, later = [quiet_port() for _ in range(4)]
+    kept, gone, fresh, later = [free_port() for _ in range(4)]
     fold = Site(tmp_path, origin, chatter, [plain(gone), plain(kept)]).start()
     try:
         assert "in force" in fold.change([plain(kept), plain(fresh)])
@@ -372,7 +358,7 @@ def test_an_upgrade_behind_a_reload_hands_over_what_listens_now(tmp_path, origin
 
 
 def test_an_inherited_socket_stays_through_a_reload(tmp_path, origin, chatter):
-    port, fresh = quiet_port(), quiet_port()
+    port, fresh = free_port(), free_port()
     parent = ("import os, socket, sys\n"
               "s = socket.create_server(('127.0.0.1', int(sys.argv[1])))\n"
               "os.dup2(s.fileno(), 9)\n"
