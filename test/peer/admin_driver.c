@@ -649,8 +649,8 @@ static void configure(struct driver *d, enum ev_mode mode)
             targets[i].knob[k] = (struct knob_setting){NAN, NAN, NAN, mode};
     }
     static const struct signal_conf signals[] = {
-        {"orders", "shop.sold", "shop", SIGNAL_RATE, SIGNAL_HIGHER, {0, 0}, 0.05},
-        {"page_speed", "web.lcp", "shop", SIGNAL_P75, SIGNAL_LOWER, {0, 0}, 0.1}};
+        {"orders", "shop.sold", "shop", SIGNAL_RATE, SIGNAL_HIGHER, {0, 0}, 0.05, ""},
+        {"page_speed", "web.lcp", "shop", SIGNAL_P75, SIGNAL_LOWER, {0, 0}, 0.1, ""}};
     struct engine_conf conf = {.config_hash = 0x5eed,
                                .targets = targets,
                                .target_count = 2,
