@@ -154,6 +154,22 @@ def test_downloads_that_are_given_up_are_not_read_to_their_end(world, kind):
     until(lambda: len(ended) == 6)
 
 
+@pytest.mark.parametrize("kind", ["h1", "h2c"])
+def test_a_drain_does_not_wait_for_what_was_left_behind(world, kind):
+    w = Worker(world, kind)
+    first = w.ask(3)
+    w.hear(first)
+    calls = [w.client.begin("/work", "POST", GRPC) for _ in range(3)]
+    w.hear(calls)
+    w.reset(first + calls)
+    until(lambda: w.client.get("/").status == 200)
+    w.proxy.drain()
+    begun = time.monotonic()
+    w.proxy.process.wait(WAIT_S * 3)
+    assert time.monotonic() - begun < WAIT_S * 0.8  # silence is taken for work for 10 s
+    w.bodies.set()
+
+
 def test_an_event_stream_hears_at_once_that_nobody_listens(world):
     left = threading.Event()
 
