@@ -368,10 +368,14 @@ static bool is_last_hop(struct http1_head *head)
            span_to_u64(http1_find(head, HTTP1_H_MAX_FORWARDS)->value, &hops) && hops == 0;
 }
 
-/* Our own name in Via: the request has been here. */
+/* Our own name in Via: the request has been here.  The name that all have without `node` may be
+ * that of another one before us, at the edge or in front of a team: such a request is refused only
+ * when it passed more of them than tiers are built of. */
+#define UNNAMED_MAX 4
 static bool is_looping(const struct request *req, const struct http1_head *head)
 {
     struct span node = span_of(req->gen->node);
+    uint32_t left = req->gen->conf->p.top_node[0] ? 1 : UNNAMED_MAX;
     for (uint32_t i = 0; i < head->field_count; i++) {
         const struct http1_field *f = &head->fields[i];
         struct span rest = f->value, element;
@@ -382,7 +386,7 @@ static bool is_looping(const struct request *req, const struct http1_head *head)
             span_cut(element, ' ', &by);
             by = span_trim(by);
             struct span name = span_cut(by, ' ', &by);
-            if (span_ieq(name, node))
+            if (span_ieq(name, node) && --left == 0)
                 return true;
         }
     }

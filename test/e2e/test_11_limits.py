@@ -191,11 +191,26 @@ def test_a_late_answer_is_504(world):
     gate.set()
 
 
-def test_a_loop_is_noticed(world):
-    origin, proxy = world.pair()
-    m = proxy.get("/", "Via: 1.1 other, 1.1 foldback")
+def test_a_loop_is_noticed_by_the_name_of_the_node(world):
+    origin, proxy = world.pair(extra="node: edge-1\n")
+    m = proxy.get("/", "Via: 1.1 other, 1.1 edge-1")
     assert m.status == 508 and reason(m) == "loop_detected"
     assert not origin.requests
+    assert proxy.get("/", "Via: 1.1 edge-2, 1.1 foldback").status == 200
+
+
+def test_one_foldback_may_stand_behind_another(world):
+    origin, inner = world.pair()
+    outer = world.proxy(config(inner.port))
+    assert outer.get("/").status == 200
+    assert origin.requests[-1].all("via") == ["1.1 foldback", "1.1 foldback"]
+
+
+def test_a_loop_of_nodes_without_a_name_comes_to_an_end(world):
+    proxy = world.proxy(config(1))
+    proxy.reload(config(proxy.port))
+    m = proxy.get("/")
+    assert m.status == 508 and reason(m) == "loop_detected"
 
 
 def test_too_many_attempts_end_to_end_are_refused(world):
