@@ -53,6 +53,8 @@ const size_t cli_command_count = FB_COUNT(cli_commands);
 
 static const struct cli_command_row *find_command(char **argv, int argc, int *used);
 static int parse(struct cli_call *call, int argc, char **argv);
+static bool join_target(struct cli_call *call);
+static int too_many(const struct cli_call *call);
 static int unknown_command(const char *word, bool is_help);
 static int parse_option(struct cli_call *call, char **argv, int argc, int *at);
 
@@ -188,14 +190,36 @@ static int parse(struct cli_call *call, int argc, char **argv)
     }
     if (call->arg_count < call->command->min)
         return cli_usage(call, "needs %s", call->command->args);
-    if (call->arg_count > call->command->max)
-        return cli_usage(call, "does not know what to do with \"%s\"",
-                         call->arg[call->command->max]);
+    if (call->arg_count > call->command->max && !join_target(call))
+        return too_many(call);
     call->is_json = call->option[OPT_JSON] != NULL;
     const char *term = getenv("TERM");
     call->has_color = isatty(STDOUT_FILENO) && !getenv("NO_COLOR") && !call->option[OPT_NO_COLOR] &&
                       term && strcmp(term, "dumb") != 0;
     return -1;
+}
+
+/* `drain shop 10.0.0.1:80` for `drain 'shop 10.0.0.1:80'`: `endpoint add` takes them apart as well.
+ */
+static bool join_target(struct cli_call *call)
+{
+    const char *words = call->command->words;
+    if (call->arg_count != 2 ||
+        (strcmp(words, "drain") != 0 && strcmp(words, "undrain") != 0 && strcmp(words, "why") != 0))
+        return false;
+    int len = snprintf(call->target, sizeof call->target, "%s %s", call->arg[0], call->arg[1]);
+    call->arg[0] = call->target;
+    call->arg_count = 1;
+    return len > 0 && (size_t)len < sizeof call->target;
+}
+
+static int too_many(const struct cli_call *call)
+{
+    const char *extra = call->arg[call->command->max];
+    if (call->command->options >> OPT_CONFIG & 1)
+        return cli_usage(call, "does not know what to do with \"%s\"; a file is --config %s", extra,
+                         extra);
+    return cli_usage(call, "does not know what to do with \"%s\"", extra);
 }
 
 /* One flag and its value; 0, or the exit code of what is wrong.  --name VALUE, --name=VALUE; no

@@ -35,6 +35,7 @@ struct cli_call {
     size_t list_count[OPT_COUNT];
     const char *arg[8];
     size_t arg_count;
+    char target[256]; /* SERVICE ADDRESS in one, when they were given as two */
     bool is_json, has_color;
 };
 

@@ -276,6 +276,8 @@ WRONG = [
     (["run", "--to", ":3000", "--config", "x"], 2, "not both"),
     (["run", "--too", ":3000"], 2, "did you mean --to"),
     (["run", "--to"], 2, "--to needs ADDRESS"),
+    (["run", "site.yaml"], 2, "a file is --config site.yaml"),
+    (["drain", "shop", "10.0.0.1:80", "now"], 2, "does not know what to do with \"10.0.0.1:80\""),
     (["demo", "a", "b"], 2, "does not know what to do with \"b\""),
     (["demo", "--seconds", "soon"], 2, "whole number in 5..3600"),
     (["check", "--wait=yes"], 2, "takes no value"),
@@ -501,7 +503,8 @@ def test_short_name_of_two_endpoints_is_refused(fake):
     assert not [a for a in fake.asked if a[0] == "POST"]
 
 
-def test_drain_waits_until_nothing_is_in_flight(fake):
+@pytest.mark.parametrize("target", [["shop 10.0.0.1:80"], ["shop", "10.0.0.1:80"]], ids=["in one", "apart"])
+def test_drain_waits_until_nothing_is_in_flight(fake, target):
     left = iter([3, 3, 2, 1, 0, 0])
 
     def endpoints(query, body):
@@ -509,7 +512,7 @@ def test_drain_waits_until_nothing_is_in_flight(fake):
         return {"window_ms": 1000, "endpoints": fake.endpoints}
 
     fake.answers[("GET", "/v1/endpoints")] = endpoints
-    done = fake.run("drain", "shop 10.0.0.1:80", "--wait")
+    done = fake.run("drain", *target, "--wait")
     assert done.returncode == 0 and "drained: 0 in flight" in done.stdout
     assert next(left, "none") in (0, "none")
 
