@@ -145,6 +145,9 @@ struct near {
     size_t best_distance;
 };
 void near_try(struct near *near, const char *name);
+
+/* What a key of another proxy is called here ("here it is `balance`"), or NULL. */
+const char *foreign_advice(struct span word, enum conf_level level);
 /* Most of what the user wrote that a message repeats. */
 #define SHOWN(span) (int)((span).len > 60 ? 60 : (span).len), (span).at
 
@@ -192,6 +195,8 @@ bool read_number(struct reader *rd, const struct node *n, enum conf_type type,
                  struct conf_range range, uint64_t *value);
 bool read_key_number(struct reader *rd, const struct node *n, enum conf_key key, uint64_t *value);
 bool read_bool(struct reader *rd, const struct node *n, bool *value);
+/* on or off where a map may stand as well; <example> is such a map. */
+bool read_switch(struct reader *rd, const struct node *n, const char *example, bool *value);
 bool read_word(struct reader *rd, const struct node *n, const char *words, int *index);
 /* A list of words, or one alone: a bit per word of <words>; [] is none of them. */
 bool read_words(struct reader *rd, const struct node *n, const char *words, uint64_t *bits);

@@ -281,7 +281,11 @@ static void parse_section(struct reader *rd, const struct node *n)
                 elsewhere = rows[i].section;
         }
         bool is_top = elsewhere && strcmp(elsewhere, "top") == 0;
-        if (elsewhere)
+        const char *advice = foreign_advice(k->key->text, LEVEL_COUNT);
+        if (advice)
+            problem(rd, k->key, "unknown key `%.*s` under %.*s; %s", SHOWN(k->key->text),
+                    SHOWN(section), advice);
+        else if (elsewhere)
             problem(rd, k->key, "`%.*s` belongs %s%s, not under %.*s", SHOWN(k->key->text),
                     is_top ? "at the top level" : "under ", is_top ? "" : elsewhere,
                     SHOWN(section));

@@ -61,7 +61,7 @@ static void cache_key(struct reader *rd, const struct node *k, struct conf_cache
 void parse_cache(struct reader *rd, const struct node *n, struct conf_cache *c)
 {
     if (n->kind == NODE_SCALAR) {
-        read_bool(rd, n, &c->is_on);
+        read_switch(rd, n, "{ ttl: 10m }", &c->is_on);
         return;
     }
     if (!read_is(rd, n, NODE_MAP, "on, or { ttl: 10s, stale_if_error: 1h }"))

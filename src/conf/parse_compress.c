@@ -38,7 +38,7 @@ void parse_compress(struct reader *rd, const struct node *n, struct conf_compres
 {
     uint64_t number;
     if (n->kind == NODE_SCALAR) {
-        read_bool(rd, n, &c->is_on);
+        read_switch(rd, n, "{ types: [text/html], min_bytes: 1KiB }", &c->is_on);
         return;
     }
     if (!read_is(rd, n, NODE_MAP, "on, or { min_bytes: 1KiB, level: 4 }"))

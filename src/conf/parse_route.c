@@ -401,6 +401,17 @@ static void match_path(struct reader *rd, const struct node *n, struct conf_rout
         parse_regex_path(rd, n, n->text, rt);
         return;
     }
+    if (n->kind == NODE_SCALAR &&
+        (span_starts(n->text, SPAN("=")) || span_starts(n->text, SPAN("^~")))) {
+        struct span bare = n->text;
+        while (bare.len && strchr("=^~ ", bare.at[0]))
+            bare = (struct span){bare.at + 1, bare.len - 1};
+        problem(rd, n,
+                "a match must begin with /, got \"%.*s\"; write %.*s: the first route in the file "
+                "wins, /x is exact and /x/ a prefix",
+                SHOWN(n->text), SHOWN(bare));
+        return;
+    }
     if (!parse_path(rd, n, &s))
         return;
     rt->path = arena_text(rd->keep, s);

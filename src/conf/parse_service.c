@@ -257,7 +257,11 @@ static void endpoint_weight(struct reader *rd, const struct node *n, struct conf
     if (!read_scalar(rd, n, &s))
         return;
     enum value_fault fault = value_pct(s, &pct);
-    if (fault == VALUE_NO_UNIT)
+    uint64_t times; /* `weight=3` of others is three times the share of one without a weight */
+    if (fault == VALUE_NO_UNIT && span_to_u64(s, &times) && times >= 1 && times <= 10)
+        problem(rd, n, "%s needs a unit, got \"%.*s\"; write %u00%% for %u x an even share",
+                node_path(n, path), SHOWN(s), (unsigned)times, (unsigned)times);
+    else if (fault == VALUE_NO_UNIT)
         problem(rd, n, "%s needs a unit, got \"%.*s\"; write %.*s%% (100%% is even)",
                 node_path(n, path), SHOWN(s), SHOWN(s));
     else if (fault != VALUE_OK || pct > 1000)

@@ -166,6 +166,19 @@ bool read_bool(struct reader *rd, const struct node *n, bool *value)
     return false;
 }
 
+bool read_switch(struct reader *rd, const struct node *n, const char *example, bool *value)
+{
+    char path[NODE_PATH_BYTES];
+    struct span s;
+    if (!read_scalar(rd, n, &s))
+        return false;
+    if (value_bool(s, value) == VALUE_OK)
+        return true;
+    problem(rd, n, "%s must be on, off or a map, got \"%.*s\"; for example %s", node_path(n, path),
+            SHOWN(s), example);
+    return false;
+}
+
 bool read_word(struct reader *rd, const struct node *n, const char *words, int *index)
 {
     char path[NODE_PATH_BYTES], list[240] = "";
@@ -217,13 +230,21 @@ bool read_words(struct reader *rd, const struct node *n, const char *words, uint
     return true;
 }
 
+/* Keys of brokers and files have names that fit everywhere: nobody who errs elsewhere means them.
+ */
+static bool is_common(enum conf_level level)
+{
+    return level < LEVEL_CONNECTOR;
+}
+
 /* Where a key that is unknown here is at home: "under services.NAME"; false when nowhere. */
 static bool home_of(struct span name, enum conf_level not_here, char *out, size_t out_bytes)
 {
     size_t count;
     const struct conf_param_row *rows = conf_param_rows(&count);
     for (int k = 0; k < KEY_COUNT; k++) {
-        if (keys[k].level == not_here || !span_eq(name, span_of(keys[k].name)))
+        if (keys[k].level == not_here || !span_eq(name, span_of(keys[k].name)) ||
+            (is_common(not_here) && !is_common(keys[k].level)))
             continue;
         snprintf(out, out_bytes, "%s %s", keys[k].level == LEVEL_TOP ? "at" : "under",
                  levels[keys[k].level].where);
@@ -259,8 +280,12 @@ static void unknown_key(struct reader *rd, const struct node *key, enum conf_lev
             near_try(&near, strcmp(rows[i].section, "top") == 0 ? rows[i].name : rows[i].section);
     }
     const char *where = levels[level].where;
+    const char *advice = foreign_advice(key->text, level);
     if (span_eq(key->text, SPAN("<<")))
         problem(rd, key, "merge keys (<<) are not used here: write the values where they belong");
+    else if (advice)
+        problem(rd, key, "unknown key `%.*s` %s %s; %s", SHOWN(key->text),
+                level == LEVEL_TOP ? "at" : "under", where, advice);
     else if (home_of(key->text, level, home, sizeof home))
         problem(rd, key, "`%.*s` belongs %s, not %s %s", SHOWN(key->text), home,
                 level == LEVEL_TOP ? "at" : "under", where);
