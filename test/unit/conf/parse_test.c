@@ -417,7 +417,7 @@ static const struct {
         .want = "same endpoint as number 1"),
     ROW("weight",
         .text = LISTEN "services: { shop: { endpoints: [{ address: \"a:1\", weight: 5 }] } }\n",
-        .want = "write 5%"),
+        .want = "write 500% for 5 x an even share"),
     ROW("weight range",
         .text = LISTEN "services: { shop: { endpoints: [{ address: \"a:1\", weight: 1001% }] } }\n",
         .want = "0%..1000%"),
