@@ -129,6 +129,8 @@ void signals_configure(struct signals *s, const struct signal_conf *conf, size_t
             g->level = NAN;
             g->start_s = s->now_s + 1;
         }
+        if (memcmp(g->conf.old_version, conf[k].old_version, sizeof g->conf.old_version) != 0)
+            g->sides = (struct signal_sides){.from_s = 0}; /* of others, or nobody asks any more */
         memcpy(g->conf.old_version, conf[k].old_version, sizeof g->conf.old_version);
         s->used++;
     }

@@ -50,8 +50,8 @@ struct signal_conf {
     uint8_t value, better; /* enum signal_value, signal_better */
     uint8_t reserved[2];
     double change_min; /* share by which it must get worse to count as harm: 0.05 */
-    /* "" unless a route splits the service: its first version, the one that was there before.  Not
-     * part of what a signal is: another one changes nothing that is known. */
+    /* "" unless the versions are to be compared: the first one of the service's split, that was
+     * there before.  Not part of what a signal is: another one changes nothing that is known. */
     char old_version[SIGNAL_VERSION_BYTES];
 };
 struct signal_second {

@@ -426,8 +426,9 @@ const char *conf_connector_value(const struct conf_connector *c, const char *key
 struct conf_signal {
     const char *name, *event, *service; /* service "" none */
     uint8_t value, better;              /* index of its word */
+    bool has_sides;                     /* compare: versions */
     double harm_pct;
-    uint32_t line[5]; /* of event, value, service, better, harm; 0: default */
+    uint32_t line[6]; /* of event, value, service, better, harm, compare; 0: default */
 };
 
 struct conf {
@@ -501,6 +502,11 @@ enum fb_code conf_run_text(const struct conf_run *run, struct buf *out, struct f
 #define conf_text_for_run(from, from_count, to, to_count, out, err)                                \
     conf_run_text(&(struct conf_run){(from), (from_count), (to), (to_count)}, (out), (err))
 
+/* The split whose versions <sig> compares.  NULL: it compares with before, or must, since requests
+ * are counted for the whole service: then *why (NULL: nobody asks) says what is missing, NULL for
+ * none. */
+const struct conf_split *conf_signal_split(const struct conf *c, const struct conf_signal *sig,
+                                           const char **why);
 /* Where `listen` has it; 0: nowhere. */
 uint32_t conf_listen_line(const struct conf *c, size_t index);
 /* "http", "https", "tcp" or "tls" (passed through, with TLS towards clients). */

@@ -9,6 +9,7 @@
 static void check_services(struct reader *rd);
 static void check_routes(struct reader *rd);
 static void check_zones(struct reader *rd);
+static void check_signals(struct reader *rd);
 static void check_params(struct reader *rd);
 
 void check_effect(struct reader *rd)
@@ -18,6 +19,7 @@ void check_effect(struct reader *rd)
     check_services(rd);
     check_routes(rd);
     check_zones(rd);
+    check_signals(rd);
     check_params(rd);
 }
 
@@ -191,6 +193,22 @@ static void check_zones(struct reader *rd)
              "zone has no effect: no endpoint has one; write { address: HOST:PORT, zone: %s }, or "
              "remove it",
              conf->p.top_zone);
+}
+
+/* ---- signals ---- */
+
+static void check_signals(struct reader *rd)
+{
+    for (size_t i = 0; i < rd->conf->signal_count; i++) {
+        const struct conf_signal *sig = &rd->conf->signals[i];
+        const char *why;
+        (void)conf_signal_split(rd->conf, sig, &why);
+        if (why)
+            warn(rd, sig->line[KEY_SIGNAL_compare - KEY_SIGNAL_event],
+                 "signals.%s.compare has no effect, a release is held against before: %s, or "
+                 "remove it",
+                 sig->name, why);
+    }
 }
 
 /* ---- sections ---- */

@@ -3,6 +3,7 @@
 #include "conf/conf_int.h"
 
 #include <stdio.h>
+#include <string.h>
 
 static bool is_signal_name(struct span s)
 {
@@ -52,7 +53,7 @@ static void read_one(struct reader *rd, const struct node *n, struct conf_signal
         return;
     for (const struct node *k = n->first; k; k = k->next) {
         int key = read_key(rd, k, LEVEL_SIGNAL);
-        if (key >= KEY_SIGNAL_event && key <= KEY_SIGNAL_harm)
+        if (key >= KEY_SIGNAL_event && key <= KEY_SIGNAL_compare)
             sig->line[key - KEY_SIGNAL_event] = k->line;
         switch (key) {
         case KEY_SIGNAL_event:
@@ -72,6 +73,10 @@ static void read_one(struct reader *rd, const struct node *n, struct conf_signal
             break;
         case KEY_SIGNAL_harm:
             read_harm(rd, k, sig);
+            break;
+        case KEY_SIGNAL_compare:
+            if (read_word(rd, k, conf_key_row(KEY_SIGNAL_compare)->words, &word))
+                sig->has_sides = word == 1;
             break;
         default:
             break;
@@ -106,4 +111,38 @@ void parse_signals(struct reader *rd, const struct node *n)
     }
     rd->conf->signals = at;
     rd->conf->signal_count = count;
+}
+
+/* ---- which split ---- */
+
+static bool is_same_split(const struct conf_split *a, const struct conf_split *b)
+{
+    bool is_same = a->count == b->count;
+    for (size_t i = 0; i < a->count && is_same; i++)
+        is_same = strcmp(a->parts[i].version, b->parts[i].version) == 0 &&
+                  a->parts[i].pct == b->parts[i].pct;
+    return is_same;
+}
+
+const struct conf_split *conf_signal_split(const struct conf *c, const struct conf_signal *sig,
+                                           const char **why)
+{
+    const struct conf_split *one = NULL;
+    bool is_same = true;
+    for (size_t i = 0; i < c->route_count; i++) {
+        const struct conf_route *rt = &c->routes[i];
+        if (conf_route_is_own(rt) || strcmp(c->services[rt->service].name, sig->service) != 0)
+            continue;
+        is_same = is_same && (!one || is_same_split(one, &rt->split));
+        one = one && one->count ? one : &rt->split; /* the first that has some parts */
+    }
+    bool has_some = one && one->count > 0;
+    if (why)
+        *why = !sig->has_sides    ? NULL
+               : !sig->service[0] ? "say `service`"
+               : !sig->better     ? "say `better`"
+               : !has_some        ? "no route of its service has a `split`"
+               : !is_same         ? "the routes of its service have different splits"
+                                  : NULL;
+    return sig->has_sides && sig->better && has_some && is_same ? one : NULL;
 }

@@ -597,6 +597,7 @@ static void show_signal(struct show *s, const struct conf_signal *sig)
     show_word(s, "better", KEY_SIGNAL_better, sig->better, sig->line[3]);
     snprintf(text, sizeof text, "%.10g%%", sig->harm_pct);
     show_value(s, "harm", text, sig->line[4]);
+    show_word(s, "compare", KEY_SIGNAL_compare, sig->has_sides, sig->line[5]);
 }
 
 void conf_show(const struct conf *c, bool is_json, struct buf *out)

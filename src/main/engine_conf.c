@@ -90,23 +90,6 @@ static struct knob_setting split_of(const struct conf *conf, const struct conf_r
                                  .mode = mode < 0 ? sv->mode : (enum ev_mode)mode};
 }
 
-/* The version that was there before: the first one of the split of a route of the service.  Routes
- * that disagree name none. */
-static const char *old_version_of(const struct conf *conf, const char *service)
-{
-    const char *old = "";
-    for (size_t i = 0; i < conf->route_count; i++) {
-        const struct conf_route *route = &conf->routes[i];
-        if (!route->split.count || strcmp(conf->services[route->service].name, service) != 0)
-            continue;
-        const char *first = route->split.parts[0].version;
-        if (old[0] && strcmp(old, first) != 0)
-            return "";
-        old = first;
-    }
-    return strlen(old) < SIGNAL_VERSION_BYTES ? old : "";
-}
-
 static bool add_signals(struct engine_conf *out, const struct conf *conf)
 {
     _Static_assert(CONF_SIGNALS_MAX == SIGNALS_MAX, "all have a place");
@@ -121,8 +104,10 @@ static bool add_signals(struct engine_conf *out, const struct conf *conf)
         at[i].value = sig->value; /* the words of keys.def are in the order of the enums */
         at[i].better = sig->better;
         at[i].change_min = sig->harm_pct / 100;
-        snprintf(at[i].old_version, sizeof at[i].old_version, "%s",
-                 old_version_of(conf, sig->service));
+        const struct conf_split *split = conf_signal_split(conf, sig, NULL);
+        const char *old = split ? split->parts[0].version : "";
+        if (strlen(old) < sizeof at[i].old_version)
+            memcpy(at[i].old_version, old, strlen(old));
     }
     out->signals = at;
     out->signal_count = conf->signal_count;

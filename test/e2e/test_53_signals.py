@@ -17,7 +17,10 @@ from ask import metrics  # noqa: E402
 from fb import Foldback, until  # noqa: E402
 
 
-def config(stable, canary, share):
+VERSIONS = ", compare: versions"
+
+
+def config(stable, canary, share, more=""):
     return f"""mode: act
 upstream: {{ retries: 0 }}
 services:
@@ -29,7 +32,7 @@ services:
 routes:
   - {{ match: /, service: shop, key: header X-User, split: {{ stable: {100 - share}%, canary: {share}% }} }}
 signals:
-  orders: {{ event: orders.placed, service: shop, better: higher, harm: 10% }}
+  orders: {{ event: orders.placed, service: shop, better: higher, harm: 10%{more} }}
   page_speed: {{ event: web.lcp, value: p75, better: lower }}
 """
 
@@ -141,11 +144,11 @@ def test_a_release_that_sells_less_is_taken_back_and_a_replay_says_the_same(tmp_
 
 def test_a_version_whose_own_orders_are_fewer_is_taken_back_without_a_baseline(tmp_path):
     stable, canary = Origin(lambda r, w: ok(b"stable")), Origin(lambda r, w: ok(b"canary"))
-    fold = Foldback(tmp_path, config(stable, canary, 0)).start()
+    fold = Foldback(tmp_path, config(stable, canary, 0, VERSIONS)).start()
     try:
         shop = Shop(fold, names=True)
         until(lambda: shop.orders > 150, 120, "some seconds of orders")  # the loop looks once a second
-        reload(fold, config(stable, canary, 30))
+        reload(fold, config(stable, canary, 30, VERSIONS))
         assert split(fold)["value"] == 30
         until(lambda: taken_back(fold, "release_version_harmed"), 240, "the release is taken back")
         d = fold.api("GET", "/v1/decisions/%d" % taken_back(fold, "release_version_harmed")[0]["id"])

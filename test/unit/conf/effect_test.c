@@ -14,6 +14,13 @@
 #define TWO "endpoints: [\"10.0.0.1:80\", \"10.0.0.2:80\"]"
 #define WITH(service) LISTEN "services:\n  shop: { " service " }\n"
 #define ROUTED(service, route) WITH(service) "routes:\n  - { match: /, service: shop, " route " }\n"
+#define CANARY "endpoints: [\"10.0.0.1:80\", { address: \"10.0.0.2:80\", version: canary }]"
+#define SPLIT(old, new) "split: { stable: " #old "%, canary: " #new "% }"
+#define VERSIONS "signals: { a: { service: shop, better: lower, compare: versions } }\n"
+#define BESIDE(first, second)                                                                      \
+    WITH(CANARY)                                                                                   \
+    "routes:\n  - { match: /a/, service: shop, " first                                             \
+    " }\n  - { match: /, service: shop, " second " }\n"
 #define BASE WITH(ONE)
 #define OWN(route) BASE "routes:\n  - { match: /q/, " route " }\n  - { match: /, service: shop }\n"
 
@@ -104,6 +111,28 @@ static const struct row rows[] = {
         .text = "listen: [{ address: \":8080\", protocol: tcp, service: shop }]\n"
                 "services:\n  shop:\n    " TWO "\n    host: a\n",
         .line = 5, .want = "services.shop.host has no effect: a tcp listener leads here"),
+    ROW("versions of one split", .text = ROUTED(CANARY, SPLIT(95, 5)) VERSIONS),
+    ROW("versions of no service",
+        .text = ROUTED(CANARY, SPLIT(95, 5)) "signals: { a: { better: lower, "
+                                             "compare: versions } }\n",
+        .want = "signals.a.compare has no effect, a release is held against before: say `service`",
+        .line = 6),
+    ROW("versions that are no better",
+        .text =
+            ROUTED(CANARY, SPLIT(95, 5)) "signals: { a: { service: shop, compare: versions } }\n",
+        .want = "held against before: say `better`"),
+    ROW("versions without a split", .text = ROUTED(CANARY, "hedge: off") VERSIONS,
+        .want = "no route of its service has a `split`"),
+    ROW("versions of a route beside one without a split",
+        .text = BESIDE("hedge: off", SPLIT(95, 5)) VERSIONS,
+        .want = "the routes of its service have different splits"),
+    ROW("versions of two shares", .text = BESIDE(SPLIT(95, 5), SPLIT(94, 6)) VERSIONS,
+        .want = "the routes of its service have different splits"),
+    ROW("versions of two routes with the same split",
+        .text = BESIDE(SPLIT(95, 5), SPLIT(95, 5)) VERSIONS),
+    ROW("before, with two shares",
+        .text = BESIDE(SPLIT(95, 5), SPLIT(94, 6)) "signals: { a: { service: shop, better: lower, "
+                                                   "compare: before } }\n"),
     ROW("a service without endpoints", .text = WITH("endpoints: []"),
         .want = "services.shop.endpoints is empty: requests get 503 until `foldback endpoint add`"),
 };

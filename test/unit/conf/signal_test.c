@@ -33,6 +33,7 @@ static void signals_are_read_with_their_defaults(void **state)
     assert_int_equal(c->signals[0].value, 0);
     assert_int_equal(c->signals[0].better, 1);
     assert_true(c->signals[0].harm_pct == 5);
+    assert_false(c->signals[0].has_sides);
     assert_string_equal(c->signals[1].event, "web.lcp");
     assert_string_equal(c->signals[1].service, "");
     assert_int_equal(c->signals[1].value, 5);
@@ -46,6 +47,47 @@ static void signals_are_read_with_their_defaults(void **state)
     buf_fini(&shown);
     conf_report_fini(&report);
     conf_unref(c);
+}
+
+/* Which split the sides are of: one of all routes of the service, else none. */
+static void versions_are_compared_only_when_a_signal_says_so(void **state)
+{
+    (void)state;
+#define SHOP(key)                                                                                  \
+    "listen: [\":8080\"]\nservices:\n  other: { endpoints: [\"10.0.0.3:80\"] }\n  shop: { "        \
+    "endpoints: "                                                                                  \
+    "[\"10.0.0.1:80\", { address: \"10.0.0.2:80\", version: canary }] }\nroutes:\n  - { match: "   \
+    "/o/, "                                                                                        \
+    "service: other }\n  - { match: /q/, respond: { body: a } }\n  - { match: /, service: shop, "  \
+    "split: { stable: 90%, canary: 10% } }\nsignals: { a: { service: shop, better: higher" key     \
+    " } }\n"
+    static const struct {
+        const char *text, *old;
+    } rows[] = {{SHOP(""), NULL},
+                {SHOP(", compare: before"), NULL},
+                {SHOP(", compare: versions"), "stable"}};
+    for (size_t i = 0; i < FB_COUNT(rows); i++) {
+        struct conf_report report;
+        struct conf *c = read(rows[i].text, &report);
+        assert_int_equal(report.count, 0);
+        assert_int_equal(c->signals[0].has_sides, rows[i].old != NULL);
+        const char *why;
+        const struct conf_split *split = conf_signal_split(c, &c->signals[0], &why);
+        assert_null(why);
+        assert_int_equal(split != NULL, rows[i].old != NULL);
+        if (split)
+            assert_string_equal(split->parts[0].version, rows[i].old);
+        struct buf shown;
+        buf_init(&shown, 1 * MIB);
+        conf_show(c, false, &shown);
+        const char *line = strstr(buf_str(&shown), "signals.a.compare");
+        assert_non_null(line);
+        const char *word = strstr(line, rows[i].old ? "versions" : "before");
+        assert_true(word && word < strchr(line, '\n'));
+        buf_fini(&shown);
+        conf_report_fini(&report);
+        conf_unref(c);
+    }
 }
 
 static void what_is_wrong_is_said_with_its_place(void **state)
@@ -62,6 +104,7 @@ static void what_is_wrong_is_said_with_its_place(void **state)
         {"signals: { a: { better: up } }", "signals.a.better must be none, higher or lower"},
         {"signals: { a: { service: shopp } }", "did you mean `shop`?"},
         {"signals: { a: { harm: 0% } }", "signals.a.harm must be 1%..1000%, got \"0%\""},
+        {"signals: { a: { compare: both } }", "signals.a.compare must be before or versions"},
         {"signals: { a: { evnt: x } }", "did you mean `event`?"},
         {"signals: { a: 5 }", "signals.a must be a map"},
     };
@@ -102,6 +145,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(signals_are_read_with_their_defaults),
+        cmocka_unit_test(versions_are_compared_only_when_a_signal_says_so),
         cmocka_unit_test(what_is_wrong_is_said_with_its_place),
         cmocka_unit_test(there_are_at_most_32),
     };
