@@ -208,6 +208,12 @@ void gate_first_byte(struct gate *g, struct gate_ticket *t, uint64_t now_us)
         limit_on_head(&gate_endpoint_at(g, t->endpoint)->limit, &t->tag);
 }
 
+void gate_left(struct gate_ticket *t, uint64_t now_us)
+{
+    fb_assert(t->state == GATE_IN_FLIGHT);
+    t->tag.left_us = now_us;
+}
+
 uint64_t gate_transfer_us(const struct gate *g, const struct gate_ticket *t)
 {
     fb_assert(t->state == GATE_IN_FLIGHT);

@@ -157,6 +157,9 @@ void gate_set_hedge_pct(struct gate *g, double pct);
 enum gate_answer gate_arrive(struct gate *g, struct gate_ticket *t, uint64_t now_us);
 /* First byte of the answer head of the present attempt. */
 void gate_first_byte(struct gate *g, struct gate_ticket *t, uint64_t now_us);
+/* Nobody wants its answer and its endpoint was told so: how long it is in flight from now on is a
+ * guess of the caller's, and no measurement. */
+void gate_left(struct gate_ticket *t, uint64_t now_us);
 /* How long after its first byte an answer that still goes on is a transfer: its slot may be given
  * back then (gate_done with GATE_RELEASED).  UINT64_MAX: never, somebody set a bound on what the
  * endpoint has in hand. */

@@ -366,7 +366,8 @@ void gate_account(struct gate *g, struct gate_ticket *t, enum gate_outcome outco
     fb_assert(g->in_flight > 0);
     ep->in_flight--;
     g->in_flight--;
-    uint64_t age_us = fb_sub_floor_u64(now_us, t->sent_us);
+    uint64_t heard_us = t->tag.left_us ? fb_min_u64(t->tag.left_us, now_us) : now_us;
+    uint64_t age_us = fb_sub_floor_u64(heard_us, t->sent_us);
     uint64_t answer_us = t->first_byte_us ? fb_sub_floor_u64(t->first_byte_us, t->sent_us) : age_us;
     /* Three readers, three questions.  Balance: how long and how often wrong.  Limit: is this a
      * sample of the service time.  Ejection: does the endpoint live. */

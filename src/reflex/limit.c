@@ -170,7 +170,8 @@ void limit_on_done(struct limit *l, const struct limit_tag *tag, enum limit_resu
     if (is_alive || l->in_flight == 0)
         l->alive_us = now_us;
 
-    double age_us = (double)(now_us - tag->sent_us);
+    uint64_t heard_us = tag->left_us ? fb_min_u64(tag->left_us, now_us) : now_us;
+    double age_us = (double)fb_sub_floor_u64(heard_us, tag->sent_us);
     if (tag->is_tagged && tag->generation == l->generation)
         meter_remove(l, tag, result, age_us);
     if (result == LIMIT_OK && tag->sent_us >= l->void_us)

@@ -32,6 +32,7 @@ struct limit_conf {
 struct limit_tag {
     uint64_t sent_us;
     uint64_t generation; /* of the limit value at send */
+    uint64_t left_us;    /* nothing was heard of it since; 0: its end will be */
     uint32_t in_flight;  /* at send, itself included */
     bool is_tagged;
     bool has_head; /* its answer has begun */

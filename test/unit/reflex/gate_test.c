@@ -657,6 +657,34 @@ static void random_use_keeps_exact_accounts(void **state)
     }
 }
 
+static double latency_us(uint16_t endpoint)
+{
+    struct gate_endpoint_view view;
+    assert_true(gate_endpoint_view(g, endpoint, &view));
+    return view.latency_us;
+}
+
+/* The hold is twice what was learned: taken for a measurement it would double what is learned next.
+ */
+static void a_guessed_hold_is_no_measurement(void **state)
+{
+    (void)state;
+    open_gate(1, 10);
+    uint64_t now_us = t0;
+    for (int i = 0; i < 20; i++, now_us += US_PER_S) {
+        t[0] = fresh(EV_CLASS_DEFAULT);
+        assert_int_equal(gate_arrive(g, &t[0], now_us), GATE_SEND);
+        gate_left(&t[0], now_us + 15000);
+        now_us += 15000 + (uint64_t)(2 * latency_us(ep[0]));
+        gate_done(g, &t[0], GATE_ABANDONED, now_us);
+    }
+    assert_in_range(latency_us(ep[0]), 10000, 15000);
+    t[1].class = EV_CLASS_DEFAULT; /* nothing is left of it for the next attempt */
+    assert_int_equal(gate_arrive(g, &t[1], now_us), GATE_SEND);
+    gate_done(g, &t[1], GATE_ABANDONED, now_us + 40000);
+    assert_true(latency_us(ep[0]) > 15000);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -684,6 +712,7 @@ int main(void)
         cmocka_unit_test_teardown(a_wanted_version_is_taken_while_it_can, close_gate),
         cmocka_unit_test_teardown(
             a_retry_leaves_the_wanted_version_only_when_it_has_no_other_endpoint, close_gate),
+        cmocka_unit_test_teardown(a_guessed_hold_is_no_measurement, close_gate),
         cmocka_unit_test_teardown(random_use_keeps_exact_accounts, close_gate),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -367,6 +367,21 @@ static void a_transfer_is_no_sample_and_no_queue(void **state)
     assert_int_equal(ep.l.headed, 0);
 }
 
+static void a_hold_after_the_last_word_adds_nothing_to_an_age(void **state)
+{
+    (void)state;
+    for (int is_left = 0; is_left <= 1; is_left++) {
+        struct limit_tag tag;
+        start(&(struct limit_conf){.min = 1, .max = 100, .start = 1}, 1);
+        limit_on_send(&ep.l, &tag, ep.now_us);
+        assert_true(tag.is_tagged);
+        if (is_left)
+            tag.left_us = ep.now_us + 15000;
+        limit_on_done(&ep.l, &tag, LIMIT_TIMED_OUT, false, ep.now_us + US_PER_S);
+        assert_int_equal(ep.l.meter.sum_us, is_left ? 15000 : US_PER_S);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -387,6 +402,7 @@ int main(void)
         cmocka_unit_test(limit_obeys_new_bounds_at_once),
         cmocka_unit_test(limit_learns_no_service_time_from_fast_failures),
         cmocka_unit_test(limit_says_each_move_once),
+        cmocka_unit_test(a_hold_after_the_last_word_adds_nothing_to_an_age),
         cmocka_unit_test(limit_goes_on_the_same_after_a_copy),
         cmocka_unit_test(limit_keeps_its_bounds_for_a_million_random_steps),
     };
