@@ -4,13 +4,12 @@
  *
  * In hand is from its route until its endpoint is done with it, waiting included, whether the
  * client is still there or not.  Exact over all threads; counts live by number and by client, so a
- * reload keeps them.  What was taken is given back when the request ends, in request_free alone;
- * what it has of its client's is handed to the question of it that goes on (authz_question.c). */
+ * reload keeps them.  What was taken is given back when the request ends, in request_free; of a
+ * request that was left, places of all clients when its endpoint is thought to be done (leave.c).
+ * What it has of its client's is handed to the question of it that goes on (authz_question.c). */
 #include "base/assert.h"
 #include "gateway/gateway_int.h"
 #include "gateway/holds.h"
-
-enum { HELD_ROUTE = 1, HELD_SERVICE = 2, HELD_CLIENT = 4 };
 
 static bool take(_Atomic uint32_t *count, uint32_t most)
 {
@@ -91,22 +90,23 @@ uint16_t cap_take(struct request *req, const struct http1_head *head)
             reason = REASON_SHED_CAP;
     }
     if (reason && req->held)
-        cap_give(req);
+        cap_give(req, HELD_ALL);
     return reason;
 }
 
-void cap_give(struct request *req)
+void cap_give(struct request *req, uint8_t what)
 {
-    if (req->held & HELD_ROUTE)
+    what &= req->held;
+    if (what & HELD_ROUTE)
         give(of_route(req));
-    if (req->held & HELD_SERVICE)
+    if (what & HELD_SERVICE)
         give(&req->sv->in_hand);
-    for (size_t i = 0; req->held & HELD_CLIENT && i < FB_COUNT(req->held_places); i++)
+    for (size_t i = 0; what & HELD_CLIENT && i < FB_COUNT(req->held_places); i++)
         if (req->held_places[i]) {
             holds_give(req->worker->gw->holds, req->held_places[i]);
             req->held_places[i] = 0;
         }
-    req->held = 0;
+    req->held &= (uint8_t)~what;
 }
 
 void cap_hand_over(struct request *from, struct request *to)

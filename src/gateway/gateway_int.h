@@ -681,6 +681,7 @@ enum gate_answer service_arrive(struct request *req, bool is_retry);
 bool service_mirror(struct request *two); /* sent at once, or not at all */
 enum gate_answer service_hedge(struct request *two, const struct request *first);
 void service_first_byte(struct request *req);
+void service_transfer(struct request *req); /* its length is a transfer's from now on */
 /* Less than half of what its endpoints may work on is in flight. */
 bool service_is_roomy(struct service *sv);
 void service_done(struct request *req, enum gate_outcome outcome);
@@ -723,7 +724,9 @@ void rate_put_fields(const struct rate_refusal *refusal, struct http1_out *out);
 bool cap_prepare(struct gw *gw, const struct conf *conf); /* false without memory */
 /* REASON_NONE, or why it is refused; after CLIENT_CAPPED worker.cap_status says with what. */
 uint16_t cap_take(struct request *req, const struct http1_head *head);
-void cap_give(struct request *req);
+/* Bits of request.held. */
+enum { HELD_ROUTE = 1, HELD_SERVICE = 2, HELD_WORK = 3, HELD_CLIENT = 4, HELD_ALL = 7 };
+void cap_give(struct request *req, uint8_t what); /* of what it holds */
 /* <to>, which holds nothing, holds from now on what <from> has of its client's. */
 void cap_hand_over(struct request *from, struct request *to);
 

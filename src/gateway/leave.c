@@ -14,8 +14,13 @@
  *
  * Told at once, since they may have no end: gRPC calls, event streams, and bodies that HTTP/2
  * cannot end half.  From then on nothing is heard of the work, so its length is guessed from other
- * answers: the limiter counts for twice the usual time, the client's connection for at least
- * LEFT_MIN_US, which hurts nobody else if it was too long. */
+ * answers: limiter and caps of all clients count for twice the usual time, the client's connection
+ * and caps of one client for SLOT_TIMES of it where that is below LEFT_MIN_US.  Too long hurts who
+ * shares the connection (a sidecar's users, a CDN's): 100 cancels per second, held for a second
+ * each, are 100 slots.  What was told because it only sent (AWAY_BYTES) leaves no work behind.
+ *
+ * Copies that lost (hedge.c) and questions past their bound never had a client that could send many
+ * of them: their first piece ends them. */
 #include "base/assert.h"
 #include "gateway/cache.h"
 #include "gateway/compress.h"
@@ -33,6 +38,10 @@
 #define LEFT_UNKNOWN_US (1 * US_PER_S)
 #define LEFT_MIN_US (1 * US_PER_S)
 #define LEFT_MAX_US (10 * US_PER_S)
+/* For clients that leave on purpose, where work is slow.  Half of it, and methods that take more
+ * than ten times the mean are at work when their slots are free; twice, and answers that take 25 ms
+ * hold theirs for all of LEFT_MIN_US. */
+#define SLOT_TIMES 20.0
 /* Twice the mean covers nine of ten answers of a service with a usual spread. */
 #define USUAL_TIMES 2.0
 
@@ -42,6 +51,7 @@ static bool leave_awaiting(struct request *req);
 static bool leave_answering(struct request *req);
 static bool ends_half(struct request *req);
 static bool tell(struct request *req);
+static bool only_sent(const struct request *req);
 static void end(struct request *req);
 static void read_away(struct request *req);
 
@@ -167,8 +177,12 @@ bool leave_holds(const struct request *req)
     return !req->worker->is_draining && (req->is_ticket_live || holds_slot(req));
 }
 
-/* 0: nothing is known. */
-static uint64_t usual_us(const struct request *req)
+/* What its endpoint's answers usually take; 0: nothing is known. */
+struct usual {
+    uint64_t head_us, whole_us;
+};
+
+static struct usual usual_of(const struct request *req)
 {
     struct endpoint *ep = req->ep;
     struct service *sv = ep->sv;
@@ -178,8 +192,18 @@ static uint64_t usual_us(const struct request *req)
     if (!atomic_load_explicit(&ep->is_gone, memory_order_relaxed))
         is_known = gate_endpoint_view(sv->gate, ep->index, &view) && view.has_answered;
     spin_unlock(&sv->lock);
-    uint64_t whole_us = ep->pools[req->worker->index].whole_us;
-    return is_known ? fb_max_u64((uint64_t)view.latency_us, whole_us) : whole_us;
+    return (struct usual){.head_us = is_known ? (uint64_t)view.latency_us : 0,
+                          .whole_us = ep->pools[req->worker->index].whole_us};
+}
+
+static uint64_t longest_us(struct usual u)
+{
+    return fb_max_u64(u.head_us, u.whole_us);
+}
+
+static uint64_t times_us(double times, uint64_t usual_us, uint64_t most_us)
+{
+    return fb_min_u64((uint64_t)(times * (double)usual_us), most_us);
 }
 
 void leave_learn(struct upstream *up, const struct request *req)
@@ -198,9 +222,10 @@ static void read_away(struct request *req)
 {
     struct upstream *up = req->up;
     struct worker *w = req->worker;
-    uint64_t wait_us = (uint64_t)(USUAL_TIMES * (double)usual_us(req));
-    wait_us = fb_min_u64(fb_max_u64(wait_us, AWAY_US), AWAY_MAX_US);
-    req->away_until_us = loop_now_us(w->loop) + wait_us;
+    uint64_t wait_us = times_us(USUAL_TIMES, longest_us(usual_of(req)), AWAY_MAX_US);
+    req->away_until_us = loop_now_us(w->loop) + fb_max_u64(wait_us, AWAY_US);
+    if (req->is_ticket_live && !req->is_first_byte_told)
+        service_first_byte(req); /* else the whole time counts as the wait for the head */
     request_arm(req);
     /* what its client had no room for waits, and no event will say so */
     if (up->kind == UPSTREAM_H2) {
@@ -214,8 +239,14 @@ static void read_away(struct request *req)
 
 bool leave_reads_on(struct request *req, size_t bytes)
 {
+    if (req->is_silent) {
+        end(req);
+        return false;
+    }
     if (!req->away_until_us)
         read_away(req);
+    if (bytes && !req->away_bytes && req->is_ticket_live && !loop_timer_is_set(&req->transfer))
+        service_transfer(req); /* it came up while this was work */
     req->away_bytes += fb_sat_u32(bytes);
     if (leave_holds(req) && req->away_bytes <= AWAY_BYTES && !req->is_endless)
         return true;
@@ -235,15 +266,31 @@ static bool tell(struct request *req)
 {
     if (!leave_holds(req) || req->is_silent)
         return false;
-    uint64_t now_us = loop_now_us(req->worker->loop), usual = usual_us(req);
-    uint64_t hold_us = usual ? (uint64_t)(USUAL_TIMES * (double)usual) : LEFT_UNKNOWN_US;
-    hold_us = fb_min_u64(hold_us, LEFT_MAX_US);
+    uint64_t now_us = loop_now_us(req->worker->loop);
+    struct usual u = usual_of(req);
+    uint64_t longest = longest_us(u), work_us = 0, slot_us = 0;
+    if (!only_sent(req)) {
+        /* what a download takes says nothing of the wait for a head */
+        uint64_t usual = req->first_byte_us || !u.head_us ? longest : u.head_us;
+        work_us = usual ? times_us(USUAL_TIMES, usual, LEFT_MAX_US) : LEFT_UNKNOWN_US;
+        slot_us = times_us(USUAL_TIMES, longest, LEFT_MAX_US);
+    }
+    /* heads alone do not tell how long the work behind them is */
+    uint64_t floor_us = u.whole_us ? times_us(SLOT_TIMES, longest, LEFT_MIN_US) : LEFT_MIN_US;
     upstream_close(req->up);
     req->phase = REQUEST_LEFT;
-    req->away_until_us = now_us + hold_us;
-    req->left_until_us = now_us + fb_max_u64(hold_us, LEFT_MIN_US);
+    req->away_until_us = now_us + work_us;
+    req->left_until_us = now_us + fb_max_u64(fb_max_u64(work_us, slot_us), floor_us);
+    if (req->is_ticket_live)
+        gate_left(&req->ticket, now_us);
     request_arm(req);
     return true;
+}
+
+/* A download: it was told because so much came. */
+static bool only_sent(const struct request *req)
+{
+    return req->away_bytes > AWAY_BYTES;
 }
 
 void leave_tell(struct request *req)
@@ -255,14 +302,17 @@ void leave_tell(struct request *req)
 uint64_t leave_due_us(const struct request *req)
 {
     fb_assert(req->phase == REQUEST_LEFT);
-    return req->is_ticket_live ? req->away_until_us : req->left_until_us;
+    bool is_work = req->is_ticket_live || req->held & HELD_WORK;
+    return is_work ? req->away_until_us : req->left_until_us;
 }
 
 void leave_due(struct request *req)
 {
     fb_assert(req->phase == REQUEST_LEFT);
+    bool is_transfer = only_sent(req) && req->outcome == GATE_OK;
     if (req->is_ticket_live)
-        service_done(req, GATE_ABANDONED);
+        service_done(req, is_transfer ? GATE_RELEASED : GATE_ABANDONED);
+    cap_give(req, HELD_WORK);
     if (holds_slot(req) && req->left_until_us > loop_now_us(req->worker->loop))
         request_arm(req);
     else

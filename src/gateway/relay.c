@@ -283,7 +283,8 @@ bool relay_final(struct upstream *up, struct request *req, const struct http1_he
             service_done(req, (enum gate_outcome)req->outcome);
     }
     req->is_endless = is_event_stream(head);
-    if (is_nobodys(req) && !leave_reads_on(req, 0))
+    /* what a copy that lost has in this read may be all of it */
+    if (is_nobodys(req) && !req->is_silent && !leave_reads_on(req, 0))
         return false;
     request_arm(req);
     *head_out = http1_out_span(&out);

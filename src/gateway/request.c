@@ -117,7 +117,7 @@ void request_free(struct request *req)
     if (req->guard)
         authz_end(req);
     if (req->held) /* what is not handed over */
-        cap_give(req);
+        cap_give(req, HELD_ALL);
     compress_end(req);
     hedge_leave(req);
     mirror_request(req);

@@ -24,6 +24,7 @@ static void note_sent(struct request *req);
 static void note_over(struct request *req);
 static void on_grant_message(struct loop_message *m);
 static void on_grant_job(struct loop_job *j);
+static void arm_transfer(struct request *req, uint64_t transfer_us);
 static void on_transfer(struct loop_timer *t);
 
 static inline void live_add(struct service *sv, uint32_t n)
@@ -104,6 +105,20 @@ void service_first_byte(struct request *req)
     uint64_t transfer_us = gate_transfer_us(sv->gate, &req->ticket);
     spin_unlock(&sv->lock);
     req->is_first_byte_told = true;
+    arm_transfer(req, transfer_us);
+}
+
+void service_transfer(struct request *req)
+{
+    fb_assert(req->is_ticket_live);
+    lock(req->sv);
+    uint64_t transfer_us = gate_transfer_us(req->sv->gate, &req->ticket);
+    spin_unlock(&req->sv->lock);
+    arm_transfer(req, transfer_us);
+}
+
+static void arm_transfer(struct request *req, uint64_t transfer_us)
+{
     if (transfer_us == UINT64_MAX || req->phase != REQUEST_ANSWERING)
         return;
     req->transfer.on_due = on_transfer;

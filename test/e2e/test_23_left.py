@@ -4,13 +4,14 @@ import threading
 import time
 
 import pytest
-from conftest import WAIT_S, config
+from conftest import WAIT_S, config, ok
 from h2_origin import H2Origin
 from h2_util import H2
 
 pytestmark = pytest.mark.short
 STREAMS = 20
 REFUSED = 7
+ENDPOINT = 3  # of enum ev_kind
 WIDE = "    tune: { limit: { min: 200, value: 200, max: 200 } }\n    eject: false\n"
 GRPC = [("content-type", "application/grpc"), ("te", "trailers")]
 
@@ -209,3 +210,145 @@ def test_calls_whose_endpoint_is_deaf_to_their_cancel_keep_their_slots(world):
         client.flush()
     until(lambda: all(st.reset == 8 for st in origin.requests))
     assert 12 <= origin.peak <= STREAMS
+
+
+class Drip:
+    """The head of its answer after `wait_s`, the first byte behind it when it may drip, then one in 20 ms."""
+
+    def __init__(self, world, service="", wait_s=0.0):
+        self.wait_s, self.drips, self.ends = wait_s, threading.Event(), threading.Event()
+        self.origin = world.origin(self.answer)
+        self.proxy = world.proxy(config(self.origin, service=service), 1)
+
+    def answer(self, request, wire):
+        if request.target != "/drip":
+            return ok()
+        time.sleep(self.wait_s)
+        wire.send("HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+        self.drips.wait(60)
+        while not self.ends.wait(0.02):
+            wire.send("x")
+        return False
+
+    def leave(self, count, in_answer):
+        clients = [self.proxy.connect().send("GET /drip HTTP/1.1\r\nHost: a\r\n\r\n") for _ in range(count)]
+        until(lambda: self.origin.in_flight == count)
+        for c in clients:
+            if in_answer:
+                assert c.head().status == 200
+            c.close()
+
+    def gauge(self, is_wanted):
+        """The first one of the endpoint from now on that is wanted."""
+        self.proxy.events("gauge")
+        end = time.monotonic() + WAIT_S
+        while True:
+            for e in self.proxy.events("gauge"):
+                if e["kind"] == ENDPOINT and is_wanted(e):
+                    return e
+            assert time.monotonic() < end
+            time.sleep(0.02)
+
+
+def test_who_leaves_before_the_head_of_a_slow_answer_teaches_nothing_of_its_length(world):
+    """The head is what its endpoint took; what drips behind it is a transfer, and needs no place with the limiter."""
+    d = Drip(world, wait_s=0.3)
+    d.drips.set()
+    assert d.proxy.get("/").status == 200
+    begun = time.monotonic()
+    d.leave(4, in_answer=False)
+    seen = d.gauge(lambda e: e["in_flight"] == 0)
+    took_s = time.monotonic() - begun
+    d.ends.set()
+    assert took_s < 8, "silence is taken for work for 10 s, and this is none"
+    assert seen["latency_us"] < 3e6
+    assert seen["limit"] <= 16
+
+
+def test_a_drip_that_begins_late_is_a_transfer_too(world):
+    d = Drip(world)
+    d.leave(3, in_answer=True)
+    time.sleep(0.6)  # the head's time to become a transfer is 0.2 s, and nobody knows yet what this is
+    assert d.origin.in_flight == 3
+    begun = time.monotonic()
+    d.drips.set()
+    d.gauge(lambda e: e["in_flight"] == 0)
+    took_s = time.monotonic() - begun
+    d.ends.set()
+    assert took_s < 7
+
+
+def events_or_ok(request, wire):
+    if request.target != "/events":
+        return ok()
+    wire.send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n")
+    wire.sock.recv(1)
+    return False
+
+
+def quickest(times, play):
+    """Of some rounds: a machine that does other things makes single ones slow, and a floor all of them."""
+    return min(play() for _ in range(times))
+
+
+def test_event_streams_that_were_left_give_the_caps_of_all_back(world):
+    origin = world.origin(events_or_ok)
+    proxy = world.proxy(config(origin, service=WIDE, route=", concurrency: 4"), 1)
+
+    def play():
+        for _ in range(10):
+            assert proxy.get("/").status == 200
+        clients = [proxy.connect().send("GET /events HTTP/1.1\r\nHost: a\r\n\r\n") for _ in range(4)]
+        for c in clients:
+            assert c.head().status == 200
+        assert proxy.get("/").status == 503
+        begun = time.monotonic()
+        for c in clients:
+            c.close()
+        until(lambda: proxy.get("/").status == 200)
+        return time.monotonic() - begun
+    assert quickest(5, play) < 0.7  # and not the second that a client's connection is held for
+
+
+def test_who_shares_a_connection_soon_finds_the_places_of_quick_calls_free(world):
+    origin = world.origin(events_or_ok)
+    proxy = world.proxy(config(origin, service=WIDE, extra="http2: { streams: 4 }\n"), 1)
+    client = H2(proxy.port)
+    world.origins.append(client)
+
+    def play():
+        for _ in range(10):
+            until(lambda: client.get("/").status == 200)
+        streams = [client.begin("/events") for _ in range(4)]
+        until(lambda: all(client.answers[s].body for s in streams) or not client.pump(0.05) and False)
+        begun = time.monotonic()
+        for s in streams:
+            client.c.reset_stream(s, 8)
+        client.flush()
+        until(lambda: client.get("/").status == 200)
+        return time.monotonic() - begun
+    assert quickest(5, play) < 0.7
+
+
+def test_a_download_that_was_given_up_leaves_no_work_behind(world):
+    """With a limit of one that somebody set, the next is sent when its connection is closed."""
+    def answer(request, wire):
+        if request.target == "/report":
+            wire.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n")
+            time.sleep(2)
+        if request.target == "/large":
+            wire.send("HTTP/1.1 200 OK\r\nContent-Length: 268435456\r\n\r\n")
+            for _ in range(4096):
+                wire.send(b"x" * 65536)
+        return b"ok" if request.target == "/report" else ok()
+    origin = world.origin(answer)
+    proxy = world.proxy(config(origin, service="    queue: { capacity: 10, wait: 10s }\n    tune: { limit: { mode: recommend, value: 1, min: 1, max: 1 } }\n"), 1)
+    begun = time.monotonic()
+    assert proxy.get("/report").status == 200
+    report_s = time.monotonic() - begun
+    gone = proxy.connect().send("GET /large HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert gone.head().status == 200
+    begun = time.monotonic()
+    gone.close()
+    assert proxy.get("/").status == 200
+    assert time.monotonic() - begun < report_s  # what answers usually take, and not twice that

@@ -186,3 +186,37 @@ def test_many_at_once_all_get_their_own_answer(world):
     assert bad == []
     events = proxy.wait_events(320)
     assert len(events) == 320
+
+
+def test_the_answer_that_lost_ends_with_its_first_piece(world):
+    """Nobody reads it, and a drip of it would be read for seconds."""
+    a, b, first, second, proxy = pair(world)
+    sent = []
+
+    def drips(request, wire):
+        if not a.hold_s:
+            return ok(b"from a")
+        time.sleep(a.hold_s)
+        at = len(sent)
+        sent.append(0)
+        wire.send("HTTP/1.1 200 OK\r\nContent-Length: 400\r\n\r\n")
+        for _ in range(400):
+            wire.send("x")
+            sent[at] += 1
+            time.sleep(0.02)
+        return None
+
+    def play():
+        a.hold_s = 0.5
+        for _ in range(4):  # every second one goes to <a> first
+            assert proxy.get("/").status == 200
+        a.hold_s = 0
+        proxy.last = proxy.wait_events(4)
+        return any(e["hedge"] == 2 for e in proxy.last)
+    first.answer = drips
+    rounds(proxy, play)
+    end = time.monotonic() + WAIT_S
+    while first.in_flight:
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    assert min(sent) < 200, sent

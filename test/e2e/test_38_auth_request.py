@@ -215,6 +215,26 @@ def test_a_2xx_without_end_is_enough_and_costs_no_memory(world):
     assert proxy.rss_kib() - before < 20000
 
 
+def test_an_answer_without_end_is_cut_behind_its_bound_though_it_only_drips(world):
+    sent = []
+
+    def drips(request, wire):
+        wire.send("HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n" + "x" * 100000)
+        sent.append(0)
+        for _ in range(400):
+            wire.send("x")
+            sent[0] += 1
+            time.sleep(0.02)
+        return False
+    origin, login = world.origin(), world.origin(drips)
+    limit = "tune: { limit: { mode: recommend, value: 4, min: 4, max: 4 } }"  # learned ones let go of what goes on for long
+    proxy = world.proxy("services:\n  app: { endpoints: [\"127.0.0.1:%d\"] }\n  login: { endpoints: [\"127.0.0.1:%d\"], %s }\n"
+                        "routes: [{ match: /, service: app, auth: { request: { service: login } } }]\n" % (origin.port, login.port, limit))
+    assert proxy.get("/").status == 200
+    poll(lambda: sent and login.in_flight == 0)
+    assert sent[0] < 200, sent
+
+
 def test_a_large_body_waits_for_the_verdict(world):
     origin, login, proxy = asked(world)
     body = os.urandom(2_000_000)
