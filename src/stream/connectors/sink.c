@@ -183,7 +183,10 @@ void sink_run(struct runner *r)
     while (runner_may_go_on(r)) {
         if (!runner_is_open(r) || !goes_on_at_mark(r))
             continue;
-        resend_step(r);
+        if (atomic_load(&r->is_resending)) {
+            commit(r, true); /* else a kill sends the events again, whose letters go out now */
+            resend_step(r);
+        }
         if (!collect(r)) {
             commit(r, false);
             if (r->connector)
