@@ -215,7 +215,7 @@ static bool is_repeat(struct intake *in, const json_t *o)
     const char *source = text_of(o, "source"), *id = text_of(o, "id");
     if (!in->repeats || in->out->failed || !text_of(o, "specversion") || !source || !id)
         return false;
-    uint64_t name = repeats_name(in->repeats, span_of(source), span_of(id));
+    uint64_t name = repeats_name(in->repeats, in->sender, span_of(source), span_of(id));
     bool is_known = came_before(in, name);
     in->repeated += is_known;
     if (!is_known)

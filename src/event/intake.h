@@ -49,6 +49,7 @@ struct intake {
     bool is_cloud; /* each must be a CloudEvent */
     enum intake_form form;
     const struct repeats *repeats; /* NULL: none are known */
+    struct span sender;            /* with <repeats>: who sends; others' events are others */
     struct buf *names; /* with <repeats>: of the events that have one, uint64_t each, appended; the
                           caller adds them when the events are taken */
     uint32_t repeated;

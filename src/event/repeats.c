@@ -39,9 +39,12 @@ void repeats_free(struct repeats *r)
     free(r);
 }
 
-uint64_t repeats_name(const struct repeats *r, struct span source, struct span id)
+uint64_t repeats_name(const struct repeats *r, struct span sender, struct span source,
+                      struct span id)
 {
-    const uint64_t key[2] = {r->key[0] ^ siphash(r->key, source), r->key[1]};
+    const uint64_t whose[2] = {r->key[0] ^ siphash(r->key, sender.len ? sender : SPAN("")),
+                               r->key[1]};
+    const uint64_t key[2] = {whose[0] ^ siphash(whose, source), r->key[1]};
     return siphash(key, id);
 }
 

@@ -215,6 +215,8 @@ static void take_events(struct api_call *c, const struct shape *shape, struct sp
     struct admin_source *s = &c->admin->source;
     struct reading r = {.stats = s->ingest};
     struct repeats *known = known_of(c->admin);
+    const struct http1_field *f = http1_find_name(c->head, SPAN("authorization"));
+    struct span authorization = f ? f->value : (struct span){"", 0};
     struct buf names;
     buf_init(&names, INGRESS_PUT_BYTES_MAX);
     struct intake in = {.now_us = c->admin->now_us,
@@ -223,6 +225,7 @@ static void take_events(struct api_call *c, const struct shape *shape, struct sp
                         .is_cloud = shape->is_cloud,
                         .form = shape->form,
                         .repeats = known,
+                        .sender = auth_bearer(authorization),
                         .names = &names,
                         .on_bad = on_bad,
                         .arg = &r};
@@ -230,7 +233,7 @@ static void take_events(struct api_call *c, const struct shape *shape, struct sp
         ingest_refuse(s->ingest, INGEST_PUSH, INGEST_REFUSED_TOO_MANY, 1);
         api_fail_status(c, 413, FB_E_RANGE,
                         "more than 1024 events in one request; nothing was taken, send fewer");
-    } else if (in.bad > 0 && (shape->form == INTAKE_DOCUMENT || in.events == 0)) {
+    } else if (in.bad > 0 && (shape->form == INTAKE_DOCUMENT || in.events + in.repeated == 0)) {
         fail_bad(c, &r, in.bad);
     } else if (in.events == 0 || api_ingest_put(c, INGEST_PUSH, buf_span(records))) {
         remember(s->ingest, known, &in);

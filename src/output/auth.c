@@ -78,8 +78,7 @@ static enum auth_result role_of(const struct auth *a, struct span token)
     return is_ingest ? AUTH_INGEST : AUTH_WRONG;
 }
 
-/* Empty: none. */
-static struct span bearer_of(struct span authorization)
+struct span auth_bearer(struct span authorization)
 {
     struct span bearer = SPAN("Bearer ");
     if (authorization.len <= bearer.len ||
@@ -90,7 +89,7 @@ static struct span bearer_of(struct span authorization)
 
 bool auth_may_ingest(const struct auth *a, struct span authorization)
 {
-    struct span token = bearer_of(authorization);
+    struct span token = auth_bearer(authorization);
     return token.len > 0 && role_of(a, token) != AUTH_WRONG;
 }
 
@@ -135,7 +134,7 @@ enum auth_result auth_check(struct auth *a, const struct auth_request *r, uint64
         if (span_eq(name, span_of(a->cookie_name)) && session_ok(a, value, now_us))
             return AUTH_OK;
     }
-    struct span token = bearer_of(r->authorization);
+    struct span token = auth_bearer(r->authorization);
     return token.len == 0 ? AUTH_MISSING : auth_login(a, r->source, token, now_us);
 }
 

@@ -55,6 +55,8 @@ bool auth_init(struct auth *a, const char *token, const char *address);
  * skipped.  Replaces those before, all or none; false with the bad line's number (1..) in *line. */
 FB_MUST_USE
 bool auth_set_ingest(struct auth *a, struct span text, uint32_t *line);
+/* The token in an Authorization field; empty: none. */
+struct span auth_bearer(struct span authorization);
 /* Would this request be let in to bring events?  Counts no failure. */
 bool auth_may_ingest(const struct auth *a, struct span authorization);
 /* The cookie's name needs the port that was really taken; the key comes from random bytes. */

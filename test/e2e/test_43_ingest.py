@@ -121,6 +121,25 @@ def test_a_cloud_event_that_comes_again_is_taken_once_whatever_its_form(ingest):
         assert answer == {"accepted": 1, "rejected": 0, "errors": []}
 
 
+def test_lines_sent_again_beside_a_bad_one_are_repeats_and_not_refused(ingest):
+    counted = 'foldback_ingest_repeated_total{via="push"}'
+    before = ingest.metrics()[counted]
+    event = {"specversion": "1.0", "type": "twice.order", "source": "/twice", "id": "b-1", "data": {"value": 3}}
+    text = json.dumps(event) + "\nnot JSON\n"
+    status, answer, _ = ingest.post(text, "application/x-ndjson")
+    assert (status, answer["accepted"], answer["rejected"]) == (202, 1, 1), answer
+    for i in range(2):  # the answer was lost: nothing is new, and nothing is lost
+        status, answer, _ = ingest.post(text, "application/x-ndjson")
+        assert (status, answer["accepted"], answer["rejected"], answer["repeated"]) == (202, 0, 1, 1), answer
+        assert [e["line"] for e in answer["errors"]] == [2]
+        assert ingest.metrics()[counted] == before + i + 1
+    assert ingest.post("not JSON\n", "application/x-ndjson")[0] in (400, 422)
+    # another sender may call itself so too: its events are its own
+    status, answer, _ = ingest.post(text, "application/x-ndjson", token=ingest.admin)
+    assert (status, answer["accepted"], answer["rejected"]) == (202, 1, 1) and "repeated" not in answer, answer
+    until(lambda: ingest.facts().get("twice.order", {}).get("total") == 2, 30, "each sender's once")
+
+
 def test_of_lines_each_good_one_is_taken_and_each_bad_one_is_named(ingest):
     before = ingest.metrics().get('foldback_ingest_refused_total{via="push",reason="value"}', 0)
     text = '{"name": "line.good", "value": 1}\n{"name": "line.bad", "value": "x"}\nnot json\n{"name": "line.good", "value": 2}\n'

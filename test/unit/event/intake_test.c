@@ -165,13 +165,15 @@ static void a_cloud_event_may_come_in_parts(void **state)
     buf_fini(&out);
 }
 
-static uint32_t repeated(const char *text, struct repeats *known, bool is_taken)
+static uint32_t repeated_of(const char *sender, const char *text, struct repeats *known,
+                            bool is_taken)
 {
     struct buf out, names;
     buf_init(&out, MIB);
     buf_init(&names, MIB);
     struct intake in = strict(&out, INTAKE_ANY);
     in.repeats = known;
+    in.sender = span_of(sender);
     in.names = &names;
     assert_true(intake_read(&in, span_of(text)));
     assert_int_equal(in.events * sizeof(struct ev_custom), out.len);
@@ -183,6 +185,11 @@ static uint32_t repeated(const char *text, struct repeats *known, bool is_taken)
     buf_fini(&out);
     buf_fini(&names);
     return in.repeated;
+}
+
+static uint32_t repeated(const char *text, struct repeats *known, bool is_taken)
+{
+    return repeated_of("", text, known, is_taken);
 }
 
 #define CLOUD(source, id)                                                                          \
@@ -208,6 +215,24 @@ static void a_cloud_event_that_was_taken_is_left_out_when_it_comes_again(void **
     repeats_free(known);
 }
 
+static void nobody_leaves_out_the_events_of_another_sender(void **state)
+{
+    (void)state;
+    static const uint64_t key[2] = {7, 8};
+    struct repeats *known = repeats_new(key);
+    assert_non_null(known);
+    assert_int_equal(repeated_of("shop-token", CLOUD("/s", "1"), known, true), 0);
+    assert_int_equal(repeated_of("till-token", CLOUD("/s", "1"), known, true), 0);
+    assert_int_equal(repeated_of("shop-token", CLOUD("/s", "1"), known, true), 1);
+    assert_int_equal(repeated_of("till-token", CLOUD("/s", "1"), known, true), 1);
+    assert_int_equal(repeated_of("", CLOUD("/s", "1"), known, true), 0);
+    assert_true(repeats_name(known, SPAN("a"), SPAN("bc"), SPAN("d")) !=
+                repeats_name(known, SPAN("ab"), SPAN("c"), SPAN("d")));
+    assert_true(repeats_name(known, SPAN("a"), SPAN("b"), SPAN("c")) !=
+                repeats_name(known, SPAN("b"), SPAN("a"), SPAN("c")));
+    repeats_free(known);
+}
+
 static void the_newest_names_are_known_and_no_others(void **state)
 {
     (void)state;
@@ -229,8 +254,8 @@ static void the_newest_names_are_known_and_no_others(void **state)
         repeats_add(known, i * REPEATS_MAX);
     for (uint64_t i = 0; i < 1000; i++)
         assert_true(repeats_knows(known, i * REPEATS_MAX));
-    assert_true(repeats_name(known, SPAN("a"), SPAN("bc")) !=
-                repeats_name(known, SPAN("ab"), SPAN("c")));
+    assert_true(repeats_name(known, SPAN(""), SPAN("a"), SPAN("bc")) !=
+                repeats_name(known, SPAN(""), SPAN("ab"), SPAN("c")));
     repeats_free(known);
 }
 
@@ -331,6 +356,7 @@ int main(void)
         cmocka_unit_test(a_cloud_event_is_of_version_1_0),
         cmocka_unit_test(a_cloud_event_may_come_in_parts),
         cmocka_unit_test(a_cloud_event_that_was_taken_is_left_out_when_it_comes_again),
+        cmocka_unit_test(nobody_leaves_out_the_events_of_another_sender),
         cmocka_unit_test(the_newest_names_are_known_and_no_others),
         cmocka_unit_test(a_broker_s_message_is_folded_instead_of_refused),
         cmocka_unit_test(an_integer_beyond_64_bits_is_a_value_and_never_rounded_in_a_text),
