@@ -60,6 +60,16 @@ static bool field(const struct ev_head *ev, const char *name, uint16_t *value)
     return false;
 }
 
+/* With name and figures of a signal, which is made of custom events. */
+static bool tells_a_signal(const struct ev_head *ev)
+{
+    uint16_t reason = ev->type == EV_ALERT      ? ((const struct ev_alert *)ev)->reason
+                      : ev->type == EV_DECISION ? ((const struct ev_decision *)ev)->reason
+                                                : REASON_NONE;
+    return reason == REASON_ALERT_SIGNAL_HARMED || reason == REASON_ALERT_SIGNAL_UNUSUAL ||
+           reason == REASON_RELEASE_HARMED || reason == REASON_RELEASE_VERSION_HARMED;
+}
+
 const char *region_of(const struct region_book *book, const struct ev_head *ev)
 {
     static const struct {
@@ -70,7 +80,7 @@ const char *region_of(const struct region_book *book, const struct ev_head *ev)
                   {"endpoint", EV_KIND_ENDPOINT},
                   {"version", EV_KIND_VERSION}};
     uint16_t number, kind;
-    if (ev->type == EV_CONFIG || ev->type == EV_CUSTOM)
+    if (ev->type == EV_CONFIG || ev->type == EV_CUSTOM || tells_a_signal(ev))
         return NULL; /* texts about anything */
     if (ev->type == EV_NAME) {
         const struct ev_name *n = (const struct ev_name *)ev;

@@ -4,8 +4,10 @@
  * An event is of the region of its route, else of its service (endpoint, version), as the
  * configuration has it (conf/parse_region.c refuses one that contradicts itself).  Events about
  * nothing of a region (ticks, resources) may go anywhere.  What nobody can place, while regions are
- * configured, stays in the node's own region: the configuration, custom events, and events about a
- * number whose name is not known.
+ * configured, stays in the node's own region: the configuration, custom events, alerts and
+ * decisions that tell the figures of a signal (which custom events make), and events about a number
+ * whose name is not known.  A service with a region is served by a node of it, so what is told of
+ * its signals stays in that region.
  *
  * A sink calls region_may_pass for each event that it reads, before it keeps a byte of it:
  *

@@ -16,7 +16,8 @@ struct export_region {
     struct fold fold; /* of the configuration only */
     uint64_t known;   /* what is older than this offset is in <fold> */
 };
-/* FB_E_NOT_FOUND: the log has no configuration, FB_E_CONFIG: one without regions. */
+/* FB_E_NOT_FOUND: the log has no configuration, FB_E_CONFIG: one without regions, FB_E_DAMAGED: a
+ * hole may have held the newest one. */
 FB_MUST_USE
 enum fb_code export_region_begin(struct export_region *r, const struct log_place *place,
                                  struct fb_err *err);

@@ -3,14 +3,18 @@
 
 The filter stands in the runner, before a connector of any type gets a byte (stream/connectors/runner.c), so the file
 type proves it for all; that each type takes `region` and is refused without it is asked per type."""
+import glob
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 
 import pytest
 from conftest import Origin, ok
+from test_53_signals import VERSIONS, Shop, reload, taken_back
+from test_53_signals import config as shop_config
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "fault"))
 from fb import BIN, Foldback, until  # noqa: E402
@@ -136,8 +140,87 @@ def test_an_export_for_a_region_is_refused_where_nothing_has_one(tmp_path):
     origin = Origin(lambda r, w: ok())
     fold = Foldback(tmp_path, config(origin, tmp_path, "").replace(", region: eu }", " }").replace(", region: eu", "")
                     .replace(", region: us", "")).start()
-    assert fold.get("/news/1", timeout_s=30) == 200
+    until(lambda: fold.cli("events", "export", "--types", "config").stdout, 60, "the log holds the configuration")
     done = fold.cli("events", "export", "--region", "us")
     assert done.returncode != 0 and done.stdout == "" and "no service or route has a region" in done.stderr
     fold.stop()
     origin.close()
+
+
+def test_an_export_for_a_region_does_not_go_on_over_a_hole_that_may_hide_the_configuration(tmp_path):
+    origin = Origin(lambda r, w: ok())
+    fold = Foldback(tmp_path, config(origin, tmp_path)).start()
+
+    def recorded():
+        return len(fold.cli("events", "export", "--types", "request").stdout.splitlines())
+
+    def damage(state):
+        """In the block in the middle of what a file of the log has."""
+        with open(max(glob.glob(state + "/log/*.fbl"), key=os.path.getsize), "r+b") as f:
+            data = f.read().rstrip(b"\0")
+            at = len(data) // 2
+            f.seek(at)
+            f.write(bytes([data[at] ^ 0x55]))
+
+    for i in range(6):  # some commits of the log
+        for k in range(5):
+            assert fold.get(f"/news/{k}", timeout_s=30) == 200
+        until(lambda: recorded() == (i + 1) * 5, 60, "they are in the log")
+    fold.stop()
+    state = str(tmp_path / "copy")
+    shutil.copytree(fold.state + "/log", state + "/log")  # without the snapshots: the log alone
+    done = fold.cli("events", "export", "--region", "us", "--dir", state)
+    assert done.returncode == 0 and done.stdout, done.stderr
+    damage(state)
+    done = fold.cli("events", "export", "--region", "us", "--dir", state)
+    assert done.returncode == 1 and done.stdout == "", done.stdout
+    assert "a stored block is damaged. The newest configuration may be missing: repair first with `foldback log repair`" in done.stderr
+    # a start writes it again, behind the hole: nothing is hidden
+    again = Foldback(tmp_path, config(origin, tmp_path).replace("blog: { ", "blog: { region: eu, "), state=state).start()
+    try:
+        until(lambda: "region: eu, endpoints" in "".join(
+            e["text"] for e in map(json.loads, again.cli("events", "export", "--types", "config").stdout.splitlines())), 60,
+            "the configuration is in the log")
+    finally:
+        again.stop()
+        origin.close()
+    alone = str(tmp_path / "alone")
+    shutil.copytree(state + "/log", alone + "/log")
+    done = fold.cli("events", "export", "--region", "us", "--dir", alone, "--types", "request")
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+
+
+def test_what_is_told_of_a_signal_stays_at_home(tmp_path):
+    """The alert of a release that harms the orders of a shop has no target: its region is that of the node."""
+    stable, canary = Origin(lambda r, w: ok(b"stable")), Origin(lambda r, w: ok(b"canary"))
+
+    def text(share):
+        sink = "{ type: file, path: %s, region: %s, delay: 50ms, from: start }"
+        return (shop_config(stable, canary, share, VERSIONS).replace("  shop:\n", "  shop:\n    region: eu\n")
+                + "region: eu\nconnectors:\n  home: %s\n  abroad: %s\n"
+                % (sink % (tmp_path / "home.jsonl", "eu"), sink % (tmp_path / "abroad.jsonl", "us")))
+
+    fold = Foldback(tmp_path, text(0)).start()
+    home, abroad = str(tmp_path / "home.jsonl"), str(tmp_path / "abroad.jsonl")
+
+    def told(path):
+        return [e for e in lines(path) if e["type"] == "alert" and "orders" in e["text"]]
+    try:
+        shop = Shop(fold, names=True)
+        until(lambda: shop.orders > 150, 120, "some seconds of orders")
+        reload(fold, text(30))
+        until(lambda: taken_back(fold, "release_version_harmed"), 240, "the release is taken back")
+        shop.stop()
+        until(lambda: told(home), 60, "the alert is at home")
+        last = told(home)[0]["offset"]
+        until(lambda: max((e["offset"] for e in lines(abroad)), default=0) > last, 60, "abroad is as far")
+        with open(abroad) as f:
+            assert "orders" not in f.read()
+        done = fold.cli("events", "export", "--region", "us", timeout_s=120)
+        assert done.returncode == 0 and '"tick"' in done.stdout and "orders" not in done.stdout, done.stderr
+        done = fold.cli("events", "export", "--region", "eu", "--types", "alert", timeout_s=120)
+        assert done.returncode == 0 and "orders: " in done.stdout, done.stderr
+    finally:
+        fold.stop()
+        stable.close()
+        canary.close()

@@ -80,6 +80,13 @@ static const char *name_of(void *ctx, enum ev_kind kind, uint16_t number, uint64
     return number < 5 && names[kind][number] ? names[kind][number] : "";
 }
 
+#define IS_EU(is_eu)                                                                               \
+    do {                                                                                           \
+        assert_true(region_may_pass(&book, &ev.head, "eu"));                                       \
+        assert_int_equal(region_may_pass(&book, &ev.head, "us"), !(is_eu));                        \
+        assert_int_equal(region_may_pass(&book, &ev.head, ""), !(is_eu));                          \
+    } while (0)
+
 static void each_event_is_of_the_region_of_what_it_is_about(void **state)
 {
     (void)state;
@@ -90,12 +97,6 @@ static void each_event_is_of_the_region_of_what_it_is_about(void **state)
     struct region_book book = {.conf = conf, .names = {.name = name_of}};
     assert_true(region_is_used(conf));
     union ev_any ev;
-#define IS_EU(is_eu)                                                                               \
-    do {                                                                                           \
-        assert_true(region_may_pass(&book, &ev.head, "eu"));                                       \
-        assert_int_equal(region_may_pass(&book, &ev.head, "us"), !(is_eu));                        \
-        assert_int_equal(region_may_pass(&book, &ev.head, ""), !(is_eu));                          \
-    } while (0)
     for (uint16_t route = 0; route < 4; route++) {
         ev.request = EV_INIT(REQUEST, request, 1);
         ev.request.route = route;
@@ -143,6 +144,37 @@ static void each_event_is_of_the_region_of_what_it_is_about(void **state)
     conf_unref(conf);
 }
 
+static void what_is_told_of_a_signal_stays_at_home(void **state)
+{
+    (void)state;
+    struct conf_report report;
+    struct conf *conf = parse(good, &report);
+    assert_non_null(conf);
+    struct region_book book = {.conf = conf, .names = {.name = name_of}};
+    union ev_any ev;
+    static const uint16_t signals[] = {REASON_ALERT_SIGNAL_HARMED, REASON_ALERT_SIGNAL_UNUSUAL};
+    for (size_t i = 0; i < FB_COUNT(signals); i++) {
+        ev.alert = EV_INIT(ALERT, alert, 1); /* of no target, with the name of a signal */
+        ev.alert.reason = signals[i];
+        ev.alert.target_kind = EV_KIND_NONE;
+        IS_EU(true);
+    }
+    static const uint16_t releases[] = {REASON_RELEASE_HARMED, REASON_RELEASE_VERSION_HARMED};
+    for (size_t i = 0; i < FB_COUNT(releases); i++) {
+        ev.decision = EV_INIT(DECISION, decision, 1);
+        ev.decision.reason = releases[i];
+        ev.decision.target_kind = EV_KIND_ROUTE;
+        ev.decision.target = 2; /* blog, of no region; the signal is in the note */
+        IS_EU(true);
+    }
+    ev.alert = EV_INIT(ALERT, alert, 1); /* of the node itself */
+    ev.alert.reason = REASON_ALERT_LOG_CLEAR;
+    ev.alert.target = EV_NONE;
+    IS_EU(false);
+    conf_report_fini(&report);
+    conf_unref(conf);
+}
+
 static void without_regions_everything_may_pass(void **state)
 {
     (void)state;
@@ -163,6 +195,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_configuration_that_lets_an_event_out_is_refused),
         cmocka_unit_test(each_event_is_of_the_region_of_what_it_is_about),
+        cmocka_unit_test(what_is_told_of_a_signal_stays_at_home),
         cmocka_unit_test(without_regions_everything_may_pass),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
