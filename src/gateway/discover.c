@@ -310,7 +310,8 @@ static void close_source(struct watch *x)
         dns_unwatch(gw->dns, x->id);
     if (x->row != EV_NONE)
         sources_drop(gw->mem, x->row);
-    gateway_tell(gw, x->ticket, 0);
+    /* Whoever waits for x->ticket is told nothing: 0 means that there is no room, and that takes the
+     * name out of the list, though it may be there anew by now, or its service may come back. */
     if (x->inotify >= 0) {
         bool is_shared = false; /* one folder is one watch of the kernel */
         for (struct watch *y = gw->watches; y; y = y->next)
@@ -445,7 +446,8 @@ static void say_names(struct service *sv)
         if (x->row != EV_NONE)
             sources_say(gw->mem, x->row, &s);
         if (x->ticket && s.state != SOURCE_ASKED) {
-            gateway_tell(gw, x->ticket, x->is_named);
+            if (x->is_named) /* as in close_source */
+                gateway_tell(gw, x->ticket, 1);
             x->ticket = 0;
         }
     }

@@ -57,6 +57,7 @@ static void take_out(struct brain_endpoints *x, struct own *o);
 static enum fb_code add(struct brain *b, struct admin_endpoint_order *o, struct fb_err *err);
 static enum fb_code drop(struct brain *b, const struct admin_endpoint_order *o, struct fb_err *err);
 static uint16_t number_of(const struct brain *b, const struct admin_endpoint *e);
+static bool replace_asked(struct brain_endpoints *x, const struct admin_endpoint *e);
 static void undrain(struct brain *b, const struct admin_endpoint *e);
 static void say_source(const struct brain *b, const struct admin_endpoint *e,
                        char text[SOURCE_TEXT_BYTES]);
@@ -101,6 +102,9 @@ uint16_t brain_ticket(struct brain *b)
         return 0;
     if (++b->endpoints->ticket == 0)
         b->endpoints->ticket = 1;
+    struct asked *old = &b->endpoints->asked[b->endpoints->ticket % ASKED_MAX];
+    if (old->ticket == b->endpoints->ticket) /* nobody answered it, 65,535 tickets ago */
+        old->ticket = 0;
     return b->endpoints->ticket;
 }
 
@@ -135,9 +139,12 @@ enum fb_code brain_on_endpoint_order(void *ctx, struct admin_endpoint_order *o, 
     if (code != FB_OK)
         return code;
     o->ticket = brain_ticket(b);
+    bool was_added = replace_asked(b->endpoints, &o->of);
     bool is_added = o->verb == ADMIN_ENDPOINT_ADD;
     b->endpoints->asked[o->ticket % ASKED_MAX] =
-        (struct asked){.ticket = (uint16_t)o->ticket, .is_added = is_added, .of = o->of};
+        (struct asked){.ticket = (uint16_t)o->ticket,
+                       .is_added = is_added || (was_added && o->verb == ADMIN_ENDPOINT_CHANGE),
+                       .of = o->of};
     if (is_added)
         undrain(b, &o->of);
     tell_gateway(b, (uint16_t)o->ticket, &o->of);
@@ -237,6 +244,22 @@ static uint16_t number_of(const struct brain *b, const struct admin_endpoint *e)
         if (strcmp(memfile_name(&b->mem, EV_KIND_ENDPOINT, i), name) == 0)
             return i;
     return EV_NONE;
+}
+
+/* What the gateway says of an older order for the same must not undo the newer one.  True: one of
+ * those was an add that nothing was said of yet. */
+static bool replace_asked(struct brain_endpoints *x, const struct admin_endpoint *e)
+{
+    bool was_added = false;
+    for (size_t i = 0; i < ASKED_MAX; i++) {
+        struct asked *old = &x->asked[i];
+        if (!old->ticket || strcmp(old->of.service, e->service) != 0 ||
+            strcmp(old->of.address, e->address) != 0)
+            continue;
+        was_added |= old->is_added;
+        old->ticket = 0;
+    }
+    return was_added;
 }
 
 /* Whoever adds an endpoint wants requests there, whatever was said of that address before. */

@@ -165,14 +165,25 @@ static void note_order(struct api_call *c, const struct admin_endpoint_order *o)
     (void)!(s->submit(s->ctx, &ev.head, &err) == FB_OK);
 }
 
+static bool is_listed(const struct admin *a, const struct admin_endpoint *of)
+{
+    const struct admin_endpoint *e;
+    for (uint32_t i = 0; a->source.endpoint_at && (e = a->source.endpoint_at(a->source.ctx, i));
+         i++)
+        if (strcmp(e->service, of->service) == 0 && strcmp(e->address, of->address) == 0)
+            return true;
+    return false;
+}
+
 /* How a name is that was just added. */
 static void name_hint(const struct admin *a, const struct admin_endpoint *e, char text[400])
 {
     struct source s;
     if (!api_find_name(a, e->service, e->address, &s)) {
         snprintf(text, 400,
-                 "It is written down, but the gateway does not follow it yet; `foldback endpoint "
-                 "list %s` shows when it does.",
+                 is_listed(a, e) ? "It is written down, but the gateway does not follow it yet; "
+                                   "`foldback endpoint list %s` shows when it does."
+                                 : "It was removed again meanwhile: `foldback endpoint list %s`.",
                  e->service);
         return;
     }

@@ -4,10 +4,12 @@ import json
 import os
 import signal
 import sys
+import threading
 
 import pytest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "fault"))
+from ask import reconfigure  # noqa: E402
 from fb import BIN, Foldback, Load, Origin, free_port, until  # noqa: E402
 from test_32_discover import Dns  # noqa: E402
 from test_63_endpoints import WAIT_S, ask, at, members, remove, rests, rises  # noqa: E402
@@ -229,6 +231,88 @@ def test_one_name_is_one_however_it_is_written_and_that_of_the_file_is_the_files
         until(lambda: set(names(fold)) == {its}, WAIT_S, "that of the file alone")
     finally:
         fold.stop()
+
+
+# ---- while it is looked up ----
+
+def test_a_name_that_is_added_anew_while_it_is_looked_up_stays(fold, origins, dns):
+    """The gateway reads the list between the two orders: its word on the first add must not undo the second."""
+    seen = []
+
+    def order(*args):
+        seen.append(args[1:2] + ask(fold, *args))
+
+    for i in range(3):
+        host, name = f"slow{i}.test", "dns://slow%d.test:%d" % (i, origins[1].port)
+        dns.silent.add(host)
+        add_it = ("POST", "/v1/services/app/endpoints", {"address": name})
+        first = threading.Thread(target=order, args=add_it)
+        first.start()
+        reaches(fold, name, "pending")
+        brain = fold.child("fb-brain")
+        answers = {}
+        waits = [threading.Thread(target=lambda k=k, a=a: answers.update({k: ask(fold, *a)}))
+                 for k, a in (("remove", ("DELETE", "/v1/services/app/endpoints/" + name.replace("/", "%2F"))), ("add", add_it))]
+        os.kill(brain, signal.SIGSTOP)  # it finds both when it goes on, and writes the list twice in one go
+        try:
+            for t in waits:
+                t.start()
+                t.join(0.2)
+        finally:
+            os.kill(brain, signal.SIGCONT)
+        waits[0].join(WAIT_S)
+        dns.silent.discard(host)
+        dns.a(host, "127.0.0.1")
+        for t in (first, waits[1]):
+            t.join(WAIT_S)
+        assert answers["remove"][0] == 200 and answers["add"][0] in (200, 201, 202), answers
+        if answers["add"][1]["verb"] == "add":  # else the brain took the removal last
+            reaches(fold, name, "resolved")
+            with open(os.path.join(fold.state, "endpoints", "app.yaml")) as f:
+                assert name in f.read()
+    assert all(status < 300 for _, status, _ in seen), seen
+
+
+def test_a_service_that_leaves_while_its_name_is_looked_up_has_it_when_it_is_back(tmp_path, origins, dns):
+    name, path = "dns://slow.test:%d" % origins[1].port, "/v1/services/two/endpoints"
+    without = conf(origins[0], dns)
+    text = without.replace("routes:", '  two: { endpoints: ["%s"] }\nroutes:\n  - { match: /two, service: two }' % at(origins[2]))
+    dns.silent.add("slow.test")
+    fold = Foldback(tmp_path, text)
+    fold.start()
+
+    def is_in(wanted):
+        return [n["state"] for n in fold.api("GET", path, timeout_s=WAIT_S)["names"] if n["name"] == name] == [wanted]
+
+    try:
+        first = threading.Thread(target=ask, args=(fold, "POST", path, {"address": name}))
+        first.start()
+        until(lambda: is_in("pending"), WAIT_S, "the name is looked up")
+        reconfigure(fold, without)
+        until(lambda: is_in("not_in_force"), WAIT_S, "the gateway follows it no more")
+        first.join(WAIT_S)
+        reconfigure(fold, text)
+        dns.silent.clear()
+        dns.a("slow.test", "127.0.0.1")
+        until(lambda: is_in("resolved"), WAIT_S, "the name is back with its service")
+    finally:
+        fold.stop()
+
+
+def test_adding_a_name_anew_ends_a_drain_of_its_addresses(fold, origins, dns):
+    name = "dns://shop.test:%d" % origins[1].port
+    dns.a("shop.test", "127.0.0.1")
+    assert add(fold, name)[0] in (201, 202)
+    until(lambda: at(origins[1]) in members(fold), WAIT_S, "its address")
+    for drained in (origins[0], origins[1]):
+        done = fold.cli("drain", "app " + at(drained))
+        assert done.returncode == 0, done
+        until(lambda d=drained: members(fold)[at(d)]["is_drained"], WAIT_S, "it is drained")
+    assert remove(fold, name)[0] == 200
+    until(lambda: at(origins[1]) not in members(fold), WAIT_S, "its address has left")
+    assert add(fold, name)[0] in (201, 202)
+    until(lambda: members(fold).get(at(origins[1]), {}).get("is_drained") is False, WAIT_S, "the drain has ended")
+    assert members(fold)[at(origins[0])]["is_drained"], "what it did not bring is left alone"
 
 
 # ---- what lasts ----
