@@ -31,6 +31,8 @@ static void show_name(const json_t *e, struct buf *out)
         buf_puts(out, "is being looked up");
     else if (strcmp(state, "not_in_force") == 0)
         buf_puts(out, "not in force");
+    else if (strcmp(state, "unknown") == 0)
+        buf_puts(out, "not known");
     else if (strcmp(state, "unresolved") == 0)
         buf_puts(out, "no address yet");
     else

@@ -66,6 +66,8 @@ static void changed(struct service *sv);
 static void drop_children(struct watch *parent);
 static bool is_top_name(const struct watch *x);
 static void say_names(struct service *sv);
+static void take_row(struct watch *x);
+static void take_rows(struct gw *gw);
 static void on_srv(struct watch *x, const struct dns_change *change);
 static void on_inotify(struct loop_handle *h, uint32_t events);
 static void list_watch(struct watch *x);
@@ -174,7 +176,16 @@ void discover_tick(struct gw *gw)
     if (fb_sub_floor_u64(now_us, gw->lists_us) < LIST_POLL_US)
         return;
     gw->lists_us = now_us;
+    take_rows(gw);
     look_at_lists(gw, false);
+}
+
+/* Its successor may need the rows: after an upgrade it has each name that this one has. */
+void discover_retire(struct gw *gw)
+{
+    for (struct watch *x = gw->watches; x; x = x->next)
+        x->row = EV_NONE;
+    sources_begin(gw->mem, gw->setup->slot);
 }
 
 void discover_fini(struct gw *gw)
@@ -245,8 +256,7 @@ static struct watch *want_source(struct watch *parent, struct service *sv,
         }
         x->next = gw->watches;
         gw->watches = x;
-        if (is_top_name(x))
-            x->row = sources_take(gw->mem, gw->setup->slot);
+        take_row(x);
     }
     wish_of(e, parent ? &parent->wish : NULL, &x->wish);
     if (x->row != EV_NONE)
@@ -310,7 +320,7 @@ static void close_source(struct watch *x)
         dns_unwatch(gw->dns, x->id);
     if (x->row != EV_NONE)
         sources_drop(gw->mem, x->row);
-    /* Whoever waits for x->ticket is told nothing: 0 means that there is no room, and that takes the
+    /* Whoever waits for x->ticket is told nothing: 0 means that there is no room, which takes the
      * name out of the list, though it may be there anew by now, or its service may come back. */
     if (x->inotify >= 0) {
         bool is_shared = false; /* one folder is one watch of the kernel */
@@ -405,6 +415,45 @@ static void sum_up(const struct watch *x, struct source *s)
     s->state = s->addresses ? (s->why[0] ? SOURCE_KEPT : SOURCE_KNOWN)
                : is_settled ? SOURCE_NONE
                             : SOURCE_ASKED;
+}
+
+static void take_row(struct watch *x)
+{
+    struct gw *gw = x->sv->gw;
+    if (is_top_name(x) && !gw->drain_us)
+        x->row = sources_take(gw->mem, gw->setup->slot);
+}
+
+/* Rows that others gave back (names that left, the gateway of before an upgrade) are for names that
+ * found none. */
+static void take_rows(struct gw *gw)
+{
+    uint32_t lack = 0;
+    if (gw->drain_us ||
+        atomic_load_explicit(&gw->mem->head->gateway_slot, memory_order_acquire) != gw->setup->slot)
+        return;
+    for (struct watch *x = gw->watches; x; x = x->next) {
+        if (x->row != EV_NONE || !is_top_name(x))
+            continue;
+        if (!lack)
+            take_row(x);
+        lack += x->row == EV_NONE;
+        if (x->row == EV_NONE)
+            continue;
+        x->wish.source = (uint16_t)(x->row + 1);
+        for (struct watch *y = gw->watches; y; y = y->next)
+            if (y->parent == x)
+                y->wish.source = x->wish.source;
+        x->sv->is_list_new = true;
+    }
+    sources_say_lack(gw->mem, lack);
+    gw->lack_ticks = lack ? gw->lack_ticks + 1 : 0;
+    if (gw->lack_ticks == 2) /* in the first the gateway before this one may still have its own */
+        fb_log(
+            FB_LOG_WARN,
+            "names: of more than %d, how each is cannot be told: %u are followed all the same, and "
+            "are \"unknown\" in `foldback endpoint list`",
+            MEMFILE_SOURCES, lack);
 }
 
 static bool is_known(const struct watch *x)

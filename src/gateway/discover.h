@@ -29,5 +29,6 @@ void discover_tick(struct gw *gw);
  * is told to <ticket>, of a name when it has had its first answer. */
 void discover_own(struct gw *gw, uint16_t ticket, struct span what);
 void discover_dns(struct gw *gw, const struct dns_change *change);
+void discover_retire(struct gw *gw); /* another gateway says how names are */
 void discover_fini(struct gw *gw);
 #endif

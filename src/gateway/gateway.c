@@ -330,6 +330,7 @@ static void retire(struct gw *gw)
         return;
     gw->is_retired = true;
     stop_checks(gw);
+    discover_retire(gw);
     gw->drain_us = gw->busy_us = loop_now_us(gw->workers[0].loop);
     for (uint32_t i = 0; i < gw->thread_count; i++)
         loop_post(gw->workers[i].loop, &gw->workers[i].stop);

@@ -179,6 +179,7 @@ struct gw {
     struct watch *watches;             /* thread 0: names and lists that are looked at */
     struct loop_handle inotify_handle;
     uint64_t lists_us;           /* thread 0: lists were looked at */
+    uint32_t lack_ticks;         /* thread 0: names without a row in the memory file since then */
     uint64_t numbers_us;         /* thread 0: numbers of endpoints were */
     _Atomic uint32_t gone_count; /* endpoints that left: pools look for them */
     struct tls_tickets tickets;

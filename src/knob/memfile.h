@@ -115,6 +115,7 @@ struct memfile_head {
     /* what the gateway itself uses, by enum overload_resource: share in use, place on the ladder */
     _Atomic uint32_t own_used_ppm[MEMFILE_OWN_RESOURCES], own_place_ppm[MEMFILE_OWN_RESOURCES];
     _Atomic uint32_t own_stage, own_threshold;
+    _Atomic uint32_t source_lack;        /* names that have no place in memfile.sources */
     _Atomic uint64_t rates_pushed;       /* keys of rate limits that were forgotten too early */
     _Atomic uint64_t caps_uncounted;     /* requests of clients that a cap had no place for */
     _Atomic uint32_t gateway_slot;       /* of the gateway that serves; the supervisor's */

@@ -37,7 +37,18 @@ uint16_t sources_take(struct memfile *m, uint32_t slot)
             ;
         return i;
     }
+    atomic_fetch_add_explicit(&m->head->source_lack, 1, memory_order_relaxed);
     return EV_NONE;
+}
+
+void sources_say_lack(struct memfile *m, uint32_t names)
+{
+    atomic_store_explicit(&m->head->source_lack, names, memory_order_relaxed);
+}
+
+uint32_t sources_lack(const struct memfile *m)
+{
+    return atomic_load_explicit(&m->head->source_lack, memory_order_relaxed);
 }
 
 void sources_say(struct memfile *m, uint16_t row, const struct source *s)

@@ -29,11 +29,15 @@ struct source {
     char why[120]; /* KEPT, NONE: what the last look-up said */
 };
 
-/* A gateway begins in <slot>: it follows nothing yet. */
+/* A gateway begins in <slot>, or says no more: all its rows are free. */
 void sources_begin(struct memfile *m, uint32_t slot);
-/* A row for the gateway in <slot>, EV_NONE when all are taken; nobody reads it before
- * sources_say. */
+/* A row for the gateway in <slot>, EV_NONE when all are taken, which counts as one that lacks;
+ * nobody reads it before sources_say. */
 uint16_t sources_take(struct memfile *m, uint32_t slot);
+/* Names that are followed and have no row: how they are nobody can read.  The gateway that serves
+ * counts them anew each second. */
+void sources_say_lack(struct memfile *m, uint32_t names);
+uint32_t sources_lack(const struct memfile *m);
 void sources_say(struct memfile *m, uint16_t row, const struct source *s);
 void sources_drop(struct memfile *m, uint16_t row);
 /* The row <row> of the gateway that serves; false: there is none. */

@@ -303,6 +303,9 @@ bool api_find_name(const struct admin *a, const char *service, const char *text,
                    struct source *out);                        /* <service> "": any */
 void api_put_names(struct api_call *c, uint16_t service);      /* member "names" */
 void api_say_name(struct api_call *c, const struct source *s); /* a sentence on how it is */
+#define API_TOO_MANY_BYTES 120
+/* That more names are followed than the memory file has rows for. */
+void api_too_many_names(const struct admin *a, char text[API_TOO_MANY_BYTES]);
 /* Members of an object: "needs_restart": the keys, or with <has_values> each with both values. */
 void put_needs_restart(struct json *j, const struct admin *a, bool has_values);
 #endif

@@ -180,6 +180,12 @@ static void name_hint(const struct admin *a, const struct admin_endpoint *e, cha
 {
     struct source s;
     if (!api_find_name(a, e->service, e->address, &s)) {
+        if (is_listed(a, e) && sources_lack(a->source.memfile)) {
+            char too_many[API_TOO_MANY_BYTES];
+            api_too_many_names(a, too_many);
+            snprintf(text, 400, "It is written down; how it is is not known: %s.", too_many);
+            return;
+        }
         snprintf(text, 400,
                  is_listed(a, e) ? "It is written down, but the gateway does not follow it yet; "
                                    "`foldback endpoint list %s` shows when it does."

@@ -41,6 +41,13 @@ static void put_one(struct json *j, const struct source *s, const char *state)
     json_object_end(j);
 }
 
+void api_too_many_names(const struct admin *a, char text[API_TOO_MANY_BYTES])
+{
+    snprintf(text, API_TOO_MANY_BYTES,
+             "the gateway tells how %d names are, and %u more are followed or wait to be",
+             MEMFILE_SOURCES, sources_lack(a->source.memfile));
+}
+
 /* Those that the gateway follows, and those of the API that it does not (yet). */
 void api_put_names(struct api_call *c, uint16_t service)
 {
@@ -49,6 +56,9 @@ void api_put_names(struct api_call *c, uint16_t service)
     const char *name = admin_name(a, EV_KIND_SERVICE, service);
     const struct admin_endpoint *e;
     struct source s;
+    uint32_t lack = sources_lack(from->memfile);
+    char too_many[API_TOO_MANY_BYTES];
+    api_too_many_names(a, too_many);
     json_key(&c->j, "names");
     json_array_begin(&c->j);
     for (uint16_t i = 0; i < sources_top(from->memfile); i++)
@@ -65,9 +75,9 @@ void api_put_names(struct api_call *c, uint16_t service)
         json_key_str(&c->j, "name", e->address);
         json_key_str(&c->j, "source", "api");
         json_key_f64(&c->j, "weight_pct", e->weight_pct);
-        json_key_str(&c->j, "state", "not_in_force");
+        json_key_str(&c->j, "state", lack ? "unknown" : "not_in_force");
         json_key_u64(&c->j, "addresses", 0);
-        json_key_str(&c->j, "why", "");
+        json_key_str(&c->j, "why", lack ? too_many : "");
         json_object_end(&c->j);
     }
     json_array_end(&c->j);
@@ -128,6 +138,35 @@ void why_say_names(struct api_call *c, uint16_t service)
     }
 }
 
+/* One of the API that the gateway tells nothing of. */
+static bool why_listed(struct api_call *c, const char *service, const char *text)
+{
+    const struct admin_source *from = &c->admin->source;
+    const struct admin_endpoint *e = NULL;
+    char too_many[API_TOO_MANY_BYTES];
+    for (uint32_t i = 0; from->endpoint_at && (e = from->endpoint_at(from->ctx, i)) != NULL; i++)
+        if (e->is_name && strcmp(e->address, text) == 0 &&
+            (!service[0] || strcmp(e->service, service) == 0))
+            break;
+    if (!e)
+        return false;
+    why_begin(c, "name", text);
+    why_say(c, "%s has this name from the admin API, with weight %.6g %%.", e->service,
+            e->weight_pct);
+    api_too_many_names(c->admin, too_many);
+    if (sources_lack(from->memfile))
+        why_say(c, "How it is is not known: %s.", too_many);
+    else
+        why_say(c, "It is written down, and the gateway does not follow it (yet).");
+    json_array_end(&c->j);
+    json_key(&c->j, "next");
+    json_array_begin(&c->j);
+    why_say(c, "foldback endpoint list %s", e->service);
+    json_array_end(&c->j);
+    json_object_end(&c->j);
+    return true;
+}
+
 /* "dns://shop.internal:80", with its service before it where two have the same. */
 bool why_name(struct api_call *c, const char *q)
 {
@@ -141,7 +180,7 @@ bool why_name(struct api_call *c, const char *q)
         memcpy(service, q, (size_t)(name - q) - 1);
     snprintf(text, sizeof text, "%s", name);
     if (!api_find_name(c->admin, service, text, &s))
-        return false;
+        return why_listed(c, service, text);
     const char *of = admin_name(c->admin, EV_KIND_SERVICE, s.service);
     why_begin(c, "name", text);
     why_say(c, "%s follows this name; it comes from the %s.", of,

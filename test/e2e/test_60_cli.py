@@ -133,7 +133,8 @@ OWN = {"service": "shop", "endpoints": [
         ("dns://shop.internal:8080", "api", "resolved", 1, ""), ("dns://b.internal:80", "configuration", "resolved", 12, ""),
         ("dns://late.internal:80", "api", "unresolved", 0, "the name does not exist"),
         ("dns+srv://_http._tcp.c.internal", "list", "stale", 2, "no answer within 2 s"),
-        ("dns://new.internal:80", "api", "pending", 0, ""), ("dns://waits.internal:80", "api", "not_in_force", 0, ""))]}
+        ("dns://new.internal:80", "api", "pending", 0, ""), ("dns://waits.internal:80", "api", "not_in_force", 0, ""),
+        ("dns://many.internal:80", "api", "unknown", 0, "the gateway tells how 1024 names are"))]}
 CHANGED = {"verb": "add", "service": "shop", "address": "10.0.0.5:8080", "weight_pct": 50.0, "is_in_force": True}
 
 

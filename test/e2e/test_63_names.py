@@ -303,7 +303,7 @@ def test_adding_a_name_anew_ends_a_drain_of_its_addresses(fold, origins, dns):
     name = "dns://shop.test:%d" % origins[1].port
     dns.a("shop.test", "127.0.0.1")
     assert add(fold, name)[0] in (201, 202)
-    until(lambda: at(origins[1]) in members(fold), WAIT_S, "its address")
+    until(lambda: all(members(fold).get(at(o), {}).get("health", "unknown") != "unknown" for o in origins[:2]), WAIT_S, "both")
     for drained in (origins[0], origins[1]):
         done = fold.cli("drain", "app " + at(drained))
         assert done.returncode == 0, done
@@ -363,6 +363,55 @@ def test_a_name_stays_over_an_upgrade(fold, origins, dns):
     assert load.bad == [], load.bad[:5]
     reaches(fold, name, "resolved")
     assert list(names(fold)) == [name], "the gateway that left says nothing more"
+
+
+def test_more_names_than_there_are_rows_are_followed_and_said_to_be_unknown(tmp_path, origins):
+    """800 of the API: both gateways of an upgrade have not room for theirs; 1,000 and 30 of the file: nor has one."""
+    dns = Dns(ttl=3600)
+    some = ", ".join('"dns://f%02d.test:%d"' % (i, origins[0].port) for i in range(30))
+    text = conf(origins[0], dns)
+    fold = Foldback(tmp_path, text)
+    own = os.path.join(fold.state, "endpoints", "app.yaml")
+    os.makedirs(os.path.dirname(own), mode=0o700)
+    for i in range(1000):
+        dns.a("n%03d.test" % i, "127.0.0.1")
+        dns.a("f%02d.test" % (i % 30), "127.0.0.1")
+
+    def write(count):
+        with open(own + ".new", "w") as f:
+            f.write("endpoints:\n" + "".join('  - { address: "dns://n%03d.test:%d" }\n' % (i, origins[1].port)
+                                            for i in range(count)))
+        os.rename(own + ".new", own)
+
+    def count():
+        """(of how many it is told how they are, how many are unknown)"""
+        got = [n["state"] for n in names(fold).values()]
+        return sum(s not in ("unknown", "not_in_force") for s in got), got.count("unknown")
+
+    write(800)
+    fold.start()
+    try:
+        until(lambda: count() == (800, 0), WAIT_S, "a row for each")
+        done = fold.cli("upgrade", "--binary", BIN, timeout_s=120)
+        assert done.returncode == 0, done.stderr + fold.text()
+        until(lambda: count() == (800, 0), WAIT_S, "a row for each, of the new gateway: the old one has none any more")
+        reconfigure(fold, text.replace('endpoints: [', 'endpoints: [%s, ' % some))
+        until(lambda: count() == (830, 0), WAIT_S, "a row for those of the file")
+        write(1000)
+        name = "dns://n000.test:%d" % origins[1].port
+        assert add(fold, name)[1]["verb"] == "change"  # the brain reads the list when somebody changes it
+        until(lambda: count() == (1024, 6), WAIT_S, "those without a row")
+        until(lambda: "cannot be told" in fold.text(), WAIT_S, "that it is full is in the log")
+        lost = next(n for n, row in names(fold).items() if row["state"] == "unknown")
+        assert "1024 names" in names(fold)[lost]["why"]
+        done = fold.cli("why", lost)
+        assert done.returncode == 0 and "How it is is not known" in done.stdout, done
+        assert "not known: the gateway tells how 1024 names are" in fold.cli("endpoint", "list", "app").stdout
+        reconfigure(fold, text)
+        until(lambda: count() == (1000, 0), WAIT_S, "a row for each again")
+    finally:
+        fold.stop()
+        dns.close()
 
 
 def test_the_order_is_in_the_log_with_who_and_why(fold, dns):

@@ -81,6 +81,30 @@ static void readers_see_the_gateway_that_serves_and_a_new_one_begins_with_none(v
     memfile_close(&m);
 }
 
+static void the_rows_of_one_that_says_no_more_are_for_its_successor(void **state)
+{
+    (void)state;
+    struct memfile m = new_file();
+    uint32_t old = 0, fresh = 0, lack = 0;
+    for (; old < 600; old++)
+        assert_int_equal(sources_take(&m, 0), old);
+    assert_int_equal(sources_lack(&m), 0);
+    for (uint32_t i = 0; i < 600; i++) /* an upgrade: each has its own */
+        sources_take(&m, 1) == EV_NONE ? lack++ : fresh++;
+    assert_int_equal(fresh, MEMFILE_SOURCES - 600);
+    assert_int_equal(sources_lack(&m), lack);
+    sources_begin(&m, 0); /* the old one is retired */
+    for (uint32_t i = 0; i < lack; i++)
+        assert_int_not_equal(sources_take(&m, 1), EV_NONE);
+    sources_say_lack(&m, 0);
+    assert_int_equal(sources_lack(&m), 0);
+    for (uint32_t i = 600; i < MEMFILE_SOURCES; i++)
+        assert_int_not_equal(sources_take(&m, 0), EV_NONE);
+    assert_int_equal(sources_take(&m, 0), EV_NONE);
+    assert_int_equal(sources_lack(&m), 1);
+    memfile_close(&m);
+}
+
 static void a_full_table_gives_none_and_texts_are_as_the_file_has_them(void **state)
 {
     (void)state;
@@ -113,6 +137,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_said_is_read_and_what_is_dropped_is_gone),
         cmocka_unit_test(readers_see_the_gateway_that_serves_and_a_new_one_begins_with_none),
+        cmocka_unit_test(the_rows_of_one_that_says_no_more_are_for_its_successor),
         cmocka_unit_test(a_full_table_gives_none_and_texts_are_as_the_file_has_them),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
