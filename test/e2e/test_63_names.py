@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import threading
+import time
 
 import pytest
 
@@ -385,7 +386,11 @@ def test_more_names_than_there_are_rows_are_followed_and_said_to_be_unknown(tmp_
 
     def count():
         """(of how many it is told how they are, how many are unknown)"""
-        got = [n["state"] for n in names(fold).values()]
+        time.sleep(0.2)  # 1,000 names are a long answer: the brain has other things to do too
+        try:
+            got = [n["state"] for n in names(fold).values()]
+        except (OSError, AssertionError):
+            return None  # a brain that is on its way
         return sum(s not in ("unknown", "not_in_force") for s in got), got.count("unknown")
 
     write(800)
