@@ -294,6 +294,28 @@ static void many_slices_are_one_rewrite_and_each_letter_is_read_once(void **stat
     world_end(&w);
 }
 
+/* Else a kill in the slice has the events sent again, beside their letters. */
+static void the_position_is_kept_before_the_first_letter_goes_out(void **state)
+{
+    struct world w;
+    struct fb_err err;
+    uint32_t number;
+    (void)state;
+    bury(&w, 10);
+    append_slowly(&w, 10); /* within the 100 ms in which a position is kept once */
+    UNTIL(&w, status(&w).dead == 20);
+    set_poison(false, 0);
+    set_slow(60);
+    assert_int_equal(connectors_resend(w.cs, "k", "", &number, &err), FB_OK);
+    UNTIL(&w, PEER(peer.count) >= 1);
+    assert_int_equal(status(&w).offset, 20);
+    set_slow(0);
+    UNTIL(&w, status(&w).resend.number == number && status(&w).resend.state >= RESEND_DONE);
+    assert_int_equal(letters_left(&w), 0);
+    connectors_finish(&w);
+    world_end(&w);
+}
+
 static bool is_of_offset_70(void *ctx, struct span line)
 {
     (void)ctx;
@@ -381,6 +403,7 @@ int main(void)
         cmocka_unit_test(files_that_take_longer_to_read_than_a_slice_lasts_are_sent_all_the_same),
         cmocka_unit_test(what_was_removed_after_it_was_read_is_not_sent),
         cmocka_unit_test(many_slices_are_one_rewrite_and_each_letter_is_read_once),
+        cmocka_unit_test(the_position_is_kept_before_the_first_letter_goes_out),
         cmocka_unit_test(a_file_that_another_writes_anew_meanwhile_is_gone_on_with),
         cmocka_unit_test(what_a_run_that_died_had_delivered_goes_and_is_not_sent_again),
         cmocka_unit_test(letters_of_times_to_come_are_sent_too),
