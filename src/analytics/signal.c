@@ -130,12 +130,12 @@ void signals_configure(struct signals *s, const struct signal_conf *conf, size_t
             g->start_s = s->now_s + 1;
         }
         if (memcmp(g->conf.old_version, conf[k].old_version, sizeof g->conf.old_version) != 0)
-            g->sides = (struct signal_sides){.from_s = 0}; /* of others, or nobody asks any more */
+            g->sides = (struct signal_sides){.step_s = 0}; /* of others, or nobody asks any more */
         memcpy(g->conf.old_version, conf[k].old_version, sizeof g->conf.old_version);
         s->used++;
     }
     count_services(s);
-    signals_find_sides(s);
+    signals_forget_versions(s);
 }
 
 void signals_service(struct signals *s, const char *name, uint16_t number, bool is_gone)
@@ -171,8 +171,10 @@ void signals_count_request(struct signals *s, const struct ev_request *r)
         if (s->place[i].service != r->service)
             continue;
         s->answered[i]++;
-        if (side)
-            s->place[i].side[side - 1].answered++;
+        if (!side)
+            continue;
+        s->place[i].side[side - 1].answered++;
+        s->place[i].side[side - 1].chosen += (r->traits & EV_TRAIT_BIT(SPLIT_NAMED)) != 0;
     }
 }
 
@@ -188,6 +190,7 @@ static void feed_side(struct signal *g, struct signal_fill *fill, double value)
 {
     fill->n++;
     fill->sum += value;
+    fill->squares += value * value;
     fill->last = value;
     fill->above += value > g->level;
 }
@@ -259,9 +262,12 @@ static void close_second(struct signals *s, uint32_t i, bool is_whole)
     *sec = (struct signal_second){0, 0};
     is_whole = is_whole && s->now_s >= g->start_s;
     if (is_whole)
-        *sec = signal_second_of(g, &(struct signal_fill){g->fill_n, g->fill_sum, g->fill_above,
-                                                         g->last, s->answered[i]});
-    signal_sides_close(g, is_whole && g->sides.from_s > 0 && s->now_s >= g->sides.from_s);
+        *sec = signal_second_of(g, &(struct signal_fill){.n = g->fill_n,
+                                                         .sum = g->fill_sum,
+                                                         .above = g->fill_above,
+                                                         .last = g->last,
+                                                         .answered = s->answered[i]});
+    signal_sides_close(g, s->now_s, is_whole);
     g->fill_n = 0;
     g->fill_sum = g->fill_above = 0;
     s->answered[i] = 0;
@@ -285,7 +291,7 @@ static void begin_anew(struct signals *s, uint64_t now_s)
         g->fill_n = 0;
         g->fill_sum = g->fill_above = 0;
         memset(g->side, 0, sizeof g->side);
-        g->sides = (struct signal_sides){.from_s = 0};
+        g->sides = (struct signal_sides){.step_s = 0};
         g->start_s = now_s + 1;
         g->half_s = now_s;
         g->last_s = fb_min_u64(g->last_s, now_s);

@@ -59,21 +59,26 @@ struct signal_second {
 };
 /* What came in the open second from one side, the old version or the new ones. */
 struct signal_fill {
-    double n, sum, above, last, answered;
+    double n, sum, squares, above, last;
+    double answered, chosen; /* requests; those whose header or cookie named the version */
 };
 enum signal_side { SIGNAL_OLD, SIGNAL_NEW, SIGNAL_SIDES };
 /* Both sides at the same time, since <from_s>.  In each block of 5 s the new side is compared with
- * what it would have at the ratio of both: what does the same to everybody (the hour, a payment
+ * what it would have at the ratio of both; what does the same to everybody (the hour, a payment
  * provider that is away) cancels out. */
 struct signal_sides {
-    uint64_t from_s; /* first second that counts; 0: nobody asks */
+    uint64_t step_s; /* when the share rose; 0: nobody asks */
+    uint64_t from_s; /* first second that counts; 0: the events of the step have not come yet */
+    double half;     /* share of the new side, midway between before the step and after it */
+    double probe[SIGNAL_SIDES], probe_n; /* until from_s: events, and how many say enough */
     uint32_t blocks, block_s;
-    double x[SIGNAL_SIDES], r[SIGNAL_SIDES];
-    double block_x[SIGNAL_SIDES], block_r[SIGNAL_SIDES];
+    double x[SIGNAL_SIDES], r[SIGNAL_SIDES], n[SIGNAL_SIDES], squares[SIGNAL_SIDES];
+    double block_x[SIGNAL_SIDES], block_r[SIGNAL_SIDES], block_squares;
     double off, weight; /* sums over the blocks, as are the squares and products of the two */
     double off_off, off_weight, weight_weight;
-    double chance;        /* the least variance that counts have */
-    double events, named; /* all of them; those that name a version of the service */
+    double chance; /* the least variance that counts and sums have */
+    double events; /* all of them, also those that name no version: else <n> of a side */
+    double chosen; /* requests of the new side that somebody put there by name */
 };
 /* One place; <conf.name> "" is a free one.  Places stay while the configuration names the signal.
  */
@@ -101,7 +106,8 @@ void signals_free(struct signals *s);
 void signals_configure(struct signals *s, const struct signal_conf *conf, size_t count);
 /* A service has this number; <is_gone>: no more. */
 void signals_service(struct signals *s, const char *name, uint16_t number, bool is_gone);
-/* A version has this number; its name is "shop canary". */
+/* A version has this number; its name is "shop canary".  Those of services without a signal that
+ * compares versions are not kept: say them again after another configuration. */
 void signals_version(struct signals *s, const char *name, uint16_t number, bool is_gone);
 /* EV_CUSTOM and EV_TICK; others change nothing.  `orders.placed@canary` is an event
  * `orders.placed` that names its version. */
@@ -158,10 +164,15 @@ struct signal_seen signal_compare(const struct signal *g, const struct signal_ba
 void signals_label(const struct signals *s, struct ev_custom *ev);
 /* Is the old version of its service one that is known? */
 bool signal_knows_old(const struct signals *s, const struct signal *g);
-/* Counts both sides from second <from_s> on; 0: no more. */
-void signals_sides(struct signals *s, uint32_t i, uint64_t from_s);
-/* Do the events name the versions?  Then the sides are what is compared. */
+/* The share of the new versions went from <from_pct> to <to_pct> in second <step_s>: both sides are
+ * counted as soon as the events of the step have come, a minute later at most.  0: no more. */
+void signals_sides(struct signals *s, uint32_t i, uint64_t step_s, double from_pct, double to_pct);
+/* Do the events name the versions, and do the requests belong to them by chance?  Then the sides
+ * are what is compared. */
 bool signal_has_sides(const struct signal *g);
+const char *signal_sides_lack(const struct signal *g); /* why not; NULL: they do */
+/* Is there enough to say something? */
+bool signal_sides_are_known(const struct signal *g);
 /* The new side against the old one; nothing while too little is known. */
 struct signal_seen signal_compare_sides(const struct signal *g);
 /* Of signal.c and signal_sides.c only. */
@@ -169,8 +180,9 @@ bool signal_conf_is_same(const struct signal_conf *a, const struct signal_conf *
 struct signal_second signal_second_of(const struct signal *g, const struct signal_fill *fill);
 double signal_log_evidence(double harm, double var, double scale);
 int signals_side_of(const struct signals *s, const struct signal *g, const struct ev_custom *ev);
-void signal_sides_close(struct signal *g, bool is_whole);
+void signal_sides_close(struct signal *g, uint64_t second_s, bool is_whole);
 void signals_find_sides(struct signals *s);
+void signals_forget_versions(struct signals *s);
 
 /* A signal as people see it; control fills it in. */
 enum signal_state {

@@ -142,6 +142,9 @@ static void configure_signals(struct engine *e, const struct engine_conf *conf)
     for (uint16_t i = 0; i < e->s.top[EV_KIND_SERVICE]; i++)
         if (e->s.name[EV_KIND_SERVICE][i].is_used)
             signals_service(e->signals, e->s.name[EV_KIND_SERVICE][i].name, i, false);
+    for (uint16_t i = 0; i < e->s.top[EV_KIND_VERSION]; i++)
+        if (e->s.name[EV_KIND_VERSION][i].is_used)
+            signals_version(e->signals, e->s.name[EV_KIND_VERSION][i].name, i, false);
 }
 
 void engine_configure(struct engine *e, const struct engine_conf *conf)

@@ -11,7 +11,8 @@
  * A deploy marker has no share to take back: it is told only.
  * When the events of a signal say which version they are of, the new one is compared with the old
  * one at the same time instead: what happens to everybody is no harm of the release, and a small
- * share is not thinned by the other users. */
+ * share is not thinned by the other users.  Requests are counted for the whole service, so this is
+ * only while all its splits have the same share. */
 #include "base/assert.h"
 #include "control/arbiter.h"
 
@@ -46,7 +47,26 @@ static void stop(struct engine *e, uint32_t i)
 {
     memset(&e->s.guard[i].watch, 0, sizeof e->s.guard[i].watch);
     signals_hold(e->signals, i, false);
-    signals_sides(e->signals, i, 0);
+    signals_sides(e->signals, i, 0, 0, 0);
+}
+
+/* A route whose share people say. */
+static bool is_split(struct engine *e, uint16_t route)
+{
+    const struct knob_layer *layer = control_layer(e, KNOB_SPLIT_PCT, route);
+    return layer->is_used && (layer->is_configured || layer->is_pinned);
+}
+
+/* Have all splits of its service the share of <route>?  A pin may move one of them alone. */
+static bool is_one_share(struct engine *e, uint16_t route)
+{
+    const struct name_cell *names = e->s.name[EV_KIND_ROUTE];
+    double share = control_value(e, KNOB_SPLIT_PCT, route);
+    for (uint16_t r = 0; r < e->s.top[EV_KIND_ROUTE]; r++)
+        if (names[r].is_used && names[r].parent == names[route].parent && is_split(e, r) &&
+            fabs(control_value(e, KNOB_SPLIT_PCT, r) - share) >= SHARE_STEP_MIN)
+            return false;
+    return true;
 }
 
 void release_forget(struct engine *e, uint32_t i)
@@ -62,7 +82,7 @@ static void begin(struct engine *e, uint32_t i, uint16_t route, double from, dou
     struct signal_watch *w = &e->s.guard[i].watch;
     uint64_t now_s = signals_now_s(e->signals);
     bool is_chain = w->state == WATCH_LOOKING && w->route == route;
-    bool has_sides = route != EV_NONE && signal_knows_old(e->signals, g);
+    bool has_sides = route != EV_NONE && signal_knows_old(e->signals, g) && is_one_share(e, route);
     struct signal_base base = w->base;
     if (w->state == WATCH_HARMED)
         return;
@@ -80,7 +100,7 @@ static void begin(struct engine *e, uint32_t i, uint16_t route, double from, dou
                                .state = WATCH_LOOKING};
     w->sum.spread = NAN;
     signals_hold(e->signals, i, true);
-    signals_sides(e->signals, i, has_sides ? now_s + SETTLE_S : 0);
+    signals_sides(e->signals, i, has_sides ? now_s : 0, from, to);
 }
 
 static void begin_all(struct engine *e, uint16_t service, uint16_t route, double from, double to)
@@ -114,9 +134,9 @@ void release_marker(struct engine *e, const struct ev_custom *marker)
     for (uint32_t i = 0; i < SIGNALS_MAX; i++) {
         const struct signal *g = signals_at(e->signals, i);
         /* a split that is looked at says more than a marker beside it */
-        bool is_split =
+        bool has_split =
             e->s.guard[i].watch.state != WATCH_OFF && e->s.guard[i].watch.route != EV_NONE;
-        if (g && !is_split && is_of(g, service))
+        if (g && !has_split && is_of(g, service))
             begin(e, i, EV_NONE, 0, 100);
     }
 }
@@ -125,8 +145,7 @@ void release_marker(struct engine *e, const struct ev_custom *marker)
 static void look_at_routes(struct engine *e)
 {
     for (uint16_t r = 0; r < e->s.top[EV_KIND_ROUTE]; r++) {
-        const struct knob_layer *layer = control_layer(e, KNOB_SPLIT_PCT, r);
-        if (!layer->is_used || (!layer->is_configured && !layer->is_pinned))
+        if (!is_split(e, r))
             continue;
         double now = control_value(e, KNOB_SPLIT_PCT, r);
         double was = (double)e->s.split_seen[r] - 1;
@@ -159,14 +178,23 @@ static double change_of(const struct engine *e, const struct signal *g,
     return per_version(w, change);
 }
 
+/* Signals that look at the same step and have something to compare with: each could be wrong. */
+static uint32_t count_looking(const struct engine *e, uint16_t route)
+{
+    uint32_t looking = 0;
+    for (uint32_t k = 0; k < SIGNALS_MAX; k++) {
+        const struct signal_watch *w = &e->s.guard[k].watch;
+        looking +=
+            w->state == WATCH_LOOKING && w->route == route && (w->by_version || w->base.r > 0);
+    }
+    return looking;
+}
+
 static bool is_harm(const struct engine *e, uint32_t i, struct signal_seen *seen)
 {
     const struct signal *g = signals_at(e->signals, i);
     const struct signal_watch *w = &e->s.guard[i].watch;
-    uint32_t looking = 0;
-    for (uint32_t k = 0; k < SIGNALS_MAX; k++)
-        looking +=
-            e->s.guard[k].watch.state == WATCH_LOOKING && e->s.guard[k].watch.route == w->route;
+    uint32_t looking = fb_max_u32(1, count_looking(e, w->route));
     *seen = w->by_version ? signal_compare_sides(g) : signal_compare(g, &w->base, &w->sum);
     double change = change_of(e, g, w, seen);
     bool is_worse = g->conf.better == SIGNAL_HIGHER ? change < 0 : change > 0;
@@ -174,12 +202,18 @@ static bool is_harm(const struct engine *e, uint32_t i, struct signal_seen *seen
            fabs(change) >= g->conf.change_min;
 }
 
+/* The last minute of a side may have had no request. */
+static double ratio(double x, double r)
+{
+    return r > 0 ? x / r : 0;
+}
+
 /* What it is, and what it should be. */
 static void values_of(const struct signal *g, const struct signal_watch *w, double *is, double *was)
 {
     const struct signal_sides *b = &g->sides;
-    *is = w->by_version ? b->x[SIGNAL_NEW] / b->r[SIGNAL_NEW] : w->sum.x / w->sum.r;
-    *was = w->by_version ? b->x[SIGNAL_OLD] / b->r[SIGNAL_OLD] : w->base.ratio;
+    *is = w->by_version ? ratio(b->x[SIGNAL_NEW], b->r[SIGNAL_NEW]) : w->sum.x / w->sum.r;
+    *was = w->by_version ? ratio(b->x[SIGNAL_OLD], b->r[SIGNAL_OLD]) : w->base.ratio;
 }
 
 static void say_values(const struct signal *g, const struct signal_watch *w, char *out, size_t room)
@@ -220,7 +254,13 @@ static void tell(struct engine *e, uint32_t i, bool is_over, uint64_t decision_i
     unsigned after_s = (unsigned)(w->next_s - w->since_s);
     struct buf text;
     buf_init(&text, 512);
-    if (is_over)
+    if (is_over && w->by_version)
+        buf_printf(
+            &text,
+            "%s: the share is back, the new version as good as the old one, or the release a "
+            "quarter of an hour old.",
+            g->conf.name);
+    else if (is_over)
         buf_printf(&text, "%s: as before, or the release is a quarter of an hour old.",
                    g->conf.name);
     else if (w->route == EV_NONE)
@@ -270,7 +310,9 @@ static void harmed(struct engine *e, uint32_t i, const struct signal_seen *seen)
     w->over_s = signals_now_s(e->signals) + LOOK_S;
     tell(e, i, false, decision_id);
     if (decision_id)
-        end_all(e, route); /* the others have nothing left to look at */
+        end_all(e, route);  /* the others have nothing left to look at */
+    else if (w->by_version) /* the share stays: is each minute from now on as bad? */
+        signals_sides(e->signals, i, w->next_s, 0, 0);
 }
 
 static void look(struct engine *e, uint32_t i)
@@ -284,6 +326,8 @@ static void look(struct engine *e, uint32_t i)
     signal_sum_more(e->signals, g, w->next_s, now_s, &w->sum);
     w->sum.spread = signal_sum(e->signals, g, w->since_s + SETTLE_S, now_s).spread;
     w->next_s = now_s;
+    if (g->sides.step_s > 0 && !is_one_share(e, w->route))
+        signals_sides(e->signals, i, 0, 0, 0); /* a pin: what was counted is of no use any more */
     w->by_version = signal_has_sides(g);
     if (is_harm(e, i, &seen))
         harmed(e, i, &seen);
@@ -291,17 +335,48 @@ static void look(struct engine *e, uint32_t i)
         stop(e, i);
 }
 
-static void wait_for_end(struct engine *e, uint32_t i)
+static bool is_as_good(const struct signal *g, const struct signal_seen *seen)
+{
+    bool is_worse = g->conf.better == SIGNAL_HIGHER ? seen->change < 0 : seen->change > 0;
+    return !is_worse || fabs(seen->change) < g->conf.change_min / 2;
+}
+
+/* What it was before says nothing of a harm that was seen beside the old version: all users
+ * together never were worse, or are for another reason. */
+static bool is_over_beside(struct engine *e, uint32_t i)
 {
     const struct signal *g = signals_at(e->signals, i);
-    struct signal_watch *w = &e->s.guard[i].watch;
+    const struct signal_watch *w = &e->s.guard[i].watch;
+    const struct signal_sides *b = &g->sides;
+    uint64_t now_s = signals_now_s(e->signals);
+    if (control_value(e, KNOB_SPLIT_PCT, w->route) < w->from + SHARE_STEP_MIN)
+        return now_s - w->next_s > RECENT_S;
+    if (b->from_s == 0 || now_s < b->from_s + RECENT_S)
+        return false;
+    if (!signal_sides_are_known(g))
+        return false; /* too few in a minute, or none that says its version: time ends it */
+    struct signal_seen seen = signal_compare_sides(g);
+    if (is_as_good(g, &seen))
+        return true;
+    signals_sides(e->signals, i, now_s, 0, 0);
+    return false;
+}
+
+static bool is_over_since(struct engine *e, uint32_t i)
+{
+    const struct signal *g = signals_at(e->signals, i);
+    const struct signal_watch *w = &e->s.guard[i].watch;
     uint64_t now_s = signals_now_s(e->signals);
     struct signal_sum recent = signal_sum(e->signals, g, fb_sub_floor_u64(now_s, RECENT_S), now_s);
     struct signal_seen seen = signal_compare(g, &w->base, &recent);
-    bool is_worse = g->conf.better == SIGNAL_HIGHER ? seen.change < 0 : seen.change > 0;
-    bool is_back = now_s - w->next_s > RECENT_S && recent.r > 0 &&
-                   (!is_worse || fabs(seen.change) < g->conf.change_min / 2);
-    if (!is_back && now_s < w->over_s)
+    return now_s - w->next_s > RECENT_S && recent.r > 0 && is_as_good(g, &seen);
+}
+
+static void wait_for_end(struct engine *e, uint32_t i)
+{
+    const struct signal_watch *w = &e->s.guard[i].watch;
+    bool is_back = w->by_version ? is_over_beside(e, i) : is_over_since(e, i);
+    if (!is_back && signals_now_s(e->signals) < w->over_s)
         return;
     tell(e, i, true, 0);
     stop(e, i);

@@ -519,6 +519,10 @@ static void say_signal(struct api_call *c, const struct signal_view *v)
     switch (v->state) {
     case SIGNAL_STATE_WATCHED:
         say(c, "A release is being looked at: its share goes back if this gets worse.");
+        if (g->conf.old_version[0] && signal_sides_lack(g))
+            say(c, "It is compared with before: %s.", signal_sides_lack(g));
+        else if (g->conf.old_version[0])
+            say(c, "Its new versions are compared with %s.", g->conf.old_version);
         break;
     case SIGNAL_STATE_HARMED:
         say(c, "It got worse since a release.");

@@ -150,6 +150,7 @@ def test_a_version_whose_own_orders_are_fewer_is_taken_back_without_a_baseline(t
         until(lambda: shop.orders > 150, 120, "some seconds of orders")  # the loop looks once a second
         reload(fold, config(stable, canary, 30, VERSIONS))
         assert split(fold)["value"] == 30
+        until(lambda: "compared with" in fold.cli("why", "orders").stdout or taken_back(fold, "release_version_harmed"), 60, "why says with what")
         until(lambda: taken_back(fold, "release_version_harmed"), 240, "the release is taken back")
         d = fold.api("GET", "/v1/decisions/%d" % taken_back(fold, "release_version_harmed")[0]["id"])
         assert d["from"] == 30 and d["to"] == 0 and d["is_applied"] and split(fold)["value"] == 0

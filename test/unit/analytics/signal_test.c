@@ -344,7 +344,7 @@ static void the_new_version_is_compared_with_the_old_one_of_the_same_time(void *
     const struct signal *g = signals_find(s, "orders");
     uint64_t t = split(s, 1001, 20, 8, 2);
     assert_false(signal_has_sides(g)); /* nobody asks */
-    signals_sides(s, 0, t);
+    signals_sides(s, 0, t - 10, 0, 0);
     t = split(s, t, 200, 8, 2);
     assert_true(signal_has_sides(g));
     assert_true(g->sides.r[SIGNAL_OLD] == 8000 && g->sides.x[SIGNAL_OLD] == 1600);
@@ -352,7 +352,7 @@ static void the_new_version_is_compared_with_the_old_one_of_the_same_time(void *
     assert_true(signal_compare_sides(g).log_e == 0);
     /* all of it is in the sum too */
     assert_true(signal_sum(s, g, t - 10, t).x == 100);
-    signals_sides(s, 0, t);
+    signals_sides(s, 0, t - 10, 0, 0);
     t = split(s, t, 25, 8, 1);
     assert_true(signal_compare_sides(g).log_e == 0); /* too early to say */
     t = split(s, t, 175, 8, 1);
@@ -360,7 +360,7 @@ static void the_new_version_is_compared_with_the_old_one_of_the_same_time(void *
     assert_true(fabs(seen.change + 0.5) < 0.01);
     assert_true(seen.log_e > 5);
     /* half of what everybody does is no harm of one */
-    signals_sides(s, 0, t);
+    signals_sides(s, 0, t - 10, 0, 0);
     t = split(s, t, 100, 8, 2);
     (void)split(s, t, 100, 4, 1);
     assert_true(signal_compare_sides(g).log_e == 0);
@@ -372,7 +372,7 @@ static void values_of_two_versions_are_compared_by_their_mean(void **state)
     (void)state;
     struct signals *s = two(SIGNAL_MEAN);
     const struct signal *g = signals_find(s, "orders");
-    signals_sides(s, 0, 1001);
+    signals_sides(s, 0, 991, 0, 0);
     uint64_t t = 1001;
     for (; t < 1121; tick(s, ++t)) {
         say(s, "orders.placed@stable", (double)(10 + t % 3));
@@ -390,7 +390,7 @@ static void where_a_tenth_of_the_events_names_no_version_nothing_is_compared(voi
     (void)state;
     struct signals *s = two(SIGNAL_RATE);
     const struct signal *g = signals_find(s, "orders");
-    signals_sides(s, 0, 1001);
+    signals_sides(s, 0, 991, 0, 0);
     uint64_t t = split(s, 1001, 100, 8, 0);
     assert_true(signal_has_sides(g));
     assert_true(signal_compare_sides(g).log_e > 5);
@@ -399,6 +399,153 @@ static void where_a_tenth_of_the_events_names_no_version_nothing_is_compared(voi
     tick(s, t + 1);
     assert_false(signal_has_sides(g));
     assert_true(signal_compare_sides(g).log_e == 0);
+    signals_free(s);
+}
+
+/* It has a fifth of the requests here: two events in a hundred may name no version. */
+static void a_new_version_that_does_not_say_its_name_is_not_one_that_sells_nothing(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *says;
+        uint32_t few, unnamed; /* a second, of 40 in all; the new side has a fifth of requests */
+        bool has_sides;
+    } rows[] = {
+        {"all of them named", 8, 0, true},         {"one of the new ones not", 7, 0, true},
+        {"half of the new ones not", 4, 4, false}, {"none of the new ones", 0, 8, false},
+        {"it sells nothing", 0, 0, true},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct signals *s = two(SIGNAL_RATE);
+        const struct signal *g = signals_find(s, "orders");
+        uint64_t t = 1001;
+        signals_sides(s, 0, t - 10, 0, 0);
+        for (int k = 0; k < 60; k++) {
+            for (uint32_t n = 0; n < rows[i].unnamed; n++)
+                say(s, n % 2 ? "orders.placed" : "orders.placed@v2", 1);
+            t = split(s, t, 1, 32, rows[i].few);
+        }
+        if (signal_has_sides(g) != rows[i].has_sides)
+            fail_msg("%s: %s", rows[i].says, signal_sides_lack(g));
+        signals_free(s);
+    }
+    /* a handful: a tenth of what the new side should have, and it did name itself */
+    struct signals *s = two(SIGNAL_RATE);
+    const struct signal *g = signals_find(s, "orders");
+    signals_sides(s, 0, 991, 0, 0);
+    uint64_t t = split(s, 1001, 60, 32, 8);
+    for (int i = 0; i < 40; i++)
+        say(s, "orders.placed", 1);
+    t = split(s, t, 1, 32, 8);
+    assert_true(signal_has_sides(g));
+    for (int i = 0; i < 20; i++)
+        say(s, "orders.placed", 1);
+    (void)split(s, t, 1, 32, 8);
+    assert_false(signal_has_sides(g));
+    signals_free(s);
+}
+
+/* What counts cannot be surer of than chance: sums have the squares of their values, means theirs
+ * about the mean. */
+static void values_scatter_by_chance_though_the_blocks_are_alike(void **state)
+{
+    (void)state;
+    static const uint8_t values[] = {SIGNAL_SUM, SIGNAL_MEAN};
+    for (size_t k = 0; k < sizeof values; k++) {
+        struct signals *s = two(values[k]);
+        const struct signal *g = signals_find(s, "orders");
+        signals_sides(s, 0, 991, 0, 0);
+        uint64_t t = 1001;
+        for (int i = 0; i < 300; i++) {
+            /* of eight old ones one is large; of the two new ones none: by luck */
+            say(s, "orders.placed@stable", 90);
+            t = split(s, t, 1, 7, 0);
+            if (i < 24) {
+                assert_false(signal_sides_are_known(g));
+                assert_true(signal_compare_sides(g).log_e == 0);
+            }
+            if (i % 2) {
+                say(s, "orders.placed@canary", 10);
+                say(s, "orders.placed@canary", 12);
+            }
+        }
+        assert_true(signal_has_sides(g));
+        const struct signal_sides *b = &g->sides;
+        assert_true(b->squares[SIGNAL_OLD] > 300 * 8100.0);
+        struct signal_seen seen = signal_compare_sides(g);
+        double off = b->off / b->weight;
+        double all = b->squares[0] + b->squares[1], r = b->r[0] + b->r[1];
+        double x2 = b->x[0] * b->x[0] / b->r[0] + b->x[1] * b->x[1] / b->r[1];
+        double least = (values[k] == SIGNAL_SUM ? all : all - x2) / r / b->weight;
+        assert_true(seen.change < 0);
+        assert_true(seen.z * seen.z <= off * off / least * 1.05);
+        signals_free(s);
+    }
+}
+
+static void those_who_ask_for_a_version_are_no_sample(void **state)
+{
+    (void)state;
+    for (uint32_t named = 0; named <= 3; named += 3) {
+        struct signals *s = two(SIGNAL_RATE);
+        const struct signal *g = signals_find(s, "orders");
+        struct ev_request r = EV_INIT(REQUEST, request, 0);
+        r.service = 3;
+        r.version = 9;
+        r.reason = REASON_ANSWERED;
+        r.traits = EV_TRAIT_BIT(SPLIT_NAMED);
+        signals_sides(s, 0, 991, 0, 0);
+        for (uint64_t t = 1001; t < 1061;) {
+            for (uint32_t i = 0; i < named; i++)
+                signals_count_request(s, &r);
+            t = split(s, t, 1, 8, 2);
+        }
+        assert_int_equal(signal_has_sides(g), named == 0);
+        signals_free(s);
+    }
+}
+
+/* A step from 0 to 20 %, whose orders come after <late_s>. */
+static void events_that_come_late_are_waited_for_a_minute_at_most(void **state)
+{
+    (void)state;
+    static const struct {
+        uint32_t late_s, from_s, few;
+    } rows[] = {{0, 10, 2}, {20, 40, 2}, {45, 60, 2}, {1000, 60, 0}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct signals *s = two(SIGNAL_RATE);
+        const struct signal *g = signals_find(s, "orders");
+        signals_sides(s, 0, 1001, 0, 20);
+        for (uint64_t t = 1001; t < 1301;)
+            t = split(s, t, 1, 8, t - 1001 >= rows[i].late_s ? rows[i].few : 0);
+        if (g->sides.from_s < 1001 + rows[i].from_s || g->sides.from_s > 1001 + rows[i].from_s + 8)
+            fail_msg("%u s late: begins %d s after the step", rows[i].late_s,
+                     (int)(g->sides.from_s - 1001));
+        assert_int_equal(signal_compare_sides(g).log_e > 0, rows[i].few == 0);
+        signals_free(s);
+    }
+}
+
+static void versions_of_other_services_take_no_place(void **state)
+{
+    (void)state;
+    struct signal_conf conf = orders;
+    struct signals *s = one(&conf);
+    char name[64];
+    snprintf(conf.old_version, sizeof conf.old_version, "stable");
+    signals_version(s, "shop stable", 7, false); /* nobody asks yet */
+    assert_false(signal_knows_old(s, signals_find(s, "orders")));
+    signals_configure(s, &conf, 1);
+    for (uint16_t i = 0; i < 200; i++) {
+        snprintf(name, sizeof name, "other v%u", i);
+        signals_version(s, name, (uint16_t)(100 + i), false);
+    }
+    signals_version(s, "shop stable", 7, false);
+    assert_true(signal_knows_old(s, signals_find(s, "orders")));
+    memset(conf.old_version, 0, sizeof conf.old_version);
+    signals_configure(s, &conf, 1);
+    for (uint32_t i = 0; i < SIGNAL_VERSIONS_MAX; i++)
+        assert_true(s->version[i].name[0] == 0);
     signals_free(s);
 }
 
@@ -415,6 +562,11 @@ int main(void)
         cmocka_unit_test(an_event_whose_text_names_a_known_version_gets_it_into_its_name),
         cmocka_unit_test(the_new_version_is_compared_with_the_old_one_of_the_same_time),
         cmocka_unit_test(values_of_two_versions_are_compared_by_their_mean),
+        cmocka_unit_test(a_new_version_that_does_not_say_its_name_is_not_one_that_sells_nothing),
+        cmocka_unit_test(values_scatter_by_chance_though_the_blocks_are_alike),
+        cmocka_unit_test(those_who_ask_for_a_version_are_no_sample),
+        cmocka_unit_test(events_that_come_late_are_waited_for_a_minute_at_most),
+        cmocka_unit_test(versions_of_other_services_take_no_place),
         cmocka_unit_test(where_a_tenth_of_the_events_names_no_version_nothing_is_compared),
         cmocka_unit_test(a_snapshot_comes_back_and_a_damaged_one_does_not),
     };

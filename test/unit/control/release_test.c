@@ -197,6 +197,52 @@ static void what_happens_to_both_versions_is_no_harm_of_the_new_one(void **state
     world_free(w);
 }
 
+/* Requests are counted for the service, so the sides lie as soon as its routes have two shares. */
+static void two_shares_in_one_service_are_not_compared_by_version(void **state)
+{
+    (void)state;
+    for (uint32_t at_s = 0; at_s <= 20; at_s += 20) {
+        struct world *w = both();
+        sell_both(w, 5, 16, 0);
+        if (at_s == 0) /* before the step, or while it is looked at */
+            world_command(w, EV_VERB_PIN, KNOB_SPLIT_PCT, 1, 5);
+        world_tick(w, 20);
+        configure(w, EV_MODE_ACT, 20, SIGNAL_HIGHER);
+        sell_both(w, at_s, 16, 2);
+        if (at_s > 0)
+            world_command(w, EV_VERB_PIN, KNOB_SPLIT_PCT, 1, 5);
+        sell_both(w, 120, 16, 2);
+        assert_null(alert(w));
+        assert_true(world_value(w, KNOB_SPLIT_PCT, 0) == 20);
+        world_free(w);
+    }
+}
+
+/* All users together say nothing of it: each minute of both versions does. */
+static void the_alert_of_a_version_ends_when_it_is_as_good_or_has_its_share_no_more(void **state)
+{
+    (void)state;
+    for (int k = 0; k < 2; k++) {
+        struct world *w = both();
+        sell_both(w, 5, 16, 0);
+        world_command(w, EV_VERB_PIN, KNOB_SPLIT_PCT, 0, 20);
+        sell_both(w, 60, 16, 2);
+        assert_non_null(alert(w));
+        assert_non_null(strstr(alert(w)->text, "the share stays"));
+        sell_both(w, 200, 16, 2);
+        assert_int_equal(alert(w)->is_over, 0);
+        if (k == 0)
+            sell_both(w, 140, 16, 4);
+        else {
+            world_command(w, EV_VERB_PIN, KNOB_SPLIT_PCT, 0, 0);
+            sell_both(w, 70, 16, 2);
+        }
+        assert_int_equal(alert(w)->is_over, 1);
+        assert_true(isfinite(alert(w)->value) && isfinite(alert(w)->threshold));
+        world_free(w);
+    }
+}
+
 static void in_recommend_it_is_told_and_not_done_and_a_pin_wins(void **state)
 {
     (void)state;
@@ -288,6 +334,8 @@ int main(void)
         cmocka_unit_test(
             a_version_that_sells_less_than_the_old_one_goes_back_though_nothing_was_known),
         cmocka_unit_test(what_happens_to_both_versions_is_no_harm_of_the_new_one),
+        cmocka_unit_test(two_shares_in_one_service_are_not_compared_by_version),
+        cmocka_unit_test(the_alert_of_a_version_ends_when_it_is_as_good_or_has_its_share_no_more),
         cmocka_unit_test(in_recommend_it_is_told_and_not_done_and_a_pin_wins),
         cmocka_unit_test(a_deploy_marker_is_looked_at_too),
         cmocka_unit_test(without_a_minute_of_before_nothing_is_judged),
