@@ -325,6 +325,30 @@ static void a_snapshot_in_the_middle_decides_the_same(void **state)
     world_free(b);
 }
 
+static void a_snapshot_while_versions_are_compared_decides_the_same(void **state)
+{
+    (void)state;
+    struct world *a = both(), *b = shop(EV_MODE_ACT);
+    sell_both(a, 5, 16, 0);
+    configure(a, EV_MODE_ACT, 20, SIGNAL_HIGHER);
+    sell_both(a, 25, 16, 3);
+    struct buf bytes;
+    struct fb_err err;
+    buf_init(&bytes, 64 * MIB);
+    engine_save(a->e, &bytes);
+    assert_int_equal(engine_load(b->e, buf_span(&bytes), &err), FB_OK);
+    configure(b, EV_MODE_ACT, 20, SIGNAL_HIGHER); /* as the log's snapshot does */
+    b->now_us = a->now_us;
+    assert_int_equal(engine_hash(a->e), engine_hash(b->e));
+    sell_both(a, 60, 16, 2);
+    sell_both(b, 60, 16, 2);
+    assert_non_null(world_decision(b, REASON_RELEASE_VERSION_HARMED));
+    assert_int_equal(engine_hash(a->e), engine_hash(b->e));
+    buf_fini(&bytes);
+    world_free(a);
+    world_free(b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -340,6 +364,7 @@ int main(void)
         cmocka_unit_test(a_deploy_marker_is_looked_at_too),
         cmocka_unit_test(without_a_minute_of_before_nothing_is_judged),
         cmocka_unit_test(a_snapshot_in_the_middle_decides_the_same),
+        cmocka_unit_test(a_snapshot_while_versions_are_compared_decides_the_same),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
