@@ -300,7 +300,7 @@ const char *signal_sides_lack(const struct signal *g)
     double named = b->n[SIGNAL_OLD] + b->n[SIGNAL_NEW], unnamed = b->events - named;
     double r = b->r[SIGNAL_OLD] + b->r[SIGNAL_NEW];
     if (b->step_s == 0)
-        return "the routes of its service have different shares";
+        return "no split rose, or the routes of its service have different shares";
     if (b->from_s == 0)
         return "the events of the step have not come yet";
     if (unnamed > UNNAMED_MAX * b->events * (r > 0 ? b->r[SIGNAL_NEW] / r : 0) ||
