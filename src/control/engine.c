@@ -12,8 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Changes with the layout of anything in struct engine_state. */
-#define ENGINE_LAYOUT UINT64_C(0x0006314743424c46) /* "FLBCG1", 6 */
+/* Changes with the layout of anything in struct engine_state, or of what is saved behind it. */
+#define ENGINE_LAYOUT UINT64_C(0x0007314743424c46) /* "FLBCG1", 7 */
 #define ENGINE_SCOPES 1024
 
 static void feed_name(struct engine *e, const struct ev_name *n);
