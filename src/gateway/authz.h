@@ -52,6 +52,8 @@ void authz_hear(struct request *asking, const struct http1_head *head); /* its f
 void authz_feed(struct request *asking, struct span payload);
 void authz_answered(struct request *asking); /* it ends */
 bool authz_is_wanted(const struct request *asking);
+/* Whom the guarded request, or the question about one, is for; NULL: he left. */
+struct client *authz_asker(const struct request *req);
 void authz_say(struct request *req); /* a refused client gets the answer of who was asked */
 
 /* ---- authz_users.c: files; first thread ---- */

@@ -30,6 +30,12 @@ bool authz_is_wanted(const struct request *asking)
     return q && q->subject && !q->is_heard;
 }
 
+struct client *authz_asker(const struct request *req)
+{
+    const struct authz_question *q = question_of(req);
+    return !q ? request_waiter(req) : q->subject ? q->subject->client : NULL;
+}
+
 /* ---- asking ---- */
 
 uint16_t question_ask(struct request *subject, struct http1_head *head, struct span target)

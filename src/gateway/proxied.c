@@ -6,6 +6,7 @@
  * behind it belongs to TLS, to HTTP or to nobody we know.  A connection that breaks the rule is
  * closed without an answer: nobody who speaks HTTP is there to read one. */
 #include "base/assert.h"
+#include "gateway/authz.h"
 #include "gateway/rules.h"
 #include "proto/proxy_protocol.h"
 
@@ -16,6 +17,8 @@
 static bool is_v4(const struct sock_addr *a);
 static struct sock_addr from_bytes(unsigned family, const unsigned char *at, uint16_t port);
 static bool cut(struct client *c, size_t received_bytes);
+static size_t introduction(const struct request *req, uint8_t version,
+                           char out[PROXY_WRITE_MAX_BYTES]);
 static size_t build(const struct client *c, uint8_t version, char out[PROXY_WRITE_MAX_BYTES]);
 
 static const unsigned char v4_in_v6[12] = {[10] = 0xff, [11] = 0xff};
@@ -81,21 +84,30 @@ uint64_t proxied_key(const struct request *req, const struct conf_service *conf)
     char text[PROXY_WRITE_MAX_BYTES];
     if (!conf->proxy_version)
         return 0;
-    if (!req->client)
-        return 1; /* nobody has it: no connection is found, none is kept for others */
-    size_t len = build(req->client, conf->proxy_version, text);
+    size_t len = introduction(req, conf->proxy_version, text);
     return XXH3_64bits_withSeed(text, len, req->worker->gw->key_seed) | 1;
 }
 
 bool proxied_write(int fd, struct request *req, uint8_t version)
 {
     char text[PROXY_WRITE_MAX_BYTES];
-    if (!req || !req->client)
+    size_t len = req ? introduction(req, version, text) : 0;
+    if (len == 0)
         return false;
-    size_t len = build(req->client, version, text);
     req->traits |= EV_TRAIT_BIT(INTRODUCED);
     /* the first bytes of a fresh connection always fit; more follow at once */
     return send(fd, text, len, MSG_NOSIGNAL | MSG_MORE) == (ssize_t)len;
+}
+
+/* A second copy and a question are for a client, who may be gone: then nothing is begun for him
+ * (0). What foldback asks for itself (an answer anew, a mirror's copy) is nobody's. */
+static size_t introduction(const struct request *req, uint8_t version,
+                           char out[PROXY_WRITE_MAX_BYTES])
+{
+    const struct client *c = req->guard ? authz_asker(req) : request_waiter(req);
+    if (c)
+        return build(c, version, out);
+    return req->is_own && !req->guard ? proxied_local(version, out, PROXY_WRITE_MAX_BYTES) : 0;
 }
 
 size_t proxied_local(uint8_t version, char *out, size_t room)

@@ -202,3 +202,62 @@ def test_health_checks_begin_with_a_header_of_their_own(world):
         time.sleep(0.02)
     assert requests[0][1].target == "/up"
     assert heads[0] == SIGNATURE + b"\x20\0\0\0"
+
+
+# ---- requests of foldback's own ----
+
+def test_the_service_that_is_asked_is_told_whose_request_it_judges(world):
+    heads, requests = [], []
+    origin, login = world.origin(), world.origin(raw=reading(heads, requests))
+    proxy = world.proxy(
+        "services:\n  app: { endpoints: [\"127.0.0.1:%d\"] }\n"
+        "  login: { endpoints: [\"127.0.0.1:%d\"], proxy_protocol: v1 }\n"
+        "routes:\n  - { match: /, service: app, auth: { request: { service: login } } }\n" % (origin.port, login.port), 1, listen=LISTEN)
+    w = proxy.connect().send(V1)
+    for _ in range(3):
+        assert w.send(GET).response().status == 200
+    assert heads == [V1[:-2]] and len(requests) == 3
+
+
+def test_an_answer_that_is_fetched_anew_is_nobodys(world):
+    heads, requests = [], []
+
+    def raw(wire):
+        try:
+            reading(heads, requests)(wire)
+        except EOFError:
+            pass
+    origin = world.origin(raw=raw)
+    proxy = world.proxy(config(origin, service="    proxy_protocol: v2\n", route=", cache: { stale_while_revalidate: 60s, ttl: 1s }"), 1)
+    assert proxy.get("/").status == 200
+    end = time.monotonic() + WAIT_S
+    while len(requests) < 3 and time.monotonic() < end:
+        assert proxy.get("/").status == 200
+        time.sleep(0.1)
+    assert heads[0] != heads[1] == SIGNATURE + b"\x20\0\0\0"
+
+
+def test_the_second_copy_of_a_request_names_the_same_client(world):
+    heads, asked, hold_s = [], [], [0]
+
+    def raw(name):
+        def serve(wire):
+            heads.append(wire.until(b"\r\n"))
+            while True:
+                wire.request()
+                asked.append(name)
+                time.sleep(hold_s[0] if name == "slow" else 0)
+                wire.send(ok(name.encode()))
+        return serve
+    a, b = world.origin(raw=raw("slow")), world.origin(raw=raw("quick"))
+    proxy = world.proxy(config(a, b, service="    proxy_protocol: v1\n    balance: round-robin\n", route=", hedge: 60ms"), 1)
+    w = proxy.connect()
+    for _ in range(60):  # earns the budget of copies
+        assert w.send(GET).response().status == 200
+    hold_s[0], answers = 0.5, []
+    asked.clear()
+    end = time.monotonic() + WAIT_S
+    while asked.count("slow") == answers.count(b"slow") and time.monotonic() < end:
+        answers.append(w.send(GET).response().body)
+    assert asked.count("slow") > answers.count(b"slow")
+    assert set(heads) == {b"PROXY TCP4 127.0.0.1 127.0.0.1 %d %d" % (w.sock.getsockname()[1], proxy.port)}
