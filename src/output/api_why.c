@@ -289,7 +289,7 @@ static void say_members(struct api_call *c, uint16_t service)
             continue;
         const struct ev_gauge *g = &a->metrics->endpoint[i].gauge;
         count++;
-        good += g->head.type && g->health == EV_HEALTH_OK &&
+        good += g->head.type && (g->health == EV_HEALTH_OK || g->health == EV_HEALTH_RAMPING) &&
                 !(a->source.is_drained && a->source.is_drained(a->source.ctx, i));
     }
     if (count == 0)

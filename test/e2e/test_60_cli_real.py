@@ -265,6 +265,16 @@ def test_why_speaks_plainly_of_service_route_and_endpoint(fold):
         assert "insufficient_data" not in text and "_p99" not in text and "nan" not in text, text
 
 
+def test_an_endpoint_that_starts_slowly_counts_as_one_that_takes_requests(fold):
+    def told():
+        one = [e for e in fold.json("status")["endpoints"] if e["name"].endswith(":9")]
+        return one and one[0]["health"] == "ramping" and fold.run("why", "app").stdout
+    fold.run("endpoint", "add", "app", "127.0.0.1:9")
+    says = until(told)
+    fold.run("endpoint", "remove", "app", "127.0.0.1:9")
+    assert f"All of its endpoints ({len(fold.origins) + 1}) take requests." in says, says
+
+
 def test_why_of_a_request_by_its_id(fold):
     c = http.client.HTTPConnection("127.0.0.1", fold.port, timeout=10)
     c.request("GET", "/why")
