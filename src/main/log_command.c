@@ -131,7 +131,8 @@ static const char *kind_text(enum check_kind kind)
     static const char *const texts[] = {"damaged bytes between good blocks",
                                         "damaged bytes at the end of the segment",
                                         "no good block in the segment", "damage, repaired before",
-                                        "no byte is damaged; the log could not be written then"};
+                                        "no byte is damaged; the log could not be written "
+                                        "then, or a start cut off its damaged end"};
     return texts[kind];
 }
 
@@ -220,6 +221,8 @@ static void print_place(const struct job *j, const struct check_place *p)
     segment_name(name, p->segment, p->segment_first);
     if (p->kind == CHECK_HOLE)
         printf("%s: %s", name, kind_text(p->kind));
+    else if (p->bytes == 0)
+        printf("%s: the file is empty", name);
     else
         printf("%s: bytes %" PRIu64 " to %" PRIu64 ": %s", name, p->position,
                p->position + p->bytes - 1, kind_text(p->kind));
