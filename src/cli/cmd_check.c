@@ -98,6 +98,8 @@ static enum fb_code check_daemon(const struct cli_call *call, struct probes *p)
     else if (code == FB_E_UNREACHABLE && !is_waiting)
         probe_hint(probe_add(p, PROBE_WARN, "running", "no foldback answers"),
                    "start one with `foldback run`, or name it with --state");
+    else if (code == FB_E_DENIED) /* the text says what to do */
+        probe_add(p, PROBE_FAIL, "running", "%s", err.text);
     else
         probe_hint(probe_add(p, PROBE_FAIL, "running", "%s", err.text),
                    "look at `foldback doctor` and at its messages");
@@ -143,9 +145,10 @@ static struct conf *check_config(const struct cli_call *call, struct probes *p, 
         return running;
     }
     enum fb_code code = conf_load(file, &conf, &report, &err);
-    if (code != FB_OK)
-        probe_hint(probe_add(p, PROBE_FAIL, "config", "%s: %s", file,
-                             report.count ? report.at[0].text : err.text),
+    if (code != FB_OK && !report.count) /* the file itself: the text says what to do */
+        probe_add(p, PROBE_FAIL, "config", "%s", err.text);
+    else if (code != FB_OK)
+        probe_hint(probe_add(p, PROBE_FAIL, "config", "%s: %s", file, report.at[0].text),
                    "`foldback config check FILE` shows every line");
     else if (report.count)
         probe_hint(probe_add(p, PROBE_WARN, "config", "%s: %s", file, report.at[0].text),

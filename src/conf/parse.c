@@ -103,23 +103,24 @@ enum fb_code conf_load(const char *file, struct conf **out, struct conf_report *
     *report = (struct conf_report){0};
     FILE *f = strcmp(file, "-") == 0 ? stdin : fopen(file, "re");
     if (!f)
-        return fb_fail(
-            err, FB_E_CONFIG,
-            "%s: %s; name a file that is there, or start without one: `foldback run --to :3000`",
-            file, strerror(errno));
+        return fb_fail(err, FB_E_CONFIG, "%s: %s; %s", file, strerror(errno),
+                       errno == EACCES ? "let this user read it, or run this as one who may"
+                                       : "name a file that is there, or start without one: "
+                                         "`foldback run --to :3000`");
     buf_init(&text, CONF_TEXT_BYTES_MAX + sizeof block);
     while ((got = fread(block, 1, sizeof block, f)) > 0 && text.len <= CONF_TEXT_BYTES_MAX)
         buf_put(&text, block, got);
     enum fb_code code = FB_OK;
     if (ferror(f))
-        code = fb_fail(err, FB_E_IO, "%s: cannot be read: %s", file, strerror(errno));
+        code =
+            fb_fail(err, FB_E_CONFIG, "%s cannot be read: %s; name a file", file, strerror(errno));
     else if (text.failed)
         code = fb_fail(err, FB_E_NOMEM, "%s: no memory to read it", file);
     if (f != stdin)
         fclose(f);
     if (code == FB_OK)
         code = conf_parse(buf_span(&text), file, out, report);
-    if (code == FB_E_CONFIG)
+    if (code == FB_E_CONFIG && report->error_count)
         fb_fail(err, code, "%s has %zu error%s; `foldback config check %s` shows all of them", file,
                 report->error_count, report->error_count == 1 ? "" : "s", file);
     else if (code == FB_E_NOMEM)

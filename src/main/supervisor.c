@@ -532,7 +532,7 @@ static void reload(struct supervisor *s)
             fb_log(FB_LOG_ERROR, "reload: %s:%u:%u: %s", s->setup->file, report.at[i].line,
                    report.at[i].column, report.at[i].text);
         fb_log(FB_LOG_ERROR, "reload: %s; the old configuration stays",
-               code == FB_E_CONFIG ? "errors above" : err.text);
+               report.count ? "errors above" : err.text);
         verdict_refused(s, &report, err.text);
     } else {
         for (size_t i = 0; i < report.count; i++)

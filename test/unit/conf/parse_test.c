@@ -619,7 +619,8 @@ static void a_missing_file_is_an_error_that_names_it(void **state)
     assert_non_null(strstr(err.text, "/nowhere/foldback.yaml: No such file"));
     assert_null(c);
     conf_report_fini(&report);
-    assert_int_equal(conf_load("/", &c, &report, &err), FB_E_IO);
+    assert_int_equal(conf_load("/", &c, &report, &err), FB_E_CONFIG);
+    assert_non_null(strstr(err.text, "/ cannot be read: Is a directory"));
     conf_report_fini(&report);
 }
 
