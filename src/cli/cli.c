@@ -55,7 +55,7 @@ static const struct cli_command_row *find_command(char **argv, int argc, int *us
 static int parse(struct cli_call *call, int argc, char **argv);
 static bool join_target(struct cli_call *call);
 static int too_many(const struct cli_call *call);
-static int unknown_command(const char *word, bool is_help);
+static int unknown_command(char **argv, int argc, bool is_help);
 static int parse_option(struct cli_call *call, char **argv, int argc, int *at);
 
 /* Order: flags before the command, the command itself, its flags and arguments in any order.
@@ -89,14 +89,14 @@ int cli_main(int argc, char **argv, const struct cli_hooks *hooks)
         const struct cli_command_row *of =
             first + 1 < argc ? find_command(argv + first + 1, argc - first - 1, &used) : NULL;
         if (first + 1 < argc && !of)
-            return unknown_command(argv[first + 1], true);
+            return unknown_command(argv + first + 1, argc - first - 1, true);
         cli_help(of);
         return 0;
     }
     int used = 0;
     call.command = first < argc ? find_command(argv + first, argc - first, &used) : NULL;
     if (!call.command)
-        return unknown_command(first < argc ? argv[first] : "",
+        return unknown_command(argv + first, first < argc ? argc - first : 0,
                                first + 1 < argc && (strcmp(argv[first + 1], "--help") == 0 ||
                                                     strcmp(argv[first + 1], "-h") == 0));
     /* flags before the command and everything behind it */
@@ -129,34 +129,57 @@ static const struct cli_command_row *find_command(char **argv, int argc, int *us
     return NULL;
 }
 
-/* A word that is no command: a group ("config") lists its members, anything else gets the nearest
- * name. */
-static int unknown_command(const char *word, bool is_help)
+static bool is_in_group(const struct cli_command_row *row, const char *group)
 {
-    const char *words[128];
+    size_t len = strlen(group);
+    return len && strncmp(row->words, group, len) == 0 && row->words[len] == ' ';
+}
+
+/* "config" alone, or "config chek": what there is, and the nearest. */
+static int unknown_of_group(const char *group, const char *second)
+{
+    const char *seconds[64], *close;
     size_t n = 0;
-    bool is_group = false;
-    size_t len = strlen(word);
-    for (size_t i = 0; i < cli_command_count; i++) {
-        words[n++] = cli_commands[i].words;
-        is_group |= len && strncmp(cli_commands[i].words, word, len) == 0 &&
-                    cli_commands[i].words[len] == ' ';
-    }
-    if (is_group && is_help) {
-        for (size_t i = 0; i < cli_command_count; i++)
-            if (strncmp(cli_commands[i].words, word, len) == 0 && cli_commands[i].words[len] == ' ')
-                printf("foldback %-15s  %s\n", cli_commands[i].words, cli_commands[i].what);
-        return 0;
-    }
-    if (is_group) {
-        fprintf(stderr, "foldback: %s needs a second word:", word);
-        for (size_t i = 0; i < cli_command_count; i++)
-            if (strncmp(cli_commands[i].words, word, len) == 0 && cli_commands[i].words[len] == ' ')
-                fprintf(stderr, " %s", cli_commands[i].words + len + 1);
-        fputc('\n', stderr);
+    for (size_t i = 0; i < cli_command_count && n < FB_COUNT(seconds); i++)
+        if (is_in_group(&cli_commands[i], group))
+            seconds[n++] = cli_commands[i].words + strlen(group) + 1;
+    close = second ? cli_closest(second, seconds, n) : NULL;
+    if (close) {
+        fprintf(stderr, "foldback: there is no command \"%s %s\"; did you mean `foldback %s %s`?\n",
+                group, second, group, close);
         return 2;
     }
-    if (len == 0) {
+    if (second)
+        fprintf(stderr, "foldback: there is no command \"%s %s\"; %s has", group, second, group);
+    else
+        fprintf(stderr, "foldback: %s needs a second word:", group);
+    for (size_t i = 0; i < n; i++)
+        fprintf(stderr, " %s", seconds[i]);
+    fputc('\n', stderr);
+    return 2;
+}
+
+/* A word that is no command: a group ("config") lists its members, anything else gets the nearest
+ * name. */
+static int unknown_command(char **argv, int argc, bool is_help)
+{
+    const char *words[128], *word = argc > 0 ? argv[0] : "";
+    size_t n = 0;
+    bool is_group = false;
+    for (size_t i = 0; i < cli_command_count && n < FB_COUNT(words); i++) {
+        words[n++] = cli_commands[i].words;
+        is_group |= is_in_group(&cli_commands[i], word);
+    }
+    bool has_second = argc > 1 && argv[1][0] && argv[1][0] != '-';
+    if (is_group && is_help && !has_second) {
+        for (size_t i = 0; i < cli_command_count; i++)
+            if (is_in_group(&cli_commands[i], word))
+                printf("foldback %-16s  %s\n", cli_commands[i].words, cli_commands[i].what);
+        return 0;
+    }
+    if (is_group)
+        return unknown_of_group(word, has_second ? argv[1] : NULL);
+    if (!word[0]) {
         fprintf(stderr, "foldback: a command is missing; `foldback help` lists them\n");
         return 2;
     }
@@ -319,6 +342,29 @@ bool cli_number(const struct cli_call *call, enum cli_option option, uint64_t mi
         return false;
     }
     *value = v;
+    return true;
+}
+
+bool cli_seconds(const struct cli_call *call, enum cli_option option, uint64_t min, uint64_t max,
+                 uint64_t *value)
+{
+    static const char units[] = "smhd";
+    static const uint32_t unit_s[] = {1, 60, 3600, 86400};
+    const char *text = call->option[option];
+    if (!text)
+        return true;
+    struct span digits = span_of(text);
+    const char *unit = digits.len > 1 ? strchr(units, text[digits.len - 1]) : NULL;
+    uint64_t v, one_s = unit ? unit_s[unit - units] : 1;
+    digits.len -= unit != NULL;
+    if (!span_to_u64(digits, &v) || v > max / one_s || v * one_s < min) {
+        cli_usage(call,
+                  "--%s must be a whole number of seconds in %llu..%llu, or such as 15m, 2h or 3d, "
+                  "got \"%s\"",
+                  cli_options[option].name, (unsigned long long)min, (unsigned long long)max, text);
+        return false;
+    }
+    *value = v * one_s;
     return true;
 }
 

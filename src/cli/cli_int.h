@@ -50,6 +50,9 @@ extern const struct cli_option_row cli_options[OPT_COUNT];
  * it is none. */
 bool cli_number(const struct cli_call *call, enum cli_option option, uint64_t min, uint64_t max,
                 uint64_t *value);
+/* The same for a length in seconds, also written as 15m, 2h or 3d. */
+bool cli_seconds(const struct cli_call *call, enum cli_option option, uint64_t min, uint64_t max,
+                 uint64_t *value);
 /* Prints "foldback: TEXT" and what to do; returns the exit code. */
 int cli_fail(const struct fb_err *err);
 int cli_usage(const struct cli_call *call, const char *fmt, ...) FB_PRINTF(2, 3);
@@ -69,6 +72,9 @@ enum fb_code cli_ask(const struct cli_call *call, const struct client_call *one,
 /* A GET, silent: the sentence is in <err>. */
 enum fb_code cli_get(const struct cli_call *call, const char *path, json_t **root,
                      struct fb_err *err);
+/* The state folder of a command that reads its files itself; 0, or the exit code of what is wrong
+ * with it: closed to this user, or not there. */
+int cli_state(const struct cli_call *call, const char **dir);
 /* A client with the addresses and the time-out of the command line. */
 enum fb_code cli_client(const struct cli_call *call, struct client *c, struct fb_err *err);
 /* Prints <root> as JSON, indented; returns 0. */

@@ -56,19 +56,20 @@ static void put_decision_line(const struct cli_call *call, const json_t *d, stru
 int cmd_decisions(const struct cli_call *call)
 {
     uint64_t limit = 20, since = 0;
-    char count[24];
+    char count[24], age[24];
     struct buf path;
     json_t *root;
     if (!cli_number(call, OPT_LIMIT, 1, 10000, &limit) ||
-        !cli_number(call, OPT_SINCE, 1, 86400, &since) || !cli_knows_loop(call))
+        !cli_seconds(call, OPT_SINCE, 1, 86400, &since) || !cli_knows_loop(call))
         return 2;
     snprintf(count, sizeof count, "%llu", (unsigned long long)limit);
+    snprintf(age, sizeof age, "%llu", (unsigned long long)since);
     buf_init(&path, 4096);
     buf_puts(&path, "/v1/decisions");
     cli_query(&path, "limit", count);
     cli_query(&path, "service", call->option[OPT_SERVICE]);
     cli_query(&path, "loop", call->option[OPT_LOOP]);
-    cli_query(&path, "since", call->option[OPT_SINCE]);
+    cli_query(&path, "since", since ? age : NULL);
     int code = cli_api(call, "GET", buf_str(&path), NULL, &root);
     buf_fini(&path);
     if (code == 0 && call->is_json) {

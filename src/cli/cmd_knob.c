@@ -251,7 +251,7 @@ static json_t *new_body(const struct cli_call *call, bool *is_bad)
     } else if (why) {
         json_object_set_new(body, "why", json_string(why));
     }
-    if (!*is_bad && !cli_number(call, OPT_EXPIRES, 1, 31536000, &expires_s))
+    if (!*is_bad && !cli_seconds(call, OPT_EXPIRES, 1, 31536000, &expires_s))
         *is_bad = true;
     if (expires_s)
         json_object_set_new(body, "expires_s", json_integer((json_int_t)expires_s));

@@ -9,8 +9,10 @@ static const struct {
     const char *title, *words; /* of commands, in this order */
 } groups[] = {
     {"Start", "run demo check"},
-    {"Look", "status top tap doctor why decisions events log"},
-    {"Steer", "get set pin unpin freeze unfreeze reset mode drain undrain reload upgrade"},
+    {"Look", "status top tap doctor why decisions stream fleet events log"},
+    {"Steer",
+     "get set pin unpin freeze unfreeze reset mode drain undrain endpoint cache reload upgrade"},
+    {"Keep and send", "connector letters key erase"},
     {"Try out", "replay simulate config"},
     {"About", "reference completion man token version"},
 };
@@ -76,7 +78,7 @@ static void put_overview(struct buf *out)
         buf_printf(out, "\n%s:\n", groups[g].title);
         for (size_t i = 0; i < cli_command_count; i++)
             if (is_in(groups[g].words, cli_commands[i].words, strcspn(cli_commands[i].words, " ")))
-                buf_printf(out, "  %-15s  %s\n", cli_commands[i].words, cli_commands[i].what);
+                buf_printf(out, "  %-16s  %s\n", cli_commands[i].words, cli_commands[i].what);
     }
     buf_puts(out, "\nFlags of every command:\n");
     put_flags(CLI_GLOBAL, out);

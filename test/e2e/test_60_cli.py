@@ -219,6 +219,13 @@ def test_help_of_a_group_lists_its_commands():
         assert done.returncode == 0 and done.stdout.count("\n") == 4 and "config schema" in done.stdout
 
 
+def test_help_names_every_command():
+    """The overview is made of groups of first words: one that no group has would be known to nobody."""
+    commands = re.findall(r"^## foldback (.+)$", run("reference", "commands").stdout, re.M)
+    shown = re.findall(r"^  (\S+(?: \S+)?)  +\S", run("help").stdout, re.M)
+    assert len(commands) > 50 and sorted(c for c in shown if c in commands) == sorted(commands)
+
+
 def test_no_arguments_is_usage():
     done = run()
     assert done.returncode == 2 and "Examples:" in done.stdout
@@ -270,6 +277,9 @@ WRONG = [
     ([], 2, "Examples:"),
     (["staus"], 2, "did you mean `foldback status`"),
     (["config"], 2, "check show diff schema"),
+    (["config", "chek", "x.yaml"], 2, "did you mean `foldback config check`"),
+    (["key", "burn"], 2, "there is no command \"key burn\"; key has list rotate"),
+    (["help", "letters", "sennd"], 2, "did you mean `foldback letters send`"),
     (["frobnicate"], 2, "there is no command"),
     (["--json"], 2, "a command is missing"),
     (["help", "nothing"], 2, "there is no command"),
@@ -289,6 +299,8 @@ WRONG = [
     (["tap", "--rate", "5000"], 2, "1..1000"),
     (["decisions", "--loop", "timout"], 2, "did you mean timeout"),
     (["decisions", "--limit", "-1"], 2, "whole number"),
+    (["decisions", "--since", "15x"], 2, "such as 15m, 2h"), (["decisions", "--since", "2d"], 2, "1..86400"),
+    (["decisions", "--since", "m"], 2, "got \"m\""), (["decisions", "--since", "99999999999999999999h"], 2, "got"),
     (["decisions", "tail", "--limit", "0"], 2, "whole number"),
     (["decisions", "show"], 2, "needs ID"),
     (["decisions", "show", "last"], 2, "the number of a decision"),
@@ -474,6 +486,8 @@ def test_tap_passes_filter_rate_and_redaction(fake):
 def test_decisions_pass_their_filters(fake):
     fake.run("decisions", "--service", "shop", "--loop", "limit", "--since", "60", "--limit", "5")
     assert fake.asked[-1][1] == "/v1/decisions?limit=5&service=shop&loop=limit&since=60"
+    fake.run("decisions", "--since", "15m")
+    assert fake.asked[-1][1] == "/v1/decisions?limit=20&since=900"
 
 
 def test_pin_says_who_why_and_how_long(fake):
