@@ -13,6 +13,7 @@
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define FIELDS_MAX 64 /* the admin server sends about 15 */
@@ -48,6 +49,19 @@ const char *client_state_dir(const char *state)
     if (state)
         return state;
     return access("foldback-state", F_OK) == 0 ? "foldback-state" : "/var/lib/foldback";
+}
+
+enum fb_code client_state_check(const char *dir, struct fb_err *err)
+{
+    struct stat st;
+    bool is_closed = stat(dir, &st) == 0 ? S_ISDIR(st.st_mode) && access(dir, R_OK | X_OK) != 0
+                                         : errno == EACCES;
+    if (!is_closed)
+        return FB_OK;
+    return fb_fail(err, FB_E_DENIED,
+                   "the state folder %s is closed to you: %s; run this as the user of foldback or "
+                   "as root, such as `sudo -u foldback foldback ...`",
+                   dir, strerror(EACCES));
 }
 
 /* Where a client connects to reach what listens at <address>: "all addresses" means loopback here,
@@ -86,6 +100,9 @@ enum fb_code client_init(struct client *c, const char *state, const char *admin,
         token_file ? token_file : json_string_value(json_object_get(root, "token_file"));
     if (!address || !address[0]) {
         json_decref(root);
+        enum fb_code code = client_state_check(c->state, err);
+        if (code != FB_OK)
+            return code;
         return fb_fail(err, FB_E_UNREACHABLE,
                        "no foldback runs with the state folder %s; start one with `foldback run`, "
                        "or name it with --state DIR or "

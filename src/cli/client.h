@@ -20,6 +20,10 @@ enum fb_code client_init(struct client *c, const char *state, const char *admin,
                          const char *token_file, struct fb_err *err);
 /* The state folder that would be used, whether something runs or not. */
 const char *client_state_dir(const char *state);
+/* In a folder that may not be looked into everything seems missing, a running foldback too.
+ * Errors: DENIED. */
+FB_MUST_USE
+enum fb_code client_state_check(const char *dir, struct fb_err *err);
 
 struct client_call {
     const char *method, *path; /* path with query, encoded */

@@ -140,12 +140,26 @@ int cmd_events_tail(const struct cli_call *call)
     return code;
 }
 
+/* <is_read>: the log is; else the page of tables needs none.  A copy (--dir) needs no state folder.
+ */
+static int log_of(const struct cli_call *call, bool is_read, const char **state)
+{
+    if (is_read && !call->option[OPT_DIR])
+        return cli_state(call, state);
+    *state = client_state_dir(call->option[OPT_STATE]);
+    return 0;
+}
+
 static int query(const struct cli_call *call, const char *sql, const char *table)
 {
     struct fb_err err = {0};
+    const char *state;
+    int code = log_of(call, sql != NULL, &state);
+    if (code != 0)
+        return code;
     struct cli_query_args args = {.sql = sql,
                                   .table = table,
-                                  .state = client_state_dir(call->option[OPT_STATE]),
+                                  .state = state,
                                   .dir = call->option[OPT_DIR],
                                   .format = call->option[OPT_FORMAT],
                                   .since = call->option[OPT_SINCE],
@@ -171,9 +185,13 @@ int cmd_events_tables(const struct cli_call *call)
 int cmd_events_export(const struct cli_call *call)
 {
     struct fb_err err = {0};
+    const char *state;
+    int code = log_of(call, true, &state);
+    if (code != 0)
+        return code;
     struct cli_export_args args = {.format = call->option[OPT_FORMAT],
                                    .types = call->option[OPT_TYPES],
-                                   .state = client_state_dir(call->option[OPT_STATE]),
+                                   .state = state,
                                    .dir = call->option[OPT_DIR],
                                    .since = call->option[OPT_SINCE],
                                    .until = call->option[OPT_UNTIL],

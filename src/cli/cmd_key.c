@@ -6,8 +6,12 @@
 
 static int key_verb(const struct cli_call *call, const char *verb)
 {
+    const char *state;
+    int code = cli_state(call, &state);
+    if (code != 0)
+        return code;
     struct cli_key_args args = {.verb = verb,
-                                .state = client_state_dir(call->option[OPT_STATE]),
+                                .state = state,
                                 .master = call->arg_count ? call->arg[0] : NULL,
                                 .is_json = call->is_json};
     return call->hooks->key(&args);
@@ -39,7 +43,11 @@ int cmd_erase(const struct cli_call *call)
         return cli_usage(call,
                          "needs --subject TEXT: what the person is called in paths and texts, "
                          "such as an account name or a mail address");
-    struct cli_erase_args args = {.state = client_state_dir(call->option[OPT_STATE]),
+    const char *state;
+    int code = cli_state(call, &state);
+    if (code != 0)
+        return code;
+    struct cli_erase_args args = {.state = state,
                                   .subject = call->option[OPT_SUBJECT],
                                   .is_dry = call->option[OPT_DRY_RUN] != NULL,
                                   .is_json = call->is_json};

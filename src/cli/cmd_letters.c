@@ -14,8 +14,12 @@
 
 static int letters_verb(const struct cli_call *call, const char *verb)
 {
+    const char *state;
+    int code = cli_state(call, &state);
+    if (code != 0)
+        return code;
     struct cli_letters_args args = {.verb = verb,
-                                    .state = client_state_dir(call->option[OPT_STATE]),
+                                    .state = state,
                                     .name = call->arg_count ? call->arg[0] : NULL,
                                     .is_json = call->is_json};
     return call->hooks->letters(&args);
@@ -58,14 +62,18 @@ static const char *only_of(const struct cli_call *call)
 /* Who has the letter, or letters at all: files tell it, as of `letters show`. */
 static int find_owners(const struct cli_call *call, const char *id, struct owners *owners)
 {
+    const char *state;
+    int code = cli_state(call, &state);
+    if (code != 0)
+        return code;
     struct cli_letters_args args = {.verb = "find",
-                                    .state = client_state_dir(call->option[OPT_STATE]),
+                                    .state = state,
                                     .name = only_of(call),
                                     .id = id,
                                     .found = add_owner,
                                     .arg = owners};
     struct fb_err err;
-    int code = call->hooks->letters(&args);
+    code = call->hooks->letters(&args);
     if (code != 0 || owners->count > 0)
         return code;
     if (id)

@@ -42,7 +42,11 @@ int cmd_replay(const struct cli_call *call)
     if (from >= until)
         return cli_usage(call, "--from-offset %llu is not before --until-offset %llu",
                          (unsigned long long)from, (unsigned long long)until);
-    struct cli_replay_args args = {.state = client_state_dir(call->option[OPT_STATE]),
+    const char *state;
+    int code = cli_state(call, &state);
+    if (code != 0)
+        return code;
+    struct cli_replay_args args = {.state = state,
                                    .config = call->option[OPT_CONFIG],
                                    .from_offset = from,
                                    .until_offset = until,
@@ -71,8 +75,12 @@ int cmd_demo(const struct cli_call *call)
 
 static int log_verb(const struct cli_call *call, const char *verb)
 {
+    const char *state;
+    int code = cli_state(call, &state);
+    if (code != 0)
+        return code;
     struct cli_log_args args = {.verb = verb,
-                                .state = client_state_dir(call->option[OPT_STATE]),
+                                .state = state,
                                 .is_applied = call->option[OPT_APPLY] != NULL,
                                 .is_json = call->is_json};
     return call->hooks->log ? call->hooks->log(&args) : needs_hook();

@@ -87,6 +87,9 @@ static enum fb_code pick_binary(const struct cli_call *call, char path[PATH_MAX]
 static enum fb_code find_supervisor(const char *dir, pid_t *pid, struct fb_err *err)
 {
     char path[PATH_MAX];
+    enum fb_code code = client_state_check(dir, err);
+    if (code != FB_OK)
+        return code;
     snprintf(path, sizeof path, "%s/admin.json", dir);
     json_t *root = json_load_file(path, 0, NULL);
     *pid = root ? (pid_t)json_integer_value(json_object_get(root, "pid")) : 0;

@@ -2,10 +2,12 @@
 /* What the commands share: asking the admin API, and numbers for people. */
 #include "cli/cli_int.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define ANSWER_BYTES_MAX (64 * MIB)
@@ -20,6 +22,20 @@ enum fb_code cli_client(const struct cli_call *call, struct client *c, struct fb
                                     call->option[OPT_TOKEN_FILE], err);
     c->timeout_ms = (uint32_t)timeout_s * 1000;
     return code;
+}
+
+int cli_state(const struct cli_call *call, const char **dir)
+{
+    struct fb_err err;
+    struct stat st;
+    *dir = client_state_dir(call->option[OPT_STATE]);
+    enum fb_code code = client_state_check(*dir, &err);
+    int failed = stat(*dir, &st) != 0 ? errno : S_ISDIR(st.st_mode) ? 0 : ENOTDIR;
+    if (code == FB_OK && failed)
+        code = fb_fail(&err, FB_E_NOT_FOUND,
+                       "state folder %s: %s; name the one that foldback has with --state DIR", *dir,
+                       strerror(failed));
+    return code == FB_OK ? 0 : cli_fail(&err);
 }
 
 enum fb_code cli_ask(const struct cli_call *call, const struct client_call *one, json_t **root,

@@ -77,6 +77,20 @@ static void show_letter(void *ctx, const struct letter_view *letter)
     look->bad.path = look->bad_path;
 }
 
+/* Nothing can be said of a folder that foldback never had. */
+static enum fb_code had_foldback(const char *dir, struct fb_err *err)
+{
+    static const char *const signs[] = {"log", "keys", "connectors"};
+    char path[700];
+    for (size_t i = 0; i < FB_COUNT(signs); i++) {
+        snprintf(path, sizeof path, "%s/%s", dir, signs[i]);
+        if (access(path, F_OK) == 0)
+            return FB_OK;
+    }
+    return fb_fail(err, FB_E_NOT_FOUND,
+                   "no foldback ran in %s yet; name its state folder with --state", dir);
+}
+
 /* ---- list ---- */
 
 static void put_time(struct buf *out, uint64_t time_ms)
@@ -254,9 +268,11 @@ int letters_command(const struct cli_letters_args *args)
 {
     static struct look look;
     struct fb_err err = {0};
-    enum fb_code code = strcmp(args->verb, "show") == 0     ? show(args, &look, &err)
-                        : strcmp(args->verb, "remove") == 0 ? remove_all(args, &err)
-                        : strcmp(args->verb, "find") == 0   ? find(args, &look, &err)
-                                                            : list(args, &look, &err);
+    enum fb_code code = had_foldback(args->state, &err);
+    if (code == FB_OK)
+        code = strcmp(args->verb, "show") == 0     ? show(args, &look, &err)
+               : strcmp(args->verb, "remove") == 0 ? remove_all(args, &err)
+               : strcmp(args->verb, "find") == 0   ? find(args, &look, &err)
+                                                   : list(args, &look, &err);
     return code == FB_OK ? 0 : command_fail(&err, code);
 }

@@ -34,7 +34,7 @@ enum fb_code segment_list_read_by(struct segment_list *list, const char *dir, se
     DIR *d = opendir(dir);
     if (!d)
         return fb_fail(err, FB_E_IO,
-                       "log directory %s: %s; create it or correct the state directory", dir,
+                       "log directory %s: %s; name the state folder that has it with --state", dir,
                        strerror(errno));
     errno = 0;
     for (struct dirent *e; (e = readdir(d)); errno = 0) {

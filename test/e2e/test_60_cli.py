@@ -5,7 +5,9 @@ All against the stand-in of cli_util, so that the figures are fixed; a real fold
 import json
 import os
 import re
+import shutil
 import subprocess
+import tempfile
 
 import pytest
 
@@ -411,6 +413,50 @@ def test_no_daemon_is_code_3(tmp_path, args):
 
 
 WITH_TOKEN = [a for a in ASKING if a != ["upgrade"]]  # that one needs the right to signal
+
+
+FILES = [["replay"], ["log", "check"], ["log", "repair"], ["log", "stats"], ["key", "list"], ["key", "rotate"], ["key", "prune"],
+         ["letters", "list"], ["letters", "show"], ["letters", "send", "--all"], ["letters", "remove", "x"],
+         ["erase", "--subject", "nobody"], ["events", "query", "SELECT 1"], ["events", "export"]]
+
+
+@pytest.mark.parametrize("args", FILES, ids=[" ".join(a) for a in FILES])
+def test_a_state_folder_that_is_none_is_named(tmp_path, args):
+    """Never "nothing found": who mistyped --state must not believe that all is well."""
+    for state in (tmp_path / "missing", tmp_path / "file"):
+        (tmp_path / "file").write_text("")
+        done = run(*args, "--state", str(state))
+        assert done.returncode == 1 and str(state) in done.stderr and "--state" in done.stderr and done.stdout == "", done
+    (tmp_path / "empty").mkdir()
+    done = run(*args, "--state", str(tmp_path / "empty"))
+    assert done.returncode == 1 and str(tmp_path / "empty") in done.stderr and "--state" in done.stderr, done
+
+
+def without_rights(args):
+    """Runs as a user who is not root and owns nothing."""
+    if os.geteuid() != 0:
+        return run(*args)
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        program = shutil.copy(cli_util.program(), folder)
+        return subprocess.run([program, *args], capture_output=True, text=True, timeout=20, user=65534, group=65534, extra_groups=[])
+
+
+@pytest.mark.parametrize("args", ASKING + FILES, ids=[" ".join(a) for a in ASKING + FILES])
+def test_a_state_folder_of_another_user_is_code_4(args):
+    """An operator beside a foldback of systemd: it runs, and he may not ask it; that is no reason to start a second one."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        state = os.path.join(folder, "state")
+        os.mkdir(state)
+        with open(os.path.join(state, "admin.json"), "w") as f:
+            f.write('{"address": "127.0.0.1:1", "pid": 2}')
+        os.chmod(state, 0o700 if os.geteuid() == 0 else 0)
+        done = without_rights([*args, "--state", state])
+        os.chmod(state, 0o700)
+    assert done.returncode == 4, done
+    assert state in done.stderr and "Permission denied" in done.stderr and "as the user of foldback" in done.stderr
+    assert "foldback run" not in done.stderr and done.stdout.count("\n") <= 1
 
 
 def test_upgrade_signals_nobody_who_would_die_of_it(fake):

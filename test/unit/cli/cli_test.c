@@ -189,7 +189,7 @@ static void run_is_given_its_addresses(void **state)
 static void flags_may_stand_before_the_command(void **state)
 {
     (void)state;
-    struct notes n = RUN("--state dir --json replay --verify");
+    struct notes n = RUN("--state / --json replay --verify");
     assert_int_equal(n.code, 1);
     assert_non_null(n.replay.state);
     assert_true(n.replay.is_json && n.replay.is_verify);
@@ -198,11 +198,11 @@ static void flags_may_stand_before_the_command(void **state)
 static void replay_goes_from_the_start_to_the_end_by_default(void **state)
 {
     (void)state;
-    struct notes n = RUN("replay");
+    struct notes n = RUN("replay --state /");
     assert_int_equal(n.replay.from_offset, 0);
     assert_true(n.replay.until_offset == UINT64_MAX);
     assert_false(n.replay.is_verify || n.replay.is_json);
-    n = RUN("replay --from-offset 7 --until-offset 9");
+    n = RUN("replay --state / --from-offset 7 --until-offset 9");
     assert_int_equal(n.replay.from_offset, 7);
     assert_int_equal(n.replay.until_offset, 9);
 }
@@ -222,11 +222,14 @@ static void demo_is_given_its_length_and_this_program(void **state)
 static void log_is_given_its_verb(void **state)
 {
     (void)state;
-    assert_int_equal(RUN("log check --state dir").code, 0);
-    assert_non_null(RUN("log stats").log.verb);
-    assert_false(RUN("log repair").log.is_applied);
-    assert_true(RUN("log repair --apply").log.is_applied);
-    assert_string_equal(RUN("log repair --apply").log.verb, "repair");
+    assert_int_equal(RUN("log check --state /").code, 0);
+    assert_non_null(RUN("log stats --state /").log.verb);
+    assert_false(RUN("log repair --state /").log.is_applied);
+    assert_true(RUN("log repair --apply --state /").log.is_applied);
+    assert_string_equal(RUN("log repair --apply --state /").log.verb, "repair");
+    struct notes missing = RUN("log check --state /nowhere");
+    assert_int_equal(missing.code, 1);
+    assert_null(missing.log.verb);
 }
 
 static void wrong_lines_are_code_2(void **state)
