@@ -115,9 +115,21 @@ static void subject(const struct ev_decision *d, const char *name, struct buf *o
     put_with_unit(out, d->to, unit);
 }
 
-static void because_limit(const struct ev_decision *d, struct buf *out)
+/* What a latency is held against: nothing while no request met an idle endpoint yet. */
+static void put_base(const struct ev_decision *d, const char *before, struct buf *out)
 {
-    buf_puts(out, ", because the mean of ");
+    if (d->n2 == 0)
+        return;
+    buf_puts(out, before);
+    put_with_unit(out, d->value2, "ms");
+    buf_puts(out, " without a queue (");
+    put_count(out, d->n2);
+    buf_puts(out, d->n2 == 1 ? " sample)" : " samples)");
+}
+
+static void put_latency(const struct ev_decision *d, struct buf *out)
+{
+    buf_puts(out, "the mean of ");
     put_count(out, d->n1);
     buf_puts(out, " answers at a known number in flight was ");
     put_with_unit(out, d->value1, "ms");
@@ -128,6 +140,33 @@ static void because_limit(const struct ev_decision *d, struct buf *out)
     buf_puts(out, " without a queue (");
     put_count(out, d->n2);
     buf_puts(out, " samples)");
+}
+
+static void because_limit(const struct ev_decision *d, struct buf *out)
+{
+    buf_puts(out, ", because ");
+    switch (d->verdict) {
+    case REASON_LEARN_PROBE_UP:
+        buf_puts(out, "it was full and more requests wanted in; more at once are tried");
+        put_base(d, ", whose answers are held against the ", out);
+        break;
+    case REASON_LEARN_UNUSED:
+        buf_puts(out, "it was no longer full before the higher one that was tried could be judged");
+        break;
+    case REASON_LEARN_PAUSE:
+        buf_puts(out, "nothing is answered any more");
+        put_base(d, ", where an answer took ", out);
+        buf_puts(out, "; it waits and takes no samples");
+        break;
+    case REASON_LEARN_RESUME:
+        buf_puts(out, "answers come again after a pause");
+        break;
+    default:
+        if (d->n1 > 0)
+            put_latency(d, out);
+        else
+            buf_puts(out, "of what the learner knew before");
+    }
     if (d->reason == REASON_LIMIT_BOUNDED) {
         buf_puts(out, "; the learner wanted more than the bounds ");
         put_value(out, d->min);

@@ -65,17 +65,21 @@ static void decide(struct engine *e, uint16_t endpoint, const struct limit_loop 
     m.d.to = wanted;
     m.d.reason =
         wanted < layer->min || wanted > layer->max ? REASON_LIMIT_BOUNDED : REASON_LIMIT_FOLLOWS;
+    m.d.verdict = l->reason;
     m.d.cause_us = l->at_us;
     m.is_reflex = true;
-    struct fact latency = {.value = l->latency_us / 1e3, .n = l->samples, .n_needed = 10};
-    struct fact base = {.value = l->base_us / 1e3, .n = l->base_samples};
-    struct fact ratio = {.value = l->ratio, .n = l->samples};
+    /* a step that is tried, a pause and a restored base rest on no latency of this limit */
+    struct fact latency = {
+        .value = l->samples > 0 ? l->latency_us / 1e3 : NAN, .n = l->samples, .n_needed = 10};
+    struct fact base = {.value = l->base_samples > 0 ? l->base_us / 1e3 : NAN,
+                        .n = l->base_samples};
+    struct fact ratio = {.value = l->samples > 0 ? l->ratio : NAN, .n = l->samples};
     struct fact in_flight = facts_get(e->facts, m.scope, FACT_IN_FLIGHT, FACT_1S);
     move_evidence(&m, 0, FACT_LEARNER_LATENCY, 0, &latency);
     move_evidence(&m, 1, FACT_LEARNER_BASE, 0, &base);
     move_evidence(&m, 2, FACT_LEARNER_RATIO, 0, &ratio);
     move_evidence(&m, 3, FACT_IN_FLIGHT, fact_window_ms(FACT_1S), &in_flight);
-    m.d.threshold1 = l->base_us / 1e3;
+    m.d.threshold1 = base.value;
     m.d.threshold2 = l->error;
     const char *verdict = ev_reason_row(l->reason)->name;
     snprintf(m.d.note, sizeof m.d.note, "%u moves; %.20s", l->moves, verdict ? verdict : "?");

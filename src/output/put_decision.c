@@ -117,6 +117,8 @@ static void put_decision_more(struct json *j, const struct admin *a, const struc
                  d->cause_us ? (double)fb_sub_floor_u64(d->head.time_us, d->cause_us) / 1e3 : NAN);
     put_hex(j, "config_hash", d->config_hash);
     json_key_str(j, "reason_sentence", ev_reason_row(d->reason)->sentence);
+    if (d->verdict != REASON_NONE)
+        json_key_str(j, "verdict", ev_reason_row((uint16_t)d->verdict)->name);
     json_key(j, "note");
     json_span(j, text_of(d->note, sizeof d->note));
     json_key(j, "expected");

@@ -283,7 +283,7 @@ static void cold_grow(struct limit *l, uint64_t now_us)
     if (!is_answering && (l->has_completed || quiet_us < cold_gap_us))
         return;
     l->cold_moves++;
-    limit_move(l, 2.0 * l->limit, REASON_LEARN_PROBE_UP, now_us);
+    limit_move(l, 2.0 * l->limit, REASON_LEARN_PROBE_UP, NULL, now_us);
 }
 
 /* ---- samples ---- */

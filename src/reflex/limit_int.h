@@ -32,8 +32,10 @@ void limit_judge(struct limit *l, bool is_bound, uint64_t now_us);
 void limit_meter_start(struct limit *l, uint64_t now_us);
 void limit_base_set(struct limit *l, double base_us, double samples);
 void limit_levels_decay(struct limit *l, uint64_t now_us);
-/* Sets the limit within the bounds; a new generation when it differs. */
-void limit_move(struct limit *l, double to, uint16_t reason, uint64_t now_us);
+/* Sets the limit within the bounds; a new generation.  <v>: the evidence, NULL when there is none;
+ * REASON_NONE: the caller proposes. */
+void limit_move(struct limit *l, double to, uint16_t reason, const struct limit_verdict *v,
+                uint64_t now_us);
 void limit_propose(struct limit *l, uint16_t reason, uint32_t from, const struct limit_verdict *v,
                    uint64_t now_us);
 

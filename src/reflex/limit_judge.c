@@ -33,7 +33,7 @@ static void probe_judge(struct limit *l, uint64_t now_us);
 static void probe_end(struct limit *l, const struct limit_verdict *v, bool is_first,
                       uint64_t now_us);
 static void gap_double(struct limit *l, uint64_t now_us);
-static void probe_back(struct limit *l, uint64_t now_us);
+static void probe_back(struct limit *l, const struct limit_verdict *v, uint64_t now_us);
 static void down_start(struct limit *l, const struct limit_verdict *v, double to, uint64_t now_us);
 static void check_judge(struct limit *l, uint64_t now_us);
 static void base_moved(struct limit *l, const struct limit_verdict *v, uint64_t now_us);
@@ -221,7 +221,7 @@ static void probe_start(struct limit *l, uint64_t now_us)
     l->limit_before = l->limit;
     l->kept = l->meter;
     l->mode = LIMIT_PROBE;
-    limit_move(l, ceil(l->limit * factor), REASON_LEARN_PROBE_UP, now_us);
+    limit_move(l, ceil(l->limit * factor), REASON_LEARN_PROBE_UP, NULL, now_us);
 }
 
 static void probe_judge(struct limit *l, uint64_t now_us)
@@ -231,7 +231,7 @@ static void probe_judge(struct limit *l, uint64_t now_us)
     if (now_us - m->since_us > idle_us && now_us - l->bound_us > idle_us) {
         /* It stopped binding: no verdict.  A higher limit is kept on evidence only. */
         l->mode = LIMIT_HOLD;
-        limit_move(l, l->limit_before, REASON_NONE, now_us);
+        limit_move(l, l->limit_before, REASON_LEARN_UNUSED, NULL, now_us);
         return;
     }
     double doubled = (double)l->limit / l->limit_before;
@@ -283,7 +283,7 @@ static void probe_end(struct limit *l, const struct limit_verdict *v, bool is_fi
         /* The first failure against a handful of samples is believed when it happens again. */
         l->has_failed = true;
         gap_double(l, now_us);
-        probe_back(l, now_us);
+        probe_back(l, v, now_us);
         return;
     }
     l->is_proven = true;
@@ -297,17 +297,17 @@ static void probe_end(struct limit *l, const struct limit_verdict *v, bool is_fi
     gap_double(l, now_us);
     double most = high / v->ratio * exp(2 * v->error);
     if (is_between)
-        limit_move(l, fits, REASON_LEARN_KEPT_UP, now_us);
+        limit_move(l, fits, REASON_LEARN_KEPT_UP, v, now_us);
     else if (most < 0.8 * old)
         down_start(l, v, most, now_us);
     else
-        probe_back(l, now_us);
+        probe_back(l, v, now_us);
 }
 
 /* Back to the limit before, with the samples that it had. */
-static void probe_back(struct limit *l, uint64_t now_us)
+static void probe_back(struct limit *l, const struct limit_verdict *v, uint64_t now_us)
 {
-    limit_move(l, l->limit_before, REASON_LEARN_BACK, now_us);
+    limit_move(l, l->limit_before, REASON_LEARN_BACK, v, now_us);
     struct limit_meter *m = &l->meter;
     m->done = l->kept.done;
     m->sum_us = l->kept.sum_us;
@@ -333,7 +333,7 @@ static void down_start(struct limit *l, const struct limit_verdict *v, double to
     uint32_t from = l->limit;
     /* A backend that slows down under load looks smaller than it is: not too far at once. */
     to = fmin(ceil(fmax(to, down_most * from) - 0.25), from - 1.0);
-    limit_move(l, to, REASON_NONE, now_us);
+    limit_move(l, to, REASON_NONE, NULL, now_us);
     if (l->limit == from)
         return;
     if (!is_probe)
@@ -396,7 +396,7 @@ static void base_moved(struct limit *l, const struct limit_verdict *v, uint64_t 
     limit_base_set(l, v->seen.us / queued, fmax(base_samples_min, v->seen.samples));
     l->clear = workers;
     uint32_t from = l->limit;
-    limit_move(l, fmax(from, ceil(workers)), REASON_NONE, now_us);
+    limit_move(l, fmax(from, ceil(workers)), REASON_NONE, NULL, now_us);
     l->probe_gap_us = LIMIT_PROBE_GAP_MIN_US;
     l->probe_us = now_us;
     limit_propose(l, REASON_LEARN_BASE_MOVED, from, v, now_us);
@@ -445,13 +445,14 @@ static bool is_settled(const struct limit *l, uint64_t now_us)
     return age_us >= verdict_min_us && age_us >= l->base.us && l->meter.done >= l->meter.open / 2;
 }
 
-void limit_move(struct limit *l, double to, uint16_t reason, uint64_t now_us)
+void limit_move(struct limit *l, double to, uint16_t reason, const struct limit_verdict *v,
+                uint64_t now_us)
 {
     uint32_t from = l->limit;
     l->limit = (uint32_t)fb_clamp(to, l->conf.min, l->conf.max);
     limit_meter_start(l, now_us);
     if (reason != REASON_NONE)
-        limit_propose(l, reason, from, NULL, now_us);
+        limit_propose(l, reason, from, v, now_us);
 }
 
 void limit_propose(struct limit *l, uint16_t reason, uint32_t from, const struct limit_verdict *v,

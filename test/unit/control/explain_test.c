@@ -89,6 +89,41 @@ static void a_limit_tells_what_the_learner_measured(void **state)
     world_free(w);
 }
 
+static void a_limit_without_a_latency_tells_what_moved_it(void **state)
+{
+    (void)state;
+    struct world *w = world_new(EV_MODE_ACT);
+    struct ev_decision d = decision(KNOB_LIMIT, REASON_LIMIT_FOLLOWS, 8, 16);
+    d.value1 = d.value2 = d.value3 = NAN;
+    d.verdict = REASON_LEARN_PROBE_UP;
+    says(w, &d,
+         "limit of endpoint shop 10.0.0.1:80: 8 -> 16 requests, because it was full and more "
+         "requests wanted in; more at once are tried");
+    d.n2 = 400;
+    d.value2 = 22.5;
+    says(w, &d,
+         "limit of endpoint shop 10.0.0.1:80: 8 -> 16 requests, because it was full and more "
+         "requests wanted in; more at once are tried, whose answers are held against the 22.5 ms "
+         "without a queue (400 samples)");
+    d.from = 16;
+    d.to = 8;
+    d.verdict = REASON_LEARN_UNUSED;
+    says(w, &d,
+         "limit of endpoint shop 10.0.0.1:80: 16 -> 8 requests, because it was no longer full "
+         "before the higher one that was tried could be judged");
+    d.from = 8;
+    d.verdict = REASON_LEARN_PAUSE;
+    says(w, &d,
+         "limit of endpoint shop 10.0.0.1:80: 8 stays 8 requests, because nothing is answered any "
+         "more, where an answer took 22.5 ms without a queue (400 samples); it waits and takes no "
+         "samples");
+    d.verdict = REASON_LEARN_RESUME;
+    says(w, &d,
+         "limit of endpoint shop 10.0.0.1:80: 8 stays 8 requests, because answers come again after "
+         "a pause");
+    world_free(w);
+}
+
 static void shedding_tells_demand_capacity_and_share(void **state)
 {
     (void)state;
@@ -194,6 +229,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_timeout_tells_quantile_samples_and_promise),
         cmocka_unit_test(a_limit_tells_what_the_learner_measured),
+        cmocka_unit_test(a_limit_without_a_latency_tells_what_moved_it),
         cmocka_unit_test(shedding_tells_demand_capacity_and_share),
         cmocka_unit_test(retries_tell_errors_or_the_limit),
         cmocka_unit_test(the_verifier_and_operators_are_named),

@@ -248,6 +248,28 @@ static void limit_says_each_move_once(void **state)
     assert_false(limit_take_proposal(&ep.l, &p));
 }
 
+/* The load ends each time a higher limit was just tried: whoever reads the proposals knows the
+ * limit at any time, and that what was tried was given up. */
+static void limit_tells_also_what_was_given_up(void **state)
+{
+    (void)state;
+    struct ev_proposal p;
+    uint32_t known = 4, unused = 0, idle = 0;
+    start(&four, 1000);
+    for (int i = 0; i < 4000; i++) {
+        run(ep.turn_us, idle > 0 ? 0 : 500);
+        idle -= idle > 0;
+        if (limit_take_proposal(&ep.l, &p)) {
+            assert_int_equal(p.limit_from, known);
+            known = p.limit_to;
+            unused += p.reason == REASON_LEARN_UNUSED;
+            idle = p.reason == REASON_LEARN_PROBE_UP ? 800 : idle;
+        }
+        assert_int_equal(known, limit_now(&ep.l));
+    }
+    assert_true(unused > 0);
+}
+
 static void limit_goes_on_the_same_after_a_copy(void **state)
 {
     (void)state;
@@ -403,6 +425,7 @@ int main(void)
         cmocka_unit_test(limit_learns_no_service_time_from_fast_failures),
         cmocka_unit_test(limit_says_each_move_once),
         cmocka_unit_test(a_hold_after_the_last_word_adds_nothing_to_an_age),
+        cmocka_unit_test(limit_tells_also_what_was_given_up),
         cmocka_unit_test(limit_goes_on_the_same_after_a_copy),
         cmocka_unit_test(limit_keeps_its_bounds_for_a_million_random_steps),
     };
