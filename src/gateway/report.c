@@ -186,6 +186,59 @@ static void report_place(struct memfile_gauge *g, const struct gate_endpoint_vie
     atomic_store_explicit(&g->place, place, memory_order_relaxed);
 }
 
+static void report_endpoint(struct worker *w, const struct endpoint *ep,
+                            const struct gate_endpoint_view *v, uint64_t now_us)
+{
+    struct ev_gauge ev = EV_INIT(GAUGE, gauge, now_us);
+    ev.head.origin = (uint8_t)w->index;
+    ev.kind = EV_KIND_ENDPOINT;
+    ev.health = (uint8_t)v->health;
+    ev.number = ep->number;
+    ev.service = ep->sv->number;
+    ev.in_flight = v->in_flight;
+    ev.limit = v->limit;
+    ev.latency_us = (uint32_t)fb_clamp(v->latency_us, 0, UINT32_MAX);
+    ev.error_ppm = (uint32_t)fb_clamp(v->error_ratio * 1e6, 0, 1e6);
+    ev.weight_ppm = (uint32_t)fb_clamp(v->share * 1e6, 0, 1e6);
+    for (uint32_t t = 0; t < w->gw->thread_count; t++)
+        ev.connections += atomic_load_explicit(&ep->pools[t].open, memory_order_relaxed);
+    ring_put(w->ring, &ev.head);
+}
+
+/* For who reads the memory file, and for a gateway that comes after this one. */
+static void show_endpoint(const struct endpoint *ep, const struct gate_endpoint_view *v,
+                          const struct gate_keep *keep, uint64_t now_us)
+{
+    struct memfile_keep *k = &ep->sv->gw->mem->keeps[ep->number];
+    atomic_store_explicit(&ep->gauge->limit, v->limit, memory_order_relaxed);
+    report_place(ep->gauge, v);
+    atomic_store_explicit(&ep->gauge->health, (uint32_t)v->health, memory_order_relaxed);
+    k->limit = keep->limit;
+    k->base_us = keep->base_us;
+    k->latency_us = keep->latency_us;
+    k->error_ratio = keep->error_ratio;
+    k->cv = keep->cv;
+    k->health = (uint8_t)v->health;
+    k->saved_us = now_us;
+}
+
+static void report_service(struct worker *w, const struct service *sv, const struct gate_view *view,
+                           uint64_t now_us)
+{
+    struct ev_gauge ev = EV_INIT(GAUGE, gauge, now_us);
+    ev.head.origin = (uint8_t)w->index;
+    ev.kind = EV_KIND_SERVICE;
+    ev.number = ev.service = sv->number;
+    ev.shed_level = (uint16_t)view->shed_threshold;
+    ev.in_flight = view->in_flight;
+    ev.limit = view->limit_sum;
+    ev.queued_critical = (uint16_t)fb_min_u32(view->queued[EV_CLASS_CRITICAL], UINT16_MAX);
+    ev.queued_default = (uint16_t)fb_min_u32(view->queued[EV_CLASS_DEFAULT], UINT16_MAX);
+    ev.queued_degraded = (uint16_t)fb_min_u32(view->queued[EV_CLASS_DEGRADED], UINT16_MAX);
+    ev.queued_best_effort = (uint16_t)fb_min_u32(view->queued[EV_CLASS_BEST_EFFORT], UINT16_MAX);
+    ring_put(w->ring, &ev.head);
+}
+
 void service_report(struct service *sv, struct worker *w, uint64_t now_us)
 {
     struct gate_view view;
@@ -205,49 +258,14 @@ void service_report(struct service *sv, struct worker *w, uint64_t now_us)
     spin_unlock(&sv->lock);
 
     for (uint16_t i = 0; i < count; i++) {
-        struct endpoint *ep = sv->endpoints[at[i]];
-        const struct gate_endpoint_view *v = &ep_views[i];
-        struct ev_gauge ev = EV_INIT(GAUGE, gauge, now_us);
-        ev.head.origin = (uint8_t)w->index;
-        ev.kind = EV_KIND_ENDPOINT;
-        ev.health = (uint8_t)v->health;
-        ev.number = ep->number;
-        ev.service = sv->number;
-        ev.in_flight = v->in_flight;
-        ev.limit = v->limit;
-        ev.latency_us = (uint32_t)fb_clamp(v->latency_us, 0, UINT32_MAX);
-        ev.error_ppm = (uint32_t)fb_clamp(v->error_ratio * 1e6, 0, 1e6);
-        ev.weight_ppm = (uint32_t)fb_clamp(v->share * 1e6, 0, 1e6);
-        for (uint32_t t = 0; t < sv->gw->thread_count; t++)
-            ev.connections += atomic_load_explicit(&ep->pools[t].open, memory_order_relaxed);
-        ring_put(w->ring, &ev.head);
+        const struct endpoint *ep = sv->endpoints[at[i]];
+        report_endpoint(w, ep, &ep_views[i], now_us);
         if (!ep->gauge)
             continue;
         memfile_answers_add(&ep->gauge->answers, answers[i].count, (uint64_t)answers[i].sum_us);
-        atomic_store_explicit(&ep->gauge->limit, v->limit, memory_order_relaxed);
-        report_place(ep->gauge, v);
-        atomic_store_explicit(&ep->gauge->health, (uint32_t)v->health, memory_order_relaxed);
-        struct memfile_keep *k = &sv->gw->mem->keeps[ep->number];
-        k->limit = keeps[i].limit;
-        k->base_us = keeps[i].base_us;
-        k->latency_us = keeps[i].latency_us;
-        k->error_ratio = keeps[i].error_ratio;
-        k->cv = keeps[i].cv;
-        k->health = (uint8_t)v->health;
-        k->saved_us = now_us;
+        show_endpoint(ep, &ep_views[i], &keeps[i], now_us);
     }
-    struct ev_gauge ev = EV_INIT(GAUGE, gauge, now_us);
-    ev.head.origin = (uint8_t)w->index;
-    ev.kind = EV_KIND_SERVICE;
-    ev.number = ev.service = sv->number;
-    ev.shed_level = (uint16_t)view.shed_threshold;
-    ev.in_flight = view.in_flight;
-    ev.limit = view.limit_sum;
-    ev.queued_critical = (uint16_t)fb_min_u32(view.queued[EV_CLASS_CRITICAL], UINT16_MAX);
-    ev.queued_default = (uint16_t)fb_min_u32(view.queued[EV_CLASS_DEFAULT], UINT16_MAX);
-    ev.queued_degraded = (uint16_t)fb_min_u32(view.queued[EV_CLASS_DEGRADED], UINT16_MAX);
-    ev.queued_best_effort = (uint16_t)fb_min_u32(view.queued[EV_CLASS_BEST_EFFORT], UINT16_MAX);
-    ring_put(w->ring, &ev.head);
+    report_service(w, sv, &view, now_us);
 }
 
 static void report_sample(struct request *req)

@@ -359,60 +359,61 @@ void gate_start(struct gate *g, struct gate_ticket *t, struct endpoint *ep, uint
     limit_on_send(&ep->limit, &t->tag, now_us);
 }
 
-void gate_account(struct gate *g, struct gate_ticket *t, enum gate_outcome outcome, uint64_t now_us)
+/* Three readers, three questions.  Balance: how long and how often wrong.  Limit: is this a sample
+ * of the service time.  Ejection: does the endpoint live. */
+static enum limit_result read_end(struct endpoint *ep, const struct gate_ticket *t,
+                                  enum gate_outcome outcome, uint64_t now_us, enum eject_sign *sign)
 {
-    struct endpoint *ep = gate_endpoint_at(g, t->endpoint);
-    fb_assert(ep->in_flight > 0);
-    fb_assert(g->in_flight > 0);
-    ep->in_flight--;
-    g->in_flight--;
     uint64_t heard_us = t->tag.left_us ? fb_min_u64(t->tag.left_us, now_us) : now_us;
     uint64_t age_us = fb_sub_floor_u64(heard_us, t->sent_us);
     uint64_t answer_us = t->first_byte_us ? fb_sub_floor_u64(t->first_byte_us, t->sent_us) : age_us;
-    /* Three readers, three questions.  Balance: how long and how often wrong.  Limit: is this a
-     * sample of the service time.  Ejection: does the endpoint live. */
-    enum limit_result result = LIMIT_OK;
-    enum eject_sign sign = EJECT_BAD;
-    ep->has_answered |= outcome == GATE_OK || t->first_byte_us != 0;
+    *sign = EJECT_BAD;
     switch (outcome) {
     case GATE_OK:
-        sign = EJECT_GOOD;
+        *sign = EJECT_GOOD;
         balance_on_latency(&ep->seat, answer_us, now_us);
-        break;
+        return LIMIT_OK;
     case GATE_RELEASED:
-        sign = EJECT_GOOD;
-        result = LIMIT_TRANSFER;
+        *sign = EJECT_GOOD;
         balance_on_latency(&ep->seat, answer_us, now_us);
-        break;
+        return LIMIT_TRANSFER;
     case GATE_FAILED:
-        result = age_us < fast_fail_us ? LIMIT_FAST_FAIL : LIMIT_OK;
-        break;
+        return age_us < fast_fail_us ? LIMIT_FAST_FAIL : LIMIT_OK;
     case GATE_OVERLOADED:
-        result = LIMIT_FAST_FAIL;
-        break;
+        return LIMIT_FAST_FAIL;
     case GATE_TIMED_OUT:
-        result = LIMIT_TIMED_OUT;
         balance_on_censored(&ep->seat, age_us, now_us);
-        break;
+        return LIMIT_TIMED_OUT;
     case GATE_CONNECT_FAILED: /* the endpoint's workers never saw it */
-        result = LIMIT_GONE;
-        sign = EJECT_NO_CONNECT;
-        break;
+        *sign = EJECT_NO_CONNECT;
+        return LIMIT_GONE;
     case GATE_ABANDONED: /* a lower bound: dropping it would be survivor bias; no fault of the
                             endpoint */
-        result = LIMIT_TIMED_OUT;
-        sign = EJECT_UNKNOWN;
+        *sign = EJECT_UNKNOWN;
         if (t->first_byte_us)
             balance_on_latency(&ep->seat, answer_us, now_us);
         else
             balance_on_censored(&ep->seat, age_us, now_us);
-        break;
+        return LIMIT_TIMED_OUT;
     }
+    return LIMIT_OK;
+}
+
+void gate_account(struct gate *g, struct gate_ticket *t, enum gate_outcome outcome, uint64_t now_us)
+{
+    struct endpoint *ep = gate_endpoint_at(g, t->endpoint);
+    enum eject_sign sign;
+    fb_assert(ep->in_flight > 0);
+    fb_assert(g->in_flight > 0);
+    ep->in_flight--;
+    g->in_flight--;
+    ep->has_answered |= outcome == GATE_OK || t->first_byte_us != 0;
+    enum limit_result result = read_end(ep, t, outcome, now_us, &sign);
     balance_on_done(&ep->seat, now_us);
-    if (sign != EJECT_UNKNOWN)
+    if (sign != EJECT_UNKNOWN) {
         success_note(&g->success, sign == EJECT_GOOD, now_us);
-    if (sign != EJECT_UNKNOWN)
         balance_on_verdict(&ep->seat, sign != EJECT_GOOD, now_us);
+    }
     limit_on_done(&ep->limit, &t->tag, result, gate_is_wanted(g, ep, now_us), now_us);
     eject_on_end(&ep->eject, sign, t->is_trial, now_us);
     /* Only what can change the verdict is judged here; the rest waits for the tick. */
