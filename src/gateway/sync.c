@@ -17,7 +17,6 @@
 static void place(struct endpoint *ep, const struct wish *wish);
 static struct endpoint *find(struct service *sv, const struct sock_addr *addr);
 static void add(struct service *sv, const struct sock_addr *addr, const struct wish *wish);
-static void endpoint_name(const struct endpoint *ep, char name[104]);
 static void say_endpoint(struct endpoint *ep, bool is_gone);
 static uint16_t version_number(struct service *sv, const char *version);
 static void version_leave(struct service *sv, uint16_t version);
@@ -262,16 +261,15 @@ static struct endpoint *find(struct service *sv, const struct sock_addr *addr)
     return NULL;
 }
 
-static void add(struct service *sv, const struct sock_addr *addr, const struct wish *wish)
+/* NULL without memory. */
+static struct endpoint *endpoint_new(struct service *sv, const struct sock_addr *addr,
+                                     const struct wish *wish)
 {
-    struct gw *gw = sv->gw;
-    size_t bytes = sizeof(struct endpoint) + gw->thread_count * sizeof(struct pool);
+    size_t bytes = sizeof(struct endpoint) + sv->gw->thread_count * sizeof(struct pool);
     bytes = (bytes + FB_CACHE_LINE_BYTES - 1) & ~(size_t)(FB_CACHE_LINE_BYTES - 1);
     struct endpoint *ep = aligned_alloc(FB_CACHE_LINE_BYTES, bytes);
-    if (!ep) {
-        fb_log(FB_LOG_ERROR, "service %s: no memory for one more endpoint", sv->name);
-        return;
-    }
+    if (!ep)
+        return NULL;
     memset(ep, 0, bytes);
     ep->addr = *addr;
     ep->version = EV_NONE; /* until its version's name is out */
@@ -282,28 +280,44 @@ static void add(struct service *sv, const struct sock_addr *addr, const struct w
     ep->refs = 1;
     ep->weight_pct = wish->weight_pct;
     sock_format(addr, ep->text);
-    char name[104];
-    endpoint_name(ep, name);
-    ep->number = numbers_take(gw->mem, name, sv->number, fb_mono_us());
-    struct gate_keep keep, *kept = NULL;
-    if (ep->number != EV_NONE) {
-        numbers_hold(gw->mem, ep->number, gw->setup->slot);
-        ep->generation = numbers_generation(gw->mem, ep->number);
-        const struct memfile_keep *k = &gw->mem->keeps[ep->number];
-        ep->gauge = &gw->mem->gauges[ep->number];
-        ep->in_flight = &ep->gauge->in_flight[gw->setup->slot];
-        ep->heard = atomic_load_explicit(&ep->gauge->others_answers, memory_order_relaxed);
-        if (k->saved_us) { /* a gateway before us learned this */
-            keep = (struct gate_keep){k->limit, k->base_us, k->cv, k->latency_us, k->error_ratio};
-            kept = &keep;
-        }
+    return ep;
+}
+
+/* True: a gateway before us learned *keep about it. */
+static bool take_number(struct endpoint *ep, struct gate_keep *keep)
+{
+    struct gw *gw = ep->sv->gw;
+    char name[MEMFILE_NAME_BYTES];
+    memfile_endpoint_name(ep->sv->name, ep->text, name);
+    ep->number = numbers_take(gw->mem, name, ep->sv->number, fb_mono_us());
+    if (ep->number == EV_NONE)
+        return false;
+    numbers_hold(gw->mem, ep->number, gw->setup->slot);
+    ep->generation = numbers_generation(gw->mem, ep->number);
+    const struct memfile_keep *k = &gw->mem->keeps[ep->number];
+    ep->gauge = &gw->mem->gauges[ep->number];
+    ep->in_flight = &ep->gauge->in_flight[gw->setup->slot];
+    ep->heard = atomic_load_explicit(&ep->gauge->others_answers, memory_order_relaxed);
+    *keep = (struct gate_keep){k->limit, k->base_us, k->cv, k->latency_us, k->error_ratio};
+    return k->saved_us != 0;
+}
+
+static void add(struct service *sv, const struct sock_addr *addr, const struct wish *wish)
+{
+    struct gw *gw = sv->gw;
+    struct endpoint *ep = endpoint_new(sv, addr, wish);
+    if (!ep) {
+        fb_log(FB_LOG_ERROR, "service %s: no memory for one more endpoint", sv->name);
+        return;
     }
+    struct gate_keep keep;
+    bool is_known = take_number(ep, &keep);
     service_say(sv,
                 &gw->workers[0]); /* what the last owner of its seat has to say is not its own */
     spin_lock(&sv->lock);
     uint64_t now_us = fb_max_u64(loop_refresh_us(gw->workers[0].loop), sv->last_us);
     sv->last_us = now_us;
-    ep->index = gate_endpoint_add(sv->gate, kept, now_us);
+    ep->index = gate_endpoint_add(sv->gate, is_known ? &keep : NULL, now_us);
     bool is_full = ep->index == EV_NONE;
     if (!is_full) {
         place(ep, wish);
@@ -341,16 +355,11 @@ static void remove_endpoint(struct service *sv, struct endpoint *ep)
     version_leave(sv, ep->version);
 }
 
-static void endpoint_name(const struct endpoint *ep, char name[104])
-{
-    snprintf(name, 104, "%.60s %.40s", ep->sv->name, ep->text);
-}
-
 static void say_endpoint(struct endpoint *ep, bool is_gone)
 {
     struct gw *gw = ep->sv->gw;
-    char name[104];
-    endpoint_name(ep, name);
+    char name[MEMFILE_NAME_BYTES];
+    memfile_endpoint_name(ep->sv->name, ep->text, name);
     if (ep->number != EV_NONE) {
         gw->mem->endpoints[ep->number].version = is_gone ? EV_NONE : ep->version;
         if (is_gone)

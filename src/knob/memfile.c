@@ -138,6 +138,11 @@ static struct memfile_name *names_of(const struct memfile *m, enum ev_kind kind)
                                      : m->endpoints;
 }
 
+void memfile_endpoint_name(const char *service, const char *address, char out[MEMFILE_NAME_BYTES])
+{
+    snprintf(out, MEMFILE_NAME_BYTES, "%.40s %.62s", service, address);
+}
+
 uint16_t memfile_number(struct memfile *m, enum ev_kind kind, const char *name, uint16_t parent)
 {
     struct memfile_name *rows = names_of(m, kind);

@@ -134,8 +134,10 @@ struct memfile_head {
 /* Registry: numbers of routes, services, endpoints and versions, kept over reloads and gateway
  * restarts by name. Written by the gateway's first thread; a row never changes its name while
  * is_used.  Numbers of endpoints change hands: knob/numbers.h. */
+#define MEMFILE_NAME_BYTES 104
 struct memfile_name {
-    char name[104]; /* terminated: "shop", "shop /checkout/", "shop 10.0.0.1:80", "shop canary" */
+    /* terminated: "shop", "shop /checkout/", "shop 10.0.0.1:80", "shop canary" */
+    char name[MEMFILE_NAME_BYTES];
     _Atomic uint32_t is_used;
     uint16_t parent;          /* service number of a route, endpoint or version */
     _Atomic uint16_t version; /* of an endpoint: number of its version, EV_NONE when it left */
@@ -167,7 +169,7 @@ struct memfile_life {
 struct memfile_past {
     _Atomic uint64_t since_us, until_us; /* <until_us> 0: nobody's */
     uint16_t number;
-    char name[104];
+    char name[MEMFILE_NAME_BYTES];
 };
 
 /* A name that a gateway follows: knob/sources.h. */
@@ -262,11 +264,13 @@ enum fb_code memfile_create(struct memfile *m, uint32_t threads, uint32_t ring_c
 /* Maps the file behind <fd> (not closed).  Errors: IO, VERSION. */
 FB_MUST_USE
 enum fb_code memfile_attach(struct memfile *m, int fd, struct fb_err *err);
-void memfile_close(struct memfile *m);
+void memfile_close(struct memfile *m); /* unmaps; the descriptor stays the caller's */
 /* A new head->pseudonym. */
-void memfile_pseudonym_renew(
-    struct memfile_head *head); /* unmaps; the descriptor stays the caller's */
+void memfile_pseudonym_renew(struct memfile_head *head);
 
+/* "shop [2001:db8::1]:80", as struct memfile_name has it of an endpoint: the longest service and
+ * the longest address fit. */
+void memfile_endpoint_name(const char *service, const char *address, char out[MEMFILE_NAME_BYTES]);
 /* The number of <name>, a new one when it has none; EV_NONE when all are taken.  Gateway's first
  * thread. */
 uint16_t memfile_number(struct memfile *m, enum ev_kind kind, const char *name, uint16_t parent);

@@ -238,8 +238,8 @@ static enum fb_code drop(struct brain *b, const struct admin_endpoint_order *o, 
 /* In the registry; EV_NONE: it was never there. */
 static uint16_t number_of(const struct brain *b, const struct admin_endpoint *e)
 {
-    char name[104];
-    snprintf(name, sizeof name, "%.60s %.40s", e->service, e->address);
+    char name[MEMFILE_NAME_BYTES];
+    memfile_endpoint_name(e->service, e->address, name);
     for (uint16_t i = 0; i < KNOB_TARGETS_MAX; i++)
         if (strcmp(memfile_name(&b->mem, EV_KIND_ENDPOINT, i), name) == 0)
             return i;

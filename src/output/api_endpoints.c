@@ -26,7 +26,7 @@ const struct admin_endpoint *api_own_endpoint(const struct admin *a, uint16_t nu
     const struct admin_endpoint *e;
     for (uint32_t i = 0; a->source.endpoint_at && (e = a->source.endpoint_at(a->source.ctx, i));
          i++) {
-        snprintf(name, sizeof name, "%.60s %.40s", e->service, e->address);
+        memfile_endpoint_name(e->service, e->address, name);
         if (strcmp(name, of) == 0)
             return e;
     }
@@ -131,7 +131,7 @@ RUN(service_endpoints)
          i++) {
         if (e->is_name)
             continue;
-        snprintf(name, sizeof name, "%.60s %.40s", e->service, e->address);
+        memfile_endpoint_name(e->service, e->address, name);
         uint16_t number = api_target(a, EV_KIND_ENDPOINT, name);
         if (strcmp(e->service, admin_name(a, EV_KIND_SERVICE, service)) == 0 &&
             (number == EV_NONE || !is_member(a, number, service)))
@@ -213,7 +213,7 @@ static void put_hint(struct api_call *c, const struct admin_endpoint_order *o, b
 {
     const struct admin *a = c->admin;
     char name[sizeof(struct memfile_name)], text[400];
-    snprintf(name, sizeof name, "%.60s %.40s", o->of.service, o->of.address);
+    memfile_endpoint_name(o->of.service, o->of.address, name);
     uint16_t number = api_target(a, EV_KIND_ENDPOINT, name);
     const struct knob_layer *pin =
         number == EV_NONE ? NULL : &a->source.book->layer[KNOB_WEIGHT_PCT][number];

@@ -97,6 +97,14 @@ def rests(origin):
 
 # ---- under load ----
 
+def test_addresses_as_long_as_they_get_are_endpoints_of_their_own(fold):
+    longest = ["[2001:db8:1111:2222:3333:4444:5555:6666]:%d" % port for port in (18080, 18081)]
+    for address in longest:
+        status, answer = add(fold, address)
+        assert status == 201, answer
+    assert set(longest) <= set(members(fold))
+
+
 def test_endpoints_come_and_go_under_load_and_no_request_fails(fold, origins):
     load = Load(fold.port)
     rises(origins[0])

@@ -150,11 +150,23 @@ static void answers_are_counted_over_the_end_of_their_bits(void **state)
     assert_int_equal(sum_us, 0);
 }
 
+static void the_longest_names_of_endpoints_are_whole(void **state)
+{
+    (void)state;
+    char name[MEMFILE_NAME_BYTES], service[41] = "", want[200];
+    memset(service, 's', 40);
+    const char *address = "[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:65535";
+    snprintf(want, sizeof want, "%s %s", service, address);
+    memfile_endpoint_name(service, address, name);
+    assert_string_equal(name, want);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_one_process_writes_the_other_reads),
         cmocka_unit_test(numbers_stay_with_their_names),
+        cmocka_unit_test(the_longest_names_of_endpoints_are_whole),
         cmocka_unit_test(a_name_that_begins_like_another_is_another),
         cmocka_unit_test(another_layout_is_refused),
         cmocka_unit_test(answers_are_counted_over_the_end_of_their_bits),
