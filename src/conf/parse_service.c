@@ -12,6 +12,7 @@ static void parse_objective(struct reader *rd, const struct node *n, struct conf
 static void parse_tune(struct reader *rd, const struct node *n, struct conf_service *sv);
 static void parse_queue(struct reader *rd, const struct node *n, struct conf_service *sv);
 static void parse_health(struct reader *rd, const struct node *n, struct conf_service *sv);
+static void read_host(struct reader *rd, const struct node *n, const char **out);
 
 static bool is_service_name(struct span s)
 {
@@ -64,7 +65,7 @@ void parse_service_default(struct reader *rd, struct conf_service *sv)
     sv->host_header = "";
     sv->tls = (struct conf_tls_out){.ca = "", .name = "", .cert = "", .key = ""};
     sv->health = (struct conf_health){
-        .path = "/", .interval_ms = 5000, .timeout_ms = 2000, .rise = 2, .fall = 3};
+        .path = "", .host = "", .interval_ms = 5000, .timeout_ms = 2000, .rise = 2, .fall = 3};
     for (int k = 0; k < KNOB_COUNT; k++)
         sv->tune[k] = (struct conf_tune){.mode = -1, .value = NAN, .min = NAN, .max = NAN};
 }
@@ -170,17 +171,9 @@ static void parse_service(struct reader *rd, const struct node *n, struct conf_s
         case KEY_SERVICE_region:
             parse_region(rd, k, &sv->region);
             break;
-        case KEY_SERVICE_host: {
-            struct span host, s;
-            uint16_t port;
-            if (read_str(rd, k, &sv->host_header) &&
-                (s = k->text, !value_is_name(s) && !value_is_number_host(s)) &&
-                (!value_address(s, &host, &port) ||
-                 (!value_is_name(host) && !value_is_number_host(host))))
-                problem(rd, k, "host must be a host name, with a port if need be, got \"%.*s\"",
-                        SHOWN(s));
+        case KEY_SERVICE_host:
+            read_host(rd, k, &sv->host_header);
             break;
-        }
         default:
             break;
         }
@@ -570,15 +563,28 @@ static bool health_path(struct reader *rd, const struct node *n, struct conf_ser
     struct span s;
     if (!read_scalar(rd, n, &s))
         return false;
-    bool is_good = s.len > 0 && s.len <= 1024 && s.at[0] == '/';
+    bool is_good = s.len > 0 && s.len <= CONF_HEALTH_PATH_MAX && s.at[0] == '/';
     for (size_t i = 0; i < s.len; i++)
         is_good &= s.at[i] > ' ' && s.at[i] < 0x7f && s.at[i] != '#';
     if (!is_good) {
-        problem(rd, n, "health path must begin with / and hold no blanks, got \"%.*s\"", SHOWN(s));
+        problem(rd, n,
+                "health path must begin with /, hold no blanks and have at most %d bytes, got "
+                "\"%.*s\"",
+                CONF_HEALTH_PATH_MAX, SHOWN(s));
         return false;
     }
     sv->health.path = arena_text(rd->keep, s);
     return true;
+}
+
+/* What stands in a Host field. */
+static void read_host(struct reader *rd, const struct node *n, const char **out)
+{
+    struct span host, s;
+    uint16_t port;
+    if (read_str(rd, n, out) && (s = n->text, !value_is_name(s) && !value_is_number_host(s)) &&
+        (!value_address(s, &host, &port) || (!value_is_name(host) && !value_is_number_host(host))))
+        problem(rd, n, "host must be a host name, with a port if need be, got \"%.*s\"", SHOWN(s));
 }
 
 static void parse_health(struct reader *rd, const struct node *n, struct conf_service *sv)
@@ -600,10 +606,14 @@ static void parse_health(struct reader *rd, const struct node *n, struct conf_se
         int key = read_key(rd, k, LEVEL_HEALTH);
         if (key == KEY_HEALTH_path)
             health_path(rd, k, sv);
-        if (key < 0 || key == KEY_HEALTH_path ||
+        if (key == KEY_HEALTH_host)
+            read_host(rd, k, &h->host);
+        if (key < 0 || key == KEY_HEALTH_path || key == KEY_HEALTH_host ||
             !read_key_number(rd, k, (enum conf_key)key, &value))
             continue;
-        if (key == KEY_HEALTH_interval)
+        if (key == KEY_HEALTH_port)
+            h->port = (uint16_t)value;
+        else if (key == KEY_HEALTH_interval)
             h->interval_ms = value;
         else if (key == KEY_HEALTH_timeout)
             h->timeout_ms = value;

@@ -286,7 +286,12 @@ static void show_service(struct show *s, const struct conf_service *sv, const ui
     show_caps(s, sv->concurrency, &sv->caps, lines[KEY_SERVICE_concurrency]);
     line = lines[KEY_SERVICE_health];
     if (sv->health.is_on) {
-        show_value(s, "health.path", sv->health.path, line);
+        if (sv->health.path[0] || !sv->is_tcp)
+            show_value(s, "health.path", sv->health.path[0] ? sv->health.path : "/", line);
+        if (sv->health.host[0])
+            show_value(s, "health.host", sv->health.host, line);
+        if (sv->health.port)
+            show_number(s, "health.port", CONF_TYPE_u32, sv->health.port, line);
         show_number(s, "health.interval", CONF_TYPE_dur, sv->health.interval_ms, line);
         show_number(s, "health.timeout", CONF_TYPE_dur, sv->health.timeout_ms, line);
         show_number(s, "health.rise", CONF_TYPE_u32, sv->health.rise, line);

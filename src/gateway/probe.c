@@ -15,6 +15,8 @@
 
 /* Room for a PROXY header. */
 #define PROXY_TEXT_BYTES 256
+/* A request for the longest path at the longest host. */
+#define ASK_BYTES (CONF_HEALTH_PATH_MAX + 512)
 
 struct probe {
     struct loop_handle handle;
@@ -28,13 +30,14 @@ struct probe {
     bool is_open, is_sent, owes_proxy, can_write;
     struct link link;
     struct probe_h2 *h2; /* NULL: HTTP/1 */
-    char path[512];
+    char ask[ASK_BYTES]; /* the whole request; "": that it takes a connection is enough */
     uint32_t got;
     char answer[64]; /* the status line is all that counts */
 };
 
 static void on_timer(struct loop_timer *t);
 static void on_ready(struct loop_handle *h, uint32_t events);
+static void write_ask(struct probe *p, const struct conf_service *conf);
 static void begin(struct probe *p);
 static enum tls_step secure(struct probe *p);
 static bool ask(struct probe *p);
@@ -59,12 +62,11 @@ void probe_sync(struct service *sv, struct worker *w)
             continue; /* without memory there is no probe; passive ejection stays */
         p->conf = sv->conf->health;
         p->proxy_version = sv->conf->proxy_version;
-        snprintf(p->path, sizeof p->path, "%s",
-                 p->conf.path && p->conf.path[0] ? p->conf.path : "/");
+        p->ep = ep;
+        write_ask(p, sv->conf);
         if (!is_new)
             continue;
         p->worker = w;
-        p->ep = ep;
         p->handle = (struct loop_handle){.on_ready = on_ready, .fd = -1};
         p->timer.on_due = on_timer;
         ep->probe = p;
@@ -86,6 +88,30 @@ void probe_stop(struct endpoint *ep)
     probe_h2_free(p->h2);
     free(p);
     ep->probe = NULL;
+}
+
+/* The Host is that of the requests where the file names one: an endpoint with several sites, or one
+ * that refuses names that it does not know, answers a check as it answers them. */
+static void write_ask(struct probe *p, const struct conf_service *conf)
+{
+    const char *host = conf->health.host[0] ? conf->health.host : conf->host_header;
+    char named[sizeof p->ep->host + 8];
+    struct sock_addr number;
+    if (!host[0] && p->ep->host[0] && !sock_parse_host(span_of(p->ep->host), 0, &number)) {
+        uint16_t port = sock_port(&p->ep->addr);
+        snprintf(named, sizeof named, "%s:%u", p->ep->host, port);
+        host = port == (conf->tls.is_on ? 443 : 80) ? p->ep->host : named;
+    } else if (!host[0]) {
+        host = p->ep->text;
+    }
+    p->ask[0] = '\0';
+    if (conf->is_tcp && !conf->health.path[0])
+        return;
+    int n = snprintf(p->ask, sizeof p->ask,
+                     "GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: "
+                     "foldback-health\r\nConnection: close\r\n\r\n",
+                     conf->health.path[0] ? conf->health.path : "/", host);
+    fb_assert(n > 0 && (size_t)n < sizeof p->ask);
 }
 
 /* Spread over the interval, so that not all endpoints, nor all gateways, are asked in one instant.
@@ -115,7 +141,12 @@ static void begin(struct probe *p)
     p->begun_us = loop_now_us(w->loop);
     p->got = 0;
     p->is_sent = p->can_write = false;
-    int why = sock_connect(&p->ep->addr, &fd);
+    struct sock_addr to = p->ep->addr;
+    if (p->conf.port && to.any.sa_family == AF_INET6)
+        to.v6.sin6_port = htons(p->conf.port);
+    else if (p->conf.port && to.any.sa_family == AF_INET)
+        to.v4.sin_port = htons(p->conf.port);
+    int why = sock_connect(&to, &fd);
     if (fd < 0) {
         (void)why;
         end(p, false, 0);
@@ -147,8 +178,8 @@ static void on_ready(struct loop_handle *h, uint32_t events)
             return;
         if (step == TLS_FAILED && p->link.tls && tls_fault_of(p->link.tls) != TLS_FAULT_NONE)
             blame_say(p->worker, p->ep, &p->link, REASON_UPSTREAM_TLS);
-        if (step == TLS_FAILED || !ask(p)) {
-            end(p, false, 0);
+        if (step == TLS_FAILED || !p->ask[0] || !ask(p)) {
+            end(p, step == TLS_OK && !p->ask[0], 0);
             return;
         }
         events |= p->link.tls ? LOOP_READ : 0; /* it may have come with the handshake */
@@ -205,12 +236,7 @@ static enum tls_step secure(struct probe *p)
 
 static bool ask(struct probe *p)
 {
-    char text[700];
-    int n = snprintf(text, sizeof text,
-                     "GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: "
-                     "foldback-health\r\nConnection: close\r\n\r\n",
-                     p->path, p->ep->text);
-    struct iovec iov = {text, n > 0 ? (size_t)n : 0};
+    struct iovec iov = {p->ask, strlen(p->ask)};
     p->is_sent = true;
     const struct conf_service *conf = p->ep->sv->conf;
     bool is_h2 =
@@ -219,9 +245,9 @@ static bool ask(struct probe *p)
         is_h2 = span_eq(tls_alpn(p->link.tls), SPAN("h2"));
     if (is_h2) {
         p->h2 = probe_h2_new(&p->link);
-        return p->h2 && n > 0 && probe_h2_ask(p->h2, (struct span){text, (size_t)n});
+        return p->h2 && probe_h2_ask(p->h2, span_of(p->ask));
     }
-    return n > 0 && link_write(&p->link, &iov, 1) == n;
+    return link_write(&p->link, &iov, 1) == (ssize_t)iov.iov_len;
 }
 
 static void end(struct probe *p, bool is_ok, uint16_t status)

@@ -20,7 +20,7 @@ static const struct h2_client_hooks hooks;
 struct probe_h2 *probe_h2_new(struct link *link)
 {
     const struct h2_client_conf conf = {
-        .limits = {.line_bytes = 1 * KIB, .header_bytes = 16 * KIB, .header_count = 100},
+        .limits = {.line_bytes = 2 * KIB, .header_bytes = 16 * KIB, .header_count = 100},
         .stream_window_bytes = 65535,
         .connection_window_bytes = 65535,
         .is_tls = link->tls != NULL};

@@ -290,3 +290,42 @@ def test_http_and_tcp_listen_side_by_side(world):
     assert proxy.get().body == b"web"
     with socket.create_connection(("127.0.0.1", other), WAIT_S) as s:
         assert Wire(s).exactly(2) == b"db"
+
+
+CHECK = "    health: { %sinterval: 100ms, timeout: 100ms, rise: 1, fall: 1 }\n"
+
+
+def probes(proxy, reason):
+    """Health events with that reason, waited for."""
+    deadline = time.monotonic() + WAIT_S
+    while time.monotonic() < deadline:
+        got = [e for e in proxy.events("health") if e["reason"] == reason]
+        if got:
+            return got
+        time.sleep(0.02)
+    return []
+
+
+def test_a_health_check_of_a_passed_service_is_a_connection(world):
+    """What listens there speaks its own protocol: a database would log each GET as an error, and answer none."""
+    said = []
+
+    def raw(wire):
+        wire.sock.settimeout(30)
+        said.append(wire.sock.recv(100))
+    origins, proxy = passed(world, raw, service=CHECK % "")
+    assert probes(proxy, 203), "health_probe_passed"
+    origins[0].close()
+    assert probes(proxy, 202), "health_probe_failed"
+    assert not any(said)
+
+
+def test_a_health_check_of_a_passed_service_may_ask_an_http_port_beside_it(world):
+    """As Patroni tells beside each database who leads."""
+    state = {"leads": True}
+    beside = world.origin(lambda r, w: ok("x") if state["leads"] else
+                          b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n")
+    _, proxy = passed(world, service=CHECK % ("path: /primary, port: %d, " % beside.port))
+    assert probes(proxy, 203) and beside.requests[0].target == "/primary"
+    state["leads"] = False
+    assert probes(proxy, 202)[0]["status"] == 503

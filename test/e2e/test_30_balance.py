@@ -15,6 +15,13 @@ def reason(m):
     return m.get("proxy-status").split('details="')[1].rstrip('"')
 
 
+def until(holds):
+    deadline = time.monotonic() + WAIT_S
+    while not holds() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return holds()
+
+
 def many(proxy, count, workers, path="/", *fields):
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
         return list(pool.map(lambda _: proxy.get(path, *fields), range(count)))
@@ -250,6 +257,45 @@ def test_health_checks_take_a_dead_endpoint_out_and_back(world):
     e = proxy.events("health")
     assert any(x["reason"] == 202 and x["status"] == 500 for x in e)
     assert any(x["reason"] == 203 for x in e)
+
+
+HEALTH = "    health: { path: /up, interval: 100ms, timeout: 100ms, rise: 1, fall: 1%s }\n"
+
+
+@pytest.mark.parametrize("more, want", [
+    ("", "127.0.0.1:%d"), ("    host: app.internal\n", "app.internal"), ("    host: a.internal\n|, host: b.internal", "b.internal")])
+def test_a_health_check_asks_for_the_host_that_requests_ask_for(world, more, want):
+    """An endpoint with several sites, or one that knows its names only, else refuses every check."""
+    origin = world.origin()
+    keys, _, inside = more.partition("|")
+    world.proxy(config(origin, service=keys + HEALTH % inside))
+    assert until(lambda: any(r.target == "/up" for r in list(origin.requests)))
+    asked = [r for r in list(origin.requests) if r.target == "/up"]
+    assert asked[0].get("host") == (want % origin.port if "%" in want else want)
+
+
+def test_a_health_check_asks_a_named_endpoint_by_its_name(world):
+    origin = world.origin()
+    text = config(origin, service=HEALTH % "").replace('"127.0.0.1:%d"' % origin.port, '"localhost:%d"' % origin.port)
+    world.proxy(text)
+    assert until(lambda: any(r.target == "/up" for r in list(origin.requests)))
+    assert [r for r in list(origin.requests) if r.target == "/up"][0].get("host") == "localhost:%d" % origin.port
+
+
+def test_a_health_check_may_ask_another_port(world):
+    serving, checked = world.origin(), world.origin(lambda r, w: ok("well"))
+    proxy = world.proxy(config(serving, service=HEALTH % (", port: %d" % checked.port)))
+    assert until(lambda: any(r.target == "/up" for r in list(checked.requests)))
+    assert proxy.get("/").status == 200
+    assert {r.target for r in list(serving.requests)} == {"/"} and {r.target for r in list(checked.requests)} == {"/up"}
+
+
+def test_a_long_path_of_a_health_check_is_asked_for_whole(world):
+    origin = world.origin()
+    path = "/up?" + "x" * 1020
+    world.proxy(config(origin, service=(HEALTH % "").replace("/up", path)))
+    assert until(lambda: any(r.target.startswith("/up") for r in list(origin.requests)))
+    assert [r.target for r in list(origin.requests) if r.target.startswith("/up")][0] == path
 
 
 def test_a_reload_keeps_requests_in_flight_and_moves_new_ones(world):

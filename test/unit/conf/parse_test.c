@@ -49,7 +49,8 @@ static const char guide_text[] =
     "    mode: act\n"
     "    balance: least-request\n"
     "    queue: { wait: 100ms, capacity: 50 }\n"
-    "    health: { path: /up, interval: 1s, timeout: 500ms, rise: 1, fall: 9 }\n"
+    "    health: { path: /up, host: \"up.internal\", port: 8081, interval: 1s, timeout: 500ms, rise: 1, "
+    "fall: 9 }\n"
     "    eject: no\n"
     "    host: origin.example:81\n"
     "  other: { endpoints: [\":3000\"], queue: off, health: /ping }\n"
@@ -89,6 +90,8 @@ static void check_first_service(const struct conf_service *sv)
     assert_false(sv->is_queue_off);
     assert_true(sv->health.is_on);
     assert_string_equal(sv->health.path, "/up");
+    assert_string_equal(sv->health.host, "up.internal");
+    assert_int_equal(sv->health.port, 8081);
     assert_int_equal(sv->health.fall, 9);
     assert_false(sv->is_ejecting);
     assert_string_equal(sv->host_header, "origin.example:81");
