@@ -689,7 +689,7 @@ void service_done(struct request *req, enum gate_outcome outcome);
 bool service_retry(struct request *req, enum gate_outcome outcome, uint64_t *backoff_us);
 /* True when nothing of it is left with the gate; false: a grant is on its way. */
 bool service_cancel(struct request *req);
-void service_probe(struct endpoint *ep, bool is_ok);
+void service_probe(struct endpoint *ep, enum eject_probe said);
 void service_tick(struct service *sv, struct worker *w, uint64_t now_us);
 /* What the gate has to say: health changes and verdicts of the learner, into the ring.  First
  * thread, each turn of its tick: a decision must not wait for the 100 ms report. */

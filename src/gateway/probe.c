@@ -3,6 +3,9 @@
  *
  *   resting --interval--> connecting --> sent --status line | timeout | end--> judged --> resting
  *
+ * The rest of an HTTP/1 answer is read away (leave): a connection that is closed before its bytes
+ * are read is reset, and many servers log each reset as an error.
+ *
  * Threads: thread 0. */
 #include "base/assert.h"
 #include "gateway/blame.h"
@@ -15,6 +18,9 @@
 
 /* Room for a PROXY header. */
 #define PROXY_TEXT_BYTES 256
+/* Of an answer whose status is known; what is longer is cut off. */
+#define LEAVE_US US_PER_S
+#define LEAVE_BYTES (256 * KIB)
 /* A request for the longest path at the longest host. */
 #define ASK_BYTES (CONF_HEALTH_PATH_MAX + 512)
 
@@ -27,7 +33,7 @@ struct probe {
     uint8_t proxy_version;     /* of the header that the endpoint expects first; 0: none */
     uint32_t passes, failures; /* in a row */
     uint64_t begun_us;
-    bool is_open, is_sent, owes_proxy, can_write;
+    bool is_open, is_sent, is_judged, owes_proxy, can_write;
     struct link link;
     struct probe_h2 *h2; /* NULL: HTTP/1 */
     char ask[ASK_BYTES]; /* the whole request; "": that it takes a connection is enough */
@@ -42,6 +48,9 @@ static void begin(struct probe *p);
 static enum tls_step secure(struct probe *p);
 static bool ask(struct probe *p);
 static void end(struct probe *p, bool is_ok, uint16_t status);
+static void judge(struct probe *p, bool is_ok, uint16_t status);
+static void leave(struct probe *p);
+static void hang_up(struct probe *p);
 static void rest(struct probe *p, bool is_first);
 
 void probe_sync(struct service *sv, struct worker *w)
@@ -51,6 +60,8 @@ void probe_sync(struct service *sv, struct worker *w)
         if (!ep || atomic_load_explicit(&ep->is_gone, memory_order_relaxed))
             continue;
         if (!sv->conf || !sv->conf->health.is_on) {
+            if (ep->probe)
+                service_probe(ep, EJECT_PROBE_GOOD); /* nobody asks it any more: its word ends */
             probe_stop(ep);
             continue;
         }
@@ -128,10 +139,14 @@ static void rest(struct probe *p, bool is_first)
 static void on_timer(struct loop_timer *t)
 {
     struct probe *p = FB_CONTAINER(t, struct probe, timer);
-    if (p->is_open)
+    if (p->is_open && p->is_judged) {
+        hang_up(p);
+        rest(p, false);
+    } else if (p->is_open) {
         end(p, false, 0); /* it did not answer in time */
-    else
+    } else {
         begin(p);
+    }
 }
 
 static void begin(struct probe *p)
@@ -140,7 +155,7 @@ static void begin(struct probe *p)
     int fd;
     p->begun_us = loop_now_us(w->loop);
     p->got = 0;
-    p->is_sent = p->can_write = false;
+    p->is_sent = p->is_judged = p->can_write = false;
     struct sock_addr to = p->ep->addr;
     if (p->conf.port && to.any.sa_family == AF_INET6)
         to.v6.sin6_port = htons(p->conf.port);
@@ -167,6 +182,10 @@ static void begin(struct probe *p)
 static void on_ready(struct loop_handle *h, uint32_t events)
 {
     struct probe *p = FB_CONTAINER(h, struct probe, handle);
+    if (p->is_judged) {
+        leave(p);
+        return;
+    }
     if ((events & LOOP_ERROR) && !p->is_sent) {
         end(p, false, 0);
         return;
@@ -210,8 +229,24 @@ static void on_ready(struct loop_handle *h, uint32_t events)
     unsigned status = 0;
     for (int i = 9; is_http && i < 12; i++)
         status = status * 10 + (unsigned)(p->answer[i] - '0');
-    end(p, is_http && status >= 200 && status < 400,
-        (uint16_t)(is_http && status < 1000 ? status : 0));
+    judge(p, is_http && status >= 200 && status < 400,
+          (uint16_t)(is_http && status < 1000 ? status : 0));
+    p->got = 0;
+    loop_timer_set(p->worker->loop, &p->timer, loop_now_us(p->worker->loop) + LEAVE_US);
+    leave(p);
+}
+
+/* Reads away what is left, up to its end. */
+static void leave(struct probe *p)
+{
+    char bytes[4096];
+    ssize_t n;
+    while ((n = link_recv(&p->link, bytes, sizeof bytes)) > 0 && p->got < LEAVE_BYTES)
+        p->got += (uint32_t)n;
+    if (n < 0 && errno == EAGAIN)
+        return;
+    hang_up(p);
+    rest(p, false);
 }
 
 /* PROXY header and TLS handshake, where the service has them. */
@@ -252,20 +287,34 @@ static bool ask(struct probe *p)
 
 static void end(struct probe *p, bool is_ok, uint16_t status)
 {
-    struct worker *w = p->worker;
+    hang_up(p);
+    judge(p, is_ok, status);
+    rest(p, false);
+}
+
+static void hang_up(struct probe *p)
+{
     probe_h2_free(p->h2);
     p->h2 = NULL;
-    if (p->is_open) {
-        link_fini(&p->link, false);
-        close(p->handle.fd);
-        loop_forget(w->loop, &p->handle);
-        p->is_open = false;
-    }
+    if (!p->is_open)
+        return;
+    link_fini(&p->link, false);
+    close(p->handle.fd);
+    loop_forget(p->worker->loop, &p->handle);
+    p->is_open = false;
+}
+
+static void judge(struct probe *p, bool is_ok, uint16_t status)
+{
+    struct worker *w = p->worker;
+    p->is_judged = true;
     p->passes = is_ok ? p->passes + 1 : 0;
     p->failures = is_ok ? 0 : p->failures + 1;
     /* one lucky or unlucky probe changes nothing; the gate judges what we pass on */
     if (is_ok ? p->passes >= p->conf.rise : p->failures >= p->conf.fall)
-        service_probe(p->ep, is_ok);
+        service_probe(p->ep, is_ok    ? EJECT_PROBE_GOOD
+                             : status ? EJECT_PROBE_REFUSED
+                                      : EJECT_PROBE_SILENT);
     struct ev_health ev = EV_INIT(HEALTH, health, loop_now_us(w->loop));
     ev.head.origin = (uint8_t)w->index;
     ev.service = p->ep->sv->number;
@@ -277,5 +326,4 @@ static void end(struct probe *p, bool is_ok, uint16_t status)
     ev.status = status;
     ev.probe_us = fb_sat_u32(fb_sub_floor_u64(loop_now_us(w->loop), p->begun_us));
     ring_put(w->ring, &ev.head);
-    rest(p, false);
 }

@@ -188,12 +188,12 @@ bool service_cancel(struct request *req)
     return !is_on_its_way;
 }
 
-void service_probe(struct endpoint *ep, bool is_ok)
+void service_probe(struct endpoint *ep, enum eject_probe said)
 {
     struct service *sv = ep->sv;
     uint64_t now_us = lock(sv);
     if (!atomic_load_explicit(&ep->is_gone, memory_order_relaxed))
-        gate_endpoint_probe(sv->gate, ep->index, is_ok, now_us);
+        gate_endpoint_probe(sv->gate, ep->index, said, now_us);
     spin_unlock(&sv->lock);
 }
 

@@ -347,6 +347,25 @@ static void say_origin(struct api_call *c, uint16_t number)
         say(c, "It is not in its service any more; what follows is what was seen last.");
 }
 
+/* The last active check; how many there were stands among the features. */
+static void say_check(struct api_call *c, const struct metric_endpoint *e)
+{
+    bool is_used = e->gauge.health == EV_HEALTH_OK;
+    if (e->checks[0] + e->checks[1] == 0)
+        return;
+    if (!e->checks_row)
+        say(c, "Its last health check passed after %.1f ms.", e->check_us / 1e3);
+    else if (e->check_status)
+        say(c, "Its last health check failed after %.1f ms: the answer was %u%s.",
+            e->check_us / 1e3, e->check_status,
+            is_used ? "; it gets requests until `fall` of them failed in a row, and for as long as "
+                      "no other endpoint is left"
+                    : "");
+    else
+        say(c, "Its last health check failed after %.1f ms: there was no answer%s.",
+            e->check_us / 1e3, is_used ? "; it gets requests as long as it answers those" : "");
+}
+
 static void say_endpoint(struct api_call *c, uint16_t number)
 {
     say_origin(c, number);
@@ -362,6 +381,7 @@ static void say_endpoint(struct api_call *c, uint16_t number)
     uint16_t reason = c->admin->metrics->endpoint[number].health_reason;
     if (g->health != EV_HEALTH_OK && reason)
         say(c, "%s (%s)", ev_reason_row(reason)->sentence, ev_reason_row(reason)->name);
+    say_check(c, &c->admin->metrics->endpoint[number]);
     const struct memfile_gauge *now = &c->admin->source.memfile->gauges[number];
     if (memfile_in_flight(now) >= 0 && g->in_flight >= g->limit)
         say(c, "It is full: what comes now goes to another endpoint or waits in the queue of the "

@@ -66,7 +66,7 @@ static bool of_traits(const struct admin *a, unsigned id, uint16_t number, struc
 static bool of_refusals(const struct admin *a, unsigned id, uint16_t number, struct figures *f);
 static void of_route(const struct admin *a, unsigned id, uint16_t number, struct figures *f);
 static void of_service(const struct admin *a, unsigned id, uint16_t number, struct figures *f);
-static void of_endpoint(const struct admin *a, uint16_t number, struct figures *f);
+static void of_endpoint(const struct admin *a, unsigned id, uint16_t number, struct figures *f);
 static void of_node(const struct admin *a, unsigned id, struct figures *f);
 
 const struct feature_row *feature_row(unsigned id)
@@ -104,7 +104,7 @@ size_t feature_figures(const struct admin *a, unsigned id, uint16_t number,
     else if (rows[id].kind == EV_KIND_SERVICE)
         of_service(a, id, number, &f);
     else if (rows[id].kind == EV_KIND_ENDPOINT)
-        of_endpoint(a, number, &f);
+        of_endpoint(a, id, number, &f);
     else
         of_node(a, id, &f);
     return f.sum > 0 ? f.count : 0;
@@ -191,8 +191,15 @@ static void of_service(const struct admin *a, unsigned id, uint16_t number, stru
     }
 }
 
-static void of_endpoint(const struct admin *a, uint16_t number, struct figures *f)
+static void of_endpoint(const struct admin *a, unsigned id, uint16_t number, struct figures *f)
 {
+    const struct metric_endpoint *e = &a->metrics->endpoint[number];
+    if (id == FEATURE_CHECKS) {
+        put(f, "passed", (double)e->checks[0]);
+        put(f, "failed", (double)e->checks[1]);
+        put(f, "failed_in_a_row", e->checks_row);
+        return;
+    }
     const struct memfile_gauge *g = &a->source.memfile->gauges[number];
     uint32_t place = atomic_load_explicit(&g->place, memory_order_relaxed);
     uint32_t load = atomic_load_explicit(&g->utilisation_permille, memory_order_relaxed);

@@ -10,6 +10,7 @@
 static void feed_request(struct metrics *m, const struct ev_request *r);
 static void feed_resource(struct metrics *m, const struct ev_resource *r);
 static void feed_gauge(struct metrics *m, const struct ev_gauge *g);
+static void feed_check(struct metric_endpoint *e, const struct ev_health *h);
 static void feed_cache(struct metrics *m, const struct ev_cache_use *u);
 
 /* The buckets that OpenTelemetry advises for http.server.request.duration, without 0. */
@@ -75,8 +76,11 @@ void metrics_feed(struct metrics *m, const struct ev_head *ev)
     }
     case EV_HEALTH: {
         const struct ev_health *h = (const struct ev_health *)ev;
+        struct metric_endpoint *e = &m->endpoint[slot_of(h->endpoint)];
         if (h->from != h->to)
-            m->endpoint[slot_of(h->endpoint)].health_reason = h->reason;
+            e->health_reason = h->reason;
+        else if (h->reason == REASON_HEALTH_PROBE_PASSED || h->reason == REASON_HEALTH_PROBE_FAILED)
+            feed_check(e, h);
         break;
     }
     case EV_NAME: { /* counts of the one before are not its own */
@@ -117,6 +121,15 @@ void metrics_feed(struct metrics *m, const struct ev_head *ev)
     default:
         break;
     }
+}
+
+static void feed_check(struct metric_endpoint *e, const struct ev_health *h)
+{
+    bool has_failed = h->reason == REASON_HEALTH_PROBE_FAILED;
+    e->checks[has_failed]++;
+    e->checks_row = has_failed ? e->checks_row + 1 : 0;
+    e->check_us = h->probe_us;
+    e->check_status = h->status;
 }
 
 /* A gateway that started again counts from 0: what it had before stays counted. */

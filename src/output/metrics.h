@@ -83,6 +83,10 @@ struct metric_endpoint {
     uint64_t failures;
     uint16_t service;
     uint16_t health_reason; /* of the last change of its state; 0: none seen */
+    uint64_t checks[2];     /* active ones: passed, failed */
+    uint32_t checks_row;    /* failed in a row */
+    uint32_t check_us;      /* how long the last one took */
+    uint16_t check_status;  /* of its answer; 0: none */
     struct ev_gauge gauge;  /* last seen; type 0: none */
 };
 struct metric_version {

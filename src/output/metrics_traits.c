@@ -9,6 +9,7 @@ static void write_of_services(struct writer *w);
 static void write_of_routes(struct writer *w);
 static void write_carried(struct writer *w);
 static void write_bytes(struct writer *w);
+static void write_checks(struct writer *w);
 
 struct series { /* one value of the last label */
     const char *label;
@@ -74,12 +75,31 @@ void metrics_write_traits(struct writer *w)
     write_of_routes(w);
     write_bytes(w);
     write_carried(w);
+    write_checks(w);
 }
 
 static bool is_named(const struct writer *w, enum ev_kind kind, uint32_t number)
 {
     return number < KNOB_TARGETS_MAX &&
            memfile_name(w->view->memfile, kind, (uint16_t)number)[0] != '\0';
+}
+
+/* Of endpoints that are checked. */
+static void write_checks(struct writer *w)
+{
+    static const char *const results[] = {"passed", "failed"};
+    metrics_family(w, METRIC_ID_CHECKS);
+    for (uint32_t i = 0; i < KNOB_TARGETS_MAX; i++) {
+        const struct metric_endpoint *e = &w->view->metrics->endpoint[i];
+        if (e->checks[0] + e->checks[1] == 0 || !is_named(w, EV_KIND_ENDPOINT, i))
+            continue;
+        for (size_t k = 0; k < FB_COUNT(results); k++)
+            metrics_put_u64(
+                w, METRIC_ID_CHECKS,
+                VALUES(metrics_name(w, EV_KIND_SERVICE, w->view->memfile->endpoints[i].parent),
+                       metrics_name(w, EV_KIND_ENDPOINT, i), results[k]),
+                e->checks[k]);
+    }
 }
 
 static uint64_t all_bits(const struct trait_family *f)

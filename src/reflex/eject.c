@@ -19,9 +19,8 @@ static const uint64_t row_span_us = 200 * US_PER_MS;
  * everything. */
 static const uint32_t connects_max = 5;
 static const uint64_t connects_span_us = 50 * US_PER_MS;
-static const uint32_t probes_max = 3;
-/* A probe counts as contradicted while requests succeed: no success for this long before it may
- * eject. */
+/* A probe without an answer counts as contradicted while requests succeed: no success for this long
+ * before it may eject.  How many in a row it takes says `fall`, before one comes here. */
 static const uint64_t probe_quiet_us = 2 * US_PER_S;
 static const uint64_t out_first_us = 2 * US_PER_S;
 static const uint64_t dead_first_us = US_PER_S;
@@ -84,14 +83,16 @@ void eject_on_end(struct eject_seat *s, enum eject_sign sign, bool was_trial, ui
         s->trials_ok = UINT32_MAX; /* failed: judged next */
 }
 
-void eject_on_probe(struct eject_seat *s, bool is_ok, uint64_t now_us)
+void eject_on_probe(struct eject_seat *s, enum eject_probe said, uint64_t now_us)
 {
-    s->is_probe_ok = is_ok;
-    if (is_ok) {
-        s->probes_failed = 0;
+    if (said == EJECT_PROBE_GOOD) {
         /* A dead one that answers a probe is tried now, not at the end of its term. */
-        if (s->state == EV_HEALTH_EJECTED && s->is_dead)
+        if (s->state == EV_HEALTH_EJECTED && (s->is_dead || s->is_refusing))
             s->until_us = now_us;
+        s->is_refusing = false;
+        s->probes_failed = 0;
+    } else if (said == EJECT_PROBE_REFUSED) {
+        s->is_refusing = true;
     } else if (s->probes_failed < UINT8_MAX) {
         s->probes_failed++;
     }
@@ -103,10 +104,16 @@ struct eject_change eject_judge(struct eject *e, struct eject_seat *const *seats
     fb_assert(at < n);
     struct eject_seat *s = seats[at];
     struct eject_change none = {.reason = REASON_NONE};
+    if (s->is_refusing) {
+        if (s->state == EV_HEALTH_EJECTED || !may_eject(e, seats, n, true))
+            return none;
+        s->is_dead = false;
+        return eject(e, s, REASON_HEALTH_PROBE_FAILED, now_us);
+    }
     if (s->state == EV_HEALTH_EJECTED) {
-        /* Probes that fail prolong it, not for ever: somebody may have switched them off. */
-        uint64_t end_us = s->until_us + (s->probes_failed >= probes_max ? out_max_us : 0);
-        if (e->is_on && now_us < end_us)
+        /* Probes without an answer prolong it, not for ever: they may have lost their way. */
+        uint64_t end_us = s->until_us + (s->probes_failed ? out_max_us : 0);
+        if ((e->is_on || s->probes_failed) && now_us < end_us)
             return none;
         s->state = EV_HEALTH_HALF_OPEN;
         s->trials = s->trials_ok = 0;
@@ -116,10 +123,10 @@ struct eject_change eject_judge(struct eject *e, struct eject_seat *const *seats
     }
     if (s->state == EV_HEALTH_HALF_OPEN)
         return judge_half_open(e, s, now_us);
-    if (!e->is_on)
-        return none;
     if (s->times > 0 && now_us - s->until_us > forget_us)
         s->times = 0;
+    if (!e->is_on && !s->probes_failed)
+        return none;
     if (is_dead(s, now_us) && may_eject(e, seats, n, true)) {
         s->is_dead = true;
         return eject(e, s,
@@ -127,7 +134,7 @@ struct eject_change eject_judge(struct eject *e, struct eject_seat *const *seats
                                                         : REASON_HEALTH_PROBE_FAILED,
                      now_us);
     }
-    if (is_outlier(seats, n, at, now_us) && may_eject(e, seats, n, false)) {
+    if (e->is_on && is_outlier(seats, n, at, now_us) && may_eject(e, seats, n, false)) {
         s->is_dead = false;
         return eject(e, s, REASON_HEALTH_PASSIVE_ERRORS, now_us);
     }
@@ -140,18 +147,25 @@ bool eject_allows(const struct eject *e, const struct eject_seat *s)
         return true;
     if (s->state == EV_HEALTH_HALF_OPEN)
         return s->trials == 0;
-    return e->is_panic && !s->is_dead;
+    return e->is_panic && (s->is_refusing ? e->is_refused_by_all : !s->is_dead);
 }
 
 bool eject_panic_changed(struct eject *e, struct eject_seat *const *seats, uint32_t n,
                          uint64_t now_us)
 {
-    uint32_t unwell = 0;
-    for (uint32_t i = 0; i < n; i++)
-        unwell += seats[i]->state != EV_HEALTH_OK || is_dead(seats[i], now_us) ||
-                  is_outlier(seats, n, i, now_us);
+    uint32_t unwell = 0, refusing = 0, dead = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        const struct eject_seat *s = seats[i];
+        bool is_gone = is_dead(s, now_us) || (s->state == EV_HEALTH_EJECTED && s->is_dead);
+        refusing += s->is_refusing;
+        dead += !s->is_refusing && is_gone;
+        unwell += !s->is_refusing &&
+                  (s->state != EV_HEALTH_OK || is_gone || is_outlier(seats, n, i, now_us));
+    }
+    e->is_refused_by_all = refusing > 0 && refusing + dead == n;
     /* Half of them: what is left would get twice its load, which looks like a failure too. */
-    bool is_panic = e->is_on && n >= 2 && unwell * 2 > n;
+    bool is_panic = n >= 2 && (e->is_refused_by_all ||
+                               (e->is_on && n - refusing >= 2 && unwell * 2 > n - refusing));
     if (is_panic == e->is_panic)
         return false;
     e->is_panic = is_panic;
@@ -230,7 +244,7 @@ static bool is_dead(const struct eject_seat *s, uint64_t now_us)
     bool is_unreachable = s->connects_failed >= connects_max &&
                           fb_sub_floor_u64(now_us, s->first_bad_us) >= connects_span_us;
     bool is_silent = fb_sub_floor_u64(now_us, s->good_us) >= probe_quiet_us;
-    return is_unreachable || (s->probes_failed >= probes_max && is_silent);
+    return is_unreachable || (s->probes_failed && is_silent);
 }
 
 static bool may_eject(const struct eject *e, struct eject_seat *const *seats, uint32_t n, bool dead)
@@ -258,11 +272,11 @@ static struct eject_change eject(struct eject *e, struct eject_seat *s, enum ev_
     double factor = 1 - jitter + 2 * jitter * rng_unit(&e->rng);
     s->until_us = now_us + (uint64_t)((double)term_us * factor);
     s->state = EV_HEALTH_EJECTED;
-    if (s->times < UINT8_MAX)
+    if (s->times < UINT8_MAX && !s->is_refusing)
         s->times++;
     window_clear(s);
-    if (why == REASON_HEALTH_PROBE_FAILED)
-        s->probes_failed = probes_max; /* only a good probe ends this one */
+    if (why == REASON_HEALTH_PROBE_FAILED && !s->is_refusing)
+        s->probes_failed = 1; /* only a good probe ends this one */
     return (struct eject_change){.from = from,
                                  .to = EV_HEALTH_EJECTED,
                                  .reason = why,

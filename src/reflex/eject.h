@@ -7,10 +7,16 @@
  * Two kinds of evidence.  Failing: of at least 20 requests in 10 s or in the last 2-3 s too many
  * failed, or ten in a row with nothing good for 200 ms, and clearly more than at the other
  * endpoints (when all fail, the fault is elsewhere).  Dead: connections failed in a row, or active
- * probes did, and nothing succeeded meanwhile; what requests say beats what probes say. At most
- * ejected_pct_max of the endpoints (but one, when there are two or more) may be out for failing;
- * when more would have to go this is panic and health is ignored for the failing.  Dead ones are
- * out beyond that share: a request sent there cannot succeed.  The last endpoint always stays in.
+ * probes got no answer, and nothing succeeded meanwhile; what requests say beats the silence of
+ * probes, which may be that of load. At most ejected_pct_max of the endpoints (but one, when there
+ * are two or more) may be out for failing; when more would have to go this is panic and health is
+ * ignored for the failing.  Dead ones are out beyond that share: a request sent there cannot
+ * succeed.  The last endpoint always stays in.
+ *
+ * Refusing is no evidence but a word: an endpoint that answers its probe and says no wants no
+ * requests, because it stops soon or another one leads, and good answers do not contradict it.  It
+ * is out until a probe says yes, beyond any share, also where ejection is off, and does not count
+ * for panic; when no other is left to ask, the refusing are asked all the same.
  *
  * Counts are exact, in ten buckets of 1 s: a mean weighted by arrivals hides an outage behind a
  * burst before it. Pure.  Threads: any, one at a time per struct. */
@@ -24,8 +30,8 @@
 struct eject_seat {
     enum ev_health_state state; /* OK, EJECTED or HALF_OPEN */
     bool is_dead;               /* the kind of evidence */
-    bool is_probe_ok;           /* last active probe */
-    uint8_t probes_failed;      /* in a row */
+    bool is_refusing;           /* the last word of its active probes */
+    uint8_t probes_failed;      /* without an answer, in a row */
     uint8_t times;              /* ejected without a long good time between */
     uint32_t failed_row;        /* of any kind, in a row */
     uint32_t connects_failed;   /* in a row */
@@ -40,6 +46,7 @@ struct eject_seat {
 struct eject {
     bool is_on;
     bool is_panic;
+    bool is_refused_by_all; /* ... because nobody is left who does not refuse */
     uint32_t ejected_pct_max;
     struct rng rng;
 };
@@ -58,7 +65,9 @@ void eject_init(struct eject *e, uint64_t seed);
 void eject_seat_init(struct eject_seat *s, uint64_t now_us);
 /* How one request ended.  Cheap: counts only; eject_judge decides. */
 void eject_on_end(struct eject_seat *s, enum eject_sign sign, bool was_trial, uint64_t now_us);
-void eject_on_probe(struct eject_seat *s, bool is_ok, uint64_t now_us);
+/* What active probes say, after as many in a row as the configuration wants. */
+enum eject_probe { EJECT_PROBE_GOOD, EJECT_PROBE_SILENT, EJECT_PROBE_REFUSED };
+void eject_on_probe(struct eject_seat *s, enum eject_probe said, uint64_t now_us);
 /* What <seats>[at] has to become, given all <n> of the service; called after a failure, a trial and
  * on each tick. */
 struct eject_change eject_judge(struct eject *e, struct eject_seat *const *seats, uint32_t n,

@@ -20,6 +20,7 @@
 #include "base/rng.h"
 #include "event/event.h"
 #include "reflex/balance.h"
+#include "reflex/eject.h"
 #include "reflex/limit.h"
 #include "reflex/load.h"
 
@@ -147,7 +148,7 @@ struct balance_answers gate_endpoint_answers(struct gate *g, uint16_t endpoint);
 void gate_endpoint_limit(struct gate *g, uint16_t endpoint, uint32_t min, uint32_t max,
                          uint32_t hold);
 /* An active health check ended.  Probes are the caller's and never wait in the queue. */
-void gate_endpoint_probe(struct gate *g, uint16_t endpoint, bool is_ok, uint64_t now_us);
+void gate_endpoint_probe(struct gate *g, uint16_t endpoint, enum eject_probe said, uint64_t now_us);
 
 /* Knobs of the service. */
 void gate_set_shed_threshold(struct gate *g, uint32_t threshold);

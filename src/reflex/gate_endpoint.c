@@ -154,10 +154,10 @@ void gate_endpoint_limit(struct gate *g, uint16_t endpoint, uint32_t min, uint32
     gate_apply_bounds(g, ep);
 }
 
-void gate_endpoint_probe(struct gate *g, uint16_t endpoint, bool is_ok, uint64_t now_us)
+void gate_endpoint_probe(struct gate *g, uint16_t endpoint, enum eject_probe said, uint64_t now_us)
 {
     struct endpoint *ep = gate_endpoint_at(g, endpoint);
-    eject_on_probe(&ep->eject, is_ok, now_us);
+    eject_on_probe(&ep->eject, said, now_us);
     judge(g, ep, now_us);
 }
 

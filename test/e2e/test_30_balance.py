@@ -274,6 +274,47 @@ def test_a_health_check_asks_for_the_host_that_requests_ask_for(world, more, wan
     assert asked[0].get("host") == (want % origin.port if "%" in want else want)
 
 
+@pytest.mark.parametrize("eject", ["", "    eject: false\n"])
+def test_who_refuses_its_health_check_gets_no_requests_however_well_it_answers_them(world, eject):
+    """An application that is about to stop says so first, and answers everything until then."""
+    state = {"stops": False}
+
+    def answer(r, w):
+        if r.target == "/up" and state["stops"]:
+            return b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
+        return ok("first")
+    first, second = world.origin(answer), world.origin(lambda r, w: ok("second"))
+    proxy = world.proxy(config(first, second, service="    balance: round-robin\n" + eject + HEALTH % ""))
+
+    def names(count=30):
+        return {m.body for m in many(proxy, count, 1)}
+    assert until(lambda: names() == {b"first", b"second"})
+    state["stops"] = True
+    assert until(lambda: names() == {b"second"})
+    state["stops"] = False
+    assert until(lambda: names() == {b"first", b"second"})
+
+
+def test_a_health_check_reads_the_answer_to_its_end(world):
+    """Closed before that, the connection would be reset, which many servers log as an error each time."""
+    ends = []
+
+    def raw(wire):
+        wire.request()
+        wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: 70000\r\nConnection: close\r\n\r\n")
+        time.sleep(0.05)
+        wire.send(b"x" * 70000)
+        wire.sock.shutdown(socket.SHUT_WR)
+        try:
+            ends.append(wire.sock.recv(1))
+        except OSError as error:
+            ends.append(error)
+    origin = world.origin(raw=raw)
+    world.proxy(config(origin, service=(HEALTH % "").replace("timeout: 100ms", "timeout: 10s").replace("100ms", "1s")))
+    assert until(lambda: len(ends) >= 2)
+    assert ends[1] == b"", ends
+
+
 def test_a_health_check_asks_a_named_endpoint_by_its_name(world):
     origin = world.origin()
     text = config(origin, service=HEALTH % "").replace('"127.0.0.1:%d"' % origin.port, '"localhost:%d"' % origin.port)

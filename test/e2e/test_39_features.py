@@ -54,6 +54,30 @@ def test_a_feature_shows_in_words_figures_and_metrics(tmp_path):
             o.close()
 
 
+def test_health_checks_show(tmp_path):
+    bad = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
+    origins = [Origin(lambda r, w: ok("x")), Origin(lambda r, w: bad if r.target == "/up" else ok("x"))]
+    well, ill = ["shop 127.0.0.1:%d" % o.port for o in origins]
+    fold = Foldback(tmp_path, 'services:\n  shop: { endpoints: ["127.0.0.1:%d", "127.0.0.1:%d"], '
+                    'health: { path: /up, interval: 100ms, rise: 1, fall: 2 } }\n'
+                    'routes:\n  - { match: /, service: shop }\n' % tuple(o.port for o in origins)).start()
+    try:
+        until(lambda: figures(fold, "health_checks").get(ill, {}).get("failed_in_a_row", 0) > 2, 30, "it fails in a row")
+        assert figures(fold, "health_checks")[ill]["passed"] == 0
+        until(lambda: figures(fold, "health_checks").get(well, {}).get("passed", 0) > 0, 30, "the other one passes")
+        until(lambda: value_of(metrics(fold), 'foldback_endpoint_up{service="shop",endpoint="%s"}' % ill) == 0, 30, "it is out")
+        assert value_of(metrics(fold), 'foldback_health_checks_total{service="shop",endpoint="%s",result="failed"}' % ill) > 2
+        said = fold.cli("why", ill).stdout
+        assert "It is ejected" in said and "Active health checks failed in a row. (health_probe_failed)" in said
+        assert "the answer was 503." in said and "Health checks: " in said and "failed in a row" in said
+        assert "Its last health check passed" in fold.cli("why", well).stdout
+        assert "doc/guide/distribution.md" in fold.cli("why", "health_checks").stdout
+    finally:
+        fold.stop()
+        for o in origins:
+            o.close()
+
+
 def test_refusals_by_regular_expressions_show(tmp_path):
     fold = Foldback(tmp_path, "services:\n  app: { endpoints: [\"127.0.0.1:1\"] }\nroutes:\n"
                     "  - { match: '~^/(a+)+$', service: app }\n  - { match: /, service: app, rewrite: { pattern: '^/b(.*)$', to: /$1 } }\n").start()

@@ -17,8 +17,8 @@ const stages = ['nothing', 'free memory', 'idle connections', 'lowest classes', 
 const shown = (label, v) => (label === 'stage' ? stages[v] ?? dash : typeof v !== 'number' ? dash : unit_of(label) ? units[unit_of(label)](v) : count(v));
 const heads = { route: 'Route', service: 'Service', endpoint: 'Endpoint' };
 // Stands still by itself: a rate of it would say nothing.
-const is_state = (label) => ['_pct', '_days', '_s'].includes(unit_of(label)) || ['stage', 'certificates', 'wants_none', 'files_not_good', 'checks_waiting', 'running'].includes(label);
-const warns = ['failed', 'moved', 'no_room', 'refused', 'one_client', 'over_rate', 'over_quota', 'files_not_good', 'checks_without_room', 'wants_none', 'stage'];
+const is_state = (label) => ['_pct', '_days', '_s'].includes(unit_of(label)) || ['stage', 'certificates', 'wants_none', 'files_not_good', 'checks_waiting', 'running', 'failed_in_a_row'].includes(label);
+const warns = ['failed', 'moved', 'no_room', 'refused', 'one_client', 'over_rate', 'over_quota', 'files_not_good', 'checks_without_room', 'wants_none', 'stage', 'failed_in_a_row'];
 const tone = (label, v) => (v > 0 && (warns.includes(label) || (label === 'fullest_pct' && v >= 90)) ? ' t-warn' : '');
 
 // What grew in the last minute, per second; null until there are two looks.

@@ -137,17 +137,90 @@ static void answers_beat_probes(void **state)
 {
     (void)state;
     for (int i = 0; i < 10; i++)
-        eject_on_probe(&seats[0], false, t0);
+        eject_on_probe(&seats[0], EJECT_PROBE_SILENT, t0);
     eject_on_end(&seats[0], EJECT_GOOD, false, t0 + US_PER_S);
-    for (int i = 0; i < 3; i++)
-        eject_on_probe(&seats[0], false, t0 + US_PER_S);
+    eject_on_probe(&seats[0], EJECT_PROBE_SILENT, t0 + US_PER_S);
     assert_int_equal(eject_judge(&e, list, 3, 0, t0 + 2 * US_PER_S).reason, REASON_NONE);
     struct eject_change c = eject_judge(&e, list, 3, 0, t0 + 3 * US_PER_S); /* 2 s of silence */
     assert_int_equal(c.reason, REASON_HEALTH_PROBE_FAILED);
     assert_int_equal(eject_judge(&e, list, 3, 0, t0 + 30 * US_PER_S).reason, REASON_NONE);
-    eject_on_probe(&seats[0], true, t0 + 30 * US_PER_S);
+    eject_on_probe(&seats[0], EJECT_PROBE_GOOD, t0 + 30 * US_PER_S);
     assert_int_equal(eject_judge(&e, list, 3, 0, t0 + 30 * US_PER_S).reason,
                      REASON_HEALTH_HALF_OPEN);
+}
+
+static struct eject_change judged(uint32_t n, uint32_t at, uint64_t now_us)
+{
+    return eject_judge(&e, list, n, at, now_us);
+}
+
+static void a_refusal_holds_against_good_answers(void **state)
+{
+    (void)state;
+    feed(0, 100, 0, t0);
+    eject_on_probe(&seats[0], EJECT_PROBE_REFUSED, t0);
+    assert_int_equal(judged(3, 0, t0).reason, REASON_HEALTH_PROBE_FAILED);
+    feed(0, 100, 0, t0 + US_PER_S); /* what was under way ends well */
+    assert_int_equal(judged(3, 0, t0 + 3600 * US_PER_S).reason, REASON_NONE);
+    assert_false(eject_allows(&e, &seats[0]));
+    eject_on_probe(&seats[0], EJECT_PROBE_SILENT, t0 + 3600 * US_PER_S); /* it has stopped */
+    assert_int_equal(judged(3, 0, t0 + 7200 * US_PER_S).reason, REASON_NONE);
+    eject_on_probe(&seats[0], EJECT_PROBE_GOOD, t0 + 7200 * US_PER_S);
+    assert_int_equal(judged(3, 0, t0 + 7200 * US_PER_S).reason, REASON_HEALTH_HALF_OPEN);
+}
+
+static void refusals_hold_where_ejection_is_off(void **state)
+{
+    (void)state;
+    e.is_on = false;
+    eject_on_probe(&seats[0], EJECT_PROBE_REFUSED, t0);
+    eject_on_probe(&seats[1], EJECT_PROBE_SILENT, t0);
+    feed(2, 0, 100, t0);
+    assert_int_equal(judged(4, 0, t0).reason, REASON_HEALTH_PROBE_FAILED);
+    assert_int_equal(judged(4, 1, t0 + 2 * US_PER_S).reason, REASON_HEALTH_PROBE_FAILED);
+    assert_int_equal(judged(4, 2, t0).reason, REASON_NONE);
+    assert_int_equal(judged(4, 0, t0 + 3 * US_PER_S).reason, REASON_NONE);
+    assert_int_equal(judged(4, 1, t0 + 3 * US_PER_S).reason, REASON_NONE);
+}
+
+/* Of three databases one leads: the two others are well and want nothing. */
+static void refusals_are_no_panic_while_one_is_left(void **state)
+{
+    (void)state;
+    eject_on_probe(&seats[0], EJECT_PROBE_REFUSED, t0);
+    eject_on_probe(&seats[1], EJECT_PROBE_REFUSED, t0);
+    assert_int_equal(judged(3, 0, t0).to, EV_HEALTH_EJECTED);
+    assert_int_equal(judged(3, 1, t0).to, EV_HEALTH_EJECTED);
+    assert_false(eject_panic_changed(&e, list, 3, t0));
+    assert_false(eject_allows(&e, &seats[0]));
+    assert_true(eject_allows(&e, &seats[2]));
+}
+
+static void when_all_refuse_all_are_asked(void **state)
+{
+    (void)state;
+    for (uint32_t i = 0; i < 3; i++)
+        eject_on_probe(&seats[i], EJECT_PROBE_REFUSED, t0);
+    for (uint32_t i = 0; i < 3; i++)
+        (void)judged(3, i, t0);
+    assert_int_equal(seats[2].state, EV_HEALTH_OK); /* the last one stays */
+    assert_true(eject_panic_changed(&e, list, 3, t0));
+    for (uint32_t i = 0; i < 3; i++)
+        assert_true(eject_allows(&e, &seats[i]));
+    eject_on_probe(&seats[2], EJECT_PROBE_GOOD, t0);
+    assert_true(eject_panic_changed(&e, list, 3, t0));
+    assert_false(eject_allows(&e, &seats[0]));
+}
+
+static void who_refuses_is_asked_when_the_others_are_dead(void **state)
+{
+    (void)state;
+    eject_on_probe(&seats[0], EJECT_PROBE_REFUSED, t0);
+    (void)judged(2, 0, t0);
+    for (int k = 0; k < 5; k++)
+        eject_on_end(&seats[1], EJECT_NO_CONNECT, false, t0);
+    assert_true(eject_panic_changed(&e, list, 2, t0 + US_PER_S));
+    assert_true(eject_allows(&e, &seats[0]));
 }
 
 static void at_most_three_of_ten_are_out_for_failing(void **state)
@@ -265,6 +338,11 @@ int main(void)
         cmocka_unit_test_setup(refused_connections_in_a_row_eject, setup),
         cmocka_unit_test_setup(one_success_ends_the_row, setup),
         cmocka_unit_test_setup(answers_beat_probes, setup),
+        cmocka_unit_test_setup(a_refusal_holds_against_good_answers, setup),
+        cmocka_unit_test_setup(refusals_hold_where_ejection_is_off, setup),
+        cmocka_unit_test_setup(refusals_are_no_panic_while_one_is_left, setup),
+        cmocka_unit_test_setup(when_all_refuse_all_are_asked, setup),
+        cmocka_unit_test_setup(who_refuses_is_asked_when_the_others_are_dead, setup),
         cmocka_unit_test_setup(at_most_three_of_ten_are_out_for_failing, setup),
         cmocka_unit_test_setup(dead_ones_go_beyond_the_share_but_not_the_last, setup),
         cmocka_unit_test_setup(comes_back_through_trials, setup),

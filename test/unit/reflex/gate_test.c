@@ -354,9 +354,9 @@ static void trials_take_only_what_can_be_repeated(void **state)
     uint64_t now_us = t0;
     for (int k = 0; k < 5; k++) { /* probes find it dead after 2 s of silence */
         now_us += US_PER_S;
-        gate_endpoint_probe(g, ep[0], false, now_us);
+        gate_endpoint_probe(g, ep[0], EJECT_PROBE_SILENT, now_us);
     }
-    gate_endpoint_probe(g, ep[0], true, now_us); /* half-open */
+    gate_endpoint_probe(g, ep[0], EJECT_PROBE_GOOD, now_us); /* half-open */
     for (int k = 0; k < 20; k++) {
         t[k].is_idempotent = false;
         assert_int_equal(gate_arrive(g, &t[k], now_us), GATE_SEND);
