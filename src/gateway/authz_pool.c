@@ -3,7 +3,8 @@
  *
  *   submit --same tag is on its way--> waits with it
  *      \--room--> queued --thread--> computed --> remembered, all who wait for it are told
- *       \--none--> refused: JOBS_MAX wait, or JOBS_OF_ONE_MAX of the same client
+ *       \--none--> refused: JOBS_MAX wait, or JOBS_OF_ONE_MAX of the same client; and who waits
+ *                   with others: WAITS_MAX, or WAITS_OF_ONE_MAX for the jobs of one client
  *
  * A right password stays known for `remember`, as a keyed fingerprint of version of the file, name
  * and password; a wrong one for WRONG_US, so that a program that repeats it computes nothing.
@@ -17,7 +18,10 @@
 #define THREADS_MAX 4
 #define JOBS_MAX 128
 #define JOBS_OF_ONE_MAX 16
-#define WAITS_MAX 2048
+/* All requests of one client that ask at once, as behind a new password of a program; as many
+ * clients must do so before others find no room as with jobs. */
+#define WAITS_OF_ONE_MAX 2048
+#define WAITS_MAX (JOBS_MAX / JOBS_OF_ONE_MAX * WAITS_OF_ONE_MAX)
 #define WAYS 8
 #define RIGHT_SETS 512
 #define WRONG_SETS 64
@@ -38,6 +42,7 @@ struct job {
     unsigned char tag[MAC_BYTES];
     uint64_t client_key, number; /* in the order of arrival */
     struct authz_wait *waits;
+    uint32_t wait_count;
     enum job_state state;
     bool is_known;
     char hash[HTPASSWD_HASH_BYTES_MAX];
@@ -55,6 +60,7 @@ struct authz {
     bool is_stopping;
     uint64_t submitted;
     struct authz_wait *free_wait;
+    uint32_t waits_used; /* of <waits>: those behind were never taken, and cost no memory */
     struct job jobs[JOBS_MAX];
     struct authz_wait waits[WAITS_MAX];
 };
@@ -74,10 +80,6 @@ struct authz *authz_new(struct gw *gw)
                                .known = calloc(WRONG_SETS * WAYS, sizeof(struct known))};
     pthread_mutex_init(&a->lock, NULL);
     pthread_cond_init(&a->has_work, NULL);
-    for (size_t i = 0; i < WAITS_MAX; i++) {
-        a->waits[i].next = a->free_wait;
-        a->free_wait = &a->waits[i];
-    }
     bool is_good = a->right.known && a->wrong.known && mac_draw_key(key);
     for (uint32_t i = 0; i < gw->thread_count && is_good; i++)
         is_good = (a->macs[i] = mac_new(key)) != NULL;
@@ -194,12 +196,12 @@ static void note_refused(const struct authz *a, enum memfile_auth_cause cause)
     atomic_fetch_add_explicit(&a->gw->mem->head->auth.refused[cause], 1, memory_order_relaxed);
 }
 
-/* Under the lock: the job that the new wait belongs to; NULL: there is no room, which is counted.
+/* Under the lock: the job that one more wait belongs to; NULL: there is no room, which is counted.
  */
 static struct job *place_of(struct authz *a, const struct authz_job *job)
 {
-    struct job *free_job = NULL;
-    uint32_t of_one = 0;
+    struct job *same = NULL, *free_job = NULL;
+    uint32_t jobs_of_one = 0, waits_of_one = 0;
     for (size_t i = 0; i < JOBS_MAX; i++) {
         struct job *j = &a->jobs[i];
         if (j->state == JOB_FREE) {
@@ -207,14 +209,17 @@ static struct job *place_of(struct authz *a, const struct authz_job *job)
             continue;
         }
         if (mac_is_same(j->tag, job->tag))
-            return j;
-        of_one += j->client_key == job->client_key;
+            same = j;
+        jobs_of_one += j->client_key == job->client_key;
+        waits_of_one += j->client_key == job->client_key ? j->wait_count : 0;
     }
-    bool has_room = free_job && of_one < JOBS_OF_ONE_MAX;
-    if (!has_room || (a->thread_count == 0 && !has_threads(a))) {
-        note_refused(a, of_one >= JOBS_OF_ONE_MAX ? MEMFILE_AUTH_CLIENT
-                        : !free_job               ? MEMFILE_AUTH_FULL
-                                                  : MEMFILE_AUTH_THREAD);
+    if (same && waits_of_one < WAITS_OF_ONE_MAX)
+        return same;
+    bool has_most = same || jobs_of_one >= JOBS_OF_ONE_MAX;
+    if (has_most || !free_job || (a->thread_count == 0 && !has_threads(a))) {
+        note_refused(a, has_most    ? MEMFILE_AUTH_CLIENT
+                        : !free_job ? MEMFILE_AUTH_FULL
+                                    : MEMFILE_AUTH_THREAD);
         return NULL;
     }
     *free_job = (struct job){.client_key = job->client_key,
@@ -228,6 +233,25 @@ static struct job *place_of(struct authz *a, const struct authz_job *job)
     return free_job;
 }
 
+/* Under the lock; NULL: all are taken, which is counted. */
+static struct authz_wait *take_wait(struct authz *a)
+{
+    struct authz_wait *wait = a->free_wait;
+    if (wait)
+        a->free_wait = wait->next;
+    else if (a->waits_used < WAITS_MAX)
+        wait = &a->waits[a->waits_used++];
+    else
+        note_refused(a, MEMFILE_AUTH_FULL);
+    return wait;
+}
+
+static void give_wait(struct authz *a, struct authz_wait *wait)
+{
+    wait->next = a->free_wait;
+    a->free_wait = wait;
+}
+
 struct authz_wait *authz_submit(struct request *req, const struct authz_job *job,
                                 void (*on_told)(struct loop_message *m))
 {
@@ -235,12 +259,9 @@ struct authz_wait *authz_submit(struct request *req, const struct authz_job *job
     fb_assert(strlen(job->hash) < HTPASSWD_HASH_BYTES_MAX);
     fb_assert(strlen(job->password) <= BASIC_PASSWORD_BYTES_MAX);
     pthread_mutex_lock(&a->lock);
-    struct authz_wait *wait = a->free_wait;
+    struct authz_wait *wait = take_wait(a);
     struct job *j = wait ? place_of(a, job) : NULL;
-    if (!wait)
-        note_refused(a, MEMFILE_AUTH_FULL);
     if (j) {
-        a->free_wait = wait->next;
         *wait = (struct authz_wait){.message = {.on_message = on_told},
                                     .authz = a,
                                     .loop = req->worker->loop,
@@ -248,6 +269,9 @@ struct authz_wait *authz_submit(struct request *req, const struct authz_job *job
                                     .next = j->waits,
                                     .job = j};
         j->waits = wait;
+        j->wait_count++;
+    } else if (wait) {
+        give_wait(a, wait);
     }
     pthread_mutex_unlock(&a->lock);
     return j ? wait : NULL;
@@ -267,8 +291,7 @@ void authz_wait_give(struct authz_wait *wait)
 {
     struct authz *a = wait->authz;
     pthread_mutex_lock(&a->lock);
-    wait->next = a->free_wait;
-    a->free_wait = wait;
+    give_wait(a, wait);
     pthread_mutex_unlock(&a->lock);
 }
 
@@ -284,8 +307,8 @@ void authz_wait_leave(struct authz_wait *wait)
         while (*at != wait)
             at = &(*at)->next;
         *at = wait->next;
-        wait->next = a->free_wait;
-        a->free_wait = wait;
+        j->wait_count--;
+        give_wait(a, wait);
         if (!j->waits)
             mac_wipe(j, sizeof *j);
     }
