@@ -41,6 +41,7 @@ struct batch_in {
     uint64_t ticket;
     struct connector_done *done;
     uint32_t count, cap;
+    bool is_new; /* a message that was taken or buried, not only repeats: positions move */
 };
 struct source {
     struct buf records; /* of the batch that is being filled */
@@ -98,6 +99,7 @@ static void forget_batch(struct batch_in *b)
     for (uint32_t i = 0; i < b->count; i++)
         free((char *)(uintptr_t)b->done[i].topic);
     b->count = 0;
+    b->is_new = false;
 }
 
 void source_end(struct runner *r)
@@ -230,6 +232,7 @@ static bool on_message(void *arg, const struct connector_message *m)
         return false;
     if (!remember(r, b, m))
         return false;
+    b->is_new |= !is_known;
     note_age(s, m);
     RUNNER_STATUS(r, r->status.repeated += is_known);
     return true;
@@ -242,7 +245,7 @@ static void hand_over(struct runner *r)
     struct batch_in *b = filling(s);
     if (b->count == 0)
         return;
-    b->ticket = 0; /* nothing new in it: durable already */
+    b->ticket = 0; /* no event in it: durable already */
     struct fb_err err;
     if (s->records.len > 0 && exact_intend(r, &err) != FB_OK) {
         runner_failed(r, &err); /* it stays as it is, and comes with the next */
@@ -275,8 +278,8 @@ static enum fb_code keep_positions(struct runner *r, uint32_t count, struct fb_e
     bool is_new = false, is_kept = true;
     for (uint32_t k = 0; k < count; k++) {
         const struct batch_in *b = &s->batch[(s->first + k) % BATCHES_MAX];
-        is_new |= b->ticket != 0;
-        for (uint32_t i = 0; b->ticket && i < b->count; i++)
+        is_new |= b->is_new;
+        for (uint32_t i = 0; b->is_new && i < b->count; i++)
             is_kept &= positions_set(&r->durable, b->done[i].topic, b->done[i].partition,
                                      b->done[i].position);
     }

@@ -159,6 +159,36 @@ static void rubbish_is_buried_and_what_lies_beside_it_taken(void **state)
     world_end(&w);
 }
 
+/* The last one is rubbish, and nothing follows that would move the position. */
+static void rubbish_at_the_end_is_not_buried_again_by_the_next_start(void **state)
+{
+    static const char *const keys[] = {SOURCE, EXACT};
+    (void)state;
+    for (size_t k = 0; k < FB_COUNT(keys); k++) {
+        struct world w;
+        world_begin(&w);
+        peer.messages = 20;
+        connectors_begin(&w, keys[k]);
+        UNTIL(&w, PEER(strcmp(peer.committed, "19")) == 0);
+        pthread_mutex_lock(&peer.lock);
+        peer.bad_at = 20;
+        peer.messages = 21;
+        pthread_mutex_unlock(&peer.lock);
+        UNTIL(&w, PEER(strcmp(peer.committed, "20")) == 0);
+        assert_int_equal(status(&w).bad, 1);
+        connectors_finish(&w);
+        connectors_begin(&w, keys[k]);
+        pthread_mutex_lock(&peer.lock);
+        peer.messages = 22;
+        pthread_mutex_unlock(&peer.lock);
+        UNTIL(&w, PEER(strcmp(peer.committed, "21")) == 0);
+        assert_int_equal(status(&w).bad, 0);
+        assert_int_equal(status(&w).repeated, 1); /* the rubbish itself is known */
+        connectors_finish(&w);
+        world_end(&w);
+    }
+}
+
 /* The log has the events, state.db not yet the positions: all of a put, a part of it, none of it.
  */
 static void after_a_crash_what_the_log_has_is_not_taken_again(void **state)
@@ -285,6 +315,7 @@ int main(void)
         cmocka_unit_test(a_message_is_acknowledged_only_when_it_is_durable),
         cmocka_unit_test(a_full_queue_holds_the_sender_back_and_loses_nothing),
         cmocka_unit_test(rubbish_is_buried_and_what_lies_beside_it_taken),
+        cmocka_unit_test(rubbish_at_the_end_is_not_buried_again_by_the_next_start),
         cmocka_unit_test(after_a_crash_what_the_log_has_is_not_taken_again),
         cmocka_unit_test(of_a_message_that_a_crash_cut_only_the_rest_is_taken),
         cmocka_unit_test(after_a_reload_what_is_on_its_way_into_the_log_is_not_taken_again),
