@@ -337,7 +337,14 @@ static bool is_denied(uint16_t status)
     return status == 401 || status == 403 || status == 421 || status == 429;
 }
 
-/* A problem (RFC 9457) becomes its sentence and its remedy; its status the exit code. */
+/* A sentence that tells the next step itself: behind a semicolon, or as a command. */
+static bool says_what_next(const char *detail)
+{
+    return strpbrk(detail, ";`") != NULL;
+}
+
+/* A problem (RFC 9457) becomes its sentence and, unless that tells the next step, the general
+ * remedy of its code; its status the exit code. */
 static enum fb_code judge(struct answer *a, struct fb_err *err)
 {
     if (a->status >= 200 && a->status < 300)
@@ -352,8 +359,10 @@ static enum fb_code judge(struct answer *a, struct fb_err *err)
     json_t *root = json_loadb(a->out->at ? a->out->at : "", a->out->len, 0, NULL);
     const char *detail = json_string_value(json_object_get(root, "detail"));
     const char *remedy = json_string_value(json_object_get(root, "remedy"));
-    if (detail)
-        fb_fail(err, code, "%s%s%s", detail, remedy ? "  " : "", remedy ? remedy : "");
+    if (detail && remedy && !says_what_next(detail))
+        fb_fail(err, code, "%s. %s", detail, remedy);
+    else if (detail)
+        fb_fail(err, code, "%s", detail);
     else
         fb_fail(err, code, "%s answered %u", a->client->address, a->status);
     json_decref(root);

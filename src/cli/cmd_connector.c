@@ -114,13 +114,14 @@ int cmd_connector_reset(const struct cli_call *call)
         }
         json_object_set_new(body, "offset", json_integer(offset));
     }
-    return order(
-        call, "reset", body,
-        at && strcmp(at, "end") == 0     ? "Reset: a sink goes on at the end of the log; what was "
-                                           "not sent yet is left out."
-        : at && strcmp(at, "start") != 0 ? "Reset: a sink goes on at that offset."
-                                         : "Reset: a sink sends all again that the log has; a "
-                                           "source forgets where it was.");
+    return order(call, "reset", body,
+                 !at ? "Reset: the source forgets how far it was, and begins as it is "
+                       "configured."
+                 : strcmp(at, "end") == 0
+                     ? "Reset: the sink goes on at the end of the log; what was not "
+                       "sent yet is left out."
+                 : strcmp(at, "start") == 0 ? "Reset: the sink sends all again that the log has."
+                                            : "Reset: the sink goes on at that offset.");
 }
 
 int cmd_connector_check(const struct cli_call *call)

@@ -356,8 +356,10 @@ enum fb_code brain_on_connector_order(void *ctx, const struct admin_connector_or
 {
     struct brain *b = ctx;
     static const enum connector_verb verbs[] = {CONNECTOR_PAUSE, CONNECTOR_RESUME, CONNECTOR_RESET};
-    struct connector_order o = {
-        .verb = verbs[order->verb], .name = order->name, .offset = order->offset};
+    struct connector_order o = {.verb = verbs[order->verb],
+                                .name = order->name,
+                                .has_place = order->has_place,
+                                .offset = order->offset};
     struct sequencer_stats ss;
     sequencer_stats_read(b->sequencer, &ss);
     if (o.verb == CONNECTOR_RESET && o.offset != LOG_FROM_END && o.offset > ss.next_offset)

@@ -76,7 +76,8 @@ enum { ADMIN_CONNECTOR_PAUSE, ADMIN_CONNECTOR_RESUME, ADMIN_CONNECTOR_RESET };
 struct admin_connector_order {
     uint8_t verb;
     const char *name;
-    uint64_t offset; /* reset of a sink: 0 oldest, UINT64_MAX end */
+    bool has_place;  /* of a reset: a sink needs one, a source takes none */
+    uint64_t offset; /* 0 oldest, UINT64_MAX end */
 };
 
 #define ADMIN_SERVICE_BYTES 64

@@ -90,6 +90,7 @@ static void give_order(struct api_call *c, uint8_t verb, const char *word)
         return;
     const char *to = jsonin_text(&in, "to", "start");
     const struct jsonin_field *offset = jsonin_find(&in, "offset");
+    order.has_place = offset || jsonin_find(&in, "to");
     if (offset && offset->kind == JSONIN_NUMBER && offset->number >= 0 && offset->number < 9e15) {
         order.offset = (uint64_t)offset->number;
     } else if (to && strcmp(to, "end") == 0) {

@@ -242,6 +242,8 @@ def test_a_position_beyond_the_log_is_told_and_leaves_nothing_out(tmp_path, orig
     want = 40 if begin == "start" else 30
     until(lambda: len(lines(out)) >= want, 60)
     assert [e["offset"] for e in lines(out)] == [e["offset"] for e in in_log(fold, "request")][-want:]
+    unsaid = fold.cli("connector", "reset", "out")  # all of the log again: not by leaving out a word
+    assert unsaid.returncode == 2 and "out is a sink; say where it goes on" in unsaid.stderr, unsaid
     beyond = fold.cli("connector", "reset", "out", "--at", "999999999")
     assert beyond.returncode == 2 and "is not in the log yet" in beyond.stderr, beyond
     fold.stop()
@@ -256,7 +258,7 @@ def test_a_source_is_reset_to_its_beginning_and_to_no_other_place(tmp_path, orig
         return [e["value"] for e in in_log(fold, "custom") if e["name"] == "order.placed"]
     until(lambda: len(placed()) >= 20, 60)
     until(lambda: connector(fold, name)["in_flight"] == 0, 30)
-    for at in ("end", "7"):  # what it would do is not what was asked for: take all of it again
+    for at in ("end", "7", "start"):  # what it would do is not what was asked for: take all of it again
         done = fold.cli("connector", "reset", name, "--at", at)
         assert done.returncode == 2 and "is a source" in done.stderr and "leave out `--at`" in done.stderr, done
     head, row = fold.cli("connector", "list").stdout.splitlines()[:2]

@@ -512,7 +512,9 @@ def test_server_that_is_no_http_is_named(fake):
 def test_problem_of_the_server_is_shown_with_its_remedy(fake):
     fake.answers[("GET", "/v1/why")] = problem(404, "\"x\" is nothing", "List what there is.")
     done = fake.run("why", "x")
-    assert done.returncode == 1 and done.stderr == "foldback: \"x\" is nothing  List what there is.\n"
+    assert done.returncode == 1 and done.stderr == "foldback: \"x\" is nothing. List what there is.\n"
+    fake.answers[("GET", "/v1/why")] = problem(404, "no y is called x; `foldback y` shows all", "List what there is.")
+    assert fake.run("why", "x").stderr == "foldback: no y is called x; `foldback y` shows all\n"
 
 
 def test_stream_that_ends_is_code_3(fake):

@@ -555,7 +555,12 @@ enum fb_code connectors_order(struct connectors *cs, const struct connector_orde
         return fb_fail(err, FB_E_NOT_FOUND,
                        "no connector is called %.60s; `foldback connector list` shows all",
                        order->name);
-    if (order->verb == CONNECTOR_RESET && r->c->is_source && order->offset != 0)
+    if (order->verb == CONNECTOR_RESET && !r->c->is_source && !order->has_place)
+        return fb_fail(err, FB_E_RANGE,
+                       "%s is a sink; say where it goes on: start (all that the log has comes "
+                       "again), end (what waits is left out), or an offset of the log",
+                       order->name);
+    if (order->verb == CONNECTOR_RESET && r->c->is_source && order->has_place)
         return fb_fail(err, FB_E_RANGE,
                        "%s is a source, whose place is at its broker: a reset forgets how far it "
                        "was, and it begins as it is configured; leave out `--at`",
@@ -586,8 +591,8 @@ enum fb_code connectors_resend(struct connectors *cs, const char *name, const ch
             name, name);
     if (r->c->is_source)
         return fb_fail(err, FB_E_CONFLICT,
-                       "%s is a source: what it buried could not be read, and is sent again by its "
-                       "sender, corrected",
+                       "%s is a source: what it buried could not be read; its sender sends it "
+                       "again, corrected",
                        name);
     if (atomic_load(&r->is_paused))
         return fb_fail(err, FB_E_CONFLICT, "%s is paused; `foldback connector resume %s` first",

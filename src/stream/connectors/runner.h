@@ -95,9 +95,12 @@ enum connector_verb { CONNECTOR_PAUSE, CONNECTOR_RESUME, CONNECTOR_RESET };
 struct connector_order {
     enum connector_verb verb;
     const char *name;
-    uint64_t offset; /* reset of a sink: LOG_FROM_START, LOG_FROM_END, or where to go on */
+    bool has_place;  /* of a reset: a sink needs one, a source takes none */
+    uint64_t offset; /* LOG_FROM_START, LOG_FROM_END, or where to go on */
 };
-/* Pausing survives a restart.  Reset of a source forgets its positions.  FB_E_NOT_FOUND. */
+/* Pausing survives a restart.  Reset of a source forgets its positions.  FB_E_NOT_FOUND;
+ * FB_E_RANGE: a sink that is told no place would send again all that the log has, a source has no
+ * other one. */
 FB_MUST_USE
 enum fb_code connectors_order(struct connectors *cs, const struct connector_order *order,
                               struct fb_err *err);

@@ -178,13 +178,16 @@ static void a_reset_makes_the_mark_void(void **state)
     struct world w;
     struct fb_err err;
     struct connector_order order = {.verb = CONNECTOR_RESET, .name = "k", .offset = LOG_FROM_START};
+    struct connector_order at_start = order;
+    at_start.has_place = true;
     (void)state;
     world_begin(&w);
     peer.keeps_mark = true;
     connectors_begin(&w, SINK);
     append(&w, 30);
     UNTIL(&w, PEER(peer.count) == 30);
-    assert_int_equal(connectors_order(w.cs, &order, &err), FB_OK);
+    assert_int_equal(connectors_order(w.cs, &order, &err), FB_E_RANGE); /* all of it? nobody said */
+    assert_int_equal(connectors_order(w.cs, &at_start, &err), FB_OK);
     UNTIL(&w, PEER(peer.count) == 60);
     assert_int_equal(peer.got[30], 0);
     connectors_finish(&w);
