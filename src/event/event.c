@@ -209,6 +209,13 @@ const char *ev_verb_name(uint8_t verb)
     return name_at(verb_names, FB_COUNT(verb_names), verb);
 }
 
+const char *ev_key_op_name(uint8_t op)
+{
+    static const char *const names[] = {"",          "started",      "rotated",      "rewrapped",
+                                        "destroyed", "period_began", "period_ended", "erased"};
+    return name_at(names, FB_COUNT(names), op);
+}
+
 const char *ev_protocol_name(uint8_t protocol)
 {
     static const char *const names[] = {"HTTP/1", "HTTP/2", "TCP"};

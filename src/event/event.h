@@ -228,6 +228,7 @@ const char *ev_kind_name(uint8_t kind);
 const char *ev_health_name(uint8_t health);
 const char *ev_outcome_name(uint8_t outcome);
 const char *ev_verb_name(uint8_t verb);
+const char *ev_key_op_name(uint8_t op);
 /* A request reason under which foldback refused work: shed_*. */
 bool ev_reason_is_shed(uint16_t reason);
 /* One under which a rule of the configuration refused it (rate limit, quota): no demand on the

@@ -126,7 +126,9 @@ static uint8_t meaning_of(const struct ev_field_row *f)
                 {"fact3", MEANS_FACT},        {"fact4", MEANS_FACT},
                 {"cache", MEANS_CACHE},       {"protocol", MEANS_PROTOCOL},
                 {"tls", MEANS_TLS},           {"hedge", MEANS_HEDGE},
-                {"severity", MEANS_SEVERITY}, {"actor", MEANS_ACTOR}};
+                {"severity", MEANS_SEVERITY}, {"actor", MEANS_ACTOR},
+                {"op", MEANS_KEY_OP},         {"erasure", MEANS_HEX},
+                {"controller", MEANS_HEX},    {"limit", MEANS_HEX}};
     if (f->type == EV_FT_f64 || f->type == EV_FT_text)
         return MEANS_NOTHING;
     for (size_t i = 0; i < FB_COUNT(rows); i++)
@@ -233,6 +235,8 @@ const char *column_word(const struct column *c, const struct ev_head *ev, const 
         return word_at(severities, FB_COUNT(severities), v);
     case MEANS_ACTOR:
         return word_at(actors, FB_COUNT(actors), v);
+    case MEANS_KEY_OP:
+        return ev_key_op_name((uint8_t)v);
     case MEANS_NOTHING:
     case MEANS_HEX:
         break;

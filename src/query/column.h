@@ -56,7 +56,8 @@ enum column_meaning {
     MEANS_TLS,
     MEANS_HEDGE,
     MEANS_SEVERITY,
-    MEANS_ACTOR
+    MEANS_ACTOR,
+    MEANS_KEY_OP
 };
 
 struct column {

@@ -250,6 +250,8 @@ def test_an_erased_person_is_gone_and_decisions_and_figures_are_not(copy):
     assert sum(OTHER in json.dumps(e).lower() for e in after) >= 22  # nobody else lost a letter
     audit = [e for e in after if e["type"] == "key" and e["op"] == 7]
     assert audit[0]["count"] == got["erased"] and "%016x" % int(audit[0]["erasure"]) == got["erasure"]
+    proof = copy.cli("events", "query", "SELECT erasure, count FROM key WHERE op = 'erased'", "--format", "csv").stdout.split()
+    assert proof[1] == "%s,%d" % (got["erasure"], got["erased"]), proof  # the number that the command printed
     seen = {(e["type"], e["offset"]): e for e in after}
     for e in replay_before:
         assert seen[(e["type"], e["offset"])] == e

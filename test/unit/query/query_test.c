@@ -84,6 +84,10 @@ static int make_log(void **state)
     struct ev_command c = EV_INIT(COMMAND, command, FIRST_US + REQUESTS * EACH_US);
     memcpy(c.actor, "ann", 3);
     put(log, &c.head, &offset);
+    struct ev_key k = EV_INIT(KEY, key, FIRST_US + REQUESTS * EACH_US);
+    k.op = EV_KEY_ERASED;
+    k.erasure = 0xc7ce0acb22d91c4e;
+    put(log, &k.head, &offset);
     log_close(log);
     if (log_reader_open(&r, dir, LOG_FROM_START, NULL) != FB_OK ||
         log_reader_next(r, &ev, &offset) != FB_OK)
@@ -157,7 +161,10 @@ static void each_type_is_a_table_and_names_hold_where_they_stand(void **state)
     assert_string_equal(ask("SELECT request_id, node, reason FROM request LIMIT 1"),
                         "fedcba9876543210,0000000000000abc,answered");
     assert_string_equal(ask("SELECT type, count(*) FROM events GROUP BY 1 ORDER BY 1"),
-                        "command,1|decision,20|name,3|request,20000");
+                        "command,1|decision,20|key,1|name,3|request,20000");
+    /* As `foldback erase` printed it; as a number it would be below 0. */
+    assert_string_equal(ask("SELECT op, op_id, erasure FROM key WHERE op = 'erased'"),
+                        "erased,7,c7ce0acb22d91c4e");
     assert_string_equal(ask("SELECT count(*) FROM events WHERE type = 'decision'"), "20");
     assert_string_equal(ask("SELECT count(*) FROM events WHERE type = 'nothing'"), "0");
     assert_string_equal(ask("SELECT json ->> 'status' FROM events WHERE type = 'request' LIMIT 1"),
