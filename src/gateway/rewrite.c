@@ -3,7 +3,8 @@
  *
  * What groups matched are bytes of a path in normal form, chosen by the client, put together anew:
  * `^/a(.*)$` and `/$1` make /../x of /a../x.  So the whole must be in normal form again, or the
- * request is refused; and in a query a group cannot begin a parameter of its own. */
+ * request is refused; and in a query a group, {path} and {host} cannot begin a parameter of their
+ * own. */
 #include "base/regex.h"
 #include "gateway/rules.h"
 #include "proto/http1_target.h"
@@ -70,7 +71,7 @@ uint16_t rewrite_put_location(struct request *req, const struct rules_where *at,
     return REASON_NONE;
 }
 
-/* A group in a query stays the value that it is written into. */
+/* What a client chose stays, in a query, the value that it is written into. */
 static void put_escaped(struct span s, struct http1_out *w)
 {
     static const char digits[] = "0123456789ABCDEF";
@@ -91,14 +92,18 @@ static void put_template(const struct request *req, const struct rules_where *at
         if (p->var == CONF_VAR_NONE)
             is_query |= p->text.len && memchr(p->text.at, '?', p->text.len);
         is_query |= p->var == CONF_VAR_QUERY || p->var == CONF_VAR_TARGET;
-        if (p->var != CONF_VAR_GROUP) {
+        bool is_clients = p->var == CONF_VAR_PATH || p->var == CONF_VAR_HOST;
+        if (p->var != CONF_VAR_GROUP && !(is_query && is_clients)) {
             rules_put_var(req, at, p->var, p->text, w);
             continue;
         }
-        struct span group = regex_group(req->worker->regex, at->path, p->group);
+        struct span value = p->var == CONF_VAR_PATH ? at->path
+                            : p->var == CONF_VAR_HOST
+                                ? at->host
+                                : regex_group(req->worker->regex, at->path, p->group);
         if (is_query)
-            put_escaped(group, w);
+            put_escaped(value, w);
         else
-            http1_put(w, group);
+            http1_put(w, value);
     }
 }

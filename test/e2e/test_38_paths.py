@@ -39,6 +39,7 @@ def test_the_first_route_in_the_file_wins_whatever_its_kind(world):
     ("/u/$2/$1", "/p/a/b", "/u/b/a"), ("/u/$2/$1", "/p/a/b?q=1&r", "/u/b/a?q=1&r"), ("/u?x=$1", "/p/a/b?q=1", "/u?x=a&q=1"),
     ("/u?x=$1?", "/p/a/b?q=1", "/u?x=a"), ("/u?", "/p/a/b?q=1", "/u"), ("/u/$$1-${2}", "/p/a/b", "/u/$1-b"), ("/u/$1", "/other?q", "/other?q"),
     ("/u?x=$1&y=$2", "/p/a&admin=1/b+c;d=e", "/u?x=a%26admin%3D1&y=b%2Bc%3Bd%3De"), ("/u?x=$1", "/p/%C3%A9/b", "/u?x=%C3%A9"),
+    ("/u?x={path}&y=1", "/p/a&admin=1/b", "/u?x=/p/a%26admin%3D1/b&y=1"), ("/u?x={host}", "/p/a/b", "/u?x=test"),
     ("/{scheme}/{host}/$1{path}", "/p/a/b", "/http/test/a/p/a/b"), ("/u", "/p/a/b?", "/u?")])
 def test_a_path_is_rewritten(world, to, target, gets):
     origin, proxy = behind(world, ["{ match: /, service: app, rewrite: { pattern: '^/p/(.*)/(.*)$', to: '%s' } }" % to])
