@@ -76,8 +76,11 @@ try {
   out.steps.mark = (await page.locator('.mark.is-selected').count()) === 1;
 
   for (const view of ['Endpoints', 'Protocols', 'Cache', 'Features', 'Stream', 'Fleet', 'Knobs', 'Requests', 'System']) {
+    await page.evaluate(() => scrollTo(0, document.documentElement.scrollHeight));
     await page.getByRole('navigation').getByRole('link', { name: view }).click();
     await page.getByRole('heading', { level: 1, name: view }).waitFor();
+    const scrolled = await page.evaluate(() => scrollY); // a view begins at its top, its title not under the header
+    if (scrolled) out.errors.push(`${view} opens scrolled by ${scrolled}`);
     await page.waitForTimeout(700);
     if (view === 'Endpoints') {
       const rows = await page.getByRole('region', { name: 'Versions, table' }).locator('tbody tr').allTextContents();
@@ -189,6 +192,13 @@ try {
   await page.getByRole('button', { name: 'Unpin shed_threshold of shop' }).click();
   await page.getByRole('button', { name: 'Unpin shed_threshold of shop' }).waitFor({ state: 'detached' });
   out.steps.unpinned = true;
+
+  // A service that nobody asked yet.
+  await page.route('**/v1/heatmap**', async (r) => r.fulfill({ json: { ...(await (await r.fetch()).json()), t: [], counts: [] } }));
+  await page.getByRole('navigation').getByRole('link', { name: 'Overview' }).click();
+  await page.getByLabel('Scope of the charts').selectOption('service:shop');
+  await page.getByText('No answer in this time.').waitFor();
+  out.steps.no_heat = (await page.locator('canvas.heat').isVisible()) === false;
 } catch (problem) {
   out.failed = problem.message;
 } finally {

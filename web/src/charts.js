@@ -213,6 +213,7 @@ function draw_heat(canvas, m, first, last, rows) {
   const ratio = devicePixelRatio || 1;
   const width = canvas.clientWidth;
   const height = canvas.clientHeight;
+  if (m.t.length === 0 || width <= axis_px || height <= 8) return; // hidden: no answer yet
   canvas.width = width * ratio;
   canvas.height = height * ratio;
   const g = canvas.getContext('2d');
@@ -260,6 +261,7 @@ export function Heatmap() {
         last = Math.max(last, b);
       }
     });
+  const is_empty = first > last;
   first = Math.max(0, Math.min(first, 23) - 1);
   last = Math.min(23, Math.max(last + 1, first + 5));
   useEffect(() => {
@@ -281,8 +283,9 @@ export function Heatmap() {
   }
   return html`<section class="panel" aria-labelledby="heat-h">
     <header><h2 id="heat-h">Latency heatmap</h2><p class="hint">Answers per second and latency; a stronger colour holds more. Two bands are two kinds of answers.</p></header>
-    <canvas class="heat" ref=${canvas} role="img" aria-label="Latency heatmap; the table below says the same in figures"></canvas>
-    <details><summary>As a table</summary>
+    ${is_empty ? html`<p class="empty">No answer in this time.</p>` : null}
+    <canvas class="heat" hidden=${is_empty} ref=${canvas} role="img" aria-label="Latency heatmap; the table below says the same in figures"></canvas>
+    <details hidden=${is_empty}><summary>As a table</summary>
       <div class="scroll" tabindex="0" role="region" aria-label="Latency quantiles"><table>
         <thead><tr><th scope="col">From</th><th scope="col">To</th><th scope="col" class="n">Answers</th><th scope="col" class="n">p50 ≤</th><th scope="col" class="n">p90 ≤</th><th scope="col" class="n">p99 ≤</th></tr></thead>
         <tbody>${parts.map((p) => html`<tr key=${p.from}><td>${clock(p.from * 1000)}</td><td>${clock(p.to * 1000)}</td>

@@ -17,7 +17,9 @@ const of_url = () => (location.hash.slice(2) in views ? location.hash.slice(2) :
 const view = signal(of_url());
 addEventListener('hashchange', () => {
   view.value = of_url();
-  document.getElementById('main')?.focus();
+  // A view begins at its top; focus alone would scroll its title under the header.
+  document.getElementById('main')?.focus({ preventScroll: true });
+  scrollTo(0, 0);
 });
 
 const connection_text = { connecting: 'Connecting', live: 'Live', lost: 'Reconnecting', denied: 'Signed out' };

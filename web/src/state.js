@@ -129,7 +129,8 @@ export async function load_findings() {
 async function load_heat_tail() {
   const old = heat.value;
   if (!old || is_paused.value || document.hidden) return;
-  const more = await get(`/v1/heatmap?seconds=10&${scope_query()}`).catch(() => null);
+  const hidden_s = Math.ceil(now_ms.value / 1000 - (old.t.at(-1) ?? 0)); // of a tab that nobody saw for a while
+  const more = await get(`/v1/heatmap?seconds=${Math.min(keep_s, Math.max(10, hidden_s + 5))}&${scope_query()}`).catch(() => null);
   if (!more || heat.value !== old) return;
   const last = old.t.at(-1) ?? 0;
   const from = more.t.findIndex((t) => t > last);

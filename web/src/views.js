@@ -368,8 +368,8 @@ export function System() {
   <div class="halves">
     <section class="panel" aria-labelledby="stream-h"><header><h2 id="stream-h">Event stream</h2></header>
       ${stream ? html`<${Pairs} rows=${[
-        ['Events per second', count(stream.events_per_s)], ['Events', count(stream.events)], ['Lost', count(stream.events_lost), stream.events_lost ? 'bad' : ''],
-        ['Behind', ms(stream.lag_ms)], ['Log', bytes(stream.log_bytes)], ['Bytes per event', stream.events ? (stream.log_bytes / stream.events).toFixed(1) : dash],
+        ['Events per second', count(stream.events_per_s)], ['Since the start', count(stream.events)], ['Lost', count(stream.events_lost), stream.events_lost ? 'bad' : ''],
+        ['Behind', ms(stream.lag_ms)], ['Log', bytes(stream.log_bytes)], ['Bytes per event', stream.next_offset > stream.first_offset ? (stream.log_bytes / (stream.next_offset - stream.first_offset)).toFixed(1) : dash],
         ['Segments', count(stream.segments)], ['Encryption', stream.is_encrypted ? `key ${stream.key_id}` : 'off'], ['Disk', stream.is_disk_ok ? 'ok' : stream.disk_error, stream.is_disk_ok ? '' : 'bad'],
       ]} />` : null}</section>
     <section class="panel" aria-labelledby="cost-h"><header><h2 id="cost-h">What foldback itself takes</h2></header>
