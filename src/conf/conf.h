@@ -214,6 +214,7 @@ struct conf_hash {
     const char *name; /* of the field, cookie or parameter; "" */
 };
 #define CONF_METHODS_MAX 8 /* in one match */
+#define CONF_HOSTS_MAX 64  /* the same */
 enum conf_path_kind {
     CONF_PATH_ANY,
     CONF_PATH_EXACT,

@@ -421,11 +421,9 @@ static void match_path(struct reader *rd, const struct node *n, struct conf_rout
                                                : CONF_PATH_EXACT;
 }
 
-static void match_host(struct reader *rd, const struct node *n, struct conf_route *rt)
+/* One host in the form that requests have; behind a | where others stand already. */
+static void host_one(struct reader *rd, const struct node *n, struct span s, struct buf *out)
 {
-    struct span s;
-    if (!read_scalar(rd, n, &s))
-        return;
     bool is_wild = span_starts(s, SPAN("*."));
     struct span name = is_wild ? (struct span){s.at + 2, s.len - 2} : s;
     if (name.len > 1 && name.at[name.len - 1] == '.')
@@ -441,20 +439,54 @@ static void match_host(struct reader *rd, const struct node *n, struct conf_rout
         return;
     }
     is_v6 = is_number && memchr(inner.at, ':', inner.len); /* as requests have it: in brackets */
-    char *copy = arena_get(rd->keep, inner.len + 3);
-    if (!copy)
-        return;
-    sprintf(copy, "%s%.*s%s", is_wild ? "*." : is_v6 ? "[" : "", SPAN_ARG(inner), is_v6 ? "]" : "");
-    for (char *c = copy; *c; c++)
-        *c = (char)tolower((unsigned char)*c);
-    rt->host = copy;
+    buf_printf(out, "%s%s%.*s%s", out->len ? "|" : "", is_wild ? "*." : is_v6 ? "[" : "",
+               SPAN_ARG(inner), is_v6 ? "]" : "");
 }
 
+/* [a, b] of a match, or one of them. */
+static const struct node *first_of(struct reader *rd, const struct node *n, uint32_t most)
+{
+    char path[NODE_PATH_BYTES];
+    if (n->kind != NODE_LIST)
+        return n;
+    if (n->count > 0 && n->count <= most)
+        return n->first;
+    problem(rd, n, "%s must have 1..%u values, got %u", node_path(n, path), most, n->count);
+    return NULL;
+}
+
+static void match_host(struct reader *rd, const struct node *n, struct conf_route *rt)
+{
+    const struct node *k = first_of(rd, n, CONF_HOSTS_MAX);
+    struct span s;
+    struct buf all;
+    buf_init(&all, CONF_HOSTS_MAX * 256);
+    for (; k; k = k == n ? NULL : k->next)
+        if (read_scalar(rd, k, &s))
+            host_one(rd, k, s, &all);
+    struct span found = buf_span(&all);
+    char *copy = arena_get(rd->keep, found.len + 1);
+    for (size_t i = 0; copy && i < found.len; i++)
+        copy[i] = (char)tolower((unsigned char)found.at[i]);
+    if (copy)
+        copy[found.len] = '\0';
+    rt->host = copy ? copy : "";
+    if (all.failed)
+        rd->keep->failed = true;
+    buf_fini(&all);
+}
+
+/* GET|HEAD, or [GET, HEAD]. */
 static void match_method(struct reader *rd, const struct node *n, struct conf_route *rt)
 {
-    struct span s, rest;
-    if (!read_scalar(rd, n, &s))
-        return;
+    const struct node *k = first_of(rd, n, CONF_METHODS_MAX);
+    struct span s = {0}, rest;
+    struct buf all;
+    buf_init(&all, 4 * KIB);
+    for (; k; k = k == n ? NULL : k->next)
+        if (read_scalar(rd, k, &s))
+            buf_printf(&all, "%s%.*s", all.len ? "|" : "", SPAN_ARG(s));
+    s = buf_span(&all);
     size_t count = 0;
     bool is_good = s.len > 0 && s.at[s.len - 1] != '|';
     for (rest = s; rest.len && is_good;) {
@@ -463,12 +495,13 @@ static void match_method(struct reader *rd, const struct node *n, struct conf_ro
         for (size_t i = 0; i < one.len; i++)
             is_good &= !islower((unsigned char)one.at[i]);
     }
-    if (!is_good)
+    if (is_good)
+        rt->method = arena_text(rd->keep, s);
+    else if (s.len)
         problem(rd, n,
                 "method must be upper case, up to 8 with | between them: GET|HEAD, got \"%.*s\"",
                 SHOWN(s));
-    else
-        rt->method = arena_text(rd->keep, s);
+    buf_fini(&all);
 }
 
 static void match_headers(struct reader *rd, const struct node *n, struct conf_route *rt)

@@ -275,6 +275,15 @@ static bool route_schema(struct json *j, enum conf_key key)
     case KEY_ROUTE_deny:
         texts_of(j, 1, CONF_PREFIXES_MAX);
         return true;
+    case KEY_MATCH_host:
+    case KEY_MATCH_method: /* a schema's words for lists bind lists only */
+        json_key(j, "type");
+        json_raw(j, SPAN("[\"string\",\"number\",\"array\"]"));
+        json_key_u64(j, "minItems", 1);
+        json_key_u64(j, "maxItems", key == KEY_MATCH_host ? CONF_HOSTS_MAX : CONF_METHODS_MAX);
+        json_key(j, "items");
+        json_raw(j, SPAN("{\"type\":[\"string\",\"number\"]}"));
+        return true;
     case KEY_ROUTE_request_headers:
     case KEY_ROUTE_response_headers:
         ref(j, "fields");

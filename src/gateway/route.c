@@ -21,8 +21,8 @@ struct field_rule {
 struct rule {
     uint64_t head, head_mask; /* first bytes of the path, as many as are fixed */
     struct span path;         /* the whole pattern */
-    struct span host_suffix;  /* ".example.org", "" none */
-    struct span host;         /* exact, "" any */
+    struct span hosts;        /* "a.example|*.b.example", "" any */
+    bool has_suffix;          /* ... one of them with *. */
     struct span methods[CONF_METHODS_MAX];
     const struct field_rule *fields;
     const struct regex *regex;
@@ -46,6 +46,7 @@ struct route_table {
     bool has_hosts;
 };
 
+static bool has_host(struct span hosts, struct span host);
 static enum regex_result rule_matches(const struct rule *r, const struct route_query *q);
 static bool glob_matches(struct span pattern, struct span text);
 static bool fields_match(const struct rule *r, const struct route_query *q);
@@ -89,6 +90,8 @@ uint16_t route_match(const struct route_table *t, const struct route_query *q)
         const struct rule *r = &t->rules[list->rules[i]];
         if ((head & r->head_mask) != r->head)
             continue;
+        if (r->hosts.len && list == &t->others && !has_host(r->hosts, q->host))
+            continue; /* lists of a host hold only what matches it */
         enum regex_result result = rule_matches(r, q);
         if (result != REGEX_NO)
             return FB_LIKELY(result == REGEX_YES) ? list->rules[i] : ROUTE_COSTLY;
@@ -102,10 +105,20 @@ static bool host_suffix_matches(struct span suffix, struct span host)
            memcmp(host.at + host.len - suffix.len, suffix.at, suffix.len) == 0;
 }
 
+static bool has_host(struct span hosts, struct span host)
+{
+    while (hosts.len) {
+        struct span one = span_cut(hosts, '|', &hosts);
+        bool is_wild = one.at[0] == '*';
+        if (is_wild ? host_suffix_matches((struct span){one.at + 1, one.len - 1}, host)
+                    : span_eq(one, host))
+            return true;
+    }
+    return false;
+}
+
 static enum regex_result rule_matches(const struct rule *r, const struct route_query *q)
 {
-    if (r->host_suffix.len && !host_suffix_matches(r->host_suffix, q->host))
-        return REGEX_NO;
     switch ((enum conf_path_kind)r->path_kind) {
     case CONF_PATH_ANY:
     case CONF_PATH_REGEX: /* below, for it costs most */
@@ -232,14 +245,11 @@ static void compile_head(struct rule *r)
 
 static void compile_rule(struct rule *r, const struct conf_route *rt, struct field_rule *fields)
 {
-    struct span host = span_of(rt->host);
+    r->hosts = span_of(rt->host);
+    r->has_suffix = strchr(rt->host, '*') != NULL;
     r->path_kind = (uint8_t)rt->path_kind;
     r->path = span_of(rt->path);
     r->regex = rt->regex;
-    if (span_starts(host, SPAN("*.")))
-        r->host_suffix = (struct span){host.at + 1, host.len - 1};
-    else
-        r->host = host;
     for (struct span rest = span_of(rt->method); rest.len;) {
         fb_assert(r->method_count < CONF_METHODS_MAX);
         r->methods[r->method_count++] = span_cut(rest, '|', &rest);
@@ -260,20 +270,34 @@ static bool list_rules(const struct route_table *t, struct host_list *list, stru
         return false;
     for (size_t i = 0; i < t->rule_count; i++) {
         const struct rule *r = &t->rules[i];
-        bool can = r->host.len == 0 || (!is_others && span_eq(r->host, host));
-        if (!is_others && r->host_suffix.len)
-            can = host_suffix_matches(r->host_suffix, host);
-        if (can)
+        if (r->hosts.len == 0 || (is_others ? r->has_suffix : has_host(r->hosts, host)))
             list->rules[list->count++] = (uint16_t)i;
     }
     return true;
+}
+
+/* The list of an exact host, made when it is named for the first time. */
+static bool compile_host(struct route_table *t, struct span host)
+{
+    uint64_t hash = hash_of(host);
+    size_t at = hash & t->slot_mask;
+    while (t->slots[at].rules && !span_eq(t->slots[at].host, host))
+        at = (at + 1) & t->slot_mask;
+    if (t->slots[at].rules)
+        return true;
+    t->slots[at].host = host;
+    t->slots[at].hash = hash;
+    return list_rules(t, &t->slots[at], host, false);
 }
 
 static bool compile_hosts(struct route_table *t)
 {
     size_t named = 0, slots = 2;
     for (size_t i = 0; i < t->rule_count; i++)
-        named += t->rules[i].host.len > 0;
+        for (struct span one, rest = t->rules[i].hosts; rest.len;) {
+            one = span_cut(rest, '|', &rest);
+            named += one.at[0] != '*';
+        }
     while (slots < named * 2)
         slots *= 2;
     t->has_hosts = named > 0;
@@ -281,21 +305,12 @@ static bool compile_hosts(struct route_table *t)
     t->slots = calloc(slots, sizeof *t->slots);
     if (!t->slots || !list_rules(t, &t->others, SPAN(""), true))
         return false;
-    for (size_t i = 0; i < t->rule_count; i++) {
-        struct span host = t->rules[i].host;
-        if (host.len == 0)
-            continue;
-        uint64_t hash = hash_of(host);
-        size_t at = hash & t->slot_mask;
-        while (t->slots[at].rules && !span_eq(t->slots[at].host, host))
-            at = (at + 1) & t->slot_mask;
-        if (t->slots[at].rules)
-            continue;
-        t->slots[at].host = host;
-        t->slots[at].hash = hash;
-        if (!list_rules(t, &t->slots[at], host, false))
-            return false;
-    }
+    for (size_t i = 0; i < t->rule_count; i++)
+        for (struct span one, rest = t->rules[i].hosts; rest.len;) {
+            one = span_cut(rest, '|', &rest);
+            if (one.at[0] != '*' && !compile_host(t, one))
+                return false;
+        }
     return true;
 }
 

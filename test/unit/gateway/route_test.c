@@ -55,6 +55,20 @@ static bool naive_words(const char *list, const char *word)
     return false;
 }
 
+/* "a|*.b": one of them is it, or holds it as a subdomain. */
+static bool naive_host(const char *list, const char *host)
+{
+    char copy[256], *rest = copy, *one;
+    snprintf(copy, sizeof copy, "%s", list);
+    while ((one = strsep(&rest, "|")) != NULL) {
+        size_t len = strlen(one), whole = strlen(host);
+        if (one[0] != '*' ? strcmp(one, host) == 0
+                          : whole > len - 1 && strcmp(host + whole - (len - 1), one + 1) == 0)
+            return true;
+    }
+    return false;
+}
+
 static uint16_t naive_match(const struct conf *c, const struct route_query *q)
 {
     char path[256], host[256], method[32], value[256];
@@ -64,11 +78,8 @@ static uint16_t naive_match(const struct conf *c, const struct route_query *q)
     for (size_t i = 0; i < c->route_count; i++) {
         const struct conf_route *rt = &c->routes[i];
         bool is_match = true;
-        if (rt->host[0] == '*')
-            is_match = strlen(host) > strlen(rt->host) - 1 &&
-                       strcmp(host + strlen(host) - strlen(rt->host) + 1, rt->host + 1) == 0;
-        else if (*rt->host)
-            is_match = strcmp(host, rt->host) == 0;
+        if (*rt->host)
+            is_match = naive_host(rt->host, host);
         if (rt->path_kind == CONF_PATH_EXACT)
             is_match &= strcmp(path, rt->path) == 0;
         if (rt->path_kind == CONF_PATH_PREFIX)
@@ -104,7 +115,9 @@ static const char table_text[] =
          "  - { match: { path: /any/, header: { X-Debug: \"*\" } }, service: a }\n"
          "  - { match: { path: /ua/, header: { User-Agent: \"*curl*\" } }, service: a }\n"
          "  - { match: { path: /tok/, header: { Authorization: \"Bearer *\" } }, service: a }\n"
-         "  - { match: { host: \"[::1]\" }, service: a }\n";
+         "  - { match: { host: \"[::1]\" }, service: a }\n"
+         "  - { match: { host: [Shop.example.net, \"*.shop.example.net\", 192.0.2.7], path: /s/,\n"
+         "               method: [GET, HEAD] }, service: a }\n";
 
 #define NOTHING ROUTE_NONE
 #define ROW(text, ...)                                                                             \
@@ -148,6 +161,14 @@ static const struct {
     ROW("header begins otherwise", .path = "/tok/", .method = "GET", .name = "Authorization",
         .value = "Basic x", .want = NOTHING),
     ROW("IPv6 host", .host = "[::1]", .path = "/zz", .method = "GET", .want = 9),
+    ROW("the first of several hosts", .host = "shop.example.net", .path = "/s/", .method = "GET",
+        .want = 10),
+    ROW("a subdomain of the second", .host = "x.shop.example.net", .path = "/s/", .method = "HEAD",
+        .want = 10),
+    ROW("the last one", .host = "192.0.2.7", .path = "/s/", .method = "GET", .want = 10),
+    ROW("none of several", .host = "example.net", .path = "/s/", .method = "GET", .want = NOTHING),
+    ROW("another method than the two", .host = "192.0.2.7", .path = "/s/", .method = "POST",
+        .want = NOTHING),
     ROW("asterisk form matches no path", .path = "*", .method = "OPTIONS", .want = NOTHING),
 };
 
@@ -251,7 +272,11 @@ static struct conf *random_conf(struct rng *r)
     for (uint32_t i = 0; i < count; i++) {
         const char *host = PICK(r, hosts), *method = PICK(r, methods);
         buf_printf(&text, "  - { service: a, match: { path: \"%s\"", PICK(r, paths));
-        if (*host && rng_below(r, 2))
+        uint32_t several = rng_below(r, 4);
+        if (several == 3)
+            buf_printf(&text, ", host: [\"%s\", \"%s\"]", hosts[1 + rng_below(r, 6)],
+                       hosts[1 + rng_below(r, 6)]);
+        else if (*host && several >= 1)
             buf_printf(&text, ", host: \"%s\"", host);
         if (*method && rng_below(r, 2))
             buf_printf(&text, ", method: %s", method);
