@@ -3,6 +3,7 @@
  * keys, ciphers, users.  Nothing is opened but the files that it names. */
 #include "cli/cli_int.h"
 #include "conf/conf.h"
+#include "guard/master.h"
 #include "io/htpasswd.h"
 #include "io/tls.h"
 
@@ -148,5 +149,11 @@ size_t check_start(const struct conf *conf, const char *state, check_start_fn *f
             fn(arg, line_of(&conf->connectors[i], err.text), err.text);
             count++;
         }
+    struct fb_err why;
+    if (master_probe(conf->p.encryption_master_key, &why) != FB_OK) {
+        fb_fail(&err, why.code, "encryption.master_key: %.400s", why.text);
+        fn(arg, 0, err.text);
+        count++;
+    }
     return count + check_ingest(conf, fn, arg);
 }

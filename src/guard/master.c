@@ -46,6 +46,25 @@ enum fb_code master_check(const char *text, struct fb_err *err)
                    text);
 }
 
+enum fb_code master_probe(const char *text, struct fb_err *err)
+{
+    unsigned char key[GCM_KEY_BYTES];
+    char program[1024];
+    enum fb_code code = master_check(text, err);
+    if (code != FB_OK || master_is_none(text))
+        return code;
+    if (is_file(text)) {
+        code = read_file(text + 5, key, err);
+        secret_wipe(key, sizeof key);
+        return code;
+    }
+    snprintf(program, sizeof program, "%.*s", (int)strcspn(text + 5, " "), text + 5);
+    if (access(program, X_OK) != 0)
+        return fb_fail(err, FB_E_KEY, "%s, which has the master key, cannot be run: %s", program,
+                       strerror(errno));
+    return FB_OK;
+}
+
 void master_hex_put(struct buf *out, const void *in, size_t bytes)
 {
     static const char digits[] = "0123456789abcdef";

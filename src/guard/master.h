@@ -23,6 +23,9 @@
 FB_MUST_USE
 enum fb_code master_check(const char *text, struct fb_err *err);
 bool master_is_none(const char *text);
+/* Would a start get it?  The file is read, the program only looked at.  FB_E_KEY. */
+FB_MUST_USE
+enum fb_code master_probe(const char *text, struct fb_err *err);
 /* Seals the 32 bytes of <secret> to a text without blanks.  Not for none. */
 FB_MUST_USE
 enum fb_code master_wrap(const char *master, const unsigned char *secret, struct buf *text,

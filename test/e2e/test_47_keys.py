@@ -181,6 +181,8 @@ def test_a_wrong_or_missing_master_key_is_one_clear_error_and_no_damage(copy, ho
     done = run("run", "--config", copy.file, "--state", copy.state)
     assert done.returncode == 4, done.stderr
     assert str(copy.key) in done.stderr
+    done = copy.cli("config", "check", copy.file)  # told before a start, but for what only the sealed keys can tell
+    assert done.returncode == (0 if how == "wrong" else 2) and (str(copy.key) in done.stderr) == (how != "wrong"), done.stderr
     assert digest(copy.state) == before
     write_key(copy.key)
     assert copy.cli("log", "check").returncode == 0
@@ -365,6 +367,10 @@ def test_a_program_can_keep_the_master_key(tmp_path):
     (tmp_path / "closed").write_text("")
     done = fold.cli("log", "check")
     assert done.returncode == 4 and "no access" in done.stderr, done.stderr
+    assert fold.cli("config", "check", fold.file).returncode == 0  # the program is not asked, only looked for
+    kms.chmod(0o600) if os.getuid() else kms.rename(tmp_path / "away")
+    done = fold.cli("config", "check", fold.file)
+    assert done.returncode == 2 and "cannot be run" in done.stderr, done.stderr
     origin.close()
 
 
