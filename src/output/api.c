@@ -335,6 +335,9 @@ static const char *remedy_of(enum fb_code code)
     switch (code) {
     case FB_E_USAGE:
         return "GET /v1/openapi.json says what this call takes.";
+    case FB_E_FORMAT: /* what was sent, not what is stored */
+        return "Correct the body and send it again; GET /v1/openapi.json says what this call "
+               "takes.";
     case FB_E_TIMEOUT:
         return "Look at GET /v1/status, then try again.";
     case FB_E_UNREACHABLE:

@@ -49,7 +49,7 @@ def ask(fold, method, path, body=None, token=None, source=None):
     host, port = where["address"].rsplit(":", 1)
     c = http.client.HTTPConnection(host, int(port), timeout=30, source_address=(source, 0) if source else None)
     try:
-        c.request(method, path, json.dumps(body) if body is not None else None,
+        c.request(method, path, body if isinstance(body, bytes) else json.dumps(body) if body is not None else None,
                   {"Authorization": f"Bearer {token}", "Content-Type": "application/json"})
         r = c.getresponse()
         text = r.read()
@@ -186,6 +186,8 @@ def test_a_name_that_a_call_does_not_know_is_refused_with_those_it_knows(fold, m
 def test_a_problem_tells_who_speaks_http_nothing_of_the_command_line(fold):
     status, problem = ask(fold, "POST", "/v1/drain", {})
     assert status == 400 and "--help" not in json.dumps(problem) and "openapi" in problem["remedy"], problem
+    status, problem = ask(fold, "POST", "/v1/ingest", b"{")
+    assert status == 400 and "log check" not in problem["remedy"] and "Correct the body" in problem["remedy"], problem
 
 
 # ---- tokens ----
