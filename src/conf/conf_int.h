@@ -301,6 +301,9 @@ void conf_regexes_free(struct conf_private *private);
 const char *path_fault(struct span s);
 /* False after a message: no field, or one that foldback itself answers for. */
 bool parse_free_field(struct reader *rd, const struct node *n, struct span name);
+/* A list of 1..<most> such names. */
+const char **parse_free_fields(struct reader *rd, const struct node *n, const char *example,
+                               size_t most, size_t *count);
 /* parse_auth.c: after the other keys of the route; NULL without memory or after a message. */
 const struct conf_auth *parse_auth(struct reader *rd, const struct node *n,
                                    const struct conf_route *rt);

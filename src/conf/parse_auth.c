@@ -65,25 +65,6 @@ static void read_basic(struct reader *rd, const struct node *n, struct conf_auth
                 "users.htpasswd NAME` makes one");
 }
 
-static void read_copied(struct reader *rd, const struct node *n, struct conf_auth *a)
-{
-    char path[NODE_PATH_BYTES];
-    if (!read_is(rd, n, NODE_LIST, "[X-User, X-Email]"))
-        return;
-    if (n->count == 0 || n->count > CONF_COPIED_MAX) {
-        problem(rd, n, "%s must have 1..%d names, got %u", node_path(n, path), CONF_COPIED_MAX,
-                n->count);
-        return;
-    }
-    const char **at = arena_get(rd->keep, n->count * sizeof *at);
-    for (const struct node *k = n->first; k && at; k = k->next) {
-        struct span s;
-        if (read_scalar(rd, k, &s) && parse_free_field(rd, k, s))
-            at[a->copied_count++] = arena_text(rd->keep, s);
-    }
-    a->copied = at;
-}
-
 static void ask_key(struct reader *rd, const struct node *k, struct conf_auth *a, bool *has_service)
 {
     struct span s;
@@ -106,7 +87,8 @@ static void ask_key(struct reader *rd, const struct node *k, struct conf_auth *a
         read_key_number(rd, k, KEY_ASK_timeout, &a->timeout_ms);
         break;
     case KEY_ASK_response_headers:
-        read_copied(rd, k, a);
+        a->copied =
+            parse_free_fields(rd, k, "[X-User, X-Email]", CONF_COPIED_MAX, &a->copied_count);
         break;
     case KEY_ASK_redirects:
         read_bool(rd, k, &a->takes_redirects);

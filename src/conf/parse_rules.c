@@ -244,23 +244,24 @@ static void read_pairs(struct reader *rd, const struct node *n, const struct con
     *out = at;
 }
 
-static void read_removed(struct reader *rd, const struct node *n, struct conf_fields *out)
+const char **parse_free_fields(struct reader *rd, const struct node *n, const char *example,
+                               size_t most, size_t *count)
 {
     char path[NODE_PATH_BYTES];
-    if (!read_is(rd, n, NODE_LIST, "[Server, X-Powered-By]"))
-        return;
-    if (n->count == 0 || n->count > CONF_FIELDS_MAX) {
-        problem(rd, n, "%s must have 1..%d names, got %u", node_path(n, path), CONF_FIELDS_MAX,
-                n->count);
-        return;
+    *count = 0;
+    if (!read_is(rd, n, NODE_LIST, example))
+        return NULL;
+    if (n->count == 0 || n->count > most) {
+        problem(rd, n, "%s must have 1..%zu names, got %u", node_path(n, path), most, n->count);
+        return NULL;
     }
     const char **at = arena_get(rd->keep, n->count * sizeof *at);
     for (const struct node *k = n->first; k && at; k = k->next) {
         struct span s;
         if (read_scalar(rd, k, &s) && parse_free_field(rd, k, s))
-            at[out->remove_count++] = arena_text(rd->keep, s);
+            at[(*count)++] = arena_text(rd->keep, s);
     }
-    out->remove = at;
+    return at;
 }
 
 static void check_size(struct reader *rd, const struct node *n, const struct conf_fields *f)
@@ -291,7 +292,8 @@ static void read_fields(struct reader *rd, const struct node *n, struct conf_fie
             read_pairs(rd, k, &out->add, &out->add_count);
             break;
         case KEY_FIELDS_remove:
-            read_removed(rd, k, out);
+            out->remove = parse_free_fields(rd, k, "[Server, X-Powered-By]", CONF_FIELDS_MAX,
+                                            &out->remove_count);
             break;
         default:
             break;

@@ -270,6 +270,22 @@ static void texts_of(struct json *j, uint64_t min, uint64_t max)
 /* Of routes. */
 static bool route_schema(struct json *j, enum conf_key key)
 {
+    static const struct {
+        enum conf_key key;
+        const char *name;
+    } parts[] = {{KEY_ROUTE_request_headers, "fields"},
+                 {KEY_ROUTE_response_headers, "fields"},
+                 {KEY_ROUTE_rewrite, "rewrite"},
+                 {KEY_ROUTE_respond, "respond"},
+                 {KEY_ROUTE_auth, "auth"},
+                 {KEY_AUTH_basic, "basic"},
+                 {KEY_AUTH_request, "auth_request"},
+                 {KEY_ROUTE_mirror, "mirror"}};
+    for (size_t i = 0; i < FB_COUNT(parts); i++)
+        if (parts[i].key == key) {
+            ref(j, parts[i].name);
+            return true;
+        }
     switch ((int)key) {
     case KEY_ROUTE_allow:
     case KEY_ROUTE_deny:
@@ -284,10 +300,6 @@ static bool route_schema(struct json *j, enum conf_key key)
         json_key(j, "items");
         json_raw(j, SPAN("{\"type\":[\"string\",\"number\"]}"));
         return true;
-    case KEY_ROUTE_request_headers:
-    case KEY_ROUTE_response_headers:
-        ref(j, "fields");
-        return true;
     case KEY_FIELDS_set:
     case KEY_FIELDS_add:
         json_key_str(j, "type", "object");
@@ -298,23 +310,8 @@ static bool route_schema(struct json *j, enum conf_key key)
     case KEY_FIELDS_remove:
         texts_of(j, 1, CONF_FIELDS_MAX);
         return true;
-    case KEY_ROUTE_rewrite:
-        ref(j, "rewrite");
-        return true;
     case KEY_ROUTE_redirect:
         words_or_map(j, "https", NULL, "redirect");
-        return true;
-    case KEY_ROUTE_respond:
-        ref(j, "respond");
-        return true;
-    case KEY_ROUTE_auth:
-        ref(j, "auth");
-        return true;
-    case KEY_AUTH_basic:
-        ref(j, "basic");
-        return true;
-    case KEY_AUTH_request:
-        ref(j, "auth_request");
         return true;
     case KEY_ASK_response_headers:
         texts_of(j, 1, CONF_COPIED_MAX);
@@ -330,9 +327,6 @@ static bool route_schema(struct json *j, enum conf_key key)
         json_key_u64(j, "maxProperties", 32);
         json_key(j, "additionalProperties");
         json_raw(j, SPAN("{\"type\":\"string\"}"));
-        return true;
-    case KEY_ROUTE_mirror:
-        ref(j, "mirror");
         return true;
     case KEY_MIRROR_percent:
         text_type(j, "^[0-9.]+ *%$");

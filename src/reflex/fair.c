@@ -125,13 +125,18 @@ static struct fair_cut plan(const struct fair_class *c, double share)
     return cut;
 }
 
+static double largest_of(const struct fair_class *c)
+{
+    float most = 0;
+    for (uint32_t u = 0; u < FAIR_USERS; u++)
+        most = c->asked[0][u] > most ? c->asked[0][u] : most;
+    return (double)most;
+}
+
 /* The level at which <sum> passes. */
 static double level_of(const struct fair_class *c, double sum)
 {
-    double low = 0;
-    double high = 0;
-    for (uint32_t u = 0; u < FAIR_USERS; u++)
-        high = (double)c->asked[0][u] > high ? (double)c->asked[0][u] : high;
+    double low = 0, high = largest_of(c);
     for (uint32_t i = 0; i < 24; i++) {
         double middle = (low + high) / 2;
         if (sum_below(c, middle) < sum)
@@ -153,10 +158,7 @@ static double sum_below(const struct fair_class *c, double level)
 /* Of those who ask at all, within a thousandth of the largest. */
 static double median_of(const struct fair_class *c, uint32_t users)
 {
-    double low = 0;
-    double high = 0;
-    for (uint32_t u = 0; u < FAIR_USERS; u++)
-        high = (double)c->asked[0][u] > high ? (double)c->asked[0][u] : high;
+    double low = 0, high = largest_of(c);
     for (uint32_t i = 0; i < 16; i++) {
         double middle = (low + high) / 2;
         uint32_t below = 0;
