@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "conf/conf.h"
 #include "io/socket.h"
+#include "io/socket_path.h"
 
 #include <errno.h>
 #include <netdb.h>
@@ -101,7 +102,7 @@ static const char *reach(const struct conf_endpoint *e, uint32_t timeout_ms)
 {
     struct sock_addr to = {0};
     if (e->kind == CONF_ENDPOINT_ADDRESS) {
-        if (!sock_parse_host(span_of(e->host), e->port, &to))
+        if (!sock_parse_endpoint(span_of(e->host), e->port, &to))
             return "is no address";
     } else {
         struct addrinfo *list = NULL, wanted = {.ai_socktype = SOCK_STREAM};
@@ -117,6 +118,8 @@ static const char *reach(const struct conf_endpoint *e, uint32_t timeout_ms)
         freeaddrinfo(list);
     }
     int failed = try_connect(&to, timeout_ms);
+    if (failed && sock_is_unix(&to))
+        return socket_path_why(failed);
     return failed ? strerror(failed) : NULL;
 }
 
@@ -134,10 +137,13 @@ void probe_endpoints(struct probes *p, const struct conf *conf, uint32_t timeout
                 continue;
             }
             const char *why = reach(e, timeout_ms);
+            char port[8] = "";
+            if (!conf_endpoint_is_unix(e))
+                snprintf(port, sizeof port, ":%u", e->port);
             reached += why == NULL;
             if (why)
-                probe_hint(probe_add(p, PROBE_WARN, "endpoint", "%s %s:%u: %s", sv->name, e->host,
-                                     e->port, why),
+                probe_hint(probe_add(p, PROBE_WARN, "endpoint", "%s %s%s: %s", sv->name, e->host,
+                                     port, why),
                            "start it, or take it out of the file");
         }
         if (lists == sv->endpoint_count)

@@ -84,7 +84,7 @@ struct conf_listen {
     struct conf_tls tls;
 };
 enum conf_endpoint_kind {
-    CONF_ENDPOINT_ADDRESS,
+    CONF_ENDPOINT_ADDRESS, /* port 0: <host> is "unix:/run/app.sock" */
     CONF_ENDPOINT_DNS,
     CONF_ENDPOINT_SRV, /* <host> is the whole name, port 0 */
     CONF_ENDPOINT_FILE /* <host> is the path, port 0 */
@@ -101,6 +101,10 @@ struct conf_endpoint {
     bool is_backup;
     uint32_t in_flight_max; /* 0: none */
 };
+static inline bool conf_endpoint_is_unix(const struct conf_endpoint *e)
+{
+    return e->kind == CONF_ENDPOINT_ADDRESS && e->port == 0;
+}
 /* What the user said about one loop on one service; NAN and -1: nothing. */
 struct conf_tune {
     int mode;               /* enum ev_mode, -1 inherits */

@@ -27,6 +27,8 @@
 #define CONF_NAME_BYTES_MAX                                                                        \
     40 /* of a service: leaves room for "SERVICE ENDPOINT" in the registry */
 #define CONF_TARGET_NAME_BYTES 104 /* as in struct memfile_name */
+/* Of which "SERVICE unix:PATH" must fit, with its end: less what the name of the service has. */
+#define CONF_UNIX_PATH_BYTES_MAX (CONF_TARGET_NAME_BYTES - 7)
 
 /* ---- arena: memory that is freed whole ---- */
 struct arena_chunk;
@@ -241,6 +243,10 @@ void parse_endpoint_place(struct reader *rd, const struct node *n, int key,
                           struct conf_endpoint *ep);
 /* dns+srv:// and file://; false: another address. */
 bool parse_discovery(struct reader *rd, const struct node *n, struct conf_endpoint *ep);
+/* <s>: what stands there behind http:// or https://; <service>: "" in a list of its own.  False: it
+ * is no Unix socket, nor how others write one. */
+bool parse_unix(struct reader *rd, const struct node *n, struct span s, const char *service,
+                struct conf_endpoint *ep);
 void parse_endpoints(struct reader *rd, const struct node *n, struct conf_service *sv);
 void parse_service_default(struct reader *rd, struct conf_service *sv);
 void parse_hash(struct reader *rd, const struct node *n, struct conf_hash *hash);

@@ -67,12 +67,32 @@ static void check_tcp(struct reader *rd, const struct conf_service *sv, const ui
                  sv->name, conf_key_row(http[i])->name);
 }
 
+/* What is asked at another port of the same address. */
+static void check_ports(struct reader *rd, const struct conf_service *sv, const uint32_t *line)
+{
+    const struct conf_endpoint *ep = NULL;
+    for (size_t i = 0; !ep && i < sv->endpoint_count; i++)
+        if (conf_endpoint_is_unix(&sv->endpoints[i]))
+            ep = &sv->endpoints[i];
+    if (ep && sv->agent.port)
+        warn(rd, line[KEY_SERVICE_agent_check],
+             "services.%s.agent_check has no effect on %s: a Unix socket has no ports, so its "
+             "agent is not asked; `health` works, or remove it",
+             sv->name, ep->host);
+    if (ep && sv->health.port)
+        warn(rd, line[KEY_SERVICE_health],
+             "services.%s.health.port has no effect on %s: a Unix socket has no ports, so it is "
+             "checked where it serves; remove it",
+             sv->name, ep->host);
+}
+
 static void check_services(struct reader *rd)
 {
     for (size_t i = 0; i < rd->conf->service_count; i++) {
         const struct conf_service *sv = &rd->conf->services[i];
         const uint32_t *line = rd->private->service_line[i];
         check_tcp(rd, sv, line);
+        check_ports(rd, sv, line);
         if (sv->sticky.cookie && has_one_endpoint(sv))
             warn(
                 rd, line[KEY_SERVICE_sticky],

@@ -169,6 +169,58 @@ bool parse_discovery(struct reader *rd, const struct node *n, struct conf_endpoi
     return true;
 }
 
+/* How HAProxy, Caddy and Envoy's users would write it. */
+static bool is_foreign_path(struct span s)
+{
+    return s.len > 1 && (s.at[0] == '/' || s.at[0] == '@' || span_starts(s, SPAN("unix@")) ||
+                         span_starts(s, SPAN("unix/")) || span_starts(s, SPAN("abns@")));
+}
+
+/* A name with a blank would be two in the registry; a colon is the end of the path in nginx. */
+static bool is_path_text(struct span path)
+{
+    static const char marks[] = "/._-+=@%~";
+    bool is_good = path.len > 1 && (path.at[0] == '/' || path.at[0] == '@');
+    for (size_t i = 1; i < path.len; i++)
+        is_good &= isalnum((unsigned char)path.at[i]) || memchr(marks, path.at[i], strlen(marks));
+    return is_good && path.at[path.len - 1] != '/';
+}
+
+bool parse_unix(struct reader *rd, const struct node *n, struct span s, const char *service,
+                struct conf_endpoint *ep)
+{
+    char path[NODE_PATH_BYTES];
+    node_path(n, path);
+    if (is_foreign_path(s)) {
+        problem(rd, n,
+                "%s: a Unix socket is written unix:/PATH, or unix:@NAME for an abstract "
+                "one, got \"%.*s\"",
+                path, SHOWN(s));
+        return true;
+    }
+    if (!span_starts(s, SPAN("unix:")))
+        return false;
+    s = (struct span){s.at + 5, s.len - 5};
+    if (span_starts(s, SPAN("///"))) /* unix:///run/app.sock, as a URL */
+        s = (struct span){s.at + 2, s.len - 2};
+    size_t most = CONF_UNIX_PATH_BYTES_MAX - strlen(service);
+    if (!is_path_text(s))
+        problem(rd, n,
+                "%s: unix: takes an absolute path of letters, digits and ._-+=@%%~, for example "
+                "unix:/run/app.sock, or @NAME of an abstract socket, got \"%.*s\"",
+                path, SHOWN(s));
+    else if (s.len > most)
+        problem(rd, n,
+                "%s: the path must have 2..%zu bytes (it shares %d with the name of its service), "
+                "got %zu; a link to it with a shorter path does",
+                path, most, CONF_UNIX_PATH_BYTES_MAX, s.len);
+    else
+        snprintf(ep->host, sizeof ep->host, "unix:%.*s", SPAN_ARG(s));
+    ep->kind = CONF_ENDPOINT_ADDRESS;
+    ep->port = 0;
+    return true;
+}
+
 static void endpoint_list(struct reader *rd, const struct node *root)
 {
     struct conf_service *sv = arena_get(rd->keep, sizeof *sv);

@@ -187,7 +187,8 @@ static void parse_service(struct reader *rd, const struct node *n, struct conf_s
 
 /* ---- endpoints ---- */
 
-static void endpoint_address(struct reader *rd, const struct node *n, struct conf_endpoint *ep)
+static void endpoint_address(struct reader *rd, const struct node *n, const char *service,
+                             struct conf_endpoint *ep)
 {
     struct span s, host;
     char path[NODE_PATH_BYTES];
@@ -207,20 +208,22 @@ static void endpoint_address(struct reader *rd, const struct node *n, struct con
         if (s.len && s.at[s.len - 1] == '/')
             s.len--;
         ep->is_tls = true;
-    } else if (s.len > 3 && memmem(s.at, s.len, "://", 3)) {
+    } else if (!span_starts(s, SPAN("unix:")) && memmem(s.at, s.len, "://", 3)) {
         problem(rd, n,
-                "%s: \"%.*s\" is not in this version yet; write HOST:PORT, dns://NAME:PORT, "
-                "dns+srv://NAME or file://PATH",
+                "%s: \"%.*s\" is not in this version yet; write HOST:PORT, unix:/PATH, "
+                "dns://NAME:PORT, dns+srv://NAME or file://PATH",
                 path, SHOWN(s));
         return;
     }
+    if (!is_dns && parse_unix(rd, n, s, service, ep))
+        return;
     uint16_t port = 443;
     bool is_bare = ep->is_tls && (value_is_name(s) || value_is_number_host(s));
     if (is_bare)
         host = s;
     else if (!value_address(s, &host, &port) || port == 0) {
-        problem(rd, n, "%s must be HOST:PORT with a port of 1..65535, got \"%.*s\"", path,
-                SHOWN(n->text));
+        problem(rd, n, "%s must be HOST:PORT with a port of 1..65535, or unix:/PATH, got \"%.*s\"",
+                path, SHOWN(n->text));
         return;
     }
     if (host.len == 0)
@@ -263,7 +266,8 @@ static void endpoint_weight(struct reader *rd, const struct node *n, struct conf
         ep->weight_pct = pct;
 }
 
-static void endpoint_map(struct reader *rd, const struct node *n, struct conf_endpoint *ep)
+static void endpoint_map(struct reader *rd, const struct node *n, const char *service,
+                         struct conf_endpoint *ep)
 {
     bool has_address = false;
     struct span s;
@@ -272,7 +276,7 @@ static void endpoint_map(struct reader *rd, const struct node *n, struct conf_en
         switch (key) {
         case KEY_ENDPOINT_address:
             has_address = true;
-            endpoint_address(rd, k, ep);
+            endpoint_address(rd, k, service, ep);
             break;
         case KEY_ENDPOINT_version:
             if (!read_scalar(rd, k, &s))
@@ -323,9 +327,9 @@ void parse_endpoints(struct reader *rd, const struct node *n, struct conf_servic
     for (const struct node *k = n->first; k; k = k->next, count++) {
         at[count].weight_pct = 100;
         if (k->kind == NODE_MAP)
-            endpoint_map(rd, k, &at[count]);
+            endpoint_map(rd, k, sv->name, &at[count]);
         else
-            endpoint_address(rd, k, &at[count]);
+            endpoint_address(rd, k, sv->name, &at[count]);
         for (size_t i = 0; i < count; i++)
             if (*at[count].host && at[i].kind == at[count].kind && at[i].port == at[count].port &&
                 strcmp(at[i].host, at[count].host) == 0)

@@ -135,6 +135,8 @@ static void show_endpoints(struct show *s, const struct conf_service *sv, uint32
         if (ep->kind == CONF_ENDPOINT_SRV || ep->kind == CONF_ENDPOINT_FILE)
             snprintf(text, sizeof text, "%s%s",
                      ep->kind == CONF_ENDPOINT_SRV ? "dns+srv://" : "file://", ep->host);
+        else if (conf_endpoint_is_unix(ep))
+            snprintf(text, sizeof text, "%s%s", ep->is_tls ? "https://" : "", ep->host);
         else
             snprintf(text, sizeof text, "%s%s%s%s:%u",
                      ep->is_tls                      ? "https://"

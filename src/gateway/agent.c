@@ -46,7 +46,8 @@ void agent_sync(struct service *sv, struct worker *w)
         struct endpoint *ep = sv->endpoints[i];
         if (!ep || atomic_load_explicit(&ep->is_gone, memory_order_relaxed))
             continue;
-        if (!sv->conf || !sv->conf->agent.port) {
+        /* a Unix socket has no other port where its agent could be */
+        if (!sv->conf || !sv->conf->agent.port || sock_is_unix(&ep->addr)) {
             if (ep->agent)
                 tell(ep->agent, &(struct gate_word){.weight_pct = 100});
             agent_stop(ep);

@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "gateway/h2_upstream.h"
+#include "io/socket_path.h"
 #include "io/tls.h"
 
 /* A wrong setting fails at each try: one line per worker and this time says enough. */
@@ -12,6 +13,7 @@
 
 static bool is_alert(struct span seen);
 static bool is_settings(struct span seen);
+static bool may_say(struct worker *w);
 
 uint16_t blame_handshake(const struct request *req, const struct tls_conn *tls)
 {
@@ -64,13 +66,28 @@ void blame_h2_unheard(struct h2u_conn *conn)
     blame_h2(conn, (struct span){w->in, n > 0 ? (size_t)n : 0});
 }
 
+uint16_t blame_connect(struct worker *w, const struct endpoint *ep, int why)
+{
+    if (sock_is_unix(&ep->addr) && may_say(w))
+        fb_log(FB_LOG_WARN, "service %s: no connection to %s: %s", ep->sv->name, ep->text,
+               socket_path_why(why));
+    return upstream_reason_of(why);
+}
+
+static bool may_say(struct worker *w)
+{
+    uint64_t now_us = loop_now_us(w->loop);
+    if (w->blame_said_us && now_us - w->blame_said_us < SAY_GAP_US)
+        return false;
+    w->blame_said_us = now_us;
+    return true;
+}
+
 void blame_say(struct worker *w, const struct endpoint *ep, const struct link *link,
                uint16_t reason)
 {
-    uint64_t now_us = loop_now_us(w->loop);
-    if (w->tls_said_us && now_us - w->tls_said_us < SAY_GAP_US)
+    if (!may_say(w))
         return;
-    w->tls_said_us = now_us;
     enum tls_fault fault = link->tls ? tls_fault_of(link->tls) : TLS_FAULT_NONE;
     if (fault != TLS_FAULT_NONE)
         fb_log(FB_LOG_WARN, "service %s: TLS with %s (%s) failed: %s: %s", ep->sv->name, ep->text,

@@ -16,6 +16,10 @@ uint16_t blame_end(struct link *link, struct span seen, bool is_h2);
 /* The same of a connection of HTTP/2, before anything else of its end: into conn->blame. */
 void blame_h2(struct h2u_conn *conn, struct span seen);
 void blame_h2_unheard(struct h2u_conn *conn); /* it takes nothing more, but may have spoken */
+/* The reason of a connection that could not be made, for this errno; of a Unix socket it is logged
+ * what is wrong, because the reason alone does not tell a missing file from one without a listener.
+ */
+uint16_t blame_connect(struct worker *w, const struct endpoint *ep, int why);
 void blame_say(struct worker *w, const struct endpoint *ep, const struct link *link,
                uint16_t reason);
 #endif

@@ -82,7 +82,10 @@ void wish_of(const struct conf_endpoint *e, const struct wish *from, struct wish
     *wish = (struct wish){.weight_pct = e->weight_pct, .is_dns = e->kind != CONF_ENDPOINT_ADDRESS};
     memcpy(wish->version, e->version, sizeof wish->version);
     memcpy(wish->zone, e->zone, sizeof wish->zone);
-    memcpy(wish->host, e->host, sizeof wish->host);
+    if (conf_endpoint_is_unix(e)) /* what its certificate is for, where the service names nothing */
+        snprintf(wish->host, sizeof wish->host, "localhost");
+    else
+        memcpy(wish->host, e->host, sizeof wish->host);
     wish->in_flight_max = e->in_flight_max;
     wish->tier = e->is_backup;
     wish->origin = e->kind == CONF_ENDPOINT_ADDRESS ? MEMFILE_ORIGIN_CONFIG
@@ -135,8 +138,7 @@ bool discover_walk(struct service *sv)
             struct sock_addr addr;
             struct wish wish;
             wish_of(e, &x->wish, &wish);
-            if (e->kind == CONF_ENDPOINT_ADDRESS &&
-                sock_parse_host(span_of(e->host), e->port, &addr))
+            if (service_address(sv, e, &addr))
                 service_want(sv, &addr, &wish);
         }
     }
@@ -200,11 +202,17 @@ void discover_fini(struct gw *gw)
         close(gw->inotify_handle.fd);
 }
 
+static bool is_address(struct span text, struct sock_addr *out)
+{
+    struct fb_err err;
+    return span_starts(text, SPAN("unix:")) ? sock_parse_endpoint(text, 0, out)
+                                            : sock_parse(text, out, &err) == FB_OK;
+}
+
 void discover_own(struct gw *gw, uint16_t ticket, struct span what)
 {
     struct span address, name = span_cut(what, '\n', &address);
     struct sock_addr addr;
-    struct fb_err err;
     struct service *sv = gw->services;
     while (sv && !span_eq(name, span_of(sv->name)))
         sv = sv->next;
@@ -221,8 +229,7 @@ void discover_own(struct gw *gw, uint16_t ticket, struct span what)
         return;
     }
     gateway_tell(gw, ticket,
-                 follows ||
-                     (sv && sock_parse(address, &addr, &err) == FB_OK && service_has(sv, &addr)));
+                 follows || (sv && is_address(address, &addr) && service_has(sv, &addr)));
 }
 
 /* ---- the tree of sources ---- */

@@ -265,7 +265,7 @@ struct worker {
     struct handshakes handshakes;
     char challenge[480]; /* what acme_find found, for the answer */
     uint32_t challenge_bytes;
-    uint64_t tls_said_us;    /* when a failed handshake with an endpoint was logged */
+    uint64_t blame_said_us;  /* when it was logged what is wrong with an endpoint */
     struct request *orphans; /* their client left, their endpoint still works */
     bool is_held;            /* accepts nothing: foldback itself is at its end */
     bool is_accepting, is_draining;
@@ -706,6 +706,10 @@ void service_ask(struct service *sv);
 struct wish; /* discover.h */
 void service_want(struct service *sv, const struct sock_addr *addr, const struct wish *wish);
 bool service_has(struct service *sv, const struct sock_addr *addr);
+/* False: it is a name or a list; or a Unix socket with too long a path, or one more than a process
+ * may know, which is logged. */
+bool service_address(const struct service *sv, const struct conf_endpoint *e,
+                     struct sock_addr *out);
 void service_sweep(struct service *sv);         /* thread 0 */
 void sync_tick(struct gw *gw, uint64_t now_us); /* thread 0 */
 /* The endpoint with this number begins anew, as if it were new. */

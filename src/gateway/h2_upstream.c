@@ -67,7 +67,7 @@ void h2u_start(struct request *req)
     if (!conn) {
         if (st)
             slab_give(&w->h2u_streams, st);
-        forward_failed(req, upstream_reason_of(why), GATE_CONNECT_FAILED);
+        forward_failed(req, blame_connect(w, req->ep, why), GATE_CONNECT_FAILED);
         return;
     }
     *st = (struct h2u_stream){.up = {.handle = {.fd = -1},

@@ -108,7 +108,9 @@ static void write_ask(struct probe *p, const struct conf_service *conf)
     const char *host = conf->health.host[0] ? conf->health.host : conf->host_header;
     char named[sizeof p->ep->host + 8];
     struct sock_addr number;
-    if (!host[0] && p->ep->host[0] && !sock_parse_host(span_of(p->ep->host), 0, &number)) {
+    if (!host[0] && sock_is_unix(&p->ep->addr)) {
+        host = "localhost";
+    } else if (!host[0] && p->ep->host[0] && !sock_parse_host(span_of(p->ep->host), 0, &number)) {
         uint16_t port = sock_port(&p->ep->addr);
         snprintf(named, sizeof named, "%s:%u", p->ep->host, port);
         host = port == (conf->tls.is_on ? 443 : 80) ? p->ep->host : named;
@@ -163,7 +165,7 @@ static void begin(struct probe *p)
         to.v4.sin_port = htons(p->conf.port);
     int why = sock_connect(&to, &fd);
     if (fd < 0) {
-        (void)why;
+        blame_connect(w, p->ep, why);
         end(p, false, 0);
         return;
     }

@@ -126,6 +126,8 @@ static size_t build(const struct client *c, uint8_t version, char out[PROXY_WRIT
         memcpy(&target, c->proxied->at, sizeof target);
     else if (!sock_local(c->link.fd, &target))
         return proxy_write(&head, out);
+    if (sock_is_unix(&c->peer) || sock_is_unix(&target)) /* a client on this machine */
+        return proxy_write(&head, out);
     unsigned char source_v6[16], target_v6[16];
     proxied_address(&c->peer, source_v6);
     proxied_address(&target, target_v6);

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "gateway/discover.h"
 #include "gateway/gateway_int.h"
+#include "io/socket_path.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -177,7 +178,7 @@ void service_resync(struct service *sv)
         struct wish wish;
         const struct conf_endpoint *e = &sv->conf->endpoints[i];
         wish_of(e, NULL, &wish);
-        if (e->kind == CONF_ENDPOINT_ADDRESS && sock_parse_host(span_of(e->host), e->port, &addr))
+        if (service_address(sv, e, &addr))
             service_want(sv, &addr, &wish);
     }
     bool is_pending = discover_walk(sv);
@@ -214,6 +215,28 @@ void service_want(struct service *sv, const struct sock_addr *addr, const struct
     split_note(ep);
     say_endpoint(ep, false);
     version_leave(sv, was);
+}
+
+bool service_address(const struct service *sv, const struct conf_endpoint *e, struct sock_addr *out)
+{
+    char name[MEMFILE_NAME_BYTES];
+    if (e->kind != CONF_ENDPOINT_ADDRESS)
+        return false;
+    if (!conf_endpoint_is_unix(e))
+        return sock_parse_host(span_of(e->host), e->port, out);
+    if (!memfile_endpoint_name(sv->name, e->host, name))
+        fb_log(FB_LOG_ERROR,
+               "service %s: endpoint %s is left out: with the name of its service it has %d bytes "
+               "at most; a link to it with a shorter path does",
+               sv->name, e->host, MEMFILE_NAME_BYTES - 1);
+    else if (sock_parse_endpoint(span_of(e->host), 0, out))
+        return true;
+    else
+        fb_log(FB_LOG_ERROR,
+               "service %s: endpoint %s is left out: %d paths of sockets were in use since the "
+               "start, which is the most; `foldback upgrade` begins anew",
+               sv->name, e->host, SOCKET_PATHS_MAX);
+    return false;
 }
 
 bool service_has(struct service *sv, const struct sock_addr *addr)

@@ -33,8 +33,10 @@ uint16_t upstream_reason_of(int why)
 {
     switch (why) {
     case ECONNREFUSED:
+    case ENOENT: /* the file of a Unix socket: nobody is there */
         return REASON_CONNECT_REFUSED;
     case ETIMEDOUT:
+    case EAGAIN: /* a full backlog, for which TCP would wait until its time is over */
         return REASON_CONNECT_TIMEOUT;
     case EMFILE:
     case ENFILE:
@@ -255,7 +257,7 @@ static struct upstream *connect_new(struct request *req, const struct link *read
     if (fd < 0) {
         if (up)
             slab_give(&w->upstreams, up);
-        forward_failed(req, upstream_reason_of(why), GATE_CONNECT_FAILED);
+        forward_failed(req, blame_connect(w, req->ep, why), GATE_CONNECT_FAILED);
         return NULL;
     }
     *up = (struct upstream){.handle = {.on_ready = upstream_on_ready, .fd = -1},

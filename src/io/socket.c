@@ -2,15 +2,18 @@
 #include "io/socket.h"
 
 #include "base/assert.h"
+#include "io/socket_path.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <net/if.h>
 #include <netinet/tcp.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 static enum fb_code listen_on(const char *address, int *fds, size_t count, bool is_beside,
@@ -21,6 +24,8 @@ static enum fb_code inherit(struct span number, int *fds, size_t count, struct f
 static enum fb_code say_listen(struct fb_err *err, const char *address);
 static void close_all(int *fds, size_t count);
 static void set_one(int fd, int level, int option);
+static int connect_unix(int fd, uint32_t path);
+static void name_unix(const struct sockaddr_un *un, socklen_t bytes, struct sock_addr *out);
 
 enum fb_code sock_parse(struct span text, struct sock_addr *out, struct fb_err *err)
 {
@@ -84,6 +89,15 @@ bool sock_parse_host(struct span host, uint16_t port, struct sock_addr *out)
     return true;
 }
 
+bool sock_parse_endpoint(struct span host, uint16_t port, struct sock_addr *out)
+{
+    if (!span_starts(host, SPAN("unix:")))
+        return sock_parse_host(host, port, out);
+    uint32_t path = socket_path_number((struct span){host.at + 5, host.len - 5});
+    *out = (struct sock_addr){.un = {.family = AF_UNIX, .path = path}, .bytes = sizeof out->un};
+    return path != 0;
+}
+
 static size_t v4_text(const unsigned char at[4], char *text)
 {
     char *to = text;
@@ -124,19 +138,27 @@ void sock_format_host(const struct sock_addr *a, char text[SOCK_TEXT_BYTES])
             inet_ntop(AF_INET, &a->v6.sin6_addr.s6_addr[12], text, SOCK_TEXT_BYTES);
         else
             inet_ntop(AF_INET6, &a->v6.sin6_addr, text, SOCK_TEXT_BYTES);
+    } else if (a->any.sa_family == AF_UNIX) {
+        snprintf(text, SOCK_TEXT_BYTES, "unix:%s", socket_path_text(a->un.path));
     }
 }
 
 void sock_format(const struct sock_addr *a, char text[SOCK_TEXT_BYTES])
 {
     char host[SOCK_TEXT_BYTES];
+    if (sock_is_unix(a)) {
+        sock_format_host(a, text);
+        return;
+    }
     sock_format_host(a, host);
-    snprintf(text, SOCK_TEXT_BYTES, strchr(host, ':') ? "[%.60s]:%u" : "%.60s:%u", host,
+    snprintf(text, SOCK_TEXT_BYTES, strchr(host, ':') ? "[%.100s]:%u" : "%.100s:%u", host,
              sock_port(a));
 }
 
 uint16_t sock_port(const struct sock_addr *a)
 {
+    if (sock_is_unix(a))
+        return 0;
     return ntohs(a->any.sa_family == AF_INET6 ? a->v6.sin6_port : a->v4.sin_port);
 }
 
@@ -144,6 +166,8 @@ bool sock_eq(const struct sock_addr *a, const struct sock_addr *b)
 {
     if (a->any.sa_family != b->any.sa_family || sock_port(a) != sock_port(b))
         return false;
+    if (sock_is_unix(a)) /* two without a name are two */
+        return a->un.path && a->un.path == b->un.path;
     if (a->any.sa_family == AF_INET)
         return a->v4.sin_addr.s_addr == b->v4.sin_addr.s_addr;
     return memcmp(&a->v6.sin6_addr, &b->v6.sin6_addr, sizeof a->v6.sin6_addr) == 0 &&
@@ -204,8 +228,40 @@ static enum fb_code listen_on(const char *address, int *fds, size_t count, bool 
 
 bool sock_local(int fd, struct sock_addr *out)
 {
-    *out = (struct sock_addr){.bytes = sizeof(struct sockaddr_in6)};
-    return getsockname(fd, &out->any, &out->bytes) == 0;
+    union {
+        struct sockaddr any;
+        struct sockaddr_in6 v6;
+        struct sockaddr_un un;
+    } at = {.any = {.sa_family = AF_UNSPEC}};
+    socklen_t bytes = sizeof at;
+    *out = (struct sock_addr){.bytes = 0};
+    if (getsockname(fd, &at.any, &bytes) < 0)
+        return false;
+    if (at.any.sa_family == AF_UNIX) {
+        name_unix(&at.un, bytes, out);
+        return true;
+    }
+    memcpy(&out->v6, &at.v6, sizeof out->v6);
+    out->bytes = bytes;
+    return true;
+}
+
+/* A listening socket that somebody else opened and handed over. */
+static void name_unix(const struct sockaddr_un *un, socklen_t bytes, struct sock_addr *out)
+{
+    size_t skip = offsetof(struct sockaddr_un, sun_path);
+    char text[sizeof un->sun_path];
+    size_t len = bytes > skip ? bytes - skip : 0;
+    if (len > sizeof text) /* a path of 108 bytes has no end in it */
+        len = sizeof text;
+    memcpy(text, un->sun_path, len);
+    if (len && text[0] == '\0')
+        text[0] = '@';
+    else
+        len = strnlen(text, len);
+    *out = (struct sock_addr){
+        .un = {.family = AF_UNIX, .path = socket_path_number((struct span){text, len})},
+        .bytes = sizeof out->un};
 }
 
 /* Inside one machine there is no path to measure: a host that runs BBR for the sake of its far
@@ -225,16 +281,33 @@ int sock_connect(const struct sock_addr *to, int *fd)
     *fd = socket(to->any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (*fd < 0)
         return errno;
-    set_one(*fd, IPPROTO_TCP, TCP_NODELAY);
-    spare_congestion_control(*fd, to);
-    if (connect(*fd, &to->any, to->bytes) == 0)
-        return 0;
-    int why = errno;
-    if (why == EINPROGRESS)
+    int why;
+    if (sock_is_unix(to)) {
+        why = connect_unix(*fd, to->un.path);
+    } else {
+        set_one(*fd, IPPROTO_TCP, TCP_NODELAY);
+        spare_congestion_control(*fd, to);
+        why = connect(*fd, &to->any, to->bytes) < 0 ? errno : 0;
+    }
+    if (why == 0 || why == EINPROGRESS)
         return why;
     close(*fd);
     *fd = -1;
     return why;
+}
+
+static int connect_unix(int fd, uint32_t path)
+{
+    struct sockaddr_un to = {.sun_family = AF_UNIX};
+    const char *text = socket_path_text(path);
+    size_t len = strlen(text), bytes = offsetof(struct sockaddr_un, sun_path) + len;
+    fb_assert(len < sizeof to.sun_path);
+    memcpy(to.sun_path, text, len);
+    if (text[0] == '@')
+        to.sun_path[0] = '\0'; /* an abstract name is as long as it is told, without an end */
+    else
+        bytes++;
+    return connect(fd, (struct sockaddr *)&to, (socklen_t)bytes) < 0 ? errno : 0;
 }
 
 int sock_error(int fd)
@@ -248,7 +321,9 @@ int sock_accept(int listener, struct sock_addr *peer)
 {
     peer->bytes = sizeof(struct sockaddr_in6);
     int fd = accept4(listener, &peer->any, &peer->bytes, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    if (fd >= 0)
+    if (fd >= 0 && sock_is_unix(peer)) /* of a name of its own only a part has room here */
+        *peer = (struct sock_addr){.un = {.family = AF_UNIX}, .bytes = sizeof peer->un};
+    else if (fd >= 0)
         set_one(fd, IPPROTO_TCP, TCP_NODELAY);
     return fd;
 }

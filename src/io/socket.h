@@ -12,17 +12,23 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
+/* It stands in each connection, so a Unix socket is the number of its path here and not the path.
+ */
 struct sock_addr {
     union {
         struct sockaddr any;
         struct sockaddr_in v4;
         struct sockaddr_in6 v6;
+        struct {
+            sa_family_t family;
+            uint32_t path; /* socket_path.h; 0: a socket without a name, as those of clients are */
+        } un;              /* AF_UNIX */
     };
     socklen_t bytes; /* 0: none */
 };
 
-/* "[ffff:...]:65535%scope" and its end. */
-#define SOCK_TEXT_BYTES 72
+/* "unix:" with its path and its end; "[ffff:...]:65535%scope" is shorter. */
+#define SOCK_TEXT_BYTES 116
 #define SOCK_BACKLOG 4096
 
 /* "127.0.0.1:80", "[::1]:80"; ":80" and "*:80" mean all addresses; no names.  Port 0 is legal. */
@@ -31,15 +37,23 @@ enum fb_code sock_parse(struct span text, struct sock_addr *out, struct fb_err *
 /* Address (no port, no brackets) and port. */
 FB_MUST_USE
 bool sock_parse_host(struct span host, uint16_t port, struct sock_addr *out);
-/* "127.0.0.1:80", "[::1]:80"; IPv4 in IPv6 is written as IPv4. */
+/* What an endpoint of the configuration is: <host> is an address, or "unix:/run/app.sock" or
+ * "unix:@name" without a port.  Never for what a client says: each new path stays in memory. */
+FB_MUST_USE
+bool sock_parse_endpoint(struct span host, uint16_t port, struct sock_addr *out);
+static inline bool sock_is_unix(const struct sock_addr *a)
+{
+    return a->any.sa_family == AF_UNIX;
+}
+/* "127.0.0.1:80", "[::1]:80", "unix:/run/app.sock"; IPv4 in IPv6 is written as IPv4. */
 void sock_format(const struct sock_addr *a, char text[SOCK_TEXT_BYTES]);
 /* The same without port, not terminated, for each request: returns how many bytes, at most
  * SOCK_HOST_BYTES. */
 #define SOCK_HOST_BYTES 46
 size_t sock_host_text(const struct sock_addr *a, char text[SOCK_HOST_BYTES]);
-/* The address alone, without port and brackets. */
+/* The address alone, without port and brackets; "unix:" and its path. */
 void sock_format_host(const struct sock_addr *a, char text[SOCK_TEXT_BYTES]);
-uint16_t sock_port(const struct sock_addr *a);
+uint16_t sock_port(const struct sock_addr *a); /* 0: a Unix socket */
 bool sock_eq(const struct sock_addr *a, const struct sock_addr *b);
 
 /* Listening sockets on one address.  With <count> above 1 they share the port (SO_REUSEPORT) and
@@ -56,7 +70,8 @@ void sock_share_port(int fd, bool is_on);
 bool sock_local(int fd, struct sock_addr *out);
 
 /* Begins a connection with TCP_NODELAY: 0 or EINPROGRESS with *fd set (then wait for LOOP_WRITE and
- * ask sock_error), else errno with *fd = -1. */
+ * ask sock_error), else errno with *fd = -1.  A Unix socket is connected at once or not at all:
+ * ENOENT, EACCES, ECONNREFUSED (nobody listens), EAGAIN (as many wait there as may). */
 FB_MUST_USE
 int sock_connect(const struct sock_addr *to, int *fd);
 /* The pending error of a socket, 0 when none. */

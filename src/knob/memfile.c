@@ -138,11 +138,6 @@ static struct memfile_name *names_of(const struct memfile *m, enum ev_kind kind)
                                      : m->endpoints;
 }
 
-void memfile_endpoint_name(const char *service, const char *address, char out[MEMFILE_NAME_BYTES])
-{
-    snprintf(out, MEMFILE_NAME_BYTES, "%.40s %.62s", service, address);
-}
-
 uint16_t memfile_number(struct memfile *m, enum ev_kind kind, const char *name, uint16_t parent)
 {
     struct memfile_name *rows = names_of(m, kind);
@@ -165,6 +160,12 @@ uint16_t memfile_number(struct memfile *m, enum ev_kind kind, const char *name, 
     atomic_store_explicit(&row->is_used, 1, memory_order_release);
     atomic_fetch_add_explicit(&m->head->names_version, 1, memory_order_release);
     return unused;
+}
+
+bool memfile_endpoint_name(const char *service, const char *address, char name[MEMFILE_NAME_BYTES])
+{
+    int n = snprintf(name, MEMFILE_NAME_BYTES, "%s %s", service, address);
+    return n > 0 && n < MEMFILE_NAME_BYTES;
 }
 
 const char *memfile_name(const struct memfile *m, enum ev_kind kind, uint16_t number)

@@ -268,12 +268,12 @@ void memfile_close(struct memfile *m); /* unmaps; the descriptor stays the calle
 /* A new head->pseudonym. */
 void memfile_pseudonym_renew(struct memfile_head *head);
 
-/* "shop [2001:db8::1]:80", as struct memfile_name has it of an endpoint: the longest service and
- * the longest address fit. */
-void memfile_endpoint_name(const char *service, const char *address, char out[MEMFILE_NAME_BYTES]);
 /* The number of <name>, a new one when it has none; EV_NONE when all are taken.  Gateway's first
  * thread. */
 uint16_t memfile_number(struct memfile *m, enum ev_kind kind, const char *name, uint16_t parent);
+/* "SERVICE ADDRESS", what an endpoint is called everywhere; false: it is longer than a name may be,
+ * and was cut. */
+bool memfile_endpoint_name(const char *service, const char *address, char name[MEMFILE_NAME_BYTES]);
 /* The name of a number, "" when unused.  Any process. */
 const char *memfile_name(const struct memfile *m, enum ev_kind kind, uint16_t number);
 #endif

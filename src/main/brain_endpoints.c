@@ -301,7 +301,7 @@ static bool read_endpoint(const struct conf_endpoint *e, struct admin_endpoint *
         sources_text(&name, out->address);
         return true;
     }
-    if (e->kind != CONF_ENDPOINT_ADDRESS || !sock_parse_host(span_of(e->host), e->port, &addr))
+    if (e->kind != CONF_ENDPOINT_ADDRESS || !sock_parse_endpoint(span_of(e->host), e->port, &addr))
         return false;
     sock_format(&addr, out->address);
     return true;
@@ -330,9 +330,16 @@ static enum fb_code read_order(const struct conf_service *sv, struct admin_endpo
         return fb_fail(err, FB_E_RANGE,
                        "\"%s\" is no endpoint: write IP:PORT or dns://NAME:PORT with a port of "
                        "1..65535, such as 10.0.0.5:8080, [::1]:8080 or dns://shop.internal:8080, "
-                       "or dns+srv://NAME; a list, file://PATH, belongs into services.%s.endpoints "
+                       "unix:/PATH of a Unix socket, or dns+srv://NAME; a list, file://PATH, "
+                       "belongs into services.%s.endpoints "
                        "of the file",
                        was, e->service);
+    char name[MEMFILE_NAME_BYTES];
+    if (!e->is_name && !memfile_endpoint_name(e->service, e->address, name))
+        return fb_fail(err, FB_E_RANGE,
+                       "%s is too long: with the name of its service it has %d bytes at most; a "
+                       "link to it with a shorter path does",
+                       was, MEMFILE_NAME_BYTES - 1);
     if (is_tls && !sv->tls.is_on)
         return fb_fail(err, FB_E_RANGE,
                        "%s asks for TLS, which is for all endpoints of a service: write `tls: on` "

@@ -510,13 +510,20 @@ static void tell_lease(struct brain *b, uint64_t now_us)
     atomic_store_explicit(&b->mem.head->fleet_lease_end_us, end_us, memory_order_relaxed);
 }
 
+/* A Unix socket of the same path is another endpoint on each node: what those have there is no load
+ * of ours. */
+static bool is_of_all(const struct memfile_name *n)
+{
+    return strstr(n->name, " unix:") == NULL;
+}
+
 static void spread_load(struct brain *b)
 {
     for (uint16_t i = 0; i < KNOB_TARGETS_MAX; i++) {
         const struct memfile_name *n = &b->mem.endpoints[i];
         uint32_t others = 0;
         if (atomic_load_explicit(&n->is_used, memory_order_acquire) &&
-            n->parent < KNOB_TARGETS_MAX) {
+            n->parent < KNOB_TARGETS_MAX && is_of_all(n)) {
             const char *service = b->mem.services[n->parent].name;
             uint64_t sum_us,
                 count = fleet_others_answers(b->fleet->view, service, n->name, &sum_us);

@@ -126,7 +126,7 @@ struct admin {
     uint64_t born_wall_us;       /* wall clock at the start */
     uint64_t beacon_us, beacons; /* in the second that began then */
     int listener, epoll;
-    char address[80];
+    char address[SOCK_TEXT_BYTES];
     char node[64];
     uint64_t now_us, start_us;
     struct conn *conn[ADMIN_CONNS_MAX];
@@ -189,6 +189,8 @@ FB_MUST_USE
 bool api_query_known(struct api_call *c);
 /* Number of a target given by name, or "#7"; EV_NONE when unknown. */
 uint16_t api_target(const struct admin *a, enum ev_kind kind, const char *name);
+/* Of an endpoint on a Unix socket: what socket_path_look says of its file; of others 0. */
+int api_look_at_socket(const struct admin *a, uint16_t endpoint);
 /* scope= of the query: "all", "service:shop", "route:shop /checkout/"; false after api_fail. */
 FB_MUST_USE
 bool api_scope(struct api_call *c, struct fact_scope *scope);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What handlers ask of a request: query, body, targets, scopes, windows. */
+#include "io/socket_path.h"
 #include "output/admin_int.h"
 
 #include <stdio.h>
@@ -61,6 +62,13 @@ static bool is_short_name(const char *full, const char *name)
 {
     const char *blank = strchr(full, ' ');
     return blank && strcmp(blank + 1, name) == 0;
+}
+
+int api_look_at_socket(const struct admin *a, uint16_t endpoint)
+{
+    const char *address = strchr(admin_name(a, EV_KIND_ENDPOINT, endpoint), ' ');
+    bool is_unix = address && strncmp(address, " unix:", 6) == 0;
+    return is_unix && !admin_has_left(a, endpoint) ? socket_path_look(address + 6) : 0;
 }
 
 uint16_t api_target(const struct admin *a, enum ev_kind kind, const char *name)

@@ -4,6 +4,7 @@
  * Each check looks at facts of the last minute or at the timeline of the last hour and gives one
  * finding with its numbers and the command to run next.  No finding is made from insufficient data.
  */
+#include "io/socket_path.h"
 #include "output/admin_int.h"
 
 #include <inttypes.h>
@@ -262,7 +263,11 @@ static void check_endpoints(struct findings *f, const struct admin *a)
         if (name[0] == '\0' || g->head.type == 0 || admin_has_left(a, i))
             continue;
         snprintf(command, sizeof command, "foldback why '%s'", name);
-        if (g->health == EV_HEALTH_EJECTED || g->health == EV_HEALTH_HALF_OPEN)
+        int why = api_look_at_socket(a, i);
+        if (why)
+            SAY(add(f, SEVERITY_WARNING, "endpoint", command), "Endpoint %s: %s.", name,
+                socket_path_why(why));
+        else if (g->health == EV_HEALTH_EJECTED || g->health == EV_HEALTH_HALF_OPEN)
             SAY(add(f, SEVERITY_WARNING, "endpoint", command), "Endpoint %s is %s.", name,
                 ev_health_name(g->health));
         if (a->source.is_drained && a->source.is_drained(a->source.ctx, i)) {

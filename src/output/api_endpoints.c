@@ -324,8 +324,8 @@ static bool read_order(struct api_call *c, struct admin_endpoint_order *o)
     }
     if (!copy_name(o->of.address, sizeof o->of.address, address)) {
         api_fail(c, FB_E_RANGE,
-                 "\"%.80s\" is no endpoint: write IP:PORT, such as 10.0.0.5:8080 or [::1]:8080, or "
-                 "dns://NAME:PORT",
+                 "\"%.80s\" is no endpoint: write IP:PORT, such as 10.0.0.5:8080 or [::1]:8080, "
+                 "unix:/PATH or dns://NAME:PORT",
                  address);
         return false;
     }

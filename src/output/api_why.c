@@ -4,6 +4,7 @@
  * The subject is found in this order: request id, "decision 17" or a bare decision number,
  * endpoint, service, route, followed name, knob.  Names are unique within a kind; a bare word that
  * fits two kinds takes the first. */
+#include "io/socket_path.h"
 #include "knob/sources.h"
 #include "output/why_int.h"
 
@@ -366,9 +367,19 @@ static void say_check(struct api_call *c, const struct metric_endpoint *e)
             e->check_us / 1e3, is_used ? "; it gets requests as long as it answers those" : "");
 }
 
+/* Of a Unix socket the file is asked now: whether it is there, and ours to use. */
+static void say_socket(struct api_call *c, uint16_t number)
+{
+    int why = api_look_at_socket(c->admin, number);
+    if (why)
+        say(c, "%s cannot be reached now: %s.",
+            strchr(admin_name(c->admin, EV_KIND_ENDPOINT, number), ' ') + 1, socket_path_why(why));
+}
+
 static void say_endpoint(struct api_call *c, uint16_t number)
 {
     say_origin(c, number);
+    say_socket(c, number);
     const struct ev_gauge *g = &c->admin->metrics->endpoint[number].gauge;
     if (g->head.type == 0) {
         say(c, "Nothing is known of it yet: it is new, or the gateway is just starting.");

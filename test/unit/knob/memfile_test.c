@@ -157,8 +157,14 @@ static void the_longest_names_of_endpoints_are_whole(void **state)
     memset(service, 's', 40);
     const char *address = "[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:65535";
     snprintf(want, sizeof want, "%s %s", service, address);
-    memfile_endpoint_name(service, address, name);
+    assert_true(memfile_endpoint_name(service, address, name));
     assert_string_equal(name, want);
+    char path[MEMFILE_NAME_BYTES - 40];
+    memset(path, 'p', sizeof path - 1);
+    path[sizeof path - 1] = '\0';
+    assert_false(memfile_endpoint_name(service, path, name));
+    path[sizeof path - 2] = '\0';
+    assert_true(memfile_endpoint_name(service, path, name));
 }
 
 int main(void)
