@@ -362,6 +362,22 @@ struct conf_auth {
     bool takes_redirects, is_open; /* when it fails the request passes */
 };
 
+/* What stands in answers of foldback's own with one of these statuses. */
+#define CONF_PAGES_MAX 16
+#define CONF_PAGE_STATUSES_MAX 16
+struct conf_page {
+    uint16_t status[CONF_PAGE_STATUSES_MAX];
+    size_t status_count;
+    const char *body, *type;
+};
+struct conf_pages {
+    const struct conf_page *at;
+    size_t count;
+    uint32_t line; /* of the file */
+};
+/* The first one for <status>; NULL: none. */
+const struct conf_page *conf_page(const struct conf_pages *pages, uint16_t status);
+
 struct conf_route {
     const char *name; /* as in ev_name: "SERVICE MATCH", unique */
     const char *host; /* lower case; "" any; "*.example.org" any subdomain */
@@ -392,6 +408,7 @@ struct conf_route {
     struct conf_tune hedge_tune;
     const struct conf_rules *rules; /* NULL: none */
     const struct conf_auth *auth;   /* NULL: anybody may ask */
+    struct conf_pages pages;        /* before those of all */
     bool is_stream; /* long answers: no timeout after the first byte but tunnel_idle_timeout */
 };
 
@@ -451,6 +468,7 @@ struct conf {
     size_t connector_count;
     const struct conf_signal *signals;
     size_t signal_count;
+    struct conf_pages pages;
     bool has_regex;
     const char *text; /* what was parsed, terminated */
     size_t text_bytes;

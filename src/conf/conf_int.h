@@ -277,7 +277,12 @@ void check_scrape(struct reader *rd, const struct node *n, struct conf_connector
 /* ---- parse_tls.c ---- */
 void parse_tls(struct reader *rd, const struct node *n, struct conf_tls *tls);
 void parse_tls_out(struct reader *rd, const struct node *n, struct conf_tls_out *tls);
+/* ---- parse_pages.c ---- */
+void parse_pages(struct reader *rd, const struct node *n, struct conf_pages *out);
+bool parse_body(struct reader *rd, const struct node *n, const char **out); /* up to 64 KiB */
+
 /* parse_rules.c */
+void parse_media_type(struct reader *rd, const struct node *n, const char **out);
 struct rules_nodes { /* of one route */
     const struct node *allow, *deny, *request, *response, *rewrite, *redirect, *respond, *back;
 };

@@ -232,6 +232,9 @@ static void parse_top(struct reader *rd, const struct node *root)
         case KEY_TOP_signals:
             signals = n;
             break;
+        case KEY_TOP_error_pages:
+            parse_pages(rd, n, &rd->conf->pages);
+            break;
         default:
             break;
         }

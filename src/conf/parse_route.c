@@ -307,6 +307,9 @@ static void parse_route(struct reader *rd, const struct node *n, size_t index)
         case KEY_ROUTE_tune:
             route_tune(rd, k, rt);
             break;
+        case KEY_ROUTE_error_pages:
+            parse_pages(rd, k, &rt->pages);
+            break;
         default:
             rules_node(&rest.rules, key, k);
             break;
@@ -439,7 +442,10 @@ static void host_one(struct reader *rd, const struct node *n, struct span s, str
         return;
     }
     is_v6 = is_number && memchr(inner.at, ':', inner.len); /* as requests have it: in brackets */
-    buf_printf(out, "%s%s%.*s%s", out->len ? "|" : "", is_wild ? "*." : is_v6 ? "[" : "",
+    buf_printf(out, "%s%s%.*s%s", out->len ? "|" : "",
+               is_wild ? "*."
+               : is_v6 ? "["
+                       : "",
                SPAN_ARG(inner), is_v6 ? "]" : "");
 }
 

@@ -9,7 +9,6 @@
 
 #define FIELD_VALUE_BYTES_MAX 4096
 #define FIELDS_BYTES_MAX (8 * KIB) /* what any client and endpoint takes beside its own */
-#define BODY_BYTES_MAX (64 * KIB)
 
 /* On these rest framing, conditions, ranges, codings and the way of a request: they are foldback's
  * own, and a rule that bends them would break what stands on them.  Lower case, sorted by cause. */
@@ -453,11 +452,21 @@ static void read_redirect(struct reader *rd, const struct node *n, const struct 
         problem(rd, n, "redirect needs `to`, for example { to: \"https://example.org{target}\" }");
 }
 
-static void read_respond(struct reader *rd, const struct node *n, struct conf_rules *rules)
+void parse_media_type(struct reader *rd, const struct node *n, const char **out)
 {
     struct span s;
-    uint64_t number;
     char path[NODE_PATH_BYTES];
+    if (!read_scalar(rd, n, &s))
+        return;
+    if (s.len == 0 || s.len > 200 || !is_field_value(s) || !memchr(s.at, '/', s.len))
+        problem(rd, n, "%s must be a media type such as text/html, got \"%.*s\"",
+                node_path(n, path), SHOWN(s));
+    *out = arena_text(rd->keep, s);
+}
+
+static void read_respond(struct reader *rd, const struct node *n, struct conf_rules *rules)
+{
+    uint64_t number;
     rules->own = CONF_OWN_RESPOND;
     rules->status = 200;
     rules->type = "text/plain; charset=utf-8";
@@ -470,21 +479,10 @@ static void read_respond(struct reader *rd, const struct node *n, struct conf_ru
                 rules->status = (uint16_t)number;
             break;
         case KEY_RESPOND_body:
-            if (!read_is(rd, k, NODE_SCALAR, "a text"))
-                break;
-            s = k->text; /* with its line breaks */
-            if (s.len > BODY_BYTES_MAX)
-                problem(rd, k, "%s must have at most %u bytes, got %zu", node_path(k, path),
-                        (unsigned)BODY_BYTES_MAX, s.len);
-            rules->body = arena_text(rd->keep, s);
+            (void)parse_body(rd, k, &rules->body);
             break;
         case KEY_RESPOND_type:
-            if (!read_scalar(rd, k, &s))
-                break;
-            if (s.len == 0 || s.len > 200 || !is_field_value(s) || !memchr(s.at, '/', s.len))
-                problem(rd, k, "%s must be a media type such as text/html, got \"%.*s\"",
-                        node_path(k, path), SHOWN(s));
-            rules->type = arena_text(rd->keep, s);
+            parse_media_type(rd, k, &rules->type);
             break;
         default:
             break;

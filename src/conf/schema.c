@@ -267,6 +267,26 @@ static void texts_of(struct json *j, uint64_t min, uint64_t max)
     json_raw(j, SPAN("{\"type\":\"string\"}"));
 }
 
+/* Single values or a list of them; a schema's words for lists bind lists only. */
+static bool several_schema(struct json *j, enum conf_key key)
+{
+    bool is_status = key == KEY_PAGE_status, is_host = key == KEY_MATCH_host;
+    if (!is_status && !is_host && key != KEY_MATCH_method)
+        return false;
+    json_key(j, "type");
+    json_raw(j, is_status ? SPAN("[\"integer\",\"array\"]")
+                          : SPAN("[\"string\",\"number\",\"array\"]"));
+    json_key_u64(j, "minItems", 1);
+    json_key_u64(j, "maxItems",
+                 is_status ? CONF_PAGE_STATUSES_MAX
+                 : is_host ? CONF_HOSTS_MAX
+                           : CONF_METHODS_MAX);
+    json_key(j, "items");
+    json_raw(j, is_status ? SPAN("{\"type\":\"integer\",\"minimum\":400,\"maximum\":599}")
+                          : SPAN("{\"type\":[\"string\",\"number\"]}"));
+    return true;
+}
+
 /* Of routes. */
 static bool route_schema(struct json *j, enum conf_key key)
 {
@@ -291,14 +311,8 @@ static bool route_schema(struct json *j, enum conf_key key)
     case KEY_ROUTE_deny:
         texts_of(j, 1, CONF_PREFIXES_MAX);
         return true;
-    case KEY_MATCH_host:
-    case KEY_MATCH_method: /* a schema's words for lists bind lists only */
-        json_key(j, "type");
-        json_raw(j, SPAN("[\"string\",\"number\",\"array\"]"));
-        json_key_u64(j, "minItems", 1);
-        json_key_u64(j, "maxItems", key == KEY_MATCH_host ? CONF_HOSTS_MAX : CONF_METHODS_MAX);
-        json_key(j, "items");
-        json_raw(j, SPAN("{\"type\":[\"string\",\"number\"]}"));
+    case KEY_ROUTE_error_pages:
+        maps_of(j, "error_page", CONF_PAGES_MAX);
         return true;
     case KEY_FIELDS_set:
     case KEY_FIELDS_add:
@@ -344,7 +358,7 @@ static bool route_schema(struct json *j, enum conf_key key)
 
 static void other_schema(struct json *j, enum conf_key key)
 {
-    if (route_schema(j, key))
+    if (several_schema(j, key) || route_schema(j, key))
         return;
     switch (key) {
     case KEY_SERVICE_endpoints:
@@ -721,6 +735,10 @@ void conf_schema(struct buf *out)
     named_refs(&j, KEY_TOP_handlers, "handler");
     named_refs(&j, KEY_TOP_scrapes, "scrape");
     signal_refs(&j);
+    json_key(&j, "error_pages");
+    json_object_begin(&j);
+    maps_of(&j, "error_page", CONF_PAGES_MAX);
+    json_object_end(&j);
     json_key(&j, "routes");
     json_object_begin(&j);
     json_key_str(&j, "description", conf_key_row(KEY_TOP_routes)->what);
@@ -759,6 +777,7 @@ void conf_schema(struct buf *out)
     level_schema(&j, LEVEL_ASK, "auth_request", "service");
     level_schema(&j, LEVEL_RATE, "rate_limit", NULL);
     level_schema(&j, LEVEL_CAP, "cap", "max");
+    level_schema(&j, LEVEL_PAGE, "error_page", "status|body");
     level_schema(&j, LEVEL_CACHE, "cache", NULL);
     level_schema(&j, LEVEL_COMPRESS, "compress", NULL);
     level_schema(&j, LEVEL_MATCH, "match", NULL);

@@ -439,7 +439,7 @@ static void show_prefixes(struct show *s, const char *name, const struct conf_pr
 }
 
 /* One line, as it would stand in quotes. */
-static void show_body(struct show *s, const char *body, uint32_t line)
+static void show_body(struct show *s, const char *key, const char *body, uint32_t line)
 {
     struct buf text;
     buf_init(&text, 256 * KIB);
@@ -448,8 +448,24 @@ static void show_body(struct show *s, const char *body, uint32_t line)
             buf_puts(&text, *c == '\n' ? "\\n" : "\\t");
         else
             buf_putc(&text, *c);
-    show_value(s, "respond.body", buf_str(&text), line);
+    show_value(s, key, buf_str(&text), line);
     buf_fini(&text);
+}
+
+static void show_pages(struct show *s, const struct conf_pages *pages)
+{
+    char key[48];
+    for (size_t i = 0; i < pages->count; i++) {
+        const struct conf_page *p = &pages->at[i];
+        for (size_t k = 0; k < p->status_count; k++) {
+            snprintf(key, sizeof key, "error_pages[%zu].status[%zu]", i, k);
+            show_number(s, key, CONF_TYPE_u32, p->status[k], pages->line);
+        }
+        snprintf(key, sizeof key, "error_pages[%zu].type", i);
+        show_value(s, key, p->type, pages->line);
+        snprintf(key, sizeof key, "error_pages[%zu].body", i);
+        show_body(s, key, p->body, pages->line);
+    }
 }
 
 static void show_pairs(struct show *s, const char *name, const struct conf_pairs *pairs,
@@ -493,7 +509,7 @@ static void show_rules(struct show *s, const struct conf_rules *r, const uint32_
     } else if (r->own == CONF_OWN_RESPOND) {
         show_number(s, "respond.status", CONF_TYPE_u32, r->status, lines[KEY_ROUTE_respond]);
         show_value(s, "respond.type", r->type, lines[KEY_ROUTE_respond]);
-        show_body(s, r->body, lines[KEY_ROUTE_respond]);
+        show_body(s, "respond.body", r->body, lines[KEY_ROUTE_respond]);
     }
 }
 
@@ -540,6 +556,7 @@ static void show_route(struct show *s, const struct conf_route *rt, const uint32
     }
     if (rt->rules)
         show_rules(s, rt->rules, lines);
+    show_pages(s, &rt->pages);
     if (conf_route_is_own(rt))
         return; /* no other key has anything to do there */
     show_value(s, "service", s->conf->services[rt->service].name, lines[KEY_ROUTE_service]);
@@ -643,6 +660,8 @@ void conf_show_running(const struct conf *c, struct span waiting, bool is_json, 
         snprintf(s.prefix, sizeof s.prefix, "services.%s.", c->services[i].name);
         show_service(&s, &c->services[i], private->service_line[i]);
     }
+    s.prefix[0] = 0;
+    show_pages(&s, &c->pages);
     for (size_t i = 0; i < c->route_count; i++) {
         snprintf(s.prefix, sizeof s.prefix, "routes[%zu].", i);
         show_route(&s, &c->routes[i], private->route_line[i]);

@@ -5,14 +5,24 @@
 #include "gateway/rules.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/uio.h>
+
+#define REQUEST_ID "{request_id}"
 
 struct said {
     char body[512];
+    char *page; /* of the file, with the request's id in it; NULL: none, or without */
+    const char *type;
+    struct span text; /* the whole body */
     struct span head, payload;
 };
 static void build(struct worker *w, struct request *req, uint16_t reason, bool wants_json,
                   struct said *said);
+static void write_body(struct worker *w, const struct request *req, const struct ev_reason_row *row,
+                       bool wants_json, struct said *said);
+static bool take_page(const struct worker *w, const struct request *req, uint16_t status,
+                      struct said *said);
 
 uint16_t answer_reason_of(enum http1_error error)
 {
@@ -76,6 +86,7 @@ void answer_local(struct request *req, uint16_t reason)
     build(req->worker, req, reason, req->wants_json, &said);
     client_answer(
         req, &(struct answer_piece){.head = said.head, .payload = said.payload, .is_last = true});
+    free(said.page);
 }
 
 void answer_raw(struct client *c, uint16_t reason, bool wants_json)
@@ -84,12 +95,14 @@ void answer_raw(struct client *c, uint16_t reason, bool wants_json)
     build(c->worker, NULL, reason, wants_json, &said);
     if (c->kind == CLIENT_H2) {
         h2_stream_say(c, said.head, said.payload);
+        free(said.page);
         return;
     }
     struct iovec iov[2] = {{(void *)(uintptr_t)said.head.at, said.head.len},
                            {(void *)(uintptr_t)said.payload.at, said.payload.len}};
     c->is_closing = true;
     client_send(c, iov, 2);
+    free(said.page);
 }
 
 void answer_put_proxy_status(const struct worker *w, const struct ev_reason_row *row,
@@ -114,25 +127,12 @@ static void build(struct worker *w, struct request *req, uint16_t reason, bool w
     const struct ev_reason_row *row = ev_reason_row(reason);
     bool is_limited = reason == REASON_RATE_LIMITED || reason == REASON_QUOTA_EXCEEDED;
     uint16_t status = req ? req->status : row->status;
-    const char *phrase = http1_status_text(status);
-    int n;
-    if (reason == REASON_ACME_CHALLENGE)
-        n = snprintf(said->body, sizeof said->body, "%.*s", (int)w->challenge_bytes, w->challenge);
-    else if (wants_json)
-        n = snprintf(said->body, sizeof said->body,
-                     "{\"type\":\"about:blank\",\"title\":\"%s\",\"status\":%u,\"detail\":\"%s\","
-                     "\"reason\":\"%s\"}\n",
-                     phrase, status, row->sentence, row->name);
-    else
-        n = snprintf(said->body, sizeof said->body, "%u %s\n%s\n", status, phrase, row->sentence);
-    size_t body_bytes = n > 0 && (size_t)n < sizeof said->body ? (size_t)n : 0;
+    write_body(w, req, row, wants_json, said);
     struct http1_out out = http1_out(w->out, w->out_bytes);
     http1_put_status_line(&out, status);
     http1_put(&out, worker_date(w));
-    http1_put(&out, wants_json && reason != REASON_ACME_CHALLENGE
-                        ? SPAN("Content-Type: application/problem+json\r\n")
-                        : SPAN("Content-Type: text/plain; charset=utf-8\r\n"));
-    http1_put_field_u64(&out, SPAN("Content-Length"), body_bytes);
+    http1_put_field(&out, SPAN("Content-Type"), span_of(said->type));
+    http1_put_field_u64(&out, SPAN("Content-Length"), said->text.len);
     http1_put(&out, SPAN("Cache-Control: no-store\r\n"));
     answer_put_proxy_status(w, row, &out);
     if (reason == REASON_AUTH_REQUIRED || reason == REASON_AUTH_REFUSED)
@@ -160,10 +160,68 @@ static void build(struct worker *w, struct request *req, uint16_t reason, bool w
         out = http1_out(w->out, w->out_bytes);
         http1_put_status_line(&out, status);
         http1_put(&out, SPAN("Content-Length: 0\r\nConnection: close\r\n\r\n"));
-        body_bytes = 0;
+        said->text.len = 0;
         if (req)
             req->is_keep_alive = false;
     }
     said->head = http1_out_span(&out);
-    said->payload = (struct span){said->body, req && req->method == HTTP1_HEAD ? 0 : body_bytes};
+    said->payload = said->text;
+    if (req && req->method == HTTP1_HEAD)
+        said->payload.len = 0;
+}
+
+static void write_body(struct worker *w, const struct request *req, const struct ev_reason_row *row,
+                       bool wants_json, struct said *said)
+{
+    uint16_t status = req ? req->status : row->status;
+    const char *phrase = http1_status_text(status);
+    bool is_challenge = row->id == REASON_ACME_CHALLENGE;
+    int n;
+    said->page = NULL;
+    said->type = "text/plain; charset=utf-8";
+    if (is_challenge) {
+        n = snprintf(said->body, sizeof said->body, "%.*s", (int)w->challenge_bytes, w->challenge);
+    } else if (wants_json) {
+        said->type = "application/problem+json";
+        n = snprintf(said->body, sizeof said->body,
+                     "{\"type\":\"about:blank\",\"title\":\"%s\",\"status\":%u,\"detail\":\"%s\","
+                     "\"reason\":\"%s\"}\n",
+                     phrase, status, row->sentence, row->name);
+    } else if (take_page(w, req, status, said)) {
+        return;
+    } else {
+        n = snprintf(said->body, sizeof said->body, "%u %s\n%s\n", status, phrase, row->sentence);
+    }
+    said->text = (struct span){said->body, n > 0 && (size_t)n < sizeof said->body ? (size_t)n : 0};
+}
+
+/* The page that the file has for <status>: of the route, else of all. */
+static bool take_page(const struct worker *w, const struct request *req, uint16_t status,
+                      struct said *said)
+{
+    const struct conf *conf = req ? req->gen->conf : w->gen->conf;
+    const struct conf_page *page =
+        req && req->route != ROUTE_NONE ? conf_page(&conf->routes[req->route].pages, status) : NULL;
+    if (!page)
+        page = conf_page(&conf->pages, status);
+    if (!page)
+        return false;
+    said->type = page->type;
+    said->text = span_of(page->body);
+    char id[17] = "-";
+    if (req)
+        snprintf(id, sizeof id, "%016llx", (unsigned long long)req->request_id);
+    size_t count = 0;
+    for (const char *at = page->body; (at = strstr(at, REQUEST_ID)) != NULL; at++)
+        count++;
+    if (count == 0 || !(said->page = malloc(said->text.len + count * sizeof id)))
+        return true; /* without memory the page is as it stands in the file */
+    char *to = said->page;
+    for (const char *at = page->body, *next; at; at = next ? next + strlen(REQUEST_ID) : NULL) {
+        next = strstr(at, REQUEST_ID);
+        to = stpncpy(to, at, next ? (size_t)(next - at) : strlen(at));
+        to = next ? stpcpy(to, id) : to;
+    }
+    said->text = (struct span){said->page, (size_t)(to - said->page)};
+    return true;
 }

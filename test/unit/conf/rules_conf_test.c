@@ -64,6 +64,15 @@ static void rules_are_read(void **state)
     assert_string_equal(problem, "");
     assert_string_equal(c->routes[0].rules->body, "a\n\tb\n");
     conf_unref(c);
+    c = with_route("service: app, error_pages: [{ status: [502, 503], body: a, type: text/plain }, "
+                   "{ status: 503, body: b }]",
+                   problem);
+    assert_string_equal(problem, "");
+    assert_string_equal(conf_page(&c->routes[0].pages, 503)->body, "a");
+    assert_string_equal(conf_page(&c->routes[0].pages, 502)->type, "text/plain");
+    assert_null(conf_page(&c->routes[0].pages, 504));
+    assert_null(conf_page(&c->pages, 503));
+    conf_unref(c);
     assert_null(with_route("service: \"a\\nb\"", problem));
     assert_non_null(strstr(problem, "line breaks"));
 }
@@ -154,6 +163,12 @@ static void what_would_harm_is_refused(void **state)
         {"service: app, rewrite: { strip_prefix: api }", "must begin with /"},
         {"service: app, rewrite: { add_prefix: //evil }", "another host"},
         {"service: app, rewrite: {}", "empty"},
+        {"service: app, error_pages: { 503: x }", "must be a list"},
+        {"service: app, error_pages: []", "1..16 pages"},
+        {"service: app, error_pages: [{ status: 503 }]", "needs `status` and `body`"},
+        {"service: app, error_pages: [{ status: 302, body: x }]", "400..599"},
+        {"service: app, error_pages: [{ status: [], body: x }]", "1..16 values"},
+        {"service: app, error_pages: [{ status: 503, body: x, type: html }]", "media type"},
         {"service: app, rewrite: { to: /y }", "needs a `pattern`"},
         {"service: app, rewrite: { pattern: \"^/(a\", to: /y }",
          "missing closing parenthesis, at byte 5, behind \"^/(a\""},
