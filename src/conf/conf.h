@@ -393,6 +393,7 @@ struct conf_route {
     uint64_t timeout_ms; /* 0: upstream.timeout */
     struct conf_tune timeout_tune;
     uint64_t deadline_ms;  /* whole request, 0 none */
+    uint64_t body_bytes;   /* largest request body, 0 no bound; UINT64_MAX: limits.body_bytes */
     struct conf_who key;   /* fairness */
     uint32_t concurrency;  /* most requests in hand; 0: no cap */
     struct conf_caps caps; /* ... of one client */

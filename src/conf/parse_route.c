@@ -29,6 +29,7 @@ static void route_default(struct conf_route *rt)
                               .name = "",
                               .split = {.header = "", .cookie = ""},
                               .class = EV_CLASS_DEFAULT,
+                              .body_bytes = UINT64_MAX,
                               .path_kind = CONF_PATH_ANY};
     who_default(&rt->key);
     cache_default(&rt->cache);
@@ -264,6 +265,9 @@ static void parse_route(struct reader *rd, const struct node *n, size_t index)
             break;
         case KEY_ROUTE_timeout:
             read_key_number(rd, k, KEY_ROUTE_timeout, &rt->timeout_ms);
+            break;
+        case KEY_ROUTE_body_bytes:
+            read_key_number(rd, k, KEY_ROUTE_body_bytes, &rt->body_bytes);
             break;
         case KEY_ROUTE_deadline:
             read_key_number(rd, k, KEY_ROUTE_deadline, &rt->deadline_ms);

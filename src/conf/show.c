@@ -565,6 +565,8 @@ static void show_route(struct show *s, const struct conf_route *rt, const uint32
         show_number(s, "timeout", CONF_TYPE_dur, rt->timeout_ms, lines[KEY_ROUTE_timeout]);
     if (rt->deadline_ms)
         show_number(s, "deadline", CONF_TYPE_dur, rt->deadline_ms, lines[KEY_ROUTE_deadline]);
+    if (rt->body_bytes != UINT64_MAX)
+        show_number(s, "body_bytes", CONF_TYPE_bytes, rt->body_bytes, lines[KEY_ROUTE_body_bytes]);
     show_value(s, "key", rt->key.text, lines[KEY_ROUTE_key]);
     show_hash(s, &rt->hash, lines[KEY_ROUTE_hash]);
     show_caps(s, rt->concurrency, &rt->caps, lines[KEY_ROUTE_concurrency]);

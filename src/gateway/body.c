@@ -67,7 +67,7 @@ size_t body_take(struct request *req, struct span bytes, uint16_t *reason)
 
 uint16_t body_put(struct request *req, struct span data, bool is_last)
 {
-    uint64_t most = req->gen->conf->p.limits_body_bytes;
+    uint64_t most = request_body_most(req);
     uint16_t reason = REASON_NONE;
     if (is_last && req->trailers)
         authz_clean_trailers(req, &req->trailers->t);

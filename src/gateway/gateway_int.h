@@ -537,10 +537,11 @@ void handshakes_fini(struct handshakes *all);
 /* ---- request.c: begin and end ---- */
 /* A complete head in <head>, and what came behind it.  Returns how much of <rest> belongs to it. */
 size_t request_begin(struct client *c, const struct http1_head *head, struct span rest);
-void request_free(struct request *req);   /* reports, gives back everything */
-void request_detach(struct request *req); /* the client left */
-void request_adopt(struct request *req);  /* it goes on without a client */
-void request_let_in(struct request *req); /* it was guarded, and its client may ask */
+uint64_t request_body_most(const struct request *req); /* bytes; 0: no bound */
+void request_free(struct request *req);                /* reports, gives back everything */
+void request_detach(struct request *req);              /* the client left */
+void request_adopt(struct request *req);               /* it goes on without a client */
+void request_let_in(struct request *req);              /* it was guarded, and its client may ask */
 void request_arm(struct request *req);
 uint64_t request_timeout_us(const struct request *req);
 struct request *request_open(struct client *c, const struct http1_head *head); /* NULL: no memory */

@@ -105,6 +105,13 @@ const struct conf_service *request_conf(const struct request *req)
     return &conf->services[req->is_mirror ? r->mirror.service : r->service];
 }
 
+uint64_t request_body_most(const struct request *req)
+{
+    const struct conf *conf = req->gen->conf;
+    uint64_t own = req->route == ROUTE_NONE ? UINT64_MAX : conf->routes[req->route].body_bytes;
+    return own == UINT64_MAX ? conf->p.limits_body_bytes : own;
+}
+
 void request_free(struct request *req)
 {
     struct worker *w = req->worker;
@@ -218,7 +225,6 @@ struct request *request_open(struct client *c, const struct http1_head *head)
 /* What can be said without knowing the route. */
 static uint16_t check(struct request *req, struct http1_head *head)
 {
-    uint64_t most = req->gen->conf->p.limits_body_bytes;
     if (http1_has(head, HTTP1_H_ACCEPT)) {
         const struct http1_field *f = http1_find(head, HTTP1_H_ACCEPT);
         req->wants_json = memmem(f->value.at, f->value.len, "json", 4) != NULL;
@@ -237,10 +243,6 @@ static uint16_t check(struct request *req, struct http1_head *head)
         return REASON_ANSWERED_LOCALLY;
     if (req->attempt_in > ATTEMPTS_MAX)
         return REASON_SHED_ATTEMPTS;
-    if (most && head->framing == HTTP1_BODY_LENGTH && head->body_bytes > most) {
-        req->is_keep_alive = false;
-        return REASON_BODY_TOO_LARGE;
-    }
     /* A client that upgrades to h2c in the clear would speak past us to the endpoint. */
     req->is_upgrade = head->is_upgrade && req->is_in_done && head->is_websocket;
     if (head->is_upgrade && req->is_in_done && !head->is_websocket) {
@@ -278,6 +280,11 @@ static uint16_t route(struct request *req, struct http1_head *head, struct http1
     struct rules_where where = {head, host, target, path};
     if (!conf_route_is_own(r))
         req->sv = gen->services[r->service];
+    uint64_t most = request_body_most(req);
+    if (most && head->framing == HTTP1_BODY_LENGTH && head->body_bytes > most) {
+        req->is_keep_alive = false;
+        return REASON_BODY_TOO_LARGE;
+    }
     uint16_t ruled = r->rules ? rules_answer(req, &where) : REASON_NONE;
     if (ruled)
         return ruled;

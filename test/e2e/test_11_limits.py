@@ -57,6 +57,30 @@ def test_a_refused_request_gets_its_status_and_the_end(world, says, request_text
     assert proxy.get("/").status == 200
 
 
+@pytest.mark.parametrize("path, length, status", [
+    ("/upload/", 20000, 200), ("/small/", 20000, 413), ("/small/", 10, 200), ("/any/", 200000, 200), ("/", 20000, 413)])
+@pytest.mark.parametrize("is_chunked", [False, True])
+def test_a_route_may_take_larger_or_smaller_bodies(world, path, length, status, is_chunked):
+    text = config(world.origin(), extra=LIMITS)
+    proxy = world.proxy(text.replace("  - { match: /,", "  - { match: /upload/, service: app, body_bytes: 100KiB }\n"
+                                     "  - { match: /small/, service: app, body_bytes: 100B }\n"
+                                     "  - { match: /any/, service: app, body_bytes: 0 }\n  - { match: /,"))
+    w = proxy.connect()
+    head = "POST %s HTTP/1.1\r\nHost: a\r\n" % path
+    body = b"x" * length
+    if is_chunked:
+        w.send(head + "Transfer-Encoding: chunked\r\n\r\n%x\r\n" % length)
+        body += b"\r\n0\r\n\r\n"
+    else:
+        w.send(head + "Content-Length: %d\r\n\r\n" % length)
+    try:
+        w.send(body)
+    except OSError:  # refused before it was whole
+        pass
+    m = w.response()
+    assert m.status == status and (status == 200 or reason(m) == "body_too_large")
+
+
 def test_a_bad_path_is_refused(world):
     origin, proxy = world.pair()
     for path in ("/%zz", "/a%00b"):
