@@ -2,7 +2,7 @@
 /* Files of users: read with their generation, and looked at each second.
  *
  * A changed file is taken when it stands still for one look and is good; else the one before it
- * stays, which is told. */
+ * stays, which is told.  What could not be read (no descriptor is free) is tried with each look. */
 #include "gateway/authz_users.h"
 
 #include "base/assert.h"
@@ -17,6 +17,7 @@ struct stamp { /* of what a path leads to; all 0: to nothing */
     uint64_t device, inode, bytes;
     struct timespec changed;
 };
+static const struct stamp unread = {.inode = UINT64_MAX}; /* no file has it */
 struct authz_users {
     const char *path; /* of the configuration */
     struct spin lock;
@@ -67,6 +68,11 @@ static void note_bad(struct gw *gw, struct authz_users *u, const struct fb_err *
     atomic_fetch_add_explicit(&gw->mem->head->auth.reads[1], 1, memory_order_relaxed);
 }
 
+static bool is_told(const struct authz_users *u, const struct fb_err *why)
+{
+    return u->is_bad && strncmp(u->why, why->text, sizeof u->why - 1) == 0;
+}
+
 static enum fb_code users_new(struct gw *gw, const char *path, struct authz_users **out,
                               struct fb_err *err)
 {
@@ -81,7 +87,9 @@ static enum fb_code users_new(struct gw *gw, const char *path, struct authz_user
     if (code == FB_OK)
         return FB_OK;
     if (!is_back(gw))
-        return fb_fail(err, code, "auth: %.380s", why.text);
+        return fb_fail(err, code == FB_E_IO ? FB_E_CONFIG : code, "auth: %.380s", why.text);
+    if (code != FB_E_CONFIG)
+        u->read = unread;
     /* a gateway that comes back must not stay down for a file that somebody is just writing */
     fb_log(FB_LOG_ERROR, "auth: %s; nobody is let in by it until it is good", why.text);
     note_bad(gw, u, &why);
@@ -133,8 +141,12 @@ static void look(struct gw *gw, struct authz_users *u)
     u->seen = now;
     if (!is_still || is_same(&now, &u->read))
         return;
-    u->read = now;
-    if (htpasswd_load(u->path, &fresh, &why) != FB_OK) {
+    enum fb_code code = htpasswd_load(u->path, &fresh, &why);
+    bool is_read = code == FB_OK || code == FB_E_CONFIG;
+    u->read = is_read ? now : unread;
+    if (!is_read && is_told(u, &why))
+        return;
+    if (code != FB_OK) {
         fb_log(FB_LOG_ERROR, "auth: %s; %s", why.text,
                u->now ? "the users read last stay" : "nobody is let in by it until it is good");
         note_bad(gw, u, &why);

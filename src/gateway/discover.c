@@ -43,6 +43,7 @@ struct watch {
     bool is_own;     /* the list of what the API added: no file means none */
     bool is_named;   /* its parent wants it */
     bool is_settled; /* it had an answer, or a failure */
+    bool is_unread;  /* a list that could not be read last, whatever it says */
     struct wish wish;
     uint32_t id;     /* of dns_watch */
     uint16_t row;    /* of knob/sources.h, where it says what it has; EV_NONE: it does not */
@@ -620,10 +621,10 @@ static bool list_look(struct watch *x, bool is_told)
     struct stamp now = stamp_of(x->host);
     bool is_still = same_stamp(&now, &x->seen);
     x->seen = now;
-    if (same_stamp(&now, &x->read) || !(is_told || is_still))
+    if ((same_stamp(&now, &x->read) && !x->is_unread) || !(is_told || is_still))
         return false;
     list_read(x);
-    return true;
+    return !x->is_unread;
 }
 
 static void list_say(struct watch *x, uint16_t reason)
@@ -637,7 +638,7 @@ static void list_say(struct watch *x, uint16_t reason)
     ring_put(w->ring, &ev.head);
 }
 
-static struct conf *list_parse(const struct watch *x, char *text, char why[400])
+static struct conf *list_parse(struct watch *x, char *text, char why[400])
 {
     struct conf_report report = {0};
     struct conf *list = NULL;
@@ -646,7 +647,8 @@ static struct conf *list_parse(const struct watch *x, char *text, char why[400])
     if (fd >= 0)
         for (got = 0; (n = read(fd, text + got, LIST_BYTES_MAX + 1 - (size_t)got)) > 0; got += n)
             ;
-    if (fd < 0 || n < 0) {
+    x->is_unread = fd < 0 || n < 0;
+    if (x->is_unread) {
         snprintf(why, 400, "%s", strerror(errno));
     } else if (conf_parse_endpoints((struct span){text, (size_t)got}, x->host, &list, &report) !=
                FB_OK) {
@@ -668,14 +670,19 @@ static void list_read(struct watch *x)
     char *text = malloc(LIST_BYTES_MAX + 1);
     x->read = x->seen = stamp_of(x->host);
     if (x->is_own && !x->read.inode) {
+        x->is_unread = false;
         conf_unref(x->list);
         x->list = NULL;
         drop_children(x); /* names in it go as its addresses do */
         free(text);
         return;
     }
+    bool was_unread = x->is_unread;
+    x->is_unread = true;
     struct conf *list = text ? list_parse(x, text, why) : NULL;
     free(text);
+    if (!list && was_unread && x->is_unread)
+        return; /* that is said: no descriptor is free, or it is gone */
     if (!list) {
         fb_log(FB_LOG_WARN, "service %s: list %s: %s; %s", x->sv->name, x->host, why,
                x->list ? "the endpoints read last stay in use"

@@ -268,7 +268,7 @@ enum fb_code htpasswd_load(const char *path, struct htpasswd **out, struct fb_er
     *out = NULL;
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0)
-        return fb_fail(err, FB_E_CONFIG, "%.200s: %s", path, strerror(errno));
+        return fb_fail(err, FB_E_IO, "%.200s: %s", path, strerror(errno));
     enum fb_code code = FB_OK;
     size_t got = 0;
     ssize_t n = 0;
@@ -278,7 +278,7 @@ enum fb_code htpasswd_load(const char *path, struct htpasswd **out, struct fb_er
     for (; text && (n = read(fd, text + got, HTPASSWD_BYTES_MAX + 1 - got)) > 0; got += (size_t)n)
         ;
     if (n < 0)
-        code = fb_fail(err, FB_E_CONFIG, "%.200s: %s", path, strerror(errno));
+        code = fb_fail(err, FB_E_IO, "%.200s: %s", path, strerror(errno));
     if (code == FB_OK)
         code = htpasswd_parse((struct span){text, got}, path, out, err);
     if (text)

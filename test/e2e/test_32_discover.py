@@ -2,13 +2,14 @@
 """Endpoints by SRV records and by lists in files, changed under load: no request may fail."""
 import json
 import os
+import resource
 import socket
 import struct
 import threading
 import time
 
 import pytest
-from conftest import ok
+from conftest import WAIT_S, ok
 
 pytestmark = pytest.mark.short
 
@@ -238,6 +239,25 @@ def test_a_broken_list_keeps_the_old_one_and_says_why(world, tmp_path, broken, s
     assert load.until({"1"}, 4)
     assert load.end() == []
     assert 227 in [e["reason"] for e in proxy.events("health")], "health_list_bad"
+
+
+def test_a_list_that_could_not_be_read_is_read_later(world, tmp_path):
+    ups = named(world, 2)
+    path = tmp_path / "endpoints.yaml"
+    path.write_text(listed(ups[0]))
+    proxy = world.proxy(text_of('"file://%s"' % path))
+    assert ready(proxy)
+    soft, hard = resource.prlimit(proxy.process.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(proxy.process.pid, resource.RLIMIT_NOFILE, (3, hard))
+    put(path, listed(ups[1]))
+    deadline = time.monotonic() + WAIT_S
+    while "Too many open files" not in proxy.log() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    resource.prlimit(proxy.process.pid, resource.RLIMIT_NOFILE, (soft, hard))
+    load = Load(proxy)
+    assert load.until({"1"}, WAIT_S)
+    assert load.end() == []
+    assert proxy.log().count("Too many open files") == 1
 
 
 def test_a_list_behind_a_link_that_is_switched(world, tmp_path):

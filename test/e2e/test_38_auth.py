@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import resource
 import subprocess
 import threading
 import time
@@ -70,6 +71,19 @@ def test_only_users_with_their_password_get_through(world, users):
     assert m.status == 200 and m.body == b"body"
     assert origin.requests[0].get("authorization") is None
     assert proxy.get("/", basic(), basic("bob")).status == 401  # who is it?
+
+
+def test_a_file_that_could_not_be_read_is_read_later(world, users):
+    _, proxy = guarded(world, users)
+    assert proxy.get("/", basic()).status == 200
+    soft, hard = resource.prlimit(proxy.process.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(proxy.process.pid, resource.RLIMIT_NOFILE, (3, hard))
+    users.write("bob:" + SHA512)
+    poll(lambda: "Too many open files" in proxy.log())
+    resource.prlimit(proxy.process.pid, resource.RLIMIT_NOFILE, (soft, hard))
+    poll(lambda: proxy.get("/", basic("bob")).status == 200)
+    assert proxy.get("/", basic()).status == 401
+    assert proxy.log().count("Too many open files") == 1
 
 
 def test_a_connection_goes_on_after_refusals(world, users):
