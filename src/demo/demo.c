@@ -206,6 +206,18 @@ static enum fb_code start_proxy(struct demo *d, struct lane *l, struct fb_err *e
     return FB_OK;
 }
 
+/* What a lane wrote, for its folder goes with the demo. */
+static void tell_log(const struct lane *l)
+{
+    char file[740], part[4096];
+    snprintf(file, sizeof file, "%s.log", l->state_dir);
+    FILE *f = fopen(file, "re");
+    size_t n = f ? fread(part, 1, sizeof part, f) : 0;
+    fwrite(part, 1, n, stderr);
+    if (f)
+        fclose(f);
+}
+
 /* admin.json appears when the proxy serves. */
 static enum fb_code await_proxy(struct lane *l, struct fb_err *err)
 {
@@ -222,13 +234,17 @@ static enum fb_code await_proxy(struct lane *l, struct fb_err *err)
         json_decref(root);
         if (waitpid(l->proxy, NULL, WNOHANG) == l->proxy) {
             l->proxy = 0;
-            return fb_fail(err, FB_E_INTERNAL, "the %s lane did not start; its log is %s.log",
-                           l->name, l->state_dir);
+            tell_log(l);
+            return fb_fail(err, FB_E_AGAIN, "the %s lane did not start; the lines above say why",
+                           l->name);
         }
         usleep(10000);
     }
-    return fb_fail(err, FB_E_TIMEOUT, "the %s lane was not ready within 10 s; its log is %s.log",
-                   l->name, l->state_dir);
+    tell_log(l);
+    return fb_fail(err, FB_E_TIMEOUT,
+                   "the %s lane was not ready within 10 s; what it said is above, and `foldback "
+                   "check` looks at this host",
+                   l->name);
 }
 
 static pid_t fork_child(struct demo *d)

@@ -54,6 +54,14 @@ def test_the_folder_of_a_demo_is_where_tmpdir_says(tmp_path):
     assert done.returncode == 1 and "cannot make %s/foldback-demo-" % (tmp_path / "none") in done.stderr
 
 
+def test_a_lane_that_does_not_start_says_why(tmp_path):
+    """Its log is in a folder that goes with the demo: what it wrote is printed.  30 descriptors have no place for its socket."""
+    done = subprocess.run(["prlimit", "--nofile=30", BIN, "demo", "flash-sale", "--seconds", "5", "--headless"], capture_output=True, text=True,
+                          timeout=60, env={**os.environ, "TMPDIR": str(tmp_path)})
+    assert done.returncode == 1 and "fd:30" in done.stderr and "the lines above say why" in done.stderr, done
+    assert os.listdir(tmp_path) == []
+
+
 def check_shape(found):
     assert set(found["lanes"]) == {"foldback", "static"}
     for lane in found["lanes"].values():
