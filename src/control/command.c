@@ -162,6 +162,7 @@ static void turn(struct engine *e, const struct ev_command *c, uint16_t knob, ui
         layer->learned_us = 0;
         layer->decision_id = 0;
         layer->misses = 0;
+        layer->resets++;
         memset(cell->reversal_us, 0, sizeof cell->reversal_us);
         cell->halvings = 0;
         cell->cooldown_until_us = 0;

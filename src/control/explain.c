@@ -161,6 +161,9 @@ static void because_limit(const struct ev_decision *d, struct buf *out)
     case REASON_LEARN_RESUME:
         buf_puts(out, "answers come again after a pause");
         break;
+    case REASON_LEARN_RESET:
+        buf_puts(out, "an operator dropped what was learned");
+        break;
     default:
         if (d->n1 > 0)
             put_latency(d, out);

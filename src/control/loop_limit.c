@@ -84,8 +84,9 @@ static void decide(struct engine *e, uint16_t endpoint, const struct limit_loop 
     const char *verdict = ev_reason_row(l->reason)->name;
     snprintf(m.d.note, sizeof m.d.note, "%u moves; %.20s", l->moves, verdict ? verdict : "?");
     /* a second of completions shows the new latency; lower must not cost, higher must not either */
-    move_expect(&m, m.d.to < m.d.from ? EXPECT_LOWER : EXPECT_KEEP, FACT_UPSTREAM_P50, FACT_1S,
-                1200);
+    if (l->reason != REASON_LEARN_RESET) /* that promises nothing */
+        move_expect(&m, m.d.to < m.d.from ? EXPECT_LOWER : EXPECT_KEEP, FACT_UPSTREAM_P50, FACT_1S,
+                    1200);
     arbiter_submit(e, &m);
 }
 

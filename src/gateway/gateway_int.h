@@ -83,6 +83,8 @@ struct endpoint {
     _Atomic uint16_t version; /* number of its version; thread 0 writes */
     bool is_dns;
     bool is_drained;             /* thread 0: as told to the gate */
+    bool is_limit_told;          /* thread 0: the brain has said something of its limit */
+    uint8_t limit_resets;        /* thread 0: of what it said, as seen last */
     uint32_t seen;               /* generation in which the configuration named it */
     _Atomic bool is_gone;        /* left the service: pools close what they hold */
     _Atomic uint32_t refs;       /* the service, and each upstream connection */

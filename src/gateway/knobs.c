@@ -12,6 +12,7 @@
 struct cell_view {
     double value, min, max, safe;
     bool is_published, is_pinned, is_learner_free; /* mode act, not pinned, not frozen */
+    uint8_t resets;
 };
 
 static double double_at(const _Atomic uint64_t *bits)
@@ -41,6 +42,7 @@ static struct cell_view look(const struct worker *w, enum knob_id knob, uint16_t
     if (safe >= row->min && safe <= row->max)
         v.safe = safe;
     v.is_pinned = atomic_load_explicit(&c->source, memory_order_relaxed) == KNOB_FROM_PIN;
+    v.resets = atomic_load_explicit(&c->resets, memory_order_relaxed);
     v.is_learner_free = atomic_load_explicit(&c->mode, memory_order_relaxed) == EV_MODE_ACT &&
                         !atomic_load_explicit(&c->is_frozen, memory_order_relaxed) && !v.is_pinned;
     const struct conf_params *p = &w->gen->conf->p;
@@ -86,6 +88,19 @@ static void hear_others(struct service *sv, struct endpoint *ep, bool is_silent,
     gate_endpoint_others(sv->gate, ep->index, &told, now_us);
 }
 
+/* An operator dropped what was learned.  What is seen first is from before: a gateway that starts
+ * keeps what it was given.  A count that falls is that of a book that began anew. */
+static void hear_resets(struct service *sv, struct endpoint *ep, const struct cell_view *limit,
+                        uint64_t now_us)
+{
+    if (!limit->is_published)
+        return;
+    if (ep->is_limit_told && (int8_t)(limit->resets - ep->limit_resets) > 0)
+        gate_endpoint_relearn(sv->gate, ep->index, now_us);
+    ep->is_limit_told = true;
+    ep->limit_resets = limit->resets;
+}
+
 void service_knobs(struct service *sv, struct worker *w)
 {
     if (!sv->conf)
@@ -108,6 +123,7 @@ void service_knobs(struct service *sv, struct worker *w)
         struct cell_view weight = look(w, KNOB_WEIGHT_PCT, ep->number);
         gate_endpoint_limit(sv->gate, i, (uint32_t)limit.min, (uint32_t)limit.max,
                             limit.is_learner_free ? 0 : (uint32_t)fmax(limit.value, 1));
+        hear_resets(sv, ep, &limit, now_us);
         hear_others(sv, ep, w->static_age_us > 0, now_us);
         gate_endpoint_weight(sv->gate, i, weight.is_pinned ? weight.value : ep->weight_pct);
         bool is_drained =

@@ -136,8 +136,9 @@ bool knob_publish(struct knob_table *table, enum knob_id knob, uint16_t target,
     double safe = layer->is_configured ? layer->configured : row->safe;
     uint64_t bits = bits_of(value);
     if (c->version > 0 && c->value_bits == bits && c->source == source && c->mode == layer->mode &&
-        c->is_frozen == layer->is_frozen && c->min_bits == bits_of(layer->min) &&
-        c->max_bits == bits_of(layer->max) && c->safe_bits == bits_of(safe))
+        c->is_frozen == layer->is_frozen && c->resets == layer->resets &&
+        c->min_bits == bits_of(layer->min) && c->max_bits == bits_of(layer->max) &&
+        c->safe_bits == bits_of(safe))
         return false;
     atomic_store_explicit(&c->min_bits, bits_of(layer->min), memory_order_relaxed);
     atomic_store_explicit(&c->max_bits, bits_of(layer->max), memory_order_relaxed);
@@ -145,6 +146,7 @@ bool knob_publish(struct knob_table *table, enum knob_id knob, uint16_t target,
     atomic_store_explicit(&c->source, (uint8_t)source, memory_order_relaxed);
     atomic_store_explicit(&c->mode, layer->mode, memory_order_relaxed);
     atomic_store_explicit(&c->is_frozen, layer->is_frozen, memory_order_relaxed);
+    atomic_store_explicit(&c->resets, layer->resets, memory_order_relaxed);
     atomic_store_explicit(&c->value_bits, bits, memory_order_relaxed);
     atomic_store_explicit(&c->published_us, now_us, memory_order_relaxed);
     atomic_fetch_add_explicit(&c->version, 1, memory_order_release);

@@ -69,7 +69,7 @@ struct knob_layer {
     uint8_t is_frozen; /* the loop rests here: by the verifier or by an operator */
     uint8_t is_used;   /* the target exists */
     uint8_t misses;    /* decisions in a row that made it worse */
-    uint8_t reserved;
+    uint8_t resets;    /* how often an operator dropped what was learned; it wraps */
 };
 struct knob_book {
     struct knob_layer layer[KNOB_COUNT][KNOB_TARGETS_MAX];
@@ -97,7 +97,7 @@ struct knob_cell {
     _Atomic uint8_t source;   /* enum knob_source */
     _Atomic uint8_t mode;     /* enum ev_mode */
     _Atomic uint8_t is_frozen;
-    uint8_t reserved;
+    _Atomic uint8_t resets; /* of the layer: a reflex that learns by itself begins anew */
     _Atomic uint64_t min_bits, max_bits, safe_bits; /* bounds in force and the fail-static aim */
     _Atomic uint64_t published_us;
 };

@@ -144,9 +144,12 @@ void gate_endpoint_others(struct gate *g, uint16_t endpoint, const struct balanc
 /* Answers since the last call, to tell the other gateways. */
 struct balance_answers gate_endpoint_answers(struct gate *g, uint16_t endpoint);
 /* Knobs of control: bounds and, when the learner must not act (observe, pinned, frozen), the limit
- * to hold. <hold> 0: the learner acts. */
+ * to hold. <hold> 0: the learner acts, from what it had before or from what was held, whichever is
+ * less. */
 void gate_endpoint_limit(struct gate *g, uint16_t endpoint, uint32_t min, uint32_t max,
                          uint32_t hold);
+/* An operator dropped what was learned: its limit begins anew. */
+void gate_endpoint_relearn(struct gate *g, uint16_t endpoint, uint64_t now_us);
 /* An active health check ended.  Probes are the caller's and never wait in the queue. */
 void gate_endpoint_probe(struct gate *g, uint16_t endpoint, enum eject_probe said, uint64_t now_us);
 

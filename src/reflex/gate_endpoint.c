@@ -148,9 +148,25 @@ void gate_endpoint_limit(struct gate *g, uint16_t endpoint, uint32_t min, uint32
                          uint32_t hold)
 {
     struct endpoint *ep = gate_endpoint_at(g, endpoint);
+    bool is_released = ep->hold > 0 && hold == 0;
+    if (ep->hold == 0 && hold > 0)
+        ep->unheld = limit_now(&ep->limit);
     ep->limit_min = fb_max_u32(1, min);
     ep->limit_max = fb_max_u32(ep->limit_min, max);
     ep->hold = hold;
+    /* What was held is not what was learned: a limit that never was full measures nothing, and far
+     * above the workers none ever is.  From below it finds up in seconds. */
+    if (is_released)
+        limit_set_bounds(&ep->limit, 1, ep->unheld);
+    gate_apply_bounds(g, ep);
+}
+
+void gate_endpoint_relearn(struct gate *g, uint16_t endpoint, uint64_t now_us)
+{
+    struct endpoint *ep = gate_endpoint_at(g, endpoint);
+    limit_set_bounds(&ep->limit, 1, LIMIT_MAX); /* it begins where it always does, held or not */
+    limit_forget(&ep->limit, now_us);
+    ep->unheld = limit_now(&ep->limit);
     gate_apply_bounds(g, ep);
 }
 
@@ -161,8 +177,7 @@ void gate_endpoint_probe(struct gate *g, uint16_t endpoint, enum eject_probe sai
     judge(g, ep, now_us);
 }
 
-/* A held limit is a learner with no room to move: the same code decides, and it goes on from there.
- */
+/* A held limit is a learner with no room to move: the same code decides. */
 void gate_apply_bounds(const struct gate *g, struct endpoint *ep)
 {
     uint32_t cap = gate_cap(ep);

@@ -33,7 +33,8 @@ struct endpoint {
     bool has_answered; /* else its latency is that of clients who left, a lower bound at most */
     uint8_t health;    /* as last said in an event */
     uint32_t in_flight;
-    uint32_t hold; /* limit held by control; 0: none */
+    uint32_t hold;   /* limit held by control; 0: none */
+    uint32_t unheld; /* while held: what the learner had before */
     uint32_t limit_min, limit_max;
     struct limit limit;
 };

@@ -77,7 +77,7 @@ void gate_endpoint_keep(const struct gate *g, uint16_t endpoint, struct gate_kee
     fb_assert(endpoint < GATE_ENDPOINTS_MAX);
     const struct endpoint *ep = g->by_index[endpoint];
     fb_assert(ep);
-    *keep = (struct gate_keep){.limit = limit_now(&ep->limit),
+    *keep = (struct gate_keep){.limit = ep->hold > 0 ? ep->unheld : limit_now(&ep->limit),
                                .base_us = limit_base_us(&ep->limit),
                                .cv = limit_cv(&ep->limit),
                                .latency_us = ep->seat.latency_us,

@@ -75,6 +75,22 @@ void limit_restore(struct limit *l, double limit, double base_us, double cv, uin
     limit_meter_start(l, now_us);
 }
 
+void limit_forget(struct limit *l, uint64_t now_us)
+{
+    struct limit_conf conf = {.min = l->conf.min,
+                              .max = l->conf.max,
+                              .start = l->conf.start,
+                              .tolerance_us = l->conf.tolerance_us};
+    uint32_t from = l->limit, in_flight = l->in_flight, headed = l->headed;
+    uint64_t generation = l->generation;
+    limit_init(l, &conf, now_us);
+    l->in_flight = in_flight;
+    l->headed = headed;
+    l->generation = generation + 1;
+    l->void_us = now_us;
+    limit_propose(l, REASON_LEARN_RESET, from, NULL, now_us);
+}
+
 void limit_set_bounds(struct limit *l, uint32_t min, uint32_t max)
 {
     fb_assert(min >= 1);

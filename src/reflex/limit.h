@@ -49,6 +49,8 @@ enum limit_result {
 void limit_init(struct limit *l, const struct limit_conf *conf, uint64_t now_us);
 /* What was learned before a restart. */
 void limit_restore(struct limit *l, double limit, double base_us, double cv, uint64_t now_us);
+/* Drops what was learned, as limit_init; what is in flight stays counted, and is no sample. */
+void limit_forget(struct limit *l, uint64_t now_us);
 void limit_set_bounds(struct limit *l, uint32_t min, uint32_t max);
 /* Present limit. */
 uint32_t limit_now(const struct limit *l);

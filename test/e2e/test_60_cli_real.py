@@ -221,6 +221,24 @@ def test_mode_freeze_and_reset_show_in_get(fold):
     assert fold.run("reset").returncode == 0
 
 
+def test_a_look_at_recommendations_costs_no_learned_limit(fold):
+    """1,024 is held in mode recommend; learned from there nothing would ever be: no endpoint is half full of that."""
+    def limits():
+        return [e["limit"] for e in fold.json("status")["endpoints"]]
+    before = until(lambda: limits() if 1024 not in limits() else None)
+    fold.run("mode", "recommend", "--loop", "limit")
+    until(lambda: limits() == [1024] * len(before))
+    fold.run("mode", "act", "--loop", "limit")
+    until(lambda: limits() == before)
+    fold.run("pin", "limit", fold.endpoint(0), "2")
+    until(lambda: limits()[0] == 2)
+    fold.run("unpin", "limit", fold.endpoint(0))
+    assert limits()[0] == 2  # from there it goes on; a reset begins where every endpoint does
+    fold.run("reset", "--loop", "limit")
+    until(lambda: limits() == [4] * len(before))
+    until(lambda: [k["learned"] for k in fold.json("get", "limit")["knobs"]] == [4] * len(before))
+
+
 def test_drain_waits_for_the_last_request(fold):
     fold.run("drain", fold.endpoint(1), "--wait")  # so that the slow one goes to the first
     fold.origins[0].release.clear()

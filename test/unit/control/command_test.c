@@ -118,6 +118,9 @@ static void reset_drops_what_was_learned(void **state)
     const struct ev_decision *d = world_decision(w, REASON_OPERATOR_RESET);
     assert_near(d->from, 400, 0);
     assert_near(d->to, 15000, 0);
+    /* told to the gateway too, whose learner of limits begins anew */
+    assert_int_equal(world_layer(w, KNOB_TIMEOUT_MS, 0)->resets, 1);
+    assert_int_equal(world_layer(w, KNOB_LIMIT, 0)->resets, 0);
     world_free(w);
 }
 

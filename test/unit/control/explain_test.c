@@ -121,6 +121,11 @@ static void a_limit_without_a_latency_tells_what_moved_it(void **state)
     says(w, &d,
          "limit of endpoint shop 10.0.0.1:80: 8 stays 8 requests, because answers come again after "
          "a pause");
+    d.verdict = REASON_LEARN_RESET;
+    d.to = 4;
+    says(w, &d,
+         "limit of endpoint shop 10.0.0.1:80: 8 -> 4 requests, because an operator dropped what "
+         "was learned");
     world_free(w);
 }
 

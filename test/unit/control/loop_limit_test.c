@@ -159,6 +159,24 @@ static void a_limit_that_is_held_is_no_learned_value(void **state)
     world_free(w);
 }
 
+static void a_limit_that_begins_anew_promises_nothing(void **state)
+{
+    (void)state;
+    struct world *w = world_new(EV_MODE_ACT);
+    struct ev_proposal p = EV_INIT(PROPOSAL, proposal, w->now_us + 1000);
+    p.endpoint = 1;
+    p.limit_from = 40;
+    p.limit_to = 4;
+    p.moves = 1;
+    p.reason = REASON_LEARN_RESET;
+    world_put(w, &p.head);
+    world_tick(w, 1);
+    const struct ev_decision *d = world_decision(w, REASON_LIMIT_FOLLOWS);
+    assert_near(d->to, 4, 0);
+    assert_int_equal(d->expected, EXPECT_NONE);
+    world_free(w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -169,6 +187,7 @@ int main(void)
         cmocka_unit_test(the_effect_is_judged_but_the_learner_is_not_overruled),
         cmocka_unit_test(the_start_value_of_the_learner_is_known_without_a_decision),
         cmocka_unit_test(a_limit_that_is_held_is_no_learned_value),
+        cmocka_unit_test(a_limit_that_begins_anew_promises_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

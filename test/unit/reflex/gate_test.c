@@ -386,6 +386,68 @@ static void held_limit_rules_and_is_released(void **state)
     assert_null(gate_next(g, t0)); /* over the limit: nothing more, nothing broken */
 }
 
+static uint32_t limit_of(uint16_t endpoint)
+{
+    struct gate_endpoint_view view;
+    assert_true(gate_endpoint_view(g, endpoint, &view));
+    return view.limit;
+}
+
+/* Modes observe and recommend hold the configured limit, which nobody may have set: 1024. */
+static void a_released_limit_is_what_it_was_unless_less_was_held(void **state)
+{
+    (void)state;
+    struct gate_keep keep = {.limit = 9, .base_us = 20000, .cv = 1}, kept;
+    gate_conf_default(&conf, 0);
+    g = gate_new(&conf, 1);
+    ep[0] = gate_endpoint_add(g, &keep, t0);
+    ep[1] = gate_endpoint_add(g, NULL, t0);
+    uint32_t start = limit_of(ep[1]);
+    for (size_t i = 0; i < 2; i++)
+        gate_endpoint_limit(g, ep[i], 1, 4096, 1024);
+    assert_int_equal(limit_of(ep[0]), 1024);
+    gate_endpoint_keep(g, ep[0], &kept);
+    assert_int_equal(kept.limit, 9); /* for the gateway after this one */
+    gate_endpoint_limit(g, ep[0], 1, 4096, 2000);
+    for (size_t i = 0; i < 2; i++)
+        gate_endpoint_limit(g, ep[i], 1, 4096, 0);
+    assert_int_equal(limit_of(ep[0]), 9);
+    assert_int_equal(limit_of(ep[1]), start);
+    gate_endpoint_limit(g, ep[0], 1, 4096, 5);
+    gate_endpoint_limit(g, ep[0], 1, 4096, 0);
+    assert_int_equal(limit_of(ep[0]), 5); /* a person said less */
+    gate_endpoint_limit(g, ep[0], 7, 4096, 0);
+    assert_int_equal(limit_of(ep[0]), 7); /* bounds hold */
+}
+
+static void a_limit_that_is_learned_anew_counts_on(void **state)
+{
+    (void)state;
+    struct gate_keep keep = {.limit = 40, .base_us = 20000, .cv = 1};
+    gate_conf_default(&conf, 0);
+    g = gate_new(&conf, 1);
+    ep[0] = gate_endpoint_add(g, &keep, t0);
+    ep[1] = gate_endpoint_add(g, NULL, t0);
+    uint32_t start = limit_of(ep[1]);
+    gate_endpoint_drain(g, ep[1], true, t0);
+    for (size_t i = 0; i < 20; i++) {
+        t[i] = fresh(EV_CLASS_DEFAULT);
+        assert_int_equal(gate_arrive(g, &t[i], t0), GATE_SEND);
+    }
+    gate_endpoint_relearn(g, ep[0], t0 + 1000);
+    assert_int_equal(limit_of(ep[0]), start);
+    t[20] = fresh(EV_CLASS_DEFAULT);
+    assert_int_equal(gate_arrive(g, &t[20], t0 + 1000), GATE_WAIT); /* 20 are in flight */
+    for (size_t i = 0; i < 20; i++)
+        gate_done(g, &t[i], GATE_OK, t0 + 30000);
+    assert_int_equal(limit_of(ep[0]), start); /* of the time before: no samples */
+    gate_endpoint_limit(g, ep[0], 1, 4096, 1024);
+    gate_endpoint_relearn(g, ep[0], t0 + 40000);
+    assert_int_equal(limit_of(ep[0]), 1024);
+    gate_endpoint_limit(g, ep[0], 1, 4096, 0);
+    assert_int_equal(limit_of(ep[0]), start);
+}
+
 static void retry_after_sends_elsewhere(void **state)
 {
     (void)state;
@@ -703,6 +765,8 @@ int main(void)
         cmocka_unit_test_teardown(ejection_is_told_and_ends_in_trials, close_gate),
         cmocka_unit_test_teardown(trials_take_only_what_can_be_repeated, close_gate),
         cmocka_unit_test_teardown(held_limit_rules_and_is_released, close_gate),
+        cmocka_unit_test_teardown(a_released_limit_is_what_it_was_unless_less_was_held, close_gate),
+        cmocka_unit_test_teardown(a_limit_that_is_learned_anew_counts_on, close_gate),
         cmocka_unit_test_teardown(retry_after_sends_elsewhere, close_gate),
         cmocka_unit_test_teardown(waiting_beats_a_slow_endpoint_until_the_queue_is_long,
                                   close_gate),
