@@ -5,17 +5,29 @@
 #include <stdio.h>
 #include <string.h>
 
+/* What its configuration calls the node with this id (`node:`); "" nothing, or not heard of. */
+static const char *name_of(const json_t *root, const char *node)
+{
+    const json_t *list = json_object_get(root, "nodes");
+    for (size_t i = 0; i < json_array_size(list); i++)
+        if (strcmp(cli_str(json_array_get(list, i), "node"), node) == 0)
+            return cli_str(json_array_get(list, i), "name");
+    return "";
+}
+
 static void show_nodes(const json_t *root, struct buf *out)
 {
     const json_t *list = json_object_get(root, "nodes");
     if (json_array_size(list) == 0)
         return;
-    buf_printf(out, "\n%-18s %-8s %-16s %-8s %9s\n", "NODE", "ROLE", "REGION", "", "HEARD");
+    buf_printf(out, "\n%-18s %-16s %-8s %-16s %-8s %9s\n", "NODE", "NAME", "ROLE", "REGION", "",
+               "HEARD");
     for (size_t i = 0; i < json_array_size(list); i++) {
         const json_t *n = json_array_get(list, i);
         bool is_live = json_is_true(json_object_get(n, "is_live"));
-        buf_printf(out, "%-18s %-8s %-16s %-8s %7.1f s\n", cli_str(n, "node"), cli_str(n, "role"),
-                   cli_str(n, "region"),
+        const char *name = cli_str(n, "name");
+        buf_printf(out, "%-18s %-16s %-8s %-16s %-8s %7.1f s\n", cli_str(n, "node"),
+                   name[0] ? name : "-", cli_str(n, "role"), cli_str(n, "region"),
                    json_is_true(json_object_get(n, "has_left"))  ? "left"
                    : !is_live                                    ? "silent"
                    : json_is_true(json_object_get(n, "is_self")) ? "this one"
@@ -44,9 +56,10 @@ static void show_shared(const json_t *root, struct buf *out)
         char p50[16], p99[16];
         put_ms(s, "latency_p50_ms", p50);
         put_ms(s, "latency_p99_ms", p99);
-        buf_printf(out, "%-20s %6.0f %10.1f %9.1f %9.0f %9s %9s  %s\n", cli_str(s, "service"),
+        const char *controller = cli_str(s, "controller"), *name = name_of(root, controller);
+        buf_printf(out, "%-20s %6.0f %10.1f %9.1f %9.0f %9s %9s  %s%s%s\n", cli_str(s, "service"),
                    cli_num(s, "nodes"), cli_num(s, "rate"), cli_num(s, "shed_rate"),
-                   cli_num(s, "in_flight"), p50, p99, cli_str(s, "controller"));
+                   cli_num(s, "in_flight"), p50, p99, controller, name[0] ? " " : "", name);
     }
 }
 
@@ -73,7 +86,8 @@ static void show_limits(const json_t *root, struct buf *out)
                    cli_str(l, "controller"));
         for (size_t k = 0; k < json_array_size(shares); k++) {
             const json_t *s = json_array_get(shares, k);
-            buf_printf(out, "  %-18s %6.2f %%  of it, asked for %.1f/s%s\n", cli_str(s, "node"),
+            buf_printf(out, "  %-18s %-16s %6.2f %%  of it, asked for %.1f/s%s\n",
+                       cli_str(s, "node"), name_of(root, cli_str(s, "node")),
                        cli_num(s, "share_pct"), cli_num(s, "asked_rate"),
                        is_silent(root, cli_str(s, "node")) ? ", silent" : "");
         }

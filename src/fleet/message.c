@@ -169,6 +169,8 @@ void fleet_report_write(const struct fleet_report *r, struct buf *out)
         put_u64(out, r->demands[i].heeded);
     }
     put_sketch(out, &r->latency);
+    if (r->name[0])
+        put_text(out, r->name, sizeof r->name);
 }
 
 bool fleet_report_read(struct span bytes, struct fleet_report *r)
@@ -213,6 +215,11 @@ bool fleet_report_read(struct span bytes, struct fleet_report *r)
         r->demands[i].heeded = get_u64(&in);
     }
     get_sketch(&in, &r->latency);
+    memset(r->name, 0, sizeof r->name);
+    if (in.rest.len > 0) { /* a node that has none says nothing */
+        get_text(&in, r->name, sizeof r->name);
+        in.is_broken |= r->name[0] == '\0';
+    }
     return !in.is_broken && in.rest.len == 0 && r->service[0] != '\0';
 }
 

@@ -16,6 +16,7 @@
 
 #define FLEET_NAME_BYTES 104
 #define FLEET_REGION_BYTES 32
+#define FLEET_NODE_BYTES 64
 #define FLEET_ENDPOINTS_MAX 256 /* of one service */
 #define FLEET_DEMANDS_MAX 16    /* fleet-wide limits of one service */
 #define FLEET_NODES_MAX 256
@@ -56,7 +57,8 @@ struct fleet_report {
     uint32_t endpoint_count, demand_count;
     struct fleet_endpoint endpoints[FLEET_ENDPOINTS_MAX];
     struct fleet_demand demands[FLEET_DEMANDS_MAX];
-    struct sketch latency; /* of the requests that succeeded in the span */
+    struct sketch latency;       /* of the requests that succeeded in the span */
+    char name[FLEET_NODE_BYTES]; /* of the node, for people; "" none, and then it is not sent */
 };
 
 struct fleet_share {

@@ -14,7 +14,7 @@ struct node {
     uint32_t epoch;
     uint8_t role;
     bool is_live, has_left;
-    char region[FLEET_REGION_BYTES];
+    char region[FLEET_REGION_BYTES], name[FLEET_NODE_BYTES];
 };
 
 /* What one node last said of one service. */
@@ -349,6 +349,7 @@ bool fleet_hear(struct fleet_view *v, const struct fleet_report *r, uint64_t now
     n->is_live = !r->is_leaving;
     n->has_left = r->is_leaving;
     memcpy(n->region, r->region, sizeof n->region);
+    memcpy(n->name, r->name, sizeof n->name);
     if (is_self) {
         if (v->cut_since_us || !v->returned_us)
             v->joined_us = now_us;
@@ -707,6 +708,7 @@ bool fleet_node_at(const struct fleet_view *v, uint32_t index, struct fleet_node
                                     .has_left = n->has_left,
                                     .is_self = n->id == v->conf.node};
     memcpy(out->region, n->region, sizeof out->region);
+    memcpy(out->name, n->name, sizeof out->name);
     return true;
 }
 

@@ -86,9 +86,9 @@ struct fleet_node_view {
     uint64_t node;
     uint32_t epoch;
     uint8_t role;
-    char region[FLEET_REGION_BYTES];
-    uint64_t heard_us;               /* last time */
-    bool is_live, has_left, is_self; /* <has_left>: it said goodbye */
+    char region[FLEET_REGION_BYTES], name[FLEET_NODE_BYTES]; /* "" it said none */
+    uint64_t heard_us;                                       /* last time */
+    bool is_live, has_left, is_self;                         /* <has_left>: it said goodbye */
 };
 /* Nodes in the order of their ids; false beyond the last. */
 bool fleet_node_at(const struct fleet_view *v, uint32_t index, struct fleet_node_view *out);

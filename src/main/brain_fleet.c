@@ -12,6 +12,7 @@
 #include "main/brain_int.h"
 #include "main/fleet_link.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -362,6 +363,7 @@ static void report(struct brain *b, uint16_t service, bool is_leaving)
     r->lease_ms = (uint32_t)(lease_us(f) / US_PER_MS);
     r->safe_ppm = safe_ppm(f);
     snprintf(r->region, sizeof r->region, "%.31s", f->conf->p.fleet_region);
+    snprintf(r->name, sizeof r->name, "%.63s", f->conf->p.top_node);
     snprintf(r->service, sizeof r->service, "%.103s", b->mem.services[service].name);
     struct facts_pane pane;
     if (facts_pane(facts, scope, &pane, &r->latency)) {
@@ -425,6 +427,27 @@ static void tell_alert(struct brain *b, uint16_t reason, bool is_over, const cha
     fb_log(is_over ? FB_LOG_INFO : FB_LOG_WARN, "%s", text);
 }
 
+/* "1 of 3 nodes of the fleet are silent: edge-2", by its id when it has no name. */
+static void say_silent(const struct brain_fleet *f, uint32_t silent, uint32_t known, char text[200])
+{
+    struct fleet_node_view n;
+    int at = snprintf(text, 200, "%u of %u nodes of the fleet are silent", silent, known);
+    const char *before = ": ";
+    for (uint32_t i = 0; fleet_node_at(f->view, i, &n); i++) {
+        if (n.is_live || n.has_left)
+            continue;
+        if (at > 200 - FLEET_NODE_BYTES - 8) {
+            snprintf(text + at, 200 - (size_t)at, " ...");
+            return;
+        }
+        if (n.name[0])
+            at += snprintf(text + at, 200 - (size_t)at, "%s%s", before, n.name);
+        else
+            at += snprintf(text + at, 200 - (size_t)at, "%s%016" PRIx64, before, n.node);
+        before = ", ";
+    }
+}
+
 static void watch(struct brain *b, const struct fleet_state *state, uint64_t now_us)
 {
     struct brain_fleet *f = b->fleet;
@@ -446,8 +469,7 @@ static void watch(struct brain *b, const struct fleet_state *state, uint64_t now
     uint32_t silent = f->is_cut ? f->nodes_silent : state->nodes_known - state->nodes_live;
     if (silent == f->nodes_silent)
         return;
-    snprintf(text, sizeof text, "%u of %u nodes of the fleet are silent", silent,
-             state->nodes_known);
+    say_silent(f, silent, state->nodes_known, text);
     tell_alert(b, REASON_ALERT_FLEET_NODE, silent == 0, text);
     f->nodes_silent = silent;
 }
@@ -577,6 +599,7 @@ static void put_node(const struct fleet_node_view *n, uint64_t now_us, struct js
 {
     json_object_begin(j);
     put_id(j, "node", n->node);
+    json_key_str(j, "name", n->name);
     json_key_str(j, "role", n->role == FLEET_ROLE_EDGE ? "edge" : "gateway");
     json_key_str(j, "region", n->region);
     json_key_u64(j, "epoch", n->epoch);

@@ -90,6 +90,7 @@ def fleet(tmp_path):
             folder = tmp_path / f"node{i}"
             folder.mkdir()
             text = CONFIG.format(host="127.0.0.1", port=origin.port, path=path)
+            text = f"node: node-{i}\n" + text
             nodes.append(Foldback(folder, text.replace("region: here", "region: here" + more)).start())
         until(tried(lambda: all(status(n)["state"] == "joined" and status(n)["nodes_live"] == count for n in nodes)),
               60, "all nodes hear each other")
@@ -112,8 +113,10 @@ def test_nodes_find_each_other_and_name_one_controller(fleet):
     assert len({n["node"] for n in seen["nodes"]}) == 3
     assert sum(n["is_self"] for n in seen["nodes"]) == 1
     assert {n["region"] for n in seen["nodes"]} == {"here"}
+    assert {n["name"] for n in seen["nodes"]} == {"node-0", "node-1", "node-2"}
     said = nodes[0].cli("fleet", "status")
     assert said.returncode == 0 and "joined" in said.stdout and "this one" in said.stdout, said.stdout + said.stderr
+    assert all(" node-%d " % i in said.stdout for i in range(3)), said.stdout
 
 
 def test_the_load_of_the_others_is_known(fleet):
@@ -238,7 +241,7 @@ def test_a_node_that_leaves_in_order_alarms_nobody(fleet):
         look = status(nodes[0])
         assert (look["nodes_known"], look["nodes_live"]) == (2, 1), look
         said = [a["text"] for a in nodes[0].api("GET", "/v1/alerts")["alerts"] if a["reason"] == "alert_fleet_node"]
-        assert said == ["1 of 2 nodes of the fleet are silent"], said
+        assert said == ["1 of 2 nodes of the fleet are silent: node-2"], said
     finally:
         for name in ("fb-brain", "fb-gateway"):
             pid = nodes[2].child(name)

@@ -14,7 +14,7 @@ const out = { errors: [], csp: [], axe: {}, overflow: {}, steps: {} };
 // What /v1/fleet says at a node that was cut off; the driver has no fleet.
 const look = { is_on: false, node: '00000000000000aa', state: 'autonomous', connector: 'bus', nodes_live: 2, nodes_known: 3, cut_s: 12.3, round_trip_ms: 104, reports_heard: 9000, decisions_heard: 31, decisions_late: 0,
   decisions_made: 12, lease_s: 300, safe_pct: 0.5, sent: 3000, sent_bytes: 1050000, heard_bytes: 3150000, dropped: 40, last_error: 'kafka: 10.0.0.9:9092: timed out',
-  nodes: [['aa', 'gateway', 'eu-west', true, 0.1], ['bb', 'gateway', 'eu-west', true, 0.1], ['cc', 'edge', 'us-east', false, 41.2]].map(([id, role, region, is_live, silent_s], i) => ({ node: '00000000000000' + id, role, region, epoch: 3, is_self: i === 0, is_live, silent_s })),
+  nodes: [['aa', 'gateway', 'eu-west', true, 0.1], ['bb', 'gateway', 'eu-west', true, 0.1], ['cc', 'edge', 'us-east', false, 41.2]].map(([id, role, region, is_live, silent_s], i) => ({ node: '00000000000000' + id, name: i === 2 ? 'edge-2' : '', role, region, epoch: 3, is_self: i === 0, is_live, silent_s })),
   services: [{ service: 'shop', controller: '00000000000000aa', nodes: 2, rate: 401, late_rate: 0, failed_rate: 0.4, shed_rate: 0, in_flight: 42, queued: 0, latency_p50_ms: 12.5, latency_p99_ms: 88.1, samples: 6015 }],
   limits: [{ service: 'shop', route: 'shop /checkout', controller: '00000000000000aa', sequence: 31, shares: [['aa', 25, 40], ['bb', 62.5, 310], ['cc', 12.5, 0]].map(([id, share_pct, asked_rate]) => ({ node: '00000000000000' + id, share_pct, asked_rate })) }] };
 
@@ -162,7 +162,7 @@ try {
       look.is_on = true;
       await page.getByRole('region', { name: 'Limit of shop /checkout, table' }).waitFor();
       const row = (table, name) => page.getByRole('region', { name: table + ', table' }).locator('tr', { has: page.getByRole('rowheader', { name }) });
-      const text = [await row('Nodes', /^00000000000000aa/).textContent(), await row('Services over all nodes', 'shop').textContent(), await row('Limit of shop /checkout', /^00000000000000cc/).textContent(),
+      const text = [await row('Nodes', /^00000000000000aa/).textContent(), await row('Services over all nodes', 'shop').textContent(), await row('Limit of shop /checkout', /^edge-2 00000000000000cc/).textContent(),
         await page.locator('.tile', { hasText: 'This node' }).textContent(), await page.getByRole('region', { name: 'Parts that this node was given, table' }).textContent()];
       const want = [/autonomous.*eu-west.*shop/, /00000000000000aa.*401.*42.*12\.5 ms/, /silent, keeps this.*12\.5 %/, /autonomous.*for 12\.3 s/, /was asked for 40 of 400 requests/];
       out.steps.fleet = want.every((w, i) => w.test(text[i])) || text.join(' | ');

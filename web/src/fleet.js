@@ -23,37 +23,46 @@ function Tiles({ look }) {
   </dl>`;
 }
 
+// The id of a node, behind the name that its configuration gives it.
+const names = (look) => (id) => {
+  const name = look.nodes.find((n) => n.node === id)?.name;
+  return html`${name ? `${name} ` : ''}<code>${id}</code>`;
+};
+
 function Nodes({ look }) {
+  const named = names(look);
   const led = (node) => look.services.filter((x) => x.controller === node).map((x) => x.service);
   return html`<section class="panel" aria-labelledby="nodes-h">
     <header><h2 id="nodes-h">Nodes</h2><p class="hint">${look.last_error ? `The broker says: ${look.last_error}` : 'Silent: not heard for 1.5 s.'}</p><span class="grow"></span><${CopyCli} text="foldback fleet status" /></header>
     <${Table} label="Nodes" head=${[['Node'], ['State'], ['Role'], ['Region'], ['Heard', 'n'], ['Decides for']]}>
-      ${look.nodes.map((n) => html`<tr key=${n.node}><th scope="row"><code>${n.node}</code>${n.is_self ? ' (this one)' : ''}</th>
+      ${look.nodes.map((n) => html`<tr key=${n.node}><th scope="row">${named(n.node)}${n.is_self ? ' (this one)' : ''}</th>
         <td class=${n.is_live || n.has_left ? '' : 't-warn'}>${n.is_self ? look.state : n.has_left ? 'left' : n.is_live ? 'live' : 'silent'}</td><td>${n.role}</td><td>${n.region || dash}</td>
         <td class="n">${ms(n.silent_s * 1000)} ago</td><td>${led(n.node).join(', ') || dash}</td></tr>`)}
     <//></section>`;
 }
 
 function Services({ look }) {
+  const named = names(look);
   return html`<section class="panel" aria-labelledby="together-h">
     <header><h2 id="together-h">Services over all nodes</h2><p class="hint">Latencies of the last 10 to 20 s.</p></header>
     <${Table} label="Services over all nodes" head=${[['Service'], ['Decided by'], ['Nodes', 'n'], ['Requests', 'n'], ['Late', 'n'], ['Failed', 'n'], ['Shed', 'n'], ['In flight', 'n'], ['Queued', 'n'], ['p50', 'n'], ['p99', 'n']]}>
-      ${look.services.map((x) => html`<tr key=${x.service}><th scope="row">${x.service}</th><td><code>${x.controller}</code></td><td class="n">${count(x.nodes)}</td>
+      ${look.services.map((x) => html`<tr key=${x.service}><th scope="row">${x.service}</th><td>${named(x.controller)}</td><td class="n">${count(x.nodes)}</td>
         <td class="n">${rate(x.rate)}</td><td class="n">${rate(x.late_rate)}</td><td class=${'n' + (x.failed_rate > 0 ? ' t-bad' : '')}>${rate(x.failed_rate)}</td><td class="n">${rate(x.shed_rate)}</td>
         <td class="n">${count(x.in_flight)}</td><td class="n">${count(x.queued)}</td><td class="n">${ms(x.latency_p50_ms)}</td><td class="n">${ms(x.latency_p99_ms)}</td></tr>`)}
     <//></section>`;
 }
 
 function Limit({ limit, look, number }) {
+  const named = names(look);
   const node = (id) => look.nodes.find((n) => n.node === id);
   const state = (id) => (!node(id)?.is_live ? 'silent, keeps this' : id === look.node ? 'this one' : 'live');
   const id = `limit-${number}-h`;
   const title = `Limit of ${limit.route || limit.service}`;
   const sum = limit.shares.reduce((a, x) => a + x.share_pct, 0);
   return html`<section class="panel" aria-labelledby=${id}>
-    <header><h2 id=${id}>${title}</h2><p class="hint">Decision ${limit.sequence} of <code>${limit.controller}</code>: ${part(sum)} is given.</p></header>
+    <header><h2 id=${id}>${title}</h2><p class="hint">Decision ${limit.sequence} of ${named(limit.controller)}: ${part(sum)} is given.</p></header>
     <${Table} label=${title} head=${[['Node'], ['State'], ['Asked for', 'n'], ['Part', 'n']]}>
-      ${limit.shares.map((x) => html`<tr key=${x.node}><th scope="row"><code>${x.node}</code></th><td class=${node(x.node)?.is_live ? '' : 't-warn'}>${state(x.node)}</td>
+      ${limit.shares.map((x) => html`<tr key=${x.node}><th scope="row">${named(x.node)}</th><td class=${node(x.node)?.is_live ? '' : 't-warn'}>${state(x.node)}</td>
         <td class="n">${rate(x.asked_rate)}</td><td class="n">${part(x.share_pct)}</td></tr>`)}
     <//></section>`;
 }

@@ -27,6 +27,7 @@ static void fill(struct fleet_report *r, struct rng *rng)
     r->lease_ms = (uint32_t)rng_u64(rng);
     r->safe_ppm = 10000;
     strcpy(r->region, "eu-west");
+    strcpy(r->name, r->is_ready ? "edge-2" : "");
     strcpy(r->service, "shop");
     r->requests = (uint32_t)rng_u64(rng);
     r->shed = 3;
@@ -76,10 +77,19 @@ static void no_cut_and_no_appendix_is_taken(void **state)
     rng_init(&rng, 3);
     fill(&a, &rng);
     a.endpoint_count = 3;
+    memset(a.name, 0, sizeof a.name);
     struct buf out;
     buf_init(&out, FLEET_MESSAGE_BYTES_MAX);
     fleet_report_write(&a, &out);
     for (size_t len = 0; len < out.len; len++)
+        assert_false(fleet_report_read((struct span){out.at, len}, &b));
+    buf_putc(&out, 0); /* a name that is none is not written */
+    assert_false(fleet_report_read(buf_span(&out), &b));
+    size_t nameless = out.len - 1;
+    strcpy(a.name, "edge-2");
+    buf_clear(&out);
+    fleet_report_write(&a, &out);
+    for (size_t len = nameless + 1; len < out.len; len++)
         assert_false(fleet_report_read((struct span){out.at, len}, &b));
     buf_putc(&out, 0);
     assert_false(fleet_report_read(buf_span(&out), &b));
