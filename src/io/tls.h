@@ -73,7 +73,7 @@ struct tls_server *tls_server_ref(struct tls_server *s);
 void tls_server_unref(struct tls_server *s); /* connections go on; NULL is fine */
 enum tls_poll { TLS_POLL_SAME, TLS_POLL_NEW, TLS_POLL_REFUSED };
 /* Looks whether a file changed and takes it when it is good; what is not good changes nothing and
- * <err> says why, once per change. */
+ * <err> says why, once per change.  A file that could not be opened is tried again. */
 enum tls_poll tls_server_poll(struct tls_server *s, struct fb_err *err);
 struct tls_cert_info {
     char name[64];                          /* first name in it */

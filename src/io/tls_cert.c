@@ -6,6 +6,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <openssl/err.h>
 #include <openssl/ocsp.h>
 #include <openssl/pem.h>
@@ -14,9 +15,11 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 #define OCSP_BYTES_MAX (64 * KIB)
 #define CHAIN_MAX 16
+#define AGAIN_LOOKS_MAX 64
 
 static enum fb_code load_chain(const char *file, struct tls_cert *out, struct fb_err *err);
 static enum fb_code load_key(const struct tls_cert_files *f, struct tls_cert *c,
@@ -101,7 +104,28 @@ void tls_stamp_of(const char *file, struct tls_stamp *out)
     out->dev = st.st_dev;
     out->ino = st.st_ino;
     out->bytes = st.st_size;
-    out->changed = st.st_mtim;
+    out->changed = st.st_ctim; /* who may read it counts too */
+}
+
+bool tls_is_unread(const char *file)
+{
+    if (!file || !file[0])
+        return false;
+    int fd = open(file, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd >= 0)
+        close(fd);
+    return fd < 0 && errno != ENOENT;
+}
+
+bool tls_again_is_due(struct tls_again *a)
+{
+    return a->left > 0 && --a->left == 0;
+}
+
+void tls_again_note(struct tls_again *a, bool is_unread)
+{
+    a->wait = !is_unread ? 0 : a->wait ? fb_min_u32(2 * a->wait, AGAIN_LOOKS_MAX) : 1;
+    a->left = a->wait;
 }
 
 static enum fb_code load_chain(const char *file, struct tls_cert *out, struct fb_err *err)

@@ -42,6 +42,14 @@ struct tls_stamp {
 };
 /* All zero: no file is named, or it is gone. */
 void tls_stamp_of(const char *file, struct tls_stamp *out);
+/* It is named and there, and cannot be opened: no descriptor is free, its disk is away. */
+bool tls_is_unread(const char *file);
+/* What failed for that is tried again without a change, after 1, 2, 4 .. 64 looks. */
+struct tls_again {
+    uint32_t wait, left; /* looks; 0: it is not */
+};
+bool tls_again_is_due(struct tls_again *a);
+void tls_again_note(struct tls_again *a, bool is_unread);
 
 /* ---- names -> number of a certificate ---- */
 #define TLS_NAME_BYTES 254

@@ -24,7 +24,8 @@ struct tls_client {
     struct tls_client_conf conf; /* its texts are ours */
     char *texts[CLIENT_FILES];
     struct tls_stamp stamps[CLIENT_FILES]; /* of what was tried last */
-    unsigned char alpn[ALPN_BYTES];        /* as it is sent */
+    struct tls_again again;
+    unsigned char alpn[ALPN_BYTES]; /* as it is sent */
     unsigned alpn_bytes;
     char name[TLS_NAME_BYTES];
     _Atomic bool is_shut;
@@ -38,6 +39,7 @@ struct tls_client {
 };
 
 static bool copy_conf(struct tls_client *t, const struct tls_client_conf *conf);
+static bool has_unread(const struct tls_client *t);
 static void look(const struct tls_client *t, struct tls_stamp *out);
 static SSL_CTX *ctx_new(struct tls_client *t, struct fb_err *err);
 static SSL_CTX *ctx_take(struct tls_client *t);
@@ -67,6 +69,7 @@ enum fb_code tls_client_new(const struct tls_client_conf *conf, struct tls_clien
         return why.code;
     }
     t->is_shut = !t->ctx;
+    tls_again_note(&t->again, t->is_shut && has_unread(t));
     *out = t;
     return FB_OK;
 }
@@ -76,12 +79,15 @@ enum tls_poll tls_client_poll(struct tls_client *t, struct fb_err *err)
     struct tls_stamp now[CLIENT_FILES];
     SSL_SESSION *over[SESSIONS_MAX];
     look(t, now);
-    if (memcmp(now, t->stamps, sizeof now) == 0)
+    bool is_same = memcmp(now, t->stamps, sizeof now) == 0;
+    if (is_same && !tls_again_is_due(&t->again))
         return TLS_POLL_SAME;
     memcpy(t->stamps, now, sizeof now);
     SSL_CTX *fresh = ctx_new(t, err);
-    if (!fresh)
-        return TLS_POLL_REFUSED;
+    bool is_unread = !fresh && has_unread(t);
+    tls_again_note(&t->again, is_unread);
+    if (!fresh) /* what is tried again was told */
+        return is_same && is_unread ? TLS_POLL_SAME : TLS_POLL_REFUSED;
     spin_lock(&t->lock);
     SSL_CTX *was = t->ctx;
     t->ctx = fresh;
@@ -136,6 +142,14 @@ static bool copy_conf(struct tls_client *t, const struct tls_client_conf *conf)
     t->alpn_bytes = put_alpn(t->alpn, conf->alpn ? conf->alpn : "");
     t->conf.alpn = NULL;
     return true;
+}
+
+static bool has_unread(const struct tls_client *t)
+{
+    bool has_any = false;
+    for (uint32_t i = 0; i < CLIENT_FILES; i++)
+        has_any |= tls_is_unread(t->texts[i]);
+    return has_any;
 }
 
 static void look(const struct tls_client *t, struct tls_stamp *out)

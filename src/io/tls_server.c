@@ -54,6 +54,7 @@ struct tls_server {
     struct tls_store *store;
     struct tls_stamp *stamps; /* of what was tried last: three per certificate, and the client CA */
     size_t stamp_count;
+    struct tls_again again;
 };
 
 static bool copy_conf(struct tls_server *s, const struct tls_server_conf *conf);
@@ -71,6 +72,8 @@ static int choose_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_l
 static int staple(SSL *ssl, void *arg);
 static int ticket_keys(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_CTX *cipher,
                        EVP_MAC_CTX *mac, int is_sealing);
+static const char *file_at(const struct tls_server *s, size_t i);
+static bool has_unread(const struct tls_server *s);
 static void look(const struct tls_server *s, struct tls_stamp *out);
 
 enum fb_code tls_server_new(const struct tls_server_conf *conf, struct tls_server **out,
@@ -86,6 +89,7 @@ enum fb_code tls_server_new(const struct tls_server_conf *conf, struct tls_serve
     if (s->stamps && copy_conf(s, conf)) {
         look(s, s->stamps); /* before the files are read: a change in between is seen later */
         s->store = store_new(s, conf->is_patient, err);
+        tls_again_note(&s->again, conf->is_patient && has_unread(s));
     } else {
         fb_fail(err, FB_E_NOMEM, "tls: no memory for a listener");
     }
@@ -125,12 +129,14 @@ enum tls_poll tls_server_poll(struct tls_server *s, struct fb_err *err)
     look(s, now);
     bool is_same = memcmp(now, s->stamps, s->stamp_count * sizeof *now) == 0;
     free(is_same ? now : s->stamps);
-    if (is_same)
+    s->stamps = is_same ? s->stamps : now;
+    if (is_same && !tls_again_is_due(&s->again))
         return TLS_POLL_SAME;
-    s->stamps = now;
     struct tls_store *fresh = store_new(s, false, err);
-    if (!fresh)
-        return TLS_POLL_REFUSED;
+    bool is_unread = !fresh && has_unread(s);
+    tls_again_note(&s->again, is_unread);
+    if (!fresh) /* what is tried again was told */
+        return is_same && is_unread ? TLS_POLL_SAME : TLS_POLL_REFUSED;
     spin_lock(&s->lock);
     struct tls_store *was = s->store;
     s->store = fresh;
@@ -226,16 +232,28 @@ static bool copy_conf(struct tls_server *s, const struct tls_server_conf *conf)
     return is_whole;
 }
 
+/* Three of each certificate, and the client CA; NULL or "": none is named. */
+static const char *file_at(const struct tls_server *s, size_t i)
+{
+    const struct tls_cert_files *f = &s->conf.certs[i / 3];
+    return i + 1 == s->stamp_count ? s->conf.client_ca
+           : i % 3 == 0            ? f->cert
+           : i % 3 == 1            ? f->key
+                                   : f->ocsp;
+}
+
+static bool has_unread(const struct tls_server *s)
+{
+    bool has_any = false;
+    for (size_t i = 0; i < s->stamp_count && !has_any; i++)
+        has_any = tls_is_unread(file_at(s, i));
+    return has_any;
+}
+
 static void look(const struct tls_server *s, struct tls_stamp *out)
 {
-    for (size_t i = 0; i < s->stamp_count; i++) {
-        const struct tls_cert_files *f = &s->conf.certs[i / 3];
-        const char *file = i + 1 == s->stamp_count ? s->conf.client_ca
-                           : i % 3 == 0            ? f->cert
-                           : i % 3 == 1            ? f->key
-                                                   : f->ocsp;
-        tls_stamp_of(file, &out[i]);
-    }
+    for (size_t i = 0; i < s->stamp_count; i++)
+        tls_stamp_of(file_at(s, i), &out[i]);
 }
 
 static struct tls_store *store_new(const struct tls_server *s, bool is_patient, struct fb_err *err)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """TLS towards clients: versions, names, protocols, sessions, certificates that change, and peers that misbehave."""
 import os
+import resource
 import shutil
 import socket
 import ssl
@@ -322,6 +323,25 @@ def test_files_that_do_not_fit_change_nothing_and_the_log_says_why(secure, autho
         f.write("-----BEGIN CERTIFICATE-----\nhalf")
     time.sleep(1.5)
     assert proxy.fetch(context).status == 200
+
+
+def test_a_certificate_that_could_not_be_read_is_read_later(secure, authority):
+    _, proxy = secure()
+    context = authority.context()
+    was = serial_of(proxy, context)
+    soft, hard = resource.prlimit(proxy.process.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(proxy.process.pid, resource.RLIMIT_NOFILE, (3, hard))
+    replace(proxy.files, authority.leaf("localhost"))
+    deadline = time.monotonic() + WAIT_S
+    while "Too many open files" not in proxy.log() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert proxy.counted("refused", 1)
+    resource.prlimit(proxy.process.pid, resource.RLIMIT_NOFILE, (soft, hard))
+    deadline = time.monotonic() + WAIT_S
+    while serial_of(proxy, context) == was and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert serial_of(proxy, context) != was
+    assert proxy.counted("refused", 0) and proxy.log().count("Too many open files") == 1
 
 
 def test_a_reload_with_a_bad_certificate_is_refused_and_the_old_one_serves(secure, authority):
