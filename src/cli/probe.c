@@ -49,12 +49,32 @@ void probe_hint(struct probe *x, const char *hint)
 }
 
 /* ---- ports ---- */
+/* Without making its file: whoever asks may be another user. */
+static void probe_socket(struct probes *p, const char *address, bool is_ours)
+{
+    int why = sock_try_unix(address);
+    if (why == 0 || why == EAGAIN) {
+        struct probe *x = probe_add(p, is_ours ? PROBE_OK : PROBE_FAIL, "port", "%s is held by %s",
+                                    address, is_ours ? "the running foldback" : "another process");
+        probe_hint(x, "`ss -lxp` shows by whom; or choose another path");
+    } else if (why == ENOENT || why == ECONNREFUSED) {
+        probe_add(p, PROBE_OK, "port", "%s is free", address);
+    } else {
+        probe_hint(probe_add(p, PROBE_FAIL, "port", "%s: %s", address, strerror(why)),
+                   "the user of foldback must be able to write to its folder");
+    }
+}
+
 static void probe_port(struct probes *p, const char *address, bool is_ours)
 {
     struct fb_err err = {0};
     int fd = -1;
     if (strncmp(address, "fd:", 3) == 0) {
         probe_add(p, PROBE_OK, "port", "%s is handed over by the starter", address);
+        return;
+    }
+    if (strncmp(address, "unix:", 5) == 0) {
+        probe_socket(p, address, is_ours);
         return;
     }
     enum fb_code code = sock_listen(address, &fd, 1, &err);

@@ -72,9 +72,11 @@ void conf_prefix_print(const struct conf_prefix *p, struct buf *out);
 /* Is <address> (16 bytes, IPv4 as ::ffff:a.b.c.d) in one of them? */
 bool conf_prefix_has(const struct conf_prefix *at, size_t count, const unsigned char *address);
 
+#define CONF_LISTEN_BYTES 116 /* "unix:" and a path of 107 bytes is the longest */
 struct conf_listen {
-    char address[72]; /* "127.0.0.1:8080", "[::]:8080"; ":8080" means all addresses; "fd:3"
-                         inherited */
+    /* "127.0.0.1:8080", "[::]:8080"; ":8080" means all addresses; "fd:3" inherited;
+     * "unix:/run/foldback.sock" */
+    char address[CONF_LISTEN_BYTES];
     bool is_http1_off, is_h2_off;      /* not both */
     bool is_proxied;                   /* each connection begins with a PROXY protocol header */
     const struct conf_prefix *trusted; /* only these may connect then; none: anybody */

@@ -29,6 +29,7 @@
 #define CONF_TARGET_NAME_BYTES 104 /* as in struct memfile_name */
 /* Of which "SERVICE unix:PATH" must fit, with its end: less what the name of the service has. */
 #define CONF_UNIX_PATH_BYTES_MAX (CONF_TARGET_NAME_BYTES - 7)
+#define CONF_UNIX_LISTEN_BYTES_MAX 107 /* as the kernel has it */
 
 /* ---- arena: memory that is freed whole ---- */
 struct arena_chunk;
@@ -229,7 +230,8 @@ void parse_listens(struct reader *rd, const struct node *n);
 /* After the services and before the routes: which services get connections, not requests. */
 void parse_listens_together(struct reader *rd);
 /* "127.0.0.1:80", ":80", "[::]:80", "localhost:80", "fd:3" in its normal form, or a message. */
-bool parse_listen_address(struct reader *rd, const struct node *n, struct span s, char out[72]);
+bool parse_listen_address(struct reader *rd, const struct node *n, struct span s,
+                          char out[CONF_LISTEN_BYTES]);
 
 /* ---- parse.c ---- */
 typedef void parse_root_fn(struct reader *rd, const struct node *root);
@@ -243,6 +245,9 @@ void parse_endpoint_place(struct reader *rd, const struct node *n, int key,
                           struct conf_endpoint *ep);
 /* dns+srv:// and file://; false: another address. */
 bool parse_discovery(struct reader *rd, const struct node *n, struct conf_endpoint *ep);
+/* *s: "unix:/PATH", then the path alone; <why>: what bounds its length, in the message. */
+bool parse_unix_path(struct reader *rd, const struct node *n, struct span *s, size_t bytes_max,
+                     const char *why);
 /* <s>: what stands there behind http:// or https://; <service>: "" in a list of its own.  False: it
  * is no Unix socket, nor how others write one. */
 bool parse_unix(struct reader *rd, const struct node *n, struct span s, const char *service,

@@ -322,13 +322,14 @@ static void check_admin(struct reader *rd, const struct node *root)
 {
     const struct conf_params *p = &rd->conf->p;
     const struct node *n = find_node(root, "admin", "listen");
-    char address[72];
+    char address[CONF_LISTEN_BYTES];
     if (!n || n->kind != NODE_SCALAR || strcmp(p->admin_listen, "off") == 0)
         return;
     if (!parse_listen_address(rd, n, n->text, address))
         return;
-    if (strncmp(address, "fd:", 3) == 0)
-        problem(rd, n, "admin.listen cannot be an inherited socket: write IP:PORT or off");
+    if (strncmp(address, "fd:", 3) == 0 || strncmp(address, "unix:", 5) == 0)
+        problem(rd, n,
+                "admin.listen cannot be an inherited socket, nor a Unix one: write IP:PORT or off");
     rd->conf->p.admin_listen = arena_text(rd->keep, span_of(address));
     for (size_t i = 0; i < rd->conf->listen_count; i++)
         if (strcmp(rd->listens[i].address, address) == 0 &&
@@ -394,11 +395,11 @@ static void check_token_file(struct reader *rd, const struct node *root, const c
 
 static void check_statsd(struct reader *rd, const struct node *root)
 {
-    char address[72];
+    char address[CONF_LISTEN_BYTES];
     const struct node *n = find_node(root, "ingest", "statsd");
     if (n && n->kind == NODE_SCALAR && strcmp(rd->conf->p.ingest_statsd, "off") != 0 &&
         parse_listen_address(rd, n, n->text, address)) {
-        if (strncmp(address, "fd:", 3) == 0)
+        if (strncmp(address, "fd:", 3) == 0 || strncmp(address, "unix:", 5) == 0)
             problem(rd, n, "ingest.statsd must be off or IP:PORT such as 127.0.0.1:8125");
         rd->conf->p.ingest_statsd = arena_text(rd->keep, span_of(address));
     }

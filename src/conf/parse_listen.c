@@ -71,7 +71,8 @@ static bool is_fd_name(struct span s)
     return true;
 }
 
-bool parse_listen_address(struct reader *rd, const struct node *n, struct span s, char out[72])
+bool parse_listen_address(struct reader *rd, const struct node *n, struct span s,
+                          char out[CONF_LISTEN_BYTES])
 {
     struct span host;
     uint16_t port;
@@ -79,12 +80,25 @@ bool parse_listen_address(struct reader *rd, const struct node *n, struct span s
     uint64_t fd;
     if (span_starts(s, SPAN("fd:")) && span_to_u64((struct span){s.at + 3, s.len - 3}, &fd) &&
         fd >= 3 && fd < 1024) {
-        snprintf(out, 72, "fd:%u", (unsigned)fd);
+        snprintf(out, CONF_LISTEN_BYTES, "fd:%u", (unsigned)fd);
         return true;
     }
     if (is_fd_name(s)) {
-        snprintf(out, 72, "%.*s", SPAN_ARG(s));
+        snprintf(out, CONF_LISTEN_BYTES, "%.*s", SPAN_ARG(s));
         return true;
+    }
+    if (span_starts(s, SPAN("unix:"))) {
+        bool is_good = parse_unix_path(rd, n, &s, CONF_UNIX_LISTEN_BYTES_MAX, "");
+        if (is_good && s.at[0] == '@') {
+            problem(rd, n,
+                    "%s: an abstract socket is open to everybody on this machine; write a "
+                    "path, unix:/run/foldback/web.sock",
+                    node_path(n, path));
+            return false;
+        }
+        if (is_good)
+            snprintf(out, CONF_LISTEN_BYTES, "unix:%.*s", SPAN_ARG(s));
+        return is_good;
     }
     node_path(n, path);
     uint64_t bare;
@@ -94,7 +108,8 @@ bool parse_listen_address(struct reader *rd, const struct node *n, struct span s
     }
     if (!value_address(s, &host, &port)) {
         problem(rd, n,
-                "%s must be IP:PORT, [IPv6]:PORT or :PORT with a port of 0..65535, got \"%.*s\"",
+                "%s must be IP:PORT, [IPv6]:PORT or :PORT with a port of 0..65535, or unix:/PATH, "
+                "got \"%.*s\"",
                 path, SHOWN(s));
         return false;
     }
@@ -108,7 +123,8 @@ bool parse_listen_address(struct reader *rd, const struct node *n, struct span s
         return false;
     }
     bool is_v6 = host.len && memchr(host.at, ':', host.len) != NULL;
-    snprintf(out, 72, "%s%.*s%s:%u", is_v6 ? "[" : "", SPAN_ARG(host), is_v6 ? "]" : "", port);
+    snprintf(out, CONF_LISTEN_BYTES, "%s%.*s%s:%u", is_v6 ? "[" : "", SPAN_ARG(host),
+             is_v6 ? "]" : "", port);
     return true;
 }
 

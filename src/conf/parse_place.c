@@ -186,6 +186,29 @@ static bool is_path_text(struct span path)
     return is_good && path.at[path.len - 1] != '/';
 }
 
+bool parse_unix_path(struct reader *rd, const struct node *n, struct span *s, size_t bytes_max,
+                     const char *why)
+{
+    char path[NODE_PATH_BYTES];
+    struct span at = {s->at + 5, s->len - 5};
+    if (span_starts(at, SPAN("///"))) /* unix:///run/app.sock, as a URL */
+        at = (struct span){at.at + 2, at.len - 2};
+    *s = at;
+    if (!is_path_text(at))
+        problem(rd, n,
+                "%s: unix: takes an absolute path of letters, digits and ._-+=@%%~, for example "
+                "unix:/run/app.sock, or @NAME of an abstract socket, got \"%.*s\"",
+                node_path(n, path), SHOWN(at));
+    else if (at.len > bytes_max)
+        problem(rd, n,
+                "%s: the path must have 2..%zu bytes%s, got %zu; a link to it with a "
+                "shorter path does",
+                node_path(n, path), bytes_max, why, at.len);
+    else
+        return true;
+    return false;
+}
+
 bool parse_unix(struct reader *rd, const struct node *n, struct span s, const char *service,
                 struct conf_endpoint *ep)
 {
@@ -200,21 +223,8 @@ bool parse_unix(struct reader *rd, const struct node *n, struct span s, const ch
     }
     if (!span_starts(s, SPAN("unix:")))
         return false;
-    s = (struct span){s.at + 5, s.len - 5};
-    if (span_starts(s, SPAN("///"))) /* unix:///run/app.sock, as a URL */
-        s = (struct span){s.at + 2, s.len - 2};
-    size_t most = CONF_UNIX_PATH_BYTES_MAX - strlen(service);
-    if (!is_path_text(s))
-        problem(rd, n,
-                "%s: unix: takes an absolute path of letters, digits and ._-+=@%%~, for example "
-                "unix:/run/app.sock, or @NAME of an abstract socket, got \"%.*s\"",
-                path, SHOWN(s));
-    else if (s.len > most)
-        problem(rd, n,
-                "%s: the path must have 2..%zu bytes (it shares %d with the name of its service), "
-                "got %zu; a link to it with a shorter path does",
-                path, most, CONF_UNIX_PATH_BYTES_MAX, s.len);
-    else
+    if (parse_unix_path(rd, n, &s, CONF_UNIX_PATH_BYTES_MAX - strlen(service),
+                        " in a service of this name"))
         snprintf(ep->host, sizeof ep->host, "unix:%.*s", SPAN_ARG(s));
     ep->kind = CONF_ENDPOINT_ADDRESS;
     ep->port = 0;

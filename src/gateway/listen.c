@@ -188,8 +188,8 @@ static void forget_service(struct listener *l, const struct generation *gen)
         l->service = NULL;
 }
 
-/* Who has connected already is served; who comes now is refused.  A socket that somebody else gave
- * us is shut by the supervisor, when all threads are through with it: they share one. */
+/* Who has connected already is served; who comes now is refused.  A socket that all threads
+ * share is shut by the supervisor, when all threads are through with it: they share one. */
 static void leave(struct listener *l)
 {
     struct worker *w = l->worker;
@@ -201,7 +201,7 @@ static void leave(struct listener *l)
     if (l->handle.fd >= 0)
         loop_remove(w->loop, &l->handle);
     if (l->fd >= 0) {
-        if (strncmp(l->conf->address, "fd:", 3) != 0)
+        if (!sock_is_shared(l->conf->address))
             shutdown(l->fd, SHUT_RDWR);
         close(l->fd);
         l->fd = -1;

@@ -164,6 +164,10 @@ bool who_forwarded(const struct request *req, const struct http1_head *head, str
 static struct span address_bytes(const struct sock_addr *a, const struct conf_who *who,
                                  unsigned char out[17])
 {
+    if (sock_is_unix(a)) { /* they have none: all together are one client */
+        memset(out, 0, 17);
+        return (struct span){(const char *)out, 17};
+    }
     static const unsigned char mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
     const unsigned char *at = a->v6.sin6_addr.s6_addr;
     uint32_t bits = who->v6_bits, bytes = 16;

@@ -110,6 +110,8 @@ static void put_forwarded(const struct request *req, const struct http1_head *he
         char text[SOCK_TEXT_BYTES + 64];
         struct http1_out f = http1_out(text, sizeof text);
         bool is_v6 = memchr(peer.at, ':', peer.len) != NULL;
+        if (span_eq(peer, SPAN("unix"))) /* RFC 7239 section 6 has no other word for it */
+            peer = SPAN("unknown");
         http1_put(&f, is_v6 ? SPAN("for=\"[") : SPAN("for="));
         http1_put(&f, peer);
         http1_put(&f, is_v6 ? SPAN("]\";proto=http") : SPAN(";proto=http"));

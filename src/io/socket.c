@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -21,7 +22,11 @@ static enum fb_code listen_on(const char *address, int *fds, size_t count, bool 
 static enum fb_code open_listener(const struct sock_addr *a, bool is_first, bool is_shared,
                                   int *fd);
 static enum fb_code inherit(struct span number, int *fds, size_t count, struct fb_err *err);
+static enum fb_code listen_unix(struct span path, int *fds, size_t count, struct fb_err *err);
+static int bind_unix(int fd, struct span path);
+static enum fb_code copy_fds(int *fds, size_t count);
 static enum fb_code say_listen(struct fb_err *err, const char *address);
+static enum fb_code say_listen_unix(struct fb_err *err, int why, struct span path);
 static void close_all(int *fds, size_t count);
 static void set_one(int fd, int level, int option);
 static int connect_unix(int fd, uint32_t path);
@@ -117,6 +122,10 @@ size_t sock_host_text(const struct sock_addr *a, char text[SOCK_HOST_BYTES])
 {
     if (a->any.sa_family == AF_INET)
         return v4_text((const unsigned char *)&a->v4.sin_addr, text);
+    if (sock_is_unix(a)) {
+        memcpy(text, "unix", 4);
+        return 4;
+    }
     if (a->any.sa_family != AF_INET6)
         return 0;
     if (IN6_IS_ADDR_V4MAPPED(&a->v6.sin6_addr))
@@ -197,6 +206,8 @@ static enum fb_code listen_on(const char *address, int *fds, size_t count, bool 
     struct span text = span_of(address);
     if (span_starts(text, SPAN("fd:")))
         return inherit((struct span){text.at + 3, text.len - 3}, fds, count, err);
+    if (span_starts(text, SPAN("unix:")))
+        return listen_unix((struct span){text.at + 5, text.len - 5}, fds, count, err);
     struct sock_addr a;
     enum fb_code code = sock_parse(text, &a, err);
     if (code != FB_OK)
@@ -385,14 +396,105 @@ static enum fb_code inherit(struct span number, int *fds, size_t count, struct f
     fds[0] = (int)n;
     fcntl(fds[0], F_SETFL, fcntl(fds[0], F_GETFL) | O_NONBLOCK);
     fcntl(fds[0], F_SETFD, FD_CLOEXEC);
+    if (copy_fds(fds, count) != FB_OK)
+        return fb_fail(err, FB_E_IO, "address fd:%u: %s", (unsigned)n, strerror(errno));
+    return FB_OK;
+}
+
+static enum fb_code copy_fds(int *fds, size_t count)
+{
     for (size_t i = 1; i < count; i++) {
         fds[i] = fcntl(fds[0], F_DUPFD_CLOEXEC, 3);
         if (fds[i] < 0) {
             close_all(fds + 1, i - 1);
-            return fb_fail(err, FB_E_IO, "address fd:%u: %s", (unsigned)n, strerror(errno));
+            return FB_E_IO;
         }
     }
     return FB_OK;
+}
+
+/* ---- Unix sockets ---- */
+
+bool sock_is_shared(const char *address)
+{
+    return strncmp(address, "fd:", 3) == 0 || strncmp(address, "unix:", 5) == 0;
+}
+
+int sock_try_unix(const char *address)
+{
+    struct sock_addr to;
+    int fd;
+    if (!sock_parse_endpoint(span_of(address), 0, &to))
+        return EINVAL;
+    int why = sock_connect(&to, &fd);
+    if (fd >= 0)
+        close(fd);
+    return why;
+}
+
+void sock_remove_file(const char *address)
+{
+    if (strncmp(address, "unix:/", 6) == 0)
+        unlink(address + 5);
+}
+
+static enum fb_code listen_unix(struct span path, int *fds, size_t count, struct fb_err *err)
+{
+    char address[5 + SOCKET_PATH_BYTES_MAX + 1];
+    if (path.len > SOCKET_PATH_BYTES_MAX || path.len < 2 || path.at[0] != '/')
+        return fb_fail(err, FB_E_USAGE,
+                       "address unix:%.*s: expected an absolute path of 2..%d bytes",
+                       (int)fb_min_u64(path.len, 100), path.at, SOCKET_PATH_BYTES_MAX);
+    fds[0] = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fds[0] < 0)
+        return say_listen_unix(err, errno, path);
+    snprintf(address, sizeof address, "unix:%.*s", (int)path.len, path.at);
+    int why = bind_unix(fds[0], path);
+    if (why == EADDRINUSE && sock_try_unix(address) == ECONNREFUSED &&
+        socket_path_look(address + 5) != ENOTSOCK) {
+        unlink(address + 5); /* its process has ended without taking it away */
+        why = bind_unix(fds[0], path);
+    }
+    bool is_bound = why == 0;
+    if (is_bound && (chmod(address + 5, 0660) < 0 || listen(fds[0], SOCK_BACKLOG) < 0 ||
+                     copy_fds(fds, count) != FB_OK))
+        why = errno;
+    if (why == 0)
+        return FB_OK;
+    if (is_bound)
+        unlink(address + 5);
+    close_all(fds, 1);
+    return say_listen_unix(err, why, path);
+}
+
+/* Nobody else may connect before the mode is what it is to be. */
+static int bind_unix(int fd, struct span path)
+{
+    struct sockaddr_un at = {.sun_family = AF_UNIX};
+    memcpy(at.sun_path, path.at, path.len);
+    (void)fchmod(fd, 0600);
+    return bind(fd, (struct sockaddr *)&at, sizeof at) < 0 ? errno : 0;
+}
+
+static enum fb_code say_listen_unix(struct fb_err *err, int why, struct span path)
+{
+    int len = (int)path.len;
+    if (why == EADDRINUSE)
+        return fb_fail(err, FB_E_PORT_IN_USE,
+                       "cannot listen on unix:%.*s: another process listens there, or the file is "
+                       "no socket; `ss -lxp` shows who, or choose another path",
+                       len, path.at);
+    if (why == ENOENT || why == ENOTDIR)
+        return fb_fail(err, FB_E_IO,
+                       "cannot listen on unix:%.*s: its folder does not exist; make it, with "
+                       "systemd by RuntimeDirectory=",
+                       len, path.at);
+    if (why == EACCES || why == EROFS || why == EPERM)
+        return fb_fail(err, FB_E_IO,
+                       "cannot listen on unix:%.*s: no permission to write to its folder (%s); "
+                       "give it to the user of foldback, with systemd by RuntimeDirectory=",
+                       len, path.at, strerror(why));
+    return fb_fail(err, FB_E_IO, "cannot listen on unix:%.*s: %s", len, path.at, strerror(why));
 }
 
 static enum fb_code say_listen(struct fb_err *err, const char *address)

@@ -48,7 +48,7 @@ static inline bool sock_is_unix(const struct sock_addr *a)
 /* "127.0.0.1:80", "[::1]:80", "unix:/run/app.sock"; IPv4 in IPv6 is written as IPv4. */
 void sock_format(const struct sock_addr *a, char text[SOCK_TEXT_BYTES]);
 /* The same without port, not terminated, for each request: returns how many bytes, at most
- * SOCK_HOST_BYTES. */
+ * SOCK_HOST_BYTES.  "unix" of a Unix socket, whatever its path. */
 #define SOCK_HOST_BYTES 46
 size_t sock_host_text(const struct sock_addr *a, char text[SOCK_HOST_BYTES]);
 /* The address alone, without port and brackets; "unix:" and its path. */
@@ -56,10 +56,17 @@ void sock_format_host(const struct sock_addr *a, char text[SOCK_TEXT_BYTES]);
 uint16_t sock_port(const struct sock_addr *a); /* 0: a Unix socket */
 bool sock_eq(const struct sock_addr *a, const struct sock_addr *b);
 
+/* "unix:" and "fd:" have one socket, which all threads share. */
+bool sock_is_shared(const char *address);
+/* Whether somebody listens at a Unix socket: 0 or EAGAIN yes, else why not. */
+int sock_try_unix(const char *address);
+/* The file of a socket that is closed for good; of other addresses nothing. */
+void sock_remove_file(const char *address);
 /* Listening sockets on one address.  With <count> above 1 they share the port (SO_REUSEPORT) and
  * the kernel spreads connections over them.  "fd:N": an inherited listening socket (the first is N
- * itself, the others are dup's).  Port 0: all get the same free port.  PORT_IN_USE also when
- * another foldback of the same user listens there.  On an error nothing stays open. */
+ * itself, the others are dup's).  "unix:/PATH": one socket with mode 0660 and its dup's; the file
+ * that a process left behind is replaced.  Port 0: all get the same free port.  PORT_IN_USE also
+ * when another foldback of the same user listens there.  On an error nothing stays open. */
 FB_MUST_USE
 enum fb_code sock_listen(const char *address, int *fds, size_t count, struct fb_err *err);
 /* The same where sockets of our own have the port for other addresses, and share it (below). */

@@ -180,6 +180,8 @@ void listeners_close(struct listeners *l, const struct listeners *but)
             continue;
         if (but)
             shutdown(l->fds[i], SHUT_RDWR);
+        if (but && l->at)
+            sock_remove_file(l->at[i]);
         close(l->fds[i]);
     }
     free(l->fds);

@@ -11,6 +11,7 @@ import struct
 import sys
 import tempfile
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from conftest import WAIT_S, ok
@@ -439,3 +440,133 @@ def test_without_permission_it_says_so(tmp_path, origins):
         fold.stop()
         if folder != str(tmp_path):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+# ---- listening at one ----
+
+class Seen(HttpOrigin):
+    """Keeps the fields of the last request."""
+
+    def __init__(self):
+        super().__init__()
+        handler = self.server.RequestHandlerClass
+        origin, answer = self, handler.do_GET
+
+        def keep(self):
+            origin.fields = dict(self.headers.items())
+            answer(self)
+        handler.do_GET = keep
+
+
+def ask_at(path, target="/", **fields):
+    s = socket.socket(socket.AF_UNIX)
+    s.settimeout(WAIT_S)
+    s.connect(path)
+    c = http.client.HTTPConnection("localhost")
+    c.sock = s
+    try:
+        c.request("GET", target, headers=fields)
+        r = c.getresponse()
+        r.read()
+        return r.status
+    finally:
+        c.close()
+
+
+def listening(tmp_path, path, origin, more="", route="", **k):
+    text = ("%sservices:\n  app: { endpoints: [\"127.0.0.1:%d\"] }\nroutes:\n  - { match: /, service: app%s }\n"
+            % (more, origin.port, route))
+    return started(tmp_path, text, listen='["{host}:%d", "unix:' + path + '"]', **k)
+
+
+@pytest.fixture
+def seen():
+    o = Seen()
+    yield o
+    o.stop()
+
+
+def test_clients_come_by_a_unix_socket(tmp_path, folder, seen):
+    path = os.path.join(folder, "web.sock")
+    fold = listening(tmp_path, path, seen, more="gateway: { forwarded: both }\n")
+    try:
+        assert os.stat(path).st_mode & 0o777 == 0o660
+        assert ask_at(path, Host="shop.test") == 200
+        assert (seen.fields["Host"], seen.fields["X-Forwarded-For"]) == ("shop.test", "unix")
+        assert seen.fields["Forwarded"].startswith("for=unknown;")
+        assert fold.get() == 200 and seen.fields["X-Forwarded-For"] == "127.0.0.1"
+        done = fold.cli("check", "--config", fold.file)
+        assert "unix:%s is held by the running foldback" % path in done.stdout, done
+    finally:
+        fold.stop()
+
+
+def test_all_clients_there_are_one_by_address_and_in_no_network(tmp_path, folder, seen):
+    path = os.path.join(folder, "web.sock")
+    fold = listening(tmp_path, path, seen, route=", rate_limits: [{ rate: 1/h, burst: 2, by: address }]")
+    try:
+        assert [ask_at(path) for _ in range(3)] == [200, 200, 429]
+        assert fold.get() == 200
+    finally:
+        fold.stop()
+    other = tmp_path / "other"
+    other.mkdir()
+    fold = listening(other, path, seen, route=", allow: [127.0.0.0/8]")  # also: the file of before is replaced
+    try:
+        assert ask_at(path) == 403 and fold.get() == 200
+    finally:
+        fold.stop()
+
+
+def test_two_threads_share_it(world, folder):
+    origin = world.origin()
+    path = os.path.join(folder, "web.sock")
+    proxy = world.proxy(text_of("127.0.0.1:%d" % origin.port), 2, listen='["127.0.0.1:%d", "unix:' + path + '"]')
+    with ThreadPoolExecutor(16) as pool:
+        assert list(pool.map(lambda _: ask_at(path), range(100))) == [200] * 100
+    assert proxy.get("/").status == 200
+
+
+def test_a_file_left_behind_is_replaced_and_one_in_use_is_not(tmp_path, folder, seen):
+    path = os.path.join(folder, "web.sock")
+    left = socket.socket(socket.AF_UNIX)
+    left.bind(path)
+    left.close()
+    fold = listening(tmp_path, path, seen)
+    try:
+        assert ask_at(path) == 200
+        other = tmp_path / "other"
+        other.mkdir()
+        with pytest.raises(AssertionError, match="another process listens there"):
+            listening(other, path, seen)
+        assert ask_at(path) == 200
+    finally:
+        fold.stop()
+    os.unlink(path)
+    with open(path, "w") as f:
+        f.write("no socket")
+    third = tmp_path / "third"
+    third.mkdir()
+    with pytest.raises(AssertionError, match="is no socket"):
+        listening(third, path, seen)
+    with open(path) as f:
+        assert f.read() == "no socket"
+
+
+def test_a_reload_brings_and_takes_it_and_an_upgrade_keeps_it(tmp_path, folder, seen):
+    a, b = (os.path.join(folder, n) for n in ("a.sock", "b.sock"))
+    fold = listening(tmp_path, a, seen)
+    try:
+        with open(fold.file) as f:
+            text = f.read()
+        with open(fold.file, "w") as f:
+            f.write(text.replace("unix:" + a, "unix:" + b))
+        assert fold.cli("reload").returncode == 0
+        until(lambda: os.path.exists(b) and ask_at(b) == 200, WAIT_S, "the new one serves")
+        until(lambda: not os.path.exists(a), WAIT_S, "the old one is gone")
+        kept = os.stat(b).st_ino
+        done = fold.cli("upgrade", "--timeout", "60")
+        assert done.returncode == 0, done
+        assert [ask_at(b) for _ in range(4)] == [200] * 4 and os.stat(b).st_ino == kept
+    finally:
+        fold.stop()

@@ -14,6 +14,9 @@
     "listen: [\":80\"]\n"                                                                          \
     "services: { shop: { endpoints: [" endpoints "] " more " } }\n"                                \
     "routes: [{ match: /, service: shop }]\n"
+#define LISTEN_AT(address, more)                                                                   \
+    "listen: [\"" address "\"]\n" more "services: { shop: { endpoints: [\"a:1\"] } }\n"            \
+    "routes: [{ match: /, service: shop }]\n"
 #define X10 "xxxxxxxxxx"
 #define X80 X10 X10 X10 X10 X10 X10 X10 X10
 
@@ -72,8 +75,7 @@ static const struct row bad[] = {
     ROW("nginx with a URI", .text = FILE_OF("\"http://unix:/run/a:/x\"", ""),
         .want = "an absolute path"),
     ROW("too long", .text = FILE_OF("\"unix:/" X80 "xxxxxxxxxxxxx\"", ""),
-        .want =
-            "the path must have 2..93 bytes (it shares 97 with the name of its service), got 94"),
+        .want = "the path must have 2..93 bytes in a service of this name, got 94"),
     ROW("of HAProxy", .text = FILE_OF("\"unix@/run/app.sock\"", ""), .want = "unix:/PATH"),
     ROW("of HAProxy, bare", .text = FILE_OF("/run/app.sock", ""), .want = "unix:/PATH"),
     ROW("of Caddy", .text = FILE_OF("\"unix//run/app.sock\"", ""), .want = "unix:/PATH"),
@@ -81,6 +83,16 @@ static const struct row bad[] = {
     ROW("of Envoy", .text = FILE_OF("{ pipe: { path: /run/a } }", ""), .want = "unix:/PATH"),
     ROW("twice", .text = FILE_OF("\"unix:/run/a\", \"unix:///run/a\"", ""),
         .want = "the same endpoint as number 1"),
+    ROW("listening at a relative path", .text = LISTEN_AT("unix:web.sock", ""),
+        .want = "an absolute path"),
+    ROW("listening at an abstract name", .text = LISTEN_AT("unix:@web", ""),
+        .want = "open to everybody on this machine"),
+    ROW("listening at too long a path", .text = LISTEN_AT("unix:/" X80 X10 X10 "xxxxxxx", ""),
+        .want = "the path must have 2..107 bytes, got 108"),
+    ROW("listening twice", .text = LISTEN_AT("unix:/run/a\", \"unix:///run/a", ""),
+        .want = "listen has unix:/run/a twice"),
+    ROW("the admin API", .text = LISTEN_AT(":80", "admin: { listen: \"unix:/run/a\" }\n"),
+        .want = "nor a Unix one"),
     ROW("h2 without TLS", .text = FILE_OF("\"unix:/run/a\"", ", protocol: h2"),
         .want = "`protocol: h2c`"),
 };
@@ -100,6 +112,18 @@ static void wrong_ones_are_refused_with_the_way_out(void **state)
             fail_msg("%s: %s", bad[i].says, report.count ? report.at[0].text : "?");
         conf_report_fini(&report);
     }
+}
+
+static void a_listener_may_be_one(void **state)
+{
+    (void)state;
+    static const char text[] = LISTEN_AT("unix:/" X80 X10 X10 "xxxxxx", "");
+    struct conf *c;
+    struct conf_report report;
+    assert_int_equal(conf_parse(SPAN(text), "t.yaml", &c, &report), FB_OK);
+    conf_report_fini(&report);
+    assert_string_equal(c->listens[0].address, "unix:/" X80 X10 X10 "xxxxxx");
+    conf_unref(c);
 }
 
 static void a_port_that_cannot_be_asked_is_a_warning(void **state)
@@ -124,6 +148,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(good_ones_are_read_and_shown),
         cmocka_unit_test(wrong_ones_are_refused_with_the_way_out),
+        cmocka_unit_test(a_listener_may_be_one),
         cmocka_unit_test(a_port_that_cannot_be_asked_is_a_warning),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
