@@ -81,6 +81,8 @@ struct conf_listen {
     bool is_proxied;                   /* each connection begins with a PROXY protocol header */
     const struct conf_prefix *trusted; /* only these may connect then; none: anybody */
     size_t trusted_count;
+    const struct conf_prefix *proxies; /* whose forwarding fields are believed */
+    size_t proxy_count;
     bool is_tcp;      /* connections are passed through as they are */
     uint16_t service; /* tcp: index in services */
     struct conf_tls tls;

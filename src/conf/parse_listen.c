@@ -13,6 +13,7 @@ static void read_protocol(struct reader *rd, const struct node *n, struct conf_l
 static void read_service(struct reader *rd, const struct node *n, struct conf_listen *l);
 static void read_proxy_protocol(struct reader *rd, const struct node *n, struct conf_listen *l);
 static void read_trusted(struct reader *rd, const struct node *n, struct conf_listen *l);
+static void read_proxies(struct reader *rd, const struct node *n, struct conf_listen *l);
 static void read_tls(struct reader *rd, const struct node *n, struct conf_listen *l);
 
 /* A key of LEVEL_LISTEN in keys.def has its reader here. */
@@ -24,6 +25,7 @@ static void (*const readers[KEY_COUNT])(struct reader *, const struct node *,
     [KEY_LISTEN_service] = read_service,
     [KEY_LISTEN_proxy_protocol] = read_proxy_protocol,
     [KEY_LISTEN_trusted] = read_trusted,
+    [KEY_LISTEN_forwarded_from] = read_proxies,
     [KEY_LISTEN_tls] = read_tls,
 };
 
@@ -130,7 +132,7 @@ bool parse_listen_address(struct reader *rd, const struct node *n, struct span s
 
 static void listen_map(struct reader *rd, const struct node *n, struct conf_listen *l)
 {
-    const struct node *address = NULL, *trusted = NULL, *protocols = NULL;
+    const struct node *address = NULL, *trusted = NULL, *protocols = NULL, *proxies = NULL;
     const struct node *service;
     for (const struct node *k = n->first; k; k = k->next) {
         int key = read_key(rd, k, LEVEL_LISTEN);
@@ -144,6 +146,8 @@ static void listen_map(struct reader *rd, const struct node *n, struct conf_list
             trusted = k;
         if (key == KEY_LISTEN_protocols)
             protocols = k;
+        if (key == KEY_LISTEN_forwarded_from)
+            proxies = k;
     }
     service = rd->listen_services[l - rd->listens];
     if (l->is_tcp && !service)
@@ -153,11 +157,15 @@ static void listen_map(struct reader *rd, const struct node *n, struct conf_list
                 "`service` at a listener is for `protocol: tcp`; requests find theirs by `routes`");
     if (l->is_tcp && protocols)
         problem(rd, protocols->key, "`protocols` are those of HTTP: remove it, or `protocol: tcp`");
+    if (l->is_tcp && proxies)
+        problem(rd, proxies->key,
+                "`forwarded_from` is for fields of HTTP: remove it, or `protocol: tcp`");
     if (!address)
         problem(rd, n, "a listener needs `address`, for example { address: \":8080\" }");
     if (trusted && !l->is_proxied)
         problem(rd, trusted->key,
-                "`trusted` says whose PROXY headers are believed: add `proxy_protocol: true`");
+                "`trusted` says whose PROXY headers are believed: add `proxy_protocol: true`; for "
+                "X-Forwarded-For it is `forwarded_from`");
 }
 
 static void read_address(struct reader *rd, const struct node *n, struct conf_listen *l)
@@ -222,6 +230,11 @@ static void read_proxy_protocol(struct reader *rd, const struct node *n, struct 
 static void read_trusted(struct reader *rd, const struct node *n, struct conf_listen *l)
 {
     (void)read_prefixes(rd, n, &l->trusted, &l->trusted_count);
+}
+
+static void read_proxies(struct reader *rd, const struct node *n, struct conf_listen *l)
+{
+    (void)read_prefixes(rd, n, &l->proxies, &l->proxy_count);
 }
 
 static void read_tls(struct reader *rd, const struct node *n, struct conf_listen *l)

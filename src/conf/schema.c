@@ -419,6 +419,7 @@ static void other_schema(struct json *j, enum conf_key key)
         json_raw(j, SPAN("{\"type\":[\"string\",\"number\",\"boolean\"]}"));
         return;
     case KEY_LISTEN_trusted:
+    case KEY_LISTEN_forwarded_from:
         json_key_str(j, "type", "array");
         json_key_u64(j, "minItems", 1);
         json_key_u64(j, "maxItems", CONF_PREFIXES_MAX);

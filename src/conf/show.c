@@ -602,6 +602,7 @@ static void show_listen(struct show *s, const struct conf_listen *l, uint32_t li
     }
     if (l->is_http1_off || l->is_h2_off)
         show_value(s, "protocols", l->is_h2_off ? "[http1]" : "[h2]", line);
+    show_prefixes(s, "forwarded_from", l->proxies, l->proxy_count, line);
     if (!l->is_proxied)
         return;
     show_value(s, "proxy_protocol", "true", line);

@@ -110,7 +110,7 @@ static bool is_forged(const struct request *subject, struct span name)
     const struct span kind = SPAN("x-forwarded-");
     if (name.len < kind.len || !authz_is_taken_for((struct span){name.at, kind.len}, kind))
         return false;
-    return !subject->gen->conf->p.gateway_trust_forwarded || memchr(name.at, '_', name.len);
+    return !subject->is_forwarded || memchr(name.at, '_', name.len);
 }
 
 /* What is about the body, the protocol, or kept answers; and what only others may say. */

@@ -39,7 +39,7 @@ static struct origin origin_of(const struct request *req, const struct http1_hea
 {
     struct origin o = {
         .is_https = rules_is_https(req, head), .host = host, .port = head->host_port};
-    if (!req->gen->conf->p.gateway_trust_forwarded)
+    if (!req->is_forwarded)
         return o;
     if (http1_has(head, HTTP1_H_X_FORWARDED_HOST)) {
         struct span name;

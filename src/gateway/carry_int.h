@@ -27,6 +27,7 @@ void tcp_refuse(struct request *req, uint16_t reason);
 
 /* ---- proxied.c: PROXY protocol headers, of load balancers and to endpoints ---- */
 bool proxied_is_trusted(const struct conf_listen *conf, const struct sock_addr *peer);
+bool proxied_is_proxy(const struct client *c); /* what it says of others is believed */
 /* True: the header was there and the client's own bytes follow; false: <c> waits or is gone. */
 bool proxied_read(struct client *c);
 void proxied_late(struct client *c); /* it did not come in time; frees <c> */

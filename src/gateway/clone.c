@@ -34,6 +34,8 @@ struct request *request_clone(struct request *req, bool with_body)
                             .attempt_in = req->attempt_in,
                             .protocol = req->protocol,
                             .tls = req->tls,
+                            .is_forwarded = req->is_forwarded,
+                            .is_https = req->is_https,
                             .tls_cipher = req->tls_cipher,
                             .is_in_done = true,
                             .is_replayable = true,

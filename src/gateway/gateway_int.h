@@ -397,7 +397,9 @@ struct request {
     uint16_t grpc_status;                     /* EV_NONE: no gRPC */
     char peer_text[46]; /* the client's address: the client may be gone when the log is written */
     uint8_t peer_text_bytes;
-    uint8_t phase; /* enum request_phase */
+    bool is_forwarded; /* a proxy of ours made it: what its fields say of the client is believed */
+    bool is_https;     /* the client came so, by TLS or by the word of that proxy */
+    uint8_t phase;     /* enum request_phase */
     uint8_t method;
     uint8_t version_minor;
     uint8_t framing_out; /* enum http1_framing of the answer to the client */

@@ -32,6 +32,16 @@ bool proxied_is_trusted(const struct conf_listen *conf, const struct sock_addr *
     return conf_prefix_has(conf->trusted, conf->trusted_count, address);
 }
 
+bool proxied_is_proxy(const struct client *c)
+{
+    const struct conf_listen *conf = c->listener ? c->listener->conf : NULL;
+    unsigned char address[16];
+    if (!conf || conf->proxy_count == 0)
+        return false;
+    proxied_address(&c->peer, address);
+    return conf_prefix_has(conf->proxies, conf->proxy_count, address);
+}
+
 bool proxied_read(struct client *c)
 {
     char bytes[PROXY_HEAD_MAX_BYTES];

@@ -148,17 +148,45 @@ static uint8_t used_pct(const struct rate_limit *l, const struct rate_verdict *v
     return (uint8_t)fmax(most, 100 - 100 * left);
 }
 
-/* Behind a proxy of ours the client is whom that proxy saw: the last element is its word. */
+/* One element of X-Forwarded-For, with the port and the brackets that some proxies write. */
+static bool forwarded_address(struct span one, struct sock_addr *out)
+{
+    struct fb_err err;
+    if (sock_parse_host(one, 0, out))
+        return true;
+    if (one.len > 2 && one.at[0] == '[' && one.at[one.len - 1] == ']')
+        return sock_parse_host((struct span){one.at + 1, one.len - 2}, 0, out);
+    return one.len && one.at[0] != ':' && one.at[0] != '*' && sock_parse(one, out, &err) == FB_OK;
+}
+
+/* Behind proxies of ours the client is whom the first of them saw: each adds the address that spoke
+ * to it at the end.  From there what is one of ours is passed over; what is no address ends the
+ * search, for whoever stands before it could have said anything. */
 bool who_forwarded(const struct request *req, const struct http1_head *head, struct sock_addr *out)
 {
-    struct span last = {NULL, 0};
-    if (!req->gen->conf->p.gateway_trust_forwarded || !http1_has(head, HTTP1_H_X_FORWARDED_FOR))
+    const struct conf_listen *l = req->client ? req->client->listener->conf : NULL;
+    bool is_found = false;
+    struct span one = {NULL, 0};
+    if (!req->is_forwarded || !http1_has(head, HTTP1_H_X_FORWARDED_FOR))
         return false;
-    for (uint32_t i = 0; i < head->field_count; i++)
-        if (head->fields[i].id == HTTP1_H_X_FORWARDED_FOR)
-            for (struct span rest = head->fields[i].value; http1_list_next(&rest, &last);)
-                ;
-    return last.len > 0 && sock_parse_host(last, 0, out);
+    for (uint32_t i = 0; i < head->field_count; i++) {
+        if (head->fields[i].id != HTTP1_H_X_FORWARDED_FOR)
+            continue;
+        for (struct span rest = head->fields[i].value; http1_list_next(&rest, &one);) {
+            struct sock_addr at;
+            unsigned char bytes[16];
+            if (!forwarded_address(one, &at)) {
+                is_found = false;
+                continue;
+            }
+            proxied_address(&at, bytes);
+            if (is_found && l && conf_prefix_has(l->proxies, l->proxy_count, bytes))
+                continue;
+            *out = at;
+            is_found = true;
+        }
+    }
+    return is_found;
 }
 
 static struct span address_bytes(const struct sock_addr *a, const struct conf_who *who,

@@ -180,6 +180,15 @@ static void put_peer(struct request *req, const struct client *c)
     req->peer_text_bytes = (uint8_t)w->peer_text_bytes;
 }
 
+/* What a proxy of ours before us says of the client. */
+static void take_forwarded(struct request *req, const struct http1_head *head)
+{
+    struct sock_addr who;
+    if (who_forwarded(req, head, &who))
+        req->peer_text_bytes = (uint8_t)sock_host_text(&who, req->peer_text);
+    req->is_https = rules_is_https(req, head);
+}
+
 struct request *request_open(struct client *c, const struct http1_head *head)
 {
     struct worker *w = c->worker;
@@ -206,6 +215,10 @@ struct request *request_open(struct client *c, const struct http1_head *head)
                             .expects_continue = head->expect_continue,
                             .is_chunked_in = head->framing == HTTP1_BODY_CHUNKED};
     put_peer(req, c);
+    req->is_https = req->tls;
+    req->is_forwarded = w->gen->conf->p.gateway_trust_forwarded || proxied_is_proxy(c);
+    if (FB_UNLIKELY(req->is_forwarded))
+        take_forwarded(req, head);
     if (c->kind == CLIENT_H2)
         req->protocol = EV_PROTOCOL_HTTP2;
     req->request_id = worker_request_id(w);
@@ -348,7 +361,7 @@ static uint16_t prepare(struct request *req, struct http1_head *head, struct htt
 /* Fields that are meant for us; they are written anew for the endpoint. */
 static void read_own_fields(struct request *req, struct http1_head *head)
 {
-    bool is_trusted = req->gen->conf->p.gateway_trust_forwarded;
+    bool is_trusted = req->is_forwarded;
     for (uint32_t i = 0; i < head->field_count; i++) {
         struct http1_field *f = &head->fields[i];
         uint64_t value;

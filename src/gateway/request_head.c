@@ -84,8 +84,11 @@ static void put_forwarded(const struct request *req, const struct http1_head *he
                           struct http1_out *w, bool is_always_x)
 {
     const struct conf_params *p = &req->gen->conf->p;
-    bool is_trusted = p->gateway_trust_forwarded;
+    bool is_trusted = req->is_forwarded;
+    char own[SOCK_HOST_BYTES]; /* who spoke to us, where that is not the client */
     struct span peer = {req->peer_text, req->peer_text_bytes};
+    if (FB_UNLIKELY(is_trusted))
+        peer = (struct span){own, sock_host_text(&req->client->peer, own)};
     if (is_always_x || p->gateway_forwarded == CONF_FORWARDED_X ||
         p->gateway_forwarded == CONF_FORWARDED_BOTH) {
         put_joined(w, is_trusted ? head : NULL, HTTP1_H_X_FORWARDED_FOR, SPAN("X-Forwarded-For"),
@@ -152,7 +155,7 @@ static void put_joined(struct http1_out *w, const struct http1_head *head, enum 
 
 static void put_request_id(struct request *req, const struct http1_head *head, struct http1_out *w)
 {
-    if (req->gen->conf->p.gateway_trust_forwarded && http1_has(head, HTTP1_H_X_REQUEST_ID)) {
+    if (req->is_forwarded && http1_has(head, HTTP1_H_X_REQUEST_ID)) {
         const struct http1_field *f = http1_find(head, HTTP1_H_X_REQUEST_ID);
         uint64_t id = UINT64_C(0xcbf29ce484222325); /* FNV-1a: only a number for the event */
         for (size_t i = 0; i < f->value.len; i++)

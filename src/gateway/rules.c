@@ -209,7 +209,7 @@ static uint16_t refuses(const struct request *req, const struct conf_rules *rule
 
 bool rules_is_https(const struct request *req, const struct http1_head *head)
 {
-    if (req->gen->conf->p.gateway_trust_forwarded && http1_has(head, HTTP1_H_X_FORWARDED_PROTO))
+    if (req->is_forwarded && http1_has(head, HTTP1_H_X_FORWARDED_PROTO))
         return span_ieq(http1_find(head, HTTP1_H_X_FORWARDED_PROTO)->value, SPAN("https"));
     return req->tls;
 }
@@ -239,7 +239,7 @@ void rules_put_var(const struct request *req, const struct rules_where *at, enum
         text = (struct span){hex, sizeof hex};
         break;
     case CONF_VAR_SCHEME:
-        text = (at ? rules_is_https(req, at->head) : req->tls) ? SPAN("https") : SPAN("http");
+        text = req->is_https ? SPAN("https") : SPAN("http");
         break;
     case CONF_VAR_HOST:
         text = at->host;

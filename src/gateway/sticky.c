@@ -97,8 +97,8 @@ void sticky_answer(struct request *req, uint16_t status, struct http1_out *w)
         return;
     }
     req->traits |= req->has_cookie ? EV_TRAIT_BIT(STICKY_MOVED) : EV_TRAIT_BIT(STICKY_NEW);
-    bool is_secure = sticky->secure == CONF_SECURE_ON ||
-                     (sticky->secure == CONF_SECURE_AUTO && req->tls != EV_TLS_NONE);
+    bool is_secure =
+        sticky->secure == CONF_SECURE_ON || (sticky->secure == CONF_SECURE_AUTO && req->is_https);
     char value[VALUE_DIGITS];
     for (int i = VALUE_DIGITS - 1; i >= 0; i--, pin >>= 4)
         value[i] = "0123456789abcdef"[pin & 15];

@@ -325,6 +325,10 @@ static const struct {
     ROW("trusted without header",
         .text = "listen: [{ address: \":1\", trusted: [10.0.0.0/8] }]\n" SERVICE,
         .want = "add `proxy_protocol: true`"),
+    ROW("forwarded_from without HTTP",
+        .text = "listen: [{ address: \":1\", protocol: tcp, service: shop, "
+                "forwarded_from: [10.0.0.0/8] }]\n" SERVICE,
+        .want = "is for fields of HTTP"),
     ROW("trusted with bits behind its length",
         .text =
             "listen: [{ address: \":1\", proxy_protocol: on, trusted: [10.0.0.1/8] }]\n" SERVICE,
