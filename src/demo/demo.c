@@ -297,6 +297,10 @@ static void put_lane(struct demo *d, const struct lane *l, uint32_t now_ms, char
              from_ms = until_ms > 2000 ? until_ms - 2000 : 0;
     (void)d;
     result_compute(l->board, from_ms, until_ms, &r);
+    if (r.all.offered == 0) {
+        snprintf(text, size, "%-8s nobody has come yet", l->name);
+        return;
+    }
     snprintf(text, size, "%-8s %5.1f %% in time (critical %5.1f %%), p99 %4.0f ms", l->name,
              result_in_time_pct(&r.all), result_in_time_pct(&r.class[EV_CLASS_CRITICAL]),
              r.all.p99_ms);

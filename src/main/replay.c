@@ -33,7 +33,7 @@ struct replay {
     struct buf lines;          /* what differs, for people */
 };
 
-static bool is_same(const struct ev_head *a, const struct ev_head *b);
+static bool is_same(const struct replay *r, const struct ev_head *a, const struct ev_head *b);
 static void explain(struct replay *r, const char *mark, const struct ev_head *ev, uint64_t offset);
 static void settle(struct replay *r, uint64_t offset);
 static void compare(struct replay *r, const struct ev_head *recorded, uint64_t offset);
@@ -165,8 +165,15 @@ static enum fb_code begin_at(struct replay *r, struct log_reader *reader, struct
 
 /* The head carries sequence and origin, which the sequencer gives: everything behind it must agree.
  */
-static bool is_same(const struct ev_head *a, const struct ev_head *b)
+static bool is_same(const struct replay *r, const struct ev_head *a, const struct ev_head *b)
 {
+    struct ev_decision theirs;
+    if (r->args->config && a->type == EV_DECISION && b->type == EV_DECISION) {
+        /* that the configuration is another one is known: what it decides is asked */
+        memcpy(&theirs, a, sizeof theirs);
+        theirs.config_hash = ((const struct ev_decision *)(const void *)b)->config_hash;
+        a = &theirs.head;
+    }
     return a->type == b->type && a->time_us == b->time_us &&
            memcmp((const char *)a + sizeof *a, (const char *)b + sizeof *b,
                   (size_t)a->cells * EV_CELL_BYTES - sizeof *a) == 0;
@@ -178,7 +185,7 @@ static void compare(struct replay *r, const struct ev_head *recorded, uint64_t o
     if (r->next >= r->out.count) {
         r->missing++;
         explain(r, "-", recorded, offset);
-    } else if (!is_same(recorded, &r->out.at[r->next].head)) {
+    } else if (!is_same(r, recorded, &r->out.at[r->next].head)) {
         r->differing++;
         explain(r, "-", recorded, offset);
         explain(r, "+", &r->out.at[r->next++].head, offset);
@@ -266,7 +273,8 @@ static int print(struct replay *r, uint64_t took_us)
                (unsigned long long)r->events, (unsigned long long)r->recorded,
                (unsigned long long)r->derived);
         if (is_equal)
-            printf("all equal, bit for bit");
+            printf("all equal, bit for bit%s",
+                   r->args->config ? ": the other configuration decides the same" : "");
         else if (r->events == 0)
             printf("nothing was compared; `foldback log check` shows what the log holds");
         else

@@ -123,6 +123,14 @@ def test_a_replay_with_another_configuration_says_what_differs(recorded, tmp_pat
     assert done.returncode == 1
 
 
+def test_a_configuration_that_decides_the_same_is_told_so(recorded, tmp_path):
+    other = tmp_path / "other.yaml"
+    with open(recorded.file) as f:
+        other.write_text("# another text, and so another hash\n" + f.read())
+    done = recorded.cli("replay", "--config", str(other), "--verify")
+    assert done.returncode == 0 and "the other configuration decides the same" in done.stdout, done.stdout + done.stderr
+
+
 def test_resource_events_are_sane(recorded):
     done = recorded.cli("log", "stats", "--json")
     assert json.loads(done.stdout)["types"]["resource"] >= 4 * 3
@@ -185,7 +193,10 @@ def test_a_repair_says_what_it_would_do_and_then_does_it(recorded, tmp_path):
 def test_a_log_that_cannot_be_read_is_said_with_the_next_step(tmp_path):
     done = run("log", "check", "--state", str(tmp_path / "nowhere"))
     assert done.returncode == 1
-    assert "nowhere/log" in done.stderr and "state directory" in done.stderr
+    assert "nowhere: No such file" in done.stderr and "--state DIR" in done.stderr
+    done = run("log", "check", "--state", str(tmp_path))
+    assert done.returncode == 1
+    assert str(tmp_path / "log") in done.stderr and "--state" in done.stderr
 
 
 def test_stats_tell_what_an_event_costs_on_the_disk(recorded):

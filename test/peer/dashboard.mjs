@@ -193,6 +193,14 @@ try {
   await page.getByRole('button', { name: 'Unpin shed_threshold of shop' }).waitFor({ state: 'detached' });
   out.steps.unpinned = true;
 
+  // A view that is opened by its address: on a narrow screen its link must be among those that are seen.
+  await page.evaluate(() => { location.hash = '#/overview'; });
+  await page.getByRole('heading', { level: 1, name: 'Overview' }).waitFor();
+  await page.evaluate(() => { location.hash = '#/system'; });
+  await page.getByRole('heading', { level: 1, name: 'System' }).waitFor();
+  await page.waitForFunction(() => { const a = document.querySelector('nav [aria-current]'), [l, n] = [a.getBoundingClientRect(), a.parentElement.getBoundingClientRect()]; return l.left >= n.left - 1 && l.right <= n.right + 1; });
+  out.steps.link_seen = true;
+
   // A service that nobody asked yet.
   await page.route('**/v1/heatmap**', async (r) => r.fulfill({ json: { ...(await (await r.fetch()).json()), t: [], counts: [] } }));
   await page.getByRole('navigation').getByRole('link', { name: 'Overview' }).click();

@@ -52,5 +52,5 @@ def test_a_walk_through_the_dashboard(walks, which):
     assert set(seen["axe"]) == {"login", "overview", "endpoints", "protocols", "cache", "no cache", "features", "stream", "refused query", "query", "no connectors", "no fleet", "fleet", "knobs", "requests", "system"}
     assert {view: px for view, px in seen["overflow"].items() if px > 0} == {}
     assert seen["steps"]["canvases"] == 3
-    for step in ("login", "evidence", "signals", "paused", "mark", "hedged", "versions", "protocols", "certificates", "cached", "curve", "uncached", "features", "connectors", "trouble", "nothing_in", "ways_in", "facts_in", "refused", "asked", "fleet", "pinned", "tap", "unpinned", "no_heat"):
+    for step in ("login", "evidence", "signals", "paused", "mark", "hedged", "versions", "protocols", "certificates", "cached", "curve", "uncached", "features", "connectors", "trouble", "nothing_in", "ways_in", "facts_in", "refused", "asked", "fleet", "pinned", "tap", "unpinned", "link_seen", "no_heat"):
         assert seen["steps"].get(step) is True, (step, seen["steps"])

@@ -43,6 +43,8 @@ export function value(v, unit) {
   const text = Number.isInteger(v) ? v.toLocaleString('en') : Number(v.toPrecision(4)).toLocaleString('en');
   return unit && unit !== 'level' ? `${text} ${unit}` : text;
 }
+// Sentences come from the program, where "->" is all that a terminal is sure to have; a line may break inside of that.
+export const arrows = (sentence) => sentence.replaceAll(' -> ', '\u00a0→ ');
 export const clock = (time_ms) => new Date(time_ms).toLocaleTimeString('en-GB');
 export function ago(time_ms, now_ms) {
   const s = Math.max(0, Math.round((now_ms - time_ms) / 1000));

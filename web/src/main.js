@@ -2,7 +2,7 @@
 // The frame: header, navigation, alerts, notices, sign-in; and the choice of the view by the URL's fragment.
 import { html, render } from 'htm/preact';
 import { signal, effect } from '@preact/signals';
-import { useState } from 'preact/hooks';
+import { useEffect, useRef, useState } from 'preact/hooks';
 import * as s from './state.js';
 import { Cache } from './cache.js';
 import { Features } from './features.js';
@@ -46,10 +46,18 @@ function ScopeSelect() {
     </select></label>`;
 }
 
+// On a narrow screen the links scroll: the one of this view must be among those that are seen.
+function show_link(link) {
+  const nav = link?.parentElement;
+  if (nav && nav.scrollWidth > nav.clientWidth) nav.scrollLeft = link.offsetLeft - nav.offsetLeft - (nav.clientWidth - link.offsetWidth) / 2;
+}
+
 function Header() {
+  const nav = useRef(null);
+  useEffect(() => show_link(nav.current?.querySelector('[aria-current]')), [view.value]);
   return html`<header class="top">
     <a class="brand" href="#/overview" aria-label="foldback, overview"><${Mark} /><span>foldback</span></a>
-    <nav aria-label="Views">${Object.entries(views).map(([id, [label]]) => html`<a key=${id} href=${'#/' + id} aria-current=${view.value === id ? 'page' : undefined}>${label}</a>`)}</nav>
+    <nav aria-label="Views" ref=${nav}>${Object.entries(views).map(([id, [label]]) => html`<a key=${id} href=${'#/' + id} aria-current=${view.value === id ? 'page' : undefined}>${label}</a>`)}</nav>
     <div class="tools"><${Connection} />
       <button onClick=${() => s.set_paused(!s.is_paused.value)} aria-pressed=${s.is_paused.value ? 'true' : 'false'}>${s.is_paused.value ? 'Resume' : 'Pause'}</button></div>
   </header>`;

@@ -7,7 +7,7 @@ import { Problem, follow } from './api.js';
 import { CopyCli, Pairs, prose, Table, Tile } from './parts.js';
 import { Extras, Versions } from './traffic.js';
 import { Chart, Heatmap, Lane, Spark, verdict_of } from './charts.js';
-import { ago, bytes, clock, count, dash, ms, pct, short, value } from './format.js';
+import { ago, arrows, bytes, clock, count, dash, ms, pct, short, value } from './format.js';
 import { Signals } from './signals.js';
 
 const verdict_text = {
@@ -97,9 +97,9 @@ function Detail() {
   return html`<section class="panel detail" aria-labelledby="detail-h">
     <header><h2 id="detail-h" tabindex="-1" ref=${heading}>Decision ${d.id}</h2>
       <span class=${'chip v-' + verdict_of(d)}>${verdict_text[verdict_of(d)]}</span>
-      <span class="grow"></span><${CopyCli} text=${d.cli} />
+      <span class="grow"></span>
       <button class="quiet" aria-label="Close decision" onClick=${() => (s.selected.value = 0)}>✕</button></header>
-    <p class="sentence">${d.sentence}</p>
+    <p class="sentence">${arrows(d.sentence)}</p>
     <dl class="pairs">
       <div><dt>Loop</dt><dd>${d.loop}</dd></div>
       <div><dt>By</dt><dd>${d.actor}</dd></div>
@@ -122,10 +122,11 @@ function Detail() {
           <p>${o.fact ?? ''}: <b>${verdict_text[verdict_of(d)]}</b>${o.is_reverted ? ', the knob went back' : ''}${o.is_frozen ? ', the loop rests here now' : ''}.</p></div>`
       : html`<p class="hint">${d.is_applied && d.verify_at ? `The verifier looks at ${clock(Date.parse(d.verify_at))}.` : 'Nothing to verify: the knob was not moved.'}
           ${d.expected?.fact && d.expected.effect !== 'none' ? ` Expected: ${d.expected.fact} ${d.expected.effect === 'keep' ? 'stays' : 'gets ' + d.expected.effect}.` : ''}</p>`}
+    <p class="last"><${CopyCli} text=${d.cli} /></p>
   </section>`;
 }
 
-const red_head = [['Name'], ['Last minute'], ['Rate', 'n'], ['Errors', 'n'], ['Shed', 'n'], ['p50', 'n'], ['p99', 'n'], ['In time', 'n']];
+const red_head = [['Name'], ['p99, last minute'], ['Rate', 'n'], ['Errors', 'n'], ['Shed', 'n'], ['p50', 'n'], ['p99', 'n'], ['In time', 'n']];
 function RedCells({ row }) {
   const f = row.facts;
   return html`<td><${Spark} points=${s.trails.get(row.name)} tone="violet" /></td><td class="n">${count(f.rate)}</td>
@@ -203,7 +204,7 @@ export function Endpoints() {
   const all = s.live.value?.endpoints ?? [];
   return html`<section class="panel" aria-labelledby="endpoints-h">
     <header><h2 id="endpoints-h">Endpoints</h2><p class="hint">In flight against the limit that was learned for each.</p><span class="grow"></span><${CopyCli} text="foldback status" /></header>
-    <${Table} label="Endpoints" head=${[['Endpoint'], ['Health'], ['In flight / limit'], ['Rate', 'n'], ['First byte', 'n'], ['p99', 'n'], ['Errors', 'n'], ['Share', 'n'], ['Origin'], ['Place'], ['Last minute'], ['']]}>
+    <${Table} label="Endpoints" head=${[['Endpoint'], ['Health'], ['In flight / limit'], ['Rate', 'n'], ['First byte', 'n'], ['p99', 'n'], ['Errors', 'n'], ['Share', 'n'], ['Origin'], ['Place'], ['p99, last minute'], ['']]}>
       ${all.map((e, i) => html`<tr key=${e.name} class=${i === 0 || all[i - 1].service !== e.service ? 'group plain' : ''}>
         <th scope="row"><span class="muted">${e.service}</span> ${short(e.name, e.service)}</th>
         <td><span class=${'chip t-' + (health_tone[e.health] ?? 'none')}>${e.is_drained ? 'drained' : e.health}</span></td>
