@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -272,6 +273,39 @@ static void each_way_to_fail_has_its_own_word(void **state)
     assert_non_null(strstr(socket_path_why(EAGAIN), "backlog"));
 }
 
+#define RACERS 4
+#define RACED 100
+static uint32_t raced[RACERS][RACED];
+
+static void *race(void *arg)
+{
+    size_t me = (size_t)(uintptr_t)arg;
+    for (size_t i = 0; i < RACED * 3; i++) { /* 7 and 100 have no divisor in common: all come */
+        size_t k = (i * 7 + me * 13) % RACED;
+        char path[32];
+        snprintf(path, sizeof path, "/raced/%zu", k);
+        raced[me][k] = socket_path_number(span_of(path));
+    }
+    return NULL;
+}
+
+static void threads_that_meet_at_a_path_get_one_number(void **state)
+{
+    (void)state;
+    pthread_t thread[RACERS];
+    for (size_t i = 0; i < RACERS; i++)
+        assert_int_equal(pthread_create(&thread[i], NULL, race, (void *)(uintptr_t)i), 0);
+    for (size_t i = 0; i < RACERS; i++)
+        pthread_join(thread[i], NULL);
+    for (size_t i = 0; i < RACED; i++) {
+        char path[32];
+        snprintf(path, sizeof path, "/raced/%zu", i);
+        assert_string_equal(socket_path_text(raced[0][i]), path);
+        for (size_t t = 1; t < RACERS; t++)
+            assert_int_equal(raced[t][i], raced[0][i]);
+    }
+}
+
 static void the_table_is_bounded_and_keeps_what_it_has(void **state)
 {
     (void)state;
@@ -283,7 +317,8 @@ static void the_table_is_bounded_and_keeps_what_it_has(void **state)
         if (n)
             assert_string_equal(socket_path_text(n), path);
         else
-            assert_true(i > SOCKET_PATHS_MAX - 40); /* the others of this file are there too */
+            assert_true(i >
+                        SOCKET_PATHS_MAX - RACED - 40); /* the others of this file are there too */
     }
     assert_int_equal(socket_path_number(SPAN("/one more")), 0);
     assert_int_equal(socket_path_number(SPAN("/first")), first);
@@ -304,6 +339,7 @@ int main(void)
         cmocka_unit_test(the_longest_path_fits),
         cmocka_unit_test(equal_paths_are_equal_addresses),
         cmocka_unit_test(each_way_to_fail_has_its_own_word),
+        cmocka_unit_test(threads_that_meet_at_a_path_get_one_number),
         cmocka_unit_test(the_table_is_bounded_and_keeps_what_it_has), /* last: then it is full */
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
