@@ -518,6 +518,18 @@ def test_all_clients_there_are_one_by_address_and_in_no_network(tmp_path, folder
         fold.stop()
 
 
+def test_the_client_that_a_trusted_proxy_names_counts_there_too(tmp_path, folder, seen):
+    path = os.path.join(folder, "web.sock")
+    fold = listening(tmp_path, path, seen, more="gateway: { trust_forwarded: true }\n",
+                     route=", rate_limits: [{ rate: 1/h, burst: 1, by: address }], deny: [192.0.2.9]")
+    try:
+        for who, want in (("192.0.2.1", 200), ("192.0.2.1", 429), ("192.0.2.2", 200), ("192.0.2.9", 403)):
+            assert ask_at(path, **{"X-Forwarded-For": who}) == want, who
+        assert seen.fields["X-Forwarded-For"] == "192.0.2.2, unix"
+    finally:
+        fold.stop()
+
+
 def test_two_threads_share_it(world, folder):
     origin = world.origin()
     path = os.path.join(folder, "web.sock")
