@@ -50,7 +50,7 @@ struct export
     struct print print;
     struct buf line;
     struct export_parquet parquet;
-    int write_errno; /* of a Parquet file that could not be written; 0: none */
+    int write_errno; /* of what could not be written; 0: none */
     uint64_t events, next_offset;
 };
 
@@ -360,6 +360,23 @@ static bool is_wanted(const struct export *x, const struct ev_head *ev,
            export_region_may_pass(&x->region, ev, names);
 }
 
+/* close_output says why. */
+static enum fb_code cannot_write(struct export *x)
+{
+    if (ferror(x->to) && !x->write_errno)
+        x->write_errno = errno ? errno : EIO;
+    return FB_E_END;
+}
+
+/* A follower goes on at the end of the log, but not over what could not be written: a later flush
+ * is fine again and would leave a hole. */
+static bool is_followed(struct export *x)
+{
+    if (!x->args->is_following || is_stopped || ferror(x->to))
+        return false;
+    return fflush(x->to) == 0 || cannot_write(x) == FB_OK;
+}
+
 /* To the present end of the log; FB_E_END then. */
 static enum fb_code pass(struct export *x, const struct query_sink *sink, struct fb_err *err)
 {
@@ -372,7 +389,7 @@ static enum fb_code pass(struct export *x, const struct query_sink *sink, struct
             continue;
         if (x->format != EXPORT_PARQUET) {
             if (!put(x, sink, &e))
-                return FB_E_END; /* close_output says why */
+                return cannot_write(x);
             continue;
         }
         x->events++;
@@ -395,7 +412,7 @@ static enum fb_code run(struct export *x, struct fb_err *err)
     while (code == FB_OK && goes_on) {
         code = pass(x, &sink, err);
         x->next_offset = log_reader_offset(x->scan.reader);
-        goes_on = x->args->is_following && code == FB_E_END && fflush(x->to) == 0 && !is_stopped;
+        goes_on = code == FB_E_END && is_followed(x);
         if (!goes_on)
             break;
         nanosleep(&(struct timespec){.tv_nsec = FOLLOW_MS * 1000000L}, NULL);

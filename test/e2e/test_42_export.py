@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -143,6 +144,31 @@ def test_a_follower_gets_what_comes(tmp_path):
         guard.cancel()
         p.kill()
         p.wait()
+        fold.stop()
+        origin.close()
+
+
+def test_a_follower_ends_when_nobody_reads_or_nothing_can_be_written(tmp_path):
+    origin = Origin(lambda r, w: ok())
+    fold = Foldback(tmp_path, CONFIG % origin.port).start()
+    send(fold.port, 400)  # more than a pipe and a buffer hold
+    while len(lines(fold.state, "--types", "request")) < 400:
+        time.sleep(0.1)
+    ask = [BIN, "events", "export", "--dir", fold.state, "--format", "cloudevents", "--follow"]
+    try:
+        p = subprocess.Popen(ask, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        guard = threading.Timer(60, p.kill)
+        guard.start()
+        assert p.stdout.readline()
+        p.stdout.close()  # as `| head -1`: ticks go on coming
+        assert p.wait() == 0, p.stderr.read()
+        guard.cancel()
+        told = int(re.search(r"--from-offset (\d+)", p.stderr.read())[1])
+        assert told < lines(fold.state, "--types", "request")[-1]["offset"]  # it did not read on over what nobody took
+        with open("/dev/full", "w") as full:  # not over a hole
+            done = subprocess.run(ask, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+        assert done.returncode == 1 and "No space left" in done.stderr, done.stderr
+    finally:
         fold.stop()
         origin.close()
 
