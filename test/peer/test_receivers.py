@@ -207,7 +207,12 @@ def test_a_minute_without_receivers_under_load_loses_nothing_at_any_of_them(tmp_
         until(lambda: len(in_log(fold, "request")) >= load.ok, 60)
         want = [e["offset"] for e in in_log(fold, "request")]
         for kind in kinds:
-            until(lambda: set(want) <= {e["offset"] for e in events(receivers.got(kind, "away"))}, 180, kind + " has all")
+            try:
+                until(lambda: set(want) <= {e["offset"] for e in events(receivers.got(kind, "away"))}, 180, kind + " has all")
+            except AssertionError as why:  # is it late, or gone?
+                missing = sorted(set(want) - {e["offset"] for e in events(receivers.got(kind, "away"))})
+                raise AssertionError(f"{why}: {len(missing)} of {len(want)} missing, {missing[:3]}..{missing[-3:]}; "
+                                     f"{connector(fold, kind)}") from why
             got = [e["offset"] for e in events(receivers.got(kind, "away"))]
             assert set(got) == set(want), kind
             if kind == "kafka":  # in transactions: each once, and in order
