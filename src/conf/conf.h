@@ -353,6 +353,8 @@ bool conf_var_next(struct span *rest, struct span *piece, enum conf_var *var);
 #define CONF_REALM_BYTES_MAX 120
 #define CONF_COPIED_MAX 16
 struct conf_auth {
+    const struct conf_prefix *except; /* who is let in unasked */
+    size_t except_count;
     const char *file, *realm; /* of users; NULL: a service is asked */
     const char *user_header;  /* "" none */
     uint64_t remember_ms;

@@ -139,6 +139,9 @@ const struct conf_auth *parse_auth(struct reader *rd, const struct node *n,
             ways++;
             read_ask(rd, k, a);
             break;
+        case KEY_AUTH_except:
+            (void)read_prefixes(rd, k, &a->except, &a->except_count);
+            break;
         default:
             break;
         }

@@ -309,6 +309,7 @@ static bool route_schema(struct json *j, enum conf_key key)
     switch ((int)key) {
     case KEY_ROUTE_allow:
     case KEY_ROUTE_deny:
+    case KEY_AUTH_except:
         texts_of(j, 1, CONF_PREFIXES_MAX);
         return true;
     case KEY_ROUTE_error_pages:

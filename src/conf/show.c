@@ -529,6 +529,7 @@ static void show_ask(struct show *s, const struct conf_auth *a, uint32_t line)
 
 static void show_auth(struct show *s, const struct conf_auth *a, uint32_t line)
 {
+    show_prefixes(s, "auth.except", a->except, a->except_count, line);
     if (!a->file) {
         show_ask(s, a, line);
         return;

@@ -4,6 +4,7 @@
 #include "base/assert.h"
 #include "gateway/authz_question.h"
 #include "gateway/authz_users.h"
+#include "gateway/rules.h"
 
 #include <ctype.h>
 
@@ -17,6 +18,16 @@ static void on_told(struct loop_message *m);
 static const struct conf_auth *conf_of(const struct request *req)
 {
     return req->gen->conf->routes[req->route].auth;
+}
+
+static bool is_excepted(const struct request *req, const struct http1_head *head,
+                        const struct conf_auth *conf)
+{
+    unsigned char address[16];
+    if (conf->except_count == 0)
+        return false;
+    rules_address(req, head, address);
+    return conf_prefix_has(conf->except, conf->except_count, address);
 }
 
 static uint16_t refused(struct request *req, uint16_t reason)
@@ -36,8 +47,12 @@ static uint16_t ask_service(struct request *req, struct http1_head *head, struct
 
 uint16_t authz_ask(struct request *req, struct http1_head **head, struct span target)
 {
-    uint16_t reason =
-        conf_of(req)->file ? ask_password(req, *head) : ask_service(req, *head, target);
+    const struct conf_auth *conf = conf_of(req);
+    uint16_t reason;
+    if (is_excepted(req, *head, conf))
+        reason = keep_head(req, *head, SPAN("")) ? REASON_NONE : REASON_SHED_OVERLOAD;
+    else
+        reason = conf->file ? ask_password(req, *head) : ask_service(req, *head, target);
     if (reason)
         return reason == REASON_SHED_OVERLOAD ? reason : refused(req, reason);
     if (req->phase != REQUEST_GUARDED) {
@@ -307,6 +322,8 @@ static void let_in(struct request *req)
     if (!name.len)
         return;
     take_away(head, name);
+    if (!req->guard->user.len)
+        return; /* it was let in unasked */
     enum http1_header id = http1_header_lookup(name);
     head->fields[head->field_count++] =
         (struct http1_field){.name = name, .value = req->guard->user, .id = (uint8_t)id};

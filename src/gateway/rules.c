@@ -192,15 +192,20 @@ void rules_put_set(const struct request *req, bool is_ours, struct http1_out *w)
 
 /* ---- who asks ---- */
 
+void rules_address(const struct request *req, const struct http1_head *head, unsigned char out[16])
+{
+    struct sock_addr forwarded;
+    bool is_forwarded = who_forwarded(req, head, &forwarded);
+    proxied_address(is_forwarded ? &forwarded : &req->client->peer, out);
+}
+
 static uint16_t refuses(const struct request *req, const struct conf_rules *rules,
                         const struct http1_head *head)
 {
-    struct sock_addr forwarded;
     unsigned char address[16];
     if (rules->allow_count + rules->deny_count == 0)
         return REASON_NONE;
-    bool is_forwarded = who_forwarded(req, head, &forwarded);
-    proxied_address(is_forwarded ? &forwarded : &req->client->peer, address);
+    rules_address(req, head, address);
     bool is_refused =
         conf_prefix_has(rules->deny, rules->deny_count, address) ||
         (rules->allow_count && !conf_prefix_has(rules->allow, rules->allow_count, address));

@@ -15,6 +15,9 @@ bool who_forwarded(const struct request *req, const struct http1_head *head, str
 /* proxied.c: 16 bytes, IPv4 as ::ffff:a.b.c.d. */
 void proxied_address(const struct sock_addr *a, unsigned char out[16]);
 
+/* Of the client, 16 bytes as above: what a proxy of ours before us says counts. */
+void rules_address(const struct request *req, const struct http1_head *head, unsigned char out[16]);
+
 /* As the client sees it: what a trusted proxy before us says counts. */
 bool rules_is_https(const struct request *req, const struct http1_head *head);
 

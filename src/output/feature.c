@@ -56,6 +56,29 @@ static const struct shed_feature {
      {"by_class", "queue_full", "waited_too_long", "deadline_passed"}},
 };
 
+/* Reasons of request ends, each a figure of the node. */
+static const struct end_feature {
+    unsigned id;
+    uint16_t reason;
+    const char *label;
+} end_features[] = {
+    {FEATURE_PATTERNS, REASON_PATTERN_LIMIT, "refused"},
+    {FEATURE_PATTERNS, REASON_REWRITE_UNSAFE, "unsafe_rewrites"},
+    {FEATURE_RULES, REASON_REDIRECTED, "redirected"},
+    {FEATURE_RULES, REASON_RESPONDED, "answered"},
+    {FEATURE_RULES, REASON_ADDRESS_DENIED, "kept_out"},
+    {FEATURE_TUNNELS, REASON_TUNNEL_CUT, "cut"},
+    {FEATURE_TUNNELS, REASON_NO_WEBSOCKET, "refused"},
+    {FEATURE_ENDPOINT_TLS, REASON_UPSTREAM_TLS, "failed_handshake"},
+    {FEATURE_ENDPOINT_TLS, REASON_UPSTREAM_CERT, "certificate_not_accepted"},
+    {FEATURE_ENDPOINT_TLS, REASON_UPSTREAM_CERT_REFUSED, "our_certificate_refused"},
+    {FEATURE_ENDPOINT_TLS, REASON_UPSTREAM_NOT_TLS, "speaks_no_tls"},
+    {FEATURE_ENDPOINT_TLS, REASON_UPSTREAM_WANTS_TLS, "wants_tls"},
+    {FEATURE_ENDPOINT_TLS, REASON_UPSTREAM_TLS_FILES, "our_files_not_good"},
+    {FEATURE_ENDPOINT_TLS, REASON_UPSTREAM_NOT_HTTP2, "speaks_no_http2"},
+    {FEATURE_ENDPOINT_TLS, REASON_UPSTREAM_WANTS_HTTP2, "wants_http2"},
+};
+
 struct figures {
     struct feature_figure *out;
     size_t count;
@@ -183,6 +206,8 @@ static void of_service(const struct admin *a, unsigned id, uint16_t number, stru
     } else if (id == FEATURE_COPIES) {
         put(f, "answered", (double)s->mirror[0]);
         put(f, "failed", (double)s->mirror[1]);
+    } else if (id == FEATURE_RETRIES) {
+        put(f, "tried_again", (double)s->retries);
     } else if (id == FEATURE_TCP) {
         put(f, "passed", (double)s->tcp[0]);
         put(f, "failed", (double)s->tcp[1]);
@@ -322,10 +347,10 @@ static void of_node(const struct admin *a, unsigned id, struct figures *f)
         of_staples(a, f);
     } else if (id == FEATURE_ACME) {
         of_renewals(a, f);
-    } else if (id == FEATURE_PATTERNS) {
-        put(f, "refused", (double)a->metrics->ends[REASON_PATTERN_LIMIT]);
-        put(f, "unsafe_rewrites", (double)a->metrics->ends[REASON_REWRITE_UNSAFE]);
     }
+    for (size_t i = 0; i < FB_COUNT(end_features); i++)
+        if (end_features[i].id == id)
+            put(f, end_features[i].label, (double)a->metrics->ends[end_features[i].reason]);
 }
 
 static bool ends_with(struct span label, const char *unit)

@@ -55,6 +55,29 @@ def poll(what, wait_s=40):
     raise AssertionError("it did not come")
 
 
+@pytest.mark.parametrize("by", ["basic", "request"])
+def test_some_networks_need_not_be_asked(world, users, by):
+    """Whom it lets in unasked has no name there, and cannot give himself one."""
+    origin = world.origin()
+    way = "basic: { file: %s, user_header: X-User }" % users.path if by == "basic" else \
+        "request: { service: login, response_headers: [X-User] }"
+    text = config(origin, extra="gateway: { trust_forwarded: true }\n",
+                  route=", auth: { except: [192.0.2.0/24, \"2001:db8::/32\"], %s }" % way)
+    text = text.replace("routes:", "  login: { endpoints: [\"127.0.0.1:%d\"] }\nroutes:" % free_port())
+    proxy = world.proxy(text)
+    asked = {"basic": 401, "request": 503}[by]
+    for address, status in (("192.0.2.7", 200), ("2001:db8::7", 200), ("198.51.100.1", asked), ("192.0.2.7, 198.51.100.1", asked)):
+        m = proxy.get("/", "X-Forwarded-For: " + address, "X-User: root", "X_User: root", basic(password="no"))
+        assert m.status == status, address
+    assert len(origin.requests) == 2
+    for r in origin.requests:
+        assert r.get("x-user") is None and r.get("x_user") is None
+        assert (r.get("authorization") is None) == (by == "basic")
+    if by == "basic":
+        assert proxy.get("/", "X-Forwarded-For: 198.51.100.1", basic()).status == 200
+        assert origin.requests[-1].get("x-user") == "ann"
+
+
 def test_only_users_with_their_password_get_through(world, users):
     origin, proxy = guarded(world, users)
     m = proxy.get("/")

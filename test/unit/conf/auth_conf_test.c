@@ -81,10 +81,12 @@ static void a_question_is_read(void **state)
     conf_unref(c);
     c = with_auth(
         "service: app, auth: { request: { service: login, path: /verify, timeout: 60s, "
-        "response_headers: [X-User, Authorization], redirects: true, on_failure: allow } }",
+        "response_headers: [X-User, Authorization], redirects: true, on_failure: allow }, "
+        "except: [10.0.0.0/8, \"::1\"] }",
         problem);
     assert_string_equal(problem, "");
     a = c->routes[0].auth;
+    assert_int_equal(a->except_count, 2);
     assert_string_equal(a->path, "/verify");
     assert_int_equal(a->timeout_ms, 60000);
     assert_string_equal(a->copied[1], "Authorization");
@@ -106,6 +108,9 @@ static void what_would_not_work_is_said(void **state)
     } rows[] = {
         {"service: app, auth: on", "must be a map"},
         {"service: app, auth: {}", "auth says nothing"},
+        {"service: app, auth: { except: [10.0.0.0/8] }", "auth says nothing"},
+        {"service: app, auth: { except: 10.0.0.0/8, request: { service: login } }",
+         "must be a list"},
         {"service: app, auth: { basic: {} }", "needs the `file`"},
         {"service: app, auth: { basic: { file: \"\" } }", "must name a file"},
         {"service: app, auth: { basic: { file: u, realm: 'a\"b' } }", "visible characters"},

@@ -138,6 +138,12 @@ static void what_was_never_met_has_no_figures(void **state)
     assert_int_equal(feature_figures(a, FEATURE_LIMITS, 0, f), 3);
     assert_string_equal(f[2].label, "fullest_pct");
     assert_true(fabs(f[2].value - 60) < 0.1);
+    r.reason = REASON_UPSTREAM_WANTS_TLS;
+    metrics_feed(a->metrics, &r.head);
+    assert_int_equal(feature_figures(a, FEATURE_ENDPOINT_TLS, 0, f), 8);
+    assert_string_equal(f[4].label, "wants_tls");
+    assert_true(f[4].value > 0.5 && f[3].value < 0.5);
+    assert_int_equal(feature_figures(a, FEATURE_RULES, 0, f), 0);
     assert_int_equal(feature_figures(a, FEATURE_STICKY, EV_NONE, f), 0);
     metrics_free(a->metrics);
     memfile_close(&mem);
