@@ -19,7 +19,7 @@ static struct sock_addr from_bytes(unsigned family, const unsigned char *at, uin
 static bool cut(struct client *c, size_t received_bytes);
 static size_t introduction(const struct request *req, uint8_t version,
                            char out[PROXY_WRITE_MAX_BYTES]);
-static size_t build(const struct client *c, uint8_t version, char out[PROXY_WRITE_MAX_BYTES]);
+static size_t build(struct client *c, uint8_t version, char out[PROXY_WRITE_MAX_BYTES]);
 
 static const unsigned char v4_in_v6[12] = {[10] = 0xff, [11] = 0xff};
 
@@ -114,7 +114,7 @@ bool proxied_write(int fd, struct request *req, uint8_t version)
 static size_t introduction(const struct request *req, uint8_t version,
                            char out[PROXY_WRITE_MAX_BYTES])
 {
-    const struct client *c = req->guard ? authz_asker(req) : request_waiter(req);
+    struct client *c = req->guard ? authz_asker(req) : request_waiter(req);
     if (c)
         return build(c, version, out);
     return req->is_own && !req->guard ? proxied_local(version, out, PROXY_WRITE_MAX_BYTES) : 0;
@@ -128,13 +128,14 @@ size_t proxied_local(uint8_t version, char *out, size_t room)
 }
 
 /* Both addresses in one family; without them the endpoint learns only that somebody is there. */
-static size_t build(const struct client *c, uint8_t version, char out[PROXY_WRITE_MAX_BYTES])
+static size_t build(struct client *c, uint8_t version, char out[PROXY_WRITE_MAX_BYTES])
 {
     struct proxy_head head = {.version = version};
     struct sock_addr target = {.bytes = 0};
+    const struct client *socket = c->kind == CLIENT_H2 ? h2_stream_socket(c) : c;
     if (c->proxied)
         memcpy(&target, c->proxied->at, sizeof target);
-    else if (!sock_local(c->link.fd, &target))
+    else if (!socket || !sock_local(socket->link.fd, &target))
         return proxy_write(&head, out);
     if (sock_is_unix(&c->peer) || sock_is_unix(&target)) /* a client on this machine */
         return proxy_write(&head, out);

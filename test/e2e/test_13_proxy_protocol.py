@@ -6,6 +6,7 @@ import time
 
 import pytest
 from conftest import WAIT_S, Wire, config, ok
+from h2_util import H2
 
 pytestmark = pytest.mark.short
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
@@ -160,6 +161,19 @@ def test_the_endpoint_is_told_who_the_client_is(world, version):
     else:
         assert heads == [v2("127.0.0.1", "127.0.0.1", (port, proxy.port))]
     assert origin.connections == 1
+
+
+def test_streams_name_the_client_of_their_connection(world):
+    heads, requests = [], []
+    origin, proxy = world.pair(raw=reading(heads, requests), threads=1, service="    proxy_protocol: v1\n")
+    clients = [H2(proxy.port), H2(proxy.port)]
+    for _ in range(2):
+        for c in clients:
+            assert c.get("/x").fields[":status"] == "200"
+    assert heads == [b"PROXY TCP4 127.0.0.1 127.0.0.1 %d %d" % (c.sock.getsockname()[1], proxy.port) for c in clients]
+    assert len(requests) == 4
+    for c in clients:
+        c.close()
 
 
 def test_clients_do_not_share_connections_that_name_one_of_them(world):
