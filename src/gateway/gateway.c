@@ -436,6 +436,17 @@ static struct conf *read_conf(int fd, const char *file, struct buf *why)
     return conf;
 }
 
+/* Who looks is to see what is configured: names and their numbers stay. */
+static void mark_names(struct gw *gw, const struct generation *gen)
+{
+    uint16_t numbers[KNOB_TARGETS_MAX];
+    size_t count = fb_min_u64(gen->conf->service_count, KNOB_TARGETS_MAX);
+    for (size_t i = 0; i < count; i++)
+        numbers[i] = gen->services[i]->number;
+    memfile_configured(gw->mem, EV_KIND_SERVICE, numbers, count);
+    memfile_configured(gw->mem, EV_KIND_ROUTE, gen->route_numbers, gen->conf->route_count);
+}
+
 /* Services, endpoints and names follow the new configuration; workers switch by themselves. */
 static void put_in_force(struct gw *gw, struct generation *gen)
 {
@@ -447,6 +458,7 @@ static void put_in_force(struct gw *gw, struct generation *gen)
         service_ask(gen->services[i]);
     }
     service_retire(gw, gen->number);
+    mark_names(gw, gen);
     cache_configure(gw);
     atomic_store_explicit(&gw->mem->head->config_hash, gen->conf->hash, memory_order_release);
 }

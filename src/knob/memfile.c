@@ -168,6 +168,18 @@ bool memfile_endpoint_name(const char *service, const char *address, char name[M
     return n > 0 && n < MEMFILE_NAME_BYTES;
 }
 
+void memfile_configured(struct memfile *m, enum ev_kind kind, const uint16_t *numbers, size_t count)
+{
+    bool is_there[KNOB_TARGETS_MAX] = {false};
+    struct memfile_name *rows = names_of(m, kind);
+    fb_assert(kind == EV_KIND_SERVICE || kind == EV_KIND_ROUTE);
+    for (size_t i = 0; i < count; i++)
+        if (numbers[i] < KNOB_TARGETS_MAX) /* EV_NONE: there was no room for its name */
+            is_there[numbers[i]] = true;
+    for (uint16_t i = 0; i < KNOB_TARGETS_MAX; i++)
+        atomic_store_explicit(&rows[i].has_left, !is_there[i], memory_order_relaxed);
+}
+
 const char *memfile_name(const struct memfile *m, enum ev_kind kind, uint16_t number)
 {
     const struct memfile_name *rows = names_of(m, kind);

@@ -143,7 +143,8 @@ struct memfile_name {
     _Atomic uint16_t version; /* of an endpoint: number of its version, EV_NONE when it left */
     uint64_t seen_us;
     _Atomic uint32_t is_drained; /* endpoints: an operator took it out; the brain's to write */
-    _Atomic uint32_t has_left;   /* endpoints: 1: its service has it no more */
+    _Atomic uint32_t has_left;   /* 1: its service has the endpoint, the configuration the service
+                                    or route no more */
     char zone[32];               /* endpoints; the gateway's first thread writes it */
     _Atomic uint32_t origin;     /* endpoints: enum memfile_origin; likewise */
     _Atomic uint32_t source;     /* endpoints: 1 + row of memfile.sources, 0 none; likewise */
@@ -271,6 +272,9 @@ void memfile_pseudonym_renew(struct memfile_head *head);
 /* The number of <name>, a new one when it has none; EV_NONE when all are taken.  Gateway's first
  * thread. */
 uint16_t memfile_number(struct memfile *m, enum ev_kind kind, const char *name, uint16_t parent);
+/* These services or routes are configured, the others have left.  Gateway's first thread. */
+void memfile_configured(struct memfile *m, enum ev_kind kind, const uint16_t *numbers,
+                        size_t count);
 /* "SERVICE ADDRESS", what an endpoint is called everywhere; false: it is longer than a name may be,
  * and was cut. */
 bool memfile_endpoint_name(const char *service, const char *address, char name[MEMFILE_NAME_BYTES]);

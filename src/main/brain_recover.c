@@ -218,8 +218,11 @@ static void hand_over(struct brain *b)
                 continue;
             snprintf(rows[i].name, sizeof rows[i].name, "%s", name);
             rows[i].version = EV_NONE;
-            if (kinds[k] == EV_KIND_ENDPOINT) /* until its service is seen to have it */
+            /* until its service, or the configuration, is seen to have it */
+            if (kinds[k] == EV_KIND_ENDPOINT)
                 numbers_leave(&b->mem, i, now_us);
+            else
+                atomic_store_explicit(&rows[i].has_left, 1, memory_order_relaxed);
             atomic_store_explicit(&rows[i].is_used, 1, memory_order_release);
             const struct knob_layer *limit = &book->layer[KNOB_LIMIT][i];
             if (kinds[k] == EV_KIND_ENDPOINT && limit->is_learned &&

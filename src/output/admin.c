@@ -314,8 +314,13 @@ bool admin_is_ready(const struct admin *a)
            !atomic_load_explicit(&h->gateway_is_draining, memory_order_relaxed);
 }
 
-bool admin_has_left(const struct admin *a, uint16_t endpoint)
+bool admin_has_left(const struct admin *a, enum ev_kind kind, uint16_t number)
 {
-    return atomic_load_explicit(&a->source.memfile->endpoints[endpoint].has_left,
-                                memory_order_relaxed) != 0;
+    const struct memfile *m = a->source.memfile;
+    const struct memfile_name *rows = kind == EV_KIND_SERVICE    ? m->services
+                                      : kind == EV_KIND_ROUTE    ? m->routes
+                                      : kind == EV_KIND_ENDPOINT ? m->endpoints
+                                                                 : NULL;
+    return rows && number < KNOB_TARGETS_MAX &&
+           atomic_load_explicit(&rows[number].has_left, memory_order_relaxed) != 0;
 }

@@ -294,8 +294,8 @@ bool api_wait_event(struct api_call *c);
 /* False: the event of the request may still come. */
 bool api_why(struct api_call *c);
 void api_put_own_endpoints(struct api_call *c); /* member "api_endpoints" */
-/* Its service has it no more. */
-bool admin_has_left(const struct admin *a, uint16_t endpoint);
+/* The configuration in force has the service or route no more; its service the endpoint. */
+bool admin_has_left(const struct admin *a, enum ev_kind kind, uint16_t number);
 /* How the API added an endpoint; NULL: it did not. */
 const struct admin_endpoint *api_own_endpoint(const struct admin *a, uint16_t number);
 /* ---- api_names.c ---- */

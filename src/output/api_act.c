@@ -66,6 +66,13 @@ static bool is_of_service(const struct admin *a, enum ev_kind kind, uint16_t tar
     return (kind == EV_KIND_ROUTE ? m->routes : m->endpoints)[target].parent == service;
 }
 
+/* What left the configuration has nothing to turn; a pin would be in force when it comes back. */
+static bool is_shown(const struct admin *a, uint16_t knob, uint16_t target)
+{
+    const struct knob_layer *l = &a->source.book->layer[knob][target];
+    return l->is_used && (l->is_pinned || !admin_has_left(a, knob_row(knob)->kind, target));
+}
+
 RUN(knobs)
 {
     char name[120];
@@ -82,8 +89,7 @@ RUN(knobs)
     json_array_begin(&c->j);
     for (uint16_t k = 0; k < KNOB_COUNT; k++)
         for (uint16_t t = 0; t < KNOB_TARGETS_MAX; t++)
-            if (c->admin->source.book->layer[k][t].is_used &&
-                is_of_service(c->admin, knob_row(k)->kind, t, service))
+            if (is_shown(c->admin, k, t) && is_of_service(c->admin, knob_row(k)->kind, t, service))
                 put_knob(&c->j, c->admin, k, t);
     json_array_end(&c->j);
     json_object_end(&c->j);

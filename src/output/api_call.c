@@ -68,7 +68,8 @@ int api_look_at_socket(const struct admin *a, uint16_t endpoint)
 {
     const char *address = strchr(admin_name(a, EV_KIND_ENDPOINT, endpoint), ' ');
     bool is_unix = address && strncmp(address, " unix:", 6) == 0;
-    return is_unix && !admin_has_left(a, endpoint) ? socket_path_look(address + 6) : 0;
+    return is_unix && !admin_has_left(a, EV_KIND_ENDPOINT, endpoint) ? socket_path_look(address + 6)
+                                                                     : 0;
 }
 
 uint16_t api_target(const struct admin *a, enum ev_kind kind, const char *name)
@@ -78,16 +79,19 @@ uint16_t api_target(const struct admin *a, enum ev_kind kind, const char *name)
         return admin_name(a, kind, (uint16_t)number)[0] ? (uint16_t)number : EV_NONE;
     uint16_t found = EV_NONE;
     uint32_t short_count = 0;
+    bool is_left = true; /* as those are that were found so far */
     for (uint16_t i = 0; i < KNOB_TARGETS_MAX; i++) {
         const char *full = admin_name(a, kind, i);
         if (full[0] == '\0')
             continue;
         if (strcmp(full, name) == 0)
             return i;
-        if (is_short_name(full, name)) {
-            found = i;
-            short_count++;
-        }
+        bool has_left = admin_has_left(a, kind, i);
+        if (!is_short_name(full, name) || (has_left && !is_left))
+            continue;
+        short_count = has_left == is_left ? short_count + 1 : 1; /* those that are there win */
+        is_left = has_left;
+        found = i;
     }
     return short_count == 1 ? found : EV_NONE;
 }

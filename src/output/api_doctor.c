@@ -250,7 +250,7 @@ static void check_services(struct findings *f, const struct admin *a)
         SAY(add(f, SEVERITY_INFO, "traffic", "foldback check"),
             "There was too little traffic in the last minute to judge it.");
     for (uint16_t i = 0; i < KNOB_TARGETS_MAX; i++)
-        if (admin_name(a, EV_KIND_SERVICE, i)[0])
+        if (admin_name(a, EV_KIND_SERVICE, i)[0] && !admin_has_left(a, EV_KIND_SERVICE, i))
             check_service(f, a, i);
 }
 
@@ -260,7 +260,7 @@ static void check_endpoints(struct findings *f, const struct admin *a)
     for (uint16_t i = 0; i < KNOB_TARGETS_MAX; i++) {
         const struct ev_gauge *g = &a->metrics->endpoint[i].gauge;
         const char *name = admin_name(a, EV_KIND_ENDPOINT, i);
-        if (name[0] == '\0' || g->head.type == 0 || admin_has_left(a, i))
+        if (name[0] == '\0' || g->head.type == 0 || admin_has_left(a, EV_KIND_ENDPOINT, i))
             continue;
         snprintf(command, sizeof command, "foldback why '%s'", name);
         int why = api_look_at_socket(a, i);
@@ -293,7 +293,7 @@ static void check_knobs(struct findings *f, const struct admin *a)
         for (uint16_t t = 0; t < KNOB_TARGETS_MAX; t++) {
             const struct knob_layer *l = &a->source.book->layer[k][t];
             const char *name = admin_name(a, knob_row(k)->kind, t);
-            if (!l->is_used)
+            if (!l->is_used || admin_has_left(a, knob_row(k)->kind, t))
                 continue;
             if (l->is_frozen) {
                 snprintf(command, sizeof command, "foldback why '%s %s'", knob_row(k)->name, name);

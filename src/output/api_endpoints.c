@@ -54,7 +54,7 @@ static bool is_member(const struct admin *a, uint16_t number, uint16_t service)
 {
     const struct memfile_name *row = &a->source.memfile->endpoints[number];
     return admin_name(a, EV_KIND_ENDPOINT, number)[0] && row->parent == service &&
-           !admin_has_left(a, number);
+           !admin_has_left(a, EV_KIND_ENDPOINT, number);
 }
 
 static uint32_t count_members(const struct admin *a, const char *service)

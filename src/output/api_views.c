@@ -152,7 +152,7 @@ static uint64_t count_names(const struct admin *a, enum ev_kind kind)
 {
     uint64_t count = 0;
     for (uint16_t i = 0; i < KNOB_TARGETS_MAX; i++)
-        count += admin_name(a, kind, i)[0] && !(kind == EV_KIND_ENDPOINT && admin_has_left(a, i));
+        count += admin_name(a, kind, i)[0] && !admin_has_left(a, kind, i);
     return count;
 }
 

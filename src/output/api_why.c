@@ -286,7 +286,7 @@ static void say_members(struct api_call *c, uint16_t service)
     for (uint16_t i = 0; i < KNOB_TARGETS_MAX; i++) {
         const struct memfile_name *row = &a->source.memfile->endpoints[i];
         if (!admin_name(a, EV_KIND_ENDPOINT, i)[0] || row->parent != service ||
-            admin_has_left(a, i))
+            admin_has_left(a, EV_KIND_ENDPOINT, i))
             continue;
         const struct ev_gauge *g = &a->metrics->endpoint[i].gauge;
         count++;
@@ -344,7 +344,7 @@ static void say_origin(struct api_call *c, uint16_t number)
         say(c, "The name %s brought it%s.", text,
             name.origin == MEMFILE_ORIGIN_API ? ", which was added through the admin API" : "");
     }
-    if (admin_has_left(c->admin, number))
+    if (admin_has_left(c->admin, EV_KIND_ENDPOINT, number))
         say(c, "It is not in its service any more; what follows is what was seen last.");
 }
 
@@ -477,7 +477,9 @@ static bool why_target(struct api_call *c, const char *q)
     why_begin(c, ev_kind_name((uint8_t)kind), admin_name(c->admin, kind, number));
     if (kind == EV_KIND_ENDPOINT)
         say_endpoint(c, number);
-    if (kind == EV_KIND_SERVICE) {
+    else if (admin_has_left(c->admin, kind, number))
+        say(c, "It is not in the configuration any more; what follows is what was seen last.");
+    else if (kind == EV_KIND_SERVICE) {
         say_members(c, number);
         why_say_names(c, number);
     }
@@ -513,7 +515,8 @@ static bool why_knob(struct api_call *c, const char *q)
         loop_row((uint16_t)row->loop)->what);
     for (uint16_t t = 0; t < KNOB_TARGETS_MAX; t++) {
         const struct knob_layer *l = &c->admin->source.book->layer[knob][t];
-        if (!l->is_used || (only != EV_NONE && only != t))
+        if (!l->is_used || (only != EV_NONE && only != t) ||
+            (only == EV_NONE && admin_has_left(c->admin, row->kind, t)))
             continue;
         enum knob_source source = KNOB_FROM_SAFE;
         double value = knob_effective(row, l, &source);

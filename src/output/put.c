@@ -142,9 +142,10 @@ void put_services(struct json *j, const struct admin *a, enum fact_window window
     json_array_begin(j);
     for (uint16_t i = 0; i < KNOB_TARGETS_MAX; i++) {
         const char *name = admin_name(a, EV_KIND_SERVICE, i);
-        if (name[0] == '\0')
-            continue;
         const struct ev_gauge *g = &a->metrics->service[i].gauge;
+        /* one that left the configuration is shown until its last request has ended */
+        if (name[0] == '\0' || (admin_has_left(a, EV_KIND_SERVICE, i) && g->in_flight == 0))
+            continue;
         json_object_begin(j);
         json_key_u64(j, "number", i);
         json_key_str(j, "name", name);
@@ -164,7 +165,7 @@ void put_routes(struct json *j, const struct admin *a, enum fact_window window)
     json_array_begin(j);
     for (uint16_t i = 0; i < KNOB_TARGETS_MAX; i++) {
         const char *name = admin_name(a, EV_KIND_ROUTE, i);
-        if (name[0] == '\0')
+        if (name[0] == '\0' || admin_has_left(a, EV_KIND_ROUTE, i))
             continue;
         json_object_begin(j);
         json_key_u64(j, "number", i);
@@ -247,7 +248,8 @@ void put_endpoints(struct json *j, const struct admin *a, enum fact_window windo
     json_array_begin(j);
     for (uint16_t i = 0; i < KNOB_TARGETS_MAX; i++)
         if (admin_name(a, EV_KIND_ENDPOINT, i)[0] &&
-            !(admin_has_left(a, i) && memfile_in_flight(&a->source.memfile->gauges[i]) <= 0))
+            !(admin_has_left(a, EV_KIND_ENDPOINT, i) &&
+              memfile_in_flight(&a->source.memfile->gauges[i]) <= 0))
             put_endpoint(j, a, i, window);
     json_array_end(j);
 }

@@ -167,6 +167,24 @@ static void the_longest_names_of_endpoints_are_whole(void **state)
     assert_true(memfile_endpoint_name(service, path, name));
 }
 
+static void what_is_configured_no_more_keeps_its_number_and_is_marked(void **state)
+{
+    (void)state;
+    struct memfile m;
+    struct fb_err err;
+    assert_int_equal(memfile_create(&m, 1, 4, &err), FB_OK);
+    uint16_t shop = memfile_number(&m, EV_KIND_SERVICE, "shop", EV_NONE),
+             blog = memfile_number(&m, EV_KIND_SERVICE, "blog", EV_NONE), none = EV_NONE;
+    memfile_configured(&m, EV_KIND_SERVICE, (uint16_t[]){blog, none}, 2);
+    assert_int_equal(m.services[shop].has_left, 1);
+    assert_int_equal(m.services[blog].has_left, 0);
+    assert_string_equal(memfile_name(&m, EV_KIND_SERVICE, shop), "shop");
+    assert_int_equal(memfile_number(&m, EV_KIND_SERVICE, "shop", EV_NONE), shop);
+    memfile_configured(&m, EV_KIND_SERVICE, (uint16_t[]){blog, shop}, 2);
+    assert_int_equal(m.services[shop].has_left, 0);
+    memfile_close(&m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -174,6 +192,7 @@ int main(void)
         cmocka_unit_test(numbers_stay_with_their_names),
         cmocka_unit_test(the_longest_names_of_endpoints_are_whole),
         cmocka_unit_test(a_name_that_begins_like_another_is_another),
+        cmocka_unit_test(what_is_configured_no_more_keeps_its_number_and_is_marked),
         cmocka_unit_test(another_layout_is_refused),
         cmocka_unit_test(answers_are_counted_over_the_end_of_their_bits),
         cmocka_unit_test(parts_lie_on_cache_lines_of_their_own),
