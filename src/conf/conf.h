@@ -129,10 +129,12 @@ enum conf_protocol {
     CONF_PROTOCOL_AUTO /* over TLS: what the endpoint chooses by ALPN */
 };
 #define CONF_HEALTH_PATH_MAX 1024
+#define CONF_HEALTH_GRPC_MAX 120
 struct conf_health {
     bool is_on;
     const char *path; /* "/health"; "" nothing was said: /, or behind a tcp listener only connect */
     const char *host; /* "" that of the service */
+    const char *grpc; /* service that grpc.health.v1 is asked about, "" the server; NULL: a path */
     uint16_t port;    /* 0: that of the endpoint */
     uint64_t interval_ms, timeout_ms;
     uint32_t rise, fall; /* passes and failures in a row */

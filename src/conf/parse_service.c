@@ -87,6 +87,11 @@ static void service_tls(struct reader *rd, const struct node *n, struct conf_ser
                 SHOWN(n->key->text));
     if (tls_count)
         sv->tls.is_on = true;
+    if (sv->health.grpc && sv->protocol != CONF_PROTOCOL_H2 && sv->protocol != CONF_PROTOCOL_H2C)
+        problem(rd, n->key,
+                "services.%.*s has a health check by `grpc`, which is HTTP/2: add `protocol: h2c`, "
+                "or `protocol: h2` over TLS",
+                SHOWN(n->key->text));
     if (sv->protocol == CONF_PROTOCOL_H2 && !sv->tls.is_on)
         problem(rd, n->key,
                 "services.%.*s has `protocol: h2`, which is over TLS: add `tls: on`, or write "
@@ -591,6 +596,26 @@ static void read_host(struct reader *rd, const struct node *n, const char **out)
         problem(rd, n, "host must be a host name, with a port if need be, got \"%.*s\"", SHOWN(s));
 }
 
+/* on, or "pkg.Service". */
+static void health_grpc(struct reader *rd, const struct node *n, struct conf_health *h)
+{
+    struct span s;
+    bool is_on;
+    if (!read_scalar(rd, n, &s))
+        return;
+    if (value_bool(s, &is_on) == VALUE_OK) {
+        h->grpc = is_on ? "" : NULL;
+        return;
+    }
+    if (s.len > CONF_HEALTH_GRPC_MAX || !value_is_name(s)) {
+        problem(rd, n,
+                "grpc must be on, or the name of a gRPC service such as shop.Cart, got \"%.*s\"",
+                SHOWN(s));
+        return;
+    }
+    h->grpc = arena_text(rd->keep, s);
+}
+
 static void parse_health(struct reader *rd, const struct node *n, struct conf_service *sv)
 {
     struct conf_health *h = &sv->health;
@@ -612,7 +637,9 @@ static void parse_health(struct reader *rd, const struct node *n, struct conf_se
             health_path(rd, k, sv);
         if (key == KEY_HEALTH_host)
             read_host(rd, k, &h->host);
-        if (key < 0 || key == KEY_HEALTH_path || key == KEY_HEALTH_host ||
+        if (key == KEY_HEALTH_grpc)
+            health_grpc(rd, k, h);
+        if (key < 0 || key == KEY_HEALTH_path || key == KEY_HEALTH_host || key == KEY_HEALTH_grpc ||
             !read_key_number(rd, k, (enum conf_key)key, &value))
             continue;
         if (key == KEY_HEALTH_port)
@@ -626,6 +653,8 @@ static void parse_health(struct reader *rd, const struct node *n, struct conf_se
         else
             h->fall = (uint32_t)value;
     }
+    if (h->grpc && h->path[0])
+        problem(rd, n, "a health check has `grpc` or `path`, not both; remove one of the two");
     if (h->timeout_ms > h->interval_ms)
         h->timeout_ms = h->interval_ms; /* one check at a time per endpoint */
 }

@@ -288,7 +288,9 @@ static void show_service(struct show *s, const struct conf_service *sv, const ui
     show_caps(s, sv->concurrency, &sv->caps, lines[KEY_SERVICE_concurrency]);
     line = lines[KEY_SERVICE_health];
     if (sv->health.is_on) {
-        if (sv->health.path[0] || !sv->is_tcp)
+        if (sv->health.grpc)
+            show_value(s, "health.grpc", sv->health.grpc[0] ? sv->health.grpc : "on", line);
+        else if (sv->health.path[0] || !sv->is_tcp)
             show_value(s, "health.path", sv->health.path[0] ? sv->health.path : "/", line);
         if (sv->health.host[0])
             show_value(s, "health.host", sv->health.host, line);

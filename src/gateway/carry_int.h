@@ -60,7 +60,8 @@ bool h2u_tunnel_end(struct request *req); /* the client sends nothing more; fals
 struct probe_h2;
 struct probe_h2 *probe_h2_new(struct link *link); /* after its handshake; NULL without memory */
 void probe_h2_free(struct probe_h2 *p);           /* NULL is fine */
-bool probe_h2_ask(struct probe_h2 *p, struct span head);
+/* <call>: the body of a call of grpc.health.v1, until the answer is there; {NULL, 0}: a GET. */
+bool probe_h2_ask(struct probe_h2 *p, struct span head, struct span call);
 /* Reads what there is; *status 0: not yet.  False: there will be none. */
 bool probe_h2_take(struct probe_h2 *p, uint16_t *status);
 

@@ -35,7 +35,9 @@ struct probe {
     uint64_t begun_us;
     bool is_open, is_sent, is_judged, owes_proxy, can_write;
     struct link link;
-    struct probe_h2 *h2; /* NULL: HTTP/1 */
+    struct probe_h2 *h2;                 /* NULL: HTTP/1 */
+    char call[CONF_HEALTH_GRPC_MAX + 7]; /* HealthCheckRequest of grpc.health.v1 */
+    size_t call_bytes;                   /* 0: a GET */
     char ask[ASK_BYTES]; /* the whole request; "": that it takes a connection is enough */
     uint32_t got;
     char answer[64]; /* the status line is all that counts */
@@ -101,6 +103,22 @@ void probe_stop(struct endpoint *ep)
     ep->probe = NULL;
 }
 
+/* HealthCheckRequest { service = 1: <name> } behind its length. */
+static void write_call(struct probe *p, const char *name, const char *host)
+{
+    size_t name_bytes = strlen(name), bytes = name_bytes ? name_bytes + 2 : 0;
+    const char head[] = {0, 0, 0, 0, (char)bytes, 0x0a, (char)name_bytes};
+    fb_assert(name_bytes <= CONF_HEALTH_GRPC_MAX);
+    memcpy(p->call, head, sizeof head);
+    memcpy(p->call + sizeof head, name, name_bytes);
+    p->call_bytes = 5 + bytes;
+    int n = snprintf(p->ask, sizeof p->ask,
+                     "POST /grpc.health.v1.Health/Check HTTP/1.1\r\nHost: %s\r\nUser-Agent: "
+                     "foldback-health\r\nContent-Type: application/grpc\r\nTE: trailers\r\n\r\n",
+                     host);
+    fb_assert(n > 0 && (size_t)n < sizeof p->ask);
+}
+
 /* The Host is that of the requests where the file names one: an endpoint with several sites, or one
  * that refuses names that it does not know, answers a check as it answers them. */
 static void write_ask(struct probe *p, const struct conf_service *conf)
@@ -120,6 +138,11 @@ static void write_ask(struct probe *p, const struct conf_service *conf)
     p->ask[0] = '\0';
     if (conf->is_tcp && !conf->health.path[0])
         return;
+    p->call_bytes = 0;
+    if (conf->health.grpc) {
+        write_call(p, conf->health.grpc, host);
+        return;
+    }
     int n = snprintf(p->ask, sizeof p->ask,
                      "GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: "
                      "foldback-health\r\nConnection: close\r\n\r\n",
@@ -282,7 +305,7 @@ static bool ask(struct probe *p)
         is_h2 = span_eq(tls_alpn(p->link.tls), SPAN("h2"));
     if (is_h2) {
         p->h2 = probe_h2_new(&p->link);
-        return p->h2 && probe_h2_ask(p->h2, span_of(p->ask));
+        return p->h2 && probe_h2_ask(p->h2, span_of(p->ask), (struct span){p->call, p->call_bytes});
     }
     return link_write(&p->link, &iov, 1) == (ssize_t)iov.iov_len;
 }

@@ -8,11 +8,18 @@
 #include <stdlib.h>
 #include <sys/uio.h>
 
+#define NOT_SERVING 503
+/* HealthCheckResponse { status: SERVING } behind the five bytes of a message's length. */
+static const char serving[] = {0, 0, 0, 0, 2, 0x08, 0x01};
+
 struct probe_h2 {
     struct h2_client *session;
     struct link *link; /* of the probe */
+    struct span call;  /* message of a call of grpc.health.v1; {NULL, 0}: a GET */
     uint16_t status;   /* 0: not yet */
     bool is_broken;
+    uint32_t got;
+    char answer[16]; /* of the call */
 };
 
 static const struct h2_client_hooks hooks;
@@ -43,9 +50,10 @@ void probe_h2_free(struct probe_h2 *p)
     free(p);
 }
 
-bool probe_h2_ask(struct probe_h2 *p, struct span head)
+bool probe_h2_ask(struct probe_h2 *p, struct span head, struct span call)
 {
-    return h2_client_request(p->session, p, head, false) != 0 &&
+    p->call = call;
+    return h2_client_request(p->session, p, head, call.len > 0) != 0 &&
            h2_client_pump(p->session, SIZE_MAX) && !p->is_broken;
 }
 
@@ -68,20 +76,40 @@ static void on_head(void *arg, void *stream, struct span head, bool is_last)
 {
     struct probe_h2 *p = arg;
     uint64_t status;
-    (void)stream, (void)is_last;
-    if (p->status == 0 && head.len > 12 && span_to_u64((struct span){head.at + 9, 3}, &status) &&
-        status >= 200)
+    (void)stream;
+    if (p->status != 0 || head.len <= 12 || !span_to_u64((struct span){head.at + 9, 3}, &status) ||
+        status < 200)
+        return;
+    if (p->call.len == 0 || status >= 400)
         p->status = (uint16_t)status;
+    else if (status != 200 || is_last) /* of a call: no message, so nobody says that he serves */
+        p->status = NOT_SERVING;
 }
 
 static void on_data(void *arg, void *stream, struct span payload)
 {
-    (void)arg, (void)stream, (void)payload;
+    struct probe_h2 *p = arg;
+    (void)stream;
+    size_t n = fb_min_u64(payload.len, sizeof p->answer - p->got);
+    if (n)
+        memcpy(p->answer + p->got, payload.at, n);
+    p->got += (uint32_t)n;
 }
 
+/* The verdict on a call stands in its message, if its status is OK. */
 static void on_last(void *arg, void *stream, const struct http1_field *trailers, uint32_t count)
 {
-    (void)arg, (void)stream, (void)trailers, (void)count;
+    struct probe_h2 *p = arg;
+    bool is_ok = false;
+    (void)stream;
+    if (p->call.len == 0 || p->status != 0)
+        return;
+    for (uint32_t i = 0; i < count; i++)
+        is_ok |= span_ieq(trailers[i].name, SPAN("grpc-status")) &&
+                 span_eq(trailers[i].value, SPAN("0"));
+    p->status = is_ok && p->got == sizeof serving && memcmp(p->answer, serving, p->got) == 0
+                    ? 200
+                    : NOT_SERVING;
 }
 
 static void on_gone(void *arg, void *stream, enum h2_gone why)
@@ -93,8 +121,13 @@ static void on_gone(void *arg, void *stream, enum h2_gone why)
 
 static struct h2_client_give give(void *arg, void *stream, char *to, size_t room)
 {
-    (void)arg, (void)stream, (void)to, (void)room;
-    return (struct h2_client_give){.is_last = true};
+    struct probe_h2 *p = arg;
+    (void)stream;
+    size_t n = fb_min_u64(p->call.len, room);
+    if (n)
+        memcpy(to, p->call.at, n);
+    p->call.at += n; /* the length stays: it says that this is a call */
+    return (struct h2_client_give){.bytes = n, .is_last = true};
 }
 
 static void put(void *arg, struct span frames)

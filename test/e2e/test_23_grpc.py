@@ -284,3 +284,33 @@ def test_calls_that_are_reset_at_once_never_exceed_what_a_connection_may_ask(bot
         client.flush()
         client.pump(0.05)
     assert 8 <= origin.peak <= 20  # the first twelve may still count, and never have come to the endpoint
+
+
+# ---- health checks by grpc.health.v1 ----
+
+SERVING, NOT_SERVING = message(b"\x08\x01"), message(b"\x08\x02")
+
+
+@pytest.mark.parametrize("name, asked", [("on", b""), ("shop.Cart", b"\x0a\x09shop.Cart")])
+@pytest.mark.parametrize("answer, status", [
+    ((SERVING, "0"), 200), ((NOT_SERVING, "0"), 503), ((SERVING, "13"), 503), ((b"", "0"), 503), (("head", "12"), 503), (("plain", "-"), 415)])
+def test_a_health_check_may_be_a_call(both, name, asked, answer, status):
+    def check(st):
+        said, code = answer
+        if said == "plain":
+            st.head(415, is_last=True)
+        elif said == "head":
+            st.head(200, HEAD, ("grpc-status", code), is_last=True)
+        else:
+            st.head(200, HEAD)
+            st.data(said)
+            st.end(("grpc-status", code))
+    origin, proxy, _ = both(check, service="    health: { grpc: %s, interval: 100ms, timeout: 100ms, rise: 1, fall: 1 }\n" % name)
+    deadline, probes = time.monotonic() + WAIT_S, []
+    while not probes and time.monotonic() < deadline:
+        probes = [e for e in proxy.events("health") if e["status"]]
+        time.sleep(0.02)
+    assert {(e["status"], e["reason"]) for e in probes} == {(status, 203 if status == 200 else 202)}
+    st = origin.requests[0]
+    assert st.path == "/grpc.health.v1.Health/Check" and st.get(":method") == "POST" and st.body == message(asked)
+    assert st.get("content-type") == "application/grpc" and st.get("te") == "trailers"
