@@ -172,7 +172,7 @@ static void what_is_configured_no_more_keeps_its_number_and_is_marked(void **sta
     (void)state;
     struct memfile m;
     struct fb_err err;
-    assert_int_equal(memfile_create(&m, 1, 4, &err), FB_OK);
+    assert_int_equal(memfile_create(&m, 1, 64, &err), FB_OK);
     uint16_t shop = memfile_number(&m, EV_KIND_SERVICE, "shop", EV_NONE),
              blog = memfile_number(&m, EV_KIND_SERVICE, "blog", EV_NONE), none = EV_NONE;
     memfile_configured(&m, EV_KIND_SERVICE, (uint16_t[]){blog, none}, 2);
@@ -182,6 +182,7 @@ static void what_is_configured_no_more_keeps_its_number_and_is_marked(void **sta
     assert_int_equal(memfile_number(&m, EV_KIND_SERVICE, "shop", EV_NONE), shop);
     memfile_configured(&m, EV_KIND_SERVICE, (uint16_t[]){blog, shop}, 2);
     assert_int_equal(m.services[shop].has_left, 0);
+    close(m.fd);
     memfile_close(&m);
 }
 
