@@ -8,6 +8,9 @@
 #include <errno.h>
 #include <sys/uio.h>
 
+/* One segment of loopback, the largest there are. */
+static const uint64_t nagle_body_bytes = 64 * KIB;
+
 static bool final_head(struct upstream *up, struct request *req, const struct http1_head *head,
                        struct span rest);
 static bool switch_protocols(struct upstream *up, struct request *req,
@@ -218,6 +221,18 @@ static bool is_event_stream(const struct http1_head *head)
     return f && f->value.len >= type.len && span_ieq((struct span){f->value.at, type.len}, type);
 }
 
+/* A head without a byte of its body: the server writes the two one after the other, and without
+ * TCP_NODELAY it keeps a small second one until the first is acknowledged (Nagle).  On a kept
+ * connection that is 40 ms later: 41 ms instead of 1 in front of Python's http.server.  A body that
+ * fills segments does not wait. */
+static void spare_nagle(struct upstream *up, const struct http1_head *head, size_t body_bytes)
+{
+    bool is_small = head->body_bytes > 0 && head->body_bytes < nagle_body_bytes;
+    bool has_length = head->framing == HTTP1_BODY_LENGTH;
+    if (body_bytes == 0 && head->framing != HTTP1_BODY_NONE && (is_small || !has_length))
+        sock_ack_now(up->link.fd);
+}
+
 static bool final_head(struct upstream *up, struct request *req, const struct http1_head *head,
                        struct span rest)
 {
@@ -227,6 +242,7 @@ static bool final_head(struct upstream *up, struct request *req, const struct ht
     bool has_more = head->framing == HTTP1_BODY_NONE && rest.len > 0;
     up->is_keep_alive = head->keep_alive && head->framing != HTTP1_BODY_CLOSE && !has_more;
     splice_learn(up, head);
+    spare_nagle(up, head, rest.len);
     if (!relay_final(up, req, head, &head_out))
         return false;
     req = up->req; /* a copy may have changed places with its first */

@@ -321,6 +321,11 @@ static int connect_unix(int fd, uint32_t path)
     return connect(fd, (struct sockaddr *)&to, (socklen_t)bytes) < 0 ? errno : 0;
 }
 
+void sock_ack_now(int fd)
+{
+    set_one(fd, IPPROTO_TCP, TCP_QUICKACK);
+}
+
 int sock_error(int fd)
 {
     int why = 0;

@@ -81,6 +81,8 @@ bool sock_local(int fd, struct sock_addr *out);
  * ENOENT, EACCES, ECONNREFUSED (nobody listens), EAGAIN (as many wait there as may). */
 FB_MUST_USE
 int sock_connect(const struct sock_addr *to, int *fd);
+/* What has come is acknowledged at once, once, not up to 40 ms later.  Nothing on a Unix socket. */
+void sock_ack_now(int fd);
 /* The pending error of a socket, 0 when none. */
 int sock_error(int fd);
 /* The next connection with TCP_NODELAY, or -1 with errno. */

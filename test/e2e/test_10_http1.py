@@ -21,6 +21,26 @@ def test_keep_alive_on_both_sides_uses_one_connection_each(world):
     assert origin.connections == 1
 
 
+@pytest.mark.parametrize("head,body", [(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", b"hello"),
+                                       (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"5\r\nhello\r\n0\r\n\r\n")],
+                         ids=["length", "chunked"])
+def test_a_server_that_writes_head_and_body_apart_is_not_waited_for(world, head, body):
+    """Nagle keeps the body until the head is acknowledged, which a kernel puts off for at least 40 ms once a
+    connection is no longer new: then not one of many answers would be quicker than that."""
+    def answer(request, wire):
+        wire.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 0)
+        wire.send(head)
+        wire.send(body)
+    _, proxy = world.pair(answer, threads=1)
+    w, took = proxy.connect(), []
+    for _ in range(60):
+        begin = time.monotonic()
+        w.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert w.response().body == b"hello"
+        took.append(time.monotonic() - begin)
+    assert min(took[30:]) < 0.03, sorted(took[30:])
+
+
 def test_pipelined_requests_are_answered_in_order(world):
     origin, proxy = world.pair(lambda r, w: ok(r.target))
     w = proxy.connect()
