@@ -102,6 +102,9 @@ void authz_stop(struct authz *a)
     for (uint32_t i = 0; i < a->thread_count; i++)
         pthread_join(a->threads[i], NULL);
     a->thread_count = 0;
+    /* its seat may be empty for long, and what it shows stays */
+    atomic_store_explicit(&a->gw->mem->head->auth.waiting[a->gw->setup->slot], 0,
+                          memory_order_relaxed);
 }
 
 void authz_free(struct authz *a)

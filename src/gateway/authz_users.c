@@ -192,7 +192,7 @@ void authz_tick(struct gw *gw, uint64_t now_us)
     if (fb_sub_floor_u64(now_us, gw->users_polled_us) < POLL_US)
         return;
     gw->users_polled_us = now_us;
-    for (size_t i = 0; gen->users && i < gen->conf->route_count; i++)
+    for (size_t i = 0; !gw->is_retired && gen->users && i < gen->conf->route_count; i++)
         if (gen->users[i] && !same_file(gen, gen->users[i]->path, i))
             look(gw, gen->users[i]);
     tell(gw);

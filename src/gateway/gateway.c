@@ -123,9 +123,9 @@ void gateway_tick(struct gw *gw)
         total += atomic_load_explicit(&gw->workers[i].shown_requests_total, memory_order_relaxed);
     }
     cache_tick(gw);
+    authz_tick(gw, now_us);
     if (!gw->is_retired) {
         tls_files_tick(gw, now_us);
-        authz_tick(gw, now_us);
         atomic_store_explicit(&head->gateway_beat_us, now_us, memory_order_relaxed);
         atomic_store_explicit(&head->connections, clients, memory_order_relaxed);
         atomic_store_explicit(&head->requests, total, memory_order_relaxed);

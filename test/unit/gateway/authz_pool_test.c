@@ -11,6 +11,7 @@
 /* A second and more each, so that nothing of a test is computed meanwhile. */
 static const char dear[] = "$2y$14$abcdefghijklmnopqrstuuAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
+static const struct gateway_setup setup = {.slot = 1};
 static struct world {
     struct memfile mem;
     struct gw gw;
@@ -26,6 +27,7 @@ static int begin(void **state)
     if (memfile_create(&w.mem, 1, 64, &err) != FB_OK || loop_new(&w.worker.loop, &err) != FB_OK)
         return -1;
     w.gw.mem = &w.mem;
+    w.gw.setup = &setup;
     w.gw.thread_count = 1;
     w.gw.authz = authz_new(&w.gw);
     w.worker.gw = &w.gw;
@@ -102,6 +104,15 @@ static void who_leaves_gives_his_place_to_another(void **state)
     assert_null(submit(2, 0));
 }
 
+static void a_gateway_that_ends_shows_nobody_who_waits(void **state)
+{
+    (void)state;
+    assert_non_null(submit(1, 0));
+    atomic_store(&w.mem.head->auth.waiting[1], authz_waiting(w.gw.authz));
+    authz_stop(w.gw.authz);
+    assert_int_equal(atomic_load(&w.mem.head->auth.waiting[1]), 0);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
@@ -109,6 +120,7 @@ int main(void)
         TEST(one_client_has_so_many_passwords_checked_and_others_go_on),
         TEST(one_client_who_repeats_a_password_leaves_room_for_others_to_wait),
         TEST(who_leaves_gives_his_place_to_another),
+        TEST(a_gateway_that_ends_shows_nobody_who_waits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
