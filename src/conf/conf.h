@@ -237,6 +237,8 @@ struct conf_header_match {
 };
 struct conf_rate {
     struct conf_who who;
+    const struct conf_prefix *except; /* neither counted nor refused */
+    size_t except_count;
     const char *text;          /* "100/s" */
     uint64_t count, period_us; /* requests per period */
     uint64_t burst;            /* most at once; 0 for a quota */

@@ -137,6 +137,9 @@ static void parse_rate(struct reader *rd, const struct node *n, const struct con
             if (read_word(rd, k, conf_key_row(KEY_RATE_scope)->words, &scope))
                 r->is_fleet = scope == 1;
             break;
+        case KEY_RATE_except:
+            (void)read_prefixes(rd, k, &r->except, &r->except_count);
+            break;
         case KEY_RATE_status:
             if (read_key_number(rd, k, KEY_RATE_status, &number))
                 r->status = (uint16_t)number;

@@ -310,6 +310,7 @@ static bool route_schema(struct json *j, enum conf_key key)
     case KEY_ROUTE_allow:
     case KEY_ROUTE_deny:
     case KEY_AUTH_except:
+    case KEY_RATE_except:
         texts_of(j, 1, CONF_PREFIXES_MAX);
         return true;
     case KEY_ROUTE_error_pages:

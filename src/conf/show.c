@@ -347,6 +347,20 @@ static void show_split(struct show *s, const struct conf_split *split, uint32_t 
         show_value(s, "split.cookie", split->cookie, line);
 }
 
+static void show_prefixes(struct show *s, const char *name, const struct conf_prefix *at,
+                          size_t count, uint32_t line)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct buf text;
+        char key[48];
+        buf_init(&text, KIB);
+        snprintf(key, sizeof key, "%s[%zu]", name, i);
+        conf_prefix_print(&at[i], &text);
+        show_value(s, key, buf_str(&text), line);
+        buf_fini(&text);
+    }
+}
+
 static void show_rates(struct show *s, const struct conf_route *rt, uint32_t line)
 {
     char key[48];
@@ -361,6 +375,8 @@ static void show_rates(struct show *s, const struct conf_route *rt, uint32_t lin
         show_value(s, key, r->who.text, line);
         snprintf(key, sizeof key, "rate_limits[%zu].scope", i);
         show_word(s, key, KEY_RATE_scope, r->is_fleet, line);
+        snprintf(key, sizeof key, "rate_limits[%zu].except", i);
+        show_prefixes(s, key, r->except, r->except_count, line);
         snprintf(key, sizeof key, "rate_limits[%zu].status", i);
         show_number(s, key, CONF_TYPE_u32, r->status, line);
     }
@@ -423,20 +439,6 @@ static void show_fields(struct show *s, const char *name, const struct conf_fiel
     for (size_t i = 0; i < f->remove_count; i++) {
         snprintf(key, sizeof key, "%s.remove[%zu]", name, i);
         show_value(s, key, f->remove[i], line);
-    }
-}
-
-static void show_prefixes(struct show *s, const char *name, const struct conf_prefix *at,
-                          size_t count, uint32_t line)
-{
-    for (size_t i = 0; i < count; i++) {
-        struct buf text;
-        char key[48];
-        buf_init(&text, KIB);
-        snprintf(key, sizeof key, "%s[%zu]", name, i);
-        conf_prefix_print(&at[i], &text);
-        show_value(s, key, buf_str(&text), line);
-        buf_fini(&text);
     }
 }
 

@@ -55,6 +55,16 @@ uint64_t who_hash(const struct request *req, const struct http1_head *head,
     return XXH3_64bits_withSeed(value.at, value.len, seed + by * KIND_SEED);
 }
 
+static bool is_excepted(const struct request *req, const struct http1_head *head,
+                        const struct conf_rate *rate)
+{
+    unsigned char address[16];
+    if (FB_LIKELY(rate->except_count == 0))
+        return false;
+    rules_address(req, head, address);
+    return conf_prefix_has(rate->except, rate->except_count, address);
+}
+
 uint16_t rate_check(struct request *req, const struct http1_head *head)
 {
     const struct conf_route *r = &req->gen->conf->routes[req->route];
@@ -62,20 +72,25 @@ uint16_t rate_check(struct request *req, const struct http1_head *head)
     struct gw *gw = w->gw;
     uint64_t now_us = loop_now_us(w->loop), keys[8];
     double share = r->rate_count ? share_of(req) : 1;
+    uint32_t counted = 0; /* bit per limit */
     for (size_t i = 0; i < r->rate_count && gw->rates; i++) {
         const struct conf_rate *rate = &r->rates[i];
+        if (is_excepted(req, head, rate))
+            continue;
         struct rate_limit limit = limit_of(rate, share);
         keys[i] = who_hash(req, head, &rate->who, gw->key_seed ^ rate->id);
         struct rate_verdict v = rate_take(gw->rates, &limit, keys[i], now_us);
         if (v.has_pushed)
             atomic_fetch_add_explicit(&w->rates_pushed, 1, memory_order_relaxed);
         req->limit_used_pct = used_pct(&limit, &v, req->limit_used_pct);
+        counted |= v.is_passed ? 1u << i : 0;
         if (v.is_passed)
             continue;
         /* what another limit refuses is not counted in this one */
         while (i-- > 0) {
             limit = limit_of(&r->rates[i], share);
-            rate_give(gw->rates, &limit, keys[i], now_us);
+            if (counted >> i & 1)
+                rate_give(gw->rates, &limit, keys[i], now_us);
         }
         w->refusal = (struct rate_refusal){
             .rate = rate, .wait_us = v.wait_us, .reset_us = v.reset_us, .left = v.left};

@@ -107,6 +107,15 @@ def test_behind_a_trusted_proxy_the_address_is_what_that_proxy_saw(world):
     assert statuses(proxy, 1, "X-Forwarded-For: 2001:db8:0:2::1") == [200]
 
 
+def test_some_networks_are_left_out_of_a_limit(world):
+    """Neither counted nor refused, while the other limit of the list holds for them as for all."""
+    _, proxy = world.pair(route=limited("{ rate: 1/h, burst: 2, by: route, except: [10.0.0.0/8] }, { rate: 1/h, burst: 4, by: address }"),
+                          extra="gateway: { trust_forwarded: true }\n")
+    assert statuses(proxy, 5, "X-Forwarded-For: 10.0.0.7") == [200] * 4 + [429]
+    assert statuses(proxy, 3, "X-Forwarded-For: 192.0.2.1") == [200, 200, 429]
+    assert statuses(proxy, 1, "X-Forwarded-For: 10.0.0.8") == [200]
+
+
 def test_without_trust_nobody_poses_as_another_address(world):
     _, proxy = world.pair(route=limited("{ rate: 1/h, burst: 1 }"))
     assert statuses(proxy, 1, "X-Forwarded-For: 10.0.0.1") == [200]

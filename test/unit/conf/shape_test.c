@@ -239,6 +239,7 @@ static void each_mistake_gets_the_next_step(void **state)
          "more than 2 ways"},
         {ROUTED("rate_limits: []"), "must have 1..8 limits, got 0"},
         {ROUTED("rate_limits: 100/s"), "must be a list"},
+        {LIMIT("{ rate: 1/s, except: [10.0.0.1/8] }"), "10.0.0.0/8"},
         {ROUTED("key: a b"), "token, header NAME or cookie NAME, got \"a b\""},
     };
     for (size_t i = 0; i < FB_COUNT(rows); i++) {
