@@ -131,8 +131,8 @@ static const char *kind_text(enum check_kind kind)
     static const char *const texts[] = {"damaged bytes between good blocks",
                                         "damaged bytes at the end of the segment",
                                         "no good block in the segment", "damage, repaired before",
-                                        "no byte is damaged; the log could not be written "
-                                        "then, or a start cut off its damaged end"};
+                                        ("no byte is damaged; the log could not be written "
+                                         "then, or a start cut off its damaged end")};
     return texts[kind];
 }
 
