@@ -81,8 +81,8 @@ int cmd_decisions(const struct cli_call *call)
         for (size_t i = 0; i < json_array_size(list); i++)
             put_decision_line(call, json_array_get(list, i), &out);
         if (json_array_size(list) == 0)
-            buf_puts(&out, "No decision fits. `foldback mode act` lets loops decide; they need "
-                           "traffic to do so.\n");
+            buf_puts(&out, "No decision fits: loops decide when traffic gives them a reason, and "
+                           "their moves are applied in mode act (`foldback status` has it).\n");
         else
             buf_printf(&out, "\nNext: foldback decisions show %.0f\n",
                        cli_num(json_array_get(list, 0), "id"));

@@ -56,9 +56,10 @@ static size_t show_alerts(const json_t *alerts, struct buf *out)
         const json_t *a = json_array_get(alerts, i);
         if (cli_str(a, "over")[0])
             continue;
-        const char *text = cli_str(a, "text"), *target = cli_target(a);
-        buf_printf(out, "alert     %s: %s", cli_str(a, "severity"),
-                   text[0] ? text : cli_str(a, "reason"));
+        const char *text = cli_str(a, "text"), *target = cli_target(a), *time = cli_str(a, "time");
+        /* figures in the text are of then: 2026-03-01T12:00:01.000Z -> 12:00:01Z */
+        buf_printf(out, "alert     %s since %.8sZ: %s", cli_str(a, "severity"),
+                   strlen(time) > 19 ? time + 11 : "?", text[0] ? text : cli_str(a, "reason"));
         buf_printf(out, target[0] ? " (%s)\n" : "\n%s", target);
         count++;
     }

@@ -54,6 +54,11 @@ try {
   await page.locator('.decision').nth(1).click();
   await page.locator('.detail h2').waitFor();
   out.steps.evidence = (await page.locator('.detail table tbody tr').count()) > 0;
+  await page.waitForFunction(() => document.activeElement.id === 'detail-h');
+  await page.keyboard.press('Escape');
+  await page.locator('.detail').waitFor({ state: 'detached' });
+  await page.locator('.decision').nth(1).click();
+  await page.locator('.detail h2').waitFor();
   await page.waitForTimeout(1300);
   const sold = await page.getByRole('region', { name: 'Signals, table' }).locator('tr', { has: page.getByRole('rowheader', { name: 'shop orders', exact: true }) }).textContent();
   out.steps.signals = (sold.includes('/s') && sold.includes('higher')) || sold;
@@ -170,8 +175,12 @@ try {
       continue;
     }
     if (view === 'Knobs') {
-      await page.getByRole('button', { name: 'Pin shed_threshold of shop' }).click();
-      await page.getByLabel('Value for shed_threshold of shop').fill('384');
+      await page.getByRole('button', { name: 'Pin shed_threshold of shop' }).press('Enter');
+      await page.getByLabel('Value for shed_threshold of shop').press('Escape');
+      await page.getByLabel('Value for shed_threshold of shop').waitFor({ state: 'detached' });
+      await page.getByRole('button', { name: 'Pin shed_threshold of shop' }).press('Enter');
+      await page.waitForFunction(() => document.activeElement.tagName === 'INPUT');
+      await page.keyboard.type('384'); // over what stands there
       await page.getByRole('button', { name: 'Pin', exact: true }).first().press('Enter').catch(() => {});
       await page.getByRole('button', { name: 'Unpin shed_threshold of shop' }).waitFor();
       out.steps.pinned = true;

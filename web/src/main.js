@@ -4,6 +4,7 @@ import { html, render } from 'htm/preact';
 import { signal, effect } from '@preact/signals';
 import { useEffect, useRef, useState } from 'preact/hooks';
 import * as s from './state.js';
+import { clock } from './format.js';
 import { Cache } from './cache.js';
 import { Features } from './features.js';
 import { Fleet } from './fleet.js';
@@ -74,7 +75,7 @@ function Alerts() {
   const all = s.live.value?.alerts ?? [];
   if (all.length === 0) return null;
   return html`<section class="alerts" aria-label="Alerts">${all.slice(0, 5).map((a) => html`<p key=${a.reason + a.target.number} class=${'alert t-' + (a.severity === 'critical' ? 'bad' : 'warn')}>
-    <b>${a.severity}</b><span>${a.text || a.reason}</span></p>`)}</section>`;
+    <b>${a.severity}</b><span>${a.text || a.reason}</span><span class="grow"></span><span class="since">${clock(Date.parse(a.time))}</span></p>`)}</section>`;
 }
 
 function Notice() {

@@ -43,7 +43,7 @@ export function say(kind, text) {
 }
 function fail(problem) {
   if (problem instanceof Problem && problem.status === 401) connection.value = 'denied';
-  else say('bad', problem.message + (problem.remedy ? ' ' + problem.remedy : ''));
+  else say('bad', problem.message + (problem.remedy ? (/[.!?]$/.test(problem.message) ? ' ' : '. ') + problem.remedy : ''));
 }
 export async function attempt(work, done_text) {
   try {

@@ -94,7 +94,7 @@ function Detail() {
   useEffect(() => heading.current?.focus({ preventScroll: true }), [d?.id]);
   if (!d) return null;
   const o = d.outcome;
-  return html`<section class="panel detail" aria-labelledby="detail-h">
+  return html`<section class="panel detail" aria-labelledby="detail-h" onKeyDown=${(e) => e.key === 'Escape' && (s.selected.value = 0)}>
     <header><h2 id="detail-h" tabindex="-1" ref=${heading}>Decision ${d.id}</h2>
       <span class=${'chip v-' + verdict_of(d)}>${verdict_text[verdict_of(d)]}</span>
       <span class="grow"></span>
@@ -228,9 +228,9 @@ function PinForm({ k, on_done }) {
     if (!Number.isFinite(v) || text.trim() === '') return s.say('bad', `A number from ${k.hard_min} to ${k.hard_max} is needed.`);
     if (await s.pin(k, v)) on_done();
   };
-  return html`<form class="pin" onSubmit=${submit}>
+  return html`<form class="pin" onSubmit=${submit} onKeyDown=${(e) => e.key === 'Escape' && on_done()}>
     <label for=${id} class="unseen">${`Value for ${k.knob} of ${k.target.name}`}</label>
-    <input id=${id} inputmode="decimal" size="6" value=${text} onInput=${(e) => set(e.currentTarget.value)} autofocus />
+    <input id=${id} inputmode="decimal" size="6" value=${text} onInput=${(e) => set(e.currentTarget.value)} onFocus=${(e) => e.currentTarget.select()} autofocus />
     <button class="primary">Pin</button><button type="button" class="quiet" onClick=${on_done}>Cancel</button></form>`;
 }
 
