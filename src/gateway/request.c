@@ -206,6 +206,7 @@ struct request *request_open(struct client *c, const struct http1_head *head)
                             .deadline_us = UINT64_MAX,
                             .route = ROUTE_NONE,
                             .grpc_status = EV_NONE,
+                            .ticket = {.class = EV_CLASS_DEFAULT},
                             .method = head->method,
                             .version_minor = head->version_minor,
                             .received_bytes = head->head_bytes,
@@ -293,6 +294,7 @@ static uint16_t route(struct request *req, struct http1_head *head, struct http1
     struct rules_where where = {head, host, target, path};
     if (!conf_route_is_own(r))
         req->sv = gen->services[r->service];
+    req->ticket.class = r->class; /* also of what is refused or answered before it has a ticket */
     uint64_t most = request_body_most(req);
     if (most && head->framing == HTTP1_BODY_LENGTH && head->body_bytes > most) {
         req->is_keep_alive = false;

@@ -196,6 +196,21 @@ def test_a_redirect_to_its_own_host_needs_one(world):
     assert m.status == 400 and m.get("location") is None
 
 
+def test_what_never_reaches_a_service_has_the_class_of_its_route(world):
+    """Its events would else be those of critical requests: 0 is their class."""
+    _, proxy = ruled(world, [
+        "{ match: /old/, redirect: { to: \"https://a.example/\" } }", "{ match: /in/, service: app, priority: degraded, deny: [127.0.0.0/8] }",
+        "{ match: /clear/, service: app, priority: best-effort, redirect: https }", "{ match: /top/, service: app, priority: critical, body_bytes: 1B }",
+        "{ match: /x, respond: {} }"])
+    for path in ("/old/", "/in/", "/clear/", "/x", "/nowhere"):
+        proxy.get(path)
+    proxy.get("/top/", method="POST", body=b"12")
+    events = proxy.wait_events(6)
+    assert {e["reason_name"]: e["class"] for e in events} == {
+        "redirected": 3, "address_denied": 2, "responded": 1, "no_route": 1, "body_too_large": 0}
+    assert sorted(e["class"] for e in events if e["reason_name"] == "redirected") == [1, 3]
+
+
 def test_a_reload_changes_the_rules(world):
     origin, proxy = ruled(world, ["{ match: /, service: app }"])
     assert proxy.get("/").get("x-new") is None
