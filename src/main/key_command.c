@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/json.h"
+#include "guard/master.h"
 #include "main/run.h"
 #include "stream/connectors/letters.h"
 #include "stream/segment.h"
@@ -267,7 +268,12 @@ static enum fb_code act(const struct cli_key_args *args, struct keyring *ring, s
     if (strcmp(args->verb, "rewrap") == 0) {
         code = keyring_rewrap(ring, args->master, command_is_running(args->state), who, err);
         keyring_view(ring, &v);
-        if (code == FB_OK)
+        if (code == FB_OK && master_is_none(v.master))
+            printf(
+                "encryption has ended: new blocks are clear, and the keys that open the old ones "
+                "lie in the clear in STATE/keys; remove encryption.master_key before the next "
+                "start\n");
+        else if (code == FB_OK)
             printf("all keys are sealed anew under %s; set encryption.master_key to it before the "
                    "next start\n",
                    v.master);

@@ -239,6 +239,24 @@ def test_rotation_and_a_new_master_key_need_no_stop_and_survive_kill_9(copy, sea
     again.stop()
 
 
+def test_encryption_that_is_ended_says_so_and_all_is_read_without_a_key(copy, sealed, tmp_path):
+    copy.start()
+    was = json.loads(copy.cli("key", "list", "--json").stdout)["keys"]
+    done = copy.cli("key", "rewrap", "none")
+    assert done.returncode == 0 and "encryption has ended" in done.stdout and "remove encryption.master_key" in done.stdout, done
+    until(lambda: not copy.api("GET", "/v1/status")["stream"]["is_encrypted"], 30, "new blocks are clear")
+    assert copy.get("/clear") == 200
+    assert copy.cli("key", "rotate").returncode == 4  # there is none to rotate
+    copy.stop()
+    copy.key.unlink()
+    assert copy.cli("log", "check").returncode == 0
+    again = Foldback(tmp_path, config(sealed.origin), state=copy.state).start()
+    assert sum(CANARY in json.dumps(e) for e in events(again)) >= 20
+    rows = json.loads(again.cli("key", "list", "--json").stdout)
+    assert not rows["is_encrypted"] and rows["clear_blocks"] > 0 and len(rows["keys"]) == len(was)
+    again.stop()
+
+
 def test_an_erased_person_is_gone_and_decisions_and_figures_are_not(copy):
     copy.start()
     replay_before = [e for e in events(copy) if e["type"] in ("decision", "outcome", "request")]
