@@ -25,7 +25,8 @@ static void show(const json_t *root, struct buf *out)
     const json_t *list = json_object_get(root, "connectors");
     int width = 20;
     if (json_array_size(list) == 0) {
-        buf_puts(out, "No connectors: name one under `connectors` in the configuration.\n");
+        buf_puts(out, "No connectors: name one under `connectors` in the configuration (that of a "
+                      "fleet: `foldback fleet status`).\n");
         return;
     }
     for (size_t i = 0; i < json_array_size(list); i++) {

@@ -69,7 +69,9 @@ static void show_connectors(const json_t *list, struct buf *out)
                                         ">EVENTS",   ">ERRORS", ">DEAD", "LAST ERROR"};
     struct table t;
     if (json_array_size(list) == 0) {
-        buf_puts(out, "\nNo connectors: name one under `connectors`, `handlers` or `scrapes`.\n");
+        buf_puts(out,
+                 "\nNo connectors: name one under `connectors`, `handlers` or `scrapes` (that of a "
+                 "fleet: `foldback fleet status`).\n");
         return;
     }
     table_init(&t, heads, FB_COUNT(heads));

@@ -381,7 +381,11 @@ void check_broker(struct reader *rd, const struct node *n, const struct conf_con
                 {"kinesis", check_kinesis},
                 {"pubsub", check_pubsub},
                 {"redis", check_redis}};
+    static const char *const of_sinks[] = {"events", "filter", "format",    "per",
+                                           "delay",  "block",  "in_flight", "redact"};
     const struct one o = {rd, n, c};
+    for (size_t i = 0; c->is_source && i < FB_COUNT(of_sinks); i++)
+        is_of_the_other(&o, of_sinks[i]); /* a filter, say: what comes in is not filtered */
     for (size_t i = 0; i < FB_COUNT(rows); i++)
         if (strcmp(rows[i].type, c->type) == 0)
             rows[i].check(&o);

@@ -136,6 +136,28 @@ static void what_a_broker_takes_is_good(void **state)
     }
 }
 
+static void a_key_that_a_source_does_not_read_is_told_and_starts(void **state)
+{
+    (void)state;
+    static const char *const rows[] = {"events: [request]", "filter: status>=500", "format: binary",
+                                       "per: event",        "delay: 1s",           "block: 8KiB",
+                                       "in_flight: 4",      "redact: false"};
+    for (size_t i = 0; i < FB_COUNT(rows); i++) {
+        struct conf_report report;
+        char text[200], want[60];
+        snprintf(text, sizeof text, "{ type: file, path: x, direction: source, %s }", rows[i]);
+        snprintf(want, sizeof want, "%.*s says nothing in a source", (int)strcspn(rows[i], ":"),
+                 rows[i]);
+        struct conf *c = parse(text, &report);
+        assert_non_null(c);
+        assert_int_equal(report.count, 1);
+        assert_true(report.at[0].is_warning);
+        assert_non_null(strstr(report.at[0].text, want));
+        conf_unref(c);
+        conf_report_fini(&report);
+    }
+}
+
 #define BUS "connectors: { bus: { type: file, path: b, direction: fleet }, "
 #define EDGE "fleet: { connector: bus, role: edge }\n"
 
@@ -232,6 +254,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_mistake_is_one_sentence),
         cmocka_unit_test(what_a_broker_takes_is_good),
+        cmocka_unit_test(a_key_that_a_source_does_not_read_is_told_and_starts),
         cmocka_unit_test(events_of_an_edge_node_stay_in_its_region),
         cmocka_unit_test(values_come_in_one_normal_form),
         cmocka_unit_test(each_type_has_a_level_and_a_word),
