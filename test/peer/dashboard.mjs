@@ -54,7 +54,7 @@ try {
   await page.locator('.decision').nth(1).click();
   await page.locator('.detail h2').waitFor();
   out.steps.evidence = (await page.locator('.detail table tbody tr').count()) > 0;
-  await page.waitForFunction(() => document.activeElement.id === 'detail-h');
+  await page.locator('#detail-h:focus').waitFor();
   await page.keyboard.press('Escape');
   await page.locator('.detail').waitFor({ state: 'detached' });
   await page.locator('.decision').nth(1).click();
@@ -179,7 +179,7 @@ try {
       await page.getByLabel('Value for shed_threshold of shop').press('Escape');
       await page.getByLabel('Value for shed_threshold of shop').waitFor({ state: 'detached' });
       await page.getByRole('button', { name: 'Pin shed_threshold of shop' }).press('Enter');
-      await page.waitForFunction(() => document.activeElement.tagName === 'INPUT');
+      await page.locator('form.pin input:focus').waitFor();
       await page.keyboard.type('384'); // over what stands there
       await page.getByRole('button', { name: 'Pin', exact: true }).first().press('Enter').catch(() => {});
       await page.getByRole('button', { name: 'Unpin shed_threshold of shop' }).waitFor();
@@ -207,8 +207,9 @@ try {
   await page.getByRole('heading', { level: 1, name: 'Overview' }).waitFor();
   await page.evaluate(() => { location.hash = '#/system'; });
   await page.getByRole('heading', { level: 1, name: 'System' }).waitFor();
-  await page.waitForFunction(() => { const a = document.querySelector('nav [aria-current]'), [l, n] = [a.getBoundingClientRect(), a.parentElement.getBoundingClientRect()]; return l.left >= n.left - 1 && l.right <= n.right + 1; });
-  out.steps.link_seen = true;
+  const is_seen = () => page.evaluate(() => { const a = document.querySelector('nav [aria-current]'), [l, n] = [a.getBoundingClientRect(), a.parentElement.getBoundingClientRect()]; return l.left >= n.left - 1 && l.right <= n.right + 1; });
+  for (let i = 0; i < 50 && !(await is_seen()); i++) await page.waitForTimeout(100);
+  out.steps.link_seen = await is_seen();
 
   // A service that nobody asked yet.
   await page.route('**/v1/heatmap**', async (r) => r.fulfill({ json: { ...(await (await r.fetch()).json()), t: [], counts: [] } }));

@@ -221,6 +221,8 @@ export function Endpoints() {
 // ---- knobs ----
 function PinForm({ k, on_done }) {
   const [text, set] = useState(String(k.value));
+  const input = useRef(null);
+  useEffect(() => (input.current.focus(), input.current.select()), []); // autofocus works once per page
   const id = `pin-${k.knob}-${k.target.number}`;
   const submit = async (event) => {
     event.preventDefault();
@@ -230,7 +232,7 @@ function PinForm({ k, on_done }) {
   };
   return html`<form class="pin" onSubmit=${submit} onKeyDown=${(e) => e.key === 'Escape' && on_done()}>
     <label for=${id} class="unseen">${`Value for ${k.knob} of ${k.target.name}`}</label>
-    <input id=${id} inputmode="decimal" size="6" value=${text} onInput=${(e) => set(e.currentTarget.value)} onFocus=${(e) => e.currentTarget.select()} autofocus />
+    <input id=${id} inputmode="decimal" size="6" value=${text} onInput=${(e) => set(e.currentTarget.value)} ref=${input} />
     <button class="primary">Pin</button><button type="button" class="quiet" onClick=${on_done}>Cancel</button></form>`;
 }
 
