@@ -41,7 +41,7 @@ static bool is_over(struct eject_seat *const *seats, uint32_t n, uint32_t at, ui
                     uint64_t now_us);
 static bool is_dead(const struct eject_seat *s, uint64_t now_us);
 static bool may_eject(const struct eject *e, struct eject_seat *const *seats, uint32_t n,
-                      bool dead);
+                      uint32_t at, bool dead);
 static struct eject_change judge_half_open(struct eject *e, struct eject_seat *s, uint64_t now_us);
 
 void eject_init(struct eject *e, uint64_t seed)
@@ -105,7 +105,7 @@ struct eject_change eject_judge(struct eject *e, struct eject_seat *const *seats
     struct eject_seat *s = seats[at];
     struct eject_change none = {.reason = REASON_NONE};
     if (s->is_refusing) {
-        if (s->state == EV_HEALTH_EJECTED || !may_eject(e, seats, n, true))
+        if (s->state == EV_HEALTH_EJECTED || !may_eject(e, seats, n, at, true))
             return none;
         s->is_dead = false;
         return eject(e, s, REASON_HEALTH_PROBE_FAILED, now_us);
@@ -127,14 +127,14 @@ struct eject_change eject_judge(struct eject *e, struct eject_seat *const *seats
         s->times = 0;
     if (!e->is_on && !s->probes_failed)
         return none;
-    if (is_dead(s, now_us) && may_eject(e, seats, n, true)) {
+    if (is_dead(s, now_us) && may_eject(e, seats, n, at, true)) {
         s->is_dead = true;
         return eject(e, s,
                      s->connects_failed >= connects_max ? REASON_HEALTH_PASSIVE_CONNECT
                                                         : REASON_HEALTH_PROBE_FAILED,
                      now_us);
     }
-    if (e->is_on && is_outlier(seats, n, at, now_us) && may_eject(e, seats, n, false)) {
+    if (e->is_on && is_outlier(seats, n, at, now_us) && may_eject(e, seats, n, at, false)) {
         s->is_dead = false;
         return eject(e, s, REASON_HEALTH_PASSIVE_ERRORS, now_us);
     }
@@ -153,11 +153,12 @@ bool eject_allows(const struct eject *e, const struct eject_seat *s)
 bool eject_panic_changed(struct eject *e, struct eject_seat *const *seats, uint32_t n,
                          uint64_t now_us)
 {
-    uint32_t unwell = 0, refusing = 0, dead = 0;
+    uint32_t unwell = 0, refusing = 0, dead = 0, out = 0;
     for (uint32_t i = 0; i < n; i++) {
         const struct eject_seat *s = seats[i];
         bool is_gone = is_dead(s, now_us) || (s->state == EV_HEALTH_EJECTED && s->is_dead);
         refusing += s->is_refusing;
+        out += s->state == EV_HEALTH_EJECTED;
         dead += !s->is_refusing && is_gone;
         unwell += !s->is_refusing &&
                   (s->state != EV_HEALTH_OK || is_gone || is_outlier(seats, n, i, now_us));
@@ -166,6 +167,8 @@ bool eject_panic_changed(struct eject *e, struct eject_seat *const *seats, uint3
     /* Half of them: what is left would get twice its load, which looks like a failure too. */
     bool is_panic = n >= 2 && (e->is_refused_by_all ||
                                (e->is_on && n - refusing >= 2 && unwell * 2 > n - refusing));
+    /* The last one stays in, but it may leave, or be drained, while the others are out. */
+    is_panic |= out == n && dead < n;
     if (is_panic == e->is_panic)
         return false;
     e->is_panic = is_panic;
@@ -247,11 +250,12 @@ static bool is_dead(const struct eject_seat *s, uint64_t now_us)
     return is_unreachable || (s->probes_failed && is_silent);
 }
 
-static bool may_eject(const struct eject *e, struct eject_seat *const *seats, uint32_t n, bool dead)
+static bool may_eject(const struct eject *e, struct eject_seat *const *seats, uint32_t n,
+                      uint32_t at, bool dead)
 {
-    uint32_t out = 0;
+    uint32_t out = 0; /* of the others: one that refuses may be half open */
     for (uint32_t i = 0; i < n; i++)
-        out += seats[i]->state != EV_HEALTH_OK;
+        out += i != at && seats[i]->state != EV_HEALTH_OK;
     if (out + 1 >= n)
         return false; /* the last one stays */
     uint32_t allowed = fb_max_u32(1, n * e->ejected_pct_max / 100);

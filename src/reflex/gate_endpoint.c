@@ -475,12 +475,14 @@ void gate_tick(struct gate *g, uint64_t now_us)
     hedge_tick(&g->hedge, g->in_flight, gate_limit_sum(g), now_us);
     struct balance_seat *seats[GATE_ENDPOINTS_MAX];
     struct eject_seat *ejects[GATE_ENDPOINTS_MAX];
-    uint32_t n = 0;
+    uint32_t n = 0, asked = 0;
     for (uint32_t i = 0; i < g->count; i++) {
-        if (g->endpoints[i]->is_leaving)
+        struct endpoint *ep = g->endpoints[i];
+        if (ep->is_leaving)
             continue;
-        seats[n] = &g->endpoints[i]->seat;
-        ejects[n++] = &g->endpoints[i]->eject;
+        seats[n++] = &ep->seat;
+        if (!ep->is_draining && !gate_is_out(ep))
+            ejects[asked++] = &ep->eject;
     }
     gate_place_tick(g, now_us);
     balance_tick(&g->balance, seats, n, now_us);
@@ -499,7 +501,7 @@ void gate_tick(struct gate *g, uint64_t now_us)
                      is_stalled ? REASON_HEALTH_STALLED : REASON_HEALTH_UNSTALLED, now_us);
         }
     }
-    if (eject_panic_changed(&g->eject, ejects, n, now_us) && g->count > 0) {
+    if (eject_panic_changed(&g->eject, ejects, asked, now_us) && g->count > 0) {
         struct endpoint *ep = g->endpoints[0];
         gate_say(g, ep, ep->health,
                  g->eject.is_panic ? REASON_HEALTH_PANIC : REASON_HEALTH_PANIC_OVER, now_us);

@@ -223,6 +223,29 @@ static void who_refuses_is_asked_when_the_others_are_dead(void **state)
     assert_true(eject_allows(&e, &seats[0]));
 }
 
+/* Of two: its share of the trials does not come back with each refusal. */
+static void who_refuses_while_it_is_tried_is_out_again(void **state)
+{
+    (void)state;
+    eject_on_probe(&seats[0], EJECT_PROBE_REFUSED, t0);
+    (void)judged(2, 0, t0);
+    eject_on_probe(&seats[0], EJECT_PROBE_GOOD, t0);
+    assert_int_equal(judged(2, 0, t0).to, EV_HEALTH_HALF_OPEN);
+    eject_on_probe(&seats[0], EJECT_PROBE_REFUSED, t0);
+    assert_int_equal(judged(2, 0, t0).to, EV_HEALTH_EJECTED);
+    assert_false(eject_allows(&e, &seats[0]));
+}
+
+static void who_refuses_is_asked_when_the_others_have_left(void **state)
+{
+    (void)state;
+    eject_on_probe(&seats[0], EJECT_PROBE_REFUSED, t0);
+    (void)judged(2, 0, t0);
+    assert_false(eject_panic_changed(&e, list, 2, t0));
+    assert_true(eject_panic_changed(&e, list, 1, t0));
+    assert_true(eject_allows(&e, &seats[0]));
+}
+
 static void at_most_three_of_ten_are_out_for_failing(void **state)
 {
     (void)state;
@@ -343,6 +366,8 @@ int main(void)
         cmocka_unit_test_setup(refusals_are_no_panic_while_one_is_left, setup),
         cmocka_unit_test_setup(when_all_refuse_all_are_asked, setup),
         cmocka_unit_test_setup(who_refuses_is_asked_when_the_others_are_dead, setup),
+        cmocka_unit_test_setup(who_refuses_while_it_is_tried_is_out_again, setup),
+        cmocka_unit_test_setup(who_refuses_is_asked_when_the_others_have_left, setup),
         cmocka_unit_test_setup(at_most_three_of_ten_are_out_for_failing, setup),
         cmocka_unit_test_setup(dead_ones_go_beyond_the_share_but_not_the_last, setup),
         cmocka_unit_test_setup(comes_back_through_trials, setup),

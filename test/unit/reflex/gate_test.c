@@ -368,6 +368,20 @@ static void trials_take_only_what_can_be_repeated(void **state)
     assert_int_not_equal(t[21].endpoint, ep[0]); /* one at a time */
 }
 
+static void who_refuses_is_asked_when_the_last_other_is_drained(void **state)
+{
+    (void)state;
+    open_gate(2, 100);
+    gate_endpoint_probe(g, ep[0], EJECT_PROBE_REFUSED, t0);
+    assert_int_equal(gate_arrive(g, &t[0], t0), GATE_SEND);
+    assert_int_equal(t[0].endpoint, ep[1]);
+    gate_endpoint_drain(g, ep[1], true, t0);
+    for (uint64_t at_us = t0; at_us < t0 + US_PER_S; at_us += 100 * US_PER_MS)
+        gate_tick(g, at_us);
+    assert_int_equal(gate_arrive(g, &t[1], t0 + US_PER_S), GATE_SEND);
+    assert_int_equal(t[1].endpoint, ep[0]);
+}
+
 static void held_limit_rules_and_is_released(void **state)
 {
     (void)state;
@@ -764,6 +778,7 @@ int main(void)
         cmocka_unit_test_teardown(draining_gets_nothing_and_finishes, close_gate),
         cmocka_unit_test_teardown(ejection_is_told_and_ends_in_trials, close_gate),
         cmocka_unit_test_teardown(trials_take_only_what_can_be_repeated, close_gate),
+        cmocka_unit_test_teardown(who_refuses_is_asked_when_the_last_other_is_drained, close_gate),
         cmocka_unit_test_teardown(held_limit_rules_and_is_released, close_gate),
         cmocka_unit_test_teardown(a_released_limit_is_what_it_was_unless_less_was_held, close_gate),
         cmocka_unit_test_teardown(a_limit_that_is_learned_anew_counts_on, close_gate),
