@@ -184,6 +184,8 @@ static uint8_t parse_comparison(struct parser *p)
     if (op < 0)
         return refuse(p, "expected one of = != < <= > >= =~ !~");
     n.op = (uint8_t)op;
+    (void)skip_blanks(p);
+    size_t value_at = p->at;
     if (!parse_value(p, &n))
         return NO_NODE;
     bool is_pattern = n.op == FILTER_LIKE || n.op == FILTER_UNLIKE;
@@ -198,9 +200,11 @@ static uint8_t parse_comparison(struct parser *p)
             return NO_NODE;
         }
     } else if (!n.is_number && n.op > FILTER_NE) {
-        return refuse(p, "< and > need a number before here");
+        p->at = value_at;
+        return refuse(p, "< and > need a number, which is not what is");
     } else if (!n.is_number && n.meaning == MEANS_NUMBER) {
-        return refuse(p, "this field is a number; the value before here is not");
+        p->at = value_at;
+        return refuse(p, "this field is a number, which is not what is");
     }
     return add_node(p, &n);
 }
