@@ -193,7 +193,10 @@ static void check_duplicates(struct reader *rd, const struct node *n)
 static void parse_top(struct reader *rd, const struct node *root)
 {
     const struct node *listen = NULL, *services = NULL, *routes = NULL, *signals = NULL;
+    size_t errors = rd->report->error_count;
     check_duplicates(rd, root);
+    if (rd->report->error_count > errors || rd->scratch.failed)
+        return; /* who reads a list has room for one of a name */
     for (const struct node *n = root->first; n; n = n->next) {
         size_t count;
         const struct conf_param_row *rows = conf_param_rows(&count);

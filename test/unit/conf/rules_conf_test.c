@@ -31,6 +31,21 @@ static struct conf *with_route(const char *route, char problem[400])
     return c;
 }
 
+/* Who reads a list has room for one. */
+static void what_is_given_twice_is_read_no_further(void **state)
+{
+    (void)state;
+    struct conf *c;
+    struct conf_report report;
+    const struct span text =
+        SPAN("error_pages: [{ body: x, status: [400, 401, 402, 403, 404, 405, 406, 407, 408, 409, "
+             "410, 411, 412, 413, 414, 415], status: [500, 501] }, { status: 302, body: y }]\n");
+    assert_int_equal(conf_parse(text, "t.yaml", &c, &report), FB_E_CONFIG);
+    assert_int_equal(report.error_count, 1);
+    assert_non_null(strstr(report.at[0].text, "status is given twice"));
+    conf_report_fini(&report);
+}
+
 static void rules_are_read(void **state)
 {
     (void)state;
@@ -263,6 +278,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rules_are_read),
+        cmocka_unit_test(what_is_given_twice_is_read_no_further),
         cmocka_unit_test(paths_may_be_regular_expressions),
         cmocka_unit_test(answers_are_mapped_back),
         cmocka_unit_test(what_would_harm_is_refused),
