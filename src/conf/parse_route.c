@@ -493,9 +493,12 @@ static void match_method(struct reader *rd, const struct node *n, struct conf_ro
     struct span s = {0}, rest;
     struct buf all;
     buf_init(&all, 4 * KIB);
-    for (; k; k = k == n ? NULL : k->next)
-        if (read_scalar(rd, k, &s))
-            buf_printf(&all, "%s%.*s", all.len ? "|" : "", SPAN_ARG(s));
+    bool is_read = k != NULL;
+    for (const struct node *one = k; one; one = one == n ? NULL : one->next)
+        if (read_scalar(rd, one, &s))
+            buf_printf(&all, "%s%.*s", one == k ? "" : "|", SPAN_ARG(s));
+        else
+            is_read = false;
     s = buf_span(&all);
     size_t count = 0;
     bool is_good = s.len > 0 && s.at[s.len - 1] != '|';
@@ -507,7 +510,7 @@ static void match_method(struct reader *rd, const struct node *n, struct conf_ro
     }
     if (is_good)
         rt->method = arena_text(rd->keep, s);
-    else if (s.len)
+    else if (is_read)
         problem(rd, n,
                 "method must be upper case, up to 8 with | between them: GET|HEAD, got \"%.*s\"",
                 SHOWN(s));
@@ -585,7 +588,7 @@ static void route_name(struct reader *rd, struct conf_route *rt)
 {
     struct buf name;
     char cut[CONF_TARGET_NAME_BYTES];
-    buf_init(&name, 16 * KIB);
+    buf_init(&name, CONF_HOSTS_MAX * 256 + 16 * KIB); /* all hosts, and the rest of the match */
     const char *first = !conf_route_is_own(rt)                ? rd->services[rt->service].name
                         : rt->rules->own == CONF_OWN_REDIRECT ? "redirect"
                                                               : "respond";

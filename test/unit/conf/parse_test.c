@@ -484,6 +484,10 @@ static const struct {
         .want = "without port"),
     ROW("match method", .text = ROUTED("{ match: { method: get }, service: shop }"),
         .want = "upper case"),
+    ROW("match no method", .text = ROUTED("{ match: { method: \"\" }, service: shop }"),
+        .want = "upper case"),
+    ROW("match a method and none",
+        .text = ROUTED("{ match: { method: [\"\", GET] }, service: shop }"), .want = "upper case"),
     ROW("match star", .text = ROUTED("{ match: { header: { A: \"a*b\" } }, service: shop }"),
         .want = "only allowed at the beginning or end"),
     ROW("match name", .text = ROUTED("{ match: { header: { \"a b\": x } }, service: shop }"),
@@ -591,6 +595,26 @@ static void a_bomb_of_aliases_is_refused_at_once(void **state)
     buf_fini(&text);
 }
 
+static void as_many_long_hosts_as_a_match_takes_are_read(void **state)
+{
+    (void)state;
+    struct buf text;
+    struct conf *c;
+    struct conf_report report;
+    buf_init(&text, 64 * KIB);
+    buf_puts(&text, LISTEN "services: { shop: { endpoints: [\"a:1\"] } }\n");
+    buf_printf(&text, "routes: [{ service: shop, match: { path: /%0500d, host: [", 0);
+    for (int i = 0; i < CONF_HOSTS_MAX; i++)
+        buf_printf(&text, "%s%03d.%060d.%060d.%060d.%060d.org", i ? ", " : "", i, 0, 0, 0, 0);
+    buf_puts(&text, "] } }]\n");
+    assert_int_equal(conf_parse(buf_span(&text), "t.yaml", &c, &report), FB_OK);
+    assert_int_equal(report.count, 0);
+    assert_int_equal(strlen(c->routes[0].host), CONF_HOSTS_MAX * 252 - 1);
+    conf_report_fini(&report);
+    conf_unref(c);
+    buf_fini(&text);
+}
+
 static void sizes_are_bounded(void **state)
 {
     (void)state;
@@ -650,6 +674,7 @@ int main(void)
         cmocka_unit_test(a_report_reads_like_a_compilers),
         cmocka_unit_test(warnings_do_not_stop_the_start),
         cmocka_unit_test(a_bomb_of_aliases_is_refused_at_once),
+        cmocka_unit_test(as_many_long_hosts_as_a_match_takes_are_read),
         cmocka_unit_test(sizes_are_bounded),
         cmocka_unit_test(a_missing_file_is_an_error_that_names_it),
     };
