@@ -75,12 +75,13 @@ enum fb_code memfile_attach(struct memfile *m, int fd, struct fb_err *err)
         h->threads < 1 || h->threads > MEMFILE_THREADS_MAX || h->ring_cells < 64 ||
         h->ring_cells > 1u << 24 || (h->ring_cells & (h->ring_cells - 1)) != 0 ||
         layout(m, at, h->threads, h->ring_cells) != bytes) {
+        uint32_t version = h->magic == MEMFILE_MAGIC ? h->version : 0;
         munmap(at, bytes);
         *m = (struct memfile){.fd = -1};
-        return fb_fail(
-            err, FB_E_VERSION,
-            "memory file: not of layout version %d; gateway and brain must be of one version",
-            MEMFILE_VERSION);
+        return fb_fail(err, FB_E_VERSION,
+                       "memory file: its layout is version %u, that of this program %u; stop "
+                       "foldback and start it again",
+                       (unsigned)version, (unsigned)MEMFILE_VERSION);
     }
     m->fd = fd;
     fb_mono_offset_set(h->time_offset_us);
