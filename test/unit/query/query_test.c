@@ -72,6 +72,7 @@ static int make_log(void **state)
         if (i % 1000 == 0) {
             struct ev_decision d = EV_INIT(DECISION, decision, q.head.time_us);
             d.decision_id = i / 1000;
+            d.verdict = i < 10000 ? REASON_LEARN_PROBE_UP : REASON_NONE;
             d.target_kind = EV_KIND_SERVICE;
             d.from = i;
             d.to = i / 2.0;
@@ -165,6 +166,9 @@ static void each_type_is_a_table_and_names_hold_where_they_stand(void **state)
     /* As `foldback erase` printed it; as a number it would be below 0. */
     assert_string_equal(ask("SELECT op, op_id, erasure FROM key WHERE op = 'erased'"),
                         "erased,7,c7ce0acb22d91c4e");
+    assert_string_equal(ask("SELECT verdict, verdict_id, count(*) FROM decision GROUP BY 1, 2 "
+                            "ORDER BY 3, 2"),
+                        ",0,10|learn_probe_up,301,10");
     assert_string_equal(ask("SELECT count(*) FROM events WHERE type = 'decision'"), "20");
     assert_string_equal(ask("SELECT count(*) FROM events WHERE type = 'nothing'"), "0");
     assert_string_equal(ask("SELECT json ->> 'status' FROM events WHERE type = 'request' LIMIT 1"),
