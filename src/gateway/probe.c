@@ -257,7 +257,9 @@ static void on_ready(struct loop_handle *h, uint32_t events)
     judge(p, is_http && status >= 200 && status < 400,
           (uint16_t)(is_http && status < 1000 ? status : 0));
     p->got = 0;
-    loop_timer_set(p->worker->loop, &p->timer, loop_now_us(p->worker->loop) + LEAVE_US);
+    loop_timer_set(p->worker->loop, &p->timer,
+                   loop_now_us(p->worker->loop) +
+                       fb_min_u64(LEAVE_US, p->conf.timeout_ms * US_PER_MS));
     leave(p);
 }
 

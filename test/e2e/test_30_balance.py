@@ -315,6 +315,26 @@ def test_a_health_check_reads_the_answer_to_its_end(world):
     assert ends[1] == b"", ends
 
 
+def test_who_keeps_its_connection_open_is_checked_as_often_as_the_file_says(world):
+    """The end of its answer is waited for no longer than for its beginning."""
+    checks = {True: 0, False: 0}
+
+    def keeper(is_kept):
+        def raw(wire):
+            wire.request()
+            checks[is_kept] += 1
+            wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+            try:
+                while is_kept and wire.sock.recv(100):
+                    pass
+            except OSError:
+                pass
+        return raw
+    world.proxy(config(world.origin(raw=keeper(True)), world.origin(raw=keeper(False)), service=HEALTH % ""))
+    assert until(lambda: checks[False] >= 30)
+    assert checks[True] >= 8, checks  # half as often; one second more for each is a tenth
+
+
 def test_a_health_check_asks_a_named_endpoint_by_its_name(world):
     origin = world.origin()
     text = config(origin, service=HEALTH % "").replace('"127.0.0.1:%d"' % origin.port, '"localhost:%d"' % origin.port)
