@@ -295,6 +295,20 @@ def test_who_refuses_its_health_check_gets_no_requests_however_well_it_answers_t
     assert until(lambda: names() == {b"first", b"second"})
 
 
+def test_who_refuses_its_health_check_is_asked_when_the_last_other_leaves(world):
+    refuse = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
+    first = world.origin(lambda r, w: refuse if r.target == "/up" else ok("first"))
+    second = world.origin(lambda r, w: ok("second"))
+    service = "    balance: round-robin\n" + HEALTH % ""
+    proxy = world.proxy(config(first, second, service=service))
+
+    def names():
+        return {m.body for m in many(proxy, 10, 1)}
+    assert until(lambda: names() == {b"second"})
+    proxy.reload(config(first, service=service))
+    assert until(lambda: names() == {b"first"})
+
+
 def test_a_health_check_reads_the_answer_to_its_end(world):
     """Closed before that, the connection would be reset, which many servers log as an error each time."""
     ends = []
