@@ -42,7 +42,10 @@ def test_kills_of_brain_and_broker_leave_each_event_once_and_in_order(kafka, sho
     try:
         for victim in victims:
             seen = len(offsets(reader.poll(0.1)))
-            until(lambda: len(offsets(reader.poll(0.2))) > seen, 120, "it goes on after " + victim)
+            try:
+                until(lambda: len(offsets(reader.poll(0.2))) > seen, 120, "it goes on before the kill of " + victim)
+            except AssertionError as why:  # the sink, or what is read?
+                raise AssertionError(f"{why}: {connector(fold, 'k')}") from why
             time.sleep(rng.random())  # anywhere between two transactions, or within one
             if victim != "broker":
                 kill_brain(fold)
@@ -72,6 +75,29 @@ def test_a_reset_sends_all_again_and_a_restart_does_not(kafka, shop):  # noqa: F
     assert fold.cli("connector", "reset", "k", "--at", "start").returncode == 0
     until(lambda: len(offsets(reader.poll())) >= 120, 90, "all of it a second time")
     assert offsets(reader.messages)[:60] == offsets(reader.messages)[60:]
+    reader.close()
+
+
+def test_a_transaction_that_is_left_open_holds_the_sink_for_seconds_only(kafka, shop):  # noqa: F811
+    """As when a broker dies in the midst of one: nobody but the next session, or its time-out, ends it."""
+    from confluent_kafka import Consumer, Producer, TopicPartition
+    topic = kafka.topic("exact-open", partitions=1)
+    fold = shop(sink(kafka, topic, ", delay: 20ms"))
+    reader = kafka.reader(topic, committed=True)
+    load = Load(fold.port, threads=1, pause_s=0.02)
+    try:
+        until(lambda: len(offsets(reader.poll(0.2))) > 10, 60)
+        other = Producer({"bootstrap.servers": kafka.brokers, "transactional.id": "foldback-foldback-k", "transaction.timeout.ms": 600000})
+        group = Consumer({"bootstrap.servers": kafka.brokers, "group.id": "foldback-foldback-k"})
+        other.init_transactions(30)
+        other.begin_transaction()
+        other.send_offsets_to_transaction([TopicPartition(topic, 0, 1)], group.consumer_group_metadata(), 30)
+        seen = len(offsets(reader.poll(0.2)))
+        until(lambda: len(offsets(reader.poll(0.2))) > seen + 10, 120, "it goes on long before 600 s")
+    finally:
+        load.stop()
+    is_seen_once(fold, reader, load.ok)
+    group.close()
     reader.close()
 
 

@@ -346,7 +346,7 @@ static void set_source(struct settings *s, const struct connector *c)
     set(s, "enable.auto.commit", "false");
     set(s, "enable.auto.offset.store", "false");
     set(s, "isolation.level", "read_committed");
-    set(s, "enable.partition.eof", "true"); /* for kafka_lag.c */
+    set(s, "enable.partition.eof", "true");       /* for kafka_lag.c */
     set(s, "queued.max.messages.kbytes", "8192"); /* waiting here; the broker keeps the rest */
 #ifdef FB_EVENTHUBS
     set(s, "session.timeout.ms", "30000");
@@ -408,14 +408,15 @@ enum fb_code kafka_start(struct connector *c, struct fb_err *err)
     return code;
 }
 
-enum fb_code kafka_asker(struct connector *c, const char *group, rd_kafka_t **out,
+enum fb_code kafka_asker(struct connector *c, const char *group, bool is_stable, rd_kafka_t **out,
                          struct fb_err *err)
 {
     struct settings s = {.conf = rd_kafka_conf_new()};
     set_common(&s, c);
     set(&s, "group.id", group);
     set(&s, "enable.auto.commit", "false");
-    set(&s, "isolation.level", "read_committed"); /* not before a pending one is decided */
+    /* stable: not before a pending one is decided */
+    set(&s, "isolation.level", is_stable ? "read_committed" : "read_uncommitted");
     return make(c, &s, RD_KAFKA_CONSUMER, out, err);
 }
 

@@ -65,7 +65,7 @@ FB_MUST_USE
 enum fb_code kafka_start(struct connector *c, struct fb_err *err);
 /* A consumer of the group <group> beside the handle, to ask for its offsets. */
 FB_MUST_USE
-enum fb_code kafka_asker(struct connector *c, const char *group, rd_kafka_t **out,
+enum fb_code kafka_asker(struct connector *c, const char *group, bool is_stable, rd_kafka_t **out,
                          struct fb_err *err);
 void kafka_drop(struct connector *c); /* the handle, with what it still holds */
 /* FB_OK, or what a person must mend, as one sentence. */

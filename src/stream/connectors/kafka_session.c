@@ -22,6 +22,10 @@
 
 #define SLICE_MS 150 /* of one call: a stop is seen in between */
 #define MARK_MS 15000
+/* Of it, for a pending transaction to be decided, when somebody may have fenced us: the claim of
+ * another process takes milliseconds; our own, which a broker left open when it died, is only ended
+ * by our next session or by its time-out, a minute and more. */
+#define PENDING_MS 4000
 #define PROCESS_BYTES 120
 
 /* HOST, process and a number that tells apart what has the same of both. */
@@ -168,11 +172,11 @@ static void parse_stored(const rd_kafka_topic_partition_t *at, struct stored *ou
     snprintf(out->process, sizeof out->process, "%.*s", SPAN_ARG(process));
 }
 
-static enum fb_code read_stored(struct connector *c, uint64_t until_us, struct stored *out,
-                                struct fb_err *err)
+static enum fb_code read_stored(struct connector *c, bool is_stable, uint64_t until_us,
+                                struct stored *out, struct fb_err *err)
 {
     rd_kafka_t *asker;
-    enum fb_code code = kafka_asker(c, c->id, &asker, err);
+    enum fb_code code = kafka_asker(c, c->id, is_stable, &asker, err);
     if (code != FB_OK)
         return code;
     rd_kafka_topic_partition_list_t *list = mark_list(c);
@@ -208,7 +212,10 @@ static enum fb_code read_stored(struct connector *c, uint64_t until_us, struct s
 static enum fb_code look_who_fenced(struct connector *c, uint64_t until_us, struct fb_err *err)
 {
     struct stored stored;
-    enum fb_code code = read_stored(c, until_us, &stored, err);
+    uint64_t pending_us = fb_min_u64(until_us, fb_mono_us() + PENDING_MS * US_PER_MS);
+    enum fb_code code = read_stored(c, true, pending_us, &stored, err);
+    if (code == FB_E_AGAIN && !kafka_must_give_up(c, until_us))
+        code = read_stored(c, false, until_us, &stored, err);
     if (code != FB_OK)
         return code;
     if (stored.is_there && strcmp(stored.process, process_name()) != 0)
@@ -242,6 +249,8 @@ enum fb_code kafka_mark(struct connector *c, struct connector_mark *mark, struct
     if (!c->is_transactional)
         return fb_fail(err, FB_E_NOT_FOUND, "connectors.%s keeps no mark", c->setup.name);
     c->bad = c->rk ? c->bad : FB_OK;
+    if (!c->rk) /* what was wrong with an earlier session is not why the next one waits */
+        c->passing_text[0] = '\0';
     if (c->is_session) { /* what failed was ended; what was committed last is known */
         mark->offset = fb_max_u64(mark->offset, c->marked);
         return FB_OK;
@@ -251,7 +260,7 @@ enum fb_code kafka_mark(struct connector *c, struct connector_mark *mark, struct
     if (code == FB_OK)
         code = kafka_session(c, until_us, err);
     if (code == FB_OK)
-        code = read_stored(c, until_us, &stored, err);
+        code = read_stored(c, true, until_us, &stored, err);
     if (code == FB_OK) {
         bool is_own = strcmp(stored.process, process_name()) == 0;
         bool is_ours = stored.is_there && strcmp(stored.owner, mark->owner) == 0;
