@@ -439,7 +439,7 @@ int sock_try_unix(const char *address)
 
 void sock_remove_file(const char *address)
 {
-    if (strncmp(address, "unix:/", 6) == 0)
+    if (strncmp(address, "unix:/", 6) == 0 && sock_try_unix(address) == ECONNREFUSED)
         unlink(address + 5);
 }
 

@@ -60,7 +60,8 @@ bool sock_eq(const struct sock_addr *a, const struct sock_addr *b);
 bool sock_is_shared(const char *address);
 /* Whether somebody listens at a Unix socket: 0 or EAGAIN yes, else why not. */
 int sock_try_unix(const char *address);
-/* The file of a socket that is closed for good; of other addresses nothing. */
+/* The file of a socket that is shut for good; of other addresses nothing, and not a file where
+ * somebody else listens by now. */
 void sock_remove_file(const char *address);
 /* Listening sockets on one address.  With <count> above 1 they share the port (SO_REUSEPORT) and
  * the kernel spreads connections over them.  "fd:N": an inherited listening socket (the first is N

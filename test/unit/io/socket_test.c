@@ -306,6 +306,29 @@ static void threads_that_meet_at_a_path_get_one_number(void **state)
     }
 }
 
+/* Ours is taken away; that of who came there meanwhile is his. */
+static void only_a_file_where_nobody_listens_is_removed(void **state)
+{
+    (void)state;
+    char folder[] = "/tmp/socket_test.XXXXXX", address[64];
+    int ours, his;
+    struct fb_err err;
+    assert_non_null(mkdtemp(folder));
+    snprintf(address, sizeof address, "unix:%s/a.sock", folder);
+    assert_int_equal(sock_listen(address, &ours, 1, &err), FB_OK);
+    assert_int_equal(unlink(address + 5), 0);
+    assert_int_equal(sock_listen(address, &his, 1, &err), FB_OK);
+    shutdown(ours, SHUT_RDWR);
+    sock_remove_file(address);
+    assert_int_equal(access(address + 5, F_OK), 0);
+    shutdown(his, SHUT_RDWR);
+    sock_remove_file(address);
+    assert_int_equal(access(address + 5, F_OK), -1);
+    close(ours);
+    close(his);
+    assert_int_equal(rmdir(folder), 0);
+}
+
 static void the_table_is_bounded_and_keeps_what_it_has(void **state)
 {
     (void)state;
@@ -340,6 +363,7 @@ int main(void)
         cmocka_unit_test(equal_paths_are_equal_addresses),
         cmocka_unit_test(each_way_to_fail_has_its_own_word),
         cmocka_unit_test(threads_that_meet_at_a_path_get_one_number),
+        cmocka_unit_test(only_a_file_where_nobody_listens_is_removed),
         cmocka_unit_test(the_table_is_bounded_and_keeps_what_it_has), /* last: then it is full */
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
