@@ -59,12 +59,15 @@ static void check_tcp(struct reader *rd, const struct conf_service *sv, const ui
 {
     static const enum conf_key http[] = {KEY_SERVICE_sticky, KEY_SERVICE_host, KEY_SERVICE_protocol,
                                          KEY_SERVICE_load_reports};
-    for (size_t i = 0; sv->is_tcp && i < FB_COUNT(http); i++)
-        if (line[http[i]])
+    bool is_asked = sv->health.is_on && (sv->health.path[0] || sv->health.grpc);
+    for (size_t i = 0; sv->is_tcp && i < FB_COUNT(http); i++) {
+        bool is_of_checks = http[i] == KEY_SERVICE_host || http[i] == KEY_SERVICE_protocol;
+        if (line[http[i]] && !(is_asked && is_of_checks))
             warn(rd, line[http[i]],
                  "services.%s.%s has no effect: a tcp listener leads here, and connections carry "
                  "no HTTP; remove it",
                  sv->name, conf_key_row(http[i])->name);
+    }
 }
 
 /* What is asked at another port of the same address. */
@@ -125,7 +128,9 @@ static void check_own_route(struct reader *rd, const struct conf_route *rt, cons
     for (int k = 0; k < KEY_COUNT; k++) {
         bool is_used = k == KEY_ROUTE_match || k == KEY_ROUTE_redirect || k == KEY_ROUTE_respond ||
                        k == KEY_ROUTE_allow || k == KEY_ROUTE_deny ||
-                       k == KEY_ROUTE_response_headers;
+                       k == KEY_ROUTE_response_headers ||
+                       (k == KEY_ROUTE_error_pages && /* of the refusal */
+                        (line[KEY_ROUTE_allow] || line[KEY_ROUTE_deny]));
         const struct conf_key_row *row = conf_key_row((enum conf_key)k);
         if (row->level == LEVEL_ROUTE && line[k] && !is_used)
             warn(rd, line[k], "%s of %s has no effect: the route answers by itself; remove it",

@@ -136,7 +136,7 @@ static void write_ask(struct probe *p, const struct conf_service *conf)
         host = p->ep->text;
     }
     p->ask[0] = '\0';
-    if (conf->is_tcp && !conf->health.path[0])
+    if (conf->is_tcp && !conf->health.path[0] && !conf->health.grpc)
         return;
     p->call_bytes = 0;
     if (conf->health.grpc) {

@@ -8,6 +8,7 @@ import time
 
 import pytest
 from conftest import WAIT_S, Wire, config, free_port, ok
+from h2_origin import H2Origin
 
 pytestmark = pytest.mark.short
 LISTEN = '[{ address: "127.0.0.1:%d", protocol: tcp, service: app }]'
@@ -329,3 +330,11 @@ def test_a_health_check_of_a_passed_service_may_ask_an_http_port_beside_it(world
     assert probes(proxy, 203) and beside.requests[0].target == "/primary"
     state["leads"] = False
     assert probes(proxy, 202)[0]["status"] == 503
+
+
+def test_a_health_check_of_a_passed_service_may_be_a_call(world):
+    origin = H2Origin(lambda st: st.head(415, is_last=True))
+    world.origins.append(origin)
+    proxy = started(world, tcp_config(origin, service="    protocol: h2c\n" + CHECK % "grpc: on, "))
+    assert probes(proxy, 202)[0]["status"] == 415
+    assert origin.requests[0].path == "/grpc.health.v1.Health/Check"

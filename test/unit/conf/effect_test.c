@@ -45,6 +45,12 @@ static const struct row rows[] = {
     ROW("limits of a route that answers itself",
         .text = OWN("respond: { body: a }, rate_limits: [{ rate: 1/s }], allow: [10.0.0.0/8]"),
         .line = 5, .want = "rate_limits of respond /q/ has no effect: the route answers by itself"),
+    ROW("a page of a refusal",
+        .text = OWN(
+            "respond: { body: a }, deny: [10.0.0.0/8], error_pages: [{ status: 403, body: b }]")),
+    ROW("a page of no refusal",
+        .text = OWN("respond: { body: a }, error_pages: [{ status: 403, body: b }]"), .line = 5,
+        .want = "error_pages of respond /q/ has no effect"),
     ROW("eject with one endpoint", .text = WITH(ONE ", eject: true"),
         .want = "services.shop.eject has no effect as long as there is one endpoint"),
     ROW("eject by default", .text = WITH(ONE)),
@@ -111,6 +117,10 @@ static const struct row rows[] = {
         .text = "listen: [{ address: \":8080\", protocol: tcp, service: shop }]\n"
                 "services:\n  shop:\n    " TWO "\n    host: a\n",
         .line = 5, .want = "services.shop.host has no effect: a tcp listener leads here"),
+    ROW("keys of checks of tcp",
+        .text = "listen: [{ address: \":8080\", protocol: tcp, service: shop }]\n"
+                "services:\n  shop:\n    " TWO "\n    host: a\n    protocol: h2c\n"
+                "    health: { grpc: on }\n"),
     ROW("versions of one split", .text = ROUTED(CANARY, SPLIT(95, 5)) VERSIONS),
     ROW("versions of no service",
         .text = ROUTED(CANARY, SPLIT(95, 5)) "signals: { a: { better: lower, "
