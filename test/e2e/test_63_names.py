@@ -76,6 +76,8 @@ def test_a_name_is_followed_under_load_and_no_request_fails(fold, origins, dns):
         assert done.returncode == 0 and f"{name} is in app with weight 50 %." in done.stdout, done
         reaches(fold, name, "resolved")
         rises(origins[1])
+        # requests may be there before the gateway's next report, which says the weight
+        until(lambda: members(fold)[at(origins[1])]["weight_pct"] is not None, WAIT_S, "the weight in force")
         row = members(fold)[at(origins[1])]
         assert (row["source"], row["name"], row["weight_pct"]) == ("api", name, 50), row
         assert names(fold)[name]["addresses"] == 1 and names(fold)[name]["source"] == "api"
