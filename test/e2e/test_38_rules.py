@@ -206,9 +206,8 @@ def test_what_never_reaches_a_service_has_the_class_of_its_route(world):
         proxy.get(path)
     proxy.get("/top/", method="POST", body=b"12")
     events = proxy.wait_events(6)
-    assert {e["reason_name"]: e["class"] for e in events} == {
-        "redirected": 3, "address_denied": 2, "responded": 1, "no_route": 1, "body_too_large": 0}
-    assert sorted(e["class"] for e in events if e["reason_name"] == "redirected") == [1, 3]
+    assert sorted((e["reason_name"], e["class"]) for e in events) == [
+        ("address_denied", 2), ("body_too_large", 0), ("no_route", 1), ("redirected", 1), ("redirected", 3), ("responded", 1)]
 
 
 def test_a_reload_changes_the_rules(world):
