@@ -34,6 +34,17 @@ def free_port():
         return s.getsockname()[1]
 
 
+def wait_for(port):
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            time.sleep(0.05)
+    raise SystemExit("nothing listens on port %d after 20 s" % port)
+
+
 def tree(pid):
     out = [pid]
     for p in filter(str.isdigit, os.listdir("/proc")):
@@ -73,7 +84,8 @@ def measure(args, d, started):
         with open("%s/%s.yaml" % (d, name), "w") as f:
             f.write(FOLDBACK % {"d": d, "port": ports[name], "endpoint": endpoint})
         started[name] = subprocess.Popen([args.foldback, "run", "--config", "%s/%s.yaml" % (d, name), "--quiet"])
-    time.sleep(2)
+    for port in ports.values():
+        wait_for(port)
     own, nginx = {"tcp": [], "unix": []}, {"tcp": [], "unix": []}
     for name in own:
         load(ports[name], 1, args.connections)
